@@ -1,0 +1,65 @@
+//! The lab: what `npm run bench` needs that JavaScript cannot do itself, as one small program with a command each.
+//!
+//! | command | does |
+//! |---|---|
+//! | `prepare`  | writes a file of tiled real weights past the page cache |
+//! | `tensors`  | the same for many small files whose sizes stand in a list |
+//! | `evict`    | flushes the file system and takes files out of the page cache, and says what stayed |
+//! | `verify`   | reads a file or the small files back from the disk and compares every page with what should be there |
+//! | `stream`   | the predecessor's loop over one large file (rival) |
+//! | `small`    | the predecessor's loop over many small files (rival) |
+//! | `random`   | 4 KiB random reads through the deepring crate, no JavaScript anywhere (contender) |
+//! | `launch`   | runs a foreign program (fio) and measures it from outside |
+//!
+//! Arguments are `key=value`. Measuring commands print one JSON object on standard output: seconds of the timed region, its CPU
+//! seconds, the machine's busy seconds, peak memory, bytes. An error goes to standard error in one sentence, with exit code 1.
+#![expect(clippy::print_stdout, reason = "the results of this program are what it prints")]
+#![expect(clippy::print_stderr, reason = "its errors go where a program's errors go")]
+
+mod aio;
+mod arena;
+mod arguments;
+mod cache;
+mod direct;
+mod handle;
+mod launch;
+mod meter;
+mod predecessor;
+mod prepare;
+mod random;
+mod small;
+mod stream;
+mod tiles;
+
+use std::process::ExitCode;
+
+use arguments::Arguments;
+
+fn main() -> ExitCode {
+    let mut words = std::env::args_os().skip(1);
+    let command = words.next().and_then(|word| word.into_string().ok()).unwrap_or_default();
+    let outcome = if command == "launch" {
+        launch::launch(words.collect())
+    } else {
+        Arguments::parse(words).and_then(|arguments| match command.as_str() {
+            "prepare" => prepare::file(&arguments),
+            "tensors" => prepare::tensors(&arguments),
+            "evict" => cache::evict(&arguments),
+            "verify" => prepare::verify(&arguments),
+            "stream" => stream::run(&arguments),
+            "small" => small::run(&arguments),
+            "random" => random::run(&arguments),
+            other => Err(format!("unknown command '{other}'; the module header of benches/lab/src/main.rs lists them")),
+        })
+    };
+    match outcome {
+        Ok(json) => {
+            println!("{json}");
+            ExitCode::SUCCESS
+        }
+        Err(message) => {
+            eprintln!("deepring-lab {command}: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}

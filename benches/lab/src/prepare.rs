@@ -1,0 +1,92 @@
+//! Files of tiled weights, written through, and their verification.
+//!
+//! Written with direct I/O and flushed, so that a later read meets the disk and a later overwrite meets written blocks.
+
+use std::fs;
+use std::path::Path;
+
+use crate::aio::Direction;
+use crate::arena::{Arena, Pages};
+use crate::arguments::Arguments;
+use crate::direct;
+use crate::small::layout;
+use crate::stream::SWITCH;
+use crate::tiles::{Pattern, Tiles};
+
+/// Large enough for the disk's full speed; twice the largest request most devices take.
+const CHUNK_BYTES: usize = 8 << 20;
+
+/// Writes one file and flushes it.
+pub(crate) fn file(arguments: &Arguments) -> Result<String, String> {
+    let path = arguments.path("file")?;
+    let bytes = arguments.number("bytes")?;
+    let pattern = Pattern { origin: 0, seed: arguments.number("seed")? as u32 };
+    let tiles = Tiles::open(&arguments.path("source")?)?;
+    arguments.finish()?;
+    let mut chunk = Arena::new(CHUNK_BYTES, Pages::Huge)?;
+    write(&tiles, &mut chunk, &path, bytes, pattern)?;
+    Ok(format!(r#"{{"bytes":{bytes}}}"#))
+}
+
+/// Writes the small files and flushes each.
+pub(crate) fn tensors(arguments: &Arguments) -> Result<String, String> {
+    let tensors = layout(arguments)?;
+    let tiles = Tiles::open(&arguments.path("source")?)?;
+    arguments.finish()?;
+    let mut chunk = Arena::new(CHUNK_BYTES, Pages::Huge)?;
+    for tensor in &tensors {
+        write(&tiles, &mut chunk, &tensor.path, tensor.bytes as u64, tensor.pattern)?;
+    }
+    Ok(format!(r#"{{"files":{}}}"#, tensors.len()))
+}
+
+/// Compares what is on the disk with what a contender was to write: one file, or (`many=yes`) the small files.
+pub(crate) fn verify(arguments: &Arguments) -> Result<String, String> {
+    let tiles = Tiles::open(&arguments.path("source")?)?;
+    let mut chunk = Arena::new(CHUNK_BYTES, Pages::Huge)?;
+    if arguments.choice("many", &SWITCH)? {
+        let tensors = layout(arguments)?;
+        arguments.finish()?;
+        for tensor in &tensors {
+            check(&tiles, &mut chunk, &tensor.path, tensor.bytes as u64, tensor.pattern)?;
+        }
+    } else {
+        let path = arguments.path("file")?;
+        let bytes = arguments.number("bytes")?;
+        let pattern = Pattern { origin: 0, seed: arguments.number("seed")? as u32 };
+        arguments.finish()?;
+        check(&tiles, &mut chunk, &path, bytes, pattern)?;
+    }
+    Ok(r#"{"verified":true}"#.to_owned())
+}
+
+fn write(tiles: &Tiles, chunk: &mut Arena, path: &Path, bytes: u64, pattern: Pattern) -> Result<(), String> {
+    let file = direct::open(path, Direction::Write)?;
+    file.set_len(bytes).map_err(|error| format!("{}: {error}", path.display()))?;
+    let mut position = 0;
+    while position < bytes {
+        let length = (bytes - position).min(CHUNK_BYTES as u64) as usize;
+        let piece = &mut chunk.bytes_mut()[..length];
+        tiles.fill(piece, pattern, position);
+        direct::write_all(&file, piece, position, path)?;
+        position += length as u64;
+    }
+    file.sync_all().map_err(|error| format!("{}: {error}", path.display()))
+}
+
+fn check(tiles: &Tiles, chunk: &mut Arena, path: &Path, bytes: u64, pattern: Pattern) -> Result<(), String> {
+    let found = fs::metadata(path).map_err(|error| format!("{}: {error}", path.display()))?.len();
+    if found != bytes {
+        return Err(format!("{} has {found} bytes, not {bytes}", path.display()));
+    }
+    let file = direct::open(path, Direction::Read)?;
+    let mut position = 0;
+    while position < bytes {
+        let length = (bytes - position).min(CHUNK_BYTES as u64) as usize;
+        let piece = &mut chunk.bytes_mut()[..length];
+        direct::read_all(&file, piece, position, path)?;
+        tiles.check(piece, pattern, position).map_err(|error| format!("{}: {error}", path.display()))?;
+        position += length as u64;
+    }
+    Ok(())
+}

@@ -1,0 +1,93 @@
+//! 4 KiB random reads through the deepring crate: the engine without JavaScript.
+//!
+//! `depth` lanes, each with a buffer of its own, each reading one page after the other from a shared, seeded list of positions. The
+//! lanes are futures on one thread: a lane is polled when its read has ended and submits its next at once, so the depth holds.
+
+use std::cell::Cell;
+
+use deepring::{Completed, Direct, Engine, OpenOptions};
+use futures_executor::block_on;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+
+use crate::arguments::Arguments;
+use crate::meter::Meter;
+use crate::tiles::{PAGE_BYTES, Pattern, Tiles};
+
+/// The generator behind the positions, the same as in `benches/positions.ts`: a 32-bit linear congruential one, because both languages
+/// have it in one line, and only its upper bits are used.
+fn next(state: u32) -> u32 {
+    state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223)
+}
+
+/// Positions of whole pages in a file of `bytes` bytes.
+fn positions(count: usize, bytes: u64, seed: u32) -> Vec<u64> {
+    let pages = bytes / PAGE_BYTES as u64;
+    let mut state = seed;
+    let mut position = || {
+        state = next(state);
+        u64::from(state) * pages / (1 << 32) * PAGE_BYTES as u64
+    };
+    (0..count).map(|_| position()).collect()
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<String, String> {
+    let path = arguments.path("file")?;
+    let bytes = arguments.number("bytes")?;
+    let depth = arguments.number("depth")? as usize;
+    let operations = arguments.number("operations")? as usize;
+    let positions = positions(operations, bytes, arguments.number("order")? as u32);
+    let pattern = Pattern { origin: 0, seed: arguments.number("seed")? as u32 };
+    let tiles = Tiles::open(&arguments.path("source")?)?;
+    arguments.finish()?;
+
+    let fail = |error: deepring::Error| format!("{}: {error}", path.display());
+    let engine = Engine::builder().build().map_err(fail)?;
+    let file = engine.open(&path, OpenOptions::new().read(true).direct(Direct::Require)).map_err(fail)?;
+    let buffers = (0..depth).map(|_| engine.buffer(PAGE_BYTES)).collect::<Result<Vec<_>, _>>().map_err(fail)?;
+    let cursor = Cell::new(0);
+    let lane = async |mut buffer: deepring::Buffer| -> Result<(deepring::Buffer, Option<u64>), String> {
+        let mut last = None;
+        loop {
+            let index = cursor.get();
+            let Some(position) = positions.get(index) else { return Ok((buffer, last)) };
+            cursor.set(index + 1);
+            let Completed { buf, result } = file.read_exact_at(buffer, *position).await;
+            result.map_err(fail)?;
+            buffer = buf.ok_or("the ring was lost")?;
+            last = Some(*position);
+        }
+    };
+
+    let meter = Meter::start()?;
+    let mut lanes: FuturesUnordered<_> = buffers.into_iter().map(lane).collect();
+    let mut ended = Vec::with_capacity(depth);
+    block_on(async {
+        while let Some(outcome) = lanes.next().await {
+            ended.push(outcome?);
+        }
+        Ok::<(), String>(())
+    })?;
+    let measured = meter.stop()?;
+
+    for (buffer, position) in &ended {
+        if let Some(position) = position {
+            tiles.check(buffer, pattern, *position)?;
+        }
+    }
+    let ran = format!("{}, direct", engine.info().backend.as_str());
+    Ok(measured.json((operations * PAGE_BYTES) as u64, operations as u64, &ran))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_lie_on_pages_inside_the_file() {
+        let bytes = 1 << 20;
+        let positions = positions(1000, bytes, 7);
+        assert!(positions.iter().all(|position| position % 4096 == 0 && position + 4096 <= bytes));
+        let distinct: std::collections::BTreeSet<_> = positions.into_iter().collect();
+        assert!(distinct.len() > 200);
+    }
+}

@@ -1,0 +1,275 @@
+//! Plain objects for JavaScript. Their documentation is in `lib/native.ts`.
+
+use deepring::{BackendKind, Engine, Error, File, FileStat};
+use napi::bindgen_prelude::*;
+use napi_derive::napi;
+
+#[napi(object)]
+#[derive(Clone)]
+pub struct Failure {
+    pub code: String,
+    pub errno: i32,
+    pub syscall: String,
+    pub path: Option<String>,
+    pub position: f64,
+    pub requested: f64,
+    pub transferred: f64,
+    pub message: String,
+}
+
+impl From<&Error> for Failure {
+    fn from(error: &Error) -> Self {
+        let errno = error.errno().unwrap_or(0);
+        let code = error.code();
+        Self {
+            code: if code.starts_with("ERR_") { code } else { String::new() },
+            errno: -errno,
+            syscall: error.syscall().to_owned(),
+            path: error.path().map(|path| path.to_string_lossy().into_owned()),
+            position: error.position().map_or(-1.0, |position| position as f64),
+            requested: error.requested() as f64,
+            transferred: error.transferred() as f64,
+            message: error.sentence(),
+        }
+    }
+}
+
+#[napi(object)]
+pub struct Opened {
+    pub file: u32,
+    pub direct: bool,
+    pub direct_reason: String,
+    pub backend: String,
+    pub offset_alignment: u32,
+    pub memory_alignment: u32,
+    pub size: f64,
+    pub block_size: f64,
+}
+
+impl Opened {
+    pub fn of(number: u32, file: &File) -> Self {
+        let support = file.direct_support();
+        let info = file.engine().info();
+        Self {
+            file: number,
+            direct: file.direct(),
+            direct_reason: support.reason.clone(),
+            backend: info.backend.as_str().to_owned(),
+            offset_alignment: support.offset_alignment,
+            memory_alignment: support.memory_alignment,
+            size: file.known_size() as f64,
+            block_size: info.block_bytes as f64,
+        }
+    }
+}
+
+#[napi(object)]
+pub struct Stat {
+    pub size: f64,
+    pub blocks: f64,
+    pub block_size: u32,
+    pub dev: f64,
+    pub ino: f64,
+    pub mode: u32,
+    pub nlink: u32,
+    pub uid: u32,
+    pub gid: u32,
+    pub atime_ms: f64,
+    pub mtime_ms: f64,
+    pub ctime_ms: f64,
+    pub birthtime_ms: f64,
+}
+
+impl From<FileStat> for Stat {
+    fn from(stat: FileStat) -> Self {
+        let ms = |ns: i128| ns as f64 / 1e6;
+        Self {
+            size: stat.size as f64,
+            blocks: stat.blocks as f64,
+            block_size: stat.block_size,
+            dev: stat.dev as f64,
+            ino: stat.ino as f64,
+            mode: stat.mode,
+            nlink: stat.nlink,
+            uid: stat.uid,
+            gid: stat.gid,
+            atime_ms: ms(stat.atime_ns),
+            mtime_ms: ms(stat.mtime_ns),
+            ctime_ms: ms(stat.ctime_ns),
+            birthtime_ms: ms(stat.birthtime_ns),
+        }
+    }
+}
+
+#[napi(object)]
+pub struct EngineConfig {
+    pub backend: Option<String>,
+    pub queue_depth: Option<u32>,
+    pub block_size: Option<f64>,
+    pub in_flight_bytes: Option<f64>,
+    pub max_queued: Option<f64>,
+}
+
+impl EngineConfig {
+    pub fn build(&self) -> deepring::Result<Engine> {
+        let mut builder = Engine::builder();
+        match self.backend.as_deref() {
+            Some("uring") => builder = builder.backend(BackendKind::Uring),
+            Some("threads") => builder = builder.backend(BackendKind::Threads),
+            _ => {}
+        }
+        if let Some(depth) = self.queue_depth {
+            builder = builder.queue_depth(depth);
+        }
+        if let Some(bytes) = self.block_size {
+            builder = builder.block_bytes(bytes as u64);
+        }
+        if let Some(bytes) = self.in_flight_bytes {
+            builder = builder.in_flight_bytes(bytes as u64);
+        }
+        if let Some(operations) = self.max_queued {
+            builder = builder.max_queued(operations as u64);
+        }
+        builder.build()
+    }
+}
+
+#[napi(object)]
+pub struct Limits {
+    pub queue_depth: u32,
+    pub block_size: f64,
+    pub single_submit: bool,
+    pub windowed: bool,
+}
+
+#[napi(object)]
+pub struct PathInfo {
+    pub path: String,
+    pub device: String,
+    pub device_requests: u32,
+    pub queue_depth: u32,
+    pub file_system: String,
+    pub direct: bool,
+    pub direct_reason: String,
+    pub offset_alignment: u32,
+    pub memory_alignment: u32,
+}
+
+#[napi(object)]
+pub struct Info {
+    pub backend: String,
+    pub reason: String,
+    pub kernel: String,
+    pub flags: Vec<String>,
+    pub ring_entries: u32,
+    pub memlock_bytes: f64,
+    pub queue_depth: u32,
+    pub block_size: f64,
+    pub in_flight_bytes: f64,
+    pub max_queued: f64,
+    pub version: String,
+    pub path: Option<PathInfo>,
+}
+
+impl Info {
+    pub fn of(engine: &Engine, path: Option<&std::path::Path>) -> deepring::Result<Self> {
+        let info = engine.info();
+        let path = match path {
+            None => None,
+            Some(path) => {
+                let found = engine.path_info(path)?;
+                Some(PathInfo {
+                    path: path.to_string_lossy().into_owned(),
+                    device: found.device,
+                    device_requests: found.device_requests,
+                    queue_depth: found.queue_depth,
+                    file_system: found.file_system,
+                    direct: found.direct.direct,
+                    direct_reason: found.direct.reason,
+                    offset_alignment: found.direct.offset_alignment,
+                    memory_alignment: found.direct.memory_alignment,
+                })
+            }
+        };
+        Ok(Self {
+            backend: info.backend.as_str().to_owned(),
+            reason: info.reason,
+            kernel: info.kernel,
+            flags: info.flags.iter().map(|&flag| flag.to_owned()).collect(),
+            ring_entries: info.ring_entries,
+            memlock_bytes: info.memlock_bytes.map_or(-1.0, |bytes| bytes as f64),
+            queue_depth: info.queue_depth.unwrap_or(deepring::QUEUE_DEPTH_DEFAULT),
+            block_size: info.block_bytes as f64,
+            in_flight_bytes: info.in_flight_bytes as f64,
+            max_queued: info.max_queued as f64,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            path,
+        })
+    }
+}
+
+#[napi(object)]
+pub struct LatencyStats {
+    pub count: f64,
+    pub min_us: f64,
+    pub max_us: f64,
+    pub mean_us: f64,
+    pub p50_us: f64,
+    pub p90_us: f64,
+    pub p99_us: f64,
+    pub p999_us: f64,
+}
+
+macro_rules! stats {
+    ($($name:ident,)*) => {
+        #[napi(object)]
+        pub struct Stats { $(pub $name: f64,)* pub latency: LatencyStats }
+
+        impl From<deepring::Stats> for Stats {
+            fn from(stats: deepring::Stats) -> Self {
+                let latency = &stats.latency;
+                Self {
+                    $($name: stats.$name as f64,)*
+                    latency: LatencyStats {
+                        count: latency.count as f64,
+                        min_us: latency.min_us as f64,
+                        max_us: latency.max_us as f64,
+                        mean_us: latency.mean_us,
+                        p50_us: latency.p50_us as f64,
+                        p90_us: latency.p90_us as f64,
+                        p99_us: latency.p99_us as f64,
+                        p999_us: latency.p999_us as f64,
+                    },
+                }
+            }
+        }
+    };
+}
+
+stats! {
+    submitted, completed, failed, canceled, resumed, retried, bounced_bytes, punted, downgraded, leaked, leaked_bytes, read_bytes,
+    written_bytes, in_flight, in_flight_max, in_flight_bytes, in_flight_bytes_max, queued, buffers, buffer_bytes,
+}
+
+/// What a record with a detail carries.
+pub enum Detail {
+    Failure(Failure),
+    Opened(Opened),
+    Stat(Stat),
+    Info(Box<Info>),
+}
+
+impl ToNapiValue for Detail {
+    unsafe fn to_napi_value(env: sys::napi_env, value: Self) -> Result<sys::napi_value> {
+        match value {
+            // SAFETY: the environment is the caller's; the conversion is derived code. The same holds for the other arms.
+            Self::Failure(failure) => unsafe { Failure::to_napi_value(env, failure) },
+            // SAFETY: as above.
+            Self::Opened(opened) => unsafe { Opened::to_napi_value(env, opened) },
+            // SAFETY: as above.
+            Self::Stat(stat) => unsafe { Stat::to_napi_value(env, stat) },
+            // SAFETY: as above.
+            Self::Info(info) => unsafe { Info::to_napi_value(env, *info) },
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! From the engine's threads to one JavaScript environment: a list of records, and one wake when it stops being empty.
+//!
+//! JavaScript drains the whole list per wake. The threadsafe function is referenced only while records are due, so that an idle binding
+//! does not keep the process alive and a busy one does.
+
+use crate::convert::{Detail, Failure};
+use deepring::{BackendKind, Completion, ErrorKind, Hold, Outcome};
+use napi::Env;
+use napi::Status;
+use napi::bindgen_prelude::Function;
+use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
+use std::collections::{HashSet, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+/// Numbers per record; the layout is documented in `lib/native.ts`.
+pub const RECORD: usize = 10;
+
+const OK: f64 = 0.0;
+const FAILED: f64 = 1.0;
+const OK_WITH_DETAIL: f64 = 2.0;
+
+type Wake = ThreadsafeFunction<(), (), (), Status, false>;
+
+pub struct Record {
+    pub id: u64,
+    pub numbers: [f64; RECORD],
+    pub detail: Option<Detail>,
+}
+
+impl Record {
+    pub fn plain(id: u64) -> Self {
+        let mut numbers = [0.0; RECORD];
+        numbers[0] = id as f64;
+        Self { id, numbers, detail: None }
+    }
+
+    pub fn of(id: u64, result: deepring::Result<Option<Detail>>) -> Self {
+        let mut record = Self::plain(id);
+        match result {
+            Ok(None) => record.numbers[1] = OK,
+            Ok(Some(detail)) => {
+                record.numbers[1] = OK_WITH_DETAIL;
+                record.detail = Some(detail);
+            }
+            Err(error) => record.fail(&error),
+        }
+        record
+    }
+
+    fn fail(&mut self, error: &deepring::Error) {
+        self.numbers[1] = FAILED;
+        self.numbers[2] = error.transferred() as f64;
+        self.detail = Some(Detail::Failure(Failure::from(error)));
+    }
+}
+
+pub struct Delivery {
+    state: Mutex<State>,
+    /// Somebody waits on the JavaScript thread itself: for `block`, or in the clean-up hook.
+    arrived: Condvar,
+    /// Ids whose owner has lost interest; `any_canceled` is its length, to be read without the lock.
+    canceled: Mutex<HashSet<u64>>,
+    any_canceled: AtomicUsize,
+    /// The environment is going away: everything counts as cancelled.
+    closing: AtomicBool,
+}
+
+struct State {
+    records: VecDeque<Record>,
+    /// Records promised and not yet made.
+    due: usize,
+    wake: Option<Wake>,
+    waiting: bool,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Delivery {
+    pub fn new() -> Self {
+        let state = State { records: VecDeque::new(), due: 0, wake: None, waiting: false };
+        Self {
+            state: Mutex::new(state),
+            arrived: Condvar::new(),
+            canceled: Mutex::default(),
+            any_canceled: AtomicUsize::new(0),
+            closing: AtomicBool::new(false),
+        }
+    }
+
+    /// Names the function to call when records wait.
+    pub fn attach(&self, env: &Env, wake: &Function<'_, (), ()>) -> napi::Result<()> {
+        let mut wake: Wake = wake.build_threadsafe_function::<()>().build()?;
+        unreference(&mut wake, env)?;
+        lock(&self.state).wake = Some(wake);
+        Ok(())
+    }
+
+    /// One more record is due. On the JavaScript thread.
+    pub fn expect(&self, env: &Env) -> napi::Result<()> {
+        let mut state = lock(&self.state);
+        state.due += 1;
+        let was_idle = state.due + state.records.len() == 1;
+        if was_idle && let Some(wake) = &mut state.wake {
+            reference(wake, env)?;
+        }
+        Ok(())
+    }
+
+    /// A record has come. On any thread.
+    pub fn push(&self, record: Record) {
+        let mut state = lock(&self.state);
+        state.due -= 1;
+        let first = state.records.is_empty();
+        state.records.push_back(record);
+        if state.waiting {
+            self.arrived.notify_all();
+        }
+        // Called under the lock, so that the environment cannot go away in between; queuing a call does not block.
+        if let (true, Some(wake)) = (first, &state.wake) {
+            wake.call((), ThreadsafeFunctionCallMode::NonBlocking);
+        }
+    }
+
+    /// Moves records out: their numbers into `numbers`, their details to `details`. On the JavaScript thread.
+    pub fn drain(&self, env: &Env, numbers: &mut [f64], details: &mut Vec<(u64, Detail)>) -> napi::Result<usize> {
+        let mut state = lock(&self.state);
+        let count = state.records.len().min(numbers.len() / RECORD);
+        for (slot, record) in numbers.chunks_exact_mut(RECORD).zip(state.records.drain(..count)) {
+            slot.copy_from_slice(&record.numbers);
+            if let Some(detail) = record.detail {
+                details.push((record.id, detail));
+            }
+            if self.any_canceled.load(Ordering::Relaxed) > 0 {
+                self.forget_canceled(record.id);
+            }
+        }
+        let is_idle = count > 0 && state.due + state.records.len() == 0;
+        if is_idle && let Some(wake) = &mut state.wake {
+            unreference(wake, env)?;
+        }
+        Ok(count)
+    }
+
+    /// Blocks until a record of each id waits to be drained.
+    pub fn wait_for(&self, mut ids: HashSet<u64>) {
+        let mut state = lock(&self.state);
+        state.waiting = true;
+        let mut looked_at = 0;
+        loop {
+            for record in state.records.iter().skip(looked_at) {
+                ids.remove(&record.id);
+            }
+            looked_at = state.records.len();
+            if ids.is_empty() || state.due == 0 {
+                break;
+            }
+            state = self.arrived.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.waiting = false;
+    }
+
+    pub fn cancel(&self, id: u64) {
+        let mut canceled = lock(&self.canceled);
+        canceled.insert(id);
+        self.any_canceled.store(canceled.len(), Ordering::Release);
+    }
+
+    fn forget_canceled(&self, id: u64) {
+        let mut canceled = lock(&self.canceled);
+        canceled.remove(&id);
+        self.any_canceled.store(canceled.len(), Ordering::Release);
+    }
+
+    fn is_canceled(&self, id: u64) -> bool {
+        self.closing.load(Ordering::Relaxed) || (self.any_canceled.load(Ordering::Relaxed) > 0 && lock(&self.canceled).contains(&id))
+    }
+
+    /// The environment is going away: no wake is called any more, and everything counts as cancelled.
+    pub fn close(&self) {
+        self.closing.store(true, Ordering::Release);
+        let wake = lock(&self.state).wake.take();
+        drop(wake);
+    }
+
+    /// Blocks until nothing is due any more.
+    pub fn wait_until_idle(&self) {
+        let mut state = lock(&self.state);
+        state.waiting = true;
+        while state.due > 0 {
+            state = self.arrived.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+#[allow(deprecated, reason = "the replacement, a weak function, lets the process exit with work in flight")]
+fn reference(wake: &mut Wake, env: &Env) -> napi::Result<()> {
+    wake.refer(env)
+}
+
+#[allow(deprecated, reason = "the replacement, a strong function, keeps an idle process alive")]
+fn unreference(wake: &mut Wake, env: &Env) -> napi::Result<()> {
+    wake.unref(env)
+}
+
+/// One transfer's way back.
+pub struct Landing {
+    pub id: u64,
+    pub delivery: Arc<Delivery>,
+    /// Keeps engine memory alive until the transfer has settled.
+    pub hold: Option<Hold>,
+}
+
+impl Completion for Landing {
+    fn settle(self: Arc<Self>, outcome: Outcome) {
+        if outcome.memory_lost {
+            // The kernel may still write there. (The JavaScript side keeps foreign memory for the same reason.)
+            std::mem::forget(self.hold.clone());
+        }
+        let mut record = Record::plain(self.id);
+        match &outcome.result {
+            Ok(receipt) => {
+                let ms = |duration: std::time::Duration| duration.as_secs_f64() * 1e3;
+                let flags = u8::from(receipt.direct) | u8::from(receipt.backend == BackendKind::Threads) << 1;
+                record.numbers[1..].copy_from_slice(&[
+                    OK,
+                    receipt.bytes as f64,
+                    receipt.blocks.into(),
+                    receipt.bounced as f64,
+                    receipt.resumed.into(),
+                    receipt.retried.into(),
+                    ms(receipt.queue),
+                    ms(receipt.device),
+                    flags.into(),
+                ]);
+            }
+            Err(error) => record.fail(error),
+        }
+        self.delivery.push(record);
+    }
+
+    fn canceled(&self) -> bool {
+        self.delivery.is_canceled(self.id)
+    }
+}
+
+/// Whether an error means that the request was given up rather than failed.
+pub fn is_cancellation(error: &deepring::Error) -> bool {
+    error.kind() == ErrorKind::Canceled
+}

@@ -1,0 +1,164 @@
+//! Memory on both sides of the boundary: where a view lies, and engine memory as ArrayBuffers.
+//!
+//! Engine memory becomes an external ArrayBuffer. It is held by the ArrayBuffer (until its finalizer or `release`), by every
+//! transfer in flight on it, and by nothing else. Whether a view is on engine memory is a question about its address, so that it is
+//! answered for every ArrayBuffer that ever comes to own the memory (`transfer()` moves it to a new one).
+//!
+//! Runtimes that refuse external memory (Electron) get an ordinary ArrayBuffer, over-allocated so that an aligned view fits in.
+
+use deepring::{Buffer, Hold};
+use napi::bindgen_prelude::*;
+use napi::sys;
+use std::collections::BTreeMap;
+use std::ffi::c_void;
+use std::ptr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// The alignment promised for memory we allocate.
+const PAGE_BYTES: usize = 4096;
+
+/// Memory that JavaScript can see, by address. Process-wide: an ArrayBuffer may move to another thread.
+static SEEN: Mutex<BTreeMap<u64, Seen>> = Mutex::new(BTreeMap::new());
+
+struct Seen {
+    /// Distinguishes tenants of the same address.
+    tenancy: u64,
+    hold: Hold,
+}
+
+fn seen() -> MutexGuard<'static, BTreeMap<u64, Seen>> {
+    SEEN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A view of memory as it crosses the boundary: address and length, nothing that could be dereferenced by accident.
+#[derive(Clone, Copy)]
+pub struct View {
+    pub address: u64,
+    pub len: u64,
+    array_buffer: sys::napi_value,
+}
+
+impl TypeName for View {
+    fn type_name() -> &'static str {
+        "Uint8Array"
+    }
+
+    fn value_type() -> ValueType {
+        ValueType::Object
+    }
+}
+
+impl ValidateNapiValue for View {}
+
+impl FromNapiValue for View {
+    unsafe fn from_napi_value(env: sys::napi_env, value: sys::napi_value) -> Result<Self> {
+        let mut kind = 0;
+        let (mut len, mut offset) = (0usize, 0usize);
+        let mut data: *mut c_void = ptr::null_mut();
+        let mut array_buffer = ptr::null_mut();
+        // SAFETY: all out-pointers are locals; a value that is no typed array makes the call fail.
+        let status = unsafe {
+            sys::napi_get_typedarray_info(env, value, &raw mut kind, &raw mut len, &raw mut data, &raw mut array_buffer, &raw mut offset)
+        };
+        check_status!(status, "expected a Uint8Array")?;
+        Ok(Self { address: data as u64, len: len as u64, array_buffer })
+    }
+}
+
+impl View {
+    /// What keeps this view's memory alive beyond its ArrayBuffer, if it is all engine memory.
+    pub fn hold(&self) -> Option<Hold> {
+        let seen = seen();
+        let (_, candidate) = seen.range(..=self.address).next_back()?;
+        let end = candidate.hold.address() + candidate.hold.bytes();
+        (self.len > 0 && self.address + self.len <= end).then(|| candidate.hold.clone())
+    }
+
+    /// A copy of the bytes, for paths.
+    pub fn to_vec(self) -> Vec<u8> {
+        if self.len == 0 {
+            return Vec::new();
+        }
+        // SAFETY: read during the call that passed the view in, on the thread that owns it; nothing can detach it meanwhile.
+        unsafe { std::slice::from_raw_parts(self.address as *const u8, self.len as usize) }.to_vec()
+    }
+}
+
+/// Gives the buffer to JavaScript: a `Uint8Array` of its length.
+pub fn expose(env: sys::napi_env, buffer: Buffer) -> Result<sys::napi_value> {
+    let len = buffer.len();
+    let hold = Hold::of(&buffer);
+    drop(buffer);
+    let tenancy = next_tenancy();
+    let address = hold.address();
+    seen().insert(address, Seen { tenancy, hold });
+    let hint = Box::into_raw(Box::new((address, tenancy)));
+    let mut array_buffer = ptr::null_mut();
+    // SAFETY: the memory is held by `SEEN` until the finalizer below (or `release`) lets go of it; `hint` is freed by the finalizer.
+    let status = unsafe {
+        sys::napi_create_external_arraybuffer(env, address as *mut c_void, len, Some(finalize), hint.cast(), &raw mut array_buffer)
+    };
+    match status {
+        sys::Status::napi_ok => uint8_array(env, array_buffer, 0, len),
+        sys::Status::napi_no_external_buffers_allowed => {
+            // SAFETY: the runtime refused the memory, so it will not call the finalizer.
+            unsafe { finalize(env, ptr::null_mut(), hint.cast()) };
+            over_allocated(env, len)
+        }
+        _ => {
+            // SAFETY: as above.
+            unsafe { finalize(env, ptr::null_mut(), hint.cast()) };
+            check_status!(status, "no ArrayBuffer of {len} bytes can be made").map(|()| ptr::null_mut())
+        }
+    }
+}
+
+fn next_tenancy() -> u64 {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+unsafe extern "C" fn finalize(_env: sys::napi_env, _data: *mut c_void, hint: *mut c_void) {
+    // SAFETY: `hint` was made by `Box::into_raw` in `expose`, and the runtime calls a finalizer once.
+    let (address, tenancy) = *unsafe { Box::from_raw(hint.cast::<(u64, u64)>()) };
+    drop(forget(address, |seen| seen.tenancy == tenancy));
+}
+
+/// Takes the memory at `address` out of sight, if it is still the expected tenant's.
+fn forget(address: u64, expected: impl Fn(&Seen) -> bool) -> Option<Hold> {
+    let mut seen = seen();
+    if seen.get(&address).is_some_and(expected) { seen.remove(&address).map(|seen| seen.hold) } else { None }
+}
+
+/// Detaches the view's ArrayBuffer and lets go of its memory, which goes back to the pool when the last transfer on it has settled.
+pub fn release(env: sys::napi_env, view: &View) -> Result<()> {
+    let base = {
+        let seen = seen();
+        let found = seen.range(..=view.address).next_back();
+        found.filter(|(base, seen)| view.address < *base + seen.hold.bytes()).map(|(&base, _)| base)
+    };
+    // SAFETY: the ArrayBuffer came with the view in this very call.
+    check_status!(unsafe { sys::napi_detach_arraybuffer(env, view.array_buffer) })?;
+    if let Some(base) = base {
+        drop(forget(base, |_| true));
+    }
+    Ok(())
+}
+
+fn over_allocated(env: sys::napi_env, len: usize) -> Result<sys::napi_value> {
+    let mut array_buffer = ptr::null_mut();
+    let mut data: *mut c_void = ptr::null_mut();
+    // SAFETY: out-pointers are locals.
+    check_status!(unsafe { sys::napi_create_arraybuffer(env, len + PAGE_BYTES, &raw mut data, &raw mut array_buffer) })?;
+    let offset = (data as usize).next_multiple_of(PAGE_BYTES) - data as usize;
+    uint8_array(env, array_buffer, offset, len)
+}
+
+fn uint8_array(env: sys::napi_env, array_buffer: sys::napi_value, offset: usize, len: usize) -> Result<sys::napi_value> {
+    let mut array = ptr::null_mut();
+    // SAFETY: the ArrayBuffer was made a moment ago and is at least `offset + len` long.
+    let status = unsafe { sys::napi_create_typedarray(env, sys::TypedarrayType::uint8_array, len, array_buffer, offset, &raw mut array) };
+    check_status!(status)?;
+    Ok(array)
+}

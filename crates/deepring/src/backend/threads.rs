@@ -1,0 +1,146 @@
+//! The backend of blocking system calls: [`THREADS`] threads, each with one operation at a time.
+//!
+//! Same planner, same budget, same results as the ring; what it costs is a thread switch per block. The threads take operations from one
+//! list and leave results in another; the driver sleeps on the inbox's event, which a thread signals through the inbox's wake word.
+//! Dropping the backend ends the threads after what they are doing; the driver drops it only when nothing is in flight.
+
+use super::{Backend, BackendKind, DeviceOp, Done};
+use crate::inbox::Inbox;
+use crate::plan::Direction;
+use crate::sys::{Errno, file, thread};
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+/// Eight blocking readers of 1 MiB blocks keep a drive as busy as a ring does (measured: reads 1.00, writes 1.04 of it).
+pub(crate) const THREADS: usize = 8;
+
+/// Staged and running operations together. The device's budget is the real limit; this only has to be larger.
+const CAPACITY: usize = 1024;
+
+pub(crate) struct Threads<T: Send + 'static> {
+    shared: Arc<Shared<T>>,
+    staged: Vec<DeviceOp>,
+    handles: Vec<JoinHandle<()>>,
+}
+
+struct Shared<T> {
+    state: Mutex<State>,
+    work: Condvar,
+    inbox: Arc<Inbox<T>>,
+}
+
+#[derive(Default)]
+struct State {
+    todo: VecDeque<DeviceOp>,
+    done: Vec<Done>,
+    idle: usize,
+    stopping: bool,
+}
+
+impl<T: Send + 'static> Threads<T> {
+    /// # Errors
+    /// No thread at all could be started.
+    pub(crate) fn new(inbox: Arc<Inbox<T>>) -> Result<Self, Errno> {
+        let shared = Arc::new(Shared { state: Mutex::default(), work: Condvar::new(), inbox });
+        let mut handles = Vec::new();
+        for index in 0..THREADS {
+            let its = Arc::clone(&shared);
+            match thread::spawn(format!("deepring-io-{index}"), move || its.run()) {
+                Ok(handle) => handles.push(handle),
+                Err(errno) if handles.is_empty() => return Err(errno),
+                // Fewer threads are slower, not wrong.
+                Err(_) => break,
+            }
+        }
+        Ok(Self { shared, staged: Vec::new(), handles })
+    }
+}
+
+impl<T> Shared<T> {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn run(&self) {
+        let mut state = self.lock();
+        loop {
+            if let Some(op) = state.todo.pop_front() {
+                drop(state);
+                let result = transfer(&op);
+                state = self.lock();
+                let first = state.done.is_empty();
+                state.done.push(Done { key: op.key, result });
+                if first {
+                    self.inbox.wake();
+                }
+            } else if state.stopping {
+                return;
+            } else {
+                state.idle += 1;
+                state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state.idle -= 1;
+            }
+        }
+    }
+}
+
+fn transfer(op: &DeviceOp) -> i32 {
+    let flags = if op.nowait { file::NOWAIT } else { 0 };
+    match op.direction {
+        // SAFETY: the driver owns the memory on behalf of the request and keeps it until this result has been taken.
+        Direction::Read => unsafe { file::read_at(op.fd, op.address, op.len, op.position, flags) },
+        // SAFETY: as above.
+        Direction::Write => unsafe { file::write_at(op.fd, op.address, op.len, op.position, flags) },
+    }
+}
+
+impl<T: Send + 'static> Backend for Threads<T> {
+    fn kind(&self) -> BackendKind {
+        BackendKind::Threads
+    }
+
+    fn capacity(&self) -> usize {
+        CAPACITY
+    }
+
+    fn push(&mut self, op: DeviceOp) {
+        // Blocking is what these threads are for.
+        self.staged.push(DeviceOp { nowait: false, ..op });
+    }
+
+    fn submit(&mut self) -> Result<(), Errno> {
+        if self.staged.is_empty() {
+            return Ok(());
+        }
+        let mut state = self.shared.lock();
+        let wakes = self.staged.len().min(state.idle);
+        state.todo.extend(self.staged.drain(..));
+        drop(state);
+        (0..wakes).for_each(|_| self.shared.work.notify_one());
+        Ok(())
+    }
+
+    fn wait(&mut self, block: bool, done: &mut Vec<Done>) -> Result<(), Errno> {
+        self.submit()?;
+        let mut state = self.shared.lock();
+        if state.done.is_empty() && block {
+            drop(state);
+            self.shared.inbox.event().wait();
+            state = self.shared.lock();
+        }
+        done.append(&mut state.done);
+        Ok(())
+    }
+}
+
+impl<T: Send + 'static> Drop for Threads<T> {
+    fn drop(&mut self) {
+        self.shared.lock().stopping = true;
+        self.shared.work.notify_all();
+        for handle in self.handles.drain(..) {
+            // A transfer does not panic; if one did, there is nothing to add.
+            drop(handle.join());
+        }
+    }
+}

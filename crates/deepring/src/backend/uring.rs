@@ -1,0 +1,263 @@
+//! The `io_uring` backend: one ring, owned by the driver's thread.
+//!
+//! * **Set-up is a ladder.** All flags we like, then one fewer on each `EINVAL`, down to a plain ring of kernel 5.6; fewer entries on
+//!   `ENOMEM`, because rings are charged to `RLIMIT_MEMLOCK` for ordinary users. Whether the ring works is proven by one real operation on
+//!   it, not by the kernel's version: containers let `io_uring_setup` through and refuse `io_uring_enter`, or the reverse.
+//! * **No completion can be lost.** The completion queue is at least as large as everything that can be in flight.
+//! * **Waking** is an operation like any other: a read of the inbox's `eventfd` is always in flight, and its completion ends a wait.
+//! * **Failure.** An error of `enter` says nothing about operations that were pushed: they belong to the kernel. `EINTR`, `EAGAIN` and
+//!   `EBUSY` are waited out; anything else means that the ring is lost. Then what can still be read from the completion queue is
+//!   read, and the ring is kept open for good, as the kernel may still write through it.
+//!
+//! `DEFER_TASKRUN` (6.1) runs completion work only inside our own `enter`; it is dropped with the rest of the ladder on older kernels.
+
+use super::{Backend, BackendKind, DeviceOp, Done};
+use crate::inbox::Inbox;
+use crate::plan::Direction;
+use crate::slots::Key;
+use crate::sys::{Errno, file, thread};
+use io_uring::{IoUring, opcode, squeue, types};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The completion of the wake read. Keys never have the top bit set.
+const WAKE: u64 = 1 << 63;
+
+/// `IORING_ENTER_GETEVENTS`
+const ENTER_GETEVENTS: u32 = 1;
+
+/// How often and how long a wait is repeated when the kernel is short of memory, before the ring counts as lost.
+const BUSY_ROUNDS: u32 = 2000;
+const BUSY_PAUSE: Duration = Duration::from_millis(1);
+
+/// The smallest ring worth having.
+const ENTRIES_MIN: u32 = 16;
+
+pub(crate) struct Uring<T: Send + 'static> {
+    ring: Option<IoUring>,
+    /// Operations per ring, the wake read not counted.
+    capacity: usize,
+    staged: usize,
+    flags: Vec<&'static str>,
+    inbox: Arc<Inbox<T>>,
+    /// Where the wake read puts the event's counter: on the heap, so that it stays in place.
+    counter: Box<u64>,
+    lost: bool,
+}
+
+/// Why a ring cannot be had, in words a person can act on.
+#[derive(Debug, Clone)]
+pub(crate) struct Refusal {
+    pub(crate) errno: Errno,
+    pub(crate) reason: String,
+}
+
+/// One rung of the ladder: a name to report, and what to set.
+type Rung = (&'static [&'static str], fn(&mut io_uring::Builder));
+
+const LADDER: &[Rung] = &[
+    (&["CLAMP", "SUBMIT_ALL", "SINGLE_ISSUER", "DEFER_TASKRUN", "NO_SQARRAY"], |b| {
+        b.setup_submit_all().setup_single_issuer().setup_defer_taskrun().setup_no_sqarray();
+    }),
+    (&["CLAMP", "SUBMIT_ALL", "SINGLE_ISSUER", "DEFER_TASKRUN"], |b| {
+        b.setup_submit_all().setup_single_issuer().setup_defer_taskrun();
+    }),
+    (&["CLAMP", "SUBMIT_ALL", "COOP_TASKRUN"], |b| {
+        b.setup_submit_all().setup_coop_taskrun();
+    }),
+    (&["CLAMP"], |_| {}),
+];
+
+impl<T: Send + 'static> Uring<T> {
+    /// Sets up a ring of about `entries` and proves it. Must be called on the thread that will use it.
+    pub(crate) fn new(inbox: Arc<Inbox<T>>, entries: u32) -> Result<Self, Refusal> {
+        let (ring, flags) = set_up(entries).map_err(|errno| refusal(errno, "io_uring_setup"))?;
+        let capacity = ring.params().sq_entries() as usize - 1;
+        let mut uring = Self { ring: Some(ring), capacity, staged: 0, flags, inbox, counter: Box::new(0), lost: false };
+        uring.arm_wake();
+        // The proof: a real read, on the real ring, through the call that seccomp profiles like to refuse.
+        uring.inbox.event().signal();
+        let mut done = Vec::new();
+        uring.wait(true, &mut done).map_err(|errno| refusal(errno, "io_uring_enter"))?;
+        // Most work that the kernel hands to threads of its own is file-system work that serialises anyway.
+        if let Some(ring) = &uring.ring {
+            // Older kernels do not know the call and keep their default.
+            let _ = ring.submitter().register_iowq_max_workers(&mut [WORKERS_MAX, 1]);
+        }
+        Ok(uring)
+    }
+
+    pub(crate) fn flags(&self) -> &[&'static str] {
+        &self.flags
+    }
+
+    fn arm_wake(&mut self) {
+        let address = &raw mut *self.counter;
+        let read = opcode::Read::new(types::Fd(self.inbox.event().raw()), address.cast(), 8).build().user_data(WAKE);
+        self.stage(&read);
+    }
+
+    fn stage(&mut self, entry: &squeue::Entry) {
+        let Some(ring) = &mut self.ring else { return };
+        // SAFETY: the memory and the descriptor of the entry stay valid until its completion was read: the driver keeps those of device
+        // operations, and `self` keeps the counter and, through the inbox, the event.
+        let pushed = unsafe { ring.submission().push(entry) };
+        debug_assert!(pushed.is_ok(), "the driver stages no more than the capacity");
+        self.staged += 1;
+    }
+
+    /// One `io_uring_enter`. `Ok(false)`: nothing was submitted or waited for, try again.
+    fn enter(&mut self, want: u32) -> Result<bool, Errno> {
+        let Some(ring) = &mut self.ring else { return Err(libc::EBADF) };
+        let to_submit = ring.submission().len() as u32;
+        // SAFETY: no argument is passed; the entries staged are valid as explained in `stage`.
+        let entered = unsafe { ring.submitter().enter::<libc::sigset_t>(to_submit, want, ENTER_GETEVENTS, None) };
+        match entered {
+            Ok(_) => {
+                self.staged = ring.submission().len();
+                Ok(true)
+            }
+            Err(error) => match error.raw_os_error().unwrap_or(libc::EIO) {
+                libc::EINTR | libc::EAGAIN | libc::EBUSY => Ok(false),
+                errno => Err(errno),
+            },
+        }
+    }
+
+    /// Moves completions out of the ring. Returns whether there were any, the wake included.
+    fn reap(&mut self, done: &mut Vec<Done>) -> bool {
+        let Some(ring) = &mut self.ring else { return false };
+        let mut any = false;
+        let mut woken = false;
+        for entry in ring.completion() {
+            any = true;
+            if entry.user_data() == WAKE {
+                woken = true;
+            } else {
+                done.push(Done { key: Key::from_bits(entry.user_data()), result: entry.result() });
+            }
+        }
+        if woken && !self.lost {
+            self.arm_wake();
+        }
+        any
+    }
+}
+
+/// Bounded work of one ring: enough to keep punted writes moving, too few for a thread storm.
+const WORKERS_MAX: u32 = 4;
+
+fn set_up(wanted: u32) -> Result<(IoUring, Vec<&'static str>), Errno> {
+    let mut step = 0;
+    let mut entries = wanted.next_power_of_two().max(ENTRIES_MIN);
+    loop {
+        let (names, set) = LADDER[step];
+        let mut builder = IoUring::builder();
+        builder.dontfork().setup_clamp().setup_cqsize(entries * 2);
+        set(&mut builder);
+        match builder.build(entries).map_err(|error| error.raw_os_error().unwrap_or(libc::EIO)) {
+            Ok(ring) => return Ok((ring, names.to_vec())),
+            Err(libc::EINVAL) if step + 1 < LADDER.len() => step += 1,
+            Err(libc::ENOMEM) if entries > ENTRIES_MIN => entries /= 2,
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
+fn refusal(errno: Errno, call: &'static str) -> Refusal {
+    let why = match errno {
+        libc::EPERM if thread::io_uring_disabled().is_some_and(|value| value > 0) => {
+            "the sysctl kernel.io_uring_disabled forbids it; an administrator can set it to 0".to_owned()
+        }
+        libc::EPERM | libc::EACCES => {
+            "a seccomp profile or security module forbids it, as container runtimes do by default; allow the io_uring calls in its profile"
+                .to_owned()
+        }
+        libc::ENOSYS => "this kernel or sandbox has no io_uring; Linux 5.6 or later has".to_owned(),
+        libc::ENOMEM => {
+            let limit = thread::memlock_bytes().map_or_else(|| "unlimited".into(), |bytes| format!("{} KiB", bytes / 1024));
+            format!("no memory for the ring; it is charged to the locked-memory limit, which is {limit} (raise it with ulimit -l)")
+        }
+        libc::EMFILE | libc::ENFILE => "no file descriptor is left for the ring (see ulimit -n)".to_owned(),
+        other => format!("error {other}"),
+    };
+    Refusal { errno, reason: format!("{call} is refused: {why}") }
+}
+
+impl<T: Send + 'static> Backend for Uring<T> {
+    fn kind(&self) -> BackendKind {
+        BackendKind::Uring
+    }
+
+    fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    fn push(&mut self, op: DeviceOp) {
+        let flags = if op.nowait { file::NOWAIT } else { 0 };
+        let fd = types::Fd(op.fd);
+        let entry = match op.direction {
+            Direction::Read => opcode::Read::new(fd, op.address as *mut u8, op.len).offset(op.position).rw_flags(flags).build(),
+            Direction::Write => opcode::Write::new(fd, op.address as *const u8, op.len).offset(op.position).rw_flags(flags).build(),
+        };
+        self.stage(&entry.user_data(op.key.to_bits()));
+    }
+
+    fn submit(&mut self) -> Result<(), Errno> {
+        let mut rounds = 0;
+        while self.staged > 0 && !self.enter(0)? {
+            rounds += 1;
+            if rounds > BUSY_ROUNDS {
+                return Err(libc::EBUSY);
+            }
+            std::thread::sleep(BUSY_PAUSE);
+        }
+        Ok(())
+    }
+
+    fn wait(&mut self, block: bool, done: &mut Vec<Done>) -> Result<(), Errno> {
+        let mut rounds = 0;
+        loop {
+            match self.enter(u32::from(block)) {
+                Ok(entered) => {
+                    let any = self.reap(done);
+                    // What is left unsubmitted goes with the next wait; a completion is always worth returning for.
+                    if any || (entered && !block) {
+                        return Ok(());
+                    }
+                    if !entered {
+                        rounds += 1;
+                        if rounds > BUSY_ROUNDS {
+                            return Err(libc::EBUSY);
+                        }
+                        std::thread::sleep(BUSY_PAUSE);
+                    }
+                }
+                Err(errno) => {
+                    self.lost = true;
+                    self.reap(done);
+                    return Err(errno);
+                }
+            }
+        }
+    }
+}
+
+impl<T: Send + 'static> Drop for Uring<T> {
+    fn drop(&mut self) {
+        // The wake read is the one operation still in flight on a ring in order. Let it complete, so that nothing of ours is in the
+        // kernel's hands when the ring closes: closing does not stop the kernel from writing.
+        if !self.lost {
+            self.lost = true;
+            self.inbox.event().signal();
+            let mut done = Vec::new();
+            if self.wait(true, &mut done).is_ok() {
+                return;
+            }
+        }
+        // A lost ring stays open, its counter stays where it is, and the inbox keeps its event: all leaked on purpose.
+        std::mem::forget(self.ring.take());
+        std::mem::forget(std::mem::take(&mut self.counter));
+        std::mem::forget(Arc::clone(&self.inbox));
+    }
+}

@@ -1,0 +1,77 @@
+//! How much may be in flight at one device: so many requests *and* so many bytes, whatever is queued.
+//!
+//! Depth belongs to the device, not to a thread or a call. An operation on scattered 4 KiB pages is several device requests, so an
+//! operation has a cost in requests beside its bytes.
+
+/// What one operation takes from the budget.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Cost {
+    pub(crate) requests: u32,
+    pub(crate) bytes: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Budget {
+    limit: Cost,
+    used: Cost,
+}
+
+impl Budget {
+    pub(crate) fn new(requests: u32, bytes: u64) -> Self {
+        Self { limit: Cost { requests: requests.max(1), bytes: bytes.max(1) }, used: Cost { requests: 0, bytes: 0 } }
+    }
+
+    /// Takes the cost if it fits. An operation larger than the whole budget fits when nothing else is in flight; otherwise it never would.
+    pub(crate) fn take(&mut self, cost: Cost) -> bool {
+        let alone = self.used.requests == 0;
+        let fits = self.used.requests + cost.requests <= self.limit.requests && self.used.bytes + cost.bytes <= self.limit.bytes;
+        if alone || fits {
+            self.used.requests += cost.requests;
+            self.used.bytes += cost.bytes;
+        }
+        alone || fits
+    }
+
+    pub(crate) fn give(&mut self, cost: Cost) {
+        debug_assert!(self.used.requests >= cost.requests && self.used.bytes >= cost.bytes);
+        self.used.requests -= cost.requests;
+        self.used.bytes -= cost.bytes;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn an_operation_larger_than_the_budget_runs_alone() {
+        let mut budget = Budget::new(4, 1000);
+        let huge = Cost { requests: 9, bytes: 5000 };
+        let small = Cost { requests: 1, bytes: 1 };
+        assert!(budget.take(huge));
+        assert!(!budget.take(small));
+        budget.give(huge);
+        assert!(budget.take(small));
+        assert!(!budget.take(huge));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_taken_never_exceeds_the_limit(costs in proptest::collection::vec((1u32..4, 1u64..400, any::<bool>()), 1..300)) {
+            let mut budget = Budget::new(8, 1000);
+            let mut held: Vec<Cost> = Vec::new();
+            for (requests, bytes, give) in costs {
+                if give && !held.is_empty() {
+                    budget.give(held.remove(0));
+                }
+                let cost = Cost { requests, bytes };
+                if budget.take(cost) {
+                    held.push(cost);
+                }
+                prop_assert!(held.iter().map(|cost| cost.requests).sum::<u32>() <= 8);
+                prop_assert!(held.iter().map(|cost| cost.bytes).sum::<u64>() <= 1000);
+            }
+        }
+    }
+}

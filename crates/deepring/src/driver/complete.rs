@@ -1,0 +1,194 @@
+//! From the device back: every completion's result is read here, and nothing else decides what it means.
+//!
+//! | result | meaning |
+//! |---|---|
+//! | all of it | done |
+//! | less | continued from the last whole unit; a read that then makes no progress has met the end of the file |
+//! | 0 | reading: the end of the file; writing: tried again, then `EIO` |
+//! | `EAGAIN` with `RWF_NOWAIT` | the kernel would have handed the write to a worker thread: counted, and repeated without the flag |
+//! | `EINTR`, `EAGAIN` | repeated, at most [`ATTEMPTS_MAX`] times |
+//! | `EINVAL` on a direct file | the file goes on buffered, unless direct was required |
+//! | anything else | the request's error |
+
+use super::Driver;
+use super::admit::fill;
+use super::request::{Block, Stage, Waits};
+use crate::backend::Done;
+use crate::error::Error;
+use crate::plan::Direction;
+use crate::slots::Key;
+use crate::stats::add;
+
+/// How often an operation is repeated before its error counts. (XFS and old kernels return `EAGAIN` even from files that may block.)
+const ATTEMPTS_MAX: u32 = 8;
+
+/// What to do with a block after a completion.
+enum Next {
+    /// Stage it again from `block.from`.
+    Again,
+    /// Its transfer, or the read before it, is done.
+    Finished,
+    Failed(i32),
+}
+
+pub(super) fn apply(driver: &mut Driver, done: Done) {
+    // A key that names nothing is a completion for a block that is gone; the generation in the key kept it from finding a stranger.
+    let Some(block) = driver.blocks.get_mut(done.key) else { return };
+    let Some(request) = driver.requests.get_mut(block.request) else { return };
+    let direction = block.direction(request.submission.direction);
+    let unit = request.file.geometry().unit(direction);
+    let next = if done.result < 0 {
+        match -done.result {
+            libc::EAGAIN if block.nowait => {
+                block.nowait = false;
+                request.tally.retried += 1;
+                add(&driver.shared.counters.punted, 1);
+                Next::Again
+            }
+            libc::EOPNOTSUPP | libc::EINVAL if block.nowait => {
+                block.nowait = false;
+                request.file.forget_nowait();
+                request.tally.retried += 1;
+                Next::Again
+            }
+            libc::EINTR | libc::EAGAIN if block.attempts < ATTEMPTS_MAX => {
+                block.attempts += 1;
+                request.tally.retried += 1;
+                add(&driver.shared.counters.retried, 1);
+                Next::Again
+            }
+            libc::EINVAL if request.file.is_direct() && request.file.downgrade() => {
+                request.tally.retried += 1;
+                request.tally.buffered = true;
+                add(&driver.shared.counters.downgraded, 1);
+                Next::Again
+            }
+            // Another block of the file may just have been downgraded.
+            libc::EINVAL if !request.file.is_direct() && !request.tally.buffered => {
+                request.tally.buffered = true;
+                Next::Again
+            }
+            errno => Next::Failed(errno),
+        }
+    } else {
+        let next = advance(block, direction, unit, done.result as u64);
+        if matches!(next, Next::Again) {
+            request.tally.resumed += 1;
+            add(&driver.shared.counters.resumed, 1);
+        }
+        next
+    };
+    match next {
+        Next::Again => driver.stage(done.key),
+        Next::Finished => finish_stage(driver, done.key),
+        Next::Failed(errno) => {
+            let call = super::admit::call_name(direction);
+            let extent = block.extent;
+            // Of a bounced block nothing counts; of a direct one, what was moved before.
+            let moved = if extent.bounce { 0 } else { block.done };
+            request.fail(extent.offset + moved, Error::os(errno, call));
+            retire(driver, done.key);
+        }
+    }
+}
+
+/// Accounts for `moved` bytes.
+fn advance(block: &mut Block, direction: Direction, unit: u64, moved: u64) -> Next {
+    let reached = (block.from + moved).min(block.extent.file_len);
+    let progress = reached > block.done;
+    block.done = block.done.max(reached);
+    if block.done == block.extent.file_len {
+        return Next::Finished;
+    }
+    match direction {
+        Direction::Read => {
+            // A read need not go further than the last byte that is wanted: what follows it may lie beyond the end of the file.
+            let wanted = if block.stage == Stage::Modify { block.extent.file_len } else { block.extent.skip + block.extent.len };
+            if block.done >= wanted || !progress {
+                return Next::Finished;
+            }
+        }
+        Direction::Write => {
+            if !progress {
+                block.attempts += 1;
+                if block.attempts > ATTEMPTS_MAX {
+                    return Next::Failed(libc::EIO);
+                }
+            }
+        }
+    }
+    // Direct transfers begin on whole units: the last, partly transferred one is done again.
+    block.from = block.done - block.done % unit;
+    Next::Again
+}
+
+fn finish_stage(driver: &mut Driver, key: Key) {
+    let Some(block) = driver.blocks.get_mut(key) else { return };
+    let Some(request) = driver.requests.get_mut(block.request) else { return };
+    let extent = block.extent;
+    let user_address = request.submission.address + extent.offset;
+    if block.stage == Stage::Modify {
+        if block.done < extent.file_len && request.extension.is_none() && !request.file.is_block_device {
+            // The file ends here, nearer than was known: the write will move its end, and must claim it first.
+            extend_late(driver, key);
+            return;
+        }
+        if let Some(bounce) = &mut block.bounce {
+            fill(bounce, &extent, block.done, user_address);
+        }
+        block.stage = Stage::Transfer;
+        (block.from, block.done) = (0, 0);
+        driver.stage(key);
+        return;
+    }
+    if request.submission.direction == Direction::Read {
+        let limit = request.file.inode.clamp(block.ticket);
+        let end = (extent.file_start + block.done).min(limit);
+        let got = end.saturating_sub(extent.file_start + extent.skip).min(extent.len);
+        if let Some(bounce) = &block.bounce {
+            let wanted = &bounce[extent.skip as usize..(extent.skip + got) as usize];
+            // SAFETY: the request's memory was handed over for writing, is at least `offset + len` bytes long, and belongs to nobody else
+            // before it is settled; the bounce block is ours and does not overlap it.
+            unsafe { std::ptr::copy_nonoverlapping(wanted.as_ptr(), user_address as *mut u8, wanted.len()) };
+        }
+        if got < extent.len {
+            let eof = extent.offset + got;
+            request.eof = Some(request.eof.map_or(eof, |nearest| nearest.min(eof)));
+        }
+    }
+    if extent.bounce {
+        request.tally.bounced += extent.len;
+        add(&driver.shared.counters.bounced_bytes, extent.len);
+    }
+    retire(driver, key);
+}
+
+/// Takes a block out and, if it was the last of its request, concludes that.
+fn retire(driver: &mut Driver, key: Key) {
+    let Some(block) = driver.blocks.remove(key) else { return };
+    driver.count_out(&block);
+    driver.give_back(&block);
+    let Some(request) = driver.requests.get_mut(block.request) else { return };
+    request.in_flight -= 1;
+    let over = request.cursor >= request.submission.len || request.is_stopped();
+    if over && request.in_flight == 0 {
+        if request.waits == Waits::Parked {
+            request.waits = Waits::No;
+        }
+        driver.conclude(block.request);
+    }
+}
+
+/// Takes an edge back, claims the end of the file, and starts again at the edge. The blocks already under way go on.
+fn extend_late(driver: &mut Driver, key: Key) {
+    let Some(block) = driver.blocks.remove(key) else { return };
+    driver.count_out(&block);
+    driver.give_back(&block);
+    let Some(request) = driver.requests.get_mut(block.request) else { return };
+    request.in_flight -= 1;
+    if request.waits == Waits::Helper {
+        return;
+    }
+    request.cursor = request.cursor.min(block.extent.offset);
+    driver.make_room(block.request);
+}

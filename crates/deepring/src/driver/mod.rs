@@ -1,0 +1,541 @@
+//! The driver: the one thread that admits, submits, reaps and retries.
+//!
+//! ```text
+//!   producers ──► inbox ──► queues ──► admit ──► blocks in flight ──► complete ──► settle ──► whoever asked
+//!                             ▲          │ budget, policy, locks         │
+//!                             └──────────┴──── try again ◄───────────────┘
+//!                                  helper threads: open, extend, trim, sync, close
+//! ```
+//!
+//! One turn of the loop: take the inbox, admit what the budget allows, tell who has finished, then submit and sleep in one system call until
+//! something completes or somebody writes. The thread never blocks anywhere else, holds no lock across a call, and owns all state below.
+//!
+//! **Ownership.** A request's memory belongs to the driver from acceptance until `settle`. It settles when nothing of it is in flight; an
+//! operation that was handed to the backend stays in the table of blocks until its completion arrives, whoever lost interest meanwhile.
+//!
+//! **Shutdown.** Intake is closed, queued requests settle as cancelled, everything at the device is waited for without a time limit.
+//!
+//! **A lost ring.** Operations in flight fail as lost; their memory is leaked and counted, never freed, because the kernel may still write to
+//! it. Everything else goes on with the `threads` backend.
+
+mod admit;
+mod complete;
+mod control;
+pub(crate) mod request;
+
+use crate::backend::{Backend, BackendKind, Done, threads::Threads, uring::Uring};
+use crate::buffer::Pool;
+use crate::error::{Error, ErrorKind};
+use crate::helpers::Helpers;
+use crate::inbox::Inbox;
+use crate::inode::Accepted;
+use crate::open::OpenFile;
+use crate::policy::Policy;
+use crate::sink::{Completion, Outcome, Receipt};
+use crate::slots::{Key, Slots};
+use crate::stats::{Counters, add, sub};
+use crate::sys::Errno;
+use admit::DeviceQueue;
+pub(crate) use control::{Barrier, Control};
+use request::{Block, Request, Submission, Target, Waits};
+use std::collections::{HashMap, VecDeque};
+use std::mem;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// What an engine is built with, after defaults.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Config {
+    /// Requests in flight per device; `None`: half of what the device's queue holds.
+    pub(crate) queue_depth: Option<u32>,
+    pub(crate) block_bytes: u64,
+    pub(crate) in_flight_bytes: u64,
+    pub(crate) max_queued: u64,
+}
+
+/// What producers and helper threads leave in the inbox.
+pub(crate) enum Message {
+    Submit(Submission),
+    Control(Control),
+    /// A waiter of this request was woken.
+    Resume(Key),
+    /// A waiter of this control was woken.
+    ResumeControl(Key),
+    /// A path request's file was opened, and if it is a write, accepted by its inode.
+    Opened(Box<Opened>),
+    /// Room was made for a write, or not.
+    Extended(Key, Result<crate::extend::Extension, Error>),
+    /// The end of the file was put in order after a write.
+    Trimmed(Key, Result<(), Error>),
+    /// A path request's file was closed.
+    PathClosed,
+    /// A helper has run a control.
+    ControlDone,
+    Shutdown,
+}
+
+pub(crate) struct Opened {
+    submission: Submission,
+    result: Result<Arc<OpenFile>, Error>,
+}
+
+/// Which backend runs, and why; read by `info()`.
+#[derive(Debug, Clone)]
+pub(crate) struct BackendReport {
+    pub(crate) kind: BackendKind,
+    pub(crate) reason: String,
+    pub(crate) flags: Vec<&'static str>,
+    pub(crate) ring_entries: u32,
+}
+
+/// What the driver shares with its engine.
+pub(crate) struct Shared {
+    pub(crate) inbox: Arc<Inbox<Message>>,
+    pub(crate) helpers: Arc<Helpers>,
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) report: Mutex<BackendReport>,
+    pub(crate) config: Config,
+}
+
+pub(crate) struct Driver {
+    shared: Arc<Shared>,
+    backend: Box<dyn Backend>,
+    requests: Slots<Request>,
+    blocks: Slots<Block>,
+    controls: Slots<Control>,
+    devices: Vec<DeviceQueue>,
+    device_index: HashMap<u64, usize>,
+    /// Path requests whose file is not open yet.
+    paths: VecDeque<Submission>,
+    /// Path requests whose file is being opened, is open, or is being closed.
+    open_paths: usize,
+    /// Requests for which room is being made.
+    extending: usize,
+    /// Helper jobs that will answer.
+    jobs: usize,
+    /// Requests that wait for a place in their policy's window, by the policy's address.
+    policy_waiters: HashMap<usize, VecDeque<Key>>,
+    settled: Vec<(Arc<dyn Completion>, Outcome)>,
+    stopping: bool,
+    waker: Arc<dyn crate::inode::Waker>,
+    control_waker: Arc<dyn crate::inode::Waker>,
+}
+
+struct Resume(Arc<Inbox<Message>>);
+
+impl crate::inode::Waker for Resume {
+    fn resume(&self, key: Key) {
+        self.0.post(Message::Resume(key));
+    }
+}
+
+struct ResumeControl(Arc<Inbox<Message>>);
+
+impl crate::inode::Waker for ResumeControl {
+    fn resume(&self, key: Key) {
+        self.0.post(Message::ResumeControl(key));
+    }
+}
+
+impl Driver {
+    pub(crate) fn new(shared: Arc<Shared>, backend: Box<dyn Backend>) -> Self {
+        Self {
+            waker: Arc::new(Resume(Arc::clone(&shared.inbox))),
+            control_waker: Arc::new(ResumeControl(Arc::clone(&shared.inbox))),
+            shared,
+            backend,
+            requests: Slots::new(),
+            blocks: Slots::new(),
+            controls: Slots::new(),
+            devices: Vec::new(),
+            device_index: HashMap::new(),
+            paths: VecDeque::new(),
+            open_paths: 0,
+            extending: 0,
+            jobs: 0,
+            policy_waiters: HashMap::new(),
+            settled: Vec::new(),
+            stopping: false,
+        }
+    }
+
+    /// Runs until shutdown has drained everything.
+    pub(crate) fn run(mut self) {
+        let mut messages = Vec::new();
+        let mut done = Vec::new();
+        loop {
+            self.shared.inbox.take(&mut messages);
+            for message in messages.drain(..) {
+                self.receive(message);
+            }
+            if self.shared.inbox.take_sweep() {
+                self.sweep();
+            }
+            self.admit();
+            self.tell();
+            if self.stopping && self.is_drained() {
+                break;
+            }
+            let sleep = self.shared.inbox.park();
+            let waited = self.backend.wait(sleep, &mut done);
+            self.shared.inbox.unpark();
+            for done in done.drain(..) {
+                self.complete(done);
+            }
+            if let Err(errno) = waited {
+                self.lose_backend(errno);
+            }
+            self.tell();
+        }
+    }
+
+    fn receive(&mut self, message: Message) {
+        match message {
+            Message::Submit(submission) => self.accept(submission),
+            Message::Control(control) => self.accept_control(control),
+            Message::Resume(key) => self.resume(key),
+            Message::ResumeControl(key) => self.try_control(key),
+            Message::Opened(opened) => self.opened(*opened),
+            Message::Extended(key, result) => self.extended(key, result),
+            Message::Trimmed(key, result) => self.trimmed(key, result),
+            Message::PathClosed => {
+                self.jobs -= 1;
+                self.open_paths -= 1;
+            }
+            Message::ControlDone => self.jobs -= 1,
+            Message::Shutdown => self.stop(),
+        }
+    }
+
+    /// Runs `job` on a helper thread; its answer comes through the inbox.
+    fn help(&mut self, job: impl FnOnce() -> Message + Send + 'static) {
+        self.jobs += 1;
+        let inbox = Arc::clone(&self.shared.inbox);
+        self.shared.helpers.run(Box::new(move || inbox.post(job())));
+    }
+
+    /// A woken request tries again.
+    fn resume(&mut self, key: Key) {
+        let Some(request) = self.requests.get_mut(key) else { return };
+        if request.waits != Waits::Parked {
+            return;
+        }
+        request.waits = Waits::No;
+        let (device, large) = (request.device, request.submission.len > request.block_bytes);
+        self.devices[device].ready(key, large);
+    }
+
+    // ---- ends ----
+
+    /// Called when a request has nothing in flight and is to issue nothing more: puts the end of the file in order, then settles.
+    fn conclude(&mut self, key: Key) {
+        let Some(request) = self.requests.get_mut(key) else { return };
+        if request.in_flight > 0 || request.waits == Waits::Helper {
+            return;
+        }
+        if request.is_write() {
+            let succeeded = request.failure.is_none() && request.cursor == request.submission.len;
+            let reached = match request.transferred() {
+                0 => 0,
+                transferred => request.submission.position + transferred,
+            };
+            let Some(accepted) = request.submission.accepted else { return self.settle(key) };
+            if request.extension.is_some() {
+                request.waits = Waits::Helper;
+                let whole = request.is_whole() && succeeded;
+                let file = Arc::clone(&request.file);
+                self.help(move || Message::Trimmed(key, crate::extend::finish(&file, reached, accepted, whole)));
+                return;
+            }
+            if request.file.inode.must_be_abandoned(accepted) {
+                request.waits = Waits::Helper;
+                let file = Arc::clone(&request.file);
+                self.help(move || Message::Trimmed(key, crate::extend::abandon(&file, accepted)));
+                return;
+            }
+            if reached > 0 {
+                request.file.inode.reached(reached);
+            }
+        }
+        self.settle(key);
+    }
+
+    fn trimmed(&mut self, key: Key, result: Result<(), Error>) {
+        self.jobs -= 1;
+        let Some(request) = self.requests.get_mut(key) else { return };
+        request.waits = Waits::No;
+        request.extension = None;
+        request.submission.accepted = request.submission.accepted.map(Accepted::without_end);
+        if let Err(error) = result {
+            // The bytes are where they belong, the length is not: a failure, at the end of what was asked.
+            let Submission { position, len, .. } = request.submission;
+            request.fail(len, error.range(position, len, len));
+        }
+        self.settle(key);
+    }
+
+    /// Tells the inode, queues the outcome, closes the file of a path request.
+    fn settle(&mut self, key: Key) {
+        let Some(mut request) = self.requests.remove(key) else { return };
+        let inode = &request.file.inode;
+        if let Some(hold) = request.kept.take() {
+            inode.unlock(hold);
+        }
+        if request.active {
+            inode.deactivate_write();
+        }
+        if let Some(accepted) = request.submission.accepted {
+            inode.settle_write(accepted);
+        }
+        let result = self.result_of(&mut request);
+        let memory_lost = request.memory_lost;
+        let Request { submission, file, .. } = request;
+        file.unsettled.fetch_sub(1, Ordering::AcqRel);
+        self.count(&submission, &result);
+        self.settled.push((submission.completion, Outcome { result, memory_lost }));
+        if matches!(submission.target, Target::Path(_)) {
+            self.help(move || {
+                // Nothing was promised about what close says; a write that needs to know syncs.
+                drop(file.close());
+                Message::PathClosed
+            });
+        } else {
+            self.try_closes(&file);
+            self.release(file);
+        }
+    }
+
+    /// Drops a reference to a file; if it is the last one, on a helper thread, because closing may block.
+    fn release(&self, file: Arc<OpenFile>) {
+        if Arc::strong_count(&file) == 1 {
+            self.shared.helpers.run(Box::new(move || drop(file)));
+        }
+    }
+
+    fn result_of(&self, request: &mut Request) -> Result<Receipt, Error> {
+        let Submission { direction, position, len, exact, .. } = request.submission;
+        let call = admit::call_name(direction);
+        let transferred = request.transferred();
+        let range = |error: Error| error.at(&request.file.path).range(position, len, transferred);
+        if let Some((_, error)) = request.failure.take() {
+            return Err(range(error));
+        }
+        if request.eof.is_some() && exact {
+            return Err(range(Error::new(ErrorKind::Eof, call)));
+        }
+        if request.eof.is_none() && transferred < len {
+            return Err(range(Error::new(ErrorKind::Canceled, call)));
+        }
+        let now = Instant::now();
+        let tally = &request.tally;
+        let started = tally.first_block_at.unwrap_or(now);
+        Ok(Receipt {
+            bytes: transferred,
+            backend: self.backend.kind(),
+            direct: !tally.buffered,
+            blocks: tally.blocks,
+            bounced: tally.bounced,
+            resumed: tally.resumed,
+            retried: tally.retried,
+            queue: started - request.submission.accepted_at,
+            device: now - started,
+        })
+    }
+
+    fn count(&self, submission: &Submission, result: &Result<Receipt, Error>) {
+        let counters = &self.shared.counters;
+        sub(&counters.queued, 1);
+        match result {
+            Ok(receipt) => {
+                add(&counters.completed, 1);
+                let moved =
+                    if submission.direction == crate::plan::Direction::Read { &counters.read_bytes } else { &counters.written_bytes };
+                add(moved, receipt.bytes);
+                counters.latency.record((receipt.queue + receipt.device).as_micros() as u64);
+            }
+            Err(error) if error.kind() == ErrorKind::Canceled => add(&counters.canceled, 1),
+            Err(_) => add(&counters.failed, 1),
+        }
+    }
+
+    /// A request that never got as far as a file.
+    fn settle_unopened(&mut self, submission: Submission, error: Error) {
+        let Submission { position, len, .. } = submission;
+        let result = Err(error.range(position, len, 0));
+        if let (Some(accepted), Target::File(file)) = (submission.accepted, &submission.target) {
+            file.inode.settle_write(accepted);
+        }
+        if let Target::File(file) = &submission.target {
+            file.unsettled.fetch_sub(1, Ordering::AcqRel);
+            self.try_closes(&Arc::clone(file));
+        }
+        self.count(&submission, &result);
+        self.settled.push((submission.completion, Outcome { result, memory_lost: false }));
+    }
+
+    /// Tells everybody whose request has ended. At the end of a batch, so that one wake serves them all.
+    fn tell(&mut self) {
+        for (completion, outcome) in self.settled.drain(..) {
+            completion.settle(outcome);
+        }
+    }
+
+    // ---- cancellation, shutdown, loss ----
+
+    /// Drops every request whose owner has lost interest: queued ones at once, the others as soon as nothing of them is in flight.
+    fn sweep(&mut self) {
+        let stopping = self.stopping;
+        let gone = |submission: &Submission| stopping || submission.completion.canceled();
+        let mut dropped = Vec::new();
+        take_if(&mut self.paths, &mut dropped, gone);
+        for device in &mut self.devices {
+            for queue in device.fresh_queues() {
+                take_if(queue, &mut dropped, gone);
+            }
+        }
+        for submission in dropped {
+            self.drop_queued(submission);
+        }
+        for key in self.requests.keys() {
+            let Some(request) = self.requests.get_mut(key) else { continue };
+            if stopping && !request.is_stopped() && request.cursor < request.submission.len {
+                let canceled = Error::new(ErrorKind::Canceled, admit::call_name(request.submission.direction));
+                request.fail(request.cursor, canceled.advise("the engine is shutting down"));
+            }
+            if request.is_stopped() {
+                if request.waits == Waits::Parked {
+                    request.waits = Waits::No;
+                }
+                self.conclude(key);
+            }
+        }
+        self.sweep_controls();
+        // Whoever was about to take a place in a policy's window may just have left: the next in line is told.
+        for policy in self.policy_waiters.keys().copied().collect::<Vec<_>>() {
+            self.wake_policy(policy);
+        }
+    }
+
+    /// A queued request that leaves: if it was a write that others counted on to move the end of the file, they are told.
+    fn drop_queued(&mut self, submission: Submission) {
+        let error = Error::new(ErrorKind::Canceled, admit::call_name(submission.direction));
+        if let (Target::File(file), Some(accepted)) = (&submission.target, submission.accepted)
+            && file.inode.must_be_abandoned(accepted)
+        {
+            // Let it become a request and conclude: one path for all that.
+            let file = Arc::clone(file);
+            let device = self.device_of(&file);
+            let block_bytes = self.block_bytes(&submission);
+            let mut request = Request::new(submission, file, device, block_bytes);
+            request.fail(0, error);
+            let key = self.requests.insert(request);
+            self.conclude(key);
+            return;
+        }
+        let error = match &submission.target {
+            Target::File(file) => error.at(&file.path),
+            Target::Path(path) => error.at(&path.path),
+        };
+        self.settle_unopened(submission, error);
+    }
+
+    fn stop(&mut self) {
+        self.stopping = true;
+        self.sweep();
+    }
+
+    fn is_drained(&self) -> bool {
+        self.requests.len() == 0 && self.blocks.len() == 0 && self.controls.len() == 0 && self.jobs == 0 && self.settled.is_empty()
+    }
+
+    /// The backend will never report on what it holds.
+    fn lose_backend(&mut self, errno: Errno) {
+        let counters = Arc::clone(&self.shared.counters);
+        let mut affected = Vec::new();
+        for key in self.blocks.keys() {
+            let Some(block) = self.blocks.remove(key) else { continue };
+            add(&counters.leaked, 1);
+            add(&counters.leaked_bytes, block.extent.file_len);
+            self.count_out(&block);
+            self.give_back(&block);
+            if let Some(request) = self.requests.get_mut(block.request) {
+                request.in_flight -= 1;
+                request.memory_lost = true;
+                let lost = Error::new(ErrorKind::Lost, admit::call_name(request.submission.direction));
+                request.fail(block.extent.offset, lost.advise(format!("the ring failed with error {errno}")));
+                affected.push(block.request);
+            }
+            // The kernel may still write to the bounce block.
+            mem::forget(block.bounce);
+        }
+        let reason = format!("the ring was lost while running (error {errno}); new requests go to threads");
+        match Threads::new(Arc::clone(&self.shared.inbox)) {
+            Ok(threads) => {
+                self.backend = Box::new(threads);
+                let mut report = self.shared.report.lock().unwrap_or_else(PoisonError::into_inner);
+                *report = BackendReport { kind: BackendKind::Threads, reason, flags: Vec::new(), ring_entries: 0 };
+            }
+            // No ring and no thread: the next wait fails again, and everything submitted until then fails as lost.
+            Err(_) => std::thread::sleep(Duration::from_millis(1)),
+        }
+        for key in affected {
+            self.conclude(key);
+        }
+    }
+}
+
+/// Moves the elements that match from a queue to a list, keeping the order of the others.
+fn take_if(queue: &mut VecDeque<Submission>, taken: &mut Vec<Submission>, matches: impl Fn(&Submission) -> bool) {
+    if queue.iter().any(&matches) {
+        for submission in mem::take(queue) {
+            if matches(&submission) { taken.push(submission) } else { queue.push_back(submission) }
+        }
+    }
+}
+
+/// Starts a backend on the calling thread, which must be the driver's: the ring if it works and is not ruled out, else threads.
+pub(crate) fn start_backend(
+    inbox: &Arc<Inbox<Message>>,
+    entries: u32,
+    forced: Option<(BackendKind, &str)>,
+) -> Result<(Box<dyn Backend>, BackendReport), Error> {
+    let threads = |reason: String| {
+        let backend = Threads::new(Arc::clone(inbox)).map_err(|errno| Error::os(errno, "pthread_create"))?;
+        let report = BackendReport { kind: BackendKind::Threads, reason, flags: Vec::new(), ring_entries: 0 };
+        Ok((Box::new(backend) as Box<dyn Backend>, report))
+    };
+    if let Some((BackendKind::Threads, by)) = forced {
+        return threads(format!("asked for by {by}"));
+    }
+    match Uring::new(Arc::clone(inbox), entries) {
+        Ok(uring) => {
+            let report = BackendReport {
+                kind: BackendKind::Uring,
+                reason: forced.map_or_else(|| "io_uring works here".to_owned(), |(_, by)| format!("asked for by {by}")),
+                flags: uring.flags().to_vec(),
+                ring_entries: uring.capacity() as u32 + 1,
+            };
+            Ok((Box::new(uring), report))
+        }
+        Err(refusal) => match forced {
+            Some((_, by)) => {
+                Err(Error::os(refusal.errno, "io_uring_setup").advise(format!("{}; {by} allows nothing else", refusal.reason)))
+            }
+            None => threads(refusal.reason),
+        },
+    }
+}
+
+/// The address of a policy, as a key. A request holds its policy, so the address cannot be reused while somebody waits under it.
+fn policy_key(policy: &Arc<Policy>) -> usize {
+    Arc::as_ptr(policy) as usize
+}
+
+/// One completion, applied. See [`complete`].
+impl Driver {
+    fn complete(&mut self, done: Done) {
+        complete::apply(self, done);
+    }
+}

@@ -1,0 +1,186 @@
+//! What the driver keeps per request, and per block of it that is in flight.
+
+use crate::budget::Cost;
+use crate::buffer::Buffer;
+use crate::error::Error;
+use crate::extend::Extension;
+use crate::inode::{Accepted, Hold};
+use crate::open::OpenFile;
+use crate::plan::{Direction, Extent, Span};
+use crate::policy::Policy;
+use crate::sink::Completion;
+use crate::slots::Key;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Where a request goes.
+pub(crate) enum Target {
+    File(Arc<OpenFile>),
+    /// Opened when the request is admitted, closed when it has ended: queued requests hold no descriptor.
+    Path(Box<PathTarget>),
+}
+
+pub(crate) struct PathTarget {
+    pub(crate) path: Arc<Path>,
+    /// Reading: the file must be exactly as long as the request. Writing: it will be.
+    pub(crate) whole: bool,
+    /// Permission bits, if the file is created.
+    pub(crate) mode: u32,
+}
+
+/// A request as its producer leaves it: everything there is to know while it waits, in one small value.
+pub(crate) struct Submission {
+    pub(crate) completion: Arc<dyn Completion>,
+    pub(crate) target: Target,
+    pub(crate) policy: Option<Arc<Policy>>,
+    pub(crate) direction: Direction,
+    /// A read that meets the end of the file is an error.
+    pub(crate) exact: bool,
+    pub(crate) address: u64,
+    pub(crate) len: u64,
+    pub(crate) position: u64,
+    /// For writes to an open file.
+    pub(crate) accepted: Option<Accepted>,
+    pub(crate) accepted_at: Instant,
+}
+
+/// What a request is waiting for when it is in no queue of the driver's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Waits {
+    /// Nothing: it is in a queue, or all its blocks are in flight.
+    No,
+    /// To be woken by an inode or a policy.
+    Parked,
+    /// For a helper thread's answer. Such a request cannot be settled before the answer is there.
+    Helper,
+}
+
+/// A request from admission to settlement.
+pub(crate) struct Request {
+    pub(crate) submission: Submission,
+    pub(crate) file: Arc<OpenFile>,
+    /// Index of the device's queue.
+    pub(crate) device: usize,
+    pub(crate) block_bytes: u64,
+    pub(crate) waits: Waits,
+    /// It was the first in line for its policy's window, and stays that if it finds no place.
+    pub(crate) first_in_line: bool,
+    /// Where the next block begins, counted from the start of the request.
+    pub(crate) cursor: u64,
+    pub(crate) in_flight: u32,
+    /// A write that its inode counts among the active ones.
+    pub(crate) active: bool,
+    pub(crate) extension: Option<Extension>,
+    /// The lock of an edge beyond the old end of the file: kept until the end is trimmed.
+    pub(crate) kept: Option<Hold>,
+    /// The failure nearest to the start: where, counted from the start of the request, and what.
+    pub(crate) failure: Option<(u64, Error)>,
+    /// Where a read met the end of the file, counted from the start of the request.
+    pub(crate) eof: Option<u64>,
+    pub(crate) memory_lost: bool,
+    pub(crate) tally: Tally,
+}
+
+/// What becomes the receipt.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) blocks: u32,
+    pub(crate) bounced: u64,
+    pub(crate) resumed: u32,
+    pub(crate) retried: u32,
+    pub(crate) buffered: bool,
+    pub(crate) first_block_at: Option<Instant>,
+}
+
+impl Request {
+    pub(crate) fn new(submission: Submission, file: Arc<OpenFile>, device: usize, block_bytes: u64) -> Self {
+        Self {
+            submission,
+            file,
+            device,
+            block_bytes,
+            waits: Waits::No,
+            first_in_line: false,
+            cursor: 0,
+            in_flight: 0,
+            active: false,
+            extension: None,
+            kept: None,
+            failure: None,
+            eof: None,
+            memory_lost: false,
+            tally: Tally::default(),
+        }
+    }
+
+    pub(crate) fn span(&self) -> Span {
+        let Submission { direction, position, len, address, .. } = self.submission;
+        Span { direction, position, len, address, block: self.block_bytes }
+    }
+
+    pub(crate) fn is_write(&self) -> bool {
+        self.submission.direction == Direction::Write
+    }
+
+    pub(crate) fn is_whole(&self) -> bool {
+        matches!(&self.submission.target, Target::Path(path) if path.whole)
+    }
+
+    pub(crate) fn end(&self) -> u64 {
+        self.submission.position + self.submission.len
+    }
+
+    /// No further block is to be issued, whatever the cursor says.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.failure.is_some() || self.eof.is_some() || self.submission.completion.canceled()
+    }
+
+    /// Records a failure `offset` bytes into the request; the one nearest to the start is kept.
+    pub(crate) fn fail(&mut self, offset: u64, error: Error) {
+        if self.failure.as_ref().is_none_or(|&(nearest, _)| offset < nearest) {
+            self.failure = Some((offset, error));
+        }
+    }
+
+    /// Bytes moved from the start without a gap, once nothing is in flight.
+    pub(crate) fn transferred(&self) -> u64 {
+        let failure = self.failure.as_ref().map_or(u64::MAX, |&(offset, _)| offset);
+        self.cursor.min(failure).min(self.eof.unwrap_or(u64::MAX))
+    }
+}
+
+/// What a block is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Reading the unit that an edge will modify.
+    Modify,
+    Transfer,
+}
+
+/// One extent of a request, at the device.
+pub(crate) struct Block {
+    pub(crate) request: Key,
+    pub(crate) extent: Extent,
+    pub(crate) stage: Stage,
+    /// The bounce block, if it needs one.
+    pub(crate) bounce: Option<Buffer>,
+    /// Where the device's bytes begin in memory.
+    pub(crate) address: u64,
+    /// Where the current operation begins, counted from the start of the extent.
+    pub(crate) from: u64,
+    /// How far the extent has been transferred without a gap.
+    pub(crate) done: u64,
+    pub(crate) attempts: u32,
+    pub(crate) nowait: bool,
+    pub(crate) cost: Cost,
+    pub(crate) hold: Option<Hold>,
+    /// See [`crate::inode::Inode::clamp`].
+    pub(crate) ticket: u64,
+}
+
+impl Block {
+    pub(crate) fn direction(&self, of_request: Direction) -> Direction {
+        if self.stage == Stage::Modify { Direction::Read } else { of_request }
+    }
+}

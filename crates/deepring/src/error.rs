@@ -1,0 +1,209 @@
+//! One error type for everything that can go wrong, with fields instead of text to parse.
+//!
+//! An error names the operation, the path, the position, how much was asked for and how much was done. `transferred` is always the
+//! contiguous prefix: bytes after it may or may not have reached the file.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+/// What kind of failure an [`Error`] is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The system refused; the number is a positive `errno`.
+    #[error("{}", os_text(*.0))]
+    Os(i32),
+    /// The file ended before the read was complete.
+    #[error("end of file before the read was complete")]
+    Eof,
+    /// The file or the engine was closed before the operation was accepted.
+    #[error("already closed")]
+    Closed,
+    /// The operation was cancelled, or its engine shut down, before it finished.
+    #[error("canceled before it finished")]
+    Canceled,
+    /// The engine already holds as many unfinished operations as `max_queued` allows.
+    #[error("too many queued operations")]
+    QueueFull,
+    /// Direct I/O was required and the file refuses it.
+    #[error("direct I/O was required and is not available")]
+    Direct,
+    /// The path is neither a regular file nor a block device.
+    #[error("not a regular file or a block device")]
+    Unsupported,
+    /// The ring was lost while the operation was in flight: the kernel may still use its memory, which is therefore never freed.
+    #[error("the ring was lost while the operation was in flight")]
+    Lost,
+    /// The file's size differs from the buffer's.
+    #[error("the file's size differs from the buffer's")]
+    SizeMismatch,
+    /// A verification read found other bytes than those in memory; `position` is the first one that differs.
+    #[error("the file differs from memory")]
+    Mismatch,
+    /// An earlier `fsync` of this file failed: what was written before it may be lost, and no later call may claim otherwise.
+    #[error("an earlier fsync of this file failed: {}", os_text(*.0))]
+    SyncFailed(i32),
+    /// An argument is outside its range.
+    #[error("invalid argument")]
+    Invalid,
+}
+
+fn os_text(errno: i32) -> String {
+    // std appends " (os error N)"; the number is a field of its own here.
+    let text = std::io::Error::from_raw_os_error(errno).to_string();
+    text.split(" (os error").next().unwrap_or_default().to_owned()
+}
+
+/// A failed operation.
+///
+/// ```
+/// use deepring::{Engine, OpenOptions, ErrorKind};
+/// let engine = Engine::builder().build()?;
+/// let error = engine.open("/no/such/file", OpenOptions::new().read(true)).unwrap_err();
+/// assert_eq!(error.kind(), ErrorKind::Os(2));
+/// assert_eq!((error.code(), error.syscall()), ("ENOENT".into(), "open"));
+/// # Ok::<(), deepring::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Error(Box<Fields>);
+
+#[derive(Debug, Clone)]
+struct Fields {
+    kind: ErrorKind,
+    syscall: &'static str,
+    path: Option<Arc<Path>>,
+    position: Option<u64>,
+    requested: u64,
+    transferred: u64,
+    advice: Option<String>,
+}
+
+/// The result of everything in this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    pub(crate) fn new(kind: ErrorKind, syscall: &'static str) -> Self {
+        Self(Box::new(Fields { kind, syscall, path: None, position: None, requested: 0, transferred: 0, advice: None }))
+    }
+
+    pub(crate) fn os(errno: i32, syscall: &'static str) -> Self {
+        Self::new(ErrorKind::Os(errno), syscall)
+    }
+
+    #[must_use]
+    pub(crate) fn at(mut self, path: &Arc<Path>) -> Self {
+        self.0.path = Some(Arc::clone(path));
+        self
+    }
+
+    #[must_use]
+    pub(crate) fn range(mut self, position: u64, requested: u64, transferred: u64) -> Self {
+        self.0.position = Some(position);
+        self.0.requested = requested;
+        self.0.transferred = transferred;
+        self
+    }
+
+    #[must_use]
+    pub(crate) fn advise(mut self, advice: impl Into<String>) -> Self {
+        self.0.advice = Some(advice.into());
+        self
+    }
+
+    /// What kind of failure this is.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// A stable name: the `errno` name (`ENOSPC`) for system errors, `ERR_DEEPRING_*` for the engine's own.
+    pub fn code(&self) -> String {
+        match self.0.kind {
+            ErrorKind::Os(errno) => errno_name(errno).map_or_else(|| format!("E{errno}"), str::to_owned),
+            ErrorKind::Eof => "ERR_DEEPRING_EOF".into(),
+            ErrorKind::Closed => "ERR_DEEPRING_CLOSED".into(),
+            ErrorKind::Canceled => "ERR_DEEPRING_CANCELED".into(),
+            ErrorKind::QueueFull => "ERR_DEEPRING_QUEUE_FULL".into(),
+            ErrorKind::Direct => "ERR_DEEPRING_DIRECT".into(),
+            ErrorKind::Unsupported => "ERR_DEEPRING_UNSUPPORTED".into(),
+            ErrorKind::Lost => "ERR_DEEPRING_LOST".into(),
+            ErrorKind::SizeMismatch => "ERR_DEEPRING_SIZE_MISMATCH".into(),
+            ErrorKind::Mismatch => "ERR_DEEPRING_MISMATCH".into(),
+            ErrorKind::SyncFailed(_) => "ERR_DEEPRING_SYNC_FAILED".into(),
+            ErrorKind::Invalid => "ERR_DEEPRING_INVALID".into(),
+        }
+    }
+
+    /// What happened, and what to do about it where that is known, without the fields.
+    pub fn sentence(&self) -> String {
+        match &self.0.advice {
+            Some(advice) => format!("{} ({advice})", self.0.kind),
+            None => self.0.kind.to_string(),
+        }
+    }
+
+    /// The positive `errno` behind the failure, if the system was its source.
+    pub fn errno(&self) -> Option<i32> {
+        match self.0.kind {
+            ErrorKind::Os(errno) | ErrorKind::SyncFailed(errno) => Some(errno),
+            _ => None,
+        }
+    }
+
+    /// The system call or operation that failed, such as `read` or `fallocate`.
+    pub fn syscall(&self) -> &'static str {
+        self.0.syscall
+    }
+
+    /// The file's path, where one is known.
+    pub fn path(&self) -> Option<&Path> {
+        self.0.path.as_deref()
+    }
+
+    /// The position in the file, in bytes: where the request began, or the first differing byte of a failed verification.
+    pub fn position(&self) -> Option<u64> {
+        self.0.position
+    }
+
+    /// How many bytes were asked for.
+    pub fn requested(&self) -> u64 {
+        self.0.requested
+    }
+
+    /// How many bytes, counted from the start of the request without a gap, were moved.
+    pub fn transferred(&self) -> u64 {
+        self.0.transferred
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let e = &*self.0;
+        write!(f, "{}: {}, {}", self.code(), e.kind, e.syscall)?;
+        if let Some(path) = &e.path {
+            write!(f, " '{}'", path.display())?;
+        }
+        if let Some(position) = e.position {
+            write!(f, " at {position}: {} of {} bytes", e.transferred, e.requested)?;
+        }
+        if let Some(advice) = &e.advice {
+            write!(f, " ({advice})")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// The symbolic name of an `errno`, for those a file operation can meet.
+fn errno_name(errno: i32) -> Option<&'static str> {
+    macro_rules! names {
+        ($($name:ident)*) => {
+            match errno { $(libc::$name => Some(stringify!($name)),)* _ => None }
+        };
+    }
+    names!(EPERM ENOENT EINTR EIO ENXIO E2BIG EBADF EAGAIN ENOMEM EACCES EFAULT ENOTBLK EBUSY EEXIST EXDEV ENODEV ENOTDIR EISDIR EINVAL
+        ENFILE EMFILE ENOTTY ETXTBSY EFBIG ENOSPC ESPIPE EROFS EMLINK EPIPE ERANGE EDEADLK ENAMETOOLONG ENOLCK ENOSYS ENOTEMPTY ELOOP
+        EOVERFLOW EOPNOTSUPP ENOTCONN ETIMEDOUT ECONNABORTED EHOSTDOWN ESTALE EDQUOT ECANCELED EUCLEAN EREMOTEIO ENOMEDIUM EKEYEXPIRED EHWPOISON
+        EILSEQ EBADMSG ESHUTDOWN)
+}

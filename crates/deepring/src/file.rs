@@ -1,0 +1,295 @@
+//! [`File`]: an open file of an engine.
+
+use crate::buffer::{IoBuf, IoBufMut};
+use crate::driver::request::Target;
+use crate::driver::{Barrier, Control, Message};
+use crate::engine::Engine;
+use crate::error::{Error, ErrorKind, Result};
+use crate::op::{Op, Task, Transfer};
+use crate::open::{DirectSupport, OpenFile};
+use crate::plan::Direction;
+use crate::raw::RawTransfer;
+use crate::sink::Completion;
+use crate::sys::file as sys;
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+/// An open file. Dropping it closes the descriptor when the last operation on it has ended.
+///
+/// Operations on overlapping ranges are unordered unless one is awaited before the other starts.
+///
+/// ```
+/// use deepring::{Completed, Engine, OpenOptions};
+/// # let directory = tempfile::tempdir().unwrap();
+/// # let path = directory.path().join("layer0.bin");
+/// let engine = Engine::builder().build()?;
+/// let file = engine.open(&path, OpenOptions::new().read(true).write(true).create(true))?;
+/// let weights = vec![7u8; 100_000];
+/// let (weights, receipt) = file.write_at(weights, 0).wait().ok()?;
+/// assert_eq!(receipt.bytes, 100_000);
+/// let Completed { buf, result } = file.read_exact_at(engine.buffer(100_000)?, 0).wait();
+/// result?;
+/// assert_eq!(buf.as_deref(), Some(&weights[..]));
+/// file.sync_all().wait()?;
+/// file.close().wait()?;
+/// # Ok::<(), deepring::Error>(())
+/// ```
+pub struct File {
+    engine: Engine,
+    file: Arc<OpenFile>,
+}
+
+/// What the file system says about an open file. Times are in nanoseconds since 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+#[allow(missing_docs, reason = "the names are those of stat(2)")]
+pub struct FileStat {
+    pub size: u64,
+    /// Blocks of 512 bytes that are allocated.
+    pub blocks: u64,
+    pub block_size: u32,
+    pub dev: u64,
+    pub ino: u64,
+    pub mode: u32,
+    pub nlink: u32,
+    pub uid: u32,
+    pub gid: u32,
+    pub atime_ns: i128,
+    pub mtime_ns: i128,
+    pub ctime_ns: i128,
+    pub birthtime_ns: i128,
+}
+
+impl File {
+    pub(crate) fn new(engine: Engine, file: Arc<OpenFile>) -> Self {
+        Self { engine, file }
+    }
+
+    /// Reads into the whole buffer, from `position` on. Ends short at the end of the file; the receipt tells how far.
+    pub fn read_at<B: IoBufMut>(&self, buf: B, position: u64) -> Op<B> {
+        self.read(buf, position, false)
+    }
+
+    /// Reads into the whole buffer, from `position` on. The end of the file before that is an error of kind [`ErrorKind::Eof`].
+    pub fn read_exact_at<B: IoBufMut>(&self, buf: B, position: u64) -> Op<B> {
+        self.read(buf, position, true)
+    }
+
+    fn read<B: IoBufMut>(&self, mut buf: B, position: u64, exact: bool) -> Op<B> {
+        let (address, len) = (buf.as_mut_ptr() as u64, buf.len() as u64);
+        self.transfer(buf, RawTransfer { direction: Direction::Read, address, len, position, exact, policy: None })
+    }
+
+    /// Writes the whole buffer at `position`, extending the file if need be. The file's length is exact afterwards, whatever the alignment.
+    /// Nothing is flushed; see [`File::sync_all`].
+    pub fn write_at<B: IoBuf>(&self, buf: B, position: u64) -> Op<B> {
+        let (address, len) = (buf.as_ptr() as u64, buf.len() as u64);
+        self.transfer(buf, RawTransfer { direction: Direction::Write, address, len, position, exact: true, policy: None })
+    }
+
+    fn transfer<B: Send + 'static>(&self, buf: B, raw: RawTransfer) -> Op<B> {
+        let transfer = Transfer::new(buf);
+        self.engine.submit(Target::File(Arc::clone(&self.file)), raw, Arc::clone(&transfer) as Arc<dyn Completion>);
+        self.engine.wake();
+        Op::new(transfer, Arc::clone(&self.engine.shared().inbox))
+    }
+
+    /// Flushes data and metadata of every write accepted before this call, by any handle or engine of the process, to the device.
+    ///
+    /// A failure is final: the kernel tells it once and forgets which data was lost, so every later sync of this file by this process
+    /// fails with [`ErrorKind::SyncFailed`].
+    pub fn sync_all(&self) -> Task<()> {
+        let (task, end) = Task::new();
+        self.sync_then(false, Arc::default(), end);
+        task
+    }
+
+    /// As [`File::sync_all`], without metadata that is not needed to read the data back.
+    pub fn sync_data(&self) -> Task<()> {
+        let (task, end) = Task::new();
+        self.sync_then(true, Arc::default(), end);
+        task
+    }
+
+    /// Cuts or extends the file to `size` bytes, when no write of this process is at work on it.
+    pub fn set_len(&self, size: u64) -> Task<()> {
+        let (task, end) = Task::new();
+        self.set_len_then(size, Arc::default(), end);
+        task
+    }
+
+    /// What the file system says about the file; its size does not include padding that a write of this process is about to cut off.
+    pub fn stat(&self) -> Task<FileStat> {
+        let (task, end) = Task::new();
+        self.stat_then(end);
+        task
+    }
+
+    /// Waits for every operation on this file, then closes it and tells what `close` said.
+    pub fn close(self) -> Task<()> {
+        let (task, end) = Task::new();
+        self.close_then(end);
+        task
+    }
+
+    /// Whether transfers bypass the page cache.
+    pub fn direct(&self) -> bool {
+        self.file.is_direct()
+    }
+
+    /// What was found out about direct I/O when the file was opened.
+    pub fn direct_support(&self) -> &DirectSupport {
+        &self.file.support
+    }
+
+    /// The path it was opened with.
+    pub fn path(&self) -> &Path {
+        &self.file.path
+    }
+
+    /// The engine it belongs to.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// The size when it was opened, or as this process changed it since.
+    pub fn known_size(&self) -> u64 {
+        self.file.inode.size()
+    }
+}
+
+impl fmt::Debug for File {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("File").field("path", &self.file.path).field("direct", &self.direct()).finish_non_exhaustive()
+    }
+}
+
+/// The seam for bindings: results go to a callback, on a thread of the engine.
+impl File {
+    /// Submits a transfer without waking the driver: [`Engine::wake`] must follow.
+    ///
+    /// # Safety
+    /// See [`RawTransfer`].
+    pub unsafe fn submit(&self, transfer: RawTransfer, completion: Arc<dyn Completion>) {
+        self.engine.submit(Target::File(Arc::clone(&self.file)), transfer, completion);
+    }
+
+    /// See [`File::sync_all`] and [`File::sync_data`]. While it waits for writes, setting `canceled` and calling [`Engine::sweep`] ends it.
+    pub fn sync_then(&self, data_only: bool, canceled: Arc<AtomicBool>, then: impl FnOnce(Result<()>) + Send + 'static) {
+        let epoch = self.file.inode.begin_sync();
+        let file = Arc::clone(&self.file);
+        let call = if data_only { "fdatasync" } else { "fsync" };
+        self.control(Barrier::Sync(epoch), canceled, move |instead| {
+            then(match instead {
+                Some(kind) => Err(Error::new(kind, call).at(&file.path)),
+                None => sync(&file, data_only, call),
+            });
+        });
+    }
+
+    /// See [`File::set_len`]. `canceled` as for [`File::sync_then`].
+    pub fn set_len_then(&self, size: u64, canceled: Arc<AtomicBool>, then: impl FnOnce(Result<()>) + Send + 'static) {
+        let file = Arc::clone(&self.file);
+        self.control(Barrier::Truncate, canceled, move |instead| {
+            let failed = |kind| Error::new(kind, "ftruncate").at(&file.path);
+            then(if let Some(kind) = instead {
+                Err(failed(kind))
+            } else {
+                let _eof = file.inode.eof_lock();
+                let cut = sys::truncate(file.fd(), size).map_err(|errno| failed(ErrorKind::Os(errno)));
+                cut.inspect(|()| file.inode.cut(size))
+            });
+        });
+    }
+
+    /// See [`File::stat`].
+    pub fn stat_then(&self, then: impl FnOnce(Result<FileStat>) + Send + 'static) {
+        let file = Arc::clone(&self.file);
+        self.engine.help(move || then(stat(&file)));
+    }
+
+    /// See [`File::close`].
+    pub fn close_then(self, then: impl FnOnce(Result<()>) + Send + 'static) {
+        let file = Arc::clone(&self.file);
+        self.control(Barrier::Close, Arc::default(), move |_| then(file.close()));
+    }
+
+    fn control(&self, barrier: Barrier, canceled: Arc<AtomicBool>, job: impl FnOnce(Option<ErrorKind>) + Send + 'static) {
+        let control = Control { file: Arc::clone(&self.file), barrier, job: Box::new(job), canceled };
+        // Intake closes only when the last engine goes, and `self` holds one.
+        let refused = self.engine.shared().inbox.push(Message::Control(control));
+        debug_assert!(refused.is_ok());
+    }
+
+    /// Compares `len` bytes of memory with the file, through a descriptor of its own and without leaving pages of it in the page cache. The
+    /// first difference is an error of kind [`ErrorKind::Mismatch`] with its position.
+    ///
+    /// # Safety
+    /// `address..address + len` stays valid, in place and unchanged until `then` was called.
+    pub unsafe fn verify_then(&self, address: u64, len: u64, position: u64, then: impl FnOnce(Result<()>) + Send + 'static) {
+        let file = Arc::clone(&self.file);
+        let pool = Arc::clone(&self.engine.shared().pool);
+        self.engine.help(move || {
+            // Through procfs it is the same file, even if its name has been given to another one.
+            let by_descriptor = format!("/proc/self/fd/{}", file.raw());
+            // SAFETY: passed on from the caller of this function.
+            then(unsafe { crate::verify::compare(Path::new(&by_descriptor), &file.path, &pool, address, len, position) });
+        });
+    }
+}
+
+impl Engine {
+    /// As [`File::verify_then`], by path.
+    ///
+    /// # Safety
+    /// As there.
+    pub unsafe fn verify_path_then(
+        &self,
+        path: &Path,
+        address: u64,
+        len: u64,
+        position: u64,
+        then: impl FnOnce(Result<()>) + Send + 'static,
+    ) {
+        let path: Arc<Path> = Arc::from(path);
+        let pool = Arc::clone(&self.shared().pool);
+        // SAFETY: passed on from the caller of this function.
+        self.help(move || then(unsafe { crate::verify::compare(&path, &path, &pool, address, len, position) }));
+    }
+}
+
+fn sync(file: &Arc<OpenFile>, data_only: bool, call: &'static str) -> Result<()> {
+    if let Some(errno) = file.inode.sync_failure() {
+        let advice = "write the data again to another file: what was written to this one may be lost";
+        return Err(Error::new(ErrorKind::SyncFailed(errno), call).at(&file.path).advise(advice));
+    }
+    sys::sync(file.fd(), data_only).map_err(|errno| {
+        file.inode.latch_sync_failure(errno);
+        Error::os(errno, call).at(&file.path)
+    })
+}
+
+fn stat(file: &OpenFile) -> Result<FileStat> {
+    let _eof = file.inode.eof_lock();
+    let failed = |errno| Error::os(errno, "statx").at(&file.path);
+    let stat = sys::statx(file.fd()).map_err(failed)?;
+    let size = if file.is_block_device { file.measure().map_err(failed)? } else { file.inode.size_to_report(stat.stx_size) };
+    let ns = |time: libc::statx_timestamp| i128::from(time.tv_sec) * 1_000_000_000 + i128::from(time.tv_nsec);
+    Ok(FileStat {
+        size,
+        blocks: stat.stx_blocks,
+        block_size: stat.stx_blksize,
+        dev: libc::makedev(stat.stx_dev_major, stat.stx_dev_minor),
+        ino: stat.stx_ino,
+        mode: stat.stx_mode.into(),
+        nlink: stat.stx_nlink,
+        uid: stat.stx_uid,
+        gid: stat.stx_gid,
+        atime_ns: ns(stat.stx_atime),
+        mtime_ns: ns(stat.stx_mtime),
+        ctime_ns: ns(stat.stx_ctime),
+        birthtime_ns: ns(stat.stx_btime),
+    })
+}

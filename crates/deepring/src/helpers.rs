@@ -1,0 +1,106 @@
+//! A few named threads for calls that may block: open, stat, fallocate, truncate, fsync, close, unmapping, verification.
+//!
+//! Neither the caller's thread nor the driver may wait for these. At most [`THREADS_MAX`] threads, started when there is work for them and
+//! kept for the engine's life. A job never waits for another job. Shutdown runs what is queued, then joins.
+
+use crate::sys::{Errno, thread};
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+/// File-system calls mostly wait for the device's journal; more threads would queue up behind the same lock.
+pub(crate) const THREADS_MAX: usize = 4;
+
+pub(crate) type Job = Box<dyn FnOnce() + Send>;
+
+#[derive(Default)]
+pub(crate) struct Helpers {
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    work: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    jobs: VecDeque<Job>,
+    idle: usize,
+    threads: Vec<JoinHandle<()>>,
+    stopping: bool,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn run(&self) {
+        let mut state = self.lock();
+        loop {
+            if let Some(job) = state.jobs.pop_front() {
+                drop(state);
+                job();
+                state = self.lock();
+            } else if state.stopping {
+                return;
+            } else {
+                state.idle += 1;
+                state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state.idle -= 1;
+            }
+        }
+    }
+}
+
+impl Helpers {
+    /// Queues a job. If no thread can be started at all, the job runs on the calling thread: late is better than never.
+    pub(crate) fn run(&self, job: Job) {
+        let mut state = self.shared.lock();
+        let can_grow = state.threads.len() < THREADS_MAX && !state.stopping;
+        state.jobs.push_back(job);
+        if state.idle >= state.jobs.len() {
+            drop(state);
+            self.shared.work.notify_one();
+            return;
+        }
+        if can_grow && let Ok(handle) = spawn(&self.shared, state.threads.len()) {
+            state.threads.push(handle);
+            return;
+        }
+        if state.idle > 0 {
+            drop(state);
+            self.shared.work.notify_one();
+        } else if state.threads.is_empty() {
+            let job = state.jobs.pop_back();
+            drop(state);
+            if let Some(job) = job {
+                job();
+            }
+        }
+    }
+
+    /// Runs what is queued and ends the threads. Later jobs run on their caller's thread.
+    pub(crate) fn stop(&self) {
+        let threads = {
+            let mut state = self.shared.lock();
+            state.stopping = true;
+            std::mem::take(&mut state.threads)
+        };
+        self.shared.work.notify_all();
+        for handle in threads {
+            // The engine may be dropped by a job of its own; a thread does not wait for itself.
+            if handle.thread().id() != std::thread::current().id() {
+                // A job does not panic; if one did, its thread is gone and there is nothing to add.
+                drop(handle.join());
+            }
+        }
+    }
+}
+
+fn spawn(shared: &Arc<Shared>, index: usize) -> Result<JoinHandle<()>, Errno> {
+    let shared = Arc::clone(shared);
+    thread::spawn(format!("deepring-help-{index}"), move || shared.run())
+}

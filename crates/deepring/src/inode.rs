@@ -1,0 +1,412 @@
+//! What the process knows of one file, shared by every handle and every engine: its true size, who is writing where, and whether an
+//! `fsync` of it ever failed.
+//!
+//! Direct writes work in whole units, so two writers of neighbouring bytes touch the same unit, and the last unit reaches past the end
+//! of the file. Three rules make that exact:
+//!
+//! 1. **Edges are locked.** A read-modify-write holds its unit exclusively; a write of whole units holds its range shared, which only
+//!    excludes edges. Locks are taken in ascending order within a request, so no two requests can wait for each other.
+//! 2. **The true size is kept here.** While any request pads, preallocates or extends (an *extender*), the size on disk may be larger than
+//!    the size anyone was promised. `size` is the promised one: what was there before, or the furthest settled write. Readers are
+//!    clamped to it. The end-of-file lock (`eof`) makes measuring, preallocating, trimming and truncating exclusive.
+//! 3. **A trim never cuts accepted work.** It goes to the largest end that any accepted request reaches. (Trimming per handle loses data:
+//!    A pads its tail, B extends the file, A trims B away.)
+//!
+//! Whoever cannot proceed leaves a waiter; every release wakes all of them, and they try again. Waiters live in the same critical section
+//! as the condition they wait for, so no wake is lost.
+//!
+//! `fsync` waits for the writes accepted before it, which are counted in epochs: a sync closes the current one. Its failure is latched here:
+//! the kernel reports a lost write once, and a later `fsync` would succeed without the data being there.
+
+use crate::slots::Key;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
+
+/// Identifies a file for the life of the process: device, inode number, and birth time, so that a recycled number is another file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Identity {
+    pub(crate) device: u64,
+    pub(crate) number: u64,
+    pub(crate) born_ns: i128,
+}
+
+/// Somebody who is told to try again.
+pub(crate) trait Waker: Send + Sync {
+    fn resume(&self, key: Key);
+}
+
+type Waiter = (Arc<dyn Waker>, Key);
+
+/// A place in the order of accepted writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Accepted {
+    epoch: u64,
+    /// The end this write was counted with, 0 if it stays inside the file.
+    end: u64,
+}
+
+pub(crate) struct Inode {
+    /// Held while the end of the file is measured, moved or trimmed. Taken before `state`, and only by helper threads.
+    eof: Mutex<()>,
+    /// The promised size in bytes.
+    size: AtomicU64,
+    /// Twice the number of changes of the set of extenders, plus one while there is any: lets readers skip the lock.
+    extenders: AtomicU64,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Unsettled writes per epoch; the front is epoch `first_epoch`.
+    epochs: VecDeque<u64>,
+    first_epoch: u64,
+    /// Ends of accepted, unsettled writes that reach past the promised size.
+    ends: BTreeMap<u64, u32>,
+    holds: Vec<Hold>,
+    active_writes: u32,
+    /// Extenders at work.
+    extending: u32,
+    /// How far extenders may have grown the file on disk beyond its promised size; 0 when it is known not to be.
+    inflated: u64,
+    truncates_waiting: u32,
+    truncate_running: bool,
+    sync_failed: Option<i32>,
+    waiters: Vec<Waiter>,
+}
+
+/// A locked range of the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Hold {
+    pub(crate) start: u64,
+    pub(crate) end: u64,
+    pub(crate) exclusive: bool,
+}
+
+impl Hold {
+    fn conflicts(&self, other: &Self) -> bool {
+        (self.exclusive || other.exclusive) && self.start < other.end && other.start < self.end
+    }
+}
+
+static REGISTRY: LazyLock<Mutex<HashMap<Identity, Weak<Inode>>>> = LazyLock::new(Mutex::default);
+/// Inodes whose fsync failed: kept until the process ends, whoever still has them open.
+static FAILED: Mutex<Vec<Arc<Inode>>> = Mutex::new(Vec::new());
+
+/// How many dead registry entries are tolerated before they are swept.
+const REGISTRY_SWEEP_LEN: usize = 1024;
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // No code panics while it holds one of these locks.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Accepted {
+    /// The same place in the order, with the claim on the end of the file given up.
+    #[must_use]
+    pub(crate) fn without_end(self) -> Self {
+        Self { end: 0, ..self }
+    }
+}
+
+impl Inode {
+    /// The one inode of this identity. `size` is what the file system says now; it counts unless an extender is at work.
+    pub(crate) fn of(identity: Identity, size: u64) -> Arc<Self> {
+        let mut registry = lock(&REGISTRY);
+        if let Some(inode) = registry.get(&identity).and_then(Weak::upgrade) {
+            drop(registry);
+            let state = lock(&inode.state);
+            if !state.end_is_open(size) {
+                inode.size.store(size, Ordering::Release);
+            }
+            drop(state);
+            return inode;
+        }
+        if registry.len() >= REGISTRY_SWEEP_LEN && registry.len().is_power_of_two() {
+            registry.retain(|_, inode| inode.strong_count() > 0);
+        }
+        let inode = Arc::new(Self {
+            eof: Mutex::default(),
+            size: AtomicU64::new(size),
+            extenders: AtomicU64::new(0),
+            state: Mutex::new(State { epochs: VecDeque::from([0]), ..State::default() }),
+        });
+        registry.insert(identity, Arc::downgrade(&inode));
+        inode
+    }
+
+    /// The promised size in bytes.
+    pub(crate) fn size(&self) -> u64 {
+        self.size.load(Ordering::Acquire)
+    }
+
+    // ---- acceptance and fsync ----
+
+    /// Counts a write from the moment its caller may rely on it.
+    pub(crate) fn accept_write(&self, end: u64) -> Accepted {
+        let mut state = lock(&self.state);
+        if let Some(current) = state.epochs.back_mut() {
+            *current += 1;
+        }
+        let epoch = state.first_epoch + state.epochs.len() as u64 - 1;
+        let end = if end > self.size() { end } else { 0 };
+        if end > 0 {
+            *state.ends.entry(end).or_default() += 1;
+        }
+        Accepted { epoch, end }
+    }
+
+    /// The write has settled, one way or the other.
+    pub(crate) fn settle_write(&self, accepted: Accepted) {
+        let mut state = lock(&self.state);
+        let index = (accepted.epoch - state.first_epoch) as usize;
+        state.epochs[index] -= 1;
+        while state.epochs.len() > 1 && state.epochs[0] == 0 {
+            state.epochs.pop_front();
+            state.first_epoch += 1;
+        }
+        state.forget_end(accepted.end);
+        wake(state);
+    }
+
+    /// Closes the current epoch and names it.
+    pub(crate) fn begin_sync(&self) -> u64 {
+        let mut state = lock(&self.state);
+        let epoch = state.first_epoch + state.epochs.len() as u64 - 1;
+        state.epochs.push_back(0);
+        while state.epochs.len() > 1 && state.epochs[0] == 0 {
+            state.epochs.pop_front();
+            state.first_epoch += 1;
+        }
+        epoch
+    }
+
+    /// Whether every write accepted up to `epoch` has settled; if not, the waiter is told when to ask again.
+    pub(crate) fn settled_up_to(&self, epoch: u64, waiter: Waiter) -> bool {
+        let mut state = lock(&self.state);
+        let done = state.first_epoch > epoch;
+        if !done {
+            state.waiters.push(waiter);
+        }
+        done
+    }
+
+    /// The error number of the first fsync that failed.
+    pub(crate) fn sync_failure(&self) -> Option<i32> {
+        lock(&self.state).sync_failed
+    }
+
+    pub(crate) fn latch_sync_failure(self: &Arc<Self>, errno: i32) {
+        lock(&self.state).sync_failed.get_or_insert(errno);
+        lock(&FAILED).push(Arc::clone(self));
+    }
+
+    // ---- writes and truncations ----
+
+    /// A write begins to work on the file, unless a truncation is at work or waiting for its turn.
+    pub(crate) fn activate_write(&self, waiter: Waiter) -> bool {
+        let mut state = lock(&self.state);
+        let free = !state.truncate_running && state.truncates_waiting == 0;
+        if free {
+            state.active_writes += 1;
+        } else {
+            state.waiters.push(waiter);
+        }
+        free
+    }
+
+    pub(crate) fn deactivate_write(&self) {
+        let mut state = lock(&self.state);
+        state.active_writes -= 1;
+        wake(state);
+    }
+
+    /// Announces a truncation: from now on no further write begins.
+    pub(crate) fn announce_truncate(&self) {
+        lock(&self.state).truncates_waiting += 1;
+    }
+
+    /// Whether the announced truncation may run: no write and no other truncation is at work.
+    pub(crate) fn begin_truncate(&self, waiter: Waiter) -> bool {
+        let mut state = lock(&self.state);
+        let free = state.active_writes == 0 && !state.truncate_running;
+        if free {
+            state.truncates_waiting -= 1;
+            state.truncate_running = true;
+        } else {
+            state.waiters.push(waiter);
+        }
+        free
+    }
+
+    /// Takes an announcement back.
+    pub(crate) fn abandon_truncate(&self) {
+        let mut state = lock(&self.state);
+        state.truncates_waiting -= 1;
+        wake(state);
+    }
+
+    pub(crate) fn end_truncate(&self) {
+        let mut state = lock(&self.state);
+        state.truncate_running = false;
+        wake(state);
+    }
+
+    /// Locks a range, or leaves a waiter.
+    pub(crate) fn lock(&self, hold: Hold, waiter: Waiter) -> bool {
+        let mut state = lock(&self.state);
+        let free = !state.holds.iter().any(|other| other.conflicts(&hold));
+        if free {
+            state.holds.push(hold);
+        } else {
+            state.waiters.push(waiter);
+        }
+        free
+    }
+
+    pub(crate) fn unlock(&self, hold: Hold) {
+        let mut state = lock(&self.state);
+        if let Some(index) = state.holds.iter().position(|other| *other == hold) {
+            state.holds.swap_remove(index);
+        }
+        wake(state);
+    }
+
+    // ---- the end of the file (helper threads only) ----
+
+    /// Serialises everything that measures or moves the end of the file.
+    pub(crate) fn eof_lock(&self) -> MutexGuard<'_, ()> {
+        lock(&self.eof)
+    }
+
+    /// A request begins to pad, preallocate or extend the file up to `inflated`; `measured` is the size on disk. Returns the promised size,
+    /// which is `measured` only if no extender has inflated it, and a ticket for [`Inode::is_sole_extender`].
+    pub(crate) fn begin_extending(&self, measured: u64, inflated: u64) -> (u64, u64) {
+        let mut state = lock(&self.state);
+        let alone = !state.end_is_open(measured);
+        if alone {
+            self.size.store(measured, Ordering::Release);
+            state.inflated = 0;
+        }
+        state.extending += 1;
+        state.inflated = state.inflated.max(inflated);
+        self.count_extenders(&state);
+        let ticket = if alone { self.extenders.load(Ordering::Relaxed) } else { 0 };
+        (self.size(), ticket)
+    }
+
+    /// Whether nobody else has extended the file since the request that holds the ticket began to: then everything past the promised size
+    /// is known to be empty.
+    pub(crate) fn is_sole_extender(&self, ticket: u64) -> bool {
+        self.extenders.load(Ordering::Acquire) == ticket
+    }
+
+    /// A request gives up its claim on the end it was accepted with, having reached `reached` (0: nowhere). Returns the size the file must
+    /// have now (the furthest of what was promised, what this request reached, and what any other accepted request will reach), and the
+    /// largest size on disk that is our own doing. With `whole`, the request replaces the file, and what was promised before counts no more.
+    pub(crate) fn size_after(&self, reached: u64, accepted: Accepted, whole: bool) -> (u64, u64) {
+        let mut state = lock(&self.state);
+        let size = if whole { reached } else { self.size().max(reached) };
+        self.size.store(size, Ordering::Release);
+        state.forget_end(accepted.end);
+        let furthest = state.ends.last_key_value().map_or(0, |(&end, _)| end);
+        (size.max(furthest), state.inflated)
+    }
+
+    /// An extender has finished. `clean`: the file on disk is not larger than promised.
+    pub(crate) fn end_extending(&self, clean: bool) {
+        let mut state = lock(&self.state);
+        state.extending -= 1;
+        if clean && state.extending == 0 {
+            state.inflated = 0;
+        }
+        self.count_extenders(&state);
+        wake(state);
+    }
+
+    /// Whether the file on disk is larger than promised and no extender is left to cut it.
+    pub(crate) fn is_left_inflated(&self) -> bool {
+        let state = lock(&self.state);
+        state.extending == 0 && state.inflated > 0
+    }
+
+    /// The file on disk was cut to its promised size.
+    pub(crate) fn deflated(&self) {
+        let mut state = lock(&self.state);
+        if state.extending == 0 {
+            state.inflated = 0;
+        }
+        self.count_extenders(&state);
+    }
+
+    /// Whether giving up `accepted` may leave the file larger than promised.
+    pub(crate) fn must_be_abandoned(&self, accepted: Accepted) -> bool {
+        let state = lock(&self.state);
+        accepted.end > 0 && (state.extending > 0 || state.inflated > 0)
+    }
+
+    /// The file was cut while the end-of-file lock was held.
+    pub(crate) fn cut(&self, size: u64) {
+        self.size.store(size, Ordering::Release);
+    }
+
+    /// Records how far a write that needed no extending reached (the file may have been cut by somebody else meanwhile).
+    pub(crate) fn reached(&self, end: u64) {
+        self.size.fetch_max(end, Ordering::AcqRel);
+    }
+
+    fn count_extenders(&self, state: &State) {
+        let changes = self.extenders.load(Ordering::Relaxed) / 2 + 1;
+        let open = state.extending > 0 || state.inflated > 0;
+        self.extenders.store(changes * 2 + u64::from(open), Ordering::Release);
+    }
+
+    /// A ticket for [`Inode::clamp`], taken before a read starts.
+    pub(crate) fn read_ticket(&self) -> u64 {
+        self.extenders.load(Ordering::Acquire)
+    }
+
+    /// Where a read that started with `ticket` must stop: the promised size if an extender was at work meanwhile, else nowhere.
+    pub(crate) fn clamp(&self, ticket: u64) -> u64 {
+        let now = self.extenders.load(Ordering::Acquire);
+        if now == ticket && now.is_multiple_of(2) { u64::MAX } else { self.size() }
+    }
+
+    /// The size to report: the promised one while an extender is at work, else the measured one.
+    pub(crate) fn size_to_report(&self, measured: u64) -> u64 {
+        let state = lock(&self.state);
+        if state.end_is_open(measured) { self.size() } else { measured }
+    }
+}
+
+impl State {
+    /// Whether a file of `measured` bytes on disk may be larger than promised. (One that is larger than we ever made it was extended by
+    /// another process, and is believed.)
+    fn end_is_open(&self, measured: u64) -> bool {
+        self.extending > 0 || (self.inflated > 0 && measured <= self.inflated)
+    }
+
+    fn forget_end(&mut self, end: u64) {
+        if end == 0 {
+            return;
+        }
+        if let Some(count) = self.ends.get_mut(&end) {
+            *count -= 1;
+            if *count == 0 {
+                self.ends.remove(&end);
+            }
+        }
+    }
+}
+
+/// Tells all waiters to try again, outside the lock.
+fn wake(mut state: MutexGuard<'_, State>) {
+    if state.waiters.is_empty() {
+        return;
+    }
+    let waiters = std::mem::take(&mut state.waiters);
+    drop(state);
+    for (waker, key) in waiters {
+        waker.resume(key);
+    }
+}

@@ -1,0 +1,72 @@
+//! Moves tensors and other large binary data between memory and NVMe at the drive's own speed, with every byte accounted for.
+//!
+//! One thread drives one `io_uring` per [`Engine`]; transfers bypass the page cache (`O_DIRECT`) where the file allows it, from aligned,
+//! huge-page backed [`Buffer`]s or from any memory that stays in place. Where there is no `io_uring`, a few threads do the same work.
+//!
+//! # Five promises
+//!
+//! * **exact**: an operation moves exactly the bytes asked for, at any position, of any length, from any address, or fails with an [`Error`] that
+//!   says how far it came. Every completion's result is read; short transfers are continued.
+//! * **bounded**: a device has so many requests and so many bytes in flight, whatever is queued.
+//! * **owned**: memory the kernel may touch stays alive and in place until the kernel lets go of it: across dropped futures, dropped
+//!   files and dropped engines.
+//! * **quiet**: an idle engine uses no CPU and makes no system call; nothing blocks the caller but what says so.
+//! * **honest**: the receipt of every operation and [`Engine::info`] say what really ran, and why.
+//!
+//! # Example
+//!
+//! ```
+//! use deepring::{Completed, Direct, Engine, OpenOptions};
+//! # let directory = tempfile::tempdir().unwrap();
+//! # let path = directory.path().join("weights.bin");
+//! # std::fs::write(&path, vec![1u8; 1 << 20]).unwrap();
+//! let engine = Engine::builder().build()?;
+//! let file = engine.open(&path, OpenOptions::new().read(true).direct(Direct::Prefer))?;
+//! let Completed { buf, result } = file.read_exact_at(engine.buffer(1 << 20)?, 0).wait(); // or .await
+//! let receipt = result?; // on failure the buffer is still yours
+//! assert_eq!((receipt.bytes, buf.map(|buf| buf[0])), (1 << 20, Some(1)));
+//! # Ok::<(), deepring::Error>(())
+//! ```
+//!
+//! # Platforms
+//!
+//! Linux 5.6 or later for the ring (set-up flags of later kernels are used where they are granted), 4.14 or later for the threads, on 64-bit
+//! machines.
+
+#![deny(missing_docs, missing_debug_implementations)]
+#[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
+compile_error!("deepring needs 64-bit Linux");
+
+mod backend;
+mod budget;
+mod buffer;
+mod driver;
+mod engine;
+mod error;
+mod extend;
+mod file;
+mod helpers;
+mod inbox;
+mod inode;
+mod op;
+mod open;
+pub mod plan;
+mod policy;
+pub mod raw;
+mod sink;
+mod slots;
+mod stats;
+mod sys;
+mod verify;
+
+pub use backend::BackendKind;
+pub use buffer::{Buffer, Hold, IoBuf, IoBufMut, SharedBuffer};
+pub use engine::{Engine, EngineBuilder, Info, PathInfo, QUEUE_DEPTH_DEFAULT};
+pub use error::{Error, ErrorKind, Result};
+pub use file::{File, FileStat};
+pub use op::{Completed, Op, Task};
+pub use open::{Direct, DirectSupport, OpenOptions};
+pub use plan::Direction;
+pub use policy::{Limits, Policy};
+pub use sink::{Completion, Outcome, Receipt};
+pub use stats::{LatencySummary, Stats};

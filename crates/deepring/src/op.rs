@@ -1,0 +1,213 @@
+//! What a caller holds while the engine works: [`Op`] for transfers, [`Task`] for everything else. Both are futures, and both can be waited
+//! for without an executor.
+//!
+//! The buffer of a transfer lives in a cell that the engine shares, not in the `Op`: dropping the `Op` cancels what has not reached the
+//! device yet, and the memory stays where it is until the kernel has let go of the rest.
+
+use crate::driver::Message;
+use crate::error::{Error, ErrorKind, Result};
+use crate::inbox::Inbox;
+use crate::sink::{Completion, Outcome, Receipt};
+use std::fmt;
+use std::future::Future;
+use std::mem;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+/// A finished transfer: the buffer and how it went.
+#[derive(Debug)]
+#[must_use = "a transfer may have failed"]
+pub struct Completed<B> {
+    /// The buffer. `None` only after [`ErrorKind::Lost`]: then the kernel may still use it, and it is never freed.
+    pub buf: Option<B>,
+    /// The receipt, or what went wrong.
+    pub result: Result<Receipt>,
+}
+
+impl<B> Completed<B> {
+    /// Both, if all went well.
+    ///
+    /// # Errors
+    /// The transfer's error; the buffer is dropped then. Take the fields apart to keep it.
+    pub fn ok(self) -> Result<(B, Receipt)> {
+        let receipt = self.result?;
+        match self.buf {
+            Some(buf) => Ok((buf, receipt)),
+            None => Err(Error::new(ErrorKind::Lost, "read")),
+        }
+    }
+}
+
+/// Where one value is left for one taker.
+struct Cell<T> {
+    state: Mutex<State<T>>,
+    ready: Condvar,
+    canceled: AtomicBool,
+}
+
+enum State<T> {
+    Pending(Option<Waker>),
+    Done(T),
+    Taken,
+}
+
+impl<T> Cell<T> {
+    fn new() -> Self {
+        Self { state: Mutex::new(State::Pending(None)), ready: Condvar::new(), canceled: AtomicBool::new(false) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn put(&self, value: T) {
+        let before = mem::replace(&mut *self.lock(), State::Done(value));
+        self.ready.notify_all();
+        if let State::Pending(Some(waker)) = before {
+            waker.wake();
+        }
+    }
+
+    fn wait(&self) -> T {
+        let mut state = self.lock();
+        loop {
+            match mem::replace(&mut *state, State::Taken) {
+                State::Done(value) => return value,
+                pending => *state = pending,
+            }
+            state = self.ready.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn poll(&self, context: &Context<'_>) -> Poll<T> {
+        let mut state = self.lock();
+        match mem::replace(&mut *state, State::Taken) {
+            State::Done(value) => Poll::Ready(value),
+            State::Pending(_) => {
+                *state = State::Pending(Some(context.waker().clone()));
+                Poll::Pending
+            }
+            // A future that is polled again after it was ready may do anything but return; pending for ever is the gentlest.
+            State::Taken => Poll::Pending,
+        }
+    }
+
+    fn is_pending(&self) -> bool {
+        matches!(*self.lock(), State::Pending(_))
+    }
+}
+
+/// The engine's side of an [`Op`].
+pub(crate) struct Transfer<B> {
+    buf: Mutex<Option<B>>,
+    cell: Cell<Completed<B>>,
+}
+
+impl<B: Send> Transfer<B> {
+    pub(crate) fn new(buf: B) -> Arc<Self> {
+        Arc::new(Self { buf: Mutex::new(Some(buf)), cell: Cell::new() })
+    }
+}
+
+impl<B: Send> Completion for Transfer<B> {
+    fn settle(self: Arc<Self>, outcome: Outcome) {
+        let mut buf = self.buf.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if outcome.memory_lost {
+            mem::forget(buf.take());
+        }
+        self.cell.put(Completed { buf, result: outcome.result });
+    }
+
+    fn canceled(&self) -> bool {
+        self.cell.canceled.load(Ordering::Acquire)
+    }
+}
+
+/// A transfer under way: a future of [`Completed`].
+///
+/// Dropping it cancels the blocks that have not been submitted; those at the device settle first, and only then is the buffer freed.
+#[must_use = "dropping an operation cancels it"]
+pub struct Op<B: Send> {
+    transfer: Arc<Transfer<B>>,
+    inbox: Arc<Inbox<Message>>,
+}
+
+impl<B: Send> Op<B> {
+    pub(crate) fn new(transfer: Arc<Transfer<B>>, inbox: Arc<Inbox<Message>>) -> Self {
+        Self { transfer, inbox }
+    }
+
+    /// Blocks the thread until the transfer has ended.
+    pub fn wait(self) -> Completed<B> {
+        self.transfer.cell.wait()
+    }
+
+    /// Asks for an early end. What is queued leaves at once, what is at the device settles first; the operation then ends with
+    /// [`ErrorKind::Canceled`], or with success if everything had been done already.
+    pub fn cancel(&self) {
+        if !self.transfer.cell.canceled.swap(true, Ordering::AcqRel) {
+            self.inbox.request_sweep();
+        }
+    }
+}
+
+impl<B: Send> Future for Op<B> {
+    type Output = Completed<B>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Completed<B>> {
+        self.transfer.cell.poll(context)
+    }
+}
+
+impl<B: Send> Drop for Op<B> {
+    fn drop(&mut self) {
+        if self.transfer.cell.is_pending() {
+            self.cancel();
+        }
+    }
+}
+
+impl<B: Send> fmt::Debug for Op<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.transfer.cell.is_pending() { "Op(pending)" } else { "Op(done)" })
+    }
+}
+
+/// Something other than a transfer under way: a future of its result.
+#[must_use = "the result may be an error"]
+pub struct Task<T> {
+    cell: Arc<Cell<Result<T>>>,
+}
+
+impl<T: Send + 'static> Task<T> {
+    /// A task, and the function that ends it.
+    pub(crate) fn new() -> (Self, impl FnOnce(Result<T>) + Send) {
+        let cell = Arc::new(Cell::new());
+        let task = Self { cell: Arc::clone(&cell) };
+        (task, move |result| cell.put(result))
+    }
+
+    /// Blocks the thread until the task has ended.
+    ///
+    /// # Errors
+    /// The task's.
+    pub fn wait(self) -> Result<T> {
+        self.cell.wait()
+    }
+}
+
+impl<T> Future for Task<T> {
+    type Output = Result<T>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<T>> {
+        self.cell.poll(context)
+    }
+}
+
+impl<T> fmt::Debug for Task<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.cell.is_pending() { "Task(pending)" } else { "Task(done)" })
+    }
+}

@@ -1,0 +1,447 @@
+//! Opening a file, and what opening finds out about it: type, identity, device, and whether and how direct I/O works on it.
+//!
+//! Nothing is changed before everything is known: the file is opened without truncation, a FIFO without waiting for its other end, and what
+//! was created is removed again if direct I/O is required and refused.
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::inode::{Identity, Inode};
+use crate::plan::Geometry;
+use crate::sys::{Errno, device, file as sys};
+use std::ffi::CString;
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+/// Whether transfers may, should or must bypass the page cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Direct {
+    /// Always through the page cache.
+    Never,
+    /// Direct where the file allows it, else buffered; [`crate::File::direct`] tells.
+    #[default]
+    Prefer,
+    /// Direct, or opening fails with [`ErrorKind::Direct`].
+    Require,
+}
+
+/// How to open a file. Every switch is off by default, as in [`std::fs::OpenOptions`].
+#[derive(Debug, Clone, Copy)]
+#[allow(clippy::struct_excessive_bools, reason = "they mirror std::fs::OpenOptions")]
+pub struct OpenOptions {
+    pub(crate) read: bool,
+    pub(crate) write: bool,
+    pub(crate) create: bool,
+    pub(crate) create_new: bool,
+    pub(crate) truncate: bool,
+    pub(crate) direct: Direct,
+    pub(crate) mode: u32,
+    pub(crate) sync_directory: bool,
+}
+
+impl Default for OpenOptions {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl OpenOptions {
+    /// All off, direct I/O preferred, mode 0o666 less the umask.
+    pub const fn new() -> Self {
+        Self {
+            read: false,
+            write: false,
+            create: false,
+            create_new: false,
+            truncate: false,
+            direct: Direct::Prefer,
+            mode: 0o666,
+            sync_directory: false,
+        }
+    }
+
+    /// Open for reading.
+    #[must_use]
+    pub const fn read(mut self, yes: bool) -> Self {
+        self.read = yes;
+        self
+    }
+
+    /// Open for writing. The file is opened for reading too where permissions allow it: unaligned edges are read before they are written.
+    #[must_use]
+    pub const fn write(mut self, yes: bool) -> Self {
+        self.write = yes;
+        self
+    }
+
+    /// Create the file if it does not exist. Needs `write`.
+    #[must_use]
+    pub const fn create(mut self, yes: bool) -> Self {
+        self.create = yes;
+        self
+    }
+
+    /// Create the file, and fail with `EEXIST` if it exists. Needs `write`.
+    #[must_use]
+    pub const fn create_new(mut self, yes: bool) -> Self {
+        self.create_new = yes;
+        self
+    }
+
+    /// Cut the file to nothing. Needs `write`.
+    #[must_use]
+    pub const fn truncate(mut self, yes: bool) -> Self {
+        self.truncate = yes;
+        self
+    }
+
+    /// Whether to bypass the page cache; [`Direct::Prefer`] by default.
+    #[must_use]
+    pub const fn direct(mut self, direct: Direct) -> Self {
+        self.direct = direct;
+        self
+    }
+
+    /// Permission bits of a file that is created, less the process's umask.
+    #[must_use]
+    pub const fn mode(mut self, mode: u32) -> Self {
+        self.mode = mode;
+        self
+    }
+
+    /// If the file is created, flush its directory, so that the name survives a crash.
+    #[must_use]
+    pub const fn sync_directory(mut self, yes: bool) -> Self {
+        self.sync_directory = yes;
+        self
+    }
+}
+
+/// What was found out about direct I/O on a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DirectSupport {
+    /// Whether transfers bypass the page cache.
+    pub direct: bool,
+    /// Where the answer comes from, or why it is no.
+    pub reason: String,
+    /// File positions and lengths the device wants, in bytes; 1 for buffered files.
+    pub offset_alignment: u32,
+    /// Memory addresses the device wants, in bytes; 1 for buffered files.
+    pub memory_alignment: u32,
+}
+
+/// The device a file lives on.
+#[derive(Debug, Clone)]
+pub(crate) struct Device {
+    pub(crate) id: u64,
+    pub(crate) name: String,
+    /// Requests its queue holds.
+    pub(crate) requests: u32,
+    /// Its largest request in bytes.
+    pub(crate) request_bytes: u64,
+}
+
+/// The queue assumed where there is no block device to ask (tmpfs, overlay, network file systems).
+const DEFAULT_QUEUE_REQUESTS: u32 = 256;
+const DEFAULT_REQUEST_BYTES: u64 = 1 << 20;
+/// Alignment assumed where nobody tells: the page, which every file system accepts.
+const DEFAULT_ALIGNMENT: u32 = 4096;
+/// Writes go in units of at least a page: the block of every common file system (smaller ones divide it).
+const WRITE_UNIT_MIN: u64 = 4096;
+
+/// An open descriptor with all that is known about it. Closed when the last reference goes, or earlier by [`OpenFile::close`].
+pub(crate) struct OpenFile {
+    fd: ManuallyDrop<OwnedFd>,
+    closed: AtomicBool,
+    pub(crate) path: Arc<Path>,
+    pub(crate) inode: Arc<Inode>,
+    pub(crate) device: Arc<Device>,
+    pub(crate) support: DirectSupport,
+    pub(crate) is_block_device: bool,
+    required: bool,
+    /// Still direct: cleared when the first operation is refused.
+    direct: AtomicBool,
+    /// Whether `RWF_NOWAIT` means something here.
+    nowait: AtomicBool,
+    /// Requests accepted and not yet settled.
+    pub(crate) unsettled: AtomicUsize,
+    write_unit: u64,
+}
+
+impl OpenFile {
+    pub(crate) fn raw(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+
+    /// The descriptor, for system calls on helper threads.
+    pub(crate) fn fd(&self) -> &OwnedFd {
+        &self.fd
+    }
+
+    pub(crate) fn is_direct(&self) -> bool {
+        self.direct.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn geometry(&self) -> Geometry {
+        if self.is_direct() {
+            let (offset, memory) = (self.support.offset_alignment.into(), self.support.memory_alignment.into());
+            Geometry { read_unit: offset, write_unit: self.write_unit, memory }
+        } else {
+            Geometry::BUFFERED
+        }
+    }
+
+    pub(crate) fn nowait(&self) -> bool {
+        self.nowait.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn forget_nowait(&self) {
+        self.nowait.store(false, Ordering::Relaxed);
+    }
+
+    /// After direct I/O was refused by an operation: go on buffered, unless direct was required. Returns whether that helps.
+    pub(crate) fn downgrade(&self) -> bool {
+        !self.required && self.direct.swap(false, Ordering::Relaxed) && sys::set_direct(self.fd(), false).is_ok()
+    }
+
+    /// Closes the descriptor and tells what `close` said. No operation may be in flight or follow.
+    pub(crate) fn close(&self) -> Result<()> {
+        if self.closed.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        // SAFETY: `closed` was false and is true now, so nobody else takes the descriptor out, and `raw` is not used after a close.
+        let fd = unsafe { std::ptr::read(&raw const *self.fd) };
+        sys::close(fd).map_err(|errno| Error::os(errno, "close").at(&self.path))
+    }
+
+    /// The size on disk, or of the device.
+    pub(crate) fn measure(&self) -> std::result::Result<u64, Errno> {
+        if self.is_block_device { sys::block_device_bytes(self.fd()) } else { Ok(sys::statx(self.fd())?.stx_size) }
+    }
+}
+
+impl Drop for OpenFile {
+    fn drop(&mut self) {
+        // Whoever wants to know what close says calls it.
+        drop(self.close());
+    }
+}
+
+/// Opens `path` and finds out everything about it. Blocks.
+pub(crate) fn open(path: &Arc<Path>, options: &OpenOptions) -> Result<OpenFile> {
+    let failed = |errno, call| Error::os(errno, call).at(path);
+    let invalid = |advice: &str| Error::new(ErrorKind::Invalid, "open").at(path).advise(advice);
+    let Ok(c_path) = CString::new(path.as_os_str().as_bytes()) else { return Err(invalid("the path contains a NUL byte")) };
+    if !options.read && !options.write {
+        return Err(invalid("neither read nor write access is asked for"));
+    }
+    if !options.write && (options.create || options.create_new || options.truncate) {
+        return Err(invalid("creating and truncating need write access"));
+    }
+
+    let (fd, created) = open_or_create(&c_path, options).map_err(|errno| failed(errno, "open"))?;
+    let undo = |error| {
+        if created {
+            // The error to report is the one that made us undo.
+            let _ = sys::unlink(&c_path);
+        }
+        error
+    };
+    let stat = sys::statx(&fd).map_err(|errno| undo(failed(errno, "statx")))?;
+    let kind = u32::from(stat.stx_mode) & libc::S_IFMT;
+    match kind {
+        libc::S_IFREG | libc::S_IFBLK => {}
+        libc::S_IFDIR => return Err(failed(libc::EISDIR, "open")),
+        _ => return Err(Error::new(ErrorKind::Unsupported, "open").at(path)),
+    }
+    let is_block_device = kind == libc::S_IFBLK;
+    let device = device_of(&stat, is_block_device);
+
+    let support = match options.direct {
+        Direct::Never => unsupported("not asked for"),
+        Direct::Prefer | Direct::Require => direct_support(&fd, &stat, is_block_device),
+    };
+    let switched = sys::set_direct(&fd, support.direct);
+    let support = match switched {
+        Ok(()) => support,
+        Err(errno) if !support.direct => return Err(undo(failed(errno, "fcntl"))),
+        Err(_) => {
+            sys::set_direct(&fd, false).map_err(|errno| undo(failed(errno, "fcntl")))?;
+            unsupported("the file system refuses O_DIRECT")
+        }
+    };
+    if options.direct == Direct::Require && !support.direct {
+        return Err(undo(Error::new(ErrorKind::Direct, "open").at(path).advise(support.reason)));
+    }
+
+    let size = if is_block_device { sys::block_device_bytes(&fd) } else { Ok(stat.stx_size) };
+    let size = size.map_err(|errno| undo(failed(errno, "ioctl")))?;
+    let inode = Inode::of(identity(&stat, is_block_device), size);
+    if options.truncate && size > 0 && !is_block_device {
+        let guard = inode.eof_lock();
+        sys::truncate(&fd, 0).map_err(|errno| failed(errno, "ftruncate"))?;
+        inode.cut(0);
+        drop(guard);
+    }
+    if created && options.sync_directory {
+        sync_parent(path)?;
+    }
+    let write_unit = u64::from(support.offset_alignment).max(if is_block_device { 1 } else { WRITE_UNIT_MIN });
+    Ok(OpenFile {
+        fd: ManuallyDrop::new(fd),
+        closed: AtomicBool::new(false),
+        path: Arc::clone(path),
+        inode,
+        device: Arc::new(device),
+        direct: AtomicBool::new(support.direct),
+        support,
+        is_block_device,
+        required: options.direct == Direct::Require,
+        nowait: AtomicBool::new(true),
+        unsettled: AtomicUsize::new(0),
+        write_unit,
+    })
+}
+
+/// Opens, and tells whether the file was created by this call.
+fn open_or_create(path: &std::ffi::CStr, options: &OpenOptions) -> std::result::Result<(OwnedFd, bool), Errno> {
+    /// Somebody else may create and remove the file between our two attempts, but not for ever.
+    const ATTEMPTS: u32 = 16;
+    let access = if options.write { libc::O_RDWR } else { libc::O_RDONLY };
+    let flags = access | libc::O_NONBLOCK | libc::O_NOCTTY;
+    let create = || sys::open(path, flags | libc::O_CREAT | libc::O_EXCL, options.mode).map(|fd| (fd, true));
+    if options.create_new {
+        return create();
+    }
+    for _ in 0..ATTEMPTS {
+        match sys::open(path, flags, 0) {
+            Err(libc::ENOENT) if options.create => match create() {
+                Err(libc::EEXIST) => {}
+                result => return result,
+            },
+            Err(libc::EACCES) if options.write && !options.read => {
+                return sys::open(path, flags & !libc::O_RDWR | libc::O_WRONLY, 0).map(|fd| (fd, false));
+            }
+            result => return result.map(|fd| (fd, false)),
+        }
+    }
+    Err(libc::EEXIST)
+}
+
+fn identity(stat: &libc::statx, is_block_device: bool) -> Identity {
+    if is_block_device {
+        // All nodes of one device are the same bytes.
+        let device = u64::from(stat.stx_rdev_major) << 32 | u64::from(stat.stx_rdev_minor);
+        return Identity { device, number: u64::MAX, born_ns: 0 };
+    }
+    let born_ns = i128::from(stat.stx_btime.tv_sec) * 1_000_000_000 + i128::from(stat.stx_btime.tv_nsec);
+    Identity { device: u64::from(stat.stx_dev_major) << 32 | u64::from(stat.stx_dev_minor), number: stat.stx_ino, born_ns }
+}
+
+fn device_of(stat: &libc::statx, is_block_device: bool) -> Device {
+    let (major, minor) =
+        if is_block_device { (stat.stx_rdev_major, stat.stx_rdev_minor) } else { (stat.stx_dev_major, stat.stx_dev_minor) };
+    let queue = device::queue(major, minor);
+    Device {
+        id: u64::from(major) << 32 | u64::from(minor),
+        name: queue.as_ref().map_or_else(|| format!("{major}:{minor}"), |queue| queue.name.clone()),
+        requests: queue.as_ref().map_or(DEFAULT_QUEUE_REQUESTS, |queue| queue.requests),
+        request_bytes: queue.as_ref().map_or(DEFAULT_REQUEST_BYTES, |queue| queue.request_bytes).max(4096),
+    }
+}
+
+fn unsupported(reason: impl Into<String>) -> DirectSupport {
+    DirectSupport { direct: false, reason: reason.into(), offset_alignment: 1, memory_alignment: 1 }
+}
+
+fn supported(reason: &str, memory: u32, offset: u32) -> DirectSupport {
+    DirectSupport { direct: true, reason: reason.into(), offset_alignment: offset, memory_alignment: memory }
+}
+
+/// Finds the alignment: from `statx`, else from XFS, else the page size or logical block, confirmed by one real read.
+fn direct_support(fd: &OwnedFd, stat: &libc::statx, is_block_device: bool) -> DirectSupport {
+    if stat.stx_mask & libc::STATX_DIOALIGN != 0 {
+        if stat.stx_dio_offset_align == 0 || stat.stx_dio_mem_align == 0 {
+            return unsupported("statx says that this file has no direct I/O");
+        }
+        return supported("statx", stat.stx_dio_mem_align, stat.stx_dio_offset_align);
+    }
+    // These accept O_DIRECT and copy through the page cache all the same.
+    if let Ok(sys::TMPFS_MAGIC | sys::RAMFS_MAGIC) = sys::file_system(fd) {
+        return unsupported("the file lives in memory (tmpfs)");
+    }
+    if let Ok((memory, offset)) = sys::xfs_alignment(fd)
+        && offset > 0
+        && memory > 0
+    {
+        return supported("XFS_IOC_DIOINFO", memory, offset);
+    }
+    let logical = if is_block_device {
+        device::queue(stat.stx_rdev_major, stat.stx_rdev_minor).map(|queue| queue.logical_block as u32)
+    } else {
+        None
+    };
+    let alignment = logical.unwrap_or(DEFAULT_ALIGNMENT);
+    if let Err(errno) = sys::set_direct(fd, true) {
+        return unsupported(format!("the file system refuses O_DIRECT (error {errno})"));
+    }
+    match trial_read(fd, alignment) {
+        Ok(()) => supported("a trial read", alignment, alignment),
+        Err(errno) => unsupported(format!("a trial read failed with error {errno}")),
+    }
+}
+
+/// Reads one aligned unit at the start of the file. An empty file proves nothing and is believed.
+fn trial_read(fd: &OwnedFd, alignment: u32) -> std::result::Result<(), Errno> {
+    let mut space = vec![0u8; alignment as usize * 2];
+    let address = (space.as_mut_ptr() as u64).next_multiple_of(alignment.into());
+    // SAFETY: the aligned unit lies inside `space`, which is local and outlives the call.
+    let result = unsafe { sys::read_at(fd.as_raw_fd(), address, alignment, 0, 0) };
+    // A file open for writing only cannot be read; that says nothing about direct I/O.
+    if result >= 0 || result == -libc::EBADF { Ok(()) } else { Err(-result) }
+}
+
+/// Opens what is at `path` just to look at it, and names its file system. A directory is looked at through an unnamed file in it.
+pub(crate) fn examine(path: &Arc<Path>) -> Result<(OpenFile, String)> {
+    let looked = if path.is_dir() { open_unnamed(path) } else { open(path, &OpenOptions::new().read(true)) }?;
+    let magic = sys::file_system(looked.fd()).map_err(|errno| Error::os(errno, "statfs").at(path))?;
+    let name = FILE_SYSTEMS.iter().find(|&&(number, _)| number == magic).map(|&(_, name)| name);
+    Ok((looked, name.map_or_else(|| format!("{magic:#x}"), str::to_owned)))
+}
+
+/// Magic numbers of the file systems people ask about, from statfs(2).
+const FILE_SYSTEMS: &[(i64, &str)] = &[
+    (0xef53, "ext4"),
+    (0x5846_5342, "xfs"),
+    (0x9123_683e, "btrfs"),
+    (sys::TMPFS_MAGIC, "tmpfs"),
+    (sys::RAMFS_MAGIC, "ramfs"),
+    (0x794c_7630, "overlay"),
+    (0x6573_5546, "fuse"),
+    (0x6969, "nfs"),
+    (0x2fc1_2fc1, "zfs"),
+    (0xf2f5_2010, "f2fs"),
+    (0xff53_4d42, "cifs"),
+    (0x0bd0_0bd0, "lustre"),
+];
+
+fn open_unnamed(path: &Arc<Path>) -> Result<OpenFile> {
+    let failed = |errno| Error::os(errno, "open").at(path);
+    let c_path = CString::new(path.as_os_str().as_bytes()).map_err(|_| failed(libc::EINVAL))?;
+    let fd = sys::open(&c_path, libc::O_TMPFILE | libc::O_RDWR, 0o600).map_err(failed)?;
+    // Through procfs an unnamed file can be opened like any other.
+    open(&Arc::from(Path::new(&format!("/proc/self/fd/{}", fd.as_raw_fd()))), &OpenOptions::new().read(true).write(true))
+}
+
+fn sync_parent(path: &Arc<Path>) -> Result<()> {
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let failed = |errno, call| Error::os(errno, call).at(path).advise("flushing the directory of the new file");
+    let parent = CString::new(parent.as_os_str().as_bytes()).map_err(|_| failed(libc::EINVAL, "open"))?;
+    let directory = sys::open(&parent, libc::O_RDONLY | libc::O_DIRECTORY, 0).map_err(|errno| failed(errno, "open"))?;
+    sys::sync(&directory, false).map_err(|errno| failed(errno, "fsync"))
+}

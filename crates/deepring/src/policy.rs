@@ -1,0 +1,101 @@
+//! A limit below the device's, shared by the requests that name it: what a DeepNVMe handle's constructor asks for.
+
+use std::sync::Mutex;
+
+/// How the requests of one handle are cut and submitted. The defaults are the engine's: sliding window, batched submission.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Limits {
+    /// At most this many blocks in flight; 0 leaves it to the device's budget.
+    pub queue_depth: u32,
+    /// The size of one block in bytes; 0 takes the engine's.
+    pub block_bytes: u64,
+    /// Submit each block in a system call of its own (DeepNVMe's `single_submit`).
+    pub single_submit: bool,
+    /// Fill the window, then wait until it is empty (DeepNVMe's `overlap_events = false`), instead of refilling as blocks complete.
+    pub windowed: bool,
+}
+
+/// [`Limits`] with their state. Cheap to share; create one per handle.
+#[derive(Debug)]
+pub struct Policy {
+    limits: Limits,
+    window: Mutex<Window>,
+}
+
+#[derive(Debug, Default)]
+struct Window {
+    in_flight: u32,
+    /// Windowed submission: how many blocks the open window still takes.
+    left: u32,
+}
+
+impl Policy {
+    /// A policy with nothing in flight.
+    pub fn new(limits: Limits) -> Self {
+        Self { limits, window: Mutex::default() }
+    }
+
+    /// What it was made of.
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    fn window(&self) -> std::sync::MutexGuard<'_, Window> {
+        self.window.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Takes a place for one block if there is one.
+    pub(crate) fn take(&self) -> bool {
+        let depth = if self.limits.queue_depth == 0 { u32::MAX } else { self.limits.queue_depth };
+        let mut window = self.window();
+        if self.limits.windowed && window.in_flight == 0 {
+            window.left = depth;
+        }
+        let free = if self.limits.windowed { window.left > 0 } else { window.in_flight < depth };
+        if free {
+            window.in_flight += 1;
+            window.left = window.left.saturating_sub(1);
+        }
+        free
+    }
+
+    /// Gives the place of a finished block back.
+    pub(crate) fn give(&self) {
+        self.window().in_flight -= 1;
+    }
+
+    /// Gives a place back that was never used: the block could not be submitted after all.
+    pub(crate) fn untake(&self) {
+        let mut window = self.window();
+        window.in_flight -= 1;
+        window.left += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn take_all(policy: &Policy) -> u32 {
+        (0..100).take_while(|_| policy.take()).count() as u32
+    }
+
+    #[test]
+    fn a_sliding_window_refills_as_blocks_complete() {
+        let policy = Policy::new(Limits { queue_depth: 3, ..Limits::default() });
+        assert_eq!(take_all(&policy), 3);
+        policy.give();
+        assert_eq!(take_all(&policy), 1);
+    }
+
+    #[test]
+    fn a_fixed_window_refills_only_when_empty() {
+        let policy = Policy::new(Limits { queue_depth: 3, windowed: true, ..Limits::default() });
+        assert_eq!(take_all(&policy), 3);
+        policy.give();
+        policy.give();
+        assert!(!policy.take());
+        policy.give();
+        assert_eq!(take_all(&policy), 3);
+    }
+}

@@ -1,0 +1,203 @@
+//! Counters and the latency histogram. Written by the driver with relaxed atomics, read by anyone at any time.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Sub-buckets per power of two: every recorded latency is off by at most 1/16.
+const SUB_BUCKETS: usize = 16;
+/// Powers of two covered: up to 2^36 microseconds, 19 hours.
+const POWERS: usize = 36;
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        #[derive(Default)]
+        pub(crate) struct Counters { $(pub(crate) $name: AtomicU64,)* pub(crate) latency: Latency }
+
+        /// A snapshot of an engine's counters since it was built.
+        #[derive(Debug, Clone, Default, PartialEq)]
+        #[non_exhaustive]
+        pub struct Stats {
+            $($(#[$doc])* pub $name: u64,)*
+            /// Latency of completed reads and writes, from acceptance to settlement.
+            pub latency: LatencySummary,
+        }
+
+        impl Counters {
+            pub(crate) fn snapshot(&self) -> Stats {
+                Stats { $($name: self.$name.load(Relaxed),)* latency: self.latency.summary() }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Requests accepted.
+    submitted,
+    /// Requests settled with success.
+    completed,
+    /// Requests settled with an error other than cancellation.
+    failed,
+    /// Requests cancelled before they finished.
+    canceled,
+    /// Device operations that moved less than asked and were continued.
+    resumed,
+    /// Device operations repeated after `EINTR` or `EAGAIN`.
+    retried,
+    /// Bytes copied through bounce blocks.
+    bounced_bytes,
+    /// Writes that would have blocked the submitter, and that the kernel handed to a worker thread instead.
+    punted,
+    /// Files whose direct I/O was refused at the first operation and that went on buffered.
+    downgraded,
+    /// Device operations whose memory can never be freed because their ring was lost.
+    leaked,
+    /// The memory of those operations, in bytes.
+    leaked_bytes,
+    /// Bytes read from files into requests.
+    read_bytes,
+    /// Bytes written from requests to files.
+    written_bytes,
+    /// Device operations in flight now.
+    in_flight,
+    /// The most device operations that were ever in flight.
+    in_flight_max,
+    /// Bytes in flight now.
+    in_flight_bytes,
+    /// The most bytes that were ever in flight.
+    in_flight_bytes_max,
+    /// Requests accepted and not yet settled.
+    queued,
+    /// Buffers handed out and not yet returned.
+    buffers,
+    /// Their memory in bytes.
+    buffer_bytes,
+}
+
+pub(crate) fn add(counter: &AtomicU64, value: u64) {
+    counter.fetch_add(value, Relaxed);
+}
+
+pub(crate) fn sub(counter: &AtomicU64, value: u64) {
+    counter.fetch_sub(value, Relaxed);
+}
+
+/// A log-linear histogram of microseconds (the layout of HdrHistogram with four significant bits).
+pub(crate) struct Latency {
+    buckets: Box<[AtomicU64]>,
+    sum_us: AtomicU64,
+    min_us: AtomicU64,
+    max_us: AtomicU64,
+}
+
+impl Default for Latency {
+    fn default() -> Self {
+        Self {
+            buckets: (0..POWERS * SUB_BUCKETS).map(|_| AtomicU64::new(0)).collect(),
+            sum_us: AtomicU64::new(0),
+            min_us: AtomicU64::new(u64::MAX),
+            max_us: AtomicU64::new(0),
+        }
+    }
+}
+
+fn bucket(us: u64) -> usize {
+    if us < SUB_BUCKETS as u64 {
+        return us as usize;
+    }
+    let power = us.ilog2() as usize;
+    let sub = (us >> (power - 4)) as usize & (SUB_BUCKETS - 1);
+    ((power - 3) * SUB_BUCKETS + sub).min(POWERS * SUB_BUCKETS - 1)
+}
+
+/// The largest value that falls into a bucket.
+fn bucket_top(index: usize) -> u64 {
+    if index < SUB_BUCKETS {
+        return index as u64;
+    }
+    let power = index / SUB_BUCKETS + 3;
+    let sub = (index % SUB_BUCKETS) as u64;
+    ((SUB_BUCKETS as u64 + sub + 1) << (power - 4)) - 1
+}
+
+impl Latency {
+    pub(crate) fn record(&self, us: u64) {
+        add(&self.buckets[bucket(us)], 1);
+        add(&self.sum_us, us);
+        self.min_us.fetch_min(us, Relaxed);
+        self.max_us.fetch_max(us, Relaxed);
+    }
+
+    fn summary(&self) -> LatencySummary {
+        let counts: Vec<u64> = self.buckets.iter().map(|bucket| bucket.load(Relaxed)).collect();
+        let count: u64 = counts.iter().sum();
+        if count == 0 {
+            return LatencySummary::default();
+        }
+        let max_us = self.max_us.load(Relaxed);
+        let quantile = |share: f64| {
+            let rank = ((count as f64 * share).ceil() as u64).max(1);
+            let mut seen = 0;
+            let index = counts.iter().position(|n| {
+                seen += n;
+                seen >= rank
+            });
+            bucket_top(index.unwrap_or(counts.len() - 1)).min(max_us)
+        };
+        LatencySummary {
+            count,
+            min_us: self.min_us.load(Relaxed),
+            max_us,
+            mean_us: self.sum_us.load(Relaxed) as f64 / count as f64,
+            p50_us: quantile(0.5),
+            p90_us: quantile(0.9),
+            p99_us: quantile(0.99),
+            p999_us: quantile(0.999),
+        }
+    }
+}
+
+/// Quantiles of a latency histogram, in microseconds, each at most 1/16 above the true value.
+#[derive(Debug, Clone, Default, PartialEq)]
+#[non_exhaustive]
+pub struct LatencySummary {
+    /// How many values were recorded.
+    pub count: u64,
+    /// The smallest.
+    pub min_us: u64,
+    /// The largest.
+    pub max_us: u64,
+    /// The mean.
+    pub mean_us: f64,
+    /// The median.
+    pub p50_us: u64,
+    /// The 90th percentile.
+    pub p90_us: u64,
+    /// The 99th percentile.
+    pub p99_us: u64,
+    /// The 99.9th percentile.
+    pub p999_us: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_bucket_holds_its_values_and_is_off_by_a_sixteenth_at_most(us in 0u64..1 << 35) {
+            let top = bucket_top(bucket(us));
+            prop_assert!(top >= us);
+            prop_assert!(top - us <= us / 16);
+        }
+    }
+
+    #[test]
+    fn quantiles_of_a_known_distribution() {
+        let latency = Latency::default();
+        (1..=1000).for_each(|us| latency.record(us));
+        let summary = latency.summary();
+        assert_eq!((summary.count, summary.min_us, summary.max_us), (1000, 1, 1000));
+        assert!((500..=532).contains(&summary.p50_us), "{summary:?}");
+        assert!((990..=1000).contains(&summary.p99_us), "{summary:?}");
+    }
+}

@@ -1,0 +1,154 @@
+//! Calls on files and descriptors.
+
+use super::{Errno, check, errno};
+use std::ffi::CStr;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+
+/// `RWF_NOWAIT`: fail with `EAGAIN` rather than block the submitter.
+pub(crate) const NOWAIT: i32 = libc::RWF_NOWAIT;
+
+pub(crate) const TMPFS_MAGIC: i64 = 0x0102_1994;
+pub(crate) const RAMFS_MAGIC: i64 = 0x8584_58f6;
+
+pub(crate) fn open(path: &CStr, flags: i32, mode: u32) -> Result<OwnedFd, Errno> {
+    loop {
+        // SAFETY: the path is a terminated string; the mode is read only with O_CREAT.
+        let fd = check(unsafe { libc::open(path.as_ptr(), flags | libc::O_CLOEXEC, mode) }.into());
+        match fd {
+            // SAFETY: the descriptor was just created and nobody else owns it.
+            Ok(fd) => return Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) }),
+            Err(libc::EINTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
+/// Closes the descriptor and reports what `close` says: on network file systems that is where a late write error appears.
+pub(crate) fn close(fd: OwnedFd) -> Result<(), Errno> {
+    use std::os::fd::IntoRawFd;
+    // SAFETY: ownership was moved out of `fd`, so it is closed exactly once. After EINTR Linux has closed it all the same.
+    match check(unsafe { libc::close(fd.into_raw_fd()) }.into()) {
+        Ok(_) | Err(libc::EINTR) => Ok(()),
+        Err(errno) => Err(errno),
+    }
+}
+
+pub(crate) fn unlink(path: &CStr) -> Result<(), Errno> {
+    // SAFETY: a terminated string.
+    check(unsafe { libc::unlink(path.as_ptr()) }.into()).map(drop)
+}
+
+/// Everything `statx` knows about an open file.
+pub(crate) fn statx(fd: &impl AsRawFd) -> Result<libc::statx, Errno> {
+    let mut out = MaybeUninit::<libc::statx>::zeroed();
+    let mask = libc::STATX_BASIC_STATS | libc::STATX_BTIME | libc::STATX_DIOALIGN;
+    // SAFETY: an empty path with AT_EMPTY_PATH means the descriptor itself; the kernel fills a local of the type it expects.
+    let done = unsafe { libc::syscall(libc::SYS_statx, fd.as_raw_fd(), c"".as_ptr(), libc::AT_EMPTY_PATH, mask, out.as_mut_ptr()) };
+    check(done)?;
+    // SAFETY: zeroed, then filled in; all fields are integers.
+    Ok(unsafe { out.assume_init() })
+}
+
+/// The magic number of the file system.
+pub(crate) fn file_system(fd: &impl AsRawFd) -> Result<i64, Errno> {
+    let mut out = MaybeUninit::<libc::statfs>::zeroed();
+    // SAFETY: fills a local struct.
+    check(unsafe { libc::fstatfs(fd.as_raw_fd(), out.as_mut_ptr()) }.into())?;
+    // SAFETY: zeroed, then filled in; all fields are integers.
+    Ok(i64::from(unsafe { out.assume_init() }.f_type as u32))
+}
+
+/// The size of a block device.
+pub(crate) fn block_device_bytes(fd: &impl AsRawFd) -> Result<u64, Errno> {
+    const BLKGETSIZE64: libc::Ioctl = 0x8008_1272_u32 as libc::Ioctl;
+    let mut bytes = 0u64;
+    // SAFETY: BLKGETSIZE64 writes eight bytes.
+    check(unsafe { libc::ioctl(fd.as_raw_fd(), BLKGETSIZE64, &raw mut bytes) }.into())?;
+    Ok(bytes)
+}
+
+/// XFS's own answer to the alignment question, for kernels whose `statx` does not have it: (memory, offset) in bytes.
+pub(crate) fn xfs_alignment(fd: &impl AsRawFd) -> Result<(u32, u32), Errno> {
+    const XFS_IOC_DIOINFO: libc::Ioctl = 0x800c_581e_u32 as libc::Ioctl;
+    let mut out = [0u32; 3]; // d_mem, d_miniosz, d_maxiosz
+    // SAFETY: XFS_IOC_DIOINFO writes three 32-bit numbers.
+    check(unsafe { libc::ioctl(fd.as_raw_fd(), XFS_IOC_DIOINFO, out.as_mut_ptr()) }.into())?;
+    Ok((out[0], out[1]))
+}
+
+/// Sets the status flags of an open file: with or without `O_DIRECT`.
+pub(crate) fn set_direct(fd: &impl AsRawFd, direct: bool) -> Result<(), Errno> {
+    // SAFETY: F_GETFL takes no argument.
+    let flags = check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) }.into())? as i32;
+    let wanted = if direct { flags | libc::O_DIRECT } else { flags & !libc::O_DIRECT };
+    // O_NONBLOCK served only to open FIFOs without waiting; a ring would take it as "never wait".
+    let wanted = wanted & !libc::O_NONBLOCK;
+    if wanted != flags {
+        // SAFETY: F_SETFL takes an integer.
+        check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, wanted) }.into())?;
+    }
+    Ok(())
+}
+
+pub(crate) fn truncate(fd: &impl AsRawFd, bytes: u64) -> Result<(), Errno> {
+    // SAFETY: no pointers.
+    retry(|| check(unsafe { libc::ftruncate(fd.as_raw_fd(), bytes as libc::off_t) }.into())).map(drop)
+}
+
+/// `fallocate` mode 0: allocates the range and extends the file to its end.
+pub(crate) fn allocate(fd: &impl AsRawFd, start: u64, bytes: u64) -> Result<(), Errno> {
+    // SAFETY: no pointers.
+    retry(|| check(unsafe { libc::fallocate(fd.as_raw_fd(), 0, start as libc::off_t, bytes as libc::off_t) }.into())).map(drop)
+}
+
+pub(crate) fn sync(fd: &impl AsRawFd, data_only: bool) -> Result<(), Errno> {
+    // An interrupted fsync has proven nothing and reported nothing: it may be repeated. A failed one may not (its error is told once).
+    // SAFETY: no pointers.
+    let call = || check(if data_only { unsafe { libc::fdatasync(fd.as_raw_fd()) } } else { unsafe { libc::fsync(fd.as_raw_fd()) } }.into());
+    retry(call).map(drop)
+}
+
+/// Drops the clean cached pages of the whole file.
+pub(crate) fn drop_cache(fd: &impl AsRawFd) {
+    // SAFETY: no pointers; advice only.
+    unsafe { libc::posix_fadvise(fd.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
+}
+
+fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
+    loop {
+        match call() {
+            Err(libc::EINTR) => {}
+            result => return result,
+        }
+    }
+}
+
+/// One `preadv2`. Returns what the kernel returned: bytes, or a negative error number.
+///
+/// # Safety
+/// `address..address + len` is writable memory that stays in place during the call, and that nobody else accesses meanwhile.
+pub(crate) unsafe fn read_at(fd: RawFd, address: u64, len: u32, position: u64, flags: i32) -> i32 {
+    let vector = libc::iovec { iov_base: address as *mut libc::c_void, iov_len: len as usize };
+    let (low, high) = halves(position);
+    // SAFETY: one vector over memory the caller vouches for.
+    let done = unsafe { libc::syscall(libc::SYS_preadv2, fd, &raw const vector, 1, low, high, flags) };
+    if done < 0 { -errno() } else { done as i32 }
+}
+
+/// One `pwritev2`. Returns what the kernel returned: bytes, or a negative error number.
+///
+/// # Safety
+/// `address..address + len` is readable memory that stays in place during the call, and that nobody else writes to meanwhile.
+pub(crate) unsafe fn write_at(fd: RawFd, address: u64, len: u32, position: u64, flags: i32) -> i32 {
+    let vector = libc::iovec { iov_base: address as *mut libc::c_void, iov_len: len as usize };
+    let (low, high) = halves(position);
+    // SAFETY: one vector over memory the caller vouches for.
+    let done = unsafe { libc::syscall(libc::SYS_pwritev2, fd, &raw const vector, 1, low, high, flags) };
+    if done < 0 { -errno() } else { done as i32 }
+}
+
+/// The kernel takes the position as two registers; on 64-bit machines the first holds all of it.
+fn halves(position: u64) -> (libc::c_ulong, libc::c_ulong) {
+    (position as libc::c_ulong, (position >> 32) as libc::c_ulong)
+}

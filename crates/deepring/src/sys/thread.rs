@@ -1,0 +1,63 @@
+//! Threads of our own: named, and deaf to signals.
+//!
+//! A signal that lands on a driver or helper thread would run the program's handler there, and `SIGXFSZ` (a write beyond `RLIMIT_FSIZE`)
+//! would end the process. Blocked, the system call returns `EFBIG` instead, which becomes a typed error.
+
+use super::Errno;
+use std::cell::Cell;
+use std::mem::MaybeUninit;
+use std::thread::JoinHandle;
+
+thread_local! {
+    static OURS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether the current thread was started by [`spawn`].
+pub(crate) fn is_ours() -> bool {
+    OURS.get()
+}
+
+/// Starts a thread that blocks all signals from its first instruction on (it inherits the mask, so there is no window).
+pub(crate) fn spawn<T: Send + 'static>(name: String, body: impl FnOnce() -> T + Send + 'static) -> Result<JoinHandle<T>, Errno> {
+    let before = block_all_signals();
+    let handle = std::thread::Builder::new().name(name).spawn(move || {
+        OURS.set(true);
+        body()
+    });
+    restore_signals(&before);
+    handle.map_err(|error| error.raw_os_error().unwrap_or(libc::EAGAIN))
+}
+
+fn block_all_signals() -> libc::sigset_t {
+    let mut all = MaybeUninit::<libc::sigset_t>::zeroed();
+    let mut before = MaybeUninit::<libc::sigset_t>::zeroed();
+    // SAFETY: fills a local set.
+    unsafe { libc::sigfillset(all.as_mut_ptr()) };
+    // SAFETY: both point to locals of the right type; the call changes this thread's mask only.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr()) };
+    // SAFETY: zeroed, and then filled in by the call above; every bit pattern is a valid set.
+    unsafe { before.assume_init() }
+}
+
+fn restore_signals(before: &libc::sigset_t) {
+    // SAFETY: `before` is a set that this thread had a moment ago.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before, std::ptr::null_mut()) };
+}
+
+/// The soft limit on locked memory in bytes; `None` if unlimited.
+pub(crate) fn memlock_bytes() -> Option<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: fills a local struct.
+    let got = unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, &raw mut limit) };
+    (got == 0 && limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur)
+}
+
+/// The running kernel's release, such as `6.18.44`.
+pub(crate) fn kernel_release() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/osrelease").map_or_else(|_| "unknown".into(), |text| text.trim().to_owned())
+}
+
+/// The value of the `kernel.io_uring_disabled` sysctl, where there is one.
+pub(crate) fn io_uring_disabled() -> Option<u32> {
+    std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").ok()?.trim().parse().ok()
+}

@@ -1,0 +1,74 @@
+//! An independent look at what was written: another descriptor, plain `preadv2`, no ring, no planner, no driver.
+//!
+//! Reads go past the page cache where the file allows it, so that the device is asked and no page is left behind (later direct writes to a
+//! cached range would be slow). Where it does not, the cached pages are dropped afterwards.
+
+use crate::buffer::Pool;
+use crate::error::{Error, ErrorKind, Result};
+use crate::open::{self, OpenOptions};
+use crate::sys::file as sys;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Bytes compared per read.
+const CHUNK_BYTES: u64 = 1 << 20;
+
+/// Compares memory with the file at `access`; errors name `path`.
+///
+/// # Safety
+/// `address..address + len` is readable and unchanged during the call.
+pub(crate) unsafe fn compare(access: &Path, path: &Arc<Path>, pool: &Arc<Pool>, address: u64, len: u64, position: u64) -> Result<()> {
+    let failed = |error: Error| error.at(path);
+    let file = open::open(&Arc::from(access), &OpenOptions::new().read(true)).map_err(failed)?;
+    let mut space = pool.allocate(CHUNK_BYTES as usize, false)?;
+    let compared = (|| {
+        let mut done = 0;
+        while done < len {
+            let start = position + done;
+            let aligned = start - start % file.geometry().read_unit;
+            let got = read_chunk(&file, &mut space, aligned).map_err(|errno| Error::os(errno, "read"))?;
+            let skip = start - aligned;
+            let fresh = got.saturating_sub(skip).min(len - done);
+            let at_end = |position, transferred| Error::new(ErrorKind::Mismatch, "verify").range(position, len, transferred);
+            if fresh == 0 {
+                return Err(at_end(start, done).advise("the file ends here"));
+            }
+            let found = &space[skip as usize..(skip + fresh) as usize];
+            // SAFETY: inside the range the caller vouches for.
+            let expected = unsafe { std::slice::from_raw_parts((address + done) as *const u8, fresh as usize) };
+            if found != expected {
+                let differs = found.iter().zip(expected).position(|(found, expected)| found != expected).unwrap_or(0) as u64;
+                return Err(at_end(start + differs, done + differs));
+            }
+            done += fresh;
+        }
+        Ok(())
+    })();
+    if !file.is_direct() {
+        sys::drop_cache(file.fd());
+    }
+    compared.map_err(failed)
+}
+
+/// Fills the chunk from `aligned` on as far as the file goes.
+fn read_chunk(file: &open::OpenFile, space: &mut [u8], aligned: u64) -> std::result::Result<u64, i32> {
+    let unit = file.geometry().read_unit;
+    let mut done = 0;
+    loop {
+        let from = done - done % unit;
+        let (address, len) = (space.as_mut_ptr() as u64 + from, space.len() as u64 - from);
+        // SAFETY: the rest of `space`, which is exclusively borrowed.
+        let result = unsafe { sys::read_at(file.raw(), address, len as u32, aligned + from, 0) };
+        match result {
+            negative if negative == -libc::EINTR => {}
+            negative if negative < 0 => return Err(-negative),
+            moved => {
+                let reached = from + moved as u64;
+                if reached <= done || reached == space.len() as u64 {
+                    return Ok(reached.max(done));
+                }
+                done = reached;
+            }
+        }
+    }
+}

@@ -1,0 +1,276 @@
+/**
+ * The one module that touches the binding.
+ *
+ * The binding is loaded at the first use, by the loader behind `#native`, so that importing deepring never throws. What crosses is
+ * flat and cheap: numbers, and memory as `Uint8Array`, of which the binding takes address and length. Every asynchronous call names
+ * itself with an `id` and returns nothing; its outcome comes as a record from {@link Native.drain}. Who calls must keep the memory of a
+ * call referenced until its record has been drained (after `ERR_DEEPRING_LOST`: for ever, because the kernel may still write to it).
+ */
+
+import { load, type LoadError } from '#native'
+import { DeepringError } from './errors.ts'
+
+/** Numbers per record: id, status, transferred, blocks, bounced, resumed, retried, queueMs, deviceMs, flags. */
+export const RECORD = 10
+
+// status: 0 success, 1 failure (its detail is a Failure), 2 success with a detail.
+// flags: bit 0, every block ran direct; bit 1, the backend was 'threads', else 'uring'.
+
+/** What went wrong, as the engine tells it. */
+export interface Failure {
+  /** `ERR_DEEPRING_*`, or `''` if the system failed: then `errno` tells. */
+  code: string
+  /** Negative; 0 if the system did not fail. */
+  errno: number
+  syscall: string
+  path: string | null
+  /** In bytes; -1 if there is none. */
+  position: number
+  requested: number
+  transferred: number
+  /** What happened, and what to do about it where that is known. */
+  message: string
+}
+
+/** A file that was opened. */
+export interface Opened {
+  file: number
+  direct: boolean
+  directReason: string
+  backend: 'uring' | 'threads'
+  offsetAlignment: number
+  memoryAlignment: number
+  size: number
+  blockSize: number
+}
+
+/** What `statx` said; times in milliseconds since 1970. */
+export interface Stat {
+  size: number
+  blocks: number
+  blockSize: number
+  dev: number
+  ino: number
+  mode: number
+  nlink: number
+  uid: number
+  gid: number
+  atimeMs: number
+  mtimeMs: number
+  ctimeMs: number
+  birthtimeMs: number
+}
+
+/** Settings of an engine; absent ones take the engine's defaults. */
+export interface EngineConfig {
+  backend?: 'uring' | 'threads'
+  queueDepth?: number
+  blockSize?: number
+  inFlightBytes?: number
+  maxQueued?: number
+}
+
+/** A limit below the device's, for the requests that name it; 0 leaves a number to the engine. */
+export interface Policy {
+  queueDepth: number
+  blockSize: number
+  singleSubmit: boolean
+  windowed: boolean
+}
+
+/** See `info()`. */
+export interface Info {
+  backend: 'uring' | 'threads'
+  reason: string
+  kernel: string
+  flags: string[]
+  ringEntries: number
+  memlockBytes: number
+  queueDepth: number
+  blockSize: number
+  inFlightBytes: number
+  maxQueued: number
+  version: string
+  path?: {
+    path: string
+    device: string
+    deviceRequests: number
+    queueDepth: number
+    fileSystem: string
+    direct: boolean
+    directReason: string
+    offsetAlignment: number
+    memoryAlignment: number
+  }
+}
+
+/** See `stats()`. */
+export interface Stats {
+  submitted: number
+  completed: number
+  failed: number
+  canceled: number
+  resumed: number
+  retried: number
+  bouncedBytes: number
+  punted: number
+  downgraded: number
+  leaked: number
+  leakedBytes: number
+  readBytes: number
+  writtenBytes: number
+  inFlight: number
+  inFlightMax: number
+  inFlightBytes: number
+  inFlightBytesMax: number
+  queued: number
+  buffers: number
+  bufferBytes: number
+  latency: {
+    count: number
+    minUs: number
+    maxUs: number
+    meanUs: number
+    p50Us: number
+    p90Us: number
+    p99Us: number
+    p999Us: number
+  }
+}
+
+/** One environment's session with the engine. */
+export interface Native {
+  version(): string
+
+  /** Names the function to call, on this thread, when records wait. Once per environment. */
+  attach(wake: () => void): void
+  /** Fills whole records and tells how many; 0 when none is left. */
+  drain(records: Float64Array): number
+  /** The detail of a drained record: once. */
+  detail(id: number): unknown
+  /** Hands everything staged to the drivers. */
+  flush(): void
+  /** Flushes, and blocks this thread until the records of all these ids can be drained. */
+  block(ids: Float64Array): void
+  /** Asks for an early end; a record comes in any case. */
+  cancel(id: number): void
+
+  /** @throws an object with a `failure`. */
+  defaultEngine(): number
+  /** @throws an object with a `failure`. */
+  createEngine(config: EngineConfig): number
+  closeEngine(id: number, engine: number): void
+  engineInfo(id: number, engine: number, path: Uint8Array | null): void
+  engineStats(engine: number): Stats
+  createPolicy(engine: number, policy: Policy): number
+  freePolicy(policy: number): void
+
+  /** flags: 1 read, 2 write, 4 create, 8 truncate, 16 exclusive. direct: 0 never, 1 prefer, 2 require. The detail is an {@link Opened}. */
+  open(id: number, engine: number, path: Uint8Array, flags: number, direct: 0 | 1 | 2, mode: number, syncDirectory: boolean): void
+  read(id: number, file: number, policy: number, view: Uint8Array, position: number, exact: boolean): void
+  write(id: number, file: number, policy: number, view: Uint8Array, position: number): void
+  /** whole: the file must be as long as the view. */
+  readPath(id: number, engine: number, path: Uint8Array, policy: number, view: Uint8Array, position: number, whole: boolean): void
+  /** whole: the file ends with the view. Creates the file with `mode` if need be. */
+  writePath(
+    id: number,
+    engine: number,
+    path: Uint8Array,
+    policy: number,
+    view: Uint8Array,
+    position: number,
+    whole: boolean,
+    mode: number,
+  ): void
+  /** Compares through a descriptor of its own; by path if `file` is 0. */
+  verify(id: number, engine: number, path: Uint8Array, file: number, view: Uint8Array, position: number): void
+  sync(id: number, file: number, dataOnly: boolean): void
+  truncate(id: number, file: number, size: number): void
+  /** The detail is a {@link Stat}. */
+  stat(id: number, file: number): void
+  /** Waits for the file's own work. The number is not valid any more from now on. */
+  close(id: number, file: number): void
+
+  /** Page-aligned memory. @throws an object with a `failure`. */
+  allocate(engine: number, bytes: number, zeroed: boolean): Uint8Array<ArrayBuffer>
+  /** Detaches the view's ArrayBuffer; the memory goes back when no request uses it any more. */
+  release(view: Uint8Array): void
+  /** Whether the whole view is memory that {@link Native.allocate} gave. */
+  isAllocated(view: Uint8Array): boolean
+}
+
+let session: Native | undefined
+
+/**
+ * The session of this environment.
+ *
+ * @throws `ERR_DEEPRING_LOAD` with everything that was tried, and what to do.
+ */
+export function native(): Native {
+  return (session ??= connect())
+}
+
+function connect(): Native {
+  let binding
+  try {
+    binding = load()
+  } catch (error) {
+    throw unloadable(error as LoadError)
+  }
+  const raw = new binding.Session()
+  // These three answer with a Failure where they fail; the facade wants it thrown. The others are called as they are.
+  const { defaultEngine, createEngine, allocate } = raw
+  const throwing = {
+    defaultEngine: () => orThrow(defaultEngine.call(raw)),
+    createEngine: (config: EngineConfig) => orThrow(createEngine.call(raw, config)),
+    allocate: (engine: number, bytes: number, zeroed: boolean) => orThrow(allocate.call(raw, engine, bytes, zeroed)),
+  }
+  return Object.assign(raw, throwing) as unknown as Native
+}
+
+function orThrow<T>(answer: T): T {
+  if (typeof answer === 'object' && answer !== null && 'syscall' in answer) throw Object.assign(new Error('failed'), { failure: answer })
+  return answer
+}
+
+function unloadable(error: LoadError): DeepringError {
+  const tried = error.attempts.map(({ candidate, cause }) => `  ${candidate}: ${firstLine(cause)}`)
+  const advice = error.attempts.flatMap(({ cause }) => adviceFor(cause, error.triple))
+  const lines = [
+    `deepring's native part for ${error.triple} could not be loaded. Tried:`,
+    ...tried,
+    'What to do:',
+    ...[...new Set(advice)].map((line) => `  - ${line}`),
+  ]
+  return new DeepringError(lines.join('\n'), { code: 'ERR_DEEPRING_LOAD', cause: error })
+}
+
+function firstLine(cause: unknown): string {
+  return (cause instanceof Error ? cause.message : String(cause)).split('\n', 1)[0] ?? ''
+}
+
+/** The platforms there are binaries for. */
+const TRIPLES = ['linux-x64-gnu', 'linux-arm64-gnu', 'linux-x64-musl', 'linux-arm64-musl']
+
+function adviceFor(cause: unknown, triple: string): string[] {
+  const { code, message } = cause as { code?: string; message?: string }
+  if (code === 'ERR_DLOPEN_DISABLED' || code === 'ERR_ACCESS_DENIED') {
+    return ['Node runs with --permission: add --allow-addons.']
+  }
+  if (code === 'MODULE_NOT_FOUND') {
+    if (!TRIPLES.includes(triple)) return [`There is no binary for ${triple}; deepring runs on ${TRIPLES.join(', ')}.`]
+    return [
+      `Install the platform package: npm install deepring-${triple}`,
+      'If it is missing although npm installed deepring: npm loses optional dependencies when node_modules or the lock file came from ' +
+        'another platform (npm/cli#4828). Remove node_modules and package-lock.json and install again, without --omit=optional.',
+      'In a checkout of the repository: npm run build',
+    ]
+  }
+  if (message !== undefined && /GLIBC_|not found|libc\.musl/.test(message)) {
+    return ['The binary needs another C library than this system has; see the support matrix in the README.']
+  }
+  if (message !== undefined && /is version/.test(message)) {
+    return [`Install both packages at one version: npm install deepring deepring-${triple}`]
+  }
+  return [`The file is there but does not load. Install it again: npm install --force deepring-${triple}; with Deno, add --allow-ffi.`]
+}
