@@ -1,4 +1,4 @@
-//! Memory on both sides of the boundary: where a view lies, and engine memory as ArrayBuffers.
+//! Memory on both sides of the boundary: where a view lies, and engine memory as an ArrayBuffer.
 //!
 //! Engine memory becomes an external ArrayBuffer. It is held by the ArrayBuffer (until its finalizer or `release`), by every
 //! transfer in flight on it, and by nothing else. Whether a view is on engine memory is a question about its address, so that it is

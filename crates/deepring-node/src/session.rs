@@ -291,7 +291,6 @@ impl Session {
     // ---- files ----
 
     #[napi]
-    #[allow(clippy::too_many_arguments, reason = "positional arguments are what crosses the boundary fastest")]
     pub fn open(
         &self,
         env: &Env,
@@ -339,7 +338,6 @@ impl Session {
         self.transfer(env, id, file, policy, &view, Direction::Write, position, true)
     }
 
-    #[allow(clippy::too_many_arguments, reason = "one call site each for reads and writes")]
     fn transfer(
         &self,
         env: &Env,
@@ -373,7 +371,6 @@ impl Session {
     }
 
     #[napi]
-    #[allow(clippy::too_many_arguments, reason = "positional arguments are what crosses the boundary fastest")]
     pub fn read_path(
         &self,
         env: &Env,
@@ -395,7 +392,6 @@ impl Session {
     }
 
     #[napi]
-    #[allow(clippy::too_many_arguments, reason = "positional arguments are what crosses the boundary fastest")]
     pub fn write_path(
         &self,
         env: &Env,

@@ -7,13 +7,14 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::inode::{Identity, Inode};
 use crate::plan::Geometry;
 use crate::sys::{Errno, device, file as sys};
+use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Whether transfers may, should or must bypass the page cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -294,7 +295,7 @@ pub(crate) fn open(path: &Arc<Path>, options: &OpenOptions) -> Result<OpenFile> 
         closed: AtomicBool::new(false),
         path: Arc::clone(path),
         inode,
-        device: Arc::new(device),
+        device,
         direct: AtomicBool::new(support.direct),
         support,
         is_block_device,
@@ -340,16 +341,24 @@ fn identity(stat: &libc::statx, is_block_device: bool) -> Identity {
     Identity { device: u64::from(stat.stx_dev_major) << 32 | u64::from(stat.stx_dev_minor), number: stat.stx_ino, born_ns }
 }
 
-fn device_of(stat: &libc::statx, is_block_device: bool) -> Device {
+/// Devices seen so far: asking sysfs takes longer than opening a file.
+static DEVICES: Mutex<BTreeMap<u64, Arc<Device>>> = Mutex::new(BTreeMap::new());
+
+fn device_of(stat: &libc::statx, is_block_device: bool) -> Arc<Device> {
     let (major, minor) =
         if is_block_device { (stat.stx_rdev_major, stat.stx_rdev_minor) } else { (stat.stx_dev_major, stat.stx_dev_minor) };
-    let queue = device::queue(major, minor);
-    Device {
-        id: u64::from(major) << 32 | u64::from(minor),
-        name: queue.as_ref().map_or_else(|| format!("{major}:{minor}"), |queue| queue.name.clone()),
-        requests: queue.as_ref().map_or(DEFAULT_QUEUE_REQUESTS, |queue| queue.requests),
-        request_bytes: queue.as_ref().map_or(DEFAULT_REQUEST_BYTES, |queue| queue.request_bytes).max(4096),
-    }
+    let id = u64::from(major) << 32 | u64::from(minor);
+    let mut devices = DEVICES.lock().unwrap_or_else(PoisonError::into_inner);
+    let device = devices.entry(id).or_insert_with(|| {
+        let queue = device::queue(major, minor);
+        Arc::new(Device {
+            id,
+            name: queue.as_ref().map_or_else(|| format!("{major}:{minor}"), |queue| queue.name.clone()),
+            requests: queue.as_ref().map_or(DEFAULT_QUEUE_REQUESTS, |queue| queue.requests),
+            request_bytes: queue.as_ref().map_or(DEFAULT_REQUEST_BYTES, |queue| queue.request_bytes).max(4096),
+        })
+    });
+    Arc::clone(device)
 }
 
 fn unsupported(reason: impl Into<String>) -> DirectSupport {

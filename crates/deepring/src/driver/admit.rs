@@ -4,6 +4,7 @@
 //! one. Large requests share the device in quanta. A block goes when there is room in the backend, in its policy's window and in the
 //! device's budget, and when the locks it needs are free; a request that lacks one of the last two waits outside the queues.
 
+use super::complete::{retire, write_edge};
 use super::request::{Block, PathTarget, Request, Stage, Submission, Target, Waits};
 use super::{Driver, Message, Opened, policy_key};
 use crate::backend::DeviceOp;
@@ -21,8 +22,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-/// Files of path requests that are open at once: enough to keep a drive busy with small files, few enough for `ulimit -n 256`.
-const OPEN_PATHS_MAX: usize = 64;
+/// Files of path requests that are open at once: twice what is in flight of files of half a block, and few enough for `ulimit -n 256`.
+const OPEN_PATHS_MAX: usize = 128;
+
+/// So many files are opened, and closed, by one helper at a time: waking a thread costs as much as opening a file.
+const PATH_BATCH: usize = 8;
 
 /// Requests for which room is made at once.
 const EXTENDING_MAX: usize = 64;
@@ -135,9 +139,9 @@ impl Driver {
 
     /// Issues everything that may go.
     pub(super) fn admit(&mut self) {
-        while self.open_paths < OPEN_PATHS_MAX {
-            let Some(submission) = self.paths.pop_front() else { break };
-            self.open_path(submission);
+        while !self.paths.is_empty() && self.open_paths + PATH_BATCH.min(self.paths.len()) <= OPEN_PATHS_MAX {
+            let batch = self.paths.drain(..PATH_BATCH.min(self.paths.len())).collect();
+            self.open_paths(batch);
         }
         for device in 0..self.devices.len() {
             self.admit_device(device);
@@ -427,31 +431,59 @@ impl Driver {
         self.jobs -= 1;
         self.extending -= 1;
         let Some(request) = self.requests.get_mut(key) else { return };
+        let late = std::mem::take(&mut request.late);
         match result {
             Ok(extension) => {
                 request.extension = Some(extension);
                 request.waits = Waits::Parked;
                 self.resume(key);
+                for block in late {
+                    write_edge(self, block);
+                }
             }
             Err(error) => {
                 request.waits = Waits::No;
-                let from = request.cursor;
-                request.fail(from, error);
+                if late.is_empty() {
+                    request.fail(request.cursor, error.clone());
+                }
+                for block in late {
+                    let offset = self.blocks.get(block).map_or(0, |block| block.extent.offset);
+                    if let Some(request) = self.requests.get_mut(key) {
+                        request.fail(offset, error.clone());
+                    }
+                    retire(self, block);
+                }
                 self.conclude(key);
             }
         }
     }
 
-    fn open_path(&mut self, submission: Submission) {
-        self.open_paths += 1;
+    fn open_paths(&mut self, batch: Vec<Submission>) {
+        self.open_paths += batch.len();
         self.help(move || {
-            let result = open_target(&submission);
-            Message::Opened(Box::new(Opened { submission, result }))
+            let open = |submission| Opened { result: open_target(&submission), submission };
+            Message::Opened(batch.into_iter().map(open).collect())
+        });
+    }
+
+    /// Closes the files of path requests that have ended: a batch at a time, or what there is if nothing is left to make it grow.
+    pub(super) fn close_paths(&mut self) {
+        let full = self.path_files.len() >= PATH_BATCH || self.requests.len() == 0;
+        if self.path_files.is_empty() || !full {
+            return;
+        }
+        let files = std::mem::take(&mut self.path_files);
+        self.help(move || {
+            let count = files.len();
+            for file in files {
+                // Nothing was promised about what close says; a write that needs to know syncs.
+                drop(file.close());
+            }
+            Message::PathsClosed(count)
         });
     }
 
     pub(super) fn opened(&mut self, opened: Opened) {
-        self.jobs -= 1;
         let Opened { mut submission, result } = opened;
         match result {
             Err(error) => {

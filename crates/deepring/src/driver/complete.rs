@@ -36,7 +36,8 @@ pub(super) fn apply(driver: &mut Driver, done: Done) {
     let Some(block) = driver.blocks.get_mut(done.key) else { return };
     let Some(request) = driver.requests.get_mut(block.request) else { return };
     let direction = block.direction(request.submission.direction);
-    let unit = request.file.geometry().unit(direction);
+    let geometry = request.file.geometry();
+    let unit = geometry.unit(direction).max(geometry.memory);
     let next = if done.result < 0 {
         match -done.result {
             libc::EAGAIN if block.nowait => {
@@ -117,7 +118,7 @@ fn advance(block: &mut Block, direction: Direction, unit: u64, moved: u64) -> Ne
             }
         }
     }
-    // Direct transfers begin on whole units: the last, partly transferred one is done again.
+    // Direct transfers begin on whole units, in the file and in memory: the last, partly transferred one is done again.
     block.from = block.done - block.done % unit;
     Next::Again
 }
@@ -129,16 +130,16 @@ fn finish_stage(driver: &mut Driver, key: Key) {
     let user_address = request.submission.address + extent.offset;
     if block.stage == Stage::Modify {
         if block.done < extent.file_len && request.extension.is_none() && !request.file.is_block_device {
-            // The file ends here, nearer than was known: the write will move its end, and must claim it first.
-            extend_late(driver, key);
+            // The file ends here, nearer than was known: the write will move its end, and must claim it first. The edge stays in flight
+            // meanwhile, with its lock and its place; the helper that makes the claim waits for neither.
+            request.late.push(key);
+            if request.waits != Waits::Helper {
+                let request = block.request;
+                driver.make_room(request);
+            }
             return;
         }
-        if let Some(bounce) = &mut block.bounce {
-            fill(bounce, &extent, block.done, user_address);
-        }
-        block.stage = Stage::Transfer;
-        (block.from, block.done) = (0, 0);
-        driver.stage(key);
+        write_edge(driver, key);
         return;
     }
     if request.submission.direction == Direction::Read {
@@ -163,8 +164,20 @@ fn finish_stage(driver: &mut Driver, key: Key) {
     retire(driver, key);
 }
 
+/// The unit of an edge has been read: puts the request's bytes on top, and writes it.
+pub(super) fn write_edge(driver: &mut Driver, key: Key) {
+    let Some(block) = driver.blocks.get_mut(key) else { return };
+    let Some(request) = driver.requests.get_mut(block.request) else { return };
+    if let Some(bounce) = &mut block.bounce {
+        fill(bounce, &block.extent, block.done, request.submission.address + block.extent.offset);
+    }
+    block.stage = Stage::Transfer;
+    (block.from, block.done) = (0, 0);
+    driver.stage(key);
+}
+
 /// Takes a block out and, if it was the last of its request, concludes that.
-fn retire(driver: &mut Driver, key: Key) {
+pub(super) fn retire(driver: &mut Driver, key: Key) {
     let Some(block) = driver.blocks.remove(key) else { return };
     driver.count_out(&block);
     driver.give_back(&block);
@@ -177,18 +190,4 @@ fn retire(driver: &mut Driver, key: Key) {
         }
         driver.conclude(block.request);
     }
-}
-
-/// Takes an edge back, claims the end of the file, and starts again at the edge. The blocks already under way go on.
-fn extend_late(driver: &mut Driver, key: Key) {
-    let Some(block) = driver.blocks.remove(key) else { return };
-    driver.count_out(&block);
-    driver.give_back(&block);
-    let Some(request) = driver.requests.get_mut(block.request) else { return };
-    request.in_flight -= 1;
-    if request.waits == Waits::Helper {
-        return;
-    }
-    request.cursor = request.cursor.min(block.extent.offset);
-    driver.make_room(block.request);
 }

@@ -62,14 +62,14 @@ pub(crate) enum Message {
     Resume(Key),
     /// A waiter of this control was woken.
     ResumeControl(Key),
-    /// A path request's file was opened, and if it is a write, accepted by its inode.
-    Opened(Box<Opened>),
+    /// The files of path requests were opened, or not.
+    Opened(Vec<Opened>),
     /// Room was made for a write, or not.
     Extended(Key, Result<crate::extend::Extension, Error>),
     /// The end of the file was put in order after a write.
     Trimmed(Key, Result<(), Error>),
-    /// A path request's file was closed.
-    PathClosed,
+    /// So many files of path requests were closed.
+    PathsClosed(usize),
     /// A helper has run a control.
     ControlDone,
     Shutdown,
@@ -111,6 +111,8 @@ pub(crate) struct Driver {
     paths: VecDeque<Submission>,
     /// Path requests whose file is being opened, is open, or is being closed.
     open_paths: usize,
+    /// Files of path requests that have ended, to be closed.
+    path_files: Vec<Arc<OpenFile>>,
     /// Requests for which room is being made.
     extending: usize,
     /// Helper jobs that will answer.
@@ -153,6 +155,7 @@ impl Driver {
             device_index: HashMap::new(),
             paths: VecDeque::new(),
             open_paths: 0,
+            path_files: Vec::new(),
             extending: 0,
             jobs: 0,
             policy_waiters: HashMap::new(),
@@ -174,6 +177,7 @@ impl Driver {
                 self.sweep();
             }
             self.admit();
+            self.close_paths();
             self.tell();
             if self.stopping && self.is_drained() {
                 break;
@@ -197,12 +201,17 @@ impl Driver {
             Message::Control(control) => self.accept_control(control),
             Message::Resume(key) => self.resume(key),
             Message::ResumeControl(key) => self.try_control(key),
-            Message::Opened(opened) => self.opened(*opened),
+            Message::Opened(batch) => {
+                self.jobs -= 1;
+                for opened in batch {
+                    self.opened(opened);
+                }
+            }
             Message::Extended(key, result) => self.extended(key, result),
             Message::Trimmed(key, result) => self.trimmed(key, result),
-            Message::PathClosed => {
+            Message::PathsClosed(count) => {
                 self.jobs -= 1;
-                self.open_paths -= 1;
+                self.open_paths -= count;
             }
             Message::ControlDone => self.jobs -= 1,
             Message::Shutdown => self.stop(),
@@ -296,11 +305,7 @@ impl Driver {
         self.count(&submission, &result);
         self.settled.push((submission.completion, Outcome { result, memory_lost }));
         if matches!(submission.target, Target::Path(_)) {
-            self.help(move || {
-                // Nothing was promised about what close says; a write that needs to know syncs.
-                drop(file.close());
-                Message::PathClosed
-            });
+            self.path_files.push(file);
         } else {
             self.try_closes(&file);
             self.release(file);
@@ -447,7 +452,12 @@ impl Driver {
     }
 
     fn is_drained(&self) -> bool {
-        self.requests.len() == 0 && self.blocks.len() == 0 && self.controls.len() == 0 && self.jobs == 0 && self.settled.is_empty()
+        self.requests.len() == 0
+            && self.blocks.len() == 0
+            && self.controls.len() == 0
+            && self.jobs == 0
+            && self.path_files.is_empty()
+            && self.settled.is_empty()
     }
 
     /// The backend will never report on what it holds.

@@ -72,6 +72,8 @@ pub(crate) struct Request {
     /// A write that its inode counts among the active ones.
     pub(crate) active: bool,
     pub(crate) extension: Option<Extension>,
+    /// Edges that found the end of the file nearer than was known, and wait in flight for the claim on it.
+    pub(crate) late: Vec<Key>,
     /// The lock of an edge beyond the old end of the file: kept until the end is trimmed.
     pub(crate) kept: Option<Hold>,
     /// The failure nearest to the start: where, counted from the start of the request, and what.
@@ -106,6 +108,7 @@ impl Request {
             in_flight: 0,
             active: false,
             extension: None,
+            late: Vec::new(),
             kept: None,
             failure: None,
             eof: None,

@@ -1,0 +1,91 @@
+//! Tests that change their process (limits, user, system-call filter, environment) or measure it run in a process of their own: the test
+//! binary starts itself again with the name of the one test.
+
+use super::say;
+use std::io::{Read, Seek};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Set in the child to the name of its test.
+const VARIABLE: &str = "DEEPRING_TEST_CHILD";
+
+/// Longer than any of these tests takes on a busy machine.
+const LIMIT: Duration = Duration::from_secs(90);
+
+/// Runs `body` in a child process. To be called from the test called `test`, and to be all that it does.
+pub(crate) fn alone(test: &str, body: impl FnOnce()) {
+    alone_with(test, |_| {}, body);
+}
+
+/// As [`alone`], after `prepare` has changed the command.
+pub(crate) fn alone_with(test: &str, prepare: impl FnOnce(&mut Command), body: impl FnOnce()) {
+    if std::env::var(VARIABLE).is_ok_and(|name| name == test) {
+        return body();
+    }
+    let mut output = tempfile::tempfile().expect("a file for the child's output");
+    let mut command = Command::new(std::env::current_exe().expect("the test binary"));
+    command.args([test, "--exact", "--nocapture", "--test-threads=1"]).env(VARIABLE, test);
+    command.stdin(Stdio::null());
+    command.stdout(output.try_clone().expect("a descriptor")).stderr(output.try_clone().expect("a descriptor"));
+    prepare(&mut command);
+    let mut child = command.spawn().expect("a child process");
+    let started = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait().expect("the child's status") {
+            break Some(status);
+        }
+        if started.elapsed() > LIMIT {
+            child.kill().expect("the child killed");
+            child.wait().expect("the child's end");
+            break None;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    let mut text = String::new();
+    output.rewind().expect("the child's output");
+    output.read_to_string(&mut text).expect("the child's output is text");
+    say(&text);
+    let status = status.unwrap_or_else(|| panic!("the child process did not end within {LIMIT:?}"));
+    assert!(status.success(), "the child process failed: {status}");
+    assert!(text.contains("1 passed"), "the child process ran another test than {test}");
+}
+
+/// Sets a resource limit of this process, soft and hard.
+pub(crate) fn limit(resource: libc::__rlimit_resource_t, value: u64) {
+    let limit = libc::rlimit { rlim_cur: value, rlim_max: value };
+    // SAFETY: reads a local struct.
+    let set = unsafe { libc::setrlimit(resource, &raw const limit) };
+    assert_eq!(set, 0, "setrlimit: {}", std::io::Error::last_os_error());
+}
+
+/// Gives up root's rights for good: becomes `nobody`.
+pub(crate) fn become_nobody() {
+    const NOBODY: libc::uid_t = 65534;
+    // SAFETY: no groups are passed.
+    assert_eq!(unsafe { libc::setgroups(0, std::ptr::null()) }, 0);
+    // SAFETY: no pointers.
+    assert_eq!(unsafe { libc::setgid(NOBODY) }, 0);
+    // SAFETY: no pointers; the C library changes all threads.
+    assert_eq!(unsafe { libc::setuid(NOBODY) }, 0);
+}
+
+/// Makes a system call fail with `errno` from now on, in this thread and those it starts; with `everywhere`, in all threads.
+pub(crate) fn forbid(call: libc::c_long, errno: i32, everywhere: bool) {
+    const LOAD_WORD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
+    const JUMP_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+    const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+    let step = |code: u16, jt: u8, jf: u8, k: u32| libc::sock_filter { code, jt, jf, k };
+    let mut program = [
+        step(LOAD_WORD, 0, 0, 0), // seccomp_data.nr
+        step(JUMP_EQUAL, 0, 1, call as u32),
+        step(RETURN, 0, 0, libc::SECCOMP_RET_ERRNO | errno as u32),
+        step(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+    // SAFETY: no pointers.
+    assert_eq!(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }, 0);
+    let flags = if everywhere { libc::SECCOMP_FILTER_FLAG_TSYNC } else { 0 };
+    // SAFETY: the kernel copies the program, which outlives the call.
+    let set = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const filter) };
+    assert_eq!(set, 0, "seccomp: {}", std::io::Error::last_os_error());
+}

@@ -1,0 +1,132 @@
+//! Disks made of files, for faults no real disk shows on demand: a loop device, a file system on it, mounted where only one test sees it.
+//!
+//! Nothing has to be cleaned up: mounts live in a mount namespace of the test's own thread (and the threads it starts), loop devices detach
+//! themselves when nobody has them open. Both hold even if the process is killed.
+
+use super::skip;
+use std::ffi::CString;
+use std::fs::{File, OpenOptions};
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Runs a test that needs root, or says that it is skipped.
+pub(crate) fn as_root(test: &str, body: impl FnOnce()) {
+    if is_root() { body() } else { skip(test, "it needs root") }
+}
+
+pub(crate) fn is_root() -> bool {
+    // SAFETY: no arguments.
+    unsafe { libc::geteuid() == 0 }
+}
+
+/// Runs a root test on a thread whose mounts nobody else sees, and which go with it. It gets an empty directory to mount on.
+pub(crate) fn with_mounts(test: &str, body: impl FnOnce(&Path) + Send) {
+    as_root(test, || {
+        let place = super::directory();
+        let ran = std::thread::scope(|scope| {
+            scope
+                .spawn(|| {
+                    // SAFETY: no pointers; concerns this thread and those it starts.
+                    let unshared = unsafe { libc::unshare(libc::CLONE_NEWNS) };
+                    assert_eq!(unshared, 0, "unshare: {}", std::io::Error::last_os_error());
+                    // SAFETY: terminated strings; a change of propagation takes no source, type or data.
+                    let private = unsafe {
+                        libc::mount(std::ptr::null(), c"/".as_ptr(), std::ptr::null(), libc::MS_REC | libc::MS_PRIVATE, std::ptr::null())
+                    };
+                    assert_eq!(private, 0, "mount --make-rprivate: {}", std::io::Error::last_os_error());
+                    body(place.path());
+                })
+                .join()
+        });
+        if let Err(panic) = ran {
+            std::panic::resume_unwind(panic);
+        }
+    });
+}
+
+/// Mounts a device, or a file system without one.
+pub(crate) fn mount(source: &Path, at: &Path, kind: &str, flags: libc::c_ulong, options: &str) {
+    let terminated = |bytes: &[u8]| CString::new(bytes).expect("no NUL");
+    let (source, target) = (terminated(source.as_os_str().as_bytes()), terminated(at.as_os_str().as_bytes()));
+    let (kind, options) = (terminated(kind.as_bytes()), terminated(options.as_bytes()));
+    std::fs::create_dir_all(at).expect("the mount point");
+    // SAFETY: terminated strings that outlive the call.
+    let mounted = unsafe { libc::mount(source.as_ptr(), target.as_ptr(), kind.as_ptr(), flags, options.as_ptr().cast()) };
+    assert_eq!(mounted, 0, "mount {} at {}: {}", kind.to_string_lossy(), at.display(), std::io::Error::last_os_error());
+}
+
+/// A file of `bytes` with an ext4 file system in it.
+pub(crate) fn ext4_image(path: &Path, bytes: u64, options: &[&str]) {
+    File::create(path).and_then(|file| file.set_len(bytes)).expect("an image");
+    let made = Command::new("mkfs.ext4").args(["-q", "-F", "-m", "0"]).args(options).arg(path).output().expect("mkfs.ext4");
+    assert!(made.status.success(), "mkfs.ext4: {}", String::from_utf8_lossy(&made.stderr));
+}
+
+/// A loop device, detached when the value and everybody else who has it open, or mounted, is gone.
+#[derive(Debug)]
+pub(crate) struct Loop {
+    pub(crate) path: PathBuf,
+    _open: File,
+}
+
+/// `struct loop_info64` of `<linux/loop.h>`, of which only the flags matter here.
+#[repr(C)]
+struct LoopInfo {
+    before: [u64; 5],
+    middle: [u32; 3],
+    flags: u32,
+    after: [u8; 64 + 64 + 32 + 16],
+}
+
+/// `struct loop_config`.
+#[repr(C)]
+struct LoopConfig {
+    fd: u32,
+    block_size: u32,
+    info: LoopInfo,
+    reserved: [u64; 8],
+}
+
+const _: () = assert!(size_of::<LoopConfig>() == 304);
+
+impl Loop {
+    pub(crate) fn attach(backing: &Path) -> Self {
+        const LOOP_CTL_GET_FREE: libc::Ioctl = 0x4c82;
+        const LOOP_CONFIGURE: libc::Ioctl = 0x4c0a;
+        const LO_FLAGS_AUTOCLEAR: u32 = 4;
+        const ATTEMPTS: u32 = 200;
+        let backing = OpenOptions::new().read(true).write(true).open(backing).expect("the backing file");
+        let control = OpenOptions::new().read(true).write(true).open("/dev/loop-control").expect("/dev/loop-control");
+        for _ in 0..ATTEMPTS {
+            // SAFETY: takes no argument.
+            let number = unsafe { libc::ioctl(control.as_raw_fd(), LOOP_CTL_GET_FREE) };
+            assert!(number >= 0, "no loop device is free: {}", std::io::Error::last_os_error());
+            let path = PathBuf::from(format!("/dev/loop{number}"));
+            let open = OpenOptions::new().read(true).write(true).open(&path).expect("the loop device");
+            let info = LoopInfo { before: [0; 5], middle: [0; 3], flags: LO_FLAGS_AUTOCLEAR, after: [0; 176] };
+            let config = LoopConfig { fd: backing.as_raw_fd() as u32, block_size: 512, info, reserved: [0; 8] };
+            // SAFETY: the kernel reads a local struct of the layout it expects.
+            if unsafe { libc::ioctl(open.as_raw_fd(), LOOP_CONFIGURE, &raw const config) } == 0 {
+                return Self { path, _open: open };
+            }
+            // Somebody else took it, or it is still being detached.
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        panic!("no loop device could be had");
+    }
+}
+
+/// Free bytes of the file system at `path`, after everything pending has been written.
+pub(crate) fn free_bytes(path: &Path) -> u64 {
+    let directory = File::open(path).expect("the mount point");
+    // SAFETY: no pointers.
+    assert_eq!(unsafe { libc::syncfs(directory.as_raw_fd()) }, 0);
+    let mut out = std::mem::MaybeUninit::<libc::statvfs>::zeroed();
+    // SAFETY: fills a local struct.
+    assert_eq!(unsafe { libc::fstatvfs(directory.as_raw_fd(), out.as_mut_ptr()) }, 0);
+    // SAFETY: zeroed, then filled in; all fields are integers.
+    let stat = unsafe { out.assume_init() };
+    stat.f_bavail * stat.f_frsize
+}

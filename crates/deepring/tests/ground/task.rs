@@ -1,0 +1,52 @@
+//! What the kernel knows of this process's threads and memory.
+
+use std::fs;
+use std::path::Path;
+
+/// One thread, as `/proc` shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Task {
+    pub(crate) id: u32,
+    pub(crate) name: String,
+    pub(crate) cpu_ns: u64,
+    pub(crate) voluntary_switches: u64,
+}
+
+/// All threads of this process; those that end while we look are left out.
+pub(crate) fn all() -> Vec<Task> {
+    let entries = fs::read_dir("/proc/self/task").expect("/proc");
+    let mut tasks: Vec<Task> = entries.filter_map(|entry| look(&entry.ok()?.path())).collect();
+    tasks.sort_by_key(|task| task.id);
+    tasks
+}
+
+/// The engine's own threads.
+pub(crate) fn ours() -> Vec<Task> {
+    all().into_iter().filter(|task| task.name.starts_with("deepring")).collect()
+}
+
+fn look(path: &Path) -> Option<Task> {
+    let read = |name: &str| fs::read_to_string(path.join(name)).ok();
+    let id = path.file_name()?.to_str()?.parse().ok()?;
+    let name = read("comm")?.trim().to_owned();
+    let cpu_ns = read("schedstat")?.split(' ').next()?.parse().ok()?;
+    let voluntary_switches = field(&read("status")?, "voluntary_ctxt_switches:")?;
+    Some(Task { id, name, cpu_ns, voluntary_switches })
+}
+
+/// A number from `/proc/self/status`, such as `VmHWM:` in KiB.
+pub(crate) fn status(name: &str) -> u64 {
+    let text = fs::read_to_string("/proc/self/status").expect("/proc");
+    field(&text, name).expect("a field of /proc/self/status")
+}
+
+fn field(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find(|line| line.starts_with(name))?;
+    line.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// Descriptors this process has open.
+pub(crate) fn descriptors() -> usize {
+    // One of them is the directory itself.
+    fs::read_dir("/proc/self/fd").expect("/proc").count() - 1
+}
