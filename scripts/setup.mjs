@@ -1,0 +1,84 @@
+// Makes a checkout ready, then starts what was asked for under the development Node.
+//
+//   node scripts/setup.mjs                       install and build only
+//   node scripts/setup.mjs SCRIPT [ARGUMENT...]  the same, then run SCRIPT
+//
+// This file is plain JavaScript because it runs first in a fresh clone, on whatever Node the machine has. It only installs and
+// builds. SCRIPT then runs in a new process with node_modules/.bin first in PATH, because `npm run` has put the system's Node
+// there before the development Node existed. DEEPRING_NODE names another executable for SCRIPT, such as a newer Node under test.
+//
+// Each step decides by itself whether anything is to be done: the installed tree is compared with package-lock.json entry by entry
+// (not by time stamps, which `git checkout` and `npm install` set in either order), cargo knows what is stale, and tsc takes about a second.
+
+import { spawn, spawnSync } from 'node:child_process'
+import { existsSync, readFileSync } from 'node:fs'
+import { constants } from 'node:os'
+import { delimiter, join } from 'node:path'
+import process from 'node:process'
+import { fileURLToPath } from 'node:url'
+
+const root = fileURLToPath(new URL('..', import.meta.url))
+const bin = join(root, 'node_modules', '.bin')
+const environment = { ...process.env, PATH: `${bin}${delimiter}${process.env.PATH}` }
+
+requireTools()
+if (!installed()) {
+  run('npm', ['ci', '--no-audit', '--no-fund', '--loglevel=error'], 'installing the development dependencies')
+  if (!installed())
+    stop(
+      '`npm ci` ended well, but node_modules still differs from package-lock.json. Remove node_modules and try again.',
+    )
+}
+run('npm', ['run', '--silent', 'build:native'], 'building the native binding')
+run('npm', ['run', '--silent', 'build:ts'], 'compiling the TypeScript sources')
+
+const [script, ...rest] = process.argv.slice(2)
+if (script) start(process.env.DEEPRING_NODE || join(bin, 'node'), [join(root, script), ...rest])
+
+/** What cannot be installed from package.json must be there already; say what is missing before anything is downloaded. */
+function requireTools() {
+  const [major, minor] = process.versions.node.split('.').map(Number)
+  if (major < 20 || (major === 20 && minor < 19))
+    stop(`Node ${process.versions.node} is too old; deepring needs 20.19 or newer.`)
+  if (spawnSync('cargo', ['--version']).error)
+    stop('`cargo` is not in PATH; install Rust (https://rustup.rs) to build the engine.')
+}
+
+/** Whether node_modules holds exactly what package-lock.json asks for, as npm's own record of the installed tree tells it. */
+function installed() {
+  const record = join(root, 'node_modules', '.package-lock.json')
+  if (!existsSync(record) || !existsSync(join(bin, 'node'))) return false
+  const wanted = JSON.parse(readFileSync(join(root, 'package-lock.json'), 'utf8')).packages
+  const found = JSON.parse(readFileSync(record, 'utf8')).packages
+  const paths = new Set([...Object.keys(wanted), ...Object.keys(found)])
+  paths.delete('') // the project itself
+  for (const path of paths) {
+    if (!wanted[path]) return false
+    // An optional package may be absent: it is for another platform.
+    if (!found[path] && wanted[path].optional) continue
+    if (found[path]?.version !== wanted[path].version || found[path]?.integrity !== wanted[path].integrity) return false
+  }
+  return true
+}
+
+function run(command, parameters, purpose) {
+  process.stderr.write(`deepring: ${purpose}\n`)
+  const { status, error } = spawnSync(command, parameters, { cwd: root, env: environment, stdio: ['ignore', 2, 2] })
+  if (error || status !== 0)
+    stop(`${purpose} failed (${error ? error.message : `\`${command} ${parameters.join(' ')}\``})`)
+}
+
+/** Runs a program in place of this one: same terminal, same signals, same exit status. */
+function start(command, parameters) {
+  const child = spawn(command, parameters, { env: environment, stdio: 'inherit' })
+  // The terminal sends an interrupt to both; this process outlives it to report how the child ended. Others are passed on.
+  process.on('SIGINT', () => {})
+  for (const signal of ['SIGTERM', 'SIGHUP']) process.on(signal, () => child.kill(signal))
+  child.on('error', (error) => stop(`${command} could not be started: ${error.message}`))
+  child.on('close', (status, signal) => process.exit(status ?? 128 + constants.signals[signal]))
+}
+
+function stop(message) {
+  process.stderr.write(`deepring: ${message}\n`)
+  process.exit(1)
+}

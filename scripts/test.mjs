@@ -1,0 +1,100 @@
+// Runs the Rust suite and the TypeScript suite, and ends with one line that counts both: `N passed, N failed, N skipped`.
+//
+//   npm test                          both
+//   npm run test:rust                 cargo only
+//   npm run test:ts                   ava only
+//   npm run test:ts -- FILE...        ava with these arguments
+//
+// Tests do direct I/O, so they need a directory whose file system takes O_DIRECT. They find it in DEEPRING_TEST_DIR; if that is not
+// set, a temporary directory under target/ is made for the run and removed afterwards: it lies on the disk of the checkout, while
+// the system's temporary directory is often memory. DEEPRING_BACKEND=threads runs everything on the other backend.
+//
+// The count comes from what the runners print, and their exit statuses are checked against it: a runner that fails without a
+// failed test (it did not compile, it crashed) counts as one failure, and a run in which no test ran at all fails.
+
+import { spawn } from 'node:child_process'
+import { closeSync, constants, mkdirSync, mkdtempSync, openSync, rmSync } from 'node:fs'
+import { constants as osConstants } from 'node:os'
+import { join } from 'node:path'
+import process from 'node:process'
+import { stripVTControlCharacters } from 'node:util'
+
+const root = join(import.meta.dirname, '..')
+const [only, ...parameters] = process.argv.slice(2)
+if (only !== undefined && only !== 'rust' && only !== 'ts') {
+  console.error('Usage: npm test, npm run test:rust -- [ARGUMENT...], npm run test:ts -- [FILE...]')
+  process.exit(1)
+}
+
+const environment = { ...process.env, DEEPRING_TEST_DIR: testDirectory() }
+const count = { passed: 0, failed: 0, skipped: 0 }
+
+if (only !== 'ts') await suite('cargo', ['test', '--workspace', '--no-fail-fast', ...parameters], countCargo)
+if (only !== 'rust')
+  await suite(process.execPath, [join(root, 'node_modules/ava/entrypoints/cli.js'), '--tap', ...parameters], countTap)
+
+console.log(`\n${count.passed} passed, ${count.failed} failed, ${count.skipped} skipped`)
+process.exitCode = count.failed > 0 || count.passed === 0 ? 1 : 0
+
+/** Runs one runner, shows its output as it comes, and adds up each of its lines. */
+async function suite(command, runnerParameters, countLine) {
+  const failedBefore = count.failed
+  const child = spawn(command, runnerParameters, { cwd: root, env: environment, stdio: ['ignore', 'pipe', 'inherit'] })
+  let rest = ''
+  child.stdout.setEncoding('utf8').on('data', (text) => {
+    process.stdout.write(text)
+    const lines = (rest + text).split('\n')
+    rest = lines.pop()
+    for (const line of lines) countLine(stripVTControlCharacters(line))
+  })
+  const ended = await new Promise((resolve) => {
+    child.on('error', (error) => resolve(error.message))
+    child.on('close', (status, signal) =>
+      resolve(status === 0 ? '' : signal ? `signal ${signal}` : `exit status ${status}`),
+    )
+  })
+  if (ended && count.failed === failedBefore) {
+    count.failed += 1
+    console.error(`deepring: the runner itself failed (${ended}): ${command} ${runnerParameters.join(' ')}`)
+  }
+}
+
+/** `test result: ok. 5 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s`, once per test binary. */
+function countCargo(line) {
+  const result = /^test result: \w+\. (\d+) passed; (\d+) failed; (\d+) ignored/.exec(line)
+  if (!result) return
+  count.passed += Number(result[1])
+  count.failed += Number(result[2])
+  count.skipped += Number(result[3])
+}
+
+/** The Test Anything Protocol: `ok 3 - title`, `not ok 4 - title`, `ok 5 - title # SKIP`, `not ok 6 - title # TODO`. */
+function countTap(line) {
+  const result = /^(not )?ok \d+/.exec(line)
+  if (!result) return
+  if (line.endsWith(result[1] ? ' # TODO' : ' # SKIP')) count.skipped += 1
+  else if (result[1]) count.failed += 1
+  else count.passed += 1
+}
+
+/** A directory for tests that do direct I/O. One that was made here goes when this process does, interrupted or not. */
+function testDirectory() {
+  let path = process.env.DEEPRING_TEST_DIR
+  if (!path) {
+    mkdirSync(join(root, 'target'), { recursive: true })
+    path = mkdtempSync(join(root, 'target', 'test-'))
+    process.on('exit', () => rmSync(path, { recursive: true, force: true }))
+    for (const signal of ['SIGINT', 'SIGTERM'])
+      process.once(signal, () => process.exit(128 + osConstants.signals[signal]))
+  }
+  const probe = join(path, 'direct-probe')
+  try {
+    closeSync(openSync(probe, constants.O_RDWR | constants.O_CREAT | (constants.O_DIRECT ?? 0), 0o600))
+  } catch (error) {
+    console.error(
+      `deepring: ${path} takes no direct I/O (${error.code}); set DEEPRING_TEST_DIR to a directory on a disk`,
+    )
+  }
+  rmSync(probe, { force: true })
+  return path
+}
