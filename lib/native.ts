@@ -166,11 +166,27 @@ export interface Native {
   freePolicy(policy: number): void
 
   /** flags: 1 read, 2 write, 4 create, 8 truncate, 16 exclusive. direct: 0 never, 1 prefer, 2 require. The detail is an {@link Opened}. */
-  open(id: number, engine: number, path: Uint8Array, flags: number, direct: 0 | 1 | 2, mode: number, syncDirectory: boolean): void
+  open(
+    id: number,
+    engine: number,
+    path: Uint8Array,
+    flags: number,
+    direct: 0 | 1 | 2,
+    mode: number,
+    syncDirectory: boolean,
+  ): void
   read(id: number, file: number, policy: number, view: Uint8Array, position: number, exact: boolean): void
   write(id: number, file: number, policy: number, view: Uint8Array, position: number): void
   /** whole: the file must be as long as the view. */
-  readPath(id: number, engine: number, path: Uint8Array, policy: number, view: Uint8Array, position: number, whole: boolean): void
+  readPath(
+    id: number,
+    engine: number,
+    path: Uint8Array,
+    policy: number,
+    view: Uint8Array,
+    position: number,
+    whole: boolean,
+  ): void
   /** whole: the file ends with the view. Creates the file with `mode` if need be. */
   writePath(
     id: number,
@@ -229,7 +245,8 @@ function connect(): Native {
 }
 
 function orThrow<T>(answer: T): T {
-  if (typeof answer === 'object' && answer !== null && 'syscall' in answer) throw Object.assign(new Error('failed'), { failure: answer })
+  if (typeof answer === 'object' && answer !== null && 'syscall' in answer)
+    throw Object.assign(new Error('failed'), { failure: answer })
   return answer
 }
 
@@ -272,5 +289,7 @@ function adviceFor(cause: unknown, triple: string): string[] {
   if (message !== undefined && /is version/.test(message)) {
     return [`Install both packages at one version: npm install deepring deepring-${triple}`]
   }
-  return [`The file is there but does not load. Install it again: npm install --force deepring-${triple}; with Deno, add --allow-ffi.`]
+  return [
+    `The file is there but does not load. Install it again: npm install --force deepring-${triple}; with Deno, add --allow-ffi.`,
+  ]
 }

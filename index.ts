@@ -1,0 +1,158 @@
+/// <reference types="node" preserve="true" />
+/**
+ * deepring: moves tensors and other large binary data between memory and NVMe at the drive's own speed.
+ *
+ * This file only wires: the functions here are those of the default {@link Engine}, bound to it. Importing loads no
+ * native code and never throws; the first use does, with `ERR_DEEPRING_LOAD` if it fails. DeepNVMe's names are in
+ * `deepring/aio`.
+ */
+
+import type { EngineBuffer } from './lib/buffer.ts'
+import type { DType } from './lib/dtype.ts'
+import { Engine, type OpenOptions } from './lib/engine.ts'
+import type { FileHandle } from './lib/file.ts'
+import type { OpenFlags } from './lib/flags.ts'
+import type { Info, Stats } from './lib/info.ts'
+import type { SignalOptions } from './lib/options.ts'
+import type { FilePath } from './lib/path.ts'
+import type { Tensor } from './lib/tensor.ts'
+
+export type { EngineBuffer } from './lib/buffer.ts'
+export { DTYPES, type DType, type DTypeInfo, type DTypeViews, type Float16Data } from './lib/dtype.ts'
+export { Engine, type EngineOptions, type OpenOptions } from './lib/engine.ts'
+export { DeepringError, type DeepringErrorFields } from './lib/errors.ts'
+export { FileHandle, type Alignment, type ReadOptions, type WriteOptions } from './lib/file.ts'
+export type { ReadResult, WriteResult } from './lib/file-state.ts'
+export type { OpenFlags } from './lib/flags.ts'
+export type { Info, LatencySummary, PathInfo, Stats } from './lib/info.ts'
+export type { SignalOptions } from './lib/options.ts'
+export type { FilePath } from './lib/path.ts'
+export type { Receipt } from './lib/receipt.ts'
+export { FileStat } from './lib/stat.ts'
+export type { Tensor } from './lib/tensor.ts'
+export type { Bytes, TensorLike } from './lib/view.ts'
+
+/**
+ * Opens a file with the default engine: {@link Engine.open}.
+ *
+ * @param path - A string, a `file:` URL, or a `Buffer`; relative to the working directory at the time of the call.
+ * @param flags - `'r'` (default), `'r+'`, `'w'`, `'w+'`, `'wx'` or `'wx+'`, as in node:fs. Appending is refused.
+ * @param options - `direct` (`'prefer'`, `'require'` or `'never'`; default `'prefer'`), `mode` (default `0o666`),
+ * `syncDirectory` (default false), `signal`.
+ * @throws `ENOENT`, `EACCES`, `EISDIR`, `EEXIST` and the like; `ERR_DEEPRING_DIRECT` if direct I/O is required and
+ * refused; `ERR_DEEPRING_UNSUPPORTED` for pipes, sockets and character devices; `ERR_DEEPRING_LOAD`.
+ *
+ * @example
+ * ```ts
+ * import { allocate, open } from 'deepring'
+ *
+ * const weights = allocate(1 << 20)
+ * const file = await open('weights.bin', 'w+')
+ * try {
+ *   await file.write(weights, { position: 0 })
+ *   const { bytesRead, receipt } = await file.read(weights, { position: 0 })
+ *   console.log(bytesRead, receipt.backend, receipt.direct)
+ * } finally {
+ *   await file.close()
+ * }
+ * ```
+ */
+export async function open(path: FilePath, flags?: OpenFlags, options?: OpenOptions): Promise<FileHandle> {
+  return Engine.default.open(path, flags, options)
+}
+
+/**
+ * Allocates zeroed memory that starts on a page, for transfers without a copy: {@link Engine.allocate}.
+ *
+ * @param bytes - How many, 0 or more.
+ * @returns A `Uint8Array` with `[Symbol.dispose]`, which detaches all views and gives the memory back.
+ * @throws `ENOMEM`; `ERR_DEEPRING_OUT_OF_RANGE`; `ERR_DEEPRING_LOAD`.
+ *
+ * @example
+ * ```ts
+ * import { allocate } from 'deepring'
+ *
+ * const memory = allocate(1 << 20)
+ * console.log(memory.byteLength, memory[0]) // 1048576 0
+ * memory[Symbol.dispose]()
+ * console.log(memory.byteLength) // 0
+ * ```
+ */
+export function allocate(bytes: number | bigint): EngineBuffer {
+  return Engine.default.allocate(bytes)
+}
+
+/**
+ * As {@link allocate}, but the memory may hold old bytes of this process: {@link Engine.allocateUnsafe}. Cheaper, for
+ * memory that is about to be read into.
+ *
+ * @param bytes - How many, 0 or more.
+ * @throws `ENOMEM`; `ERR_DEEPRING_OUT_OF_RANGE`; `ERR_DEEPRING_LOAD`.
+ *
+ * @example
+ * ```ts
+ * import { allocateUnsafe } from 'deepring'
+ *
+ * const memory = allocateUnsafe(1 << 20).fill(7)
+ * console.log(memory[0]) // 7
+ * ```
+ */
+export function allocateUnsafe(bytes: number | bigint): EngineBuffer {
+  return Engine.default.allocateUnsafe(bytes)
+}
+
+/**
+ * Allocates a zeroed tensor: {@link Engine.allocateTensor}.
+ *
+ * @param dtype - The element type, by its name in safetensors: `'F32'`, `'BF16'`, `'I64'`, ... ({@link DTYPES} has
+ * all).
+ * @param shape - The extents, outermost first; `[]` for a scalar.
+ * @throws `ENOMEM`; `ERR_DEEPRING_INVALID_ARG_VALUE`; `ERR_DEEPRING_LOAD`.
+ *
+ * @example
+ * ```ts
+ * import { allocateTensor } from 'deepring'
+ *
+ * const tensor = allocateTensor('F32', [2, 3])
+ * console.log(tensor.data.length, tensor.byteLength) // 6 24
+ * ```
+ */
+export function allocateTensor<D extends DType>(dtype: D, shape: readonly number[]): Tensor<D> {
+  return Engine.default.allocateTensor(dtype, shape)
+}
+
+/**
+ * Tells how the default engine runs, and why so; with a path, also what direct I/O is like there: {@link Engine.info}.
+ *
+ * @param path - A file or directory to look at.
+ * @param options - `signal`.
+ * @throws `ENOENT`, `EACCES` and the like for the path; `ERR_DEEPRING_LOAD`.
+ *
+ * @example
+ * ```ts
+ * import { info } from 'deepring'
+ *
+ * const { backend, reason, path } = await info('.')
+ * console.log(backend, reason, path?.fileSystem, path?.direct)
+ * ```
+ */
+export async function info(path?: FilePath, options?: SignalOptions): Promise<Info> {
+  return Engine.default.info(path, options)
+}
+
+/**
+ * The counters of the default engine since its start: {@link Engine.stats}.
+ *
+ * @throws `ERR_DEEPRING_LOAD`.
+ *
+ * @example
+ * ```ts
+ * import { stats } from 'deepring'
+ *
+ * const { submitted, completed, latency } = stats()
+ * console.log(submitted, completed, latency.p99Us)
+ * ```
+ */
+export function stats(): Stats {
+  return Engine.default.stats()
+}

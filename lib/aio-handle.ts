@@ -1,0 +1,414 @@
+/**
+ * DeepNVMe's `aio_handle`: a queue of transfers with a limit of its own, and one `wait` for all.
+ *
+ * A handle needs no closing. What became of its transfers is in its {@link Ledger}, which outlives it for as long as
+ * any is under way.
+ */
+
+import { releaseWhole } from './buffer.ts'
+import { blockOn, connect, nextId, Operation } from './completions.ts'
+import { dtypeOf, dtypeOfView, type DType } from './dtype.ts'
+import { blockSizeOf, checkOpen, Engine, engineStateOf, finishInfo, type EngineState } from './engine.ts'
+import { invalidType, invalidValue } from './errors.ts'
+import { FileHandle, stateOf } from './file.ts'
+import type { Info } from './info.ts'
+import { Ledger } from './ledger.ts'
+import {
+  booleanOf,
+  bytesOf,
+  integerOf,
+  optionsOf,
+  positionOf,
+  SIGNAL_KEYS,
+  signalOf,
+  type SignalOptions,
+} from './options.ts'
+import { pathOf, type FilePath } from './path.ts'
+import type { Tensor } from './tensor.ts'
+import { perform, performBlocking, type Transfer } from './transfer.ts'
+import { policyOf, TUNING_KEYS, type AioTuning } from './tuning.ts'
+import { isDetached, viewOf, type Bytes, type TensorLike } from './view.ts'
+
+/**
+ * Parallel workers that a caller may ask for. There are none: it multiplies the queue depth, and 1024 x 65536 still
+ * counts exactly.
+ */
+const PARALLELISM_MAX = 1024
+
+/** What `getAlignment` gives where no file is named: the strictest alignment in common use. */
+const ALIGNMENT_BYTES = 4096
+
+/** A file, by name or already open. */
+export type AioFile = FilePath | FileHandle
+
+/** Options of {@link AioHandle}. */
+export interface AioHandleOptions extends AioTuning {
+  /**
+   * DeepNVMe's number of worker threads: 1 to 1024. Here it starts none; it multiplies the handle's limit on blocks in
+   * flight. No size has to be divisible by it. Default 1.
+   */
+  intraOpParallelism?: number | undefined
+  /** The engine that does the work. Default: the one of the process. */
+  engine?: Engine | undefined
+}
+
+/** Options of `AioHandle`'s `asyncPread`, `asyncPwrite`, `syncPread` and `syncPwrite`. */
+export interface AioQueueOptions {
+  /** Where in the file to begin, in bytes; any number. Absent by path: the whole file. */
+  fileOffset?: number | bigint | undefined
+  /**
+   * True: compares the file with the buffer afterwards; through a descriptor of its own that leaves no page in the
+   * cache, and fails with `ERR_DEEPRING_MISMATCH`. Default false.
+   */
+  validate?: boolean | undefined
+}
+
+/** Options of `AioHandle`'s `read`, `write`, `pread` and `pwrite`. */
+export interface AioTransferOptions extends AioQueueOptions, SignalOptions {}
+
+const HANDLE_KEYS: ReadonlySet<string> = new Set([...TUNING_KEYS, 'intraOpParallelism', 'engine'])
+const QUEUE_KEYS: ReadonlySet<string> = new Set(['fileOffset', 'validate'])
+const TRANSFER_KEYS: ReadonlySet<string> = new Set([...QUEUE_KEYS, 'signal'])
+
+const dropped = new FinalizationRegistry<Ledger>((ledger) => ledger.drop())
+
+/**
+ * DeepNVMe's `aio_handle`: transfers by path or by file under a limit of its own, several at a time.
+ *
+ * @example
+ * ```ts
+ * import { allocate } from 'deepring'
+ * import { AioHandle } from 'deepring/aio'
+ *
+ * const handle = new AioHandle({ blockSize: 1 << 20, queueDepth: 32, intraOpParallelism: 2 })
+ * const tensors = [allocate(10_000), allocate(70_000)]
+ * for (const [i, tensor] of tensors.entries()) handle.asyncPwrite(tensor, `tensor-${i}.bin`)
+ * console.log(await handle.wait()) // 2
+ * for (const [i, tensor] of tensors.entries()) handle.asyncPread(tensor, `tensor-${i}.bin`)
+ * console.log(await handle.wait()) // 2
+ * ```
+ */
+export class AioHandle {
+  readonly #engine: EngineState
+  /** Held, so that the engine is not taken for lost while a handle uses it. */
+  readonly #owner: Engine
+  readonly #options: Readonly<AioHandleOptions>
+  readonly #ledger: Ledger
+
+  /**
+   * @param options - The limits; what is left out takes deepring's defaults, not one of DeepNVMe's five sets.
+   * @throws `ERR_DEEPRING_OUT_OF_RANGE`, `ERR_DEEPRING_INVALID_ARG_TYPE`, `ERR_DEEPRING_INVALID_ARG_VALUE`;
+   * `ERR_DEEPRING_LOAD`.
+   */
+  constructor(options?: AioHandleOptions) {
+    const given = optionsOf(options, HANDLE_KEYS)
+    const policy = policyOf(given)
+    const parallelism =
+      given.intraOpParallelism === undefined
+        ? 1
+        : integerOf(given.intraOpParallelism, 'options.intraOpParallelism', 1, PARALLELISM_MAX)
+    if (given.engine !== undefined && !(given.engine instanceof Engine))
+      throw invalidType('options.engine', 'an instance of Engine', given.engine)
+    this.#owner = given.engine ?? Engine.default
+    this.#engine = engineStateOf(this.#owner)
+    checkOpen(this.#engine, 'aio_handle')
+    this.#options = { ...given, intraOpParallelism: parallelism }
+    const limit = { ...policy, queueDepth: policy.queueDepth * parallelism }
+    this.#ledger = new Ledger(connect().createPolicy(this.#engine.number, limit))
+    dropped.register(this, this.#ledger)
+  }
+
+  /**
+   * Reads a whole file, or from `fileOffset` on as many bytes as the buffer has.
+   *
+   * @returns 0.
+   * @throws `ERR_DEEPRING_SIZE_MISMATCH` if, by path and without `fileOffset`, the sizes differ; `ERR_DEEPRING_EOF`;
+   * and as `aioRead`.
+   */
+  async read(buffer: Bytes, file: AioFile, options?: AioTransferOptions): Promise<0> {
+    await this.#perform(false, true, buffer, file, options)
+    return 0
+  }
+
+  /**
+   * Writes a whole file, or at `fileOffset`.
+   *
+   * @returns 0.
+   * @throws As `aioWrite`.
+   */
+  async write(buffer: Bytes, file: AioFile, options?: AioTransferOptions): Promise<0> {
+    await this.#perform(true, true, buffer, file, options)
+    return 0
+  }
+
+  /**
+   * Reads as many bytes as the buffer has, from `fileOffset` or the beginning.
+   *
+   * @returns 1, the count of operations done. Operations that `asyncPread` and `asyncPwrite` have queued are not in it,
+   * and stay queued.
+   * @throws `ERR_DEEPRING_EOF` if the file ends early; and as `aioRead`.
+   *
+   * @example
+   * ```ts
+   * import { AioHandle } from 'deepring/aio'
+   *
+   * const handle = new AioHandle({ blockSize: 1 << 20, queueDepth: 16 })
+   * console.log(await handle.pwrite(new Uint8Array([1, 2, 3, 4]), 'tensor.bin', { validate: true })) // 1
+   * const middle = new Uint8Array(2)
+   * console.log(await handle.pread(middle, 'tensor.bin', { fileOffset: 1 })) // 1
+   * console.log(middle) // Uint8Array(2) [ 2, 3 ]
+   * ```
+   */
+  async pread(buffer: Bytes, file: AioFile, options?: AioTransferOptions): Promise<1> {
+    await this.#perform(false, false, buffer, file, options)
+    return 1
+  }
+
+  /**
+   * Writes a whole file, or at `fileOffset`.
+   *
+   * @returns 1, the count of operations done, as for {@link AioHandle.pread}.
+   * @throws As `aioWrite`.
+   */
+  async pwrite(buffer: Bytes, file: AioFile, options?: AioTransferOptions): Promise<1> {
+    await this.#perform(true, true, buffer, file, options)
+    return 1
+  }
+
+  /**
+   * As {@link AioHandle.pread}, but **blocks the JavaScript thread**.
+   *
+   * @param options - Options, or only the file offset, in bytes.
+   *
+   * @example
+   * ```ts
+   * import { AioHandle } from 'deepring/aio'
+   *
+   * const handle = new AioHandle()
+   * console.log(handle.syncPwrite(new Uint8Array([1, 2, 3, 4]), 'tensor.bin')) // 1
+   * console.log(handle.syncPread(new Uint8Array(2), 'tensor.bin', 1)) // 1
+   * ```
+   */
+  syncPread(buffer: Bytes, file: AioFile, options?: number | bigint | AioQueueOptions): 1 {
+    performBlocking(this.#transfer(false, false, buffer, file, fromOffset(options)), this.#engine, this.#ledger.policy)
+    return 1
+  }
+
+  /**
+   * As {@link AioHandle.pwrite}, but **blocks the JavaScript thread**.
+   *
+   * @param options - Options, or only the file offset, in bytes.
+   */
+  syncPwrite(buffer: Bytes, file: AioFile, options?: number | bigint | AioQueueOptions): 1 {
+    performBlocking(this.#transfer(true, true, buffer, file, fromOffset(options)), this.#engine, this.#ledger.policy)
+    return 1
+  }
+
+  /**
+   * Queues a read as {@link AioHandle.pread} does it. The buffer belongs to the engine until {@link AioHandle.wait} has
+   * told the outcome.
+   *
+   * @param options - Options, or only the file offset, in bytes.
+   * @returns 0, at once. Never a promise: one that nobody awaits would end the process when the read fails.
+   * @throws Only for bad arguments; whether the file can be opened is told by `wait()`.
+   */
+  asyncPread(buffer: Bytes, file: AioFile, options?: number | bigint | AioQueueOptions): 0 {
+    return this.#queue(this.#transfer(false, false, buffer, file, fromOffset(options)))
+  }
+
+  /**
+   * Queues a write as {@link AioHandle.pwrite} does it. The buffer belongs to the engine until {@link AioHandle.wait}
+   * has told the outcome.
+   *
+   * @param options - Options, or only the file offset, in bytes.
+   * @returns 0, at once.
+   * @throws Only for bad arguments; whether the file can be opened is told by `wait()`.
+   */
+  asyncPwrite(buffer: Bytes, file: AioFile, options?: number | bigint | AioQueueOptions): 0 {
+    return this.#queue(this.#transfer(true, true, buffer, file, fromOffset(options)))
+  }
+
+  /**
+   * Waits until everything queued by `asyncPread` and `asyncPwrite` before this call has settled.
+   *
+   * Every operation is counted, and every failure told, by exactly one `wait()`: the first after it. Operations queued
+   * meanwhile belong to the next.
+   *
+   * @param options - `signal`: aborting it cancels these operations.
+   * @returns How many there were; 0 if none.
+   * @throws The first failure, in the order of queueing, with all of them in `errors`. The signal's reason, once all
+   * have settled.
+   *
+   * @example
+   * ```ts
+   * import { DeepringError } from 'deepring'
+   * import { AioHandle } from 'deepring/aio'
+   *
+   * const handle = new AioHandle()
+   * handle.asyncPread(new Uint8Array(10), 'no-such-file.bin')
+   * try {
+   *   await handle.wait()
+   * } catch (error) {
+   *   if (error instanceof DeepringError) console.log(error.code, error.errors?.length) // ENOENT 1
+   * }
+   * console.log(await handle.wait()) // 0
+   * ```
+   */
+  async wait(options?: SignalOptions): Promise<number> {
+    return this.#ledger.wait(signalOf(optionsOf(options, SIGNAL_KEYS).signal))
+  }
+
+  /** Bytes per block, as it is used: rounded up to a multiple of 4096. */
+  getBlockSize(): number {
+    const { blockSize } = this.#options
+    return blockSize === undefined ? this.#info().blockSize : blockSizeOf(blockSize, 'blockSize')
+  }
+
+  /** Blocks in flight at most, for one of `getIntraOpParallelism()` workers; the engine's limit is not exceeded. */
+  getQueueDepth(): number {
+    return Math.min(this.#options.queueDepth ?? Infinity, this.#info().queueDepth)
+  }
+
+  /** Whether there is one system call per block. */
+  getSingleSubmit(): boolean {
+    return this.#options.singleSubmit ?? false
+  }
+
+  /** Whether the window of blocks in flight slides. */
+  getOverlapEvents(): boolean {
+    return this.#options.overlapEvents ?? true
+  }
+
+  /** By how much the limit on blocks in flight is multiplied. */
+  getIntraOpParallelism(): number {
+    return this.#options.intraOpParallelism ?? 1
+  }
+
+  /**
+   * What positions and lengths should be multiples of, in bytes, for transfers without bounce blocks: that of the file,
+   * or 4096. Nobody has to keep to it, and it does not grow with the parallelism.
+   */
+  getAlignment(file?: FileHandle): number {
+    if (file === undefined) return ALIGNMENT_BYTES
+    if (!(file instanceof FileHandle)) throw invalidType('file', 'an instance of FileHandle', file)
+    return file.alignment.offset
+  }
+
+  /**
+   * Allocates a zeroed tensor in engine memory, of one dimension and of the element type of `example`.
+   *
+   * Engine memory needs no lock in DeepNVMe's sense: the kernel holds its pages for as long as a transfer runs, so no
+   * limit on locked memory applies.
+   *
+   * @param numElem - How many elements.
+   * @param example - A typed array or tensor.
+   * @throws `ENOMEM`; `ERR_DEEPRING_INVALID_ARG_VALUE` if the example's element type has no name in safetensors.
+   *
+   * @example
+   * ```ts
+   * import { AioHandle } from 'deepring/aio'
+   *
+   * const handle = new AioHandle()
+   * const tensor = handle.newCpuLockedTensor(1024, new Float32Array())
+   * console.log(tensor.dtype, tensor.data.length, handle.isPinned(tensor)) // F32 1024 true
+   * console.log(handle.freeCpuLockedTensor(tensor), handle.isPinned(tensor)) // true false
+   * ```
+   */
+  newCpuLockedTensor<D extends DType>(numElem: number | bigint, example: Tensor<D>): Tensor<D>
+  newCpuLockedTensor(numElem: number | bigint, example: Bytes): Tensor
+  newCpuLockedTensor(numElem: number | bigint, example: Bytes): Tensor {
+    return this.#owner.allocateTensor(dtypeOfExample(example), [bytesOf(numElem, 'numElem')])
+  }
+
+  /**
+   * Gives back a tensor of `newCpuLockedTensor`, or other memory of the engine. All views of it are detached; the
+   * memory goes back to the pool when transfers under way on it have ended.
+   *
+   * @returns False, and does nothing, if it is not a whole piece of engine memory, or was given back before.
+   */
+  freeCpuLockedTensor(tensor: Bytes): boolean {
+    return releaseWhole(memoryOf(tensor))
+  }
+
+  /**
+   * True if all bytes of a tensor lie in engine memory, and so move without a copy; false also for one that was given
+   * back.
+   */
+  isPinned(tensor: Bytes): boolean {
+    const memory = memoryOf(tensor)
+    if (isDetached(memory.buffer) || memory.byteLength === 0) return false
+    return connect().isAllocated(new Uint8Array(memory.buffer, memory.byteOffset, memory.byteLength))
+  }
+
+  async #perform(
+    write: boolean,
+    whole: boolean,
+    buffer: Bytes,
+    file: AioFile,
+    options: AioTransferOptions | undefined,
+  ): Promise<void> {
+    const transfer = this.#transfer(write, whole, buffer, file, options, TRANSFER_KEYS)
+    const signal = signalOf(options?.signal)
+    await this.#ledger.run(() => perform(transfer, this.#engine, this.#ledger.policy, signal))
+  }
+
+  #transfer(
+    write: boolean,
+    whole: boolean,
+    buffer: Bytes,
+    file: AioFile,
+    options: AioTransferOptions | undefined,
+    keys: ReadonlySet<string> = QUEUE_KEYS,
+  ): Transfer {
+    const given = optionsOf(options, keys)
+    const view = viewOf(buffer, undefined, undefined)
+    const position =
+      given.fileOffset === undefined ? 0 : positionOf(given.fileOffset, 'options.fileOffset', view.byteLength)
+    const validate = booleanOf(given.validate, 'options.validate', false)
+    const target = file instanceof FileHandle ? stateOf(file) : pathOf(file, 'file')
+    if ('engine' in target && target.engine !== this.#engine) {
+      throw invalidValue(
+        'file',
+        'It was opened by another engine than the one of this handle; pass that one as options.engine.',
+        file,
+      )
+    }
+    return { write, subject: buffer, view, target, position, whole: whole && given.fileOffset === undefined, validate }
+  }
+
+  #queue(transfer: Transfer): 0 {
+    this.#ledger.queue((signal) => perform(transfer, this.#engine, this.#ledger.policy, signal))
+    return 0
+  }
+
+  /** The engine's configuration; asked for once, and without looking at any file, so that a getter may wait for it. */
+  #info(): Info {
+    checkOpen(this.#engine, 'info')
+    const operation = new Operation(nextId(), finishInfo, null, null, undefined)
+    connect().engineInfo(operation.id, this.#engine.number, null)
+    return blockOn<Info>(operation)
+  }
+}
+
+/** DeepNVMe's third parameter is the file offset alone. */
+function fromOffset(options: number | bigint | AioQueueOptions | undefined): AioQueueOptions | undefined {
+  return typeof options === 'number' || typeof options === 'bigint' ? { fileOffset: options } : options
+}
+
+function memoryOf(tensor: Bytes): ArrayBufferView {
+  const memory: unknown = ArrayBuffer.isView(tensor) ? tensor : (tensor as TensorLike | null | undefined)?.data
+  if (!ArrayBuffer.isView(memory))
+    throw invalidType('tensor', 'a TypedArray, a DataView, or a tensor { dtype, shape, data }', tensor)
+  return memory
+}
+
+function dtypeOfExample(example: Bytes): DType {
+  if (ArrayBuffer.isView(example)) return dtypeOfView(example)
+  const tensor = example as TensorLike | null | undefined
+  const name = tensor?.dtype ?? tensor?.type
+  if (name === undefined)
+    throw invalidType('example', 'a TypedArray, a DataView, or a tensor { dtype, shape, data }', example)
+  const dtype = dtypeOf(name)
+  if (dtype === undefined) throw invalidValue('example', 'Its element type has no name in safetensors.', name)
+  return dtype
+}

@@ -1,0 +1,269 @@
+/**
+ * Requests under way, and the way their outcomes come back.
+ *
+ * ```text
+ *   file.read()  --stage-->  binding          (many calls of one tick)
+ *        |                      |
+ *   pending.add(id)        flush()            (one microtask per tick: one crossing wakes the driver for all of them)
+ *        |                      |
+ *        |                   driver thread ... kernel
+ *        |                      |
+ *   settle(record)  <--drain--  wake()        (one wake for a whole batch of records)
+ * ```
+ *
+ * Invariants:
+ *
+ * - A request is in `pending` from its staging until its record has been drained, and no longer. The entry holds the
+ *   memory of the request strongly, so that it is not collected while the kernel may use it.
+ * - A promise settles only after its record, also when its signal was aborted long before: until then the memory is not
+ *   the caller's.
+ * - One wake handles at most {@link RECORDS_PER_TICK} records and then lets the event loop turn.
+ *
+ * Each JavaScript environment (the main thread, every worker) has its own copy of this module and its own list in the
+ * binding. There is nothing to shut down here: the binding keeps the process alive while records are due, and drains
+ * what a terminated worker leaves behind.
+ */
+
+import { DeepringError, detached, fromFailure } from './errors.ts'
+import { native, RECORD, type Failure, type Native } from './native.ts'
+import { Pending } from './pending.ts'
+
+/** Records fetched from the binding at once: 20 KiB, small enough to stay in the first-level cache. */
+const RECORDS_PER_DRAIN = 256
+
+/** Records handled before other callbacks of the event loop get their turn: about 2 ms of promise reactions. */
+const RECORDS_PER_TICK = 4096
+
+/**
+ * Once so many bytes are staged, they are handed over in the middle of the tick, so that they run during whatever the
+ * caller computes next. Less is gathered until the end of the tick, since there the crossing is what costs.
+ */
+const EAGER_BYTES = 65_536
+
+/** The device then has work; the rest of the same tick follows in portions of this size. */
+const PORTION_BYTES = 16 << 20
+
+/** Makes the result of a request out of its record and, where the outcome has one, its detail. May throw instead. */
+export type Finish = (operation: Operation, records: Float64Array, at: number, detail: unknown) => unknown
+
+/** One request under way. All have this one shape, so that the engine of JavaScript sees one kind of object. */
+export class Operation {
+  /** The number the binding knows it by. */
+  readonly id: number
+  readonly finish: Finish
+  /** What the caller passed in, to be handed back with the result; or whatever `finish` needs. */
+  readonly subject: unknown
+  /** The memory the kernel may touch; held from here for that reason. */
+  readonly view: Uint8Array | null
+  /** Bytes of `view` at the time of the call. A detached view has none. */
+  readonly requested: number
+  /** The file as the caller named it, for errors. */
+  readonly path: string | undefined
+  /** Undoes an outcome that nobody will receive, because the request was aborted before it arrived. */
+  discard: ((detail: unknown) => void) | null = null
+  signal: AbortSignal | null = null
+  resolve: (value: never) => void = ignore
+  reject: (reason: unknown) => void = ignore
+
+  constructor(id: number, finish: Finish, subject: unknown, view: Uint8Array | null, path: string | undefined) {
+    this.id = id
+    this.finish = finish
+    this.subject = subject
+    this.view = view
+    this.requested = view === null ? 0 : view.byteLength
+    this.path = path
+  }
+}
+
+/** Memory that a lost ring may still write to, kept for ever: better leaked than given to somebody else. */
+const lost: Uint8Array[] = []
+
+const pending = new Pending<Operation>()
+const watched = new Map<AbortSignal, Set<Operation>>()
+const records = new Float64Array(RECORD * RECORDS_PER_DRAIN)
+let binding: Native | undefined
+let flushDue = false
+let bytesToHandOver = EAGER_BYTES
+let drainDue = false
+
+/** The binding, loaded and attached to this environment at the first call. */
+export function connect(): Native {
+  if (binding === undefined) {
+    const loaded = native()
+    loaded.attach(drain)
+    binding = loaded
+  }
+  return binding
+}
+
+/** A number for a new request, never used before in this environment. */
+export function nextId(): number {
+  return pending.nextId()
+}
+
+/**
+ * The promise of a request that has just been staged under `operation.id`.
+ *
+ * Staging comes first, because the binding may refuse: then there is nothing to undo. No record can slip through in
+ * between, since records are drained on this thread.
+ */
+export function track<T>(operation: Operation, signal: AbortSignal | null): Promise<T> {
+  const promise = new Promise<T>(takeSettlers)
+  operation.resolve = settlers.resolve
+  operation.reject = settlers.reject
+  // Left there, they would keep the last result of all from being collected.
+  settlers.resolve = settlers.reject = ignore
+  pending.add(operation)
+  if (signal !== null) watch(signal, operation)
+  if (!flushDue) {
+    flushDue = true
+    queueMicrotask(flush)
+  }
+  bytesToHandOver -= operation.requested
+  if (bytesToHandOver <= 0) {
+    bytesToHandOver = PORTION_BYTES
+    binding?.flush()
+  }
+  // The error is made where no frame of the caller is left; in a reaction, its stack leads to the caller's `await`.
+  return promise.then(undefined, restack)
+}
+
+/** Waits on this thread, blocking it, for a request that has just been staged; gives its result or throws its error. */
+export function blockOn<T>(operation: Operation): T {
+  const settled: { value?: T; error?: unknown } = {}
+  operation.resolve = (value: T) => void (settled.value = value)
+  operation.reject = (error) => void (settled.error = error)
+  pending.add(operation)
+  connect().block(Float64Array.of(operation.id))
+  while (pending.has(operation.id)) {
+    if (drainBatch() > 0) continue
+    throw new DeepringError('The engine gave no record for a request it had settled', { code: 'ERR_DEEPRING_LOST' })
+  }
+  if ('error' in settled) return restack(settled.error)
+  return settled.value as T
+}
+
+/** Starts a request whose outcome concerns nobody, such as closing what the garbage collector found open. */
+export function runInBackground(stage: (id: number) => void): void {
+  const operation = new Operation(nextId(), ignore, null, null, undefined)
+  stage(operation.id)
+  pending.add(operation)
+  connect().flush()
+}
+
+/** The error for memory that was taken away while its request ran. */
+export function detachedInFlight(operation: Operation, syscall: string): DeepringError {
+  return detached(
+    `The buffer was detached during the ${syscall}; its memory must not be transferred or disposed before the promise settles`,
+    {
+      syscall,
+      path: operation.path,
+      requested: operation.requested,
+    },
+  )
+}
+
+/** Hands everything staged to the driver. */
+export function flush(): void {
+  if (!flushDue) return
+  flushDue = false
+  bytesToHandOver = EAGER_BYTES
+  binding?.flush()
+}
+
+/** Runs when records wait: called by the binding, and by itself after a full tick. */
+function drain(): void {
+  drainDue = false
+  let left = RECORDS_PER_TICK
+  for (;;) {
+    const drained = drainBatch()
+    if (drained === 0) return
+    left -= drained
+    if (left <= 0) break
+  }
+  if (!drainDue) {
+    drainDue = true
+    setImmediate(drain)
+  }
+}
+
+function drainBatch(): number {
+  const drained = connect().drain(records)
+  for (let at = 0; at < drained * RECORD; at += RECORD) settle(at)
+  return drained
+}
+
+function settle(at: number): void {
+  const id = records[at] as number
+  const status = records[at + 1] as number
+  const detail = status === 0 ? undefined : connect().detail(id)
+  const operation = pending.take(id)
+  if (operation === undefined) return
+  if (status === 1 && operation.view !== null && (detail as Failure).code === 'ERR_DEEPRING_LOST')
+    lost.push(operation.view)
+  const { signal } = operation
+  if (signal !== null) {
+    unwatch(signal, operation)
+    if (signal.aborted) {
+      if (status !== 1) operation.discard?.(detail)
+      operation.reject(signal.reason)
+      return
+    }
+  }
+  if (status === 1) {
+    operation.reject(fromFailure(detail as Failure, operation.path))
+    return
+  }
+  try {
+    operation.resolve(operation.finish(operation, records, at, detail) as never)
+  } catch (error) {
+    operation.reject(error)
+  }
+}
+
+/** One listener per signal, however many requests share it: a listener each would make removal quadratic. */
+function watch(signal: AbortSignal, operation: Operation): void {
+  operation.signal = signal
+  const operations = watched.get(signal)
+  if (operations !== undefined) {
+    operations.add(operation)
+    return
+  }
+  watched.set(signal, new Set([operation]))
+  signal.addEventListener('abort', cancelAll)
+}
+
+function unwatch(signal: AbortSignal, operation: Operation): void {
+  const operations = watched.get(signal)
+  if (operations === undefined) return
+  operations.delete(operation)
+  if (operations.size > 0) return
+  watched.delete(signal)
+  signal.removeEventListener('abort', cancelAll)
+}
+
+function cancelAll(event: Event): void {
+  const operations = watched.get(event.target as AbortSignal)
+  if (operations === undefined) return
+  // What was staged in this very tick must be with the driver before it can be called back.
+  flush()
+  for (const operation of operations) connect().cancel(operation.id)
+}
+
+// `new Promise` wants a function; this one is shared by all of them, so that a request makes no closure of its own.
+const settlers: { resolve: (value: never) => void; reject: (reason: unknown) => void } = {
+  resolve: ignore,
+  reject: ignore,
+}
+
+function takeSettlers(resolve: (value: never) => void, reject: (reason: unknown) => void): void {
+  settlers.resolve = resolve
+  settlers.reject = reject
+}
+
+function restack(error: unknown): never {
+  if (error instanceof DeepringError) Error.captureStackTrace(error, restack)
+  throw error
+}
+
+function ignore(): void {}

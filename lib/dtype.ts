@@ -1,0 +1,158 @@
+/**
+ * Element types of tensors, by the names that safetensors files use.
+ *
+ * Other libraries call the same types `float32` or `int64` (onnxruntime, transformers.js): {@link dtypeOf} knows those
+ * names too. An element type that is in neither list is legal in a tensor that is only read or written, since a
+ * transfer moves bytes.
+ */
+
+import { invalidValue, invalidType } from './errors.ts'
+
+/** The constructors of views that hold tensor data. */
+interface ViewConstructor<V> {
+  new (buffer: ArrayBuffer, byteOffset: number, length: number): V
+}
+
+/**
+ * The view of F16 data: `Float16Array` where the runtime has it (Node 24 and later), else the bits in a `Uint16Array`.
+ *
+ * Which one it is can be asked with `'Float16Array' in globalThis`.
+ */
+export type Float16Data = typeof globalThis extends { Float16Array: { prototype: infer T } }
+  ? T | Uint16Array<ArrayBuffer>
+  : Uint16Array<ArrayBuffer>
+
+/**
+ * Which view holds the data of which element type. Types that JavaScript cannot compute with are held as their bits.
+ */
+export interface DTypeViews {
+  /** IEEE 754 double precision. */
+  F64: Float64Array<ArrayBuffer>
+  /** IEEE 754 single precision. */
+  F32: Float32Array<ArrayBuffer>
+  /** IEEE 754 half precision. */
+  F16: Float16Data
+  /** bfloat16, as bits. */
+  BF16: Uint16Array<ArrayBuffer>
+  /** 8-bit float with 4 exponent and 3 mantissa bits, as bits. */
+  F8_E4M3: Uint8Array<ArrayBuffer>
+  /** 8-bit float with 5 exponent and 2 mantissa bits, as bits. */
+  F8_E5M2: Uint8Array<ArrayBuffer>
+  /** Signed 64-bit integers. */
+  I64: BigInt64Array<ArrayBuffer>
+  /** Signed 32-bit integers. */
+  I32: Int32Array<ArrayBuffer>
+  /** Signed 16-bit integers. */
+  I16: Int16Array<ArrayBuffer>
+  /** Signed 8-bit integers. */
+  I8: Int8Array<ArrayBuffer>
+  /** Unsigned 64-bit integers. */
+  U64: BigUint64Array<ArrayBuffer>
+  /** Unsigned 32-bit integers. */
+  U32: Uint32Array<ArrayBuffer>
+  /** Unsigned 16-bit integers. */
+  U16: Uint16Array<ArrayBuffer>
+  /** Unsigned 8-bit integers. */
+  U8: Uint8Array<ArrayBuffer>
+  /** One byte per truth value: 0 or 1. */
+  BOOL: Uint8Array<ArrayBuffer>
+}
+
+/** The name of an element type, as in safetensors. */
+export type DType = keyof DTypeViews
+
+/** One row of {@link DTYPES}. */
+export interface DTypeInfo<D extends DType = DType> {
+  /** Bytes per element. */
+  readonly bytes: number
+  /** The typed array that holds such elements. */
+  readonly View: ViewConstructor<DTypeViews[D]>
+}
+
+// TypeScript's library of the oldest supported version does not know Float16Array; Node 20 and 22 do not have it.
+const Float16 = (globalThis as { Float16Array?: unknown }).Float16Array ?? Uint16Array
+
+/**
+ * Bytes per element and typed array of every element type.
+ *
+ * @example
+ * ```ts
+ * import { DTYPES } from 'deepring'
+ *
+ * console.log(DTYPES.BF16.bytes) // 2
+ * console.log(DTYPES.F32.View === Float32Array) // true
+ * ```
+ */
+export const DTYPES: { readonly [D in DType]: DTypeInfo<D> } = Object.freeze({
+  F64: { bytes: 8, View: Float64Array },
+  F32: { bytes: 4, View: Float32Array },
+  F16: { bytes: 2, View: Float16 as unknown as ViewConstructor<Float16Data> },
+  BF16: { bytes: 2, View: Uint16Array },
+  F8_E4M3: { bytes: 1, View: Uint8Array },
+  F8_E5M2: { bytes: 1, View: Uint8Array },
+  I64: { bytes: 8, View: BigInt64Array },
+  I32: { bytes: 4, View: Int32Array },
+  I16: { bytes: 2, View: Int16Array },
+  I8: { bytes: 1, View: Int8Array },
+  U64: { bytes: 8, View: BigUint64Array },
+  U32: { bytes: 4, View: Uint32Array },
+  U16: { bytes: 2, View: Uint16Array },
+  U8: { bytes: 1, View: Uint8Array },
+  BOOL: { bytes: 1, View: Uint8Array },
+})
+
+/** What onnxruntime and transformers.js call the same types. */
+const SYNONYMS: Readonly<Record<string, DType>> = {
+  float64: 'F64',
+  float32: 'F32',
+  float16: 'F16',
+  bfloat16: 'BF16',
+  int64: 'I64',
+  int32: 'I32',
+  int16: 'I16',
+  int8: 'I8',
+  uint64: 'U64',
+  uint32: 'U32',
+  uint16: 'U16',
+  uint8: 'U8',
+  bool: 'BOOL',
+}
+
+/** Element types by the name of their typed array, for tensors made from an example. */
+const OF_VIEW: Readonly<Record<string, DType>> = {
+  Float64Array: 'F64',
+  Float32Array: 'F32',
+  Float16Array: 'F16',
+  BigInt64Array: 'I64',
+  Int32Array: 'I32',
+  Int16Array: 'I16',
+  Int8Array: 'I8',
+  BigUint64Array: 'U64',
+  Uint32Array: 'U32',
+  Uint16Array: 'U16',
+  Uint8ClampedArray: 'U8',
+  Uint8Array: 'U8',
+  DataView: 'U8',
+}
+
+/** The element type that `name` stands for, here or in another library; `undefined` if it is none of ours. */
+export function dtypeOf(name: unknown): DType | undefined {
+  if (typeof name !== 'string') return undefined
+  if (Object.hasOwn(DTYPES, name)) return name as DType
+  return Object.hasOwn(SYNONYMS, name) ? SYNONYMS[name] : undefined
+}
+
+/** The element type of a view's elements. */
+export function dtypeOfView(view: ArrayBufferView): DType {
+  // The tag is the view's kind whatever class was derived from it: a Buffer has the tag of its Uint8Array.
+  const tag = Object.prototype.toString.call(view).slice('[object '.length, -1)
+  return OF_VIEW[tag] ?? 'U8'
+}
+
+/** Checks the name of an element type: safetensors' names only, so that there is one way to write each. */
+export function checkDtype(value: unknown, name = 'dtype'): DType {
+  if (typeof value !== 'string') throw invalidType(name, 'of type string', value)
+  if (!Object.hasOwn(DTYPES, value))
+    throw invalidValue(name, `It must be one of ${Object.keys(DTYPES).join(', ')}.`, value)
+  return value as DType
+}

@@ -1,0 +1,383 @@
+/**
+ * Engines: who opens files, owns memory, and keeps the limits of a device.
+ *
+ * A process needs one engine, and has one by default: `open`, `allocate`, `info` and their like at the top of deepring
+ * belong to it. It is shared by all workers of the process, so it is never closed. An `Engine` of one's own has its own
+ * limits, may be forced onto a backend, and is closed by whoever made it.
+ *
+ * Importing this module loads nothing. The native part is loaded at the first use, and an error in loading it is thrown
+ * there.
+ */
+
+import { allocateBuffer, type EngineBuffer } from './buffer.ts'
+import { connect, nextId, Operation, runInBackground, track } from './completions.ts'
+import type { DType } from './dtype.ts'
+import { closed, DeepringError, fromThrown, invalidValue } from './errors.ts'
+import { makeHandle, type FileHandle } from './file.ts'
+import { closeState, closeUnseen, FileState, finishNothing } from './file-state.ts'
+import { flagsOf, type OpenFlags } from './flags.ts'
+import type { Info, Stats } from './info.ts'
+import type { EngineConfig, Opened } from './native.ts'
+import { booleanOf, integerOf, optionsOf, SIGNAL_KEYS, signalOf, wordOf, type SignalOptions } from './options.ts'
+import { pathOf, type FilePath } from './path.ts'
+import { allocateTensorIn, type Tensor } from './tensor.ts'
+
+/**
+ * Blocks in flight that a caller may ask for: an io_uring takes 32768 entries, and a device's own limit is far below.
+ */
+export const QUEUE_DEPTH_MAX = 65_536
+
+/** Bytes per block that a caller may ask for: 1 GiB, more than any device takes at once. */
+const BLOCK_SIZE_MAX = 1_073_741_824
+
+/** What block sizes are rounded up to: the block of common file systems, below which writes are punted. */
+const BLOCK_SIZE_UNIT = 4096
+
+/** Requests that may wait: 2^23 promises take about 4 GiB of a JavaScript heap already. */
+const QUEUED_MAX = 2 ** 23
+
+/** Options of `open`. */
+export interface OpenOptions extends SignalOptions {
+  /**
+   * Whether transfers go past the page cache. `'prefer'`: if they can, and `file.direct` tells; `'require'`: else the
+   * open fails with `ERR_DEEPRING_DIRECT`; `'never'`: through the page cache. Default `'prefer'`.
+   */
+  direct?: 'require' | 'prefer' | 'never' | undefined
+  /** Permissions of a file that is created, before the umask. Default `0o666`. Only with flags that create. */
+  mode?: number | undefined
+  /**
+   * True: when a file is created, its directory is synced too, so that its name outlives a power cut. Default false.
+   * Only with flags that create.
+   */
+  syncDirectory?: boolean | undefined
+}
+
+/** Limits of an engine. What is left out takes deepring's default, which `info()` tells. */
+export interface EngineOptions {
+  /** Who moves the bytes; forcing one that does not work here throws. Default: io_uring if it works, else threads. */
+  backend?: 'uring' | 'threads' | undefined
+  /** Blocks in flight at most, per device: 1 to 65536. */
+  queueDepth?: number | undefined
+  /** Bytes per block: 1 to 2^30, rounded up to a multiple of 4096. Default 1 MiB. */
+  blockSize?: number | undefined
+  /** Bytes in flight at most, per device: at least one block. */
+  inFlightBytes?: number | undefined
+  /** Requests that may wait: 1 to 2^23. Beyond it, they fail with `ERR_DEEPRING_QUEUE_FULL`. Default 2^20. */
+  maxQueued?: number | undefined
+}
+
+/** The part of an engine that its files hold on to. */
+export interface EngineState {
+  /** The number the binding knows it by. */
+  readonly number: number
+  /** True once closing has begun. */
+  closed: boolean
+  /** Files that are open. */
+  readonly files: Set<FileState>
+  /** Opens under way. */
+  readonly opening: Set<Promise<unknown>>
+  /** Settles when the engine is closed; absent while it is open. */
+  closing: Promise<void> | undefined
+}
+
+const OPEN_KEYS: ReadonlySet<string> = new Set(['direct', 'mode', 'syncDirectory', 'signal'])
+const ENGINE_KEYS: ReadonlySet<string> = new Set(['backend', 'queueDepth', 'blockSize', 'inFlightBytes', 'maxQueued'])
+
+const DIRECT = { never: 0, prefer: 1, require: 2 } as const
+
+const leaked = new FinalizationRegistry<EngineState>((state) => {
+  if (state.closed) return
+  process.emitWarning('Closing an engine on garbage collection. Close it with close() or `await using`.', {
+    type: 'DeepringWarning',
+    code: 'DEEPRING_ENGINE_LEAKED',
+  })
+  state.closed = true
+  runInBackground((id) => connect().closeEngine(id, state.number))
+})
+
+let defaultEngine: Engine | undefined
+
+// Set by the class, which alone can see the inside of an engine.
+let stateIn: (engine: Engine) => EngineState
+
+/** Distinguishes the default engine's construction; never leaves this module. */
+const DEFAULT = {} as EngineOptions
+
+/**
+ * An engine with limits of its own.
+ *
+ * @example
+ * ```ts
+ * import { Engine } from 'deepring'
+ *
+ * const engine = new Engine({ queueDepth: 32, blockSize: 1 << 20 })
+ * try {
+ *   const { backend, reason } = await engine.info()
+ *   console.log(backend, reason)
+ * } finally {
+ *   await engine.close()
+ * }
+ * ```
+ */
+export class Engine {
+  readonly #state: EngineState
+
+  /** The engine of the whole process, which the functions at the top of deepring use. It cannot be closed. */
+  static get default(): Engine {
+    defaultEngine ??= new Engine(DEFAULT)
+    return defaultEngine
+  }
+
+  /**
+   * Starts an engine.
+   *
+   * @param options - Its limits.
+   * @throws `ERR_DEEPRING_LOAD` if the native part cannot be loaded; what the system answers if a backend that was
+   * asked for by name does not work here.
+   */
+  constructor(options?: EngineOptions) {
+    const number = options === DEFAULT ? startDefault() : start(options)
+    this.#state = { number, closed: false, files: new Set(), opening: new Set(), closing: undefined }
+    if (options !== DEFAULT) leaked.register(this, this.#state, this.#state)
+  }
+
+  static {
+    stateIn = (engine) => engine.#state
+  }
+
+  /**
+   * Opens a file.
+   *
+   * Regular files and block devices can be opened. Relative paths are taken from the working directory at the time of
+   * the call.
+   *
+   * @param path - A string, a `file:` URL, or a `Buffer`.
+   * @param flags - `'r'` (default), `'r+'`, `'w'`, `'w+'`, `'wx'`, `'wx+'`. Appending (`'a'`) is refused: the kernel
+   * ignores positions then.
+   * @param options - `direct`, `mode`, `syncDirectory`, `signal`.
+   * @throws `ENOENT`, `EACCES`, `EISDIR`, `EEXIST`, ...; `ERR_DEEPRING_DIRECT` if direct I/O is required and refused;
+   * `ERR_DEEPRING_UNSUPPORTED` for pipes, sockets and character devices.
+   *
+   * @example
+   * ```ts
+   * import { open } from 'deepring'
+   *
+   * const file = await open('weights.bin', 'w+', { direct: 'prefer' })
+   * console.log(file.direct, file.directReason, file.backend, file.alignment)
+   * await file.close()
+   * ```
+   */
+  open(path: FilePath, flags: OpenFlags = 'r', options?: OpenOptions): Promise<FileHandle> {
+    try {
+      const name = pathOf(path)
+      const known = flagsOf(flags)
+      const given = optionsOf(options, OPEN_KEYS)
+      const direct =
+        given.direct === undefined
+          ? DIRECT.prefer
+          : DIRECT[wordOf(given.direct, 'options.direct', ['require', 'prefer', 'never'])]
+      const mode = given.mode === undefined ? 0o666 : integerOf(given.mode, 'options.mode', 0, 0o7777)
+      const syncDirectory = booleanOf(given.syncDirectory, 'options.syncDirectory', false)
+      if (!known.creates && given.mode !== undefined) throw contradicts('mode', flags, given.mode)
+      if (!known.creates && syncDirectory) throw contradicts('syncDirectory', flags, syncDirectory)
+      const signal = signalOf(given.signal)
+      const state = this.#state
+      checkOpen(state, 'open')
+      const finish = (_operation: Operation, _records: Float64Array, _at: number, detail: unknown): FileHandle =>
+        makeHandle(new FileState(state, name.text, flags, known, detail as Opened), this)
+      const operation = new Operation(nextId(), finish, null, null, name.text)
+      operation.discard = (detail) => closeUnseen(detail as Opened)
+      connect().open(operation.id, state.number, name.bytes, known.bits, direct, mode, syncDirectory)
+      const opening = track<FileHandle>(operation, signal)
+      const opened = (): boolean => state.opening.delete(opening)
+      state.opening.add(opening)
+      opening.then(opened, opened)
+      return opening
+    } catch (error) {
+      return Promise.reject(error)
+    }
+  }
+
+  /**
+   * Allocates zeroed memory that starts on a page, for transfers without a copy.
+   *
+   * @param bytes - How many, 0 or more.
+   * @throws `ENOMEM`; `ERR_DEEPRING_OUT_OF_RANGE`.
+   *
+   * @example
+   * ```ts
+   * import { allocate } from 'deepring'
+   *
+   * const memory = allocate(4096)
+   * const floats = new Float32Array(memory.buffer, memory.byteOffset, 1024)
+   * console.log(floats[0]) // 0
+   * memory[Symbol.dispose]()
+   * console.log(floats.length) // 0
+   * ```
+   */
+  allocate(bytes: number | bigint): EngineBuffer {
+    checkOpen(this.#state, 'allocate')
+    return allocateBuffer(this.#state, bytes, true)
+  }
+
+  /**
+   * As {@link Engine.allocate}, but the memory comes from the pool with old bytes of this process in it. Cheaper, for
+   * memory that is about to be read into.
+   */
+  allocateUnsafe(bytes: number | bigint): EngineBuffer {
+    checkOpen(this.#state, 'allocate')
+    return allocateBuffer(this.#state, bytes, false)
+  }
+
+  /**
+   * Allocates a zeroed tensor.
+   *
+   * @param dtype - The element type, by its name in safetensors.
+   * @param shape - The extents, outermost first; `[]` for a scalar.
+   * @throws `ENOMEM`; `ERR_DEEPRING_INVALID_ARG_VALUE`.
+   *
+   * @example
+   * ```ts
+   * import { allocateTensor } from 'deepring'
+   *
+   * const tensor = allocateTensor('F32', [2, 3])
+   * tensor.data.set([1, 2, 3, 4, 5, 6])
+   * console.log(tensor.byteLength) // 24
+   * ```
+   */
+  allocateTensor<D extends DType>(dtype: D, shape: readonly number[]): Tensor<D> {
+    checkOpen(this.#state, 'allocate')
+    return allocateTensorIn(this.#state, dtype, shape)
+  }
+
+  /**
+   * Tells how this engine runs, and why so; with a path, also what direct I/O is like there. It tries rather than looks
+   * up, hence the promise.
+   *
+   * @example
+   * ```ts
+   * import { info } from 'deepring'
+   *
+   * const { backend, reason, path } = await info('.')
+   * console.log(backend, reason, path?.fileSystem, path?.direct)
+   * ```
+   */
+  info(path?: FilePath, options?: SignalOptions): Promise<Info> {
+    try {
+      const name = path === undefined ? null : pathOf(path)
+      const signal = signalOf(optionsOf(options, SIGNAL_KEYS).signal)
+      checkOpen(this.#state, 'info')
+      const operation = new Operation(nextId(), finishInfo, null, null, name?.text)
+      connect().engineInfo(operation.id, this.#state.number, name === null ? null : name.bytes)
+      return track(operation, signal)
+    } catch (error) {
+      return Promise.reject(error)
+    }
+  }
+
+  /**
+   * The counters of this engine since its start.
+   *
+   * @example
+   * ```ts
+   * import { stats } from 'deepring'
+   *
+   * const { completed, failed, readBytes, latency } = stats()
+   * console.log(completed, failed, readBytes, latency.p99Us)
+   * ```
+   */
+  stats(): Stats {
+    checkOpen(this.#state, 'stats')
+    return connect().engineStats(this.#state.number)
+  }
+
+  /**
+   * Closes the engine: its files first, after the requests on them, then itself. Memory from `allocate` stays usable.
+   * Calling it again gives the same promise.
+   *
+   * @throws `ERR_DEEPRING_INVALID` for the default engine, which belongs to the whole process.
+   */
+  close(): Promise<void> {
+    if (this === defaultEngine) {
+      const message =
+        'The default engine is shared by the whole process and cannot be closed. Make an Engine of your own to close one'
+      return Promise.reject(new DeepringError(message, { code: 'ERR_DEEPRING_INVALID', syscall: 'close' }))
+    }
+    leaked.unregister(this.#state)
+    this.#state.closing ??= closeEngine(this.#state)
+    return this.#state.closing
+  }
+
+  /** Closes the engine: for `await using`. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close()
+  }
+}
+
+/** The inner part of an engine. */
+export function engineStateOf(engine: Engine): EngineState {
+  return stateIn(engine)
+}
+
+/** Refuses work for an engine that is closed or closing. */
+export function checkOpen(state: EngineState, syscall: string): void {
+  if (state.closed) throw closed('engine', syscall)
+}
+
+function start(options: EngineOptions | undefined): number {
+  const given = optionsOf(options, ENGINE_KEYS)
+  const config: EngineConfig = {}
+  if (given.backend !== undefined) config.backend = wordOf(given.backend, 'options.backend', ['uring', 'threads'])
+  if (given.queueDepth !== undefined)
+    config.queueDepth = integerOf(given.queueDepth, 'options.queueDepth', 1, QUEUE_DEPTH_MAX)
+  if (given.blockSize !== undefined) config.blockSize = blockSizeOf(given.blockSize, 'options.blockSize')
+  if (given.inFlightBytes !== undefined) {
+    config.inFlightBytes = integerOf(given.inFlightBytes, 'options.inFlightBytes', 1, Number.MAX_SAFE_INTEGER)
+    if (config.inFlightBytes < (config.blockSize ?? 0)) {
+      throw invalidValue(
+        'options.inFlightBytes',
+        `It contradicts options.blockSize: it is less than one block of ${config.blockSize} bytes.`,
+        given.inFlightBytes,
+      )
+    }
+  }
+  if (given.maxQueued !== undefined) config.maxQueued = integerOf(given.maxQueued, 'options.maxQueued', 1, QUEUED_MAX)
+  try {
+    return connect().createEngine(config)
+  } catch (thrown) {
+    throw fromThrown(thrown)
+  }
+}
+
+/** A block size, rounded up to what is used for it. */
+export function blockSizeOf(value: unknown, name: string): number {
+  return Math.ceil(integerOf(value, name, 1, BLOCK_SIZE_MAX) / BLOCK_SIZE_UNIT) * BLOCK_SIZE_UNIT
+}
+
+function startDefault(): number {
+  try {
+    return connect().defaultEngine()
+  } catch (thrown) {
+    throw fromThrown(thrown)
+  }
+}
+
+function contradicts(option: string, flags: OpenFlags, value: unknown): Error {
+  return invalidValue(`options.${option}`, `It contradicts the flags '${flags}', which create no file.`, value)
+}
+
+async function closeEngine(state: EngineState): Promise<void> {
+  state.closed = true
+  await Promise.allSettled(state.opening)
+  const files = await Promise.allSettled([...state.files].map(closeState))
+  const operation = new Operation(nextId(), finishNothing, null, null, undefined)
+  connect().closeEngine(operation.id, state.number)
+  await track(operation, null)
+  // A file that failed to close must not keep the engine open, nor may its error be lost.
+  for (const file of files) if (file.status === 'rejected') throw file.reason
+}
+
+/** The result of `info`. */
+export function finishInfo(_operation: Operation, _records: Float64Array, _at: number, detail: unknown): Info {
+  return detail as Info
+}

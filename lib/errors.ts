@@ -1,0 +1,206 @@
+/**
+ * What deepring throws, and how its messages are put together.
+ *
+ * There is one class, {@link DeepringError}. Its `code` tells the kinds apart: `ERR_DEEPRING_*` for what deepring
+ * itself decides, the name of the errno (`ENOSPC`, `EIO`) for what the system answers. Everything a program may want to
+ * branch on is a field; the message is for people and follows Node's wording, so that it reads like the other errors in
+ * a log.
+ *
+ * The list of all codes, when each occurs and what to do, is docs/errors.md.
+ */
+
+import { constants } from 'node:os'
+import { getSystemErrorMap, inspect } from 'node:util'
+import type { Failure } from './native.ts'
+
+/** The facts a {@link DeepringError} carries. Facts that do not apply are absent. */
+export interface DeepringErrorFields {
+  /** `ERR_DEEPRING_*`, or the name of the errno. */
+  code: string
+  /** The system's error number, negative as in Node: `-28` for `ENOSPC`. */
+  errno?: number | undefined
+  /** The operation that failed: `read`, `write`, `open`, `fsync`, ... */
+  syscall?: string | undefined
+  /** The file, as the caller named it. */
+  path?: string | undefined
+  /** Where in the file, in bytes. */
+  position?: number | undefined
+  /** How many bytes were asked for. */
+  requested?: number | undefined
+  /** How many bytes, counted from `position` without a gap, had been moved. */
+  transferred?: number | undefined
+  /** All failures, where one error stands for several: see `AioHandle.wait`. */
+  errors?: readonly unknown[] | undefined
+  /** What led to this error. */
+  cause?: unknown
+}
+
+/**
+ * The error of every failed deepring operation, and of every call with bad arguments.
+ *
+ * An aborted operation is the one exception: it rejects with the reason of its `AbortSignal`.
+ *
+ * @example
+ * ```ts
+ * import { DeepringError, open } from 'deepring'
+ *
+ * try {
+ *   await open('no-such-directory/weights.bin')
+ * } catch (error) {
+ *   if (!(error instanceof DeepringError)) throw error
+ *   console.log(error.code, error.syscall, error.path) // ENOENT open no-such-directory/weights.bin
+ * }
+ * ```
+ */
+export class DeepringError extends Error {
+  /** `ERR_DEEPRING_*`, or the name of the errno, such as `ENOSPC`. Stable between versions; the message is not. */
+  declare readonly code: string
+  /** The system's error number, negative as in Node; absent if the system did not fail. */
+  declare readonly errno?: number | undefined
+  /** The operation that failed, such as `read`, `write`, `open` or `fsync`. */
+  declare readonly syscall?: string | undefined
+  /** The file, as the caller named it. */
+  declare readonly path?: string | undefined
+  /** Where in the file the request began, in bytes. For `ERR_DEEPRING_MISMATCH`: the first byte that differs. */
+  declare readonly position?: number | undefined
+  /** How many bytes the request asked for. */
+  declare readonly requested?: number | undefined
+  /** How many bytes from `position` on had been moved without a gap. */
+  declare readonly transferred?: number | undefined
+  /** All failures in the order of their requests, where this error stands for several (`AioHandle.wait`). */
+  declare readonly errors?: readonly unknown[] | undefined
+
+  /**
+   * @param message - A sentence for people.
+   * @param fields - The facts; those that are `undefined` are left off.
+   */
+  constructor(message: string, fields: DeepringErrorFields) {
+    super(message, 'cause' in fields ? { cause: fields.cause } : undefined)
+    for (const [name, value] of Object.entries(fields)) {
+      if (name !== 'cause' && value !== undefined)
+        Object.defineProperty(this, name, { value, enumerable: true, configurable: true, writable: true })
+    }
+  }
+}
+
+// On the prototype, as Error itself has it, so that it is not listed among the fields of every error.
+Object.defineProperty(DeepringError.prototype, 'name', { value: 'DeepringError', configurable: true, writable: true })
+
+/** An argument or option of the wrong type. `name` is as the caller would write it: `path`, `options.position`. */
+export function invalidType(name: string, expected: string, value: unknown): DeepringError {
+  return new DeepringError(`The ${quoted(name)} must be ${expected}. Received ${described(value)}`, {
+    code: 'ERR_DEEPRING_INVALID_ARG_TYPE',
+  })
+}
+
+/**
+ * An argument or option of the right type whose value means nothing, or contradicts another. `why` is a whole sentence.
+ */
+export function invalidValue(name: string, why: string, value: unknown, cause?: unknown): DeepringError {
+  const fields = cause === undefined ? {} : { cause }
+  return new DeepringError(`The ${quoted(name)} is invalid. ${why} Received ${described(value)}`, {
+    code: 'ERR_DEEPRING_INVALID_ARG_VALUE',
+    ...fields,
+  })
+}
+
+/** A number outside its range. `range` completes "It must be". */
+export function outOfRange(name: string, range: string, value: unknown): DeepringError {
+  return new DeepringError(`The value of "${name}" is out of range. It must be ${range}. Received ${inspect(value)}`, {
+    code: 'ERR_DEEPRING_OUT_OF_RANGE',
+  })
+}
+
+/** Memory that is no longer there. */
+export function detached(message: string, fields?: Omit<DeepringErrorFields, 'code'>): DeepringError {
+  return new DeepringError(message, { code: 'ERR_DEEPRING_DETACHED', ...fields })
+}
+
+/** A file or engine that has been closed, or is closing. */
+export function closed(what: string, syscall: string, path?: string): DeepringError {
+  const of = path === undefined ? '' : ` '${path}'`
+  return new DeepringError(`The ${what} is closed, ${syscall}${of}`, { code: 'ERR_DEEPRING_CLOSED', syscall, path })
+}
+
+/** An errno that the facade itself answers with, where asking the system would only cost a round trip. */
+export function systemError(
+  name: keyof typeof constants.errno,
+  syscall: string,
+  path: string,
+  hint: string,
+): DeepringError {
+  const errno = -(constants.errno[name] ?? 0)
+  return new DeepringError(`${errnoSentence(errno).sentence}, ${syscall} '${path}' (${hint})`, {
+    code: name,
+    errno,
+    syscall,
+    path,
+  })
+}
+
+/**
+ * The error for a failure that the engine reported.
+ *
+ * @param path - The file as the caller named it; the engine may know it by another name (an absolute one).
+ */
+export function fromFailure(failure: Failure, path?: string): DeepringError {
+  const { errno, syscall, position, requested, transferred, message } = failure
+  const file = path ?? failure.path ?? undefined
+  const moved = requested > 0
+  // The engine's own words for an errno are replaced by Node's, but not the advice that may follow them in parentheses.
+  const { code, sentence } =
+    failure.code === '' ? errnoSentence(errno, message) : { code: failure.code, sentence: message }
+  const advice = failure.code === '' ? (/ \((.*)\)$/s.exec(message)?.[1] ?? '') : ''
+  const extent = code === 'ERR_DEEPRING_MISMATCH' ? `first at position ${position}` : extentOf(failure)
+  const told = [moved ? extent : '', advice].filter((part) => part !== '').join('; ')
+  const where = `${syscall === '' ? '' : `, ${syscall}`}${file === undefined ? '' : ` '${file}'`}`
+  return new DeepringError(`${sentence}${where}${told === '' ? '' : ` (${told})`}`, {
+    code,
+    errno: errno === 0 ? undefined : errno,
+    syscall: syscall === '' ? undefined : syscall,
+    path: file,
+    position: position < 0 ? undefined : position,
+    requested: moved ? requested : undefined,
+    transferred: moved ? transferred : undefined,
+  })
+}
+
+function extentOf({ transferred, requested, position }: Failure): string {
+  return `${transferred} of ${requested} bytes from position ${Math.max(position, 0)}`
+}
+
+/** What the binding threw, as a {@link DeepringError} if it carries a failure, else unchanged. */
+export function fromThrown(thrown: unknown, path?: string): unknown {
+  const failure = (thrown as { failure?: Failure } | null | undefined)?.failure
+  return failure === undefined ? thrown : fromFailure(failure, path)
+}
+
+// Errors that libuv, and so Node's own table, has no words for.
+const SENTENCES: Readonly<Record<string, string>> = {
+  EDQUOT: 'disk quota exceeded',
+  ESTALE: 'stale file handle',
+}
+
+function errnoSentence(errno: number, otherwise?: string): { code: string; sentence: string } {
+  const known = getSystemErrorMap().get(errno)
+  if (known !== undefined) return { code: known[0], sentence: `${known[0]}: ${known[1]}` }
+  const name = Object.entries(constants.errno).find(([, number]) => number === -errno)?.[0]
+  if (name !== undefined) return { code: name, sentence: `${name}: ${SENTENCES[name] ?? otherwise ?? 'system error'}` }
+  return { code: 'UNKNOWN', sentence: `Unknown system error ${errno}: ${otherwise ?? 'no description'}` }
+}
+
+function quoted(name: string): string {
+  return name.includes('.') ? `"${name}" property` : `"${name}" argument`
+}
+
+/** A value as Node's own errors describe it. */
+function described(value: unknown): string {
+  if (value === null || value === undefined) return String(value)
+  if (typeof value === 'function') return `function ${value.name}`
+  if (typeof value === 'object') {
+    const name: unknown = value.constructor?.name
+    return typeof name === 'string' && name !== '' ? `an instance of ${name}` : inspect(value, { depth: -1 })
+  }
+  const text = inspect(value)
+  return `type ${typeof value} (${text.length > 60 ? `${text.slice(0, 57)}...` : text})`
+}

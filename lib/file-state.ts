@@ -1,0 +1,153 @@
+/**
+ * An open file as the requests on it see it, and how reads and writes on it are staged.
+ *
+ * A {@link FileState} outlives its `FileHandle` for as long as requests are under way, so that a handle which was
+ * dropped can be noticed and its file closed, while those requests run to their end.
+ */
+
+import { isEngineMemory } from './buffer.ts'
+import { connect, detachedInFlight, nextId, Operation, runInBackground, track } from './completions.ts'
+import type { EngineState } from './engine.ts'
+import { closed, systemError } from './errors.ts'
+import type { FlagMeaning, OpenFlags } from './flags.ts'
+import type { Opened } from './native.ts'
+import { receiptOf, type Receipt } from './receipt.ts'
+import type { Bytes } from './view.ts'
+
+/** What a read did. */
+export interface ReadResult<B extends Bytes = Bytes> {
+  /** Bytes read: as many as asked for, unless `exact` was false and the file ended. */
+  readonly bytesRead: number
+  /** What was passed in. */
+  readonly buffer: B
+  /** How it went. */
+  readonly receipt: Receipt
+}
+
+/** What a write did. */
+export interface WriteResult<B extends Bytes = Bytes> {
+  /** Bytes written: always as many as asked for. */
+  readonly bytesWritten: number
+  /** What was passed in. */
+  readonly buffer: B
+  /** How it went. */
+  readonly receipt: Receipt
+}
+
+/** The part of an open file that requests under way hold on to. */
+export class FileState {
+  /** The number the binding knows it by; 0 once closing has begun. */
+  number: number
+  /** As the caller named it. */
+  readonly path: string
+  readonly flags: OpenFlags
+  readonly readable: boolean
+  readonly writable: boolean
+  readonly engine: EngineState
+  /** What opening it found out. */
+  readonly opened: Opened
+  /** Settles when the file is closed; absent while it is open. */
+  closing: Promise<void> | undefined
+
+  constructor(
+    engine: EngineState,
+    path: string,
+    flags: OpenFlags,
+    { readable, writable }: FlagMeaning,
+    opened: Opened,
+  ) {
+    this.number = opened.file
+    this.path = path
+    this.flags = flags
+    this.readable = readable
+    this.writable = writable
+    this.engine = engine
+    this.opened = opened
+    this.closing = undefined
+  }
+}
+
+/** Closes a file once, however often and by whomever it is asked for. */
+export function closeState(state: FileState): Promise<void> {
+  if (state.closing === undefined) {
+    const operation = new Operation(nextId(), finishNothing, state, null, state.path)
+    connect().close(operation.id, state.number)
+    state.number = 0
+    state.engine.files.delete(state)
+    state.closing = track<void>(operation, null)
+  }
+  return state.closing
+}
+
+/** Closes a file that nobody has seen yet. */
+export function closeUnseen(opened: Opened): void {
+  runInBackground((id) => connect().close(id, opened.file))
+}
+
+/** Stages a read on an open file; `policy` is the limit of an `AioHandle`, or 0. */
+export function stageRead(
+  state: FileState,
+  policy: number,
+  buffer: unknown,
+  view: Uint8Array,
+  position: number,
+  exact: boolean,
+): Operation {
+  checkFileOpen(state, 'read')
+  if (!state.readable) throw systemError('EBADF', 'read', state.path, `opened with flags '${state.flags}'`)
+  const operation = new Operation(nextId(), finishRead, buffer, view, state.path)
+  connect().read(operation.id, state.number, policy, view, position, exact)
+  return operation
+}
+
+/** Stages a write on an open file; `policy` is the limit of an `AioHandle`, or 0. */
+export function stageWrite(
+  state: FileState,
+  policy: number,
+  buffer: unknown,
+  view: Uint8Array,
+  position: number,
+): Operation {
+  checkFileOpen(state, 'write')
+  checkWritable(state, 'write')
+  const operation = new Operation(nextId(), finishWrite, buffer, view, state.path)
+  connect().write(operation.id, state.number, policy, view, position)
+  return operation
+}
+
+/** The result of a read, unless its memory has been taken away: then nobody can see the bytes. */
+export function finishRead(operation: Operation, records: Float64Array, at: number): ReadResult {
+  const { view, requested } = operation
+  if (view !== null && view.byteLength !== requested) throw detachedInFlight(operation, 'read')
+  return { bytesRead: records[at + 2] as number, buffer: operation.subject as Bytes, receipt: receiptOf(records, at) }
+}
+
+/**
+ * The result of a write, unless its memory has been taken away: then nobody knows which bytes went out. Engine memory
+ * is the exception, since nobody can change it once it is detached.
+ */
+export function finishWrite(operation: Operation, records: Float64Array, at: number): WriteResult {
+  const { view, requested } = operation
+  if (view !== null && view.byteLength !== requested && !isEngineMemory(view.buffer))
+    throw detachedInFlight(operation, 'write')
+  return {
+    bytesWritten: records[at + 2] as number,
+    buffer: operation.subject as Bytes,
+    receipt: receiptOf(records, at),
+  }
+}
+
+/** The result of what gives none. */
+export function finishNothing(): undefined {
+  return undefined
+}
+
+/** Refuses work for a file that is closed or closing. */
+export function checkFileOpen(state: FileState, syscall: string): void {
+  if (state.number === 0) throw closed('file', syscall, state.path)
+}
+
+/** Refuses to change a file that was opened for reading only. */
+export function checkWritable(state: FileState, syscall: string): void {
+  if (!state.writable) throw systemError('EBADF', syscall, state.path, `opened with flags '${state.flags}'`)
+}

@@ -1,0 +1,347 @@
+/**
+ * Open files, as the caller holds them. What the requests on a file hold is its `FileState`: see file-state.ts.
+ *
+ * `read` and `write` are the hot path: 4 KiB reads arrive here by the hundred thousand. They make one view at most, one
+ * `Operation` and two promises, and no closure; options are read field by field and never copied.
+ */
+
+import { connect, nextId, Operation, track } from './completions.ts'
+import type { Engine } from './engine.ts'
+import { invalidType } from './errors.ts'
+import {
+  checkFileOpen,
+  checkWritable,
+  closeState,
+  FileState,
+  finishNothing,
+  stageRead,
+  stageWrite,
+  type ReadResult,
+  type WriteResult,
+} from './file-state.ts'
+import type { Stat } from './native.ts'
+import {
+  booleanOf,
+  bytesOf,
+  checkKeys,
+  optionsOf,
+  positionOf,
+  SIGNAL_KEYS,
+  signalOf,
+  type SignalOptions,
+} from './options.ts'
+import { FileStat } from './stat.ts'
+import { viewOf, type Bytes } from './view.ts'
+
+/** Options of {@link FileHandle.write}, and those that `read` shares with it. */
+export interface WriteOptions extends SignalOptions {
+  /** Where in the file, in bytes. Required: a handle has no cursor. A bigint must be a safe integer too. */
+  position: number | bigint
+  /** Where in the buffer to begin, in bytes (not elements). Default 0. */
+  offset?: number | bigint | undefined
+  /** How many bytes (not elements). Default: all from `offset` on. */
+  length?: number | bigint | undefined
+}
+
+/** Options of {@link FileHandle.read}. */
+export interface ReadOptions extends WriteOptions {
+  /**
+   * True: fewer bytes than asked for are an error, `ERR_DEEPRING_EOF`. False: the end of the file ends the read; what
+   * the buffer holds behind `bytesRead` is then as it was, or zero. Default true.
+   */
+  exact?: boolean | undefined
+}
+
+/** What positions, lengths and addresses of direct transfers on a file must be multiples of, in bytes. */
+export interface Alignment {
+  /** For positions in the file and for lengths. */
+  readonly offset: number
+  /** For addresses in memory. */
+  readonly memory: number
+}
+
+const WRITE_KEYS: ReadonlySet<string> = new Set(['position', 'offset', 'length', 'signal'])
+const READ_KEYS: ReadonlySet<string> = new Set([...WRITE_KEYS, 'exact'])
+
+const leaked = new FinalizationRegistry<FileState>((state) => {
+  if (state.closing !== undefined) return
+  process.emitWarning(
+    `Closing the file '${state.path}' on garbage collection. Close it with close() or \`await using\`.`,
+    {
+      type: 'DeepringWarning',
+      code: 'DEEPRING_FILE_LEAKED',
+    },
+  )
+  closeState(state).catch(finishNothing)
+})
+
+let make: (state: FileState, owner: Engine) => FileHandle
+let stateIn: (file: FileHandle) => FileState
+
+/**
+ * An open file. Made by `open`; to be closed.
+ *
+ * Requests on one file run side by side and may overtake each other; where two overlap, await one before the other.
+ *
+ * @example
+ * ```ts
+ * import { allocate, open } from 'deepring'
+ *
+ * const weights = allocate(1 << 20)
+ * const file = await open('weights.bin', 'w+')
+ * try {
+ *   await file.write(weights, { position: 0 })
+ *   await file.sync()
+ *   const { bytesRead, receipt } = await file.read(weights, { position: 0 })
+ *   console.log(bytesRead, receipt.direct) // 1048576 true
+ * } finally {
+ *   await file.close()
+ * }
+ * ```
+ */
+export class FileHandle {
+  readonly #state: FileState
+  /** Held, so that an engine that is used through its files alone is not taken for dropped. */
+  readonly #owner: Engine
+
+  static {
+    make = (state, owner) => new FileHandle(state, owner)
+    stateIn = (file) => file.#state
+  }
+
+  private constructor(state: FileState, owner: Engine) {
+    if (!(state instanceof FileState))
+      throw invalidType('state', 'made by open(); FileHandle has no public constructor', state)
+    this.#state = state
+    this.#owner = owner
+    leaked.register(this, state, state)
+  }
+
+  /** The file, as it was named at opening. */
+  get path(): string {
+    return this.#state.path
+  }
+
+  /** The engine that opened it. */
+  get engine(): Engine {
+    return this.#owner
+  }
+
+  /** True if transfers go past the page cache. */
+  get direct(): boolean {
+    return this.#state.opened.direct
+  }
+
+  /** Why transfers go through the page cache; or, where they do not, what told that they need not (`'statx'`). */
+  get directReason(): string {
+    return this.#state.opened.directReason
+  }
+
+  /** Who moves the bytes. */
+  get backend(): 'uring' | 'threads' {
+    return this.#state.opened.backend
+  }
+
+  /**
+   * What direct transfers must be aligned to. Nobody has to keep to it: unaligned edges go through a bounce block.
+   * Transfers that are aligned, in memory of `allocate`, are the fast ones.
+   */
+  get alignment(): Alignment {
+    const { offsetAlignment, memoryAlignment } = this.#state.opened
+    return { offset: offsetAlignment, memory: memoryAlignment }
+  }
+
+  /**
+   * Reads from the file into memory.
+   *
+   * Until the promise settles, the memory belongs to the engine: do not read, write, transfer or resize it.
+   *
+   * @param buffer - A typed array, a `DataView` or a tensor, of any size and alignment; not on resizable memory. An
+   * empty one reads 0 bytes.
+   * @param options - `position` (required), `offset` and `length` in bytes, `exact`, `signal`.
+   * @returns How many bytes were read, the buffer, and a receipt.
+   * @throws `ERR_DEEPRING_EOF` with `transferred` if the file ends early and `exact` is not false;
+   * `ERR_DEEPRING_CLOSED`; `EBADF` if the file was opened for writing only; `ERR_DEEPRING_DETACHED` if the memory was
+   * taken away meanwhile; what the system answers (`EIO`).
+   *
+   * @example
+   * ```ts
+   * import { open } from 'deepring'
+   *
+   * const file = await open('weights.bin', 'w+')
+   * try {
+   *   await file.write(new Uint8Array([1, 2, 3]), { position: 0 })
+   *   const { bytesRead, buffer } = await file.read(new Uint8Array(8), { position: 1, exact: false })
+   *   console.log(bytesRead, buffer) // 2 Uint8Array(8) [ 2, 3, 0, 0, 0, 0, 0, 0 ]
+   * } finally {
+   *   await file.close()
+   * }
+   * ```
+   */
+  read<B extends Bytes>(buffer: B, options: ReadOptions): Promise<ReadResult<B>> {
+    try {
+      if (typeof options !== 'object' || options === null)
+        throw invalidType('options', 'an object with a position', options)
+      checkKeys(options, READ_KEYS)
+      const view = viewOf(buffer, options.offset, options.length)
+      const position = positionOf(options.position, 'options.position', view.byteLength)
+      const exact = booleanOf(options.exact, 'options.exact', true)
+      const signal = signalOf(options.signal)
+      return track(stageRead(this.#state, 0, buffer, view, position, exact), signal)
+    } catch (error) {
+      return Promise.reject(error)
+    }
+  }
+
+  /**
+   * Writes from memory into the file. Bytes beyond the end make the file longer; none are ever cut off.
+   *
+   * Until the promise settles, the memory belongs to the engine: do not change, transfer or resize it. The bytes have
+   * then left for the device, but outlive a power cut only after {@link FileHandle.sync} or {@link
+   * FileHandle.datasync}.
+   *
+   * @param buffer - A typed array, a `DataView` or a tensor, of any size and alignment; not on resizable memory. An
+   * empty one writes nothing.
+   * @param options - `position` (required), `offset` and `length` in bytes, `signal`.
+   * @returns How many bytes were written (all of them), the buffer, and a receipt.
+   * @throws `ENOSPC`, `EDQUOT`, `EFBIG`, `EIO` with `transferred`; `ERR_DEEPRING_CLOSED`; `EBADF` if the file was
+   * opened for reading only; `ERR_DEEPRING_DETACHED` if foreign memory was taken away meanwhile.
+   *
+   * @example
+   * ```ts
+   * import { open } from 'deepring'
+   *
+   * const file = await open('weights.bin', 'w')
+   * try {
+   *   const { bytesWritten } = await file.write(new Float32Array([1, 2, 3]), { position: 10 })
+   *   console.log(bytesWritten, (await file.stat()).size) // 12 22
+   * } finally {
+   *   await file.close()
+   * }
+   * ```
+   */
+  write<B extends Bytes>(buffer: B, options: WriteOptions): Promise<WriteResult<B>> {
+    try {
+      if (typeof options !== 'object' || options === null)
+        throw invalidType('options', 'an object with a position', options)
+      checkKeys(options, WRITE_KEYS)
+      const view = viewOf(buffer, options.offset, options.length)
+      const position = positionOf(options.position, 'options.position', view.byteLength)
+      const signal = signalOf(options.signal)
+      return track(stageWrite(this.#state, 0, buffer, view, position), signal)
+    } catch (error) {
+      return Promise.reject(error)
+    }
+  }
+
+  /**
+   * Makes everything written so far outlive a power cut: the bytes of every write accepted before this call, the
+   * length, and the file's facts.
+   *
+   * @throws `EIO` and the like; from then on `ERR_DEEPRING_SYNC_FAILED` for this file in the whole process, since after
+   * a failed sync the kernel no longer knows which bytes are missing.
+   *
+   * @example
+   * ```ts
+   * import { open } from 'deepring'
+   *
+   * const file = await open('weights.bin', 'w', { syncDirectory: true }) // the name outlives a power cut, too
+   * await file.write(new Uint8Array(4096), { position: 0 })
+   * await file.sync()
+   * await file.close()
+   * ```
+   */
+  sync(options?: SignalOptions): Promise<void> {
+    return this.#control('fsync', options, (id, file) => connect().sync(id, file, false))
+  }
+
+  /**
+   * As {@link FileHandle.sync}, but leaves out facts that are not needed to read the bytes back, such as times.
+   * Cheaper.
+   */
+  datasync(options?: SignalOptions): Promise<void> {
+    return this.#control('fdatasync', options, (id, file) => connect().sync(id, file, true))
+  }
+
+  /** The facts about the file: length, times, and so on. */
+  stat(options?: SignalOptions): Promise<FileStat> {
+    return this.#control('fstat', options, (id, file) => connect().stat(id, file), finishStat)
+  }
+
+  /**
+   * Gives the file a length: cuts it off, or continues it with zeros.
+   *
+   * @param length - The new length in bytes. Default 0.
+   * @throws `EBADF` if the file was opened for reading only; `EFBIG`; `ERR_DEEPRING_CLOSED`.
+   *
+   * @example
+   * ```ts
+   * import { open } from 'deepring'
+   *
+   * const file = await open('weights.bin', 'r+')
+   * await file.truncate(10)
+   * console.log((await file.stat()).size) // 10
+   * await file.close()
+   * ```
+   */
+  truncate(length: number | bigint = 0, options?: SignalOptions): Promise<void> {
+    try {
+      const size = bytesOf(length, 'length')
+      checkWritable(this.#state, 'ftruncate')
+      return this.#control('ftruncate', options, (id, file) => connect().truncate(id, file, size))
+    } catch (error) {
+      return Promise.reject(error)
+    }
+  }
+
+  /**
+   * Closes the file, after the requests on it have ended. Requests made from now on are refused. Calling it again gives
+   * the same promise.
+   */
+  close(): Promise<void> {
+    try {
+      leaked.unregister(this.#state)
+      return closeState(this.#state)
+    } catch (error) {
+      return Promise.reject(error)
+    }
+  }
+
+  /** Closes the file: for `await using`. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close()
+  }
+
+  #control<T = void>(
+    syscall: string,
+    options: SignalOptions | undefined,
+    stage: (id: number, file: number) => void,
+    finish: (operation: Operation, records: Float64Array, at: number, detail: unknown) => unknown = finishNothing,
+  ): Promise<T> {
+    try {
+      const signal = signalOf(optionsOf(options, SIGNAL_KEYS).signal)
+      const state = this.#state
+      checkFileOpen(state, syscall)
+      const operation = new Operation(nextId(), finish, state, null, state.path)
+      stage(operation.id, state.number)
+      return track(operation, signal)
+    } catch (error) {
+      return Promise.reject(error)
+    }
+  }
+}
+
+/** A handle on a file that the engine `owner` has opened. */
+export function makeHandle(state: FileState, owner: Engine): FileHandle {
+  state.engine.files.add(state)
+  return make(state, owner)
+}
+
+/** The inner part of a handle. */
+export function stateOf(file: FileHandle): FileState {
+  return stateIn(file)
+}
+
+function finishStat(_operation: Operation, _records: Float64Array, _at: number, detail: unknown): FileStat {
+  return new FileStat(detail as Stat)
+}

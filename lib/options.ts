@@ -1,0 +1,108 @@
+/**
+ * Options and numbers from outside: what they must be, and the error for everything else.
+ *
+ * All checks follow three rules. An option that is `undefined` counts as absent. A key that nobody knows is an error,
+ * because a misspelled option that is ignored is a silent failure. And nothing is converted: `'4096'` is not a
+ * position, 1.5 is not rounded, `null` is not zero.
+ *
+ * Numbers are compared as JavaScript numbers, which are exact up to 2^53 - 1: no product of a depth and a block size
+ * can wrap around here, as it did in DeepNVMe at 128 x 16 MiB.
+ */
+
+import { inspect } from 'node:util'
+import { invalidType, invalidValue, outOfRange } from './errors.ts'
+
+/** The one option that every asynchronous operation takes. */
+export interface SignalOptions {
+  /**
+   * Aborting it makes the promise reject with `signal.reason`, once the kernel has let go of the memory: work that is
+   * queued leaves at once, work that the device has begun is waited for. How much of a write arrived is then unknown.
+   */
+  signal?: AbortSignal | undefined
+}
+
+export const SIGNAL_KEYS: ReadonlySet<string> = new Set(['signal'])
+
+/** Options absent altogether. Shared, so that a call without options allocates none. */
+const NONE: Readonly<Record<string, never>> = Object.freeze({})
+
+/** `value` as an options object whose keys are all `known`. */
+export function optionsOf<T extends object>(
+  value: T | undefined,
+  known: ReadonlySet<string>,
+  name = 'options',
+): Readonly<Partial<T>> {
+  if (value === undefined) return NONE as Readonly<Partial<T>>
+  if (value === null || typeof value !== 'object') throw invalidType(name, 'of type object', value)
+  checkKeys(value, known, name)
+  return value
+}
+
+/** Refuses keys that are not `known`; those whose value is `undefined` count as absent. */
+export function checkKeys(options: object, known: ReadonlySet<string>, name = 'options'): void {
+  for (const key in options) {
+    if (!known.has(key) && (options as Record<string, unknown>)[key] !== undefined) {
+      const hint = `There is no such option; the options are ${[...known].join(', ')}.`
+      throw invalidValue(`${name}.${key}`, hint, (options as Record<string, unknown>)[key])
+    }
+  }
+}
+
+/** A boolean, or `otherwise` if absent. */
+export function booleanOf(value: unknown, name: string, otherwise: boolean): boolean {
+  if (value === undefined) return otherwise
+  if (typeof value !== 'boolean') throw invalidType(name, 'of type boolean', value)
+  return value
+}
+
+/** A whole number from `min` to `max`. */
+export function integerOf(value: unknown, name: string, min: number, max: number): number {
+  if (typeof value !== 'number') throw invalidType(name, 'of type number', value)
+  if (!Number.isInteger(value)) throw outOfRange(name, 'an integer', value)
+  if (value < min || value > max) throw outOfRange(name, `>= ${min} && <= ${max}`, value)
+  return value
+}
+
+/** A whole number from `min` to `max`, or 0, which the binding reads as "the engine's default", if absent. */
+export function integerOrDefault(value: unknown, name: string, min: number, max: number): number {
+  return value === undefined ? 0 : integerOf(value, name, min, max)
+}
+
+/** A position or length in bytes: a number or bigint that a JavaScript number holds exactly. */
+export function bytesOf(value: unknown, name: string): number {
+  if (typeof value === 'bigint') {
+    if (value < 0n || value > BigInt(Number.MAX_SAFE_INTEGER))
+      throw outOfRange(name, `>= 0 && <= ${Number.MAX_SAFE_INTEGER}`, value)
+    return Number(value)
+  }
+  if (typeof value !== 'number') throw invalidType(name, 'of type number or bigint', value)
+  if (!Number.isInteger(value)) throw outOfRange(name, 'an integer', value)
+  if (value < 0 || value > Number.MAX_SAFE_INTEGER)
+    throw outOfRange(name, `>= 0 && <= ${Number.MAX_SAFE_INTEGER}`, value)
+  return value
+}
+
+/** A position from which `length` bytes can be counted without leaving the exact numbers. */
+export function positionOf(value: unknown, name: string, length: number): number {
+  const position = bytesOf(value, name)
+  const max = Number.MAX_SAFE_INTEGER - length
+  if (position > max) throw outOfRange(name, `>= 0 && <= ${max}, so that its end is a safe integer too`, value)
+  return position
+}
+
+/** One of a few words. */
+export function wordOf<T extends string>(value: unknown, name: string, words: readonly T[]): T {
+  if (typeof value !== 'string')
+    throw invalidType(name, `one of ${words.map((word) => inspect(word)).join(', ')}`, value)
+  if (!(words as readonly string[]).includes(value))
+    throw invalidValue(name, `It must be one of ${words.map((word) => inspect(word)).join(', ')}.`, value)
+  return value as T
+}
+
+/** An `AbortSignal`, or `null` if absent. Throws its reason if it has already been aborted: then nothing is touched. */
+export function signalOf(value: unknown, name = 'options.signal'): AbortSignal | null {
+  if (value === undefined) return null
+  if (!(value instanceof AbortSignal)) throw invalidType(name, 'an instance of AbortSignal', value)
+  value.throwIfAborted()
+  return value
+}

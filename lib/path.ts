@@ -1,0 +1,53 @@
+/**
+ * Names of files: a string, a `file:` URL, or the raw bytes of a name that is not UTF-8.
+ *
+ * A relative name is tied to the working directory of the moment of the call. The engine opens queued files when their
+ * turn comes, and by then `process.chdir` may have moved; a name must not mean another file for having waited.
+ */
+
+import { Buffer } from 'node:buffer'
+import { isAbsolute, sep } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { invalidType, invalidValue } from './errors.ts'
+
+/** How a file may be named: a path, a `file:` URL, or a path as raw bytes (a `Buffer`). No NUL may be in it. */
+export type FilePath = string | URL | Uint8Array
+
+/** A name, checked: its bytes for the system, and its text for people. */
+export interface CheckedPath {
+  readonly bytes: Buffer
+  /** As the caller wrote it: relative stays relative. */
+  readonly text: string
+}
+
+/** Checks a path. `name` is what the argument is called in messages. */
+export function pathOf(value: unknown, name = 'path'): CheckedPath {
+  if (typeof value === 'string') return fromText(value, name)
+  if (value instanceof URL) return fromText(fromUrl(value, name), name)
+  if (value instanceof Uint8Array) return fromBytes(value, name)
+  throw invalidType(name, 'of type string or an instance of Buffer or URL', value)
+}
+
+function fromText(text: string, name: string): CheckedPath {
+  if (text.includes('\0')) throw invalidValue(name, 'A path cannot contain null bytes.', text)
+  // The empty name stays empty: the system answers ENOENT, where the bare directory would be a file of its own.
+  const whole = text === '' || isAbsolute(text) ? text : `${process.cwd()}${sep}${text}`
+  return { bytes: Buffer.from(whole), text }
+}
+
+function fromBytes(given: Uint8Array, name: string): CheckedPath {
+  if (given.includes(0)) throw invalidValue(name, 'A path cannot contain null bytes.', given)
+  // A copy: the caller may reuse its bytes while the engine has yet to open the file.
+  const bytes = Buffer.from(given)
+  const text = bytes.toString()
+  if (text === '' || isAbsolute(text)) return { bytes, text }
+  return { bytes: Buffer.concat([Buffer.from(`${process.cwd()}${sep}`), bytes]), text }
+}
+
+function fromUrl(url: URL, name: string): string {
+  try {
+    return fileURLToPath(url)
+  } catch (cause) {
+    throw invalidValue(name, 'A URL must be of scheme file: and name a local path.', url.href, cause)
+  }
+}

@@ -1,0 +1,90 @@
+/**
+ * Transfers in DeepNVMe's manner: by path or by open file, under a limit of their own, checked afterwards if asked for.
+ *
+ * Each can be carried out in two ways: with a promise, or blocking the JavaScript thread. Both stage the same requests;
+ * they differ in how the outcome is awaited.
+ */
+
+import { Buffer } from 'node:buffer'
+import { blockOn, connect, detachedInFlight, nextId, Operation, track } from './completions.ts'
+import { checkOpen, type EngineState } from './engine.ts'
+import { closed } from './errors.ts'
+import { finishNothing, finishRead, finishWrite, stageRead, stageWrite, type FileState } from './file-state.ts'
+import type { CheckedPath } from './path.ts'
+
+/** Permissions of files that are created by path, before the umask: those of node:fs. */
+const MODE = 0o666
+
+const NO_PATH = Buffer.alloc(0)
+
+/** One transfer, fully checked. */
+export interface Transfer {
+  readonly write: boolean
+  /** What the caller passed as the buffer. */
+  readonly subject: unknown
+  /** The bytes of it. */
+  readonly view: Uint8Array
+  /** A path to be opened when the request's turn comes, or an open file. */
+  readonly target: CheckedPath | FileState
+  readonly position: number
+  /** By path: read only if the sizes are equal; end the file where the buffer ends. */
+  readonly whole: boolean
+  /** Compare the file with the buffer afterwards, through a descriptor of its own. */
+  readonly validate: boolean
+}
+
+/** Carries out a transfer. `policy` is the number of a limit, or 0. */
+export async function perform(
+  transfer: Transfer,
+  engine: EngineState,
+  policy: number,
+  signal: AbortSignal | null,
+): Promise<void> {
+  await track(stage(transfer, engine, policy), signal)
+  if (!transfer.validate) return
+  signal?.throwIfAborted()
+  await track(stageVerification(transfer, engine), signal)
+}
+
+/** Carries out a transfer, blocking the JavaScript thread. */
+export function performBlocking(transfer: Transfer, engine: EngineState, policy: number): void {
+  blockOn(stage(transfer, engine, policy))
+  if (transfer.validate) blockOn(stageVerification(transfer, engine))
+}
+
+function stage(transfer: Transfer, engine: EngineState, policy: number): Operation {
+  const { write, subject, view, target, position, whole } = transfer
+  if (!('bytes' in target)) {
+    return write
+      ? stageWrite(target, policy, subject, view, position)
+      : stageRead(target, policy, subject, view, position, true)
+  }
+  checkOpen(engine, write ? 'write' : 'read')
+  const operation = new Operation(nextId(), write ? finishWrite : finishRead, subject, view, target.text)
+  if (write) connect().writePath(operation.id, engine.number, target.bytes, policy, view, position, whole, MODE)
+  else connect().readPath(operation.id, engine.number, target.bytes, policy, view, position, whole)
+  return operation
+}
+
+/** Stages the comparison of a file with the buffer of a transfer. */
+export function stageVerification(transfer: Transfer, engine: EngineState): Operation {
+  const { subject, view, target, position } = transfer
+  const byPath = 'bytes' in target
+  checkOpen(engine, 'verify')
+  if (!byPath && target.number === 0) throw closed('file', 'verify', target.path)
+  const operation = new Operation(nextId(), finishVerification, subject, view, byPath ? target.text : target.path)
+  connect().verify(
+    operation.id,
+    engine.number,
+    byPath ? target.bytes : NO_PATH,
+    byPath ? 0 : target.number,
+    view,
+    position,
+  )
+  return operation
+}
+
+function finishVerification(operation: Operation): undefined {
+  if (operation.view?.byteLength !== operation.requested) throw detachedInFlight(operation, 'verify')
+  return finishNothing()
+}
