@@ -1,0 +1,58 @@
+/**
+ * `memory`: the peak of a process that reads the large file into one buffer, over the idle process and the buffer itself.
+ */
+
+import type { FileParameters } from '../children/parameters.ts'
+import { runChild, type Contender } from '../contender.ts'
+import { figure } from '../figure.ts'
+import { heat, race } from '../rounds.ts'
+import { READ_SEED } from '../scratch.ts'
+import type { Benchmark, Result, Setting } from '../setting.ts'
+import { fileStage } from '../stage.ts'
+
+const MIB = 2 ** 20
+const CEILING_MIB = 64
+
+/** A peak hardly varies. */
+const ROUNDS = 3
+
+/** The one benchmark. */
+export const MEMORIES: readonly Benchmark[] = [{ name: 'memory-peak', run }]
+
+async function run(setting: Setting): Promise<Result> {
+  const { scratch } = setting
+  const file = await scratch.file('read', setting.bytes)
+  const stage = fileStage(setting, 'read', file)
+  const contender = (name: string, configuration: string, bytes: number): Contender => ({
+    name,
+    configuration,
+    run: () =>
+      stage(({ target }) =>
+        runChild<FileParameters>('deepring-memory', { file: target, bytes, seed: READ_SEED, source: scratch.source }),
+      ),
+  })
+  const group = heat([
+    contender('idle', 'deepring imported, nothing asked of it', 0),
+    contender('deepring', 'defaults', setting.bytes),
+  ])
+  await race([group], Math.min(ROUNDS, setting.rounds), setting.tell)
+  const beyond = group.rounds.flatMap((round) => {
+    const idle = round.get('idle')
+    const reading = round.get('deepring')
+    return idle === undefined || reading === undefined
+      ? []
+      : [(reading.peakBytes - idle.peakBytes - setting.bytes) / MIB]
+  })
+  const reason = group.missing.get('idle') ?? group.missing.get('deepring')
+  const figures = [
+    figure(
+      'memory-peak-beyond-buffer',
+      'peak memory less the idle process and the buffer',
+      'MiB',
+      { ceiling: CEILING_MIB },
+      beyond,
+      reason,
+    ),
+  ]
+  return { name: 'memory-peak', title: 'Memory while reading', scale: 'none', sweeps: [], heats: [group], figures }
+}

@@ -1,0 +1,73 @@
+/**
+ * `small`: a thousand tensors of 64 KiB to 1 MiB, each a file, read, overwritten, created.
+ *
+ * Every contender works as its user would: deepring by an AioHandle with its defaults, the predecessor by a handle of the parallelism
+ * that suits it best, Node by readFile and writeFile.
+ */
+
+import { deepringSmall } from '../contenders/deepring.ts'
+import { nodeSmall } from '../contenders/node.ts'
+import { predecessorSmallCandidates } from '../contenders/predecessor.ts'
+import { ratioFigure, type Ratio } from '../figure.ts'
+import { sizes } from '../positions.ts'
+import { heat, race } from '../rounds.ts'
+import type { Benchmark, Result, Setting } from '../setting.ts'
+import type { Task } from '../stage.ts'
+import { sweep } from '../sweep.ts'
+
+const COUNT_MAX = 1000
+const COUNT_MIN = 16
+const SMALLEST_BYTES = 64 * 1024
+const LARGEST_BYTES = 1024 * 1024
+const SIZES_SEED = 2026
+
+/** Bytes of the large file for each small one: 1000 at the default size. */
+const BYTES_PER_TENSOR = 2 ** 30 / COUNT_MAX
+
+const WORDS = {
+  read: { name: 'small-read', title: 'Reading small tensors, a file each' },
+  overwrite: { name: 'small-overwrite', title: 'Overwriting small tensors, a file each' },
+  new: { name: 'small-create', title: 'Creating small tensors, a file each' },
+} as const
+
+/** The three benchmarks. */
+export const SMALLS: readonly Benchmark[] = (['read', 'overwrite', 'new'] as const).map((task) => ({
+  name: WORDS[task].name,
+  run: (setting) => run(setting, task),
+}))
+
+async function run(setting: Setting, task: keyof typeof WORDS & Task): Promise<Result> {
+  const { name, title } = WORDS[task]
+  const count = Math.max(COUNT_MIN, Math.min(COUNT_MAX, Math.round(setting.bytes / BYTES_PER_TENSOR)))
+  const tensors = await setting.scratch.tensors(name, sizes(count, SMALLEST_BYTES, LARGEST_BYTES, SIZES_SEED))
+  const old = await sweep(`predecessor ${name}`, predecessorSmallCandidates(setting, task, tensors), setting.tell)
+  const node = nodeSmall(setting, task, tensors)
+  const group = heat([old.best, deepringSmall(setting, task, tensors), node])
+  await race([group], setting.rounds, setting.tell)
+  const reads = task === 'read'
+  const ratios: Ratio[] = [
+    {
+      name: `${name}-vs-predecessor`,
+      of: 'deepring',
+      against: 'predecessor',
+      metric: 'speed',
+      ...(reads ? { floor: 1 } : {}),
+    },
+    {
+      name: `${name}-cpu-vs-predecessor`,
+      of: 'deepring',
+      against: 'predecessor',
+      metric: 'cpu',
+      ...(reads ? { ceiling: 0.5 } : {}),
+    },
+    { name: `${name}-vs-node`, of: 'deepring', against: node.name, metric: 'speed' },
+  ]
+  return {
+    name,
+    title: `${title} (${count})`,
+    scale: 'bytes',
+    sweeps: [old.sweep],
+    heats: [group],
+    figures: ratios.map((ratio) => ratioFigure(group, ratio)),
+  }
+}

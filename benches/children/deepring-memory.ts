@@ -1,0 +1,23 @@
+/**
+ * How much memory a process needs to read a file into one buffer. With `bytes: 0` it has imported deepring and does nothing: the idle
+ * process that is taken off.
+ */
+
+import { allocate, open } from '../../index.ts'
+import { Meter, report } from '../meter.ts'
+import { Tiles } from '../tiles.ts'
+import { parameters, type FileParameters } from './parameters.ts'
+import { ranOf } from './ran.ts'
+
+const { file, bytes, seed, source } = parameters<FileParameters>()
+const meter = new Meter()
+if (bytes === 0) {
+  report(meter.stop(0, 0))
+} else {
+  const data = allocate(bytes)
+  await using handle = await open(file, 'r')
+  const { receipt } = await handle.read(data, { position: 0 })
+  const outcome = meter.stop(bytes, 1)
+  new Tiles(source).check(data, { origin: 0, seed })
+  report({ ...outcome, ran: ranOf(receipt) })
+}

@@ -1,0 +1,40 @@
+/**
+ * deepring moves one large file. A file that exists is open before the region, one that is created is opened inside; memory is
+ * allocated and touched, or filled, before, unless the allocation is what the figure is about.
+ */
+
+import { allocate, open } from '../../index.ts'
+import type { Memory } from '../contenders/deepring.ts'
+import { Meter, report } from '../meter.ts'
+import type { Task } from '../stage.ts'
+import { Tiles } from '../tiles.ts'
+import { parameters, type FileParameters } from './parameters.ts'
+import { ranOf } from './ran.ts'
+
+const { task, memory, file, bytes, seed, source } = parameters<FileParameters & { task: Task; memory: Memory }>()
+const pattern = { origin: 0, seed }
+if (task === 'read') await read()
+else await write()
+
+async function read(): Promise<void> {
+  const touched = memory === 'allocating' ? null : memory === 'buffer' ? Buffer.allocUnsafeSlow(bytes) : allocate(bytes)
+  touched?.fill(0x5a)
+  await using handle = await open(file, 'r')
+  const meter = new Meter()
+  const data = touched ?? allocate(bytes)
+  const { receipt } = await handle.read(data, { position: 0 })
+  const outcome = meter.stop(bytes, 1)
+  new Tiles(source).check(data, pattern)
+  report({ ...outcome, ran: ranOf(receipt) })
+}
+
+async function write(): Promise<void> {
+  const data = allocate(bytes)
+  new Tiles(source).fill(data, pattern)
+  const opened = task === 'overwrite' ? await open(file, 'r+') : null
+  const meter = new Meter()
+  await using handle = opened ?? (await open(file, 'w'))
+  const { receipt } = await handle.write(data, { position: 0 })
+  if (task === 'sync') await handle.datasync()
+  report({ ...meter.stop(bytes, 1), ran: ranOf(receipt) })
+}

@@ -1,0 +1,40 @@
+/**
+ * What a parent tells the processes it starts, and how they read it.
+ */
+
+import type { Task } from '../stage.ts'
+
+/** The bytes a process is to write or to expect: see `tiles.ts`. */
+export interface Content {
+  readonly seed: number
+  /** The file with the source bytes. */
+  readonly source: string
+}
+
+/** One large file. */
+export interface FileParameters extends Content {
+  readonly file: string
+  readonly bytes: number
+}
+
+/** A number of random reads: how many, how many at a time, and the seed of their positions. */
+export interface Reads {
+  readonly operations: number
+  readonly depth: number
+  readonly order: number
+}
+
+/** Random reads of the large file. */
+export interface RandomParameters extends FileParameters, Reads {}
+
+/** The small files. */
+export interface SmallParameters extends Content {
+  readonly task: Task
+  readonly folder: string
+  readonly sizes: readonly number[]
+}
+
+/** The parameters the parent passed to this process. */
+export function parameters<T>(): T {
+  return JSON.parse(process.argv[2] ?? '{}') as T
+}

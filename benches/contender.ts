@@ -1,0 +1,74 @@
+/**
+ * A contender: something that can be run again and again, each time in a process of its own, and gives an outcome.
+ *
+ * The parent starts one process at a time and sleeps until it has ended, so nothing of the bench competes with what is measured. A
+ * process that hangs is ended after a deadline and counts as failed.
+ */
+
+import { spawn } from 'node:child_process'
+import { fileURLToPath } from 'node:url'
+import { parseOutcome, type Outcome } from './outcome.ts'
+
+/** Long enough for the slowest rival on a slow disk, short enough to end a night's run by itself. */
+const DEADLINE_MS = 600_000
+
+/** Something that runs. */
+export interface Contender {
+  /** Its name, the same in every configuration. */
+  readonly name: string
+  /** How it is set up, in a few words. */
+  readonly configuration: string
+  /** One run: preparation, the measured process, clean-up. */
+  run(): Promise<Outcome>
+}
+
+/** The output of a process that ended well. */
+export interface Output {
+  readonly stdout: string
+  readonly stderr: string
+}
+
+/** Runs a program to its end. Rejects with the last line it complained with. */
+export function execute(
+  program: string,
+  words: readonly string[],
+  environment: Readonly<Record<string, string>> = {},
+): Promise<Output> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(program, words, { env: { ...process.env, ...environment }, stdio: ['ignore', 'pipe', 'pipe'] })
+    let stdout = ''
+    let stderr = ''
+    child.stdout.setEncoding('utf8').on('data', (text: string) => (stdout += text))
+    child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr += text))
+    const deadline = setTimeout(() => child.kill('SIGKILL'), DEADLINE_MS)
+    child.on('error', (error) => {
+      clearTimeout(deadline)
+      reject(error)
+    })
+    child.on('close', (code, signal) => {
+      clearTimeout(deadline)
+      if (code === 0) resolve({ stdout, stderr })
+      else reject(new Error(complaint(stderr) ?? `${program} ended with ${signal ?? `code ${code}`}`))
+    })
+  })
+}
+
+/** Runs one of `children/` in a Node process of its own. */
+export async function runChild<Parameters extends object>(
+  child: string,
+  parameters: Parameters,
+  environment: Readonly<Record<string, string>> = {},
+): Promise<Outcome> {
+  const script = fileURLToPath(new URL(`./children/${child}.ts`, import.meta.url))
+  const { stdout } = await execute(process.execPath, [script, JSON.stringify(parameters)], environment)
+  return parseOutcome(stdout)
+}
+
+/** The line of standard error that names the error: for a stack trace of Node the one above the frames, else the last. */
+function complaint(stderr: string): string | undefined {
+  const lines = stderr
+    .split('\n')
+    .map((line) => line.trim())
+    .filter((line) => line !== '')
+  return lines.find((line) => /^\w*Error\b.*: /.test(line)) ?? lines.findLast((line) => !line.startsWith('Node.js v'))
+}

@@ -1,0 +1,146 @@
+/**
+ * fio with io_uring: what the disk and the kernel can do when nothing but speed is asked for.
+ *
+ * Its timed region is its own (`runtime`; with end_fsync the flush is inside), and so is the CPU reported for it. It gets what makes it
+ * fast: one thread, clocks reduced, no scrambling of buffers. A new file is preallocated by fio before its region begins, which deepring
+ * does inside its own. The data it writes are random bytes.
+ */
+
+import type { Reads } from '../children/parameters.ts'
+import { execute, type Contender } from '../contender.ts'
+import type { Outcome } from '../outcome.ts'
+import type { Setting } from '../setting.ts'
+import { fileStage, type Task } from '../stage.ts'
+import { PAGE_BYTES } from '../tiles.ts'
+
+/** Whether fio can be had. */
+export type FioState = { readonly version: string } | { readonly missing: string }
+
+/** Asks fio for its version. */
+export async function findFio(): Promise<FioState> {
+  try {
+    const { stdout } = await execute('fio', ['--version'])
+    return { version: stdout.trim() }
+  } catch {
+    return { missing: 'fio is not installed (Debian: apt-get install fio)' }
+  }
+}
+
+interface Tuning {
+  readonly configuration: string
+  readonly words: readonly string[]
+}
+
+/** Block sizes and depths of the sweep, each plain and with registered memory and batched submission: without these fio's requests are
+ * split small, and it is no rival. */
+const STREAM_TUNINGS: readonly Tuning[] = ['1M', '8M'].flatMap((block) =>
+  [8, 32, 128].flatMap((depth) => [
+    { configuration: `${block} × ${depth}`, words: [`--bs=${block}`, `--iodepth=${depth}`] },
+    {
+      configuration: `${block} × ${depth}, fixed buffers, batches`,
+      words: [`--bs=${block}`, `--iodepth=${depth}`, '--fixedbufs=1', '--iodepth_batch_submit=32'],
+    },
+  ]),
+)
+
+const RANDOM_TUNINGS: readonly Tuning[] = [
+  { configuration: 'plain', words: [] },
+  { configuration: 'batches', words: ['--iodepth_batch_submit=32', '--iodepth_batch_complete_max=32'] },
+  { configuration: 'fixed buffers and files', words: ['--fixedbufs=1', '--registerfiles=1'] },
+  {
+    configuration: 'fixed buffers and files, batches',
+    words: ['--fixedbufs=1', '--registerfiles=1', '--iodepth_batch_submit=32', '--iodepth_batch_complete_max=32'],
+  },
+]
+
+/** All configurations of fio that move the one large file. */
+export function fioStreamCandidates(setting: Setting, task: Task, file: string): Contender[] {
+  const stage = fileStage(setting, task, file, false)
+  const direction = task === 'read' ? ['--rw=read', '--readonly'] : ['--rw=write']
+  const flush = task === 'sync' ? ['--end_fsync=1'] : []
+  return STREAM_TUNINGS.map(({ configuration, words }) => ({
+    name: 'fio',
+    configuration,
+    run: () =>
+      stage(({ target }) =>
+        launch(setting, [...words, ...direction, ...flush, `--filename=${target}`, `--size=${setting.bytes}`]),
+      ),
+  }))
+}
+
+/** All configurations of fio that read pages of the large file at random. */
+export function fioRandomCandidates(setting: Setting, file: string, { operations, depth }: Reads): Contender[] {
+  const stage = fileStage(setting, 'read', file)
+  const reads = [
+    '--rw=randread',
+    '--bs=4k',
+    `--iodepth=${depth}`,
+    '--readonly',
+    '--norandommap=1',
+    `--size=${setting.bytes}`,
+    `--io_size=${operations * PAGE_BYTES}`,
+  ]
+  return RANDOM_TUNINGS.map(({ configuration, words }) => ({
+    name: 'fio',
+    configuration: `4K × ${depth}, ${configuration}`,
+    run: () => stage(({ target }) => launch(setting, [...words, ...reads, `--filename=${target}`])),
+  }))
+}
+
+interface FioSection {
+  readonly io_bytes: number
+  readonly total_ios: number
+  readonly runtime: number
+}
+
+interface FioJob {
+  readonly error: number
+  readonly job_runtime: number
+  readonly usr_cpu: number
+  readonly sys_cpu: number
+  readonly read: FioSection
+  readonly write: FioSection
+}
+
+async function launch(setting: Setting, words: readonly string[]): Promise<Outcome> {
+  const job = [
+    '--name=bench',
+    '--thread',
+    '--ioengine=io_uring',
+    '--direct=1',
+    '--gtod_reduce=1',
+    '--scramble_buffers=0',
+    '--output-format=json',
+  ]
+  const { stdout, stderr } = await execute(setting.lab.program, ['launch', 'fio', ...job, ...words])
+  const text = stdout.trimEnd()
+  const cut = text.lastIndexOf('\n')
+  const whole = JSON.parse(text.slice(cut)) as {
+    wallSeconds: number
+    userSeconds: number
+    systemSeconds: number
+    busySeconds: number
+    peakBytes: number
+  }
+  const report = JSON.parse(text.slice(text.indexOf('{'), cut)) as { jobs: readonly FioJob[] }
+  const [first] = report.jobs
+  if (first === undefined || first.error !== 0)
+    throw new Error(`fio failed: ${stderr.trim().split('\n')[0] ?? 'it gave no reason'}`)
+  const section = first.read.io_bytes > 0 ? first.read : first.write
+  const userSeconds = ((first.usr_cpu / 100) * first.job_runtime) / 1e3
+  const systemSeconds = ((first.sys_cpu / 100) * first.job_runtime) / 1e3
+  // The machine was watched while the whole of fio ran. What fio worked outside its region, filling buffers for the most part, is known
+  // from the totals of the process and comes off.
+  const setUpSeconds = Math.max(0, whole.userSeconds + whole.systemSeconds - userSeconds - systemSeconds)
+  return {
+    wallSeconds: section.runtime / 1e3,
+    userSeconds,
+    systemSeconds,
+    busySeconds: Math.max(0, whole.busySeconds - setUpSeconds),
+    busyWindowSeconds: whole.wallSeconds,
+    peakBytes: whole.peakBytes,
+    bytes: section.io_bytes,
+    operations: section.total_ios,
+    ran: 'io_uring, direct',
+  }
+}

@@ -1,0 +1,100 @@
+/**
+ * The predecessor's algorithm over libaio system calls (`lab/src/predecessor.rs`), over one large file and over many small ones.
+ *
+ * Its memory is backed by huge pages and touched, the same kind as deepring's: measured against 4 KiB pages it would lose a tenth for a
+ * reason that is not its algorithm.
+ */
+
+import type { Contender } from '../contender.ts'
+import type { Tensors } from '../scratch.ts'
+import type { Setting } from '../setting.ts'
+import { fileStage, tensorStage, type Task } from '../stage.ts'
+
+interface Shape {
+  readonly block: number
+  readonly depth: number
+  readonly mode: 'windowed' | 'overlapped'
+  readonly parallel: number
+}
+
+const MIB = 2 ** 20
+
+/** Submission in batches is its default, and block by block is never faster. */
+const COMMON = { submit: 'batch', pages: 'huge' } as const
+
+/** Its constructor's defaults. */
+const DEFAULT_SHAPE: Shape = { block: MIB, depth: 128, mode: 'windowed', parallel: 1 }
+
+/** The configurations of the sweep over one large file. */
+const STREAM_SHAPES: readonly Shape[] = [MIB, 8 * MIB].flatMap((block) =>
+  [32, 128].flatMap((depth) =>
+    (['windowed', 'overlapped'] as const).map((mode) => ({ block, depth, mode, parallel: 1 })),
+  ),
+)
+
+/** The configurations of the sweep over small files that are read: any parallelism, its default block (a slice is then one request) and one
+ * that cuts a slice into several. */
+const SMALL_READ_SHAPES: readonly Shape[] = [MIB, MIB / 8].flatMap((block) =>
+  parallelisms(block, [1, 2, 3, 4, 5, 6, 7, 8]),
+)
+
+/** The same for writing, where the figures are only reported: the round parallelisms. */
+const SMALL_WRITE_SHAPES: readonly Shape[] = parallelisms(MIB, [1, 2, 4, 8])
+
+/** All configurations over one large file. */
+export function predecessorCandidates(setting: Setting, task: Task, file: string): Contender[] {
+  return STREAM_SHAPES.map((shape) => stream(setting, task, file, shape, 'predecessor'))
+}
+
+/** The configuration its constructor has, printed beside its best. */
+export function predecessorDefault(setting: Setting, task: Task, file: string): Contender {
+  return stream(setting, task, file, DEFAULT_SHAPE, 'predecessor by default')
+}
+
+/** All configurations over small files. */
+export function predecessorSmallCandidates(setting: Setting, task: Task, tensors: Tensors): Contender[] {
+  return (task === 'read' ? SMALL_READ_SHAPES : SMALL_WRITE_SHAPES).map((shape) => small(setting, task, tensors, shape))
+}
+
+function stream(setting: Setting, task: Task, file: string, shape: Shape, name: string): Contender {
+  const stage = fileStage(setting, task, file)
+  const { lab, scratch, bytes } = setting
+  const words = {
+    ...shape,
+    ...COMMON,
+    direction: task === 'read' ? 'read' : 'write',
+    create: task === 'new' ? 'yes' : 'no',
+    source: scratch.source,
+  }
+  return {
+    name,
+    configuration: spell(shape),
+    run: () => stage(({ target, seed }) => lab.measure('stream', { ...words, file: target, bytes, seed })),
+  }
+}
+
+function small(setting: Setting, task: Task, tensors: Tensors, shape: Shape): Contender {
+  const stage = tensorStage(setting, task, tensors)
+  const { lab, scratch } = setting
+  const words = {
+    ...shape,
+    ...COMMON,
+    direction: task === 'read' ? 'read' : 'write',
+    list: tensors.list,
+    source: scratch.source,
+  }
+  return {
+    name: 'predecessor',
+    configuration: spell(shape),
+    run: () => stage(({ target, seed }) => lab.measure('small', { ...words, folder: target, seed })),
+  }
+}
+
+function parallelisms(block: number, values: readonly number[]): Shape[] {
+  return values.map((parallel) => ({ block, depth: 128, mode: 'overlapped', parallel }))
+}
+
+function spell({ block, depth, mode, parallel }: Shape): string {
+  const size = block >= MIB ? `${block / MIB}M` : `${block / 1024}K`
+  return `${size} × ${depth}, ${mode}${parallel === 1 ? '' : `, ${parallel} threads`}`
+}

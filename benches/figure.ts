@@ -1,0 +1,97 @@
+/**
+ * A figure: one number that the bench stands for, with the bar it must reach.
+ *
+ * Most are the median over the rounds of a ratio between two contenders that ran next to each other. A figure whose contender did not
+ * run has no value and does not hold: what was not measured is not passed.
+ */
+
+import { cpuSeconds, type Outcome } from './outcome.ts'
+import { median, spread, type Spread } from './statistics.ts'
+import type { Heat } from './rounds.ts'
+
+/** The bar of a figure: at least, more than, at most; without any it is only reported. */
+export interface Bar {
+  readonly floor?: number
+  /** The floor itself is not enough. */
+  readonly exclusive?: boolean
+  readonly ceiling?: number
+}
+
+/** One figure, measured. */
+export interface Figure extends Bar {
+  /** Stable name, for scripts. */
+  readonly name: string
+  /** What is divided by what, for people. */
+  readonly meaning: string
+  /** `x` for a ratio, else the unit. */
+  readonly unit: string
+  /** The median of the rounds; null if it could not be measured. */
+  readonly value: number | null
+  /** Whether the bar is reached; null if there is none. */
+  readonly holds: boolean | null
+  /** How many rounds went into it. */
+  readonly rounds: number
+  readonly spread: Spread | null
+  /** Why there is no value. */
+  readonly note?: string
+}
+
+/** A ratio between two contenders of one heat. */
+export interface Ratio extends Bar {
+  readonly name: string
+  readonly of: string
+  readonly against: string
+  readonly metric: 'speed' | 'cpu'
+}
+
+const METRIC = {
+  speed: { per: (outcome: Outcome) => outcome.bytes / outcome.wallSeconds, word: 'speed' },
+  cpu: { per: (outcome: Outcome) => cpuSeconds(outcome) / outcome.bytes, word: 'CPU seconds per byte' },
+} as const
+
+/** Whether a value reaches its bar. */
+export function holds(value: number | null, bar: Bar): boolean | null {
+  if (bar.floor === undefined && bar.ceiling === undefined) return null
+  if (value === null || !Number.isFinite(value)) return false
+  if (bar.ceiling !== undefined && value > bar.ceiling) return false
+  if (bar.floor === undefined) return true
+  return bar.exclusive === true ? value > bar.floor : value >= bar.floor
+}
+
+/** A figure from one value per round. */
+export function figure(
+  name: string,
+  meaning: string,
+  unit: string,
+  bar: Bar,
+  values: readonly number[],
+  note?: string,
+): Figure {
+  const value = values.length === 0 ? null : median(values)
+  return {
+    name,
+    meaning,
+    unit,
+    value,
+    ...bar,
+    holds: holds(value, bar),
+    rounds: values.length,
+    spread: values.length === 0 ? null : spread(values),
+    ...(note === undefined ? {} : { note }),
+  }
+}
+
+/** The figure of a ratio, from the rounds of its heat. */
+export function ratioFigure(heat: Heat, ratio: Ratio): Figure {
+  const { name, of, against, metric, ...bar } = ratio
+  const { per, word } = METRIC[metric]
+  const meaning = `${word} of ${of} / ${against}`
+  const reason = heat.missing.get(of) ?? heat.missing.get(against)
+  if (reason !== undefined) return figure(name, meaning, 'x', bar, [], reason)
+  const values = heat.rounds.flatMap((round) => {
+    const mine = round.get(of)
+    const theirs = round.get(against)
+    return mine === undefined || theirs === undefined ? [] : [per(mine) / per(theirs)]
+  })
+  return figure(name, meaning, 'x', bar, values)
+}

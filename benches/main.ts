@@ -1,0 +1,127 @@
+/**
+ * The performance lab: deepring against fio, against what Node can do by itself, and against the predecessor's algorithm.
+ *
+ * 1. Build the rivals, describe the machine, measure its idle noise, make the scratch folder.
+ * 2. For each benchmark: find every rival's best configuration by a sweep, then let it alternate with deepring, round by round.
+ * 3. Print tables, write charts and JSON, and with `--check` exit with 1 if a figure does not reach its bar.
+ *
+ * `docs/benchmarks.md` says how to read it.
+ */
+
+import { LOOPS } from './benchmarks/loop.ts'
+import { MEMORIES } from './benchmarks/memory.ts'
+import { RANDOMS } from './benchmarks/random.ts'
+import { SMALLS } from './benchmarks/small.ts'
+import { STREAMS } from './benchmarks/stream.ts'
+import { findFio } from './contenders/fio.ts'
+import type { Figure } from './figure.ts'
+import { Lab } from './lab.ts'
+import { describeMachine, machineLine } from './machine.ts'
+import { parseOptions, USAGE, type Options } from './options.ts'
+import { writeCharts, writeReport } from './report.ts'
+import { Scratch } from './scratch.ts'
+import type { Benchmark, Result, Setting } from './setting.ts'
+import { contenderTable, figureTable } from './table.ts'
+
+const BENCHMARKS: readonly Benchmark[] = [...STREAMS, ...RANDOMS, ...SMALLS, ...LOOPS, ...MEMORIES]
+
+/** The file that is read, the one that is overwritten, the one that is new, and room for the small ones. */
+const FILES = 3
+const SMALL_FILES_BYTES = 2 * 2 ** 30
+
+/** Below this, a median of ratios still moves with a single round. */
+const ROUNDS_MIN = 7
+
+/** Busy seconds per second of an idle machine above which nothing measured on it is worth much. */
+const NOISE_MAX = 0.2
+
+/** What the command line asked for is understood but cannot be: exit code 2, as for a misspelt option. */
+const MISUSE = 2
+
+function fits(word: string, { name }: Benchmark): boolean {
+  return name === word || name.startsWith(`${word}-`)
+}
+
+function chosen(only: readonly string[]): readonly Benchmark[] {
+  const unknown = only.find((word) => !BENCHMARKS.some((benchmark) => fits(word, benchmark)))
+  if (unknown !== undefined)
+    throw new Error(`--only ${unknown} names no benchmark; there are ${BENCHMARKS.map(({ name }) => name).join(', ')}`)
+  return only.length === 0 ? BENCHMARKS : BENCHMARKS.filter((benchmark) => only.some((word) => fits(word, benchmark)))
+}
+
+async function bench(options: Options, benchmarks: readonly Benchmark[]): Promise<readonly Figure[]> {
+  const started = new Date()
+  const lab = await Lab.build()
+  const fio = await findFio()
+  const scratch = new Scratch(options.folder, lab, FILES * options.bytes + SMALL_FILES_BYTES)
+  const abandon = (): void => {
+    scratch.close()
+    process.exit(130)
+  }
+  process.once('SIGINT', abandon).once('SIGTERM', abandon)
+  try {
+    const machine = await describeMachine(scratch.folder)
+    console.log(machineLine(machine))
+    console.log('missing' in fio ? `MISSING: ${fio.missing}; every figure against fio fails` : fio.version)
+    if (machine.idleNoise > NOISE_MAX) {
+      console.log(
+        `BUSY: something else keeps this machine busy, ${machine.idleNoise.toFixed(2)} seconds of CPU per second; wait for it`,
+      )
+    }
+    const results: Result[] = []
+    for (const { name, run } of benchmarks) {
+      const setting: Setting = {
+        lab,
+        scratch,
+        fio,
+        bytes: options.bytes,
+        rounds: options.rounds,
+        tell: (words) => tell(`${name}: ${words}`),
+      }
+      // oxlint-disable-next-line no-await-in-loop -- one at a time, or they would measure each other
+      const result = await run(setting)
+      tell('')
+      results.push(result)
+      console.log(`\n${contenderTable(result, machine.idleNoise)}`)
+    }
+    const figures = results.flatMap((result) => result.figures)
+    console.log(`\n${figureTable(figures)}\n`)
+    console.log(`charts: ${writeCharts(results, machine, options.charts).join(', ')}`)
+    if (options.json !== null) {
+      writeReport(options.json, results, figures, machine, 'missing' in fio ? 'missing' : fio.version, options, started)
+      console.log(`report: ${options.json}`)
+    }
+    return figures
+  } finally {
+    scratch.close()
+  }
+}
+
+/** Shows what is going on: on a terminal in one line that is overwritten, else not at all, for a log wants the tables. */
+function tell(words: string): void {
+  if (process.stderr.isTTY) process.stderr.write(`\r\u001B[K${words.slice(0, (process.stderr.columns ?? 80) - 1)}`)
+}
+
+let options: Options
+let benchmarks: readonly Benchmark[]
+try {
+  options = parseOptions(process.argv.slice(2))
+  benchmarks = chosen(options.only)
+} catch (error) {
+  console.error(`${(error as Error).message}\n\n${USAGE}`)
+  process.exit(MISUSE)
+}
+if (options.help) {
+  console.log(USAGE)
+} else {
+  const figures = await bench(options, benchmarks)
+  if (options.rounds < ROUNDS_MIN)
+    console.log(`\nfewer than ${ROUNDS_MIN} rounds: these figures are an indication, no more`)
+  const failed = figures.filter(({ holds }) => holds === false)
+  if (failed.length > 0)
+    console.log(
+      `\n${failed.length} of ${figures.length} figures do not reach their bar: ${failed.map(({ name }) => name).join(', ')}`,
+    )
+  else console.log('\nevery figure reaches its bar')
+  if (options.check && failed.length > 0) process.exitCode = 1
+}

