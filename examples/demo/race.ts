@@ -1,0 +1,131 @@
+/**
+ * deepring beside node:fs, on the file that the demo has just swapped out.
+ *
+ * Every contender runs in a child process of its own, so that its memory and CPU are its own. A round runs all of them, the next
+ * round in the opposite order, so that none always follows the same neighbour; the figure is the median. As many rounds run as
+ * fit into the time, at least one. It is a demonstration, not a measurement: `npm run bench` is fair by construction.
+ */
+
+import { execFile } from 'node:child_process'
+import { rm, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import process from 'node:process'
+import type { Cost } from './meter.ts'
+import type { ContenderFailure, ContenderName, ContenderReport } from './contender.ts'
+import { dropPageCache } from './page-cache.ts'
+import type { Workspace } from './workspace.ts'
+
+const ROUNDS_MAX = 3
+
+export const CONTENDERS: readonly { name: ContenderName; kind: 'read' | 'write'; title: string }[] = [
+  { name: 'deepring-read', kind: 'read', title: 'deepring' },
+  { name: 'deepring-read-reused', kind: 'read', title: 'deepring, memory reused' },
+  { name: 'readFile', kind: 'read', title: 'fs.readFile' },
+  { name: 'fileHandles', kind: 'read', title: '4 × FileHandle.read' },
+  { name: 'fileHandles-reused', kind: 'read', title: '4 × FileHandle.read, memory reused' },
+  { name: 'deepring-write', kind: 'write', title: 'deepring' },
+  { name: 'writeFile', kind: 'write', title: 'fs.writeFile' },
+]
+
+export interface Standing {
+  name: ContenderName
+  rounds: Cost[]
+  /** The median of each figure by itself; undefined if the contender failed. */
+  median: Cost | undefined
+  /** Why it failed, as its own error says (`fs.readFile` refuses files of 2 GiB and more). */
+  failure: string | undefined
+}
+
+export interface RaceResult {
+  standings: Standing[]
+  /** Undefined if the page cache was dropped before each read, else why not. */
+  warmBecause: string | undefined
+}
+
+/**
+ * @param file path of the written file that readers read and writers copy
+ * @param crc32 what the readers' bytes must have
+ * @param deadlineMs on `performance.now()`: no round begins that would probably end later, except the first
+ * @param progress hears the part done, between 0 and 1
+ */
+export async function race(
+  workspace: Workspace,
+  file: string,
+  bytes: number,
+  crc32: number,
+  deadlineMs: number,
+  progress: (part: number) => void,
+): Promise<RaceResult> {
+  const started = performance.now()
+  const standings = CONTENDERS.map(({ name }): Standing => {
+    return { name, rounds: [], median: undefined, failure: undefined }
+  })
+  let warmBecause: string | undefined
+  for (let round = 0; round < ROUNDS_MAX; round++) {
+    const order = round % 2 === 0 ? CONTENDERS : CONTENDERS.toReversed()
+    for (const [index, { name, kind }] of order.entries()) {
+      const standing = standings.find((candidate) => candidate.name === name)!
+      if (standing.failure === undefined) {
+        if (kind === 'read') warmBecause = await dropPageCache()
+        await compete(workspace, standing, kind, file, bytes, crc32)
+      }
+      progress((round + (index + 1) / order.length) / ROUNDS_MAX)
+    }
+    const now = performance.now()
+    if (now + (now - started) / (round + 1) > deadlineMs) break
+  }
+  for (const standing of standings) {
+    if (standing.failure === undefined) standing.median = medianCost(standing.rounds)
+  }
+  return { standings, warmBecause }
+}
+
+async function compete(
+  workspace: Workspace,
+  standing: Standing,
+  kind: 'read' | 'write',
+  file: string,
+  bytes: number,
+  crc32: number,
+): Promise<void> {
+  const target = kind === 'read' ? file : workspace.path(`${standing.name}.bin`)
+  try {
+    const report = await runContender(workspace, [standing.name, target, String(bytes), file])
+    if (kind === 'read' && report.crc32 !== crc32) throw new Error('the bytes that arrived are not those of the file')
+    if (kind === 'write' && (await stat(target)).size !== bytes)
+      throw new Error('the file that was written has another length')
+    standing.rounds.push(report.cost)
+  } catch (error) {
+    standing.failure = (error as Error).message
+  } finally {
+    if (kind === 'write') await rm(target, { force: true })
+  }
+}
+
+/** Rejects with what the contender says went wrong, or with how its process ended. */
+function runContender(workspace: Workspace, parameters: string[]): Promise<ContenderReport> {
+  const program = join(import.meta.dirname, 'contender.ts')
+  return new Promise((resolve, reject) => {
+    const child = execFile(process.execPath, [program, ...parameters], (error, stdout) => {
+      if (error) return reject(error)
+      const report = JSON.parse(stdout) as ContenderReport | ContenderFailure
+      if ('failure' in report) reject(new Error(report.failure))
+      else resolve(report)
+    })
+    workspace.adopt(child)
+  })
+}
+
+function medianCost(rounds: readonly Cost[]): Cost {
+  const median = (figure: (cost: Cost) => number): number => {
+    const sorted = rounds.map(figure).toSorted((a, b) => a - b)
+    return (sorted[(sorted.length - 1) >> 1]! + sorted[sorted.length >> 1]!) / 2
+  }
+  return {
+    seconds: median((cost) => cost.seconds),
+    cpuSeconds: median((cost) => cost.cpuSeconds),
+    peakBytes: median((cost) => cost.peakBytes),
+    loopP99Ms: median((cost) => cost.loopP99Ms),
+    loopMaxMs: median((cost) => cost.loopMaxMs),
+  }
+}

@@ -1,0 +1,51 @@
+/** The last words of the demo: the table of the race, and the way the bytes took. */
+
+import { CONTENDERS, type RaceResult } from './race.ts'
+import { formatSize, gigabytesPerSecond } from './size.ts'
+import type { PathTaken } from './swap.ts'
+import { formatTable } from './table.ts'
+
+/** One row per contender. A contender that failed keeps its row: its limit is a result too. */
+export function formatRace({ standings, warmBecause }: RaceResult, bytes: number): string {
+  const rows = CONTENDERS.map(({ name, kind, title }) => {
+    const standing = standings.find((candidate) => candidate.name === name)
+    const cost = standing?.median
+    const label = `${kind.padEnd(7)}${title}`
+    if (!cost) return [label, 'failed', '', '', '']
+    return [
+      label,
+      gigabytesPerSecond(bytes, cost.seconds).toFixed(2),
+      (cost.cpuSeconds / (bytes / 1e9)).toFixed(3),
+      formatSize(cost.peakBytes),
+      `${cost.loopP99Ms.toFixed(1)} ms`,
+    ]
+  })
+  const rounds = Math.max(...standings.map((standing) => standing.rounds.length))
+  const cold =
+    warmBecause === undefined ? 'page cache dropped before each read' : `buffered reads are WARM: ${warmBecause}`
+  const failures = standings.flatMap(({ name, failure }) =>
+    failure === undefined ? [] : [`${name} failed: ${failure}`],
+  )
+  return [
+    formatTable(
+      [`${formatSize(bytes)}, median of ${rounds}`, 'GB/s', 'CPU s/GB', 'peak memory', 'loop delay p99'],
+      rows,
+    ),
+    `Memory is allocated inside the timed region unless reused, writes end with fsync; ${cold}.`,
+    ...failures,
+  ].join('\n')
+}
+
+export function formatTaken(taken: PathTaken): string {
+  const way = taken.direct ? 'direct' : 'buffered'
+  const place = [taken.fileSystem, taken.device].filter((name) => name !== '').join(' on ')
+  const limits = `queue depth ${taken.queueDepth}, blocks of ${formatSize(taken.blockBytes)}, at most ${formatSize(taken.inFlightBytes)} in flight`
+  const lines = [
+    `path that ran: ${taken.backend}, ${way}, ${limits}`,
+    `  file system  ${place}; direct transfers are aligned to ${taken.offsetAlignment} in the file, ${taken.memoryAlignment} in memory`,
+    `  ${taken.backend.padEnd(11)}  ${taken.backendReason}`,
+    `  transfer     came back in ${taken.blocks} blocks, ${formatSize(taken.bouncedBytes)} of it through bounce blocks`,
+  ]
+  if (!taken.direct) lines.push(`  buffered     ${taken.directReason}`)
+  return lines.join('\n')
+}

@@ -1,0 +1,71 @@
+/**
+ * Loads weights from a file into a tensor, and lets the user give up.
+ *
+ *   node examples/load-weights.ts            a 64 MiB sample that it makes and removes
+ *   node examples/load-weights.ts FILE       any file
+ *
+ * Run it in a checkout after `npm run build:native`, with Node 24 or newer (`await using`). In a project of your own the import
+ * is `from 'deepring'`.
+ *
+ * What it shows: memory that the device writes into directly, one promise for the whole file, a receipt that says which way the
+ * bytes took, and an `AbortSignal` that ends a read early. After an abort the tensor may be used again at once: the promise
+ * rejects only when the kernel has let go of it.
+ */
+
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import process from 'node:process'
+import { allocateTensor, open } from '../index.ts'
+
+const SAMPLE_WEIGHTS = 16 * 2 ** 20
+const GIVE_UP_AFTER_MS = 60_000
+
+async function loadWeights(path: string, signal: AbortSignal): Promise<void> {
+  await using file = await open(path, 'r')
+  const { size } = await file.stat()
+  using weights = allocateTensor('U8', [size])
+
+  const started = performance.now()
+  const { bytesRead, receipt } = await file.read(weights.data, { position: 0, signal })
+  const seconds = (performance.now() - started) / 1000
+  const way = `${receipt.backend}, ${receipt.direct ? 'direct' : 'buffered'}`
+  console.log(`read ${bytesRead} bytes in ${seconds.toFixed(3)} s: ${(bytesRead / 1e9 / seconds).toFixed(2)} GB/s`)
+  console.log(`receipt: ${way}, ${receipt.blocks} blocks, ${receipt.bounced} bytes copied on the way`)
+
+  // The same again, given up at once.
+  const controller = new AbortController()
+  const reason = new Error('nobody needs these weights any more')
+  const read = file.read(weights.data, { position: 0, signal: AbortSignal.any([signal, controller.signal]) })
+  controller.abort(reason)
+  const outcome = await read.then(
+    () => 'it had already finished',
+    (error: unknown) => (error === reason ? reason.message : Promise.reject(error)),
+  )
+  console.log(`second read given up: ${outcome}`)
+}
+
+/** A file whose every byte depends on its position. */
+async function makeSample(directory: string): Promise<string> {
+  const path = join(directory, 'weights.bin')
+  const weights = new Float32Array(SAMPLE_WEIGHTS)
+  for (let index = 0; index < weights.length; index++) weights[index] = Math.sin(index)
+  await writeFile(path, weights)
+  return path
+}
+
+const interrupted = new AbortController()
+process.once('SIGINT', () => interrupted.abort(new Error('interrupted')))
+const signal = AbortSignal.any([interrupted.signal, AbortSignal.timeout(GIVE_UP_AFTER_MS)])
+
+const given = process.argv[2]
+if (given !== undefined) {
+  await loadWeights(given, signal)
+} else {
+  // Not in the system's temporary directory, which is often memory: direct I/O is for drives.
+  const directory = await mkdtemp(join(process.cwd(), 'load-weights-'))
+  try {
+    await loadWeights(await makeSample(directory), signal)
+  } finally {
+    await rm(directory, { recursive: true })
+  }
+}
