@@ -438,9 +438,13 @@ impl Engine {
         self.shared().inbox.request_sweep();
     }
 
-    /// A policy for the handles of this engine; block sizes are rounded up as the engine's own.
+    /// A policy for the handles of this engine; block sizes are rounded up as the engine's own, and cut to what may
+    /// be in flight.
     pub fn policy(&self, mut limits: crate::policy::Limits) -> Policy {
-        limits.block_bytes = limits.block_bytes.min(BLOCK_BYTES_MAX).next_multiple_of(BLOCK_BYTES_MIN);
+        // A block larger than what may be in flight would run alone, and over the limit.
+        let in_flight_bytes = self.shared().config.in_flight_bytes;
+        let block_bytes_max = BLOCK_BYTES_MAX.min(in_flight_bytes - in_flight_bytes % BLOCK_BYTES_MIN);
+        limits.block_bytes = limits.block_bytes.next_multiple_of(BLOCK_BYTES_MIN).min(block_bytes_max);
         Policy::new(limits)
     }
 }

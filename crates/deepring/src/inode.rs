@@ -31,6 +31,13 @@ pub(crate) struct Identity {
     pub(crate) born_ns: i128,
 }
 
+/// What was promised when a read began.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ReadTicket {
+    extenders: u64,
+    size: u64,
+}
+
 /// Somebody who is told to try again.
 pub(crate) trait Waker: Send + Sync {
     fn resume(&self, key: Key);
@@ -154,6 +161,15 @@ impl Inode {
             *state.ends.entry(end).or_default() += 1;
         }
         Accepted { epoch, end }
+    }
+
+    /// A write that did not reach past the end when it was accepted does now: from here on no trim may cut it.
+    pub(crate) fn claim_end(&self, accepted: Accepted, end: u64) -> Accepted {
+        if accepted.end > 0 {
+            return accepted;
+        }
+        *lock(&self.state).ends.entry(end).or_default() += 1;
+        Accepted { end, ..accepted }
     }
 
     /// The write has settled, one way or the other.
@@ -362,14 +378,16 @@ impl Inode {
     }
 
     /// A ticket for [`Inode::clamp`], taken before a read starts.
-    pub(crate) fn read_ticket(&self) -> u64 {
-        self.extenders.load(Ordering::Acquire)
+    pub(crate) fn read_ticket(&self) -> ReadTicket {
+        let extenders = self.extenders.load(Ordering::Acquire);
+        ReadTicket { extenders, size: self.size() }
     }
 
-    /// Where a read that started with `ticket` must stop: the promised size if an extender was at work meanwhile, else nowhere.
-    pub(crate) fn clamp(&self, ticket: u64) -> u64 {
+    /// Where a read that started with `ticket` must stop: nowhere, unless an extender was at work meanwhile. Then it may have been shown
+    /// padding; what was promised before it began, and still is, was in the file all the time.
+    pub(crate) fn clamp(&self, ticket: ReadTicket) -> u64 {
         let now = self.extenders.load(Ordering::Acquire);
-        if now == ticket && now.is_multiple_of(2) { u64::MAX } else { self.size() }
+        if now == ticket.extenders && now.is_multiple_of(2) { u64::MAX } else { ticket.size.min(self.size()) }
     }
 
     /// The size to report: the promised one while an extender is at work, else the measured one.

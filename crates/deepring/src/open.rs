@@ -242,7 +242,7 @@ pub(crate) fn open(path: &Arc<Path>, options: &OpenOptions) -> Result<OpenFile> 
         return Err(invalid("creating and truncating need write access"));
     }
 
-    let (fd, created) = open_or_create(&c_path, options).map_err(|errno| failed(errno, "open"))?;
+    let Access { fd, created, write_only } = open_or_create(&c_path, options).map_err(|errno| failed(errno, "open"))?;
     let undo = |error| {
         if created {
             // The error to report is the one that made us undo.
@@ -262,6 +262,7 @@ pub(crate) fn open(path: &Arc<Path>, options: &OpenOptions) -> Result<OpenFile> 
 
     let support = match options.direct {
         Direct::Never => unsupported("not asked for"),
+        _ if write_only => unsupported("the file may not be read, and direct writes must read the edges they modify"),
         Direct::Prefer | Direct::Require => direct_support(&fd, &stat, is_block_device),
     };
     let switched = sys::set_direct(&fd, support.direct);
@@ -306,29 +307,35 @@ pub(crate) fn open(path: &Arc<Path>, options: &OpenOptions) -> Result<OpenFile> 
     })
 }
 
-/// Opens, and tells whether the file was created by this call.
-fn open_or_create(path: &std::ffi::CStr, options: &OpenOptions) -> std::result::Result<(OwnedFd, bool), Errno> {
-    /// Somebody else may create and remove the file between our two attempts, but not for ever.
-    const ATTEMPTS: u32 = 16;
+/// What opening gave.
+struct Access {
+    fd: OwnedFd,
+    /// By this call.
+    created: bool,
+    /// The permissions allow writing only.
+    write_only: bool,
+}
+
+fn open_or_create(path: &std::ffi::CStr, options: &OpenOptions) -> std::result::Result<Access, Errno> {
     let access = if options.write { libc::O_RDWR } else { libc::O_RDONLY };
     let flags = access | libc::O_NONBLOCK | libc::O_NOCTTY;
-    let create = || sys::open(path, flags | libc::O_CREAT | libc::O_EXCL, options.mode).map(|fd| (fd, true));
+    let existing = |fd| Access { fd, created: false, write_only: false };
+    let create = || sys::open(path, flags | libc::O_CREAT | libc::O_EXCL, options.mode).map(|fd| Access { created: true, ..existing(fd) });
     if options.create_new {
         return create();
     }
-    for _ in 0..ATTEMPTS {
-        match sys::open(path, flags, 0) {
-            Err(libc::ENOENT) if options.create => match create() {
-                Err(libc::EEXIST) => {}
-                result => return result,
-            },
-            Err(libc::EACCES) if options.write && !options.read => {
-                return sys::open(path, flags & !libc::O_RDWR | libc::O_WRONLY, 0).map(|fd| (fd, false));
-            }
-            result => return result.map(|fd| (fd, false)),
+    match sys::open(path, flags, 0) {
+        Err(libc::ENOENT) if options.create => match create() {
+            // Somebody else was faster, or it is a symbolic link to a file that does not exist: then the target is created.
+            Err(libc::EEXIST) => sys::open(path, flags | libc::O_CREAT, options.mode).map(existing),
+            result => result,
+        },
+        Err(libc::EACCES) if options.write && !options.read => {
+            let fd = sys::open(path, flags & !libc::O_RDWR | libc::O_WRONLY, 0)?;
+            Ok(Access { write_only: true, ..existing(fd) })
         }
+        result => result.map(existing),
     }
-    Err(libc::EEXIST)
 }
 
 fn identity(stat: &libc::statx, is_block_device: bool) -> Identity {

@@ -144,7 +144,7 @@ pub fn extent_at(geometry: Geometry, span: &Span, offset: u64) -> Option<Extent>
         Direction::Read => {
             let stop = up(end, unit);
             let has_edges = is_edge || stop != end;
-            if has_edges && stop - start <= SMALL_READ_BYTES {
+            if has_edges && stop - start <= SMALL_READ_BYTES.min(span.block) {
                 // One operation, one copy: cheaper than a head, a middle and a tail of their own.
                 return Some(extent(start, stop, true, false));
             }
@@ -246,7 +246,7 @@ mod tests {
         #[test]
         fn no_extent_is_larger_than_a_block_and_no_bounce_larger_than_its_limit(geometry in geometries(), span in snapped()) {
             for extent in all(geometry, &span) {
-                prop_assert!(extent.file_len <= span.block.max(SMALL_READ_BYTES));
+                prop_assert!(extent.file_len <= span.block);
                 if extent.bounce {
                     prop_assert!(extent.file_len <= BOUNCE_BYTES_MAX.max(geometry.unit(span.direction)));
                 }

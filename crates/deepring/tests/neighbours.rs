@@ -85,8 +85,7 @@ fn write_pieces(files: &[File], pieces: &mut [Piece], salt: u64, cancel: bool, c
             }
         }
         if piece.transferred > 0 {
-            let Completed { buf, result } =
-                chance.pick(files).read_exact_at(vec![0; piece.transferred as usize], piece.position).wait();
+            let Completed { buf, result } = chance.pick(files).read_exact_at(vec![0; piece.transferred as usize], piece.position).wait();
             result.expect("what was acknowledged can be read");
             let expected = bytes(piece.position, piece.transferred as usize, salt);
             assert_same(&buf.expect("the buffer"), &expected, &format!("acknowledged and read by a neighbour: {piece:?}"));
@@ -292,7 +291,9 @@ fn truncation_among_writes_neither_hangs_nor_tears() {
                                 file.set_len(chance.below(200_000)).wait().expect("set_len");
                                 truncations += 1;
                             }
-                            ops.into_iter().for_each(|op| drop(op.wait().result.expect("a write")));
+                            for op in ops {
+                                op.wait().result.expect("a write");
+                            }
                         }
                         (file, truncations)
                     })
@@ -371,7 +372,9 @@ fn writes_beside_a_truncation_end_as_if_done_one_after_the_other() {
                         Act::Write(position, len, salt) => ops.push(chance.pick(&files).write_at(bytes(position, len, salt), position)),
                     }
                 }
-                ops.into_iter().for_each(|op| drop(op.wait().result.expect("a write")));
+                for op in ops {
+                    op.wait().result.expect("a write");
+                }
                 truncation.expect("one act truncates").wait().expect("set_len");
                 let found = std::fs::read(&path).expect("the file");
                 let known = files[0].stat().wait().expect("stat").size;
@@ -400,13 +403,16 @@ fn two_whole_file_writes_at_once_leave_the_length_of_one_and_no_hole() {
                 std::fs::write(&path, bytes(0, old, 1)).expect("the file");
                 let lens = [1 + chance.below(10_000) as usize, 1 + chance.below(2 << 20) as usize];
                 let ops: Vec<_> = lens.iter().map(|&len| engine.write_file(&path, bytes(0, len, len as u64))).collect();
-                ops.into_iter().for_each(|op| drop(op.wait().result.expect("write_file")));
+                for op in ops {
+                    op.wait().result.expect("write_file");
+                }
                 let found = std::fs::read(&path).expect("the file");
                 let what = format!("round {round}: {lens:?} bytes at once over {old} gave {}", found.len());
                 assert!(lens.contains(&found.len()), "{what}");
-                let wrong = found.iter().enumerate().position(|(at, &found)| {
-                    !lens.iter().any(|&len| at < len && found == byte(at as u64, len as u64))
-                });
+                let wrong = found
+                    .iter()
+                    .enumerate()
+                    .position(|(at, &found)| !lens.iter().any(|&len| at < len && found == byte(at as u64, len as u64)));
                 assert_eq!(wrong, None, "{what}: a byte of neither");
             }
         });
@@ -497,7 +503,9 @@ fn sync_does_not_wait_for_writes_that_come_later() {
                         ops.pop_front().expect("an operation").wait().result.expect("a write");
                     }
                 }
-                ops.into_iter().for_each(|op| drop(op.wait().result.expect("a write")));
+                for op in ops {
+                    op.wait().result.expect("a write");
+                }
             }
         });
         let syncing = Arc::clone(&file);
@@ -523,7 +531,9 @@ fn closing_waits_for_the_file_s_own_work_and_leaves_its_neighbour_alone() {
             })
             .collect();
         leaving.close().wait().expect("close");
-        ops.into_iter().for_each(|op| drop(op.wait().result.expect("a write")));
+        for op in ops {
+            op.wait().result.expect("a write");
+        }
         assert_file(&path, &bytes(0, 50 * 7777, 1), "written by two handles, one of which was closed meanwhile");
         staying.write_at(bytes(0, 1, 1), 0).wait().result.expect("the other handle is open");
     }

@@ -254,11 +254,8 @@ impl Driver {
             }
             return Issue::Full;
         }
-        let hold = (request.is_write() && geometry.write_unit > 1).then(|| Hold {
-            start: extent.file_start,
-            end: extent.file_end(),
-            exclusive: extent.rmw,
-        });
+        // Buffered writes too: another handle of the file may be direct, and modify a unit that this one writes to.
+        let hold = request.is_write().then(|| Hold { start: extent.file_start, end: extent.file_end(), exclusive: extent.rmw });
         let locked = hold.is_none_or(|hold| request.file.inode.lock(hold, (Arc::clone(&self.waker), key)));
         if !locked {
             request.waits = Waits::Parked;
@@ -419,8 +416,11 @@ impl Driver {
     pub(super) fn make_room(&mut self, key: Key) {
         let Some(request) = self.requests.get_mut(key) else { return };
         request.waits = Waits::Helper;
+        // It may have been accepted as a write inside the file, which has been cut since.
+        let end = request.end();
+        request.submission.accepted = request.submission.accepted.map(|accepted| request.file.inode.claim_end(accepted, end));
         self.extending += 1;
-        let (file, position, end) = (Arc::clone(&request.file), request.submission.position, request.end());
+        let (file, position) = (Arc::clone(&request.file), request.submission.position);
         self.help(move || {
             let extension = crate::extend::begin(&file, position, end);
             Message::Extended(key, extension.map_err(|(errno, call)| Error::os(errno, call)))

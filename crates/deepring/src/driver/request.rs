@@ -4,7 +4,7 @@ use crate::budget::Cost;
 use crate::buffer::Buffer;
 use crate::error::Error;
 use crate::extend::Extension;
-use crate::inode::{Accepted, Hold};
+use crate::inode::{Accepted, Hold, ReadTicket};
 use crate::open::OpenFile;
 use crate::plan::{Direction, Extent, Span};
 use crate::policy::Policy;
@@ -97,6 +97,8 @@ pub(crate) struct Tally {
 
 impl Request {
     pub(crate) fn new(submission: Submission, file: Arc<OpenFile>, device: usize, block_bytes: u64) -> Self {
+        let geometry = file.geometry();
+        let block_bytes = block_bytes.next_multiple_of(geometry.read_unit.max(geometry.write_unit));
         Self {
             submission,
             file,
@@ -179,7 +181,7 @@ pub(crate) struct Block {
     pub(crate) cost: Cost,
     pub(crate) hold: Option<Hold>,
     /// See [`crate::inode::Inode::clamp`].
-    pub(crate) ticket: u64,
+    pub(crate) ticket: ReadTicket,
 }
 
 impl Block {

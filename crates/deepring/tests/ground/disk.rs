@@ -130,3 +130,9 @@ pub(crate) fn free_bytes(path: &Path) -> u64 {
     let stat = unsafe { out.assume_init() };
     stat.f_bavail * stat.f_frsize
 }
+
+/// Drops the file's clean cached pages, so that reading it asks the disk.
+pub(crate) fn forget_pages(file: &File) {
+    // SAFETY: no pointers.
+    assert_eq!(unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) }, 0);
+}

@@ -8,6 +8,7 @@
 
 pub(crate) mod child;
 pub(crate) mod disk;
+pub(crate) mod gate;
 pub(crate) mod task;
 
 use deepring::{BackendKind, Direct, Engine, EngineBuilder, File, IoBuf, IoBufMut, OpenOptions};

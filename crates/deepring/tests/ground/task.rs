@@ -34,10 +34,21 @@ fn look(path: &Path) -> Option<Task> {
     Some(Task { id, name, cpu_ns, voluntary_switches })
 }
 
-/// A number from `/proc/self/status`, such as `VmHWM:` in KiB.
-pub(crate) fn status(name: &str) -> u64 {
+/// A number from `/proc/self/status`, in the unit it has there.
+fn status(name: &str) -> u64 {
     let text = fs::read_to_string("/proc/self/status").expect("/proc");
     field(&text, name).expect("a field of /proc/self/status")
+}
+
+/// This process's memory now, in bytes; from here on its peak is counted anew.
+pub(crate) fn resident_and_new_peak() -> u64 {
+    fs::write("/proc/self/clear_refs", "5").expect("/proc/self/clear_refs");
+    status("VmRSS:") * 1024
+}
+
+/// The most memory this process has had, in bytes, since the peak was last counted anew.
+pub(crate) fn peak() -> u64 {
+    status("VmHWM:") * 1024
 }
 
 fn field(text: &str, name: &str) -> Option<u64> {

@@ -1,0 +1,42 @@
+//! Holds an engine's driver still, so that a test can queue as much as it likes and know that none of it has begun.
+
+use deepring::raw::RawTransfer;
+use deepring::{Completion, Direction, File, Outcome};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+
+/// While it lives, the driver of the file's engine is busy with a completion that does not return.
+pub(crate) struct Gate {
+    _open: Sender<()>,
+}
+
+struct Door {
+    arrived: Mutex<Sender<()>>,
+    opened: Mutex<Receiver<()>>,
+}
+
+impl Completion for Door {
+    fn settle(self: Arc<Self>, _: Outcome) {
+        self.arrived.lock().expect("the sender").send(()).expect("a test that waits");
+        // Ends when the gate is dropped.
+        let _ = self.opened.lock().expect("the receiver").recv();
+    }
+    fn canceled(&self) -> bool {
+        false
+    }
+}
+
+impl Gate {
+    pub(crate) fn close(file: &File) -> Self {
+        let (arrive, arrived) = channel();
+        let (open, opened) = channel();
+        let door = Arc::new(Door { arrived: Mutex::new(arrive), opened: Mutex::new(opened) });
+        let address = Box::leak(Box::new(0u8)) as *mut u8 as u64;
+        let transfer = RawTransfer { direction: Direction::Read, address, len: 1, position: 0, exact: false, policy: None };
+        // SAFETY: the byte is leaked, so it stays, and nobody else uses it.
+        unsafe { file.submit(transfer, door) };
+        file.engine().wake();
+        arrived.recv().expect("the driver at the gate");
+        Self { _open: open }
+    }
+}
