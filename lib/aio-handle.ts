@@ -6,7 +6,7 @@
  */
 
 import { releaseWhole } from './buffer.ts'
-import { blockOn, connect, nextId, Operation } from './completions.ts'
+import { blockOn, connect, handOverFirst, nextId, Operation } from './completions.ts'
 import { dtypeOf, dtypeOfView, type DType } from './dtype.ts'
 import { blockSizeOf, checkOpen, Engine, engineStateOf, finishInfo, type EngineState } from './engine.ts'
 import { invalidType, invalidValue } from './errors.ts'
@@ -208,6 +208,9 @@ export class AioHandle {
    * Queues a read as {@link AioHandle.pread} does it. The buffer belongs to the engine until {@link AioHandle.wait} has
    * told the outcome.
    *
+   * What is queued is handed to the device when this turn of the event loop ends, the first large transfers of a turn at
+   * once. Before computing for long, await something.
+   *
    * @param options - Options, or only the file offset, in bytes.
    * @returns 0, at once. Never a promise: one that nobody awaits would end the process when the read fails.
    * @throws Only for bad arguments; whether the file can be opened is told by `wait()`.
@@ -378,6 +381,8 @@ export class AioHandle {
 
   #queue(transfer: Transfer): 0 {
     this.#ledger.queue((signal) => perform(transfer, this.#engine, this.#ledger.policy, signal))
+    // Not at the end of the tick: what the caller computes next is what the transfer is meant to overlap with.
+    handOverFirst()
     return 0
   }
 

@@ -84,6 +84,7 @@ const records = new Float64Array(RECORD * RECORDS_PER_DRAIN)
 let binding: Native | undefined
 let flushDue = false
 let bytesToHandOver = EAGER_BYTES
+let handedOver = false
 let drainDue = false
 
 /** The binding, loaded and attached to this environment at the first call. */
@@ -120,10 +121,7 @@ export function track<T>(operation: Operation, signal: AbortSignal | null): Prom
     queueMicrotask(flush)
   }
   bytesToHandOver -= operation.requested
-  if (bytesToHandOver <= 0) {
-    bytesToHandOver = PORTION_BYTES
-    binding?.flush()
-  }
+  if (bytesToHandOver <= 0) handOver()
   // The error is made where no frame of the caller is left; in a reaction, its stack leads to the caller's `await`.
   return promise.then(undefined, restack)
 }
@@ -163,11 +161,23 @@ export function detachedInFlight(operation: Operation, syscall: string): Deeprin
   )
 }
 
+/** Hands over what a caller wants to run while it goes on computing, unless the device has been given work in this tick. */
+export function handOverFirst(): void {
+  if (!handedOver) handOver()
+}
+
+function handOver(): void {
+  handedOver = true
+  bytesToHandOver = PORTION_BYTES
+  binding?.flush()
+}
+
 /** Hands everything staged to the driver. */
 export function flush(): void {
   if (!flushDue) return
   flushDue = false
   bytesToHandOver = EAGER_BYTES
+  handedOver = false
   binding?.flush()
 }
 

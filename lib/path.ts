@@ -8,6 +8,7 @@
 import { Buffer } from 'node:buffer'
 import { isAbsolute, sep } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { isUint8Array } from 'node:util/types'
 import { invalidType, invalidValue } from './errors.ts'
 
 /** How a file may be named: a path, a `file:` URL, or a path as raw bytes (a `Buffer`). No NUL may be in it. */
@@ -24,7 +25,8 @@ export interface CheckedPath {
 export function pathOf(value: unknown, name = 'path'): CheckedPath {
   if (typeof value === 'string') return fromText(value, name)
   if (value instanceof URL) return fromText(fromUrl(value, name), name)
-  if (value instanceof Uint8Array) return fromBytes(value, name)
+  // By its kind, not its class: in a test runner's sandbox, Uint8Array is another class.
+  if (isUint8Array(value)) return fromBytes(value, name)
   throw invalidType(name, 'of type string or an instance of Buffer or URL', value)
 }
 
