@@ -1,0 +1,155 @@
+/** `signal`: aborting before, during and after an operation, and what becomes of the memory. */
+
+import { getEventListeners } from 'node:events'
+import test from 'ava'
+import { Engine, info, open } from '../index.ts'
+import { AioHandle, aioRead, aioWrite } from '../lib/aio.ts'
+import { contents, layGround, openDescriptors, pattern, pause, rejected, same, testOnEachBackend } from './ground.ts'
+
+const ground = layGround()
+
+/** The reason of a rejection, whatever it is. */
+async function reasonOf(promise: Promise<unknown>): Promise<unknown> {
+  try {
+    await promise
+  } catch (reason) {
+    return reason
+  }
+  throw new Error('The promise was fulfilled')
+}
+
+test('a signal that was aborted before the call: nothing is touched, and its reason is the rejection', async (t) => {
+  const path = ground.file(pattern(1000))
+  const file = await open(path, 'r+')
+  const reason = { any: 'thing' }
+  const signal = AbortSignal.abort(reason)
+  const buffer = new Uint8Array(1000)
+  const calls: (() => Promise<unknown>)[] = [
+    () => file.read(buffer, { position: 0, signal }),
+    () => file.write(buffer, { position: 0, signal }),
+    () => file.sync({ signal }),
+    () => file.datasync({ signal }),
+    () => file.stat({ signal }),
+    () => file.truncate(0, { signal }),
+    () => open(path, 'w', { signal }),
+    () => info(path, { signal }),
+    () => aioRead(buffer, path, { signal }),
+    () => aioWrite(buffer, path, { signal }),
+    () => new AioHandle().pread(buffer, path, { signal }),
+    () => new AioHandle().wait({ signal }),
+  ]
+  for (const call of calls) t.is(await reasonOf(call()), reason)
+  await file.close()
+  t.true(same(contents(path), pattern(1000)))
+  t.true(buffer.every((byte) => byte === 0))
+})
+
+test('without a reason of one’s own, the rejection is an AbortError', async (t) => {
+  const file = await open(ground.file('abc'))
+  const error = await t.throwsAsync(file.read(new Uint8Array(3), { position: 0, signal: AbortSignal.abort() }))
+  t.is(error?.name, 'AbortError')
+  await file.close()
+})
+
+testOnEachBackend(
+  'aborting in the very tick of the call takes queued work back',
+  async (t, engine) => {
+    const path = ground.file(pattern(1_000_000))
+    const file = await engine.open(path)
+    const controller = new AbortController()
+    const reads = Array.from({ length: 200 }, (_, i) =>
+      file.read(new Uint8Array(5000), { position: i * 5000, signal: controller.signal }),
+    )
+    const reason = new Error('changed my mind')
+    controller.abort(reason)
+    for (const outcome of await Promise.allSettled(reads)) t.is(outcome.status === 'rejected' && outcome.reason, reason)
+    t.is(engine.stats().inFlight, 0, 'nothing is at the device any more')
+    t.is((await file.read(new Uint8Array(3), { position: 0 })).bytesRead, 3, 'the file is as usable as before')
+    await file.close()
+  },
+  { queueDepth: 2, blockSize: 4096 },
+)
+
+testOnEachBackend(
+  'aborting a long read rejects with the reason, and only when the memory is free again',
+  async (t, engine) => {
+    const path = ground.file(pattern(30_000_000))
+    const file = await engine.open(path)
+    const memory = engine.allocate(30_000_000)
+    const controller = new AbortController()
+    const reading = file.read(memory, { position: 0, signal: controller.signal })
+    await pause(1)
+    const reason = Symbol('stop')
+    controller.abort(reason)
+    t.is(await reasonOf(reading), reason)
+    t.is(engine.stats().inFlight, 0)
+    // What the kernel had still been writing would show here.
+    memory.fill(0)
+    await pause(30)
+    t.true(memory.every((byte) => byte === 0))
+    await file.close()
+  },
+  { queueDepth: 2, blockSize: 65_536 },
+)
+
+testOnEachBackend('aborting after the end changes nothing', async (t, engine) => {
+  const file = await engine.open(ground.file(pattern(10_000)))
+  const controller = new AbortController()
+  const { bytesRead } = await file.read(new Uint8Array(10_000), { position: 0, signal: controller.signal })
+  controller.abort()
+  t.is(bytesRead, 10_000)
+  t.is((await file.read(new Uint8Array(10), { position: 0 })).bytesRead, 10)
+  await file.close()
+})
+
+test('no listener is left on a signal, and one is enough for all operations that share it', async (t) => {
+  const file = await open(ground.file(pattern(100_000)))
+  const { signal } = new AbortController()
+  const reads = Array.from({ length: 100 }, (_, i) => file.read(new Uint8Array(1000), { position: i * 1000, signal }))
+  t.is(getEventListeners(signal, 'abort').length, 1)
+  await Promise.all(reads)
+  t.is(getEventListeners(signal, 'abort').length, 0)
+  await rejected(t, () => file.read(new Uint8Array(1000), { position: 99_999, signal }), 'ERR_DEEPRING_EOF')
+  t.is(getEventListeners(signal, 'abort').length, 0)
+  await file.close()
+})
+
+test('aborting one of two signals leaves the operations of the other alone', async (t) => {
+  const file = await open(ground.file(pattern(100_000)))
+  const [one, two] = [new AbortController(), new AbortController()]
+  const doomed = Array.from({ length: 50 }, (_, i) =>
+    file.read(new Uint8Array(1000), { position: i * 1000, signal: one.signal }),
+  )
+  const spared = Array.from({ length: 50 }, (_, i) =>
+    file.read(new Uint8Array(1000), { position: i * 1000, signal: two.signal }),
+  )
+  one.abort()
+  t.true((await Promise.allSettled(doomed)).every(({ status }) => status === 'rejected'))
+  for (const [i, { buffer }] of (await Promise.all(spared)).entries())
+    t.true(same(buffer, pattern(100_000).subarray(i * 1000, i * 1000 + 1000)))
+  await file.close()
+})
+
+test('AbortSignal.timeout bounds an operation', async (t) => {
+  const engine = new Engine({ queueDepth: 1, blockSize: 4096 })
+  const file = await engine.open(ground.file(pattern(20_000_000)))
+  const reading = file.read(engine.allocate(20_000_000), { position: 0, signal: AbortSignal.timeout(1) })
+  const error = await t.throwsAsync(reading)
+  t.is(error?.name, 'TimeoutError')
+  await engine.close()
+})
+
+test('an open that was aborted too late leaves no file open', async (t) => {
+  const path = ground.file('abc')
+  const before = openDescriptors(path)
+  for (let i = 0; i < 50; i += 1) {
+    const controller = new AbortController()
+    const opening = open(path, 'r', { signal: controller.signal })
+    if (i % 2 === 0) await Promise.resolve()
+    controller.abort()
+    await t.throwsAsync(opening, { name: 'AbortError' })
+  }
+  // The closing of what had been opened runs in the background.
+  for (let i = 0; i < 100 && openDescriptors(path) > before; i += 1) await pause(10)
+  t.is(openDescriptors(path), before)
+})

@@ -1,0 +1,177 @@
+/** Engine memory: `allocate`, `allocateUnsafe`, disposal, and what disposal during a request does. */
+
+import test from 'ava'
+import { allocate, allocateUnsafe, Engine, open, type EngineBuffer } from '../index.ts'
+import { collectUntil } from './collect.ts'
+import { contents, layGround, pattern, rejected, same, testOnEachBackend } from './ground.ts'
+
+const ground = layGround()
+
+test('allocate gives zeroed bytes of exactly the length asked for', (t) => {
+  for (const length of [0, 1, 4095, 4096, 4097, 1_000_003, 64 << 20]) {
+    const memory = allocate(length)
+    t.true(memory instanceof Uint8Array)
+    t.is(memory.byteLength, length)
+    t.true(memory.every((byte) => byte === 0))
+    memory[Symbol.dispose]()
+  }
+  t.is(allocate(5n).byteLength, 5)
+})
+
+test('memory that comes back from the pool is zeroed again by allocate', (t) => {
+  for (let i = 0; i < 50; i += 1) {
+    const used = allocateUnsafe(300_000)
+    used.fill(0xee)
+    used[Symbol.dispose]()
+    const fresh = allocate(300_000)
+    t.true(fresh.every((byte) => byte === 0))
+    fresh[Symbol.dispose]()
+  }
+})
+
+test('allocateUnsafe gives the length asked for, and memory to write on', (t) => {
+  const memory = allocateUnsafe(100_001)
+  memory.fill(3)
+  t.is(memory.byteLength, 100_001)
+  t.true(memory.every((byte) => byte === 3))
+})
+
+test('views of any kind can be laid on it', (t) => {
+  const memory = allocate(64)
+  new DataView(memory.buffer, memory.byteOffset, 64).setFloat64(8, Math.PI, true)
+  t.is(new Float64Array(memory.buffer, memory.byteOffset, 8)[1], Math.PI)
+  t.is(new BigUint64Array(memory.buffer, memory.byteOffset, 8)[0], 0n)
+})
+
+test('memory over 4 GiB can be had, and its far end written on', (t) => {
+  const length = 2 ** 32 + 4096
+  const memory = allocateUnsafe(length)
+  t.is(memory.byteLength, length)
+  memory[length - 1] = 42
+  t.is(memory[length - 1], 42)
+  memory[Symbol.dispose]()
+})
+
+test('dispose detaches every view, and may be called again', (t) => {
+  const memory = allocate(4096)
+  const floats = new Float32Array(memory.buffer, memory.byteOffset, 1024)
+  memory[Symbol.dispose]()
+  t.is(memory.byteLength, 0)
+  t.is(floats.length, 0)
+  t.notThrows(() => memory[Symbol.dispose]())
+  const nothing = allocate(0)
+  t.notThrows(() => nothing[Symbol.dispose]())
+})
+
+test('using disposes', (t) => {
+  let kept: EngineBuffer
+  {
+    using memory = allocate(100)
+    kept = memory
+    t.is(kept.byteLength, 100)
+  }
+  t.is(kept.byteLength, 0)
+})
+
+test('disposed memory is refused', async (t) => {
+  const file = await open(ground.file('abc'), 'r+')
+  const memory = allocate(3)
+  memory[Symbol.dispose]()
+  await rejected(t, () => file.read(memory, { position: 0 }), 'ERR_DEEPRING_DETACHED')
+  await rejected(t, () => file.write(memory, { position: 0 }), 'ERR_DEEPRING_DETACHED')
+  await file.close()
+})
+
+testOnEachBackend('memory disposed during a write is written all the same', async (t, engine) => {
+  const path = ground.path()
+  const file = await engine.open(path, 'w')
+  const bytes = pattern(20_000_003)
+  const memory = engine.allocate(bytes.length)
+  memory.set(bytes)
+  const writing = file.write(memory, { position: 0 })
+  memory[Symbol.dispose]()
+  t.is(memory.byteLength, 0, 'at once')
+  // New tenants of the pool must not get the memory while the device still reads it.
+  for (let i = 0; i < 10; i += 1) engine.allocateUnsafe(bytes.length).fill(i)
+  t.is((await writing).bytesWritten, bytes.length)
+  await file.close()
+  t.true(same(contents(path), bytes))
+})
+
+testOnEachBackend(
+  'memory disposed during a read: the read says so, and no other tenant sees its bytes',
+  async (t, engine) => {
+    const file = await engine.open(ground.file(pattern(20_000_000)))
+    const memory = engine.allocate(20_000_000)
+    const reading = file.read(memory, { position: 0 })
+    memory[Symbol.dispose]()
+    const tenants = Array.from({ length: 5 }, () => engine.allocate(20_000_000))
+    await rejected(t, () => reading, 'ERR_DEEPRING_DETACHED')
+    for (const tenant of tenants) t.true(tenant.every((byte) => byte === 0))
+    await file.close()
+  },
+)
+
+test('foreign memory that is transferred during a request: the request says so', async (t) => {
+  const path = ground.file(pattern(3_000_000))
+  const file = await open(path, 'r+')
+  const view = new Uint8Array(3_000_000)
+  const reading = file.read(view, { position: 0 })
+  // The new owner keeps it, as someone who posts it to a worker would.
+  const moved = structuredClone(view.buffer, { transfer: [view.buffer] })
+  const error = await rejected(t, () => reading, 'ERR_DEEPRING_DETACHED')
+  t.is(error.path, path)
+  t.is(error.syscall, 'read')
+  t.is(moved.byteLength, 3_000_000)
+  await file.close()
+})
+
+test('dropped memory is given back by the garbage collector', async (t) => {
+  const engine = new Engine()
+  const drop = (): void => {
+    for (let i = 0; i < 20; i += 1) engine.allocate(1 << 20).fill(1)
+  }
+  drop()
+  t.true(await collectUntil(() => engine.stats().buffers === 0), 'all came back')
+  t.is(engine.stats().bufferBytes, 0)
+  await engine.close()
+})
+
+testOnEachBackend('memory that nobody holds but a request is alive until the request has ended', async (t, engine) => {
+  const path = ground.path()
+  const file = await engine.open(path, 'w')
+  const bytes = pattern(10_000_001)
+  const write = (): Promise<unknown> => {
+    const memory = engine.allocate(bytes.length)
+    memory.set(bytes)
+    return file.write(memory, { position: 0 }).then(() => true)
+  }
+  const writing = write()
+  await collectUntil(() => true)
+  await writing
+  await file.close()
+  t.true(same(contents(path), bytes))
+})
+
+testOnEachBackend('memory outlives its engine', async (t) => {
+  const engine = new Engine()
+  const memory = engine.allocate(100_000)
+  await engine.close()
+  memory.fill(7)
+  t.true(memory.every((byte) => byte === 7))
+  const file = await open(ground.path(), 'w+')
+  await file.write(memory, { position: 0 })
+  await file.close()
+  memory[Symbol.dispose]()
+  t.is(memory.byteLength, 0)
+})
+
+test('engine memory cannot be taken away by a transfer during a request', async (t) => {
+  const file = await open(ground.file(pattern(1_000_000)))
+  const memory = allocate(1_000_000)
+  const reading = file.read(memory, { position: 0 })
+  t.throws(() => structuredClone(memory.buffer, { transfer: [memory.buffer] }), { name: 'DataCloneError' })
+  await reading
+  t.true(same(memory, pattern(1_000_000)))
+  await file.close()
+})

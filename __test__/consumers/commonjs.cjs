@@ -1,0 +1,27 @@
+'use strict'
+
+// As esm.mjs, by `require`. That works because the package has no top-level await.
+
+const { rmSync } = require('node:fs')
+const { join } = require('node:path')
+const { allocate, open } = require('deepring')
+const { AioHandle } = require('deepring/aio')
+
+async function main() {
+  const path = join(process.argv[2], `commonjs-${process.pid}.bin`)
+  const weights = allocate(1 << 20).fill(42)
+
+  const file = await open(path, 'w+')
+  const { bytesWritten, receipt } = await file.write(weights, { position: 0 })
+  await file.close()
+
+  const handle = new AioHandle()
+  handle.asyncPread(weights.fill(0), path)
+  const settled = await handle.wait()
+  rmSync(path)
+  if (bytesWritten !== 1 << 20 || settled !== 1 || !weights.every((byte) => byte === 42))
+    throw new Error('the file gave back other bytes')
+  console.log(JSON.stringify({ node: process.version, backend: receipt.backend }))
+}
+
+main()

@@ -1,0 +1,155 @@
+/**
+ * A full disk. Where space can be reserved ahead (ext4), a write that does not fit leaves the file with its old length
+ * and bytes; where it cannot (ext2), the error says how many bytes arrived.
+ *
+ * The disks are files, mounted through loop devices, which takes root. Without it these tests are skipped, and say so.
+ */
+
+import { execFileSync } from 'node:child_process'
+import { mkdirSync, readdirSync, statfsSync, statSync, truncateSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import test, { type ExecutionContext } from 'ava'
+import { Engine, type DeepringError } from '../index.ts'
+import { AioHandle, aioWrite } from '../lib/aio.ts'
+import { backends, contents, layGround, pattern, rejected, same } from './ground.ts'
+
+const ground = layGround()
+const MIB = 1 << 20
+
+/** Mounts a new disk of 16 MiB; gives its folder, or why there is none. */
+function mountDisk(kind: 'ext4' | 'ext2'): { folder: string } | { refusal: string } {
+  const image = ground.path(`${kind}.img`)
+  const folder = ground.path(kind)
+  try {
+    writeFileSync(image, '')
+    truncateSync(image, 16 * MIB)
+    // No journal and nothing reserved for root, so that the room is predictable.
+    const features = kind === 'ext4' ? ['-O', '^has_journal'] : []
+    execFileSync(`mkfs.${kind}`, ['-q', '-F', '-m', '0', ...features, image], { stdio: 'pipe' })
+    mkdirSync(folder)
+    execFileSync('mount', ['-o', 'loop', image, folder], { stdio: 'pipe' })
+  } catch (error) {
+    return {
+      refusal: String((error as Error).message)
+        .split('\n')
+        .slice(0, 2)
+        .join(' '),
+    }
+  }
+  ground.beforeRemoval(() => void execFileSync('umount', [folder]))
+  return { folder }
+}
+
+/** Declares a test on a disk of a kind, on each backend; skipped, with the reason, if the disk cannot be mounted. */
+function testOnDisk(
+  kind: 'ext4' | 'ext2',
+  title: string,
+  run: (t: ExecutionContext, folder: string, engine: Engine) => Promise<void>,
+): void {
+  const disk = disks[kind]
+  for (const backend of backends) {
+    if ('refusal' in disk) {
+      test.skip(`${title} (${kind}, ${backend}: ${disk.refusal})`, () => {})
+      continue
+    }
+    test.serial(`${title} (${kind}, ${backend})`, async (t) => {
+      const engine = new Engine({ backend })
+      const folder = join(disk.folder, backend + String((count += 1)))
+      mkdirSync(folder)
+      try {
+        await run(t, folder, engine)
+      } finally {
+        await engine.close()
+        execFileSync('rm', ['-rf', folder])
+      }
+    })
+  }
+}
+
+let count = 0
+const disks = { ext4: mountDisk('ext4'), ext2: mountDisk('ext2') }
+
+const freeBytes = (folder: string): number => {
+  const { bavail, bsize } = statfsSync(folder)
+  return bavail * bsize
+}
+
+function typed(t: ExecutionContext, error: DeepringError, requested: number): void {
+  t.is(error.errno, -28)
+  t.regex(error.message, /^ENOSPC: no space left on device/)
+  t.is(error.requested, requested)
+  t.true((error.transferred ?? -1) >= 0 && (error.transferred ?? 0) < requested)
+}
+
+testOnDisk(
+  'ext4',
+  'a new file that does not fit: the error is typed, and the space is given back',
+  async (t, folder, engine) => {
+    const path = join(folder, 'big')
+    const free = freeBytes(folder)
+    const error = await rejected(t, () => new AioHandle({ engine }).pwrite(new Uint8Array(20 * MIB), path), 'ENOSPC')
+    typed(t, error, 20 * MIB)
+    t.is(error.path, path)
+    t.is(statSync(path, { throwIfNoEntry: false })?.size ?? 0, 0)
+    t.true(Math.abs(freeBytes(folder) - free) < MIB, 'nothing stays reserved')
+  },
+)
+
+testOnDisk(
+  'ext4',
+  'an existing file keeps its length and bytes when a longer one does not fit',
+  async (t, folder, engine) => {
+    const path = join(folder, 'kept')
+    writeFileSync(path, pattern(3 * MIB + 5))
+    const handle = new AioHandle({ engine })
+    typed(t, await rejected(t, () => handle.write(pattern(20 * MIB, 2), path), 'ENOSPC'), 20 * MIB)
+    t.true(same(contents(path), pattern(3 * MIB + 5)))
+    const file = await engine.open(path, 'r+')
+    typed(t, await rejected(t, () => file.write(pattern(20 * MIB, 2), { position: 2 * MIB + 1 }), 'ENOSPC'), 20 * MIB)
+    t.is((await file.stat()).size, 3 * MIB + 5)
+    await file.close()
+    t.true(same(contents(path), pattern(3 * MIB + 5)))
+    t.is(await handle.write(pattern(1000, 3), path), 0, 'what fits is written as if nothing had been')
+    t.true(same(contents(path), pattern(1000, 3)))
+  },
+)
+
+testOnDisk(
+  'ext4',
+  'of several writes that do not fit together, those that fit are whole and the others say so',
+  async (t, folder, engine) => {
+    const handle = new AioHandle({ engine })
+    const paths = Array.from({ length: 6 }, (_, i) => join(folder, `part-${i}`))
+    for (const [i, path] of paths.entries()) handle.asyncPwrite(pattern(4 * MIB, i + 1), path)
+    const error = await rejected(t, () => handle.wait(), 'ENOSPC')
+    t.true((error.errors?.length ?? 0) >= 2)
+    const failed = new Set(error.errors?.map((each) => (each as DeepringError).path))
+    for (const [i, path] of paths.entries())
+      if (!failed.has(path)) t.true(same(contents(path), pattern(4 * MIB, i + 1)), path)
+  },
+)
+
+testOnDisk(
+  'ext2',
+  'where space cannot be reserved, the error says how many bytes arrived, and they did',
+  async (t, folder, engine) => {
+    const path = join(folder, 'big')
+    const bytes = pattern(20 * MIB)
+    const error = await rejected(t, () => new AioHandle({ engine }).pwrite(bytes, path), 'ENOSPC')
+    typed(t, error, 20 * MIB)
+    const arrived = error.transferred ?? 0
+    t.true(arrived > 0)
+    t.true(same(contents(path).subarray(0, arrived), bytes.subarray(0, arrived)))
+  },
+)
+
+testOnDisk('ext4', 'the engine works after a full disk as before', async (t, folder, engine) => {
+  const filler = join(folder, 'filler')
+  await t.throwsAsync(new AioHandle({ engine }).pwrite(new Uint8Array(30 * MIB), filler))
+  const file = await engine.open(join(folder, 'small'), 'w+')
+  await file.write(pattern(100_001), { position: 0 })
+  t.true(same((await file.read(new Uint8Array(100_001), { position: 0 })).buffer, pattern(100_001)))
+  await file.close()
+  t.true(readdirSync(folder).includes('small'))
+  t.is(await aioWrite(pattern(10), join(folder, 'tiny')), 0)
+})

@@ -1,0 +1,80 @@
+/**
+ * Every example in the documentation compiles, runs, and prints what it says it prints.
+ *
+ * The examples are the `ts` blocks of the guide pages, of the README, and of the documentation comments. Each runs in a
+ * process and a folder of its own; where a line `console.log(...) // text` tells what it prints, it is held to that.
+ */
+
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join, relative } from 'node:path'
+import test from 'ava'
+import { layGround } from './ground.ts'
+import { root, run } from './packed.ts'
+
+const ground = layGround()
+
+interface Example {
+  readonly name: string
+  readonly source: string
+}
+
+function examplesIn(file: string): Example[] {
+  const text = readFileSync(join(root, file), 'utf8')
+  // In a comment, every line begins with an asterisk.
+  const plain = file.endsWith('.ts') ? text.replaceAll(/^ *\* ?/gm, '') : text
+  const blocks = [...plain.matchAll(/^```ts\n(.*?)^```$/gms)].map((match) => match[1] as string)
+  return blocks.map((source, i) => ({ name: `${file.replaceAll(/[./]/g, '-')}-${i + 1}`, source }))
+}
+
+/** The example as a module in `folder`, with the checkout in place of the package. */
+function moduleOf({ source }: Example, folder: string): string {
+  const checkout = relative(folder, root)
+  return source
+    .replaceAll("from 'deepring'", `from '${checkout}/index.ts'`)
+    .replaceAll("from 'deepring/aio'", `from '${checkout}/lib/aio.ts'`)
+}
+
+const sources = readdirSync(join(root, 'lib')).map((name) => `lib/${name}`)
+const guides = ['buffers', 'durability', 'errors', 'porting-from-deepnvme'].map((name) => `docs/${name}.md`)
+const runnable = [...guides, 'index.ts', ...sources].flatMap(examplesIn)
+
+test('there are examples', (t) => {
+  t.true(runnable.length > 25, `${runnable.length}`)
+})
+
+test.serial('every example compiles', async (t) => {
+  const folder = ground.path('examples')
+  mkdirSync(folder)
+  for (const example of [...runnable, ...examplesIn('README.md')]) {
+    writeFileSync(join(folder, `${example.name}.ts`), moduleOf(example, folder))
+  }
+  const compilerOptions = {
+    typeRoots: [join(root, 'node_modules/@types')],
+    allowImportingTsExtensions: true,
+    declaration: false,
+    isolatedDeclarations: false,
+  }
+  const config = { extends: join(root, 'tsconfig.json'), compilerOptions, include: ['*.ts'] }
+  writeFileSync(join(folder, 'tsconfig.json'), JSON.stringify(config))
+  writeFileSync(join(folder, 'package.json'), '{ "type": "module" }')
+  const compiler = join(root, 'node_modules/typescript/bin/tsc')
+  const { status, stdout } = await run(process.execPath, [compiler, '-p', folder], root)
+  t.is(status, 0, stdout)
+})
+
+for (const example of runnable) {
+  test.serial(`the example ${example.name} runs, and prints what it says`, async (t) => {
+    const folder = ground.path(example.name)
+    mkdirSync(folder)
+    // What the examples expect to find.
+    writeFileSync(join(folder, 'weights.bin'), new Uint8Array(1000))
+    const program = join(folder, 'example.mts')
+    writeFileSync(program, moduleOf(example, folder))
+    const { status, stdout, stderr } = await run(process.execPath, [program], folder)
+    t.deepEqual([status, stderr], [0, ''])
+    const printed = stdout.split('\n').slice(0, -1)
+    const said = [...example.source.matchAll(/console\.log\(.*\)(?: \/\/ (.*))?$/gm)].map((match) => match[1])
+    if (printed.length === said.length)
+      for (const [i, text] of said.entries()) if (text !== undefined) t.is(printed[i], text)
+  })
+}

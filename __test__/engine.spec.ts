@@ -1,0 +1,193 @@
+/**
+ * `Engine`: limits, the default engine, `info`, `stats`, closing, and what happens to engines and files that are
+ * dropped.
+ */
+
+import test from 'ava'
+import { allocate, Engine, FileHandle, info, open, stats } from '../index.ts'
+import { collectUntil } from './collect.ts'
+import { backends, layGround, openDescriptors, pattern, pause, rejected, testOnEachBackend } from './ground.ts'
+
+const ground = layGround()
+
+test('info tells how the default engine runs, and why so', async (t) => {
+  const told = await info()
+  t.true(backends.includes(told.backend))
+  t.true(told.reason.length > 0)
+  t.regex(told.kernel, /^\d+\.\d+/)
+  t.regex(told.version, /^\d+\.\d+\.\d+/)
+  t.true(Array.isArray(told.flags))
+  for (const key of ['queueDepth', 'blockSize', 'inFlightBytes', 'maxQueued'] as const) t.true(told[key] > 0, key)
+  t.is(told.blockSize % 4096, 0)
+  t.true(told.inFlightBytes >= told.blockSize)
+  t.is(told.path, undefined)
+})
+
+test('info of a path tells what direct I/O is like there', async (t) => {
+  const { path } = await info(ground.folder)
+  t.truthy(path)
+  t.is(path?.path, ground.folder)
+  t.true((path?.fileSystem ?? '').length > 0)
+  t.is(path?.direct, true, 'the tests need a directory that takes direct I/O')
+  t.true((path?.offsetAlignment ?? 0) >= 512)
+  t.true((path?.memoryAlignment ?? 0) >= 1)
+})
+
+testOnEachBackend(
+  'an engine has the limits it was given',
+  async (t, engine, backend) => {
+    const told = await engine.info()
+    t.is(told.backend, backend)
+    t.is(told.queueDepth, 7)
+    t.is(told.blockSize, 12_288, 'rounded up to whole file-system blocks')
+    t.is(told.inFlightBytes, 1 << 20)
+    t.is(told.maxQueued, 1000)
+  },
+  { queueDepth: 7, blockSize: 10_000, inFlightBytes: 1 << 20, maxQueued: 1000 },
+)
+
+testOnEachBackend(
+  'no more blocks and bytes are in flight than allowed, however much is asked for',
+  async (t, engine) => {
+    const file = await engine.open(ground.file(pattern(3_000_000)))
+    await Promise.all(
+      Array.from({ length: 100 }, (_, i) => file.read(engine.allocate(200_000), { position: i * 28_000 })),
+    )
+    const { inFlightMax, inFlightBytesMax, inFlight, inFlightBytes, queued } = engine.stats()
+    t.true(inFlightMax > 0 && inFlightMax <= 4, `${inFlightMax} blocks`)
+    t.true(inFlightBytesMax > 0 && inFlightBytesMax <= 4 * 16_384 + 8192, `${inFlightBytesMax} bytes`)
+    t.deepEqual([inFlight, inFlightBytes, queued], [0, 0, 0])
+    await file.close()
+  },
+  { queueDepth: 4, blockSize: 16_384, inFlightBytes: 65_536 },
+)
+
+testOnEachBackend(
+  'beyond maxQueued a request is refused with a typed error, and the others go on',
+  async (t, engine) => {
+    const file = await engine.open(ground.file(pattern(1_000_000)))
+    const reads = Array.from({ length: 500 }, (_, i) => file.read(new Uint8Array(2000), { position: i * 2000 }))
+    const outcomes = await Promise.allSettled(reads)
+    const refused = outcomes.filter((outcome) => outcome.status === 'rejected')
+    t.true(refused.length > 0 && refused.length < 500, `${refused.length} refused`)
+    for (const { reason } of refused) t.is((reason as { code: string }).code, 'ERR_DEEPRING_QUEUE_FULL')
+    t.is((await file.read(new Uint8Array(2000), { position: 0 })).bytesRead, 2000)
+    await file.close()
+  },
+  { queueDepth: 1, maxQueued: 16 },
+)
+
+test('stats count what was asked for and how it ended', async (t) => {
+  const engine = new Engine()
+  const file = await engine.open(ground.file(pattern(10_000)))
+  const before = engine.stats()
+  await file.read(new Uint8Array(10_000), { position: 0 })
+  await t.throwsAsync(file.read(new Uint8Array(10_001), { position: 0 }))
+  const after = engine.stats()
+  t.true(after.submitted >= before.submitted + 2)
+  t.true(after.completed >= before.completed + 1)
+  t.is(after.failed, before.failed + 1)
+  t.true(after.readBytes >= before.readBytes + 10_000)
+  t.true(after.latency.count > before.latency.count)
+  t.true(after.latency.minUs <= after.latency.p50Us && after.latency.p50Us <= after.latency.maxUs)
+  for (const [key, value] of Object.entries(after)) if (key !== 'latency') t.true(Number.isFinite(value), key)
+  await engine.close()
+})
+
+test('the default engine is one, is what the functions use, and cannot be closed', async (t) => {
+  t.is(Engine.default, Engine.default)
+  const before = stats().submitted
+  const file = await Engine.default.open(ground.file('abc'))
+  await file.read(allocate(3), { position: 0 })
+  t.true(stats().submitted > before)
+  await file.close()
+  await rejected(t, () => Engine.default.close(), 'ERR_DEEPRING_INVALID')
+  await t.notThrowsAsync(info())
+})
+
+testOnEachBackend(
+  'closing an engine closes its files after their requests, and refuses everything else',
+  async (t, engine) => {
+    const path = ground.path()
+    const file = await engine.open(path, 'w+')
+    const writing = file.write(pattern(5_000_000), { position: 0 })
+    const closing = engine.close()
+    t.is((await writing).bytesWritten, 5_000_000)
+    await closing
+    await rejected(t, () => file.read(new Uint8Array(1), { position: 0 }), 'ERR_DEEPRING_CLOSED')
+    await t.notThrowsAsync(file.close())
+    await rejected(t, () => engine.open(path), 'ERR_DEEPRING_CLOSED')
+    await rejected(t, () => engine.info(), 'ERR_DEEPRING_CLOSED')
+    t.throws(() => engine.allocate(1), { code: 'ERR_DEEPRING_CLOSED' })
+    t.throws(() => engine.allocateUnsafe(1), { code: 'ERR_DEEPRING_CLOSED' })
+    t.throws(() => engine.allocateTensor('U8', [1]), { code: 'ERR_DEEPRING_CLOSED' })
+    t.throws(() => engine.stats(), { code: 'ERR_DEEPRING_CLOSED' })
+    await t.notThrowsAsync(engine.close())
+  },
+)
+
+test('an open that was under way when its engine closed leaves no file open', async (t) => {
+  const engine = new Engine()
+  const opening = engine.open(ground.file('abc'))
+  await engine.close()
+  const file = await opening
+  t.true(file instanceof FileHandle)
+  await rejected(t, () => file.stat(), 'ERR_DEEPRING_CLOSED')
+})
+
+test('await using closes an engine', async (t) => {
+  let kept: Engine
+  {
+    await using engine = new Engine()
+    kept = engine
+  }
+  t.throws(() => kept.stats(), { code: 'ERR_DEEPRING_CLOSED' })
+})
+
+/** The codes of deepring's warnings from now on. */
+function listen(): { codes: string[]; stop: () => void } {
+  const codes: string[] = []
+  const listener = (warning: Error & { code?: string }): void => {
+    if (warning.name === 'DeepringWarning') codes.push(warning.code ?? '')
+  }
+  process.on('warning', listener)
+  return { codes, stop: () => process.off('warning', listener) }
+}
+
+async function dropFile(path: string): Promise<void> {
+  await open(path)
+}
+
+function dropEngine(): void {
+  void new Engine()
+}
+
+test.serial('a file that is dropped open is closed, with a warning', async (t) => {
+  const { codes, stop } = listen()
+  const path = ground.file('abc')
+  await dropFile(path)
+  t.true(await collectUntil(() => codes.length > 0))
+  for (let i = 0; i < 100 && openDescriptors(path) > 0; i += 1) await pause(10)
+  t.is(openDescriptors(path), 0)
+  t.deepEqual(codes, ['DEEPRING_FILE_LEAKED'])
+  stop()
+})
+
+test.serial('an engine that is dropped open is closed, with a warning', async (t) => {
+  const { codes, stop } = listen()
+  dropEngine()
+  t.true(await collectUntil(() => codes.length > 0))
+  t.deepEqual(codes, ['DEEPRING_ENGINE_LEAKED'])
+  stop()
+})
+
+test.serial('an engine that is used through its files alone is not taken for dropped', async (t) => {
+  const { codes, stop } = listen()
+  const path = ground.file('abc')
+  const openOnNewEngine = (): Promise<FileHandle> => new Engine().open(path)
+  const file = await openOnNewEngine()
+  t.false(await collectUntil(() => codes.length > 0, 30))
+  t.is((await file.read(new Uint8Array(3), { position: 0 })).bytesRead, 3)
+  await file.engine.close()
+  stop()
+})

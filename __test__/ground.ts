@@ -1,0 +1,150 @@
+/**
+ * The ground that tests of the facade stand on: a directory on a disk, engines on each backend, bytes that can be told
+ * apart, and a way to look at a rejection.
+ *
+ * A spec calls `layGround()` once. Everything is removed after its last test.
+ */
+
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import test, { type ExecutionContext } from 'ava'
+import { Engine, type DeepringError, type EngineOptions } from '../index.ts'
+import { directDirectory, run, type Ended } from './packed.ts'
+
+/** Where the tests of one spec file work. */
+export interface Ground {
+  readonly folder: string
+  /** A path in the folder that no other test has. */
+  path(name?: string): string
+  /** A file in the folder with these bytes. */
+  file(bytes: Uint8Array | string): string
+  /** Has something done before the folder is removed. */
+  beforeRemoval(done: () => void): void
+}
+
+/** Makes a directory that takes direct I/O, for the tests of one spec file. */
+export function layGround(): Ground {
+  mkdirSync(directDirectory(), { recursive: true })
+  const folder = mkdtempSync(join(directDirectory(), 'spec-'))
+  let count = 0
+  const path = (name = 'file'): string => join(folder, `${name}-${(count += 1)}`)
+  const file = (bytes: Uint8Array | string): string => {
+    const made = path()
+    writeFileSync(made, bytes)
+    return made
+  }
+  const before: (() => void)[] = []
+  test.after.always('the ground is cleared', () => {
+    for (const done of before) done()
+    rmSync(folder, { recursive: true, force: true })
+  })
+  return { folder, path, file, beforeRemoval: (done) => void before.push(done) }
+}
+
+export type Backend = 'uring' | 'threads'
+
+const forced = process.env['DEEPRING_BACKEND'] as Backend | undefined
+
+/** The backends to test: the forced one, or both. */
+export const backends: readonly Backend[] = forced === undefined ? ['uring', 'threads'] : [forced]
+
+/**
+ * Declares a test once per backend, on an engine of its own with these limits. A backend that does not run here makes a
+ * skipped test that says why: it must not look like a passed one.
+ */
+export function testOnEachBackend(
+  title: string,
+  body: (t: ExecutionContext, engine: Engine, backend: Backend) => Promise<void>,
+  limits: EngineOptions = {},
+): void {
+  for (const backend of backends) {
+    const refusal = refusalOf(backend)
+    if (refusal !== undefined) {
+      test.skip(`${title} (${backend}: ${refusal})`, () => {})
+      continue
+    }
+    test(`${title} (${backend})`, async (t) => {
+      const engine = new Engine({ ...limits, backend })
+      try {
+        await body(t, engine, backend)
+      } finally {
+        await engine.close()
+      }
+    })
+  }
+}
+
+const refusals = new Map<Backend, string | undefined>()
+
+/** Why a backend does not run here; `undefined` if it does. */
+function refusalOf(backend: Backend): string | undefined {
+  if (!refusals.has(backend)) {
+    try {
+      void new Engine({ backend }).close()
+      refusals.set(backend, undefined)
+    } catch (error) {
+      // That there is no binary to test is a failure, not a reason to skip.
+      if ((error as DeepringError).code === 'ERR_DEEPRING_LOAD') throw error
+      refusals.set(backend, String(error))
+    }
+  }
+  return refusals.get(backend)
+}
+
+/** `length` bytes that depend on `seed` and on their place; no two neighbours are equal, and none is zero. */
+export function pattern(length: number, seed = 1): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(length)
+  let state = (seed * 2654435761) >>> 0
+  for (let i = 0; i < length; i += 1) {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0
+    bytes[i] = 1 + ((state >>> 24) % 255)
+  }
+  return bytes
+}
+
+/** The bytes of a file, read without deepring. */
+export function contents(path: string): Uint8Array {
+  return new Uint8Array(readFileSync(path))
+}
+
+/** True if two views hold the same bytes. `t.deepEqual` on megabytes would take minutes. */
+export function same(a: Uint8Array, b: Uint8Array): boolean {
+  return Buffer.compare(a, b) === 0
+}
+
+/** The error of a promise that must reject with this code, and without having thrown. */
+export async function rejected(
+  t: ExecutionContext,
+  call: () => Promise<unknown>,
+  code: string,
+): Promise<DeepringError> {
+  let promise: Promise<unknown> | undefined
+  t.notThrows(() => {
+    promise = call()
+  }, 'a function that gives a promise does not throw')
+  const error = await t.throwsAsync<DeepringError>(promise as Promise<unknown>, { code, name: 'DeepringError' })
+  return error as DeepringError
+}
+
+/** How many descriptors of this process are open on a path. */
+export function openDescriptors(path: string): number {
+  return readdirSync('/proc/self/fd').filter((fd) => {
+    try {
+      return readlinkSync(`/proc/self/fd/${fd}`) === path
+    } catch {
+      return false
+    }
+  }).length
+}
+
+/** Runs a program of `programs/` to its end, in a process of its own. */
+export function runProgram(name: string, ...parameters: string[]): Promise<Ended> {
+  return run(process.execPath, [join(import.meta.dirname, 'programs', name), ...parameters], import.meta.dirname)
+}
+
+/** Lets the event loop turn for a while. */
+export function pause(ms: number): Promise<void> {
+  return new Promise((resolve) => {
+    setTimeout(resolve, ms)
+  })
+}

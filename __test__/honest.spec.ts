@@ -1,0 +1,100 @@
+/** The promise **honest**: what ran, how, and why not otherwise, can always be read. */
+
+import test from 'ava'
+import { allocate, DeepringError, open } from '../index.ts'
+import { layGround, pattern, rejected, testOnEachBackend } from './ground.ts'
+
+const ground = layGround()
+
+testOnEachBackend(
+  'aligned memory goes direct without a copy; the receipt says so',
+  async (t, engine, backend) => {
+    const file = await engine.open(ground.file(pattern(4 << 20)), 'r', { direct: 'require' })
+    t.true(file.direct)
+    t.is(file.backend, backend)
+    t.true(file.alignment.offset >= 512)
+    const { receipt } = await file.read(engine.allocate(4 << 20), { position: 0 })
+    t.true(receipt.direct)
+    t.is(receipt.bounced, 0)
+    t.is(receipt.backend, backend)
+    t.is(receipt.blocks, 4)
+    t.is(receipt.retried, 0)
+    t.true(receipt.queueMs >= 0 && receipt.deviceMs > 0)
+    await file.close()
+  },
+  { blockSize: 1 << 20 },
+)
+
+testOnEachBackend(
+  'unaligned memory is copied through bounce blocks; the receipt counts the bytes',
+  async (t, engine) => {
+    const file = await engine.open(ground.file(pattern(1 << 20)))
+    const memory = engine.allocate((1 << 20) + 1)
+    const { receipt } = await file.read(memory.subarray(1), { position: 0 })
+    t.true(receipt.direct)
+    t.is(receipt.bounced, 1 << 20)
+    await file.close()
+  },
+)
+
+testOnEachBackend('unaligned edges are all that is copied', async (t, engine) => {
+  const file = await engine.open(ground.path(), 'w+')
+  await file.write(pattern(1_000_000), { position: 0 })
+  const { offset } = file.alignment
+  const { receipt } = await file.read(engine.allocate(500_000), { position: 0 })
+  t.true(receipt.bounced > 0 && receipt.bounced < 2 * Math.max(offset, 4096), `${receipt.bounced} bytes`)
+  await file.close()
+})
+
+testOnEachBackend('direct: never goes through the page cache, and says so', async (t, engine) => {
+  const file = await engine.open(ground.file(pattern(1 << 20)), 'r', { direct: 'never' })
+  t.false(file.direct)
+  t.not(file.directReason, '')
+  const { receipt } = await file.read(engine.allocate(1 << 20), { position: 0 })
+  t.false(receipt.direct)
+  t.is(receipt.bounced, 0)
+  await file.close()
+})
+
+// The proc file system takes no direct I/O.
+testOnEachBackend('where direct I/O is refused, prefer says why and require fails', async (t, engine) => {
+  const file = await engine.open('/proc/version')
+  t.false(file.direct)
+  t.true(file.directReason.length > 0)
+  const { bytesRead, buffer, receipt } = await file.read(new Uint8Array(1000), { position: 0, exact: false })
+  t.regex(Buffer.from(buffer.buffer, 0, bytesRead).toString(), /^Linux version/)
+  t.false(receipt.direct)
+  await file.close()
+  const error = await rejected(t, () => engine.open('/proc/version', 'r', { direct: 'require' }), 'ERR_DEEPRING_DIRECT')
+  t.is(error.path, '/proc/version')
+  t.is(error.syscall, 'open')
+})
+
+test('an error tells the whole story in its fields, and in Node’s words', async (t) => {
+  const path = ground.file(pattern(100))
+  const file = await open(path)
+  const error = await rejected(t, () => file.read(new Uint8Array(60), { position: 50 }), 'ERR_DEEPRING_EOF')
+  t.true(error instanceof DeepringError && error instanceof Error)
+  t.is(error.name, 'DeepringError')
+  t.deepEqual({ ...error }, {
+    code: 'ERR_DEEPRING_EOF',
+    syscall: 'read',
+    path,
+    position: 50,
+    requested: 60,
+    transferred: 50,
+  } as never)
+  t.true(error.message.includes(`read '${path}' (50 of 60 bytes from position 50)`), error.message)
+  await file.close()
+})
+
+test('the stack of an error leads to the await of the caller', async (t) => {
+  const file = await open(ground.file('abc'))
+  const whoReads = async (): Promise<void> => {
+    await file.read(new Uint8Array(10), { position: 0 })
+  }
+  const error = await rejected(t, whoReads, 'ERR_DEEPRING_EOF')
+  t.regex(error.stack ?? '', /whoReads/)
+  await file.close()
+  t.throws(() => allocate(-1), { code: 'ERR_DEEPRING_OUT_OF_RANGE' })
+})

@@ -1,0 +1,12 @@
+/** Ends by `process.exit` while much is under way: the process must end cleanly, whatever becomes of the bytes. */
+
+import { allocate, open } from '../../index.ts'
+import { AioHandle } from '../../lib/aio.ts'
+
+const path = process.argv[2] as string
+const file = await open(path, 'w+')
+const memory = allocate(64 << 20)
+for (let i = 0; i < 8; i += 1) void file.write(memory, { position: i * memory.length })
+new AioHandle().asyncPwrite(new Uint8Array(10_000_001), `${path}-other`)
+await new Promise(setImmediate)
+process.exit(0)

@@ -1,0 +1,88 @@
+/**
+ * The promise **quiet**: the event loop turns while bytes move, an idle engine does nothing, and a process ends when
+ * its work is done.
+ */
+
+import { statSync } from 'node:fs'
+import { monitorEventLoopDelay } from 'node:perf_hooks'
+import test from 'ava'
+import { Engine, open } from '../index.ts'
+import { AioHandle } from '../lib/aio.ts'
+import { layGround, pattern, pause, runProgram, same } from './ground.ts'
+
+const ground = layGround()
+
+// Alone, so that what is measured is not what other tests do to the event loop.
+test.serial('the event loop turns while a gigabyte is read into ordinary memory', async (t) => {
+  const path = ground.path()
+  const file = await open(path, 'w+')
+  const chunk = pattern(64 << 20)
+  await file.write(chunk, { position: 0 })
+  const buffers = [Buffer.alloc(64 << 20), Buffer.alloc(64 << 20)]
+  const delay = monitorEventLoopDelay({ resolution: 1 })
+  delay.enable()
+  for (let i = 0; i < 8; i += 1) await Promise.all(buffers.map((buffer) => file.read(buffer, { position: 0 })))
+  delay.disable()
+  // A copy of 64 MiB on this thread would take 5 ms at the very best, and each read would make one.
+  t.true(delay.percentile(99) / 1e6 < 20, `p99 is ${delay.percentile(99) / 1e6} ms`)
+  t.true(buffers.every((buffer) => same(buffer, chunk)))
+  await file.close()
+})
+
+test.serial('ten thousand small reads at once do not keep timers from running', async (t) => {
+  const file = await open(ground.file(pattern(1 << 20)))
+  let ticks = 0
+  const timer = setInterval(() => (ticks += 1), 1)
+  for (let round = 0; round < 5; round += 1) {
+    await Promise.all(
+      Array.from({ length: 10_000 }, (_, i) => file.read(new Uint8Array(64), { position: (i * 97) % (1 << 19) })),
+    )
+  }
+  clearInterval(timer)
+  t.true(ticks > 5, `${ticks} ticks`)
+  await file.close()
+})
+
+test.serial('a queued transfer runs while the caller computes', async (t) => {
+  const engine = new Engine()
+  const handle = new AioHandle({ engine })
+  const path = ground.file(pattern(100_000))
+  await engine.info()
+  const before = engine.stats().completed
+  handle.asyncPread(new Uint8Array(100_000), path)
+  const until = performance.now() + 2000
+  while (engine.stats().completed === before && performance.now() < until);
+  t.true(engine.stats().completed > before, 'done without the event loop having turned')
+  t.is(await handle.wait(), 1)
+  await engine.close()
+})
+
+test('a process ends by itself when its work is done, whatever it left open', async (t) => {
+  for (const program of ['round-trip.ts', 'left-open.ts']) {
+    const { status, stderr } = await runProgram(program, ground.path())
+    t.deepEqual([status, stderr], [0, ''], program)
+  }
+})
+
+test('a process does not end while a request is under way', async (t) => {
+  const path = ground.path()
+  const { status, stdout } = await runProgram('unawaited-write.ts', path)
+  t.is(status, 0)
+  t.is(stdout.trim(), '30000001')
+  t.is(statSync(path).size, 30_000_001)
+})
+
+test.serial('an idle engine takes no CPU time', async (t) => {
+  const { stdout } = await runProgram('idle.ts', ground.path())
+  // Node itself takes about a millisecond per idle second.
+  t.true(Number(stdout) < 20_000, `${stdout.trim()} us in a second`)
+})
+
+test('requests that nobody awaits are done, too', async (t) => {
+  const path = ground.path()
+  const file = await open(path, 'w')
+  for (let i = 0; i < 100; i += 1) void file.write(pattern(1000, i + 1), { position: i * 1000 })
+  await pause(0)
+  await file.close()
+  t.is(statSync(path).size, 100_000)
+})

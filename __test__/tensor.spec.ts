@@ -1,0 +1,137 @@
+/** Tensors: the table of element types, our own tensors, and those of other libraries. */
+
+import test from 'ava'
+import { allocateTensor, DTYPES, open, type DType } from '../index.ts'
+import { layGround, pattern } from './ground.ts'
+
+const ground = layGround()
+
+test('every element type has the size of its typed array, and the ones safetensors knows are all there', (t) => {
+  const names = 'F64 F32 F16 BF16 F8_E4M3 F8_E5M2 I64 I32 I16 I8 U64 U32 U16 U8 BOOL'.split(' ')
+  t.deepEqual(Object.keys(DTYPES).toSorted(), names.toSorted())
+  for (const [name, { bytes, View }] of Object.entries(DTYPES)) {
+    const { BYTES_PER_ELEMENT } = View as unknown as { BYTES_PER_ELEMENT: number }
+    t.is(bytes, BYTES_PER_ELEMENT, name)
+  }
+})
+
+test('half floats are Float16Array where there is one', (t) => {
+  const native = (globalThis as { Float16Array?: unknown }).Float16Array
+  t.is(DTYPES.F16.View as unknown, native ?? Uint16Array)
+  t.is(DTYPES.BF16.View as unknown, Uint16Array)
+})
+
+test('allocateTensor gives a zeroed tensor of the shape asked for', (t) => {
+  for (const dtype of Object.keys(DTYPES) as DType[]) {
+    const tensor = allocateTensor(dtype, [3, 5, 7])
+    t.is(tensor.dtype, dtype)
+    t.deepEqual(tensor.shape, [3, 5, 7])
+    t.is(tensor.data.length, 105)
+    t.is(tensor.byteLength, 105 * DTYPES[dtype].bytes)
+    t.is(tensor.data.byteLength, tensor.byteLength)
+    t.true([...tensor.data].every((element) => Number(element) === 0))
+  }
+})
+
+test('a scalar has one element, and an extent of 0 makes an empty tensor', (t) => {
+  t.is(allocateTensor('F32', []).data.length, 1)
+  t.is(allocateTensor('F32', [4, 0, 4]).byteLength, 0)
+})
+
+test('a later change of the shape that was passed does not reach the tensor', (t) => {
+  const shape = [2, 2]
+  const tensor = allocateTensor('U8', shape)
+  shape[0] = 9
+  t.deepEqual(tensor.shape, [2, 2])
+  t.throws(() => (tensor.shape as number[]).push(1))
+})
+
+test('disposing a tensor detaches its data', (t) => {
+  const tensor = allocateTensor('F32', [100])
+  tensor[Symbol.dispose]()
+  t.is(tensor.data.length, 0)
+  t.notThrows(() => tensor[Symbol.dispose]())
+})
+
+test('tensors of many dimensions go out and come back', async (t) => {
+  const file = await open(ground.path(), 'w+')
+  const out = allocateTensor('F32', [4, 3, 2])
+  out.data.set(Array.from({ length: 24 }, (_, i) => i / 7))
+  const written = await file.write(out, { position: 100 })
+  t.is(written.bytesWritten, 96)
+  t.is(written.buffer, out)
+  const back = allocateTensor('F32', [24])
+  t.is((await file.read(back, { position: 100 })).bytesRead, 96)
+  t.deepEqual([...back.data], [...out.data])
+  await file.close()
+})
+
+test('tensors of onnxruntime’s form are taken as they are', async (t) => {
+  const file = await open(ground.path(), 'w+')
+  for (const [type, data] of [
+    ['float32', new Float32Array([1, 2, 3, 4])],
+    ['float64', new Float64Array([1, 2, 3, 4])],
+    ['int64', new BigInt64Array([1n, -2n, 3n, -4n])],
+    ['uint8', new Uint8Array([1, 2, 3, 4])],
+    ['bool', new Uint8Array([1, 0, 0, 1])],
+    ['float16', new Uint16Array([1, 2, 3, 4])],
+  ] as const) {
+    await file.write({ type, dims: [2, 2], data }, { position: 0 })
+    const copy = { type, dims: [4], data: new (data.constructor as new (length: number) => ArrayBufferView)(4) }
+    t.is((await file.read(copy, { position: 0 })).buffer, copy)
+    t.deepEqual(copy.data as unknown, data)
+  }
+  await file.close()
+})
+
+test('a tensor may own its data through a getter, as a class of another library does', async (t) => {
+  class Foreign {
+    readonly #data = new Float32Array(6)
+    get type(): string {
+      return 'float32'
+    }
+    get dims(): number[] {
+      return [2, 3]
+    }
+    get data(): Float32Array {
+      return this.#data
+    }
+  }
+  const file = await open(ground.file(pattern(24)))
+  const foreign = new Foreign()
+  await file.read(foreign, { position: 0 })
+  t.deepEqual(new Uint8Array(foreign.data.buffer), pattern(24))
+  await file.close()
+})
+
+test('a getter that throws rejects with what it threw', async (t) => {
+  const gone = new Error('the data is on the GPU')
+  const tensor = {
+    type: 'float32',
+    dims: [1],
+    get data(): Float32Array {
+      throw gone
+    },
+  }
+  const file = await open(ground.file('abcd'))
+  t.is(await t.throwsAsync(file.read(tensor, { position: 0 })), gone)
+  await file.close()
+})
+
+test('an element type without a row in the table moves as the bytes it is', async (t) => {
+  const file = await open(ground.path(), 'w+')
+  const { bytesWritten } = await file.write({ type: 'int4', dims: [3], data: new Uint8Array(2) }, { position: 0 })
+  t.is(bytesWritten, 2)
+  await file.close()
+})
+
+test('offset and length cut a tensor in bytes', async (t) => {
+  const file = await open(ground.path(), 'w+')
+  const tensor = allocateTensor('I32', [4])
+  tensor.data.set([1, 2, 3, 4])
+  await file.write(tensor, { position: 0, offset: 4, length: 8 })
+  const back = new Int32Array(2)
+  await file.read(back, { position: 0 })
+  t.deepEqual([...back], [2, 3])
+  await file.close()
+})

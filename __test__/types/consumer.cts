@@ -1,0 +1,14 @@
+// A consumer of the installed package in TypeScript, as a CommonJS module: TypeScript 5.8 and later allow it what Node allows.
+
+import deepring = require('deepring')
+import aio = require('deepring/aio')
+
+export async function copy(from: string, to: string): Promise<number> {
+  const source = await deepring.open(from)
+  const { size } = await source.stat()
+  const memory = deepring.allocateUnsafe(size)
+  const { bytesRead }: { bytesRead: number } = await source.read(memory, { position: 0 })
+  await source.close()
+  const done: 0 = await aio.aioWrite(memory, to)
+  return bytesRead + done
+}

@@ -1,0 +1,123 @@
+// A consumer of the installed package in TypeScript, as an ES module. It is compiled by types.spec.ts and never runs: what must be
+// refused stands under @ts-expect-error, which is an error itself where nothing is refused.
+
+import {
+  allocate,
+  allocateTensor,
+  allocateUnsafe,
+  DeepringError,
+  DTYPES,
+  Engine,
+  type EngineBuffer,
+  type FileHandle,
+  info,
+  open,
+  type OpenFlags,
+  type ReadResult,
+  type Receipt,
+  stats,
+  type Tensor,
+} from 'deepring'
+import { AioHandle, aioRead, aioReadSync, aioWrite, aioWriteSync } from 'deepring/aio'
+
+type Same<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false
+declare function holds<_Claim extends true>(): void
+
+export async function files(signal: AbortSignal): Promise<void> {
+  const weights = allocate(1 << 20)
+  holds<Same<typeof weights, EngineBuffer>>()
+  const bytes: Uint8Array<ArrayBuffer> = weights
+  const floats = new Float32Array(weights.buffer, weights.byteOffset, 256)
+
+  const file = await open(new URL('file:///weights.bin'), 'w+', {
+    direct: 'prefer',
+    mode: 0o600,
+    syncDirectory: true,
+    signal,
+  })
+  holds<Same<typeof file, FileHandle>>()
+  holds<Same<typeof file.backend, 'uring' | 'threads'>>()
+
+  const written = await file.write(bytes, { position: 0, signal })
+  holds<Same<typeof written.receipt, Receipt>>()
+  const read = await file.read(floats, { position: 0n, offset: 0, length: 4, exact: false })
+  holds<Same<typeof read, ReadResult<typeof floats>>>()
+  const count: number = read.bytesRead + written.bytesWritten + read.receipt.blocks
+  await file.truncate(count)
+  await file.sync({ signal })
+  await file.datasync()
+  const { size }: { size: number } = await file.stat()
+  await file.close()
+
+  // An option that is `undefined` counts as absent, under exactOptionalPropertyTypes too.
+  const options: { position: number; signal?: AbortSignal | undefined } = { position: size, signal: undefined }
+  await file.read(weights, options)
+  const flags: OpenFlags = 'r'
+  await open(Buffer.from('weights.bin'), flags, { direct: undefined })
+
+  // @ts-expect-error a handle has no cursor: the position is required
+  await file.read(weights, {})
+  // @ts-expect-error appending is refused
+  await open('weights.bin', 'a')
+  // @ts-expect-error there is no such option
+  await open('weights.bin', 'r', { directt: 'require' })
+  // @ts-expect-error an array of numbers is no memory
+  await file.write([1, 2, 3], { position: 0 })
+  // @ts-expect-error read-only
+  file.direct = true
+}
+
+export async function disposal(): Promise<void> {
+  using memory = allocateUnsafe(4096n)
+  await using engine = new Engine({
+    backend: 'threads',
+    queueDepth: 32,
+    blockSize: 1 << 20,
+    inFlightBytes: 1 << 25,
+    maxQueued: undefined,
+  })
+  await using file = await engine.open('weights.bin')
+  await file.read(memory, { position: 0 })
+  // @ts-expect-error no such backend
+  await new Engine({ backend: 'io_uring' }).close()
+}
+
+export async function tensors(): Promise<void> {
+  const tensor = allocateTensor('F32', [2, 3])
+  holds<Same<typeof tensor, Tensor<'F32'>>>()
+  const first: number | undefined = tensor.data[0]
+  const wide: bigint | undefined = allocateTensor('I64', []).data[0]
+  const elementBytes: number = DTYPES.BF16.bytes
+  const foreign = { type: 'float32', dims: [2, 3], data: new Float32Array(6), location: 'cpu' as const }
+  const file = await open('weights.bin', 'r+')
+  await file.read(tensor, { position: 0 })
+  await file.write(foreign, { position: Number(first) + Number(wide) + elementBytes })
+  // @ts-expect-error no such element type
+  allocateTensor('FLOAT', [1])
+}
+
+export async function aio(): Promise<void> {
+  const tensor = allocate(4096)
+  const options = { blockSize: 1 << 20, queueDepth: 128, singleSubmit: false, overlapEvents: true, validate: true }
+  const zero: 0 = await aioWrite(tensor, 'tensor.bin', options)
+  const alsoZero: 0 = await aioRead(tensor, 'tensor.bin')
+  const blocking: 0 = aioWriteSync(tensor, 'tensor.bin') || aioReadSync(tensor, 'tensor.bin', { validate: true })
+  const handle = new AioHandle({ blockSize: 1 << 20, queueDepth: 32, overlapEvents: true, intraOpParallelism: 2 })
+  const queued: number = handle.asyncPwrite(tensor, 'tensor.bin') + handle.asyncPread(tensor, 'tensor.bin', 4096)
+  const settled: number = await handle.wait()
+  const pinned: boolean = handle.isPinned(handle.newCpuLockedTensor(settled, new Float32Array(0)))
+  console.log(zero, alsoZero, blocking, queued, pinned, handle.getBlockSize(), handle.getAlignment())
+}
+
+export async function telling(): Promise<string> {
+  const { backend, reason, path } = await info('.')
+  const { latency, bouncedBytes } = stats()
+  try {
+    await open('missing')
+  } catch (error) {
+    if (!(error instanceof DeepringError)) throw error
+    const errno: number | undefined = error.errno
+    return `${error.code} ${errno} ${error.syscall} ${error.path} ${error.position} ${error.requested} ${error.transferred}`
+  }
+  return `${backend} ${reason} ${path?.direct} ${latency.p99Us} ${bouncedBytes}`
+}
