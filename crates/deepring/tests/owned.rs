@@ -513,7 +513,8 @@ fn an_engine_may_be_dropped_by_its_own_completion() {
     alone("an_engine_may_be_dropped_by_its_own_completion", || {
         let place = directory();
         let path = data_file(place.path(), 4);
-        for engine in engines() {
+        for builder in builders() {
+            let engine = builder.build().expect("an engine");
             // By the completion of a transfer, on the driver's thread, with more work behind it.
             let (told, tell) = mpsc::channel();
             let file = open(&engine, &path, Direct::Prefer);
@@ -536,7 +537,8 @@ fn an_engine_may_be_dropped_by_its_own_completion() {
             }
             eventually(LIMIT, "the engine's threads have ended", || task::ours().is_empty());
         }
-        for engine in engines() {
+        for builder in builders() {
+            let engine = builder.build().expect("an engine");
             // By the callback of an open, on a helper's thread.
             let (told, tell) = mpsc::channel();
             let kept = engine.clone();
