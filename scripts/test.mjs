@@ -13,7 +13,7 @@
 // failed test (it did not compile, it crashed) counts as one failure, and a run in which no test ran at all fails.
 
 import { spawn } from 'node:child_process'
-import { closeSync, constants, mkdirSync, mkdtempSync, openSync, rmSync } from 'node:fs'
+import { chmodSync, closeSync, constants, mkdirSync, mkdtempSync, openSync, rmSync } from 'node:fs'
 import { constants as osConstants } from 'node:os'
 import { join } from 'node:path'
 import process from 'node:process'
@@ -83,6 +83,8 @@ function testDirectory() {
   if (!path) {
     mkdirSync(join(root, 'target'), { recursive: true })
     path = mkdtempSync(join(root, 'target', 'test-'))
+    // Some tests go on as another user, who must be able to reach their files.
+    chmodSync(path, 0o755)
     process.on('exit', () => rmSync(path, { recursive: true, force: true }))
     for (const signal of ['SIGINT', 'SIGTERM'])
       process.once(signal, () => process.exit(128 + osConstants.signals[signal]))
