@@ -149,6 +149,8 @@ struct Region {
     memory: Option<Memory>,
     start: NonNull<u8>,
     bytes: usize,
+    /// Handed out to the program, and so in the statistics.
+    counted: bool,
     pool: Weak<Pool>,
 }
 
@@ -165,8 +167,10 @@ unsafe impl Sync for Region {}
 impl Drop for Region {
     fn drop(&mut self) {
         let (Some(memory), Some(pool)) = (self.memory.take(), self.pool.upgrade()) else { return };
-        sub(&pool.counters.buffers, 1);
-        sub(&pool.counters.buffer_bytes, self.bytes as u64);
+        if self.counted {
+            sub(&pool.counters.buffers, 1);
+            sub(&pool.counters.buffer_bytes, self.bytes as u64);
+        }
         match memory {
             Memory::Piece { map, class } => pool.lock().pieces[class].push(Piece { map, start: self.start, fresh: false }),
             Memory::Map(map) => pool.take_back(map),
@@ -185,7 +189,8 @@ impl Pool {
 
     /// `len` bytes, page-aligned; with old bytes in them unless `zeroed`.
     pub(crate) fn allocate(self: &Arc<Self>, len: usize, zeroed: bool) -> Result<Buffer> {
-        let region = if len <= CLASS_MAX_BYTES { self.piece(len, zeroed)? } else { self.mapping(len, zeroed)? };
+        let mut region = self.region(len, zeroed)?;
+        region.counted = true;
         add(&self.counters.buffers, 1);
         add(&self.counters.buffer_bytes, region.bytes as u64);
         Ok(Buffer { region: Arc::new(region), offset: 0, len })
@@ -193,7 +198,11 @@ impl Pool {
 
     /// A bounce block: old bytes in it, and not counted among the buffers handed out.
     pub(crate) fn bounce(self: &Arc<Self>, len: usize) -> Result<Buffer> {
-        self.allocate(len, false)
+        Ok(Buffer { region: Arc::new(self.region(len, false)?), offset: 0, len })
+    }
+
+    fn region(self: &Arc<Self>, len: usize, zeroed: bool) -> Result<Region> {
+        if len <= CLASS_MAX_BYTES { self.piece(len, zeroed) } else { self.mapping(len, zeroed) }
     }
 
     fn piece(self: &Arc<Self>, len: usize, zeroed: bool) -> Result<Region> {
@@ -216,7 +225,7 @@ impl Pool {
             // SAFETY: the piece is `bytes` long and was taken off the shelf, so nobody else has it.
             unsafe { start.write_bytes(0, bytes) };
         }
-        Ok(Region { memory: Some(Memory::Piece { map, class }), start, bytes, pool: Arc::downgrade(self) })
+        Ok(Region { memory: Some(Memory::Piece { map, class }), start, bytes, counted: false, pool: Arc::downgrade(self) })
     }
 
     fn mapping(self: &Arc<Self>, len: usize, zeroed: bool) -> Result<Region> {
@@ -227,7 +236,7 @@ impl Pool {
             Some(map) => map,
             None => Map::new(bytes)?,
         };
-        Ok(Region { start: map.start, bytes: map.bytes, memory: Some(Memory::Map(map)), pool: Arc::downgrade(self) })
+        Ok(Region { start: map.start, bytes: map.bytes, memory: Some(Memory::Map(map)), counted: false, pool: Arc::downgrade(self) })
     }
 
     /// The smallest kept mapping that holds `bytes` without wasting more than as much again.

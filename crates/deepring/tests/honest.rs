@@ -62,7 +62,10 @@ fn path_info_tells_device_depth_file_system_and_direct_support() {
             assert!(info.direct.offset_alignment.is_power_of_two() && info.direct.memory_alignment.is_power_of_two(), "{info:?}");
         }
     }
-    assert_eq!((&of_file.device, &of_file.file_system, &of_file.direct), (&of_directory.device, &of_directory.file_system, &of_directory.direct));
+    assert_eq!(
+        (&of_file.device, &of_file.file_system, &of_file.direct),
+        (&of_directory.device, &of_directory.file_system, &of_directory.direct)
+    );
     assert_eq!(std::fs::read_dir(place.path()).expect("the directory").count(), 1, "looking left nothing behind");
     assert_eq!(engine.path_info(place.path().join("missing")).expect_err("missing").code(), "ENOENT");
     let memory = engine.path_info("/dev/shm");
@@ -163,10 +166,8 @@ fn an_error_tells_everything_in_one_line() {
     for engine in engines() {
         let file = open(&engine, &path, Direct::Prefer);
         let error = file.read_exact_at(vec![0; 1000], 4500).wait().result.expect_err("past the end");
-        let expected = format!(
-            "ERR_DEEPRING_EOF: end of file before the read was complete, read '{}' at 4500: 500 of 1000 bytes",
-            path.display()
-        );
+        let expected =
+            format!("ERR_DEEPRING_EOF: end of file before the read was complete, read '{}' at 4500: 500 of 1000 bytes", path.display());
         assert_eq!(error.to_string(), expected);
         assert_eq!((error.errno(), error.syscall()), (None, "read"));
     }
@@ -186,7 +187,11 @@ fn verification_finds_the_first_byte_that_differs() {
             let verify = |memory: &[u8], position: u64| {
                 let (told, tell) = std::sync::mpsc::channel();
                 // SAFETY: the memory is borrowed until the answer is there, and nobody changes it.
-                unsafe { file.verify_then(memory.as_ptr() as u64, memory.len() as u64, position, move |result| told.send(result).expect("a listener")) };
+                unsafe {
+                    file.verify_then(memory.as_ptr() as u64, memory.len() as u64, position, move |result| {
+                        told.send(result).expect("a listener")
+                    })
+                };
                 tell.recv_timeout(LIMIT).expect("an answer")
             };
             verify(&content, 0).expect("they are the same");
@@ -229,62 +234,78 @@ fn the_backend_that_is_asked_for_is_the_one_that_runs() {
 #[test]
 fn the_environment_chooses_the_backend_unless_the_options_do() {
     let name = "the_environment_chooses_the_backend_unless_the_options_do";
-    alone_with(name, |command| drop(command.env("DEEPRING_BACKEND", "threads")), || {
-        let place = directory();
-        let info = Engine::builder().build().expect("an engine").info();
-        assert_eq!((info.backend, info.reason.as_str()), (BackendKind::Threads, "asked for by DEEPRING_BACKEND"));
-        check_works(&Engine::builder().build().expect("an engine"), place.path());
-        if let Ok(engine) = Engine::builder().backend(BackendKind::Uring).build() {
-            let info = engine.info();
-            assert_eq!((info.backend, info.reason.as_str()), (BackendKind::Uring, "asked for by the engine's options"));
-        }
-    });
+    alone_with(
+        name,
+        |command| drop(command.env("DEEPRING_BACKEND", "threads")),
+        || {
+            let place = directory();
+            let info = Engine::builder().build().expect("an engine").info();
+            assert_eq!((info.backend, info.reason.as_str()), (BackendKind::Threads, "asked for by DEEPRING_BACKEND"));
+            check_works(&Engine::builder().build().expect("an engine"), place.path());
+            if let Ok(engine) = Engine::builder().backend(BackendKind::Uring).build() {
+                let info = engine.info();
+                assert_eq!((info.backend, info.reason.as_str()), (BackendKind::Uring, "asked for by the engine's options"));
+            }
+        },
+    );
 }
 
 #[test]
 fn an_environment_that_names_no_backend_is_an_error() {
     let name = "an_environment_that_names_no_backend_is_an_error";
-    alone_with(name, |command| drop(command.env("DEEPRING_BACKEND", "io_uring")), || {
-        let error = Engine::builder().build().expect_err("there is no such backend");
-        assert_eq!(error.kind(), ErrorKind::Invalid);
-        let text = error.to_string();
-        assert!(text.contains("DEEPRING_BACKEND") && text.contains("io_uring") && text.contains("threads"), "{text}");
-        drop(Engine::builder().backend(BackendKind::Threads).build().expect("options come before the environment"));
-    });
+    alone_with(
+        name,
+        |command| drop(command.env("DEEPRING_BACKEND", "io_uring")),
+        || {
+            let error = Engine::builder().build().expect_err("there is no such backend");
+            assert_eq!(error.kind(), ErrorKind::Invalid);
+            let text = error.to_string();
+            assert!(text.contains("DEEPRING_BACKEND") && text.contains("io_uring") && text.contains("threads"), "{text}");
+            drop(Engine::builder().backend(BackendKind::Threads).build().expect("options come before the environment"));
+        },
+    );
 }
 
 #[test]
 fn an_empty_environment_variable_counts_as_none() {
     let name = "an_empty_environment_variable_counts_as_none";
-    alone_with(name, |command| drop(command.env("DEEPRING_BACKEND", "")), || {
-        let info = Engine::builder().build().expect("an engine").info();
-        assert!(!info.reason.contains("DEEPRING_BACKEND"), "{}", info.reason);
-    });
+    alone_with(
+        name,
+        |command| drop(command.env("DEEPRING_BACKEND", "")),
+        || {
+            let info = Engine::builder().build().expect("an engine").info();
+            assert!(!info.reason.contains("DEEPRING_BACKEND"), "{}", info.reason);
+        },
+    );
 }
 
 /// In a process where a call of the ring is forbidden: threads take over and say why, and whoever insists on the ring is refused.
 fn refused_ring(test: &str, call: libc::c_long, errno: i32, code: &str, words: &'static [&'static str]) {
     let code = code.to_owned();
-    alone_with(test, |command| drop(command.env_remove("DEEPRING_BACKEND")), || {
-        let place = directory();
-        forbid(call, errno, false);
-        let engine = Engine::builder().build().expect("threads take over");
-        let info = engine.info();
-        assert_eq!((info.backend, info.ring_entries), (BackendKind::Threads, 0), "{}", info.reason);
-        for word in words {
-            assert!(info.reason.contains(word), "'{word}' is missing in: {}", info.reason);
-        }
-        check_works(&engine, place.path());
-        let error = Engine::builder().backend(BackendKind::Uring).build().expect_err("the ring is forbidden");
-        assert_eq!(error.code(), code, "{error}");
-        let text = error.to_string();
-        for word in words {
-            assert!(text.contains(word), "'{word}' is missing in: {text}");
-        }
-        // A driver that could not start is gone, too.
-        drop(engine);
-        eventually(LIMIT, "no thread is left", || ground::task::ours().is_empty());
-    });
+    alone_with(
+        test,
+        |command| drop(command.env_remove("DEEPRING_BACKEND")),
+        || {
+            let place = directory();
+            forbid(call, errno, false);
+            let engine = Engine::builder().build().expect("threads take over");
+            let info = engine.info();
+            assert_eq!((info.backend, info.ring_entries), (BackendKind::Threads, 0), "{}", info.reason);
+            for word in words {
+                assert!(info.reason.contains(word), "'{word}' is missing in: {}", info.reason);
+            }
+            check_works(&engine, place.path());
+            let error = Engine::builder().backend(BackendKind::Uring).build().expect_err("the ring is forbidden");
+            assert_eq!(error.code(), code, "{error}");
+            let text = error.to_string();
+            for word in words {
+                assert!(text.contains(word), "'{word}' is missing in: {text}");
+            }
+            // A driver that could not start is gone, too.
+            drop(engine);
+            eventually(LIMIT, "no thread is left", || ground::task::ours().is_empty());
+        },
+    );
 }
 
 #[test]
@@ -326,25 +347,29 @@ fn a_small_memlock_limit_gives_a_smaller_ring_and_none_gives_threads() {
         return skip(name, "DEEPRING_BACKEND names the other backend");
     }
     as_root(name, || {
-        alone_with(name, |command| drop(command.env_remove("DEEPRING_BACKEND")), || {
-            let place = tempfile::tempdir().expect("a directory of nobody's own");
-            std::fs::set_permissions(place.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).expect("permissions");
-            limit(libc::RLIMIT_MEMLOCK, 64 << 10);
-            become_nobody();
-            let engine = Engine::builder().queue_depth(4096).build().expect("an engine");
-            let info = engine.info();
-            assert_eq!(info.memlock_bytes, Some(64 << 10));
-            assert_eq!(info.backend, BackendKind::Uring, "{}", info.reason);
-            assert!((16..4096).contains(&info.ring_entries), "a ring of {} entries", info.ring_entries);
-            check_works(&engine, place.path());
-            drop(engine);
-            limit(libc::RLIMIT_MEMLOCK, 0);
-            let engine = Engine::builder().build().expect("threads take over");
-            let info = engine.info();
-            assert_eq!(info.backend, BackendKind::Threads);
-            assert!(info.reason.contains("ulimit -l") && info.reason.contains("0 KiB"), "{}", info.reason);
-            check_works(&engine, place.path());
-        });
+        alone_with(
+            name,
+            |command| drop(command.env_remove("DEEPRING_BACKEND")),
+            || {
+                let place = tempfile::tempdir().expect("a directory of nobody's own");
+                std::fs::set_permissions(place.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).expect("permissions");
+                limit(libc::RLIMIT_MEMLOCK, 64 << 10);
+                become_nobody();
+                let engine = Engine::builder().queue_depth(4096).build().expect("an engine");
+                let info = engine.info();
+                assert_eq!(info.memlock_bytes, Some(64 << 10));
+                assert_eq!(info.backend, BackendKind::Uring, "{}", info.reason);
+                assert!((16..4096).contains(&info.ring_entries), "a ring of {} entries", info.ring_entries);
+                check_works(&engine, place.path());
+                drop(engine);
+                limit(libc::RLIMIT_MEMLOCK, 0);
+                let engine = Engine::builder().build().expect("threads take over");
+                let info = engine.info();
+                assert_eq!(info.backend, BackendKind::Threads);
+                assert!(info.reason.contains("ulimit -l") && info.reason.contains("0 KiB"), "{}", info.reason);
+                check_works(&engine, place.path());
+            },
+        );
     });
 }
 

@@ -7,7 +7,9 @@ use deepring::raw::RawTransfer;
 use deepring::{BackendKind, Completed, Completion, Direct, Direction, Engine, ErrorKind, File, IoBuf, IoBufMut, Op, OpenOptions, Outcome};
 use ground::child::{alone, forbid};
 use ground::gate::Gate;
-use ground::{Chance, READ_WRITE, assert_file, assert_same, backends, builders, bytes, directory, engines, eventually, is_direct, open, task, within};
+use ground::{
+    Chance, READ_WRITE, assert_file, assert_same, backends, builders, bytes, directory, engines, eventually, is_direct, open, task, within,
+};
 use std::future::Future;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
@@ -438,9 +440,7 @@ fn an_engine_dropped_with_thousands_queued_settles_each_exactly_once() {
                 };
                 let its = Arc::clone(&completion) as Arc<dyn Completion>;
                 // SAFETY: the memory is leaked; reads into it race only with each other and nobody looks.
-                unsafe {
-                    if index % 10 == 9 { engine.submit_path(&path, false, 0o600, transfer, its) } else { file.submit(transfer, its) }
-                }
+                unsafe { if index % 10 == 9 { engine.submit_path(&path, false, 0o600, transfer, its) } else { file.submit(transfer, its) } }
                 completion
             })
             .collect();

@@ -65,7 +65,13 @@ fn the_look_at_idle_threads_would_see_one_that_is_not() {
     alone("the_look_at_idle_threads_would_see_one_that_is_not", || {
         // The planted bug: a thread that polls every millisecond.
         let poller = std::thread::Builder::new().name("deepring-canary".into());
-        poller.spawn(|| loop { std::thread::sleep(Duration::from_millis(1)) }).expect("a thread");
+        poller
+            .spawn(|| {
+                loop {
+                    std::thread::sleep(Duration::from_millis(1))
+                }
+            })
+            .expect("a thread");
         std::thread::sleep(Duration::from_millis(50));
         let before = task::ours();
         assert_eq!(before.len(), 1);
@@ -98,8 +104,7 @@ fn an_append_storm_starts_few_threads() {
         for builder in builders() {
             let engine = builder.build().expect("an engine");
             for direct in MODES {
-                let files: Vec<_> =
-                    (0..8).map(|index| open(&engine, &place.path().join(format!("{index}-{direct:?}")), direct)).collect();
+                let files: Vec<_> = (0..8).map(|index| open(&engine, &place.path().join(format!("{index}-{direct:?}")), direct)).collect();
                 let ops: Vec<_> = (0..1600u64)
                     .map(|index| (index % 8, index / 8 * 1777))
                     .map(|(file, position)| files[file as usize].write_at(bytes(position, 1777, 1), position))
