@@ -279,6 +279,8 @@ testOnEachBackend('close waits for the requests under way, and refuses new ones'
   const file = await engine.open(path, 'w+')
   const bytes = pattern(8_000_003)
   const writing = file.write(bytes, { position: 0 })
+  let written = false
+  void writing.then(() => (written = true))
   const closing = file.close()
   const error = await rejected(t, () => file.read(new Uint8Array(1), { position: 0 }), 'ERR_DEEPRING_CLOSED')
   t.is(error.path, path)
@@ -289,7 +291,7 @@ testOnEachBackend('close waits for the requests under way, and refuses new ones'
   await rejected(t, () => file.truncate(), 'ERR_DEEPRING_CLOSED')
   await closing
   t.true(same(contents(path), bytes))
-  t.is((await writing).bytesWritten, bytes.length)
+  t.true(written)
 })
 
 test('close may be called again, also while it runs', async (t) => {

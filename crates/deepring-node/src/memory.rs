@@ -92,22 +92,19 @@ pub fn expose(env: sys::napi_env, buffer: Buffer) -> Result<sys::napi_value> {
     let tenancy = next_tenancy();
     let address = hold.address();
     seen().insert(address, Seen { tenancy, hold });
-    let hint = Box::into_raw(Box::new((address, tenancy)));
+    let (data, hint) = (address as *mut c_void, tenancy as *mut c_void);
     let mut array_buffer = ptr::null_mut();
-    // SAFETY: the memory is held by `SEEN` until the finalizer below (or `release`) lets go of it; `hint` is freed by the finalizer.
-    let status = unsafe {
-        sys::napi_create_external_arraybuffer(env, address as *mut c_void, len, Some(finalize), hint.cast(), &raw mut array_buffer)
-    };
+    // SAFETY: the memory is held by `SEEN` until the finalizer (or `release`) lets go of it. The hint is a number, not a pointer.
+    let status = unsafe { sys::napi_create_external_arraybuffer(env, data, len, Some(finalize), hint, &raw mut array_buffer) };
     match status {
         sys::Status::napi_ok => uint8_array(env, array_buffer, 0, len),
         sys::Status::napi_no_external_buffers_allowed => {
-            // SAFETY: the runtime refused the memory, so it will not call the finalizer.
-            unsafe { finalize(env, ptr::null_mut(), hint.cast()) };
+            let_go(address, tenancy);
             over_allocated(env, len)
         }
         _ => {
-            // SAFETY: as above.
-            unsafe { finalize(env, ptr::null_mut(), hint.cast()) };
+            // Some runtimes have called the finalizer by now, some have not (Node 20 has, for more than 4 GiB).
+            let_go(address, tenancy);
             check_status!(status, "no ArrayBuffer of {len} bytes can be made").map(|()| ptr::null_mut())
         }
     }
@@ -119,9 +116,12 @@ fn next_tenancy() -> u64 {
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-unsafe extern "C" fn finalize(_env: sys::napi_env, _data: *mut c_void, hint: *mut c_void) {
-    // SAFETY: `hint` was made by `Box::into_raw` in `expose`, and the runtime calls a finalizer once.
-    let (address, tenancy) = *unsafe { Box::from_raw(hint.cast::<(u64, u64)>()) };
+unsafe extern "C" fn finalize(_env: sys::napi_env, data: *mut c_void, hint: *mut c_void) {
+    let_go(data as u64, hint as u64);
+}
+
+/// Drops the hold that JavaScript had on a tenant of `address`. May be called again.
+fn let_go(address: u64, tenancy: u64) {
     drop(forget(address, |seen| seen.tenancy == tenancy));
 }
 

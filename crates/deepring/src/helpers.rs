@@ -56,6 +56,19 @@ impl Shared {
 }
 
 impl Helpers {
+    /// Runs a job only if a thread is free for it or can be started; else gives it back.
+    pub(crate) fn try_run(&self, job: Job) -> Result<(), Job> {
+        let state = self.shared.lock();
+        let is_free = state.idle > state.jobs.len() || (state.threads.len() < THREADS_MAX && !state.stopping);
+        drop(state);
+        if is_free {
+            self.run(job);
+            Ok(())
+        } else {
+            Err(job)
+        }
+    }
+
     /// Queues a job. If no thread can be started at all, the job runs on the calling thread: late is better than never.
     pub(crate) fn run(&self, job: Job) {
         let mut state = self.shared.lock();

@@ -17,6 +17,7 @@ use crate::open::{OpenFile, OpenOptions};
 use crate::plan::{Direction, Extent, extent_at};
 use crate::slots::Key;
 use crate::stats::{add, sub};
+use crate::sys::memory;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -536,5 +537,5 @@ pub(super) fn fill(bounce: &mut Buffer, extent: &Extent, valid: u64, user_addres
     let wanted = &mut bounce[extent.skip as usize..(extent.skip + extent.len) as usize];
     // SAFETY: the request's memory was handed over by its owner, is at least `offset + len` bytes long, and nobody writes to it before it is
     // settled; the bounce block is ours and does not overlap it.
-    unsafe { std::ptr::copy_nonoverlapping(user_address as *const u8, wanted.as_mut_ptr(), wanted.len()) };
+    unsafe { memory::copy_past_cache(user_address as *const u8, wanted.as_mut_ptr(), wanted.len()) };
 }

@@ -66,6 +66,8 @@ pub(crate) enum Message {
     Opened(Vec<Opened>),
     /// Room was made for a write, or not.
     Extended(Key, Result<crate::extend::Extension, Error>),
+    /// The bytes of these blocks were copied to where they are wanted.
+    Copied(Vec<Key>),
     /// The end of the file was put in order after a write.
     Trimmed(Key, Result<(), Error>),
     /// So many files of path requests were closed.
@@ -78,6 +80,14 @@ pub(crate) enum Message {
 pub(crate) struct Opened {
     submission: Submission,
     result: Result<Arc<OpenFile>, Error>,
+}
+
+/// An outcome that is yet to be told.
+struct Settled {
+    completion: Arc<dyn Completion>,
+    outcome: Outcome,
+    /// The file, which may be closed only when all its outcomes have been told. A path request's file is closed by other means.
+    file: Option<Arc<OpenFile>>,
 }
 
 /// Which backend runs, and why; read by `info()`.
@@ -119,7 +129,9 @@ pub(crate) struct Driver {
     jobs: usize,
     /// Requests that wait for a place in their policy's window, by the policy's address.
     policy_waiters: HashMap<usize, VecDeque<Key>>,
-    settled: Vec<(Arc<dyn Completion>, Outcome)>,
+    /// Large copies out of bounce blocks, to be made at the end of this turn.
+    copies: Vec<complete::Copy>,
+    settled: Vec<Settled>,
     stopping: bool,
     waker: Arc<dyn crate::inode::Waker>,
     control_waker: Arc<dyn crate::inode::Waker>,
@@ -159,6 +171,7 @@ impl Driver {
             extending: 0,
             jobs: 0,
             policy_waiters: HashMap::new(),
+            copies: Vec::new(),
             settled: Vec::new(),
             stopping: false,
         }
@@ -188,6 +201,7 @@ impl Driver {
             for done in done.drain(..) {
                 self.complete(done);
             }
+            self.copy_away();
             if let Err(errno) = waited {
                 self.lose_backend(errno);
             }
@@ -208,6 +222,12 @@ impl Driver {
                 }
             }
             Message::Extended(key, result) => self.extended(key, result),
+            Message::Copied(keys) => {
+                self.jobs -= 1;
+                for key in keys {
+                    complete::retire(self, key);
+                }
+            }
             Message::Trimmed(key, result) => self.trimmed(key, result),
             Message::PathsClosed(count) => {
                 self.jobs -= 1;
@@ -223,6 +243,29 @@ impl Driver {
         self.jobs += 1;
         let inbox = Arc::clone(&self.shared.inbox);
         self.shared.helpers.run(Box::new(move || inbox.post(job())));
+    }
+
+    /// Hands the large copies of this turn to helpers that have nothing else to do; makes what is left over itself.
+    fn copy_away(&mut self) {
+        /// Two threads copy as fast as most machines' memory goes.
+        const COPIERS: usize = 2;
+        if self.copies.is_empty() {
+            return;
+        }
+        let mut copies = mem::take(&mut self.copies);
+        let share = copies.len().div_ceil(COPIERS);
+        while !copies.is_empty() {
+            let part = copies.split_off(copies.len().saturating_sub(share));
+            let inbox = Arc::clone(&self.shared.inbox);
+            let job = Box::new(move || {
+                part.iter().for_each(complete::Copy::run);
+                inbox.post(Message::Copied(part.iter().map(|copy| copy.key).collect()));
+            });
+            self.jobs += 1;
+            if let Err(job) = self.shared.helpers.try_run(job) {
+                job();
+            }
+        }
     }
 
     /// A woken request tries again.
@@ -301,15 +344,14 @@ impl Driver {
         let result = self.result_of(&mut request);
         let memory_lost = request.memory_lost;
         let Request { submission, file, .. } = request;
-        file.unsettled.fetch_sub(1, Ordering::AcqRel);
         self.count(&submission, &result);
-        self.settled.push((submission.completion, Outcome { result, memory_lost }));
-        if matches!(submission.target, Target::Path(_)) {
+        let file = if matches!(submission.target, Target::Path(_)) {
             self.path_files.push(file);
+            None
         } else {
-            self.try_closes(&file);
-            self.release(file);
-        }
+            Some(file)
+        };
+        self.settled.push(Settled { completion: submission.completion, outcome: Outcome { result, memory_lost }, file });
     }
 
     /// Drops a reference to a file; if it is the last one, on a helper thread, because closing may block.
@@ -372,19 +414,25 @@ impl Driver {
         if let (Some(accepted), Target::File(file)) = (submission.accepted, &submission.target) {
             file.inode.settle_write(accepted);
         }
-        if let Target::File(file) = &submission.target {
-            file.unsettled.fetch_sub(1, Ordering::AcqRel);
-            self.try_closes(&Arc::clone(file));
-        }
         self.count(&submission, &result);
-        self.settled.push((submission.completion, Outcome { result, memory_lost: false }));
+        let file = if let Target::File(file) = submission.target { Some(file) } else { None };
+        self.settled.push(Settled { completion: submission.completion, outcome: Outcome { result, memory_lost: false }, file });
     }
 
     /// Tells everybody whose request has ended. At the end of a batch, so that one wake serves them all.
     fn tell(&mut self) {
-        for (completion, outcome) in self.settled.drain(..) {
+        let mut settled = mem::take(&mut self.settled);
+        for Settled { completion, outcome, file } in settled.drain(..) {
             completion.settle(outcome);
+            let Some(file) = file else { continue };
+            // Only now, so that a close ends after everything it waited for.
+            if file.unsettled.fetch_sub(1, Ordering::AcqRel) == 1 {
+                self.try_closes(&file);
+            }
+            self.release(file);
         }
+        // Telling settles nothing further; the allocation goes on to serve the next batch.
+        self.settled = settled;
     }
 
     // ---- cancellation, shutdown, loss ----
