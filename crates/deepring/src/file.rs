@@ -2,7 +2,7 @@
 
 use crate::buffer::{IoBuf, IoBufMut};
 use crate::driver::request::Target;
-use crate::driver::{Barrier, Control, Message};
+use crate::driver::{Barrier, Control, Message, Use};
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::op::{Op, Task, Transfer};
@@ -206,8 +206,11 @@ impl File {
 
     /// See [`File::stat`].
     pub fn stat_then(&self, then: impl FnOnce(Result<FileStat>) + Send + 'static) {
-        let file = Arc::clone(&self.file);
-        self.engine.help(move || then(stat(&file)));
+        let (file, using) = (Arc::clone(&self.file), self.using());
+        self.engine.help(move || {
+            then(stat(&file));
+            drop(using);
+        });
     }
 
     /// See [`File::close`].
@@ -216,8 +219,18 @@ impl File {
         self.control(Barrier::Close, Arc::default(), move |_| then(file.close()));
     }
 
+    /// Keeps the descriptor open until it is dropped.
+    fn using(&self) -> Use {
+        Use::of(&self.file, &self.engine.shared().inbox)
+    }
+
     fn control(&self, barrier: Barrier, canceled: Arc<AtomicBool>, job: impl FnOnce(Option<ErrorKind>) + Send + 'static) {
-        let control = Control { file: Arc::clone(&self.file), barrier, job: Box::new(job), canceled };
+        let using = if matches!(barrier, Barrier::Close) { None } else { Some(self.using()) };
+        let job = Box::new(move |instead| {
+            job(instead);
+            drop(using);
+        });
+        let control = Control { file: Arc::clone(&self.file), barrier, job, canceled };
         // Intake closes only when the last engine goes, and `self` holds one.
         let refused = self.engine.shared().inbox.push(Message::Control(control));
         debug_assert!(refused.is_ok());
@@ -231,11 +244,13 @@ impl File {
     pub unsafe fn verify_then(&self, address: u64, len: u64, position: u64, then: impl FnOnce(Result<()>) + Send + 'static) {
         let file = Arc::clone(&self.file);
         let pool = Arc::clone(&self.engine.shared().pool);
+        let using = self.using();
         self.engine.help(move || {
             // Through procfs it is the same file, even if its name has been given to another one.
             let by_descriptor = format!("/proc/self/fd/{}", file.raw());
             // SAFETY: passed on from the caller of this function.
             then(unsafe { crate::verify::compare(Path::new(&by_descriptor), &file.path, &pool, address, len, position) });
+            drop(using);
         });
     }
 }

@@ -5,7 +5,7 @@
 //! of the file. Three rules make that exact:
 //!
 //! 1. **Edges are locked.** A read-modify-write holds its unit exclusively; a write of whole units holds its range shared, which only
-//!    excludes edges. Locks are taken in ascending order within a request, so no two requests can wait for each other.
+//!    excludes edges, and writes of the other kind: buffered and direct writes are never at work on one place. Locks are taken in ascending order within a request, so no two requests can wait for each other.
 //! 2. **The true size is kept here.** While any request pads, preallocates or extends (an *extender*), the size on disk may be larger than
 //!    the size anyone was promised. `size` is the promised one: what was there before, or the furthest settled write. Readers are
 //!    clamped to it. The end-of-file lock (`eof`) makes measuring, preallocating, trimming and truncating exclusive.
@@ -87,12 +87,29 @@ struct State {
 pub(crate) struct Hold {
     pub(crate) start: u64,
     pub(crate) end: u64,
+    /// An edge: reads the range, modifies it, and writes it back.
     pub(crate) exclusive: bool,
+    /// Goes through the page cache.
+    pub(crate) buffered: bool,
 }
 
+/// The page cache works in folios of up to this size: a dirty one beside a direct write cannot be dropped, and the kernel then reports an
+/// error to whoever syncs next.
+const FOLIO_BYTES_MAX: u64 = 2 << 20;
+
 impl Hold {
+    /// The lock of one block of a write.
+    pub(crate) fn of(start: u64, end: u64, exclusive: bool, buffered: bool) -> Self {
+        if buffered {
+            let (start, end) = (start - start % FOLIO_BYTES_MAX, end.next_multiple_of(FOLIO_BYTES_MAX));
+            return Self { start, end, exclusive, buffered };
+        }
+        Self { start, end, exclusive, buffered }
+    }
+
     fn conflicts(&self, other: &Self) -> bool {
-        (self.exclusive || other.exclusive) && self.start < other.end && other.start < self.end
+        let excludes = self.exclusive || other.exclusive || self.buffered != other.buffered;
+        excludes && self.start < other.end && other.start < self.end
     }
 }
 

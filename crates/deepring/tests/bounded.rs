@@ -10,7 +10,7 @@ use deepring::{
 use ground::child::{alone, limit};
 use ground::gate::Gate;
 use ground::{Chance, MODES, assert_file, assert_same, backends, builders, bytes, directory, engines, open, say, task, within};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
@@ -255,8 +255,8 @@ fn five_thousand_queued_paths_need_few_descriptors() {
         let place = directory();
         let path = |index: usize| place.path().join(format!("{index}"));
         let content = |index: usize| bytes(0, 1 + index * 37 % 9000, index as u64);
-        let writer = Engine::builder().build().expect("an engine");
-        let writes: Vec<_> = (0..FILES).map(|index| writer.write_file(path(index), content(index))).collect();
+        let creator = Engine::builder().build().expect("an engine");
+        let writes: Vec<_> = (0..FILES).map(|index| creator.write_file(path(index), content(index))).collect();
         for (index, op) in writes.into_iter().enumerate() {
             op.wait().result.unwrap_or_else(|error| panic!("file {index}: {error}"));
         }
@@ -268,7 +268,7 @@ fn five_thousand_queued_paths_need_few_descriptors() {
                 assert_same(&buf.expect("the buffer"), &content(index), &format!("file {index}"));
             }
         }
-        drop(writer);
+        drop(creator);
         ground::eventually(Duration::from_secs(5), "every descriptor given back", || task::descriptors() < 16);
     });
 }
@@ -413,6 +413,64 @@ fn writes_that_share_a_policy_and_a_unit_never_stall() {
                 assert_file(&path, &bytes(0, end, round), &format!("round {round}"));
             }
         });
+    }
+}
+
+/// As [`Tally`], and given up on from the outside.
+struct Fickle {
+    tally: Arc<Tally>,
+    canceled: AtomicBool,
+}
+
+impl Completion for Fickle {
+    fn settle(self: Arc<Self>, outcome: Outcome) {
+        Arc::clone(&self.tally).settle(outcome);
+    }
+    fn canceled(&self) -> bool {
+        self.canceled.load(Ordering::Acquire)
+    }
+}
+
+#[test]
+fn requests_that_are_cancelled_leave_their_place_in_a_policy_s_line() {
+    const REQUESTS: u64 = 60;
+    let place = directory();
+    let path = place.path().join("file");
+    std::fs::write(&path, bytes(0, 4 << 20, 1)).expect("the file");
+    let mut chance = Chance::new();
+    for builder in builders() {
+        for round in 0..20u32 {
+            let engine = builder.clone().block_bytes(64 << 10).build().expect("an engine");
+            let file = open(&engine, &path, Direct::Prefer);
+            let limits = Limits { queue_depth: 1 + round % 3, windowed: round % 2 == 0, ..Limits::default() };
+            let policy = Arc::new(engine.policy(limits));
+            let tally = Arc::new(Tally::default());
+            let memory = lasting(512 << 10);
+            let requests: Vec<Arc<Fickle>> = (0..REQUESTS)
+                .map(|index| {
+                    let fickle = Arc::new(Fickle { tally: Arc::clone(&tally), canceled: AtomicBool::new(false) });
+                    let transfer = read_of(memory, 512 << 10, (index % 8) << 19, Some(&policy));
+                    // SAFETY: memory from `lasting`, and nobody looks at what is read.
+                    unsafe { file.submit(transfer, Arc::clone(&fickle) as Arc<dyn Completion>) };
+                    fickle
+                })
+                .collect();
+            engine.wake();
+            for fickle in &requests {
+                if chance.once_in(2) {
+                    fickle.canceled.store(true, Ordering::Release);
+                    engine.sweep();
+                }
+                if chance.once_in(10) {
+                    std::thread::sleep(Duration::from_micros(chance.below(500)));
+                }
+            }
+            if round % 4 == 3 {
+                drop((file, engine));
+            }
+            tally.wait_for(REQUESTS);
+            assert_eq!(tally.failed.load(Ordering::Relaxed), 0, "{limits:?}");
+        }
     }
 }
 

@@ -7,9 +7,9 @@
 mod ground;
 
 use deepring::{Completed, Direct, Engine, Error, ErrorKind, OpenOptions};
-use ground::child::{alone, become_nobody, limit};
-use ground::disk::{Loop, as_root, ext4_image, free_bytes, mount, with_mounts};
-use ground::{MODES, READ_WRITE, Slice, assert_file, assert_same, backends, bytes, directory, engines, open, within};
+use ground::child::{alone, become_nobody, limit, limit_for_now};
+use ground::disk::{Loop, as_root, ext4_image, free_bytes, mount, other_disk, with_mounts};
+use ground::{MODES, READ_WRITE, Slice, assert_file, assert_same, backends, bytes, directory, engines, open, skip, within};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, PermissionsExt};
@@ -121,6 +121,41 @@ fn a_whole_file_that_does_not_fit_leaves_the_old_one() {
             check_usable(&engine, &disk);
         }
     });
+}
+
+fn another_disk_too_full(kind: &str, test: &str) {
+    with_mounts(test, |place| {
+        let Some(disk) = other_disk(kind, place) else { return skip(test, &format!("there is no mkfs.{kind}")) };
+        let path = disk.join("file");
+        for engine in engines() {
+            let old = bytes(0, 3000, 1);
+            std::fs::write(&path, &old).expect("the file");
+            let file = open(&engine, &path, Direct::Prefer);
+            let free = free_bytes(&disk);
+            for position in [0, 2999, 5000] {
+                // Only address space: the write fails before a byte of it is read.
+                let buf = engine.buffer(1 << 30).expect("memory");
+                let error = file.write_at(buf, position).wait().result.expect_err("a gigabyte does not fit on 400 MiB");
+                check(&error, "ENOSPC", &path, position, 1 << 30);
+                assert_eq!(error.transferred(), 0, "{error}");
+                assert_file(&path, &old, "after a write that did not fit");
+            }
+            let kept = free.saturating_sub(free_bytes(&disk));
+            assert!(kept <= 1 << 20, "{kind}: {kept} bytes of the space that was taken did not come back");
+            drop(file);
+            check_usable(&engine, &disk);
+        }
+    });
+}
+
+#[test]
+fn xfs_too_full_leaves_the_file_as_it_was() {
+    another_disk_too_full("xfs", "xfs_too_full_leaves_the_file_as_it_was");
+}
+
+#[test]
+fn btrfs_too_full_leaves_the_file_as_it_was() {
+    another_disk_too_full("btrfs", "btrfs_too_full_leaves_the_file_as_it_was");
 }
 
 #[test]
@@ -379,6 +414,62 @@ fn without_descriptors_opening_is_emfile_and_what_is_open_goes_on() {
     });
 }
 
+#[test]
+fn without_memory_for_a_copy_a_request_fails_and_the_next_one_works() {
+    alone("without_memory_for_a_copy_a_request_fails_and_the_next_one_works", || {
+        let place = directory();
+        let path = place.path().join("file");
+        if !ground::is_direct(place.path()) {
+            return skip("without_memory_for_a_copy_a_request_fails_and_the_next_one_works", "the test directory has no direct I/O");
+        }
+        std::fs::write(&path, bytes(0, 300_000, 1)).expect("the file");
+        for engine in engines() {
+            let file = open(&engine, &path, Direct::Prefer);
+            file.read_at(vec![0; 1], 0).wait().result.expect("a first read");
+            let buf = Slice::new(300_000, 1, 0);
+            // Room for small things, but not for a slab of bounce blocks.
+            limit_for_now(libc::RLIMIT_AS, ground::task::address_space() + (2 << 20));
+            let Completed { buf, result } = file.read_exact_at(buf, 0).wait();
+            let refused = engine.buffer(64 << 20).expect_err("no memory").code();
+            limit_for_now(libc::RLIMIT_AS, libc::RLIM_INFINITY);
+            let error = result.expect_err("no memory for the copy");
+            check(&error, "ENOMEM", &path, 0, 300_000);
+            assert_eq!(refused, "ENOMEM");
+            let (buf, _) = file.read_exact_at(buf.expect("the buffer"), 0).wait().ok().expect("memory again");
+            assert_same(buf.content(), &bytes(0, 300_000, 1), "what was read");
+            check_usable(&engine, place.path());
+        }
+    });
+}
+
+#[test]
+fn without_threads_to_be_had_an_engine_says_so_and_a_running_one_goes_on() {
+    let name = "without_threads_to_be_had_an_engine_says_so_and_a_running_one_goes_on";
+    as_root(name, || {
+        alone(name, || {
+            let place = directory();
+            std::fs::set_permissions(place.path(), PermissionsExt::from_mode(0o777)).expect("permissions");
+            let path = place.path().join("file");
+            // Its driver runs; its helpers would start when there is work for them.
+            let engines = engines();
+            become_nobody();
+            limit(libc::RLIMIT_NPROC, 1);
+            let error = Engine::builder().build().expect_err("no thread can be had");
+            assert_eq!((error.code(), error.syscall()), ("EAGAIN".into(), "pthread_create"));
+            for engine in engines {
+                let file = open(&engine, &path, Direct::Prefer);
+                file.write_at(bytes(0, 70_001, 1), 0).wait().result.expect("a write");
+                file.sync_all().wait().expect("sync");
+                file.set_len(50_000).wait().expect("set_len");
+                assert_eq!(file.stat().wait().expect("stat").size, 50_000);
+                file.close().wait().expect("close");
+                assert_file(&path, &bytes(0, 50_000, 1), "without helpers");
+                check_usable(&engine, place.path());
+            }
+        });
+    });
+}
+
 // ---- permissions ----
 
 #[test]
@@ -437,6 +528,29 @@ fn a_file_that_may_only_be_written_can_be_written_anywhere() {
             }
         });
     });
+}
+
+#[test]
+fn a_file_opened_for_reading_cannot_be_changed() {
+    let place = directory();
+    let path = place.path().join("file");
+    for engine in engines() {
+        for direct in MODES {
+            std::fs::write(&path, bytes(0, 5000, 1)).expect("the file");
+            let file = engine.open(&path, OpenOptions::new().read(true).direct(direct)).expect("the file");
+            for (position, len) in [(0, 4096), (100, 10), (4990, 20), (100_000, 1)] {
+                let Completed { buf, result } = file.write_at(vec![9; len], position).wait();
+                let error = result.expect_err("opened for reading");
+                check(&error, "EBADF", &path, position, len as u64);
+                assert_eq!((error.transferred(), buf), (0, Some(vec![9; len])));
+                assert_file(&path, &bytes(0, 5000, 1), "a file opened for reading");
+            }
+            assert!(file.set_len(3).wait().is_err());
+            assert_file(&path, &bytes(0, 5000, 1), "a file opened for reading");
+            file.sync_all().wait().expect("reading handles can sync");
+            check_usable(&engine, place.path());
+        }
+    }
 }
 
 // ---- what is no file ----
@@ -533,7 +647,7 @@ fn options_that_contradict_each_other_are_refused() {
 #[test]
 fn requiring_direct_io_in_memory_fails_and_leaves_nothing_behind() {
     let Ok(place) = tempfile::tempdir_in("/dev/shm") else {
-        return ground::skip("requiring_direct_io_in_memory_fails_and_leaves_nothing_behind", "there is no /dev/shm");
+        return skip("requiring_direct_io_in_memory_fails_and_leaves_nothing_behind", "there is no /dev/shm");
     };
     let path = place.path().join("file");
     for engine in engines() {

@@ -5,7 +5,7 @@ mod ground;
 
 use deepring::raw::RawTransfer;
 use deepring::{BackendKind, Completed, Completion, Direct, Direction, Engine, ErrorKind, File, IoBuf, IoBufMut, Op, OpenOptions, Outcome};
-use ground::child::{alone, forbid};
+use ground::child::{alone, alone_ending, forbid};
 use ground::gate::Gate;
 use ground::{
     Chance, READ_WRITE, assert_file, assert_same, backends, builders, bytes, directory, engines, eventually, is_direct, open, task, within,
@@ -96,6 +96,20 @@ fn data_file(place: &std::path::Path, megabytes: usize) -> std::path::PathBuf {
     path
 }
 
+/// `struct iocb` of `<linux/aio_abi.h>`.
+#[repr(C)]
+struct Iocb {
+    data: u64,
+    key: [u32; 2],
+    opcode: u16,
+    priority: i16,
+    fd: u32,
+    buf: u64,
+    nbytes: u64,
+    offset: i64,
+    rest: [u64; 2],
+}
+
 /// The canary that must die: a planted bug of the kind the others look for. Reads are handed to the kernel behind the engine's back (Linux's
 /// older asynchronous calls), and the memory is "given back" at once.
 #[test]
@@ -107,24 +121,17 @@ fn the_canaries_notice_a_buffer_that_is_given_back_too_early() {
     }
     let path = data_file(place.path(), 32);
     let file = std::fs::OpenOptions::new().read(true).custom_flags(libc::O_DIRECT).open(path).expect("the file");
+    // Where other work delays this thread, the reads may be done before the memory is given back: then again.
+    let noticed = (0..20).any(|_| give_back_too_early(&file) > 0);
+    assert!(noticed, "the reads came after the buffers were given back, and nobody noticed");
+}
+
+/// Starts reads into 32 buffers, gives the buffers back, and tells how many were seen to be written to afterwards.
+fn give_back_too_early(file: &std::fs::File) -> usize {
     let mut context = 0u64;
     // SAFETY: the kernel writes one word.
-    if unsafe { libc::syscall(libc::SYS_io_setup, 64, &raw mut context) } != 0 {
-        return ground::skip(name, "there is no io_setup");
-    }
-    /// `struct iocb` of `<linux/aio_abi.h>`.
-    #[repr(C)]
-    struct Iocb {
-        data: u64,
-        key: [u32; 2],
-        opcode: u16,
-        priority: i16,
-        fd: u32,
-        buf: u64,
-        nbytes: u64,
-        offset: i64,
-        rest: [u64; 2],
-    }
+    let made = unsafe { libc::syscall(libc::SYS_io_setup, 32, &raw mut context) };
+    assert_eq!(made, 0, "io_setup: {}", std::io::Error::last_os_error());
     let aviary = Aviary::default();
     let birds: Vec<Bird> = (0..32).map(|_| aviary.bird(1 << 20)).collect();
     let mut blocks: Vec<Iocb> = birds
@@ -142,14 +149,15 @@ fn the_canaries_notice_a_buffer_that_is_given_back_too_early() {
             rest: [0; 2],
         })
         .collect();
-    let pointers: Vec<*mut Iocb> = blocks.iter_mut().map(|block| &raw mut *block).collect();
+    let pointers: Vec<*mut Iocb> = blocks.iter_mut().map(std::ptr::from_mut).collect();
     // SAFETY: an array of valid control blocks over leaked memory.
     let submitted = unsafe { libc::syscall(libc::SYS_io_submit, context, pointers.len(), pointers.as_ptr()) };
     drop(birds);
     assert!(submitted > 0, "io_submit: {}", std::io::Error::last_os_error());
-    assert!(aviary.disturbed() > 0, "the reads came after the buffers were given back, and nobody noticed");
+    let disturbed = aviary.disturbed();
     // SAFETY: the context was created above; this waits for what is left.
     unsafe { libc::syscall(libc::SYS_io_destroy, context) };
+    disturbed
 }
 
 // ---- dropping ----
@@ -398,6 +406,93 @@ fn a_sync_and_a_truncation_that_wait_can_be_cancelled() {
     }
 }
 
+/// Keeps an engine's helper threads busy until the sender is dropped.
+fn stall_helpers(engine: &Engine) -> mpsc::Sender<()> {
+    const HELPERS: usize = 4;
+    let (open, opened) = mpsc::channel::<()>();
+    let opened = Arc::new(Mutex::new(opened));
+    let (arrive, arrived) = mpsc::channel();
+    for _ in 0..HELPERS {
+        let (opened, arrive) = (Arc::clone(&opened), arrive.clone());
+        engine.run_blocking(move || {
+            arrive.send(()).expect("a listener");
+            // Ends when the sender is dropped, for one helper after the other.
+            let _ = opened.lock().expect("the receiver").recv();
+        });
+    }
+    (0..HELPERS).for_each(|_| arrived.recv().expect("a helper"));
+    open
+}
+
+/// What uses a descriptor after it was closed uses whatever file got its number.
+#[test]
+fn a_close_waits_for_truncations_and_syncs_that_wait_themselves() {
+    alone("a_close_waits_for_truncations_and_syncs_that_wait_themselves", || {
+        let place = directory();
+        let path = place.path().join("file");
+        for (acting, holding) in engines().into_iter().zip(engines().into_iter().rev()) {
+            std::fs::write(&path, bytes(0, 5000, 1)).expect("the file");
+            let (file, other) = (open(&acting, &path, Direct::Prefer), open(&holding, &path, Direct::Prefer));
+            // A write that is at work on the file and does not get on, because nobody makes room for it.
+            let stalled = stall_helpers(&holding);
+            let write = other.write_at(bytes(5000, 5000, 1), 5000);
+            std::thread::sleep(Duration::from_millis(50));
+            let truncation = file.set_len(77);
+            let sync = file.sync_all();
+            let close = file.close();
+            std::thread::sleep(Duration::from_millis(50));
+            // Whoever opens a file now may get the number, if it was closed.
+            let victims: Vec<_> = (0..8).map(|index| place.path().join(format!("victim{index}"))).collect();
+            let opened: Vec<_> = victims
+                .iter()
+                .map(|victim| {
+                    std::fs::write(victim, bytes(0, 5000, 3)).expect("a victim");
+                    std::fs::OpenOptions::new().read(true).write(true).open(victim).expect("a victim")
+                })
+                .collect();
+            drop(stalled);
+            write.wait().result.expect("the write");
+            truncation.wait().expect("set_len");
+            sync.wait().expect("sync");
+            close.wait().expect("close");
+            for victim in &victims {
+                assert_file(victim, &bytes(0, 5000, 3), "a file that had nothing to do with it");
+            }
+            assert_file(&path, &bytes(0, 77, 1), "the file itself");
+            drop(opened);
+        }
+    });
+}
+
+#[test]
+fn what_waits_for_another_engine_s_write_is_cancelled_when_its_own_engine_goes() {
+    let place = directory();
+    let path = place.path().join("file");
+    for (leaving, holding) in engines().into_iter().zip(engines().into_iter().rev()) {
+        std::fs::write(&path, bytes(0, 5000, 1)).expect("the file");
+        let (file, other) = (open(&leaving, &path, Direct::Prefer), open(&holding, &path, Direct::Prefer));
+        let stalled = stall_helpers(&holding);
+        let write = other.write_at(bytes(5000, 5000, 1), 5000);
+        std::thread::sleep(Duration::from_millis(50));
+        let (truncation, sync) = (file.set_len(77), file.sync_all());
+        let waiting = file.write_at(bytes(100, 10, 9), 100);
+        let close = file.close();
+        within(LIMIT, "dropping an engine whose work waits for another engine", move || {
+            drop(leaving);
+            for task in [truncation, sync] {
+                assert_eq!(task.wait().expect_err("its engine is gone").kind(), ErrorKind::Canceled);
+            }
+            assert_eq!(waiting.wait().result.expect_err("it waited for the truncation").kind(), ErrorKind::Canceled);
+            close.wait().expect("a close always runs");
+        });
+        drop(stalled);
+        write.wait().result.expect("the other engine's write");
+        // The truncation that was announced is called off: others may write.
+        other.write_at(bytes(10_000, 100, 1), 10_000).wait().result.expect("a write");
+        assert_file(&path, &bytes(0, 10_100, 1), "after one engine left");
+    }
+}
+
 // ---- shutting down ----
 
 /// Counts how often it is settled.
@@ -439,8 +534,13 @@ fn an_engine_dropped_with_thousands_queued_settles_each_exactly_once() {
                     policy: None,
                 };
                 let its = Arc::clone(&completion) as Arc<dyn Completion>;
-                // SAFETY: the memory is leaked; reads into it race only with each other and nobody looks.
-                unsafe { if index % 10 == 9 { engine.submit_path(&path, false, 0o600, transfer, its) } else { file.submit(transfer, its) } }
+                if index % 10 == 9 {
+                    // SAFETY: the memory is leaked; reads into it race only with each other and nobody looks.
+                    unsafe { engine.submit_path(&path, false, 0o600, transfer, its) };
+                } else {
+                    // SAFETY: as above.
+                    unsafe { file.submit(transfer, its) };
+                }
                 completion
             })
             .collect();
@@ -576,6 +676,37 @@ fn engines_leave_neither_threads_nor_descriptors_behind() {
             }
         }
         eventually(LIMIT, "all threads and descriptors are gone", || (task::all().len(), task::descriptors()) == (threads, descriptors));
+    });
+}
+
+#[test]
+fn a_program_that_is_started_inherits_no_descriptor() {
+    let place = directory();
+    let path = data_file(place.path(), 1);
+    let engines = engines();
+    let _files: Vec<_> = engines.iter().map(|engine| open(engine, &path, Direct::Prefer)).collect();
+    let listed = std::process::Command::new("ls").args(["-l", "/proc/self/fd"]).output().expect("ls");
+    let listed = String::from_utf8_lossy(&listed.stdout);
+    for ours in ["io_uring", "eventfd", "data"] {
+        assert!(!listed.contains(ours), "a descriptor was inherited: {listed}");
+    }
+}
+
+#[test]
+fn a_process_may_end_with_operations_in_flight() {
+    alone_ending("a_process_may_end_with_operations_in_flight", || {
+        let place = std::mem::ManuallyDrop::new(directory());
+        // Removed while it is open, because nobody will be left to do it.
+        let path = data_file(place.path(), 32);
+        for engine in engines() {
+            let file = open(&engine, &path, Direct::Prefer);
+            for index in 0..64u64 {
+                std::mem::forget(file.read_at(vec![0; 1 << 20], (index % 32) << 20));
+                std::mem::forget(file.write_at(bytes(0, 5000, 1), index * 4999));
+            }
+            std::mem::forget((file, engine));
+        }
+        std::fs::remove_dir_all(place.path()).expect("the directory");
     });
 }
 

@@ -68,7 +68,7 @@ fn the_look_at_idle_threads_would_see_one_that_is_not() {
         poller
             .spawn(|| {
                 loop {
-                    std::thread::sleep(Duration::from_millis(1))
+                    std::thread::sleep(Duration::from_millis(1));
                 }
             })
             .expect("a thread");
@@ -141,7 +141,7 @@ fn submitting_never_waits_for_the_device() {
         for index in 0..400u64 {
             let buf = vec![0; 1 << 20];
             let started = Instant::now();
-            ops.push(file.read_at(buf, index % 32 << 20));
+            ops.push(file.read_at(buf, (index % 32) << 20));
             waits.push(started.elapsed());
         }
         let done_meanwhile = ops.iter().filter(|op| format!("{op:?}") == "Op(done)").count();

@@ -85,7 +85,8 @@ impl<T> Shared<T> {
     }
 }
 
-fn transfer(op: &DeviceOp) -> i32 {
+/// Carries one operation out, blocking. Returns bytes, or a negative error number.
+pub(crate) fn transfer(op: &DeviceOp) -> i32 {
     let flags = if op.nowait { file::NOWAIT } else { 0 };
     match op.direction {
         // SAFETY: the driver owns the memory on behalf of the request and keeps it until this result has been taken.

@@ -7,7 +7,8 @@
 use super::complete::{retire, write_edge};
 use super::request::{Block, PathTarget, Request, Stage, Submission, Target, Waits};
 use super::{Driver, Message, Opened, policy_key};
-use crate::backend::DeviceOp;
+use crate::backend::threads::transfer;
+use crate::backend::{DeviceOp, Done};
 use crate::budget::{Budget, Cost};
 use crate::buffer::Buffer;
 use crate::error::{Error, ErrorKind};
@@ -255,8 +256,9 @@ impl Driver {
             }
             return Issue::Full;
         }
-        // Buffered writes too: another handle of the file may be direct, and modify a unit that this one writes to.
-        let hold = request.is_write().then(|| Hold { start: extent.file_start, end: extent.file_end(), exclusive: extent.rmw });
+        // Buffered writes too: another handle of the file may be direct.
+        let buffered = !request.file.is_direct();
+        let hold = request.is_write().then(|| Hold::of(extent.file_start, extent.file_end(), extent.rmw, buffered));
         let locked = hold.is_none_or(|hold| request.file.inode.lock(hold, (Arc::clone(&self.waker), key)));
         if !locked {
             request.waits = Waits::Parked;
@@ -338,11 +340,25 @@ impl Driver {
 
     /// Hands the block's next operation to the backend: from where it got to, to the end of its extent.
     pub(super) fn stage(&mut self, key: Key) {
-        let Some(block) = self.blocks.get_mut(key) else { return };
-        let Some(request) = self.requests.get_mut(block.request) else { return };
+        if let Some(op) = self.next_operation(key) {
+            self.backend.push(op);
+        }
+    }
+
+    /// Carries the block's next operation out by a blocking call on a helper: for a ring that cannot start a worker thread.
+    pub(super) fn stage_blocking(&mut self, key: Key) {
+        if let Some(op) = self.next_operation(key) {
+            let op = DeviceOp { nowait: false, ..op };
+            self.help(move || Message::Transferred(Done { key, result: transfer(&op) }));
+        }
+    }
+
+    fn next_operation(&mut self, key: Key) -> Option<DeviceOp> {
+        let block = self.blocks.get_mut(key)?;
+        let request = self.requests.get_mut(block.request)?;
         request.tally.blocks += 1;
         let direction = block.direction(request.submission.direction);
-        self.backend.push(DeviceOp {
+        Some(DeviceOp {
             key,
             fd: request.file.raw(),
             direction,
@@ -350,7 +366,7 @@ impl Driver {
             len: (block.extent.file_len - block.from) as u32,
             position: block.extent.file_start + block.from,
             nowait: block.nowait && direction == Direction::Write,
-        });
+        })
     }
 
     /// Returns what a block holds of budget, policy and locks, and counts it out.

@@ -7,6 +7,7 @@
 //! | 0 | reading: the end of the file; writing: tried again, then `EIO` |
 //! | `EAGAIN` with `RWF_NOWAIT` | the kernel would have handed the write to a worker thread: counted, and repeated without the flag |
 //! | `EINTR`, `EAGAIN` | repeated, at most [`ATTEMPTS_MAX`] times |
+//! | `ECANCELED` | nobody cancelled it: the kernel has no worker thread for it (`RLIMIT_NPROC`, a pids cgroup); done by a blocking call |
 //! | `EINVAL` on a direct file | the file goes on buffered, unless direct was required |
 //! | anything else | the request's error |
 
@@ -28,6 +29,8 @@ const ATTEMPTS_MAX: u32 = 8;
 enum Next {
     /// Stage it again from `block.from`.
     Again,
+    /// The same, by a blocking call.
+    AgainBlocking,
     /// Its transfer, or the read before it, is done.
     Finished,
     Failed(i32),
@@ -60,6 +63,12 @@ pub(super) fn apply(driver: &mut Driver, done: Done) {
                 add(&driver.shared.counters.retried, 1);
                 Next::Again
             }
+            libc::ECANCELED if block.attempts < ATTEMPTS_MAX => {
+                block.attempts += 1;
+                request.tally.retried += 1;
+                add(&driver.shared.counters.retried, 1);
+                Next::AgainBlocking
+            }
             libc::EINVAL if request.file.is_direct() && request.file.downgrade() => {
                 request.tally.retried += 1;
                 request.tally.buffered = true;
@@ -83,6 +92,7 @@ pub(super) fn apply(driver: &mut Driver, done: Done) {
     };
     match next {
         Next::Again => driver.stage(done.key),
+        Next::AgainBlocking => driver.stage_blocking(done.key),
         Next::Finished => finish_stage(driver, done.key),
         Next::Failed(errno) => {
             let call = super::admit::call_name(direction);

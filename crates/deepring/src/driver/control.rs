@@ -2,10 +2,11 @@
 //!
 //! * **sync** runs when every write accepted before it has settled;
 //! * **truncate** runs alone: no write is at work, and none begins until it is done;
-//! * **close** runs when every request of the file has settled.
+//! * **close** runs when every request of the file has settled, and nothing else needs its descriptor.
 
 use super::{Driver, Message};
 use crate::error::ErrorKind;
+use crate::inbox::Inbox;
 use crate::open::OpenFile;
 use crate::slots::Key;
 use std::sync::Arc;
@@ -25,6 +26,27 @@ pub(crate) struct Control {
     pub(crate) barrier: Barrier,
     pub(crate) job: Box<dyn FnOnce(Option<ErrorKind>) + Send>,
     pub(crate) canceled: Arc<AtomicBool>,
+}
+
+/// Keeps a file from being closed while something other than a transfer needs its descriptor: a closed number may soon name another file.
+pub(crate) struct Use {
+    file: Arc<OpenFile>,
+    inbox: Arc<Inbox<Message>>,
+}
+
+impl Use {
+    pub(crate) fn of(file: &Arc<OpenFile>, inbox: &Arc<Inbox<Message>>) -> Self {
+        file.unsettled.fetch_add(1, Ordering::AcqRel);
+        Self { file: Arc::clone(file), inbox: Arc::clone(inbox) }
+    }
+}
+
+impl Drop for Use {
+    fn drop(&mut self) {
+        if self.file.unsettled.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.inbox.post(Message::Unused(Arc::clone(&self.file)));
+        }
+    }
 }
 
 impl Driver {

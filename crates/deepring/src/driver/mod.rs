@@ -36,7 +36,7 @@ use crate::slots::{Key, Slots};
 use crate::stats::{Counters, add, sub};
 use crate::sys::Errno;
 use admit::DeviceQueue;
-pub(crate) use control::{Barrier, Control};
+pub(crate) use control::{Barrier, Control, Use};
 use request::{Block, Request, Submission, Target, Waits};
 use std::collections::{HashMap, VecDeque};
 use std::mem;
@@ -66,6 +66,8 @@ pub(crate) enum Message {
     Opened(Vec<Opened>),
     /// Room was made for a write, or not.
     Extended(Key, Result<crate::extend::Extension, Error>),
+    /// A helper has carried out an operation that the ring could not.
+    Transferred(Done),
     /// The bytes of these blocks were copied to where they are wanted.
     Copied(Vec<Key>),
     /// The end of the file was put in order after a write.
@@ -74,6 +76,8 @@ pub(crate) enum Message {
     PathsClosed(usize),
     /// A helper has run a control.
     ControlDone,
+    /// Nothing uses the file's descriptor any more: a close may go on.
+    Unused(Arc<OpenFile>),
     Shutdown,
 }
 
@@ -222,6 +226,10 @@ impl Driver {
                 }
             }
             Message::Extended(key, result) => self.extended(key, result),
+            Message::Transferred(done) => {
+                self.jobs -= 1;
+                self.complete(done);
+            }
             Message::Copied(keys) => {
                 self.jobs -= 1;
                 for key in keys {
@@ -234,6 +242,10 @@ impl Driver {
                 self.open_paths -= count;
             }
             Message::ControlDone => self.jobs -= 1,
+            Message::Unused(file) => {
+                self.try_closes(&file);
+                self.release(file);
+            }
             Message::Shutdown => self.stop(),
         }
     }

@@ -3,7 +3,7 @@
 
 use super::say;
 use std::io::{Read, Seek};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 /// Set in the child to the name of its test.
@@ -19,9 +19,31 @@ pub(crate) fn alone(test: &str, body: impl FnOnce()) {
 
 /// As [`alone`], after `prepare` has changed the command.
 pub(crate) fn alone_with(test: &str, prepare: impl FnOnce(&mut Command), body: impl FnOnce()) {
-    if std::env::var(VARIABLE).is_ok_and(|name| name == test) {
+    if is_child_for(test) {
         return body();
     }
+    let (status, told) = run(test, prepare);
+    assert!(status.success(), "the child process failed: {status}");
+    assert!(told.contains("1 passed"), "the child process ran another test than {test}");
+}
+
+/// As [`alone`], and the child process ends the moment `body` does, with whatever is still going on in it.
+pub(crate) fn alone_ending(test: &str, body: impl FnOnce()) {
+    const STATUS: i32 = 42;
+    if is_child_for(test) {
+        body();
+        std::process::exit(STATUS);
+    }
+    let (status, _) = run(test, |_| {});
+    assert_eq!(status.code(), Some(STATUS), "the child process failed: {status}");
+}
+
+fn is_child_for(test: &str) -> bool {
+    std::env::var(VARIABLE).is_ok_and(|name| name == test)
+}
+
+/// Runs one test in a process of its own, and gives its end and its output.
+fn run(test: &str, prepare: impl FnOnce(&mut Command)) -> (ExitStatus, String) {
     let mut output = tempfile::tempfile().expect("a file for the child's output");
     let mut command = Command::new(std::env::current_exe().expect("the test binary"));
     command.args([test, "--exact", "--nocapture", "--test-threads=1"]).env(VARIABLE, test);
@@ -41,18 +63,27 @@ pub(crate) fn alone_with(test: &str, prepare: impl FnOnce(&mut Command), body: i
         }
         std::thread::sleep(Duration::from_millis(5));
     };
-    let mut text = String::new();
+    let mut told = String::new();
     output.rewind().expect("the child's output");
-    output.read_to_string(&mut text).expect("the child's output is text");
-    say(&text);
-    let status = status.unwrap_or_else(|| panic!("the child process did not end within {LIMIT:?}"));
-    assert!(status.success(), "the child process failed: {status}");
-    assert!(text.contains("1 passed"), "the child process ran another test than {test}");
+    output.read_to_string(&mut told).expect("the child's output is text");
+    say(&told);
+    (status.unwrap_or_else(|| panic!("the child process did not end within {LIMIT:?}")), told)
 }
 
 /// Sets a resource limit of this process, soft and hard.
 pub(crate) fn limit(resource: libc::__rlimit_resource_t, value: u64) {
     let limit = libc::rlimit { rlim_cur: value, rlim_max: value };
+    // SAFETY: reads a local struct.
+    let set = unsafe { libc::setrlimit(resource, &raw const limit) };
+    assert_eq!(set, 0, "setrlimit: {}", std::io::Error::last_os_error());
+}
+
+/// Lowers a limit so that it can be raised again.
+pub(crate) fn limit_for_now(resource: libc::__rlimit_resource_t, value: u64) {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: fills a local struct.
+    assert_eq!(unsafe { libc::getrlimit(resource, &raw mut limit) }, 0);
+    limit.rlim_cur = value.min(limit.rlim_max);
     // SAFETY: reads a local struct.
     let set = unsafe { libc::setrlimit(resource, &raw const limit) };
     assert_eq!(set, 0, "setrlimit: {}", std::io::Error::last_os_error());

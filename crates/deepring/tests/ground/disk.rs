@@ -64,6 +64,17 @@ pub(crate) fn ext4_image(path: &Path, bytes: u64, options: &[&str]) {
     assert!(made.status.success(), "mkfs.ext4: {}", String::from_utf8_lossy(&made.stderr));
 }
 
+/// A mounted file system of another kind, of 400 MiB that take no space until they are used; `None` where its tools are missing.
+pub(crate) fn other_disk(kind: &str, place: &Path) -> Option<PathBuf> {
+    let (image, at) = (place.join("image"), place.join(kind));
+    File::create(&image).and_then(|file| file.set_len(400 << 20)).expect("an image");
+    let made = Command::new(format!("mkfs.{kind}")).arg("-q").arg(&image).output().ok()?;
+    assert!(made.status.success(), "mkfs.{kind}: {}", String::from_utf8_lossy(&made.stderr));
+    let device = Loop::attach(&image);
+    mount(&device.path, &at, kind, 0, "");
+    Some(at)
+}
+
 /// A loop device, detached when the value and everybody else who has it open, or mounted, is gone.
 #[derive(Debug)]
 pub(crate) struct Loop {
@@ -92,7 +103,13 @@ struct LoopConfig {
 const _: () = assert!(size_of::<LoopConfig>() == 304);
 
 impl Loop {
+    /// A device with blocks of 512 bytes.
     pub(crate) fn attach(backing: &Path) -> Self {
+        Self::attach_with_blocks(backing, 512)
+    }
+
+    /// A device with blocks of this many bytes: no smaller direct transfer is accepted.
+    pub(crate) fn attach_with_blocks(backing: &Path, block_size: u32) -> Self {
         const LOOP_CTL_GET_FREE: libc::Ioctl = 0x4c82;
         const LOOP_CONFIGURE: libc::Ioctl = 0x4c0a;
         const LO_FLAGS_AUTOCLEAR: u32 = 4;
@@ -106,7 +123,7 @@ impl Loop {
             let path = PathBuf::from(format!("/dev/loop{number}"));
             let open = OpenOptions::new().read(true).write(true).open(&path).expect("the loop device");
             let info = LoopInfo { before: [0; 5], middle: [0; 3], flags: LO_FLAGS_AUTOCLEAR, after: [0; 176] };
-            let config = LoopConfig { fd: backing.as_raw_fd() as u32, block_size: 512, info, reserved: [0; 8] };
+            let config = LoopConfig { fd: backing.as_raw_fd() as u32, block_size, info, reserved: [0; 8] };
             // SAFETY: the kernel reads a local struct of the layout it expects.
             if unsafe { libc::ioctl(open.as_raw_fd(), LOOP_CONFIGURE, &raw const config) } == 0 {
                 return Self { path, _open: open };

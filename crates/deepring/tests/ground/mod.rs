@@ -9,6 +9,7 @@
 pub(crate) mod child;
 pub(crate) mod disk;
 pub(crate) mod gate;
+pub(crate) mod program;
 pub(crate) mod task;
 
 use deepring::{BackendKind, Direct, Engine, EngineBuilder, File, IoBuf, IoBufMut, OpenOptions};
@@ -215,9 +216,7 @@ pub(crate) fn within<T: Send + 'static>(limit: Duration, what: &str, body: impl 
         let _ = ended.send(());
         value
     });
-    if end.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
-        panic!("{what} did not end within {limit:?}");
-    }
+    assert_ne!(end.recv_timeout(limit), Err(RecvTimeoutError::Timeout), "{what} did not end within {limit:?}");
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 

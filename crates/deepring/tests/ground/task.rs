@@ -40,6 +40,11 @@ fn status(name: &str) -> u64 {
     field(&text, name).expect("a field of /proc/self/status")
 }
 
+/// How much address space this process has in use, in bytes.
+pub(crate) fn address_space() -> u64 {
+    status("VmSize:") * 1024
+}
+
 /// This process's memory now, in bytes; from here on its peak is counted anew.
 pub(crate) fn resident_and_new_peak() -> u64 {
     fs::write("/proc/self/clear_refs", "5").expect("/proc/self/clear_refs");

@@ -1,0 +1,187 @@
+//! Where the bytes lie must not matter: the random programs of `exact` on other file systems and disks, and on files with several names.
+//!
+//! Most of them are loop devices in a mount namespace of their own, which needs root; without root those tests say that they are skipped.
+
+mod ground;
+
+use deepring::{Direct, Engine, OpenOptions};
+use ground::disk::{Loop, ext4_image, mount, other_disk, with_mounts};
+use ground::program::run_random;
+use ground::{READ_WRITE, assert_file, backends, bytes, directory, engines, is_direct, open, skip};
+use std::path::{Path, PathBuf};
+
+const PROGRAMS: u32 = 10;
+
+fn random_programs_at(directory: &Path) {
+    for backend in backends() {
+        run_random(PROGRAMS, backend, Direct::Prefer, &directory.join("file"));
+    }
+}
+
+/// An ext4 disk of 64 MiB with these options and blocks of the device of this size.
+fn disk(place: &Path, device_block: u32, make: &[&str], options: &str) -> PathBuf {
+    let (image, at) = (place.join("image"), place.join("disk"));
+    ext4_image(&image, 64 << 20, make);
+    let device = Loop::attach_with_blocks(&image, device_block);
+    mount(&device.path, &at, "ext4", 0, options);
+    at
+}
+
+#[test]
+fn on_a_disk_with_blocks_of_four_kilobytes() {
+    with_mounts("on_a_disk_with_blocks_of_four_kilobytes", |place| {
+        let disk = disk(place, 4096, &["-b", "4096"], "");
+        let engine = Engine::builder().build().expect("an engine");
+        assert_eq!(engine.path_info(&disk).expect("the disk").direct.offset_alignment, 4096);
+        random_programs_at(&disk);
+    });
+}
+
+#[test]
+fn on_a_file_system_with_blocks_smaller_than_a_page() {
+    with_mounts("on_a_file_system_with_blocks_smaller_than_a_page", |place| {
+        let disk = disk(place, 512, &["-b", "1024"], "");
+        assert!(is_direct(&disk));
+        random_programs_at(&disk);
+    });
+}
+
+#[test]
+fn on_a_file_system_that_cannot_preallocate() {
+    with_mounts("on_a_file_system_that_cannot_preallocate", |place| {
+        let disk = disk(place, 512, &["-b", "4096", "-O", "^extent,^64bit"], "");
+        assert!(is_direct(&disk));
+        random_programs_at(&disk);
+    });
+}
+
+#[test]
+fn on_a_file_system_that_keeps_small_files_in_their_inodes() {
+    with_mounts("on_a_file_system_that_keeps_small_files_in_their_inodes", |place| {
+        random_programs_at(&disk(place, 512, &["-b", "4096", "-I", "1024", "-O", "inline_data"], ""));
+    });
+}
+
+#[test]
+fn on_a_file_system_that_journals_data_and_so_has_no_direct_io() {
+    with_mounts("on_a_file_system_that_journals_data_and_so_has_no_direct_io", |place| {
+        let disk = disk(place, 512, &["-b", "4096"], "data=journal");
+        for engine in engines() {
+            let file = open(&engine, &disk.join("file"), Direct::Prefer);
+            assert!(!file.direct(), "{:?}", file.direct_support());
+            assert!(file.direct_support().reason.contains("no direct I/O"), "{:?}", file.direct_support());
+            let (_, receipt) = file.write_at(bytes(0, 5000, 1), 0).wait().ok().expect("a write");
+            assert!(!receipt.direct);
+        }
+        random_programs_at(&disk);
+    });
+}
+
+fn on_another(kind: &str, test: &str) {
+    with_mounts(test, |place| match other_disk(kind, place) {
+        Some(disk) => random_programs_at(&disk),
+        None => skip(test, &format!("there is no mkfs.{kind}")),
+    });
+}
+
+#[test]
+fn on_xfs() {
+    on_another("xfs", "on_xfs");
+}
+
+#[test]
+fn on_btrfs() {
+    on_another("btrfs", "on_btrfs");
+}
+
+#[test]
+fn on_an_overlay_as_containers_have() {
+    with_mounts("on_an_overlay_as_containers_have", |place| {
+        let parts = ["lower", "upper", "work"].map(|part| place.join(part));
+        for part in &parts {
+            std::fs::create_dir(part).expect("a directory");
+        }
+        let lower = parts[0].join("below");
+        std::fs::write(&lower, bytes(0, 100_000, 1)).expect("a file in the lower layer");
+        let [lower_directory, upper, work] = parts.map(|part| part.to_str().expect("a readable path").to_owned());
+        let at = place.join("overlay");
+        mount(Path::new("none"), &at, "overlay", 0, &format!("lowerdir={lower_directory},upperdir={upper},workdir={work}"));
+        random_programs_at(&at);
+        // The first write to a file of the lower layer copies it up: from then on its name means another file.
+        for engine in engines() {
+            let path = at.join("below");
+            let reader = engine.open(&path, OpenOptions::new().read(true)).expect("the file");
+            let mut model = std::fs::read(&path).expect("the file");
+            let writer = open(&engine, &path, Direct::Prefer);
+            for (position, len) in [(50, 100), (99_990, 5000), (7, 1)] {
+                let content = bytes(position, len, 2);
+                writer.write_at(content.clone(), position).wait().result.expect("a write");
+                model.resize(model.len().max(position as usize + len), 0);
+                model[position as usize..position as usize + len].copy_from_slice(&content);
+            }
+            assert_file(&path, &model, "after copying up");
+            reader.read_exact_at(vec![0; 1000], 0).wait().result.expect("the old file can still be read");
+            assert_file(&lower, &bytes(0, 100_000, 1), "the lower layer");
+        }
+    });
+}
+
+#[test]
+fn in_memory() {
+    let Ok(place) = tempfile::tempdir_in("/dev/shm") else { return skip("in_memory", "there is no /dev/shm") };
+    random_programs_at(place.path());
+}
+
+// ---- names ----
+
+#[test]
+fn two_names_of_one_file_are_one_file() {
+    let place = directory();
+    let names = [place.path().join("one"), place.path().join("other")];
+    for engine in engines() {
+        for round in 0..40u64 {
+            std::fs::write(&names[0], b"").expect("the file");
+            drop(std::fs::hard_link(&names[0], &names[1]));
+            let files = names.each_ref().map(|name| open(&engine, name, Direct::Prefer));
+            let ops: Vec<_> =
+                (0..20u64).map(|index| files[index as usize % 2].write_at(bytes(index * 777, 777, round), index * 777)).collect();
+            for op in ops {
+                op.wait().result.expect("a write");
+            }
+            assert_file(&names[1], &bytes(0, 20 * 777, round), "written under two names");
+        }
+    }
+}
+
+#[test]
+fn a_file_that_lost_its_name_is_another_than_the_one_that_got_it() {
+    let place = directory();
+    let path = place.path().join("file");
+    for engine in engines() {
+        for _ in 0..20 {
+            std::fs::write(&path, bytes(0, 5000, 1)).expect("the file");
+            let old = open(&engine, &path, Direct::Prefer);
+            std::fs::remove_file(&path).expect("the name");
+            let new = open(&engine, &path, Direct::Prefer);
+            new.write_at(bytes(0, 300, 2), 0).wait().result.expect("a write");
+            old.write_at(bytes(5000, 300, 1), 5000).wait().result.expect("a write to a file without a name");
+            assert_file(&path, &bytes(0, 300, 2), "the new file");
+            assert_eq!(old.stat().wait().expect("stat").size, 5300);
+            let (buf, _) = old.read_exact_at(vec![0; 5300], 0).wait().ok().expect("a read");
+            ground::assert_same(&buf, &bytes(0, 5300, 1), "the old file");
+        }
+    }
+}
+
+#[test]
+fn a_new_name_is_flushed_when_that_is_asked_for() {
+    let place = directory();
+    for engine in engines() {
+        let path = place.path().join("new");
+        let file = engine.open(&path, READ_WRITE.sync_directory(true)).expect("a new file, and its directory flushed");
+        file.write_at(bytes(0, 100, 1), 0).wait().result.expect("a write");
+        assert_file(&path, &bytes(0, 100, 1), "the new file");
+        drop(engine.open(&path, READ_WRITE.sync_directory(true)).expect("a file that exists"));
+        std::fs::remove_file(&path).expect("the file");
+    }
+}
