@@ -117,11 +117,12 @@ impl EngineBuilder {
             };
             let shared = Shared { inbox, helpers, pool, counters, report: Mutex::new(backend_report), config };
             let shared = Arc::new(shared);
-            let helpers = Arc::clone(&shared.helpers);
+            let (helpers, inbox) = (Arc::clone(&shared.helpers), Arc::clone(&shared.inbox));
             if report.send(Ok(Arc::clone(&shared))).is_ok() {
                 Driver::new(shared, backend).run();
             }
             helpers.stop();
+            inbox.end();
         })
         .map_err(|errno| Error::os(errno, "pthread_create"))?;
         let gone = |_| Error::new(ErrorKind::Closed, "build");

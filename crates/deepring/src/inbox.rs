@@ -27,12 +27,15 @@ pub(crate) struct Inbox<T> {
 
 struct Messages<T> {
     list: Vec<T>,
+    /// Producers are refused.
     closed: bool,
+    /// Nobody will ever look again.
+    ended: bool,
 }
 
 impl<T> Inbox<T> {
     pub(crate) fn new(event: Event) -> Self {
-        let messages = Mutex::new(Messages { list: Vec::new(), closed: false });
+        let messages = Mutex::new(Messages { list: Vec::new(), closed: false, ended: false });
         Self { messages, word: AtomicU32::new(RUNNING), sweep: AtomicBool::new(false), event }
     }
 
@@ -60,8 +63,23 @@ impl<T> Inbox<T> {
 
     /// As [`Inbox::push`], for the engine's own threads: their answers are wanted even when intake is closed.
     pub(crate) fn post(&self, message: T) {
-        self.lock().list.push(message);
+        let mut messages = self.lock();
+        if messages.ended {
+            drop(messages);
+            return drop(message);
+        }
+        messages.list.push(message);
+        drop(messages);
         self.wake();
+    }
+
+    /// The driver and its helpers are gone: what they left is dropped, and so is what still comes.
+    pub(crate) fn end(&self) {
+        let mut messages = self.lock();
+        messages.ended = true;
+        let left = std::mem::take(&mut messages.list);
+        drop(messages);
+        drop(left);
     }
 
     /// Makes the driver look at its inbox, now or before it next sleeps.

@@ -126,25 +126,25 @@ fn rounds_of_pieces(crew: &Crew, rounds: u64, cancel: bool) {
 #[test]
 fn two_handles_that_pad_extend_and_trim_lose_no_byte() {
     within(LIMIT, "the rounds", || {
-        crews().iter().filter(|crew| crew.0 == "two handles of one engine").for_each(|crew| rounds_of_pieces(crew, 80, false));
+        crews().iter().filter(|crew| crew.0 == "two handles of one engine").for_each(|crew| rounds_of_pieces(crew, 50, false));
     });
 }
 
 #[test]
 fn two_engines_that_pad_extend_and_trim_lose_no_byte() {
-    within(LIMIT, "the rounds", || rounds_of_pieces(&crew_named("two engines"), 120, false));
+    within(LIMIT, "the rounds", || rounds_of_pieces(&crew_named("two engines"), 90, false));
 }
 
 #[test]
 fn a_buffered_and_a_direct_handle_lose_no_byte() {
     within(LIMIT, "the rounds", || {
-        crews().iter().filter(|crew| crew.0 == "a direct and a buffered handle").for_each(|crew| rounds_of_pieces(crew, 80, false));
+        crews().iter().filter(|crew| crew.0 == "a direct and a buffered handle").for_each(|crew| rounds_of_pieces(crew, 50, false));
     });
 }
 
 #[test]
 fn cancelled_neighbours_leave_neither_padding_nor_holes() {
-    within(LIMIT, "the rounds", || crews().iter().for_each(|crew| rounds_of_pieces(crew, 40, true)));
+    within(LIMIT, "the rounds", || crews().iter().for_each(|crew| rounds_of_pieces(crew, 25, true)));
 }
 
 #[test]
@@ -193,7 +193,7 @@ fn buffered_and_direct_writes_to_one_place_collide_neither_in_the_cache_nor_at_s
                 let file = open(&engine, &path, direct);
                 std::thread::spawn(move || {
                     let mut chance = Chance::new();
-                    for round in 0..40 {
+                    for round in 0..25 {
                         let places: Vec<_> = (0..16)
                             .map(|_| {
                                 let (position, len) = (chance.below(LEN - 100_000), 1 + chance.below(100_000) as usize);
@@ -230,7 +230,7 @@ fn padding_and_trimming_in_one_handle_does_not_cut_what_another_wrote() {
     for (index, crew) in crews().into_iter().enumerate() {
         let path = place.path().join(format!("{index}"));
         within(LIMIT, "the rounds", move || {
-            for round in 0..150u64 {
+            for round in 0..100u64 {
                 std::fs::write(&path, b"").expect("the file");
                 let mut pair = files(&crew, &path);
                 let (b, a) = (pair.pop().expect("a handle"), pair.pop().expect("a handle"));
@@ -324,7 +324,8 @@ fn truncation_among_writes_neither_hangs_nor_tears() {
                     std::thread::spawn(move || {
                         let mut chance = Chance::new();
                         let mut truncations = 0;
-                        while Instant::now() < stop {
+                        // On a busy machine the time is soon over: enough rounds for the run to prove something.
+                        while Instant::now() < stop || (worker == 0 && truncations <= 10) {
                             let ops: Vec<_> = (0..8)
                                 .map(|_| (chance.below(200_000), 1 + chance.below(20_000) as usize))
                                 .map(|(position, len)| file.write_at(bytes(position, len, 5), position))
@@ -395,7 +396,7 @@ fn writes_beside_a_truncation_end_as_if_done_one_after_the_other() {
         within(LIMIT, "the rounds", move || {
             let mut chance = Chance::new();
             let old = bytes(0, 1 << 20, 1);
-            for round in 0..40 {
+            for round in 0..30 {
                 std::fs::write(&path, &old).expect("the file");
                 let files = files(&crew, &path);
                 // The truncation makes the inside of the file its outside, for writes that are already accepted.

@@ -661,9 +661,13 @@ fn engines_leave_neither_threads_nor_descriptors_behind() {
         let path = data_file(place.path(), 4);
         drop(engines());
         let (threads, descriptors) = (task::all().len(), task::descriptors());
+        let mut kept = Vec::new();
         for round in 0..10u64 {
             for engine in engines() {
                 let file = open(&engine, &path, Direct::Prefer);
+                // An operation that somebody holds on to keeps neither the file open nor the engine alive.
+                kept.push(file.read_at(vec![0; 10], round));
+                drop(file.stat());
                 let other = engine.open_async(&path, READ_WRITE);
                 drop(file.read_at(vec![0; 1 << 20], round));
                 drop(file.write_at(bytes(10, 100, 1), 10));
@@ -675,7 +679,10 @@ fn engines_leave_neither_threads_nor_descriptors_behind() {
                 drop(other);
             }
         }
-        eventually(LIMIT, "all threads and descriptors are gone", || (task::all().len(), task::descriptors()) == (threads, descriptors));
+        eventually(LIMIT, "all threads are gone", || task::all().len() == threads);
+        eventually(Duration::from_secs(5), "all files are closed", || !task::has_open(&path));
+        drop(kept);
+        eventually(Duration::from_secs(5), "all descriptors are gone", || task::descriptors() == descriptors);
     });
 }
 
@@ -708,6 +715,27 @@ fn a_process_may_end_with_operations_in_flight() {
         }
         std::fs::remove_dir_all(place.path()).expect("the directory");
     });
+}
+
+#[test]
+fn an_operation_that_is_held_on_to_keeps_no_file_open_after_its_engine() {
+    let place = directory();
+    let path = data_file(place.path(), 1);
+    for builder in builders() {
+        let engine = builder.build().expect("an engine");
+        let file = open(&engine, &path, Direct::Prefer);
+        let op = file.read_at(vec![0; 10], 0);
+        let stalled = stall_helpers(&engine);
+        // It will run when the driver has ended already.
+        let stat = file.stat();
+        let ending = std::thread::spawn(move || drop((file, engine)));
+        std::thread::sleep(Duration::from_millis(50));
+        drop(stalled);
+        ending.join().expect("the engine has ended");
+        stat.wait().expect("stat");
+        assert!(!task::has_open(&path), "the file is still open, and nobody is left to close it");
+        drop(op);
+    }
 }
 
 // ---- futures ----

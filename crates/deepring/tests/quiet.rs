@@ -50,9 +50,9 @@ fn an_idle_engine_uses_no_cpu_and_makes_no_system_call() {
                 std::thread::sleep(Duration::from_millis(200));
                 let before = task::ours();
                 assert!(!before.is_empty(), "the engine has threads");
-                std::thread::sleep(Duration::from_secs(1));
+                std::thread::sleep(Duration::from_millis(if worked { 1000 } else { 300 }));
                 let (cpu_ns, switches) = between(&before, &task::ours());
-                say(&format!("{backend:?}, worked: {worked}: {cpu_ns} ns of CPU, {switches} switches in an idle second"));
+                say(&format!("{backend:?}, worked: {worked}: {cpu_ns} ns of CPU, {switches} switches while idle"));
                 assert!(cpu_ns < IDLE_CPU_NS_MAX, "{backend:?}: {cpu_ns} ns of CPU in an idle second");
                 assert_eq!(switches, 0, "{backend:?}: an idle thread woke up");
             }
@@ -110,10 +110,14 @@ fn an_append_storm_starts_few_threads() {
                     .map(|(file, position)| files[file as usize].write_at(bytes(position, 1777, 1), position))
                     .collect();
                 let (mut ours, mut kernel) = (0, 0);
-                while engine.stats().queued > 0 {
+                loop {
+                    let queued = engine.stats().queued;
                     let tasks = task::all();
                     let count = |prefix: &str| tasks.iter().filter(|task| task.name.starts_with(prefix)).count();
                     (ours, kernel) = (ours.max(count("deepring")), kernel.max(count("iou-wrk")));
+                    if queued == 0 {
+                        break;
+                    }
                     std::thread::sleep(Duration::from_millis(1));
                 }
                 for op in ops {

@@ -99,12 +99,8 @@ impl Worker {
                     match chance.below(6) {
                         0 => op.cancel(),
                         1 => continue,
-                        2 => {
-                            // What is ready has been taken, and there is nothing left to wait for.
-                            if Pin::new(&mut op).poll(&mut Context::from_waker(Waker::noop())).is_ready() {
-                                continue;
-                            }
-                        }
+                        // What is ready has been taken by this, and there is nothing left to wait for.
+                        2 if Pin::new(&mut op).poll(&mut Context::from_waker(Waker::noop())).is_ready() => continue,
                         _ => {}
                     }
                     match op.wait().result {

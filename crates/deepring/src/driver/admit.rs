@@ -485,8 +485,8 @@ impl Driver {
 
     /// Closes the files of path requests that have ended: a batch at a time, or what there is if nothing is left to make it grow.
     pub(super) fn close_paths(&mut self) {
-        let full = self.path_files.len() >= PATH_BATCH || self.requests.len() == 0;
-        if self.path_files.is_empty() || !full {
+        let complete = self.path_files.len() >= PATH_BATCH || self.open_paths == self.path_files.len();
+        if self.path_files.is_empty() || !complete {
             return;
         }
         let files = std::mem::take(&mut self.path_files);

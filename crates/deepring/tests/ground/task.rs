@@ -61,6 +61,12 @@ fn field(text: &str, name: &str) -> Option<u64> {
     line.split_whitespace().nth(1)?.parse().ok()
 }
 
+/// Whether this process has the file open.
+pub(crate) fn has_open(path: &Path) -> bool {
+    let entries = fs::read_dir("/proc/self/fd").expect("/proc");
+    entries.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok()).any(|link| link == path)
+}
+
 /// Descriptors this process has open.
 pub(crate) fn descriptors() -> usize {
     // One of them is the directory itself.
