@@ -461,13 +461,13 @@ impl Completion for Fickle {
 
 #[test]
 fn requests_that_are_cancelled_leave_their_place_in_a_policy_s_line() {
-    const REQUESTS: u64 = 60;
+    const REQUESTS: u64 = 24;
     let place = directory();
     let path = place.path().join("file");
     std::fs::write(&path, bytes(0, 4 << 20, 1)).expect("the file");
     let mut chance = Chance::new();
     for builder in builders() {
-        for round in 0..20u32 {
+        for round in 0..12u32 {
             let engine = builder.clone().block_bytes(64 << 10).build().expect("an engine");
             let file = open(&engine, &path, Direct::Prefer);
             let limits = Limits { queue_depth: 1 + round % 3, windowed: round % 2 == 0, ..Limits::default() };

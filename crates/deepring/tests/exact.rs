@@ -14,7 +14,7 @@ fn random_programs(backend: BackendKind, direct: Direct) {
         return ground::skip("random requests", "DEEPRING_BACKEND names the other backend");
     }
     let place = directory();
-    program::run_random(64, backend, direct, &place.path().join("file"));
+    program::run_random(48, backend, direct, &place.path().join("file"));
 }
 
 #[test]
@@ -335,8 +335,8 @@ fn a_file_that_somebody_else_cut_loses_no_byte_of_a_later_write() {
     let path = place.path().join("file");
     for engine in engines() {
         for direct in MODES {
-            for round in 0..100 {
-                std::fs::write(&path, bytes(0, 1 << 20, 1)).expect("the file");
+            for round in 0..60 {
+                std::fs::write(&path, bytes(0, 400_000, 1)).expect("the file");
                 let file = open(&engine, &path, direct);
                 let cut = [0, 100, 4096, 9000][round % 4];
                 std::fs::OpenOptions::new().write(true).open(&path).and_then(|plain| plain.set_len(cut)).expect("the cut");

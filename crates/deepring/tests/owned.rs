@@ -165,12 +165,12 @@ fn give_back_too_early(file: &std::fs::File) -> usize {
 #[test]
 fn memory_of_dropped_operations_is_untouched_once_it_is_back() {
     let place = directory();
-    let path = data_file(place.path(), 64);
+    let path = data_file(place.path(), 32);
     for engine in engines() {
         let aviary = Aviary::default();
         let file = open(&engine, &path, Direct::Prefer);
-        for round in 0..8u64 {
-            for index in 0..64u64 {
+        for round in 0..5u64 {
+            for index in 0..32u64 {
                 let op = file.read_at(aviary.bird(1 << 20), index << 20);
                 if (index + round) % 3 > 0 {
                     drop(op);
@@ -180,7 +180,7 @@ fn memory_of_dropped_operations_is_untouched_once_it_is_back() {
                 }
             }
         }
-        eventually(LIMIT, "every buffer came back", || aviary.returned() == 8 * 64);
+        eventually(LIMIT, "every buffer came back", || aviary.returned() == 5 * 32);
         assert_eq!(aviary.disturbed(), 0, "buffers written to after they came back");
         let stats = engine.stats();
         assert_eq!((stats.queued, stats.in_flight, stats.in_flight_bytes, stats.leaked), (0, 0, 0, 0));
@@ -190,19 +190,19 @@ fn memory_of_dropped_operations_is_untouched_once_it_is_back() {
 #[test]
 fn an_engine_dropped_with_operations_in_flight_has_let_go_of_all_memory() {
     let place = directory();
-    let path = data_file(place.path(), 64);
+    let path = data_file(place.path(), 32);
     for builder in builders() {
-        for round in 0..6 {
+        for round in 0..4 {
             let aviary = Aviary::default();
             let engine = builder.clone().build().expect("an engine");
             let file = open(&engine, &path, Direct::Prefer);
-            let ops: Vec<_> = (0..64u64).map(|index| file.read_at(aviary.bird(1 << 20), index << 20)).collect();
-            std::thread::sleep(Duration::from_micros(300 * round));
+            let ops: Vec<_> = (0..32u64).map(|index| file.read_at(aviary.bird(1 << 20), index << 20)).collect();
+            std::thread::sleep(Duration::from_micros(400 * round));
             drop(ops);
             drop(file);
             drop(engine);
             // Not eventually: a drop that returns has waited.
-            assert_eq!(aviary.returned(), 64, "buffers still out after the engine was dropped");
+            assert_eq!(aviary.returned(), 32, "buffers still out after the engine was dropped");
             assert_eq!(aviary.disturbed(), 0, "buffers written to after they came back");
         }
     }
@@ -436,7 +436,8 @@ fn a_close_waits_for_truncations_and_syncs_that_wait_themselves() {
             // A write that is at work on the file and does not get on, because nobody makes room for it.
             let stalled = stall_helpers(&holding);
             let write = other.write_at(bytes(5000, 5000, 1), 5000);
-            std::thread::sleep(Duration::from_millis(50));
+            // The driver has seen the write when a read that came after it is done.
+            other.read_at(vec![0; 1], 0).wait().result.expect("a read");
             let truncation = file.set_len(77);
             let sync = file.sync_all();
             let close = file.close();
@@ -473,7 +474,8 @@ fn what_waits_for_another_engine_s_write_is_cancelled_when_its_own_engine_goes()
         let (file, other) = (open(&leaving, &path, Direct::Prefer), open(&holding, &path, Direct::Prefer));
         let stalled = stall_helpers(&holding);
         let write = other.write_at(bytes(5000, 5000, 1), 5000);
-        std::thread::sleep(Duration::from_millis(50));
+        // The driver has seen the write when a read that came after it is done.
+        other.read_at(vec![0; 1], 0).wait().result.expect("a read");
         let (truncation, sync) = (file.set_len(77), file.sync_all());
         let waiting = file.write_at(bytes(100, 10, 9), 100);
         let close = file.close();
