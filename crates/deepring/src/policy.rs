@@ -1,6 +1,7 @@
 //! A limit below the device's, shared by the requests that name it: what a DeepNVMe handle's constructor asks for.
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// How the requests of one handle are cut and submitted. The defaults are the engine's: sliding window, batched submission.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -18,6 +19,7 @@ pub struct Limits {
 /// [`Limits`] with their state. Cheap to share; create one per handle.
 #[derive(Debug)]
 pub struct Policy {
+    number: u64,
     limits: Limits,
     window: Mutex<Window>,
 }
@@ -32,7 +34,13 @@ struct Window {
 impl Policy {
     /// A policy with nothing in flight.
     pub fn new(limits: Limits) -> Self {
-        Self { limits, window: Mutex::default() }
+        static CREATED: AtomicU64 = AtomicU64::new(0);
+        Self { number: CREATED.fetch_add(1, Ordering::Relaxed), limits, window: Mutex::default() }
+    }
+
+    /// Tells policies apart, in the order of their creation.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
     }
 
     /// What it was made of.

@@ -70,4 +70,10 @@ pub(crate) trait Backend {
     /// # Errors
     /// As [`Backend::submit`]; completions that could still be read have been added to `done`.
     fn wait(&mut self, block: bool, done: &mut Vec<Done>) -> Result<(), Errno>;
+
+    /// What goes on in the place of this backend when it was lost.
+    ///
+    /// # Errors
+    /// It cannot be had.
+    fn successor(&self) -> Result<Box<dyn Backend>, Errno>;
 }

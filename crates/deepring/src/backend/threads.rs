@@ -133,6 +133,10 @@ impl<T: Send + 'static> Backend for Threads<T> {
         done.append(&mut state.done);
         Ok(())
     }
+
+    fn successor(&self) -> Result<Box<dyn Backend>, Errno> {
+        Ok(Box::new(Self::new(Arc::clone(&self.shared.inbox))?))
+    }
 }
 
 impl<T: Send + 'static> Drop for Threads<T> {

@@ -11,6 +11,7 @@
 //!
 //! `DEFER_TASKRUN` (6.1) runs completion work only inside our own `enter`; it is dropped with the rest of the ladder on older kernels.
 
+use super::threads::Threads;
 use super::{Backend, BackendKind, DeviceOp, Done};
 use crate::inbox::Inbox;
 use crate::plan::Direction;
@@ -240,6 +241,10 @@ impl<T: Send + 'static> Backend for Uring<T> {
                 }
             }
         }
+    }
+
+    fn successor(&self) -> Result<Box<dyn Backend>, Errno> {
+        Ok(Box::new(Threads::new(Arc::clone(&self.inbox))?))
     }
 }
 

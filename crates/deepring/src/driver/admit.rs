@@ -6,7 +6,7 @@
 
 use super::complete::{retire, write_edge};
 use super::request::{Block, PathTarget, Request, Stage, Submission, Target, Waits};
-use super::{Driver, Message, Opened, policy_key};
+use super::{Driver, Message, Opened};
 use crate::backend::threads::transfer;
 use crate::backend::{DeviceOp, Done};
 use crate::budget::{Budget, Cost};
@@ -218,7 +218,7 @@ impl Driver {
             return Issue::Away;
         }
         if request.is_stopped() {
-            let policy = request.submission.policy.as_ref().map(policy_key);
+            let policy = request.submission.policy.as_ref().map(|policy| policy.number());
             self.conclude(key);
             if let Some(policy) = policy {
                 self.wake_policy(policy);
@@ -238,7 +238,7 @@ impl Driver {
         if let Some(policy) = &request.submission.policy {
             if !policy.take() {
                 request.waits = Waits::Parked;
-                let line = self.policy_waiters.entry(policy_key(policy)).or_default();
+                let line = self.policy_waiters.entry(policy.number()).or_default();
                 if std::mem::take(&mut request.first_in_line) {
                     line.push_front(key);
                 } else {
@@ -320,7 +320,7 @@ impl Driver {
                 }
             }
         }
-        if let Some(policy) = request.submission.policy.as_ref().map(policy_key) {
+        if let Some(policy) = request.submission.policy.as_ref().map(|policy| policy.number()) {
             self.wake_policy(policy);
         }
         let counters = &self.shared.counters;
@@ -375,7 +375,7 @@ impl Driver {
         self.devices[request.device].budget.give(block.cost);
         if let Some(policy) = &request.submission.policy {
             policy.give();
-            let policy = policy_key(policy);
+            let policy = policy.number();
             self.wake_policy(policy);
         }
         let Some(request) = self.requests.get_mut(block.request) else { return };
@@ -390,7 +390,7 @@ impl Driver {
     }
 
     /// Tells the first request in line that there may be a place in its policy's window.
-    pub(super) fn wake_policy(&mut self, policy: usize) {
+    pub(super) fn wake_policy(&mut self, policy: u64) {
         let Some(line) = self.policy_waiters.get_mut(&policy) else { return };
         while let Some(key) = line.pop_front() {
             let Some(request) = self.requests.get_mut(key) else { continue };

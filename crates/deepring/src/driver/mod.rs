@@ -30,7 +30,6 @@ use crate::helpers::Helpers;
 use crate::inbox::Inbox;
 use crate::inode::Accepted;
 use crate::open::OpenFile;
-use crate::policy::Policy;
 use crate::sink::{Completion, Outcome, Receipt};
 use crate::slots::{Key, Slots};
 use crate::stats::{Counters, add, sub};
@@ -38,7 +37,7 @@ use crate::sys::Errno;
 use admit::DeviceQueue;
 pub(crate) use control::{Barrier, Control, Use};
 use request::{Block, Request, Submission, Target, Waits};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::mem;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -131,11 +130,14 @@ pub(crate) struct Driver {
     extending: usize,
     /// Helper jobs that will answer.
     jobs: usize,
-    /// Requests that wait for a place in their policy's window, by the policy's address.
-    policy_waiters: HashMap<usize, VecDeque<Key>>,
+    /// Requests that wait for a place in their policy's window, by the policy's number.
+    policy_waiters: BTreeMap<u64, VecDeque<Key>>,
     /// Large copies out of bounce blocks, to be made at the end of this turn.
     copies: Vec<complete::Copy>,
     settled: Vec<Settled>,
+    /// Allocations that a turn fills and empties.
+    messages: Vec<Message>,
+    done: Vec<Done>,
     stopping: bool,
     waker: Arc<dyn crate::inode::Waker>,
     control_waker: Arc<dyn crate::inode::Waker>,
@@ -174,43 +176,62 @@ impl Driver {
             path_files: Vec::new(),
             extending: 0,
             jobs: 0,
-            policy_waiters: HashMap::new(),
+            policy_waiters: BTreeMap::new(),
             copies: Vec::new(),
             settled: Vec::new(),
+            messages: Vec::new(),
+            done: Vec::new(),
             stopping: false,
         }
     }
 
     /// Runs until shutdown has drained everything.
     pub(crate) fn run(mut self) {
-        let mut messages = Vec::new();
-        let mut done = Vec::new();
-        loop {
-            self.shared.inbox.take(&mut messages);
-            for message in messages.drain(..) {
-                self.receive(message);
-            }
-            if self.shared.inbox.take_sweep() {
-                self.sweep();
-            }
-            self.admit();
-            self.close_paths();
-            self.tell();
-            if self.stopping && self.is_drained() {
-                break;
-            }
-            let sleep = self.shared.inbox.park();
-            let waited = self.backend.wait(sleep, &mut done);
-            self.shared.inbox.unpark();
-            for done in done.drain(..) {
-                self.complete(done);
-            }
-            self.copy_away();
-            if let Err(errno) = waited {
-                self.lose_backend(errno);
-            }
-            self.tell();
+        while self.turn() {}
+    }
+
+    /// One turn of the loop. Returns whether there is another.
+    fn turn(&mut self) -> bool {
+        let Some(sleep) = self.work() else { return false };
+        self.rest(sleep);
+        true
+    }
+
+    /// The first half of a turn: everything that can be done now. Returns whether the driver may sleep, or `None` when shutdown has drained
+    /// everything.
+    pub(crate) fn work(&mut self) -> Option<bool> {
+        let mut messages = mem::take(&mut self.messages);
+        self.shared.inbox.take(&mut messages);
+        for message in messages.drain(..) {
+            self.receive(message);
         }
+        self.messages = messages;
+        if self.shared.inbox.take_sweep() {
+            self.sweep();
+        }
+        self.admit();
+        self.close_paths();
+        self.tell();
+        if self.stopping && self.is_drained() {
+            return None;
+        }
+        Some(self.shared.inbox.park())
+    }
+
+    /// The second half: submits, sleeps until something completes or somebody writes, and applies what has completed.
+    pub(crate) fn rest(&mut self, sleep: bool) {
+        let mut completed = mem::take(&mut self.done);
+        let waited = self.backend.wait(sleep, &mut completed);
+        self.shared.inbox.unpark();
+        for done in completed.drain(..) {
+            self.complete(done);
+        }
+        self.done = completed;
+        self.copy_away();
+        if let Err(errno) = waited {
+            self.lose_backend(errno);
+        }
+        self.tell();
     }
 
     fn receive(&mut self, message: Message) {
@@ -541,11 +562,11 @@ impl Driver {
             mem::forget(block.bounce);
         }
         let reason = format!("the ring was lost while running (error {errno}); new requests go to threads");
-        match Threads::new(Arc::clone(&self.shared.inbox)) {
-            Ok(threads) => {
-                self.backend = Box::new(threads);
+        match self.backend.successor() {
+            Ok(successor) => {
+                self.backend = successor;
                 let mut report = self.shared.report.lock().unwrap_or_else(PoisonError::into_inner);
-                *report = BackendReport { kind: BackendKind::Threads, reason, flags: Vec::new(), ring_entries: 0 };
+                *report = BackendReport { kind: self.backend.kind(), reason, flags: Vec::new(), ring_entries: 0 };
             }
             // No ring and no thread: the next wait fails again, and everything submitted until then fails as lost.
             Err(_) => std::thread::sleep(Duration::from_millis(1)),
@@ -596,11 +617,6 @@ pub(crate) fn start_backend(
             None => threads(refusal.reason),
         },
     }
-}
-
-/// The address of a policy, as a key. A request holds its policy, so the address cannot be reused while somebody waits under it.
-fn policy_key(policy: &Arc<Policy>) -> usize {
-    Arc::as_ptr(policy) as usize
 }
 
 /// One completion, applied. See [`complete`].
