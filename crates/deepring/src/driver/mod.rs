@@ -210,6 +210,7 @@ impl Driver {
             self.sweep();
         }
         self.admit();
+        self.copy_away();
         self.close_paths();
         self.tell();
         if self.stopping && self.is_drained() {
