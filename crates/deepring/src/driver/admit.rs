@@ -298,6 +298,7 @@ impl Driver {
             done: 0,
             attempts: 0,
             nowait,
+            at_device: false,
             cost,
             hold,
             ticket,
@@ -342,6 +343,9 @@ impl Driver {
     pub(super) fn stage(&mut self, key: Key) {
         if let Some(op) = self.next_operation(key) {
             self.backend.push(op);
+            if let Some(block) = self.blocks.get_mut(key) {
+                block.at_device = true;
+            }
         }
     }
 

@@ -39,6 +39,7 @@ enum Next {
 pub(super) fn apply(driver: &mut Driver, done: Done) {
     // A key that names nothing is a completion for a block that is gone; the generation in the key kept it from finding a stranger.
     let Some(block) = driver.blocks.get_mut(done.key) else { return };
+    block.at_device = false;
     let Some(request) = driver.requests.get_mut(block.request) else { return };
     let direction = block.direction(request.submission.direction);
     let geometry = request.file.geometry();

@@ -547,6 +547,10 @@ impl Driver {
         let counters = Arc::clone(&self.shared.counters);
         let mut affected = Vec::new();
         for key in self.blocks.keys() {
+            // What a helper is working on, or waits for one, the backend never had, or has given back.
+            if self.blocks.get(key).is_none_or(|block| !block.at_device) {
+                continue;
+            }
             let Some(block) = self.blocks.remove(key) else { continue };
             add(&counters.leaked, 1);
             add(&counters.leaked_bytes, block.extent.file_len);

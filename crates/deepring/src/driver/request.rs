@@ -178,6 +178,8 @@ pub(crate) struct Block {
     pub(crate) done: u64,
     pub(crate) attempts: u32,
     pub(crate) nowait: bool,
+    /// Whether the backend has an operation of it.
+    pub(crate) at_device: bool,
     pub(crate) cost: Cost,
     pub(crate) hold: Option<Hold>,
     /// See [`crate::inode::Inode::clamp`].
