@@ -164,6 +164,14 @@ impl Inode {
         self.size.load(Ordering::Acquire)
     }
 
+    /// How far the file may go on disk: to its promised size, or as far as extenders have inflated it.
+    pub(crate) fn reach(&self) -> u64 {
+        if self.extenders.load(Ordering::Acquire).is_multiple_of(2) {
+            return self.size();
+        }
+        self.size().max(lock(&self.state).inflated)
+    }
+
     // ---- acceptance and fsync ----
 
     /// Counts a write from the moment its caller may rely on it.

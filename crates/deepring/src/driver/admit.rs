@@ -296,6 +296,7 @@ impl Driver {
             address: user_address,
             from: 0,
             done: 0,
+            ended: (0, 0),
             attempts: 0,
             nowait,
             at_device: false,

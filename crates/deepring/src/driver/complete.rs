@@ -3,7 +3,7 @@
 //! | result | meaning |
 //! |---|---|
 //! | all of it | done |
-//! | less | continued from the last whole unit; a read that then makes no progress has met the end of the file |
+//! | less | continued from the last whole unit; a read that ends at the same place again, where the file may end, has met its end |
 //! | 0 | reading: the end of the file; writing: tried again, then `EIO` |
 //! | `EAGAIN` with `RWF_NOWAIT` | the kernel would have handed the write to a worker thread: counted, and repeated without the flag |
 //! | `EINTR`, `EAGAIN` | repeated, at most [`ATTEMPTS_MAX`] times |
@@ -24,6 +24,10 @@ use crate::sys::memory;
 
 /// How often an operation is repeated before its error counts. (XFS and old kernels return `EAGAIN` even from files that may block.)
 const ATTEMPTS_MAX: u32 = 8;
+
+/// A file that ends at the same place so many times ends there, whatever was known before. Two short reads in a row that happen to agree
+/// are not worth believing; more than this would make every read at the end of a file that others append to a slow one.
+const ENDS_MAX: u32 = 4;
 
 /// What to do with a block after a completion.
 enum Next {
@@ -84,7 +88,7 @@ pub(super) fn apply(driver: &mut Driver, done: Done) {
             errno => Next::Failed(errno),
         }
     } else {
-        let next = advance(block, direction, unit, done.result as u64);
+        let next = advance(block, direction, unit, done.result as u64, request.file.inode.reach());
         if matches!(next, Next::Again) {
             request.tally.resumed += 1;
             add(&driver.shared.counters.resumed, 1);
@@ -106,8 +110,8 @@ pub(super) fn apply(driver: &mut Driver, done: Done) {
     }
 }
 
-/// Accounts for `moved` bytes.
-fn advance(block: &mut Block, direction: Direction, unit: u64, moved: u64) -> Next {
+/// Accounts for `moved` bytes. `reach` is how far the file may go, as far as is known.
+fn advance(block: &mut Block, direction: Direction, unit: u64, moved: u64, reach: u64) -> Next {
     let reached = (block.from + moved).min(block.extent.file_len);
     let progress = reached > block.done;
     block.done = block.done.max(reached);
@@ -118,8 +122,24 @@ fn advance(block: &mut Block, direction: Direction, unit: u64, moved: u64) -> Ne
         Direction::Read => {
             // A read need not go further than the last byte that is wanted: what follows it may lie beyond the end of the file.
             let wanted = if block.stage == Stage::Modify { block.extent.file_len } else { block.extent.skip + block.extent.len };
-            if block.done >= wanted || !progress {
+            if block.done >= wanted {
                 return Next::Finished;
+            }
+            let (before, times) = block.ended;
+            block.ended = (reached, if reached == before { times + 1 } else { 1 });
+            if !progress {
+                // The last unit was read again. To read nothing, or to end at the same place again where the file may end, is to have met its
+                // end. To end elsewhere means that the device is in a bad mood, or that somebody has just cut the file: then it goes on ending
+                // at one place.
+                let enough = if block.extent.file_start + reached >= reach { 2 } else { ENDS_MAX };
+                if moved == 0 || block.ended.1 >= enough {
+                    block.done = reached;
+                    return Next::Finished;
+                }
+                block.attempts += 1;
+                if block.attempts > ATTEMPTS_MAX {
+                    return Next::Failed(libc::EIO);
+                }
             }
         }
         Direction::Write => {

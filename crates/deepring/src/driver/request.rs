@@ -176,6 +176,8 @@ pub(crate) struct Block {
     pub(crate) from: u64,
     /// How far the extent has been transferred without a gap.
     pub(crate) done: u64,
+    /// Where the last read that fell short ended, counted as `from`, and how many times in a row.
+    pub(crate) ended: (u64, u32),
     pub(crate) attempts: u32,
     pub(crate) nowait: bool,
     /// Whether the backend has an operation of it.
