@@ -235,7 +235,7 @@ pub(super) fn write_edge(driver: &mut Driver, key: Key) {
         fill(bounce, &block.extent, block.done, request.submission.address + block.extent.offset);
     }
     block.stage = Stage::Transfer;
-    (block.from, block.done) = (0, 0);
+    (block.from, block.done, block.attempts) = (0, 0, 0);
     driver.stage(key);
 }
 
