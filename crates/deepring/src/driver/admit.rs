@@ -299,6 +299,7 @@ impl Driver {
             ended: (0, 0),
             attempts: 0,
             nowait,
+            direct: false,
             at_device: false,
             cost,
             hold,
@@ -362,6 +363,7 @@ impl Driver {
         let block = self.blocks.get_mut(key)?;
         let request = self.requests.get_mut(block.request)?;
         request.tally.blocks += 1;
+        block.direct = request.file.is_direct();
         let direction = block.direction(request.submission.direction);
         Some(DeviceOp {
             key,

@@ -74,14 +74,15 @@ pub(super) fn apply(driver: &mut Driver, done: Done) {
                 add(&driver.shared.counters.retried, 1);
                 Next::AgainBlocking
             }
-            libc::EINVAL if request.file.is_direct() && request.file.downgrade() => {
+            libc::EINVAL if block.direct && request.file.downgrade() => {
                 request.tally.retried += 1;
                 request.tally.buffered = true;
                 add(&driver.shared.counters.downgraded, 1);
                 Next::Again
             }
-            // Another block of the file may just have been downgraded.
-            libc::EINVAL if !request.file.is_direct() && !request.tally.buffered => {
+            // Another operation has just found that out, while this one was in flight.
+            libc::EINVAL if block.direct && !request.file.is_direct() => {
+                request.tally.retried += 1;
                 request.tally.buffered = true;
                 Next::Again
             }

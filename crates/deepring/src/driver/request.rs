@@ -180,6 +180,8 @@ pub(crate) struct Block {
     pub(crate) ended: (u64, u32),
     pub(crate) attempts: u32,
     pub(crate) nowait: bool,
+    /// Whether the file was direct when the current operation was staged.
+    pub(crate) direct: bool,
     /// Whether the backend has an operation of it.
     pub(crate) at_device: bool,
     pub(crate) cost: Cost,
