@@ -105,6 +105,9 @@ pub(super) fn apply(driver: &mut Driver, done: Done) {
             let extent = block.extent;
             // Of a bounced block nothing counts; of a direct one, what was moved before.
             let moved = if extent.bounce { 0 } else { block.done };
+            // And of a read, nothing beyond the size that was promised: what lies there may be padding.
+            let limit = if direction == Direction::Read { request.file.inode.clamp(block.ticket) } else { u64::MAX };
+            let moved = moved.min(limit.saturating_sub(extent.file_start));
             request.fail(extent.offset + moved, Error::os(errno, call));
             retire(driver, done.key);
         }
