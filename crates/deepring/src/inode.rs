@@ -190,7 +190,7 @@ impl Inode {
 
     /// A write that did not reach past the end when it was accepted does now: from here on no trim may cut it.
     pub(crate) fn claim_end(&self, accepted: Accepted, end: u64) -> Accepted {
-        if accepted.end > 0 {
+        if accepted.end > 0 || end == 0 {
             return accepted;
         }
         *lock(&self.state).ends.entry(end).or_default() += 1;

@@ -719,6 +719,24 @@ fn a_process_may_end_with_operations_in_flight() {
     });
 }
 
+/// There are no bytes to be missed, so only the engine can know that it never began.
+#[test]
+fn a_whole_file_write_of_nothing_that_was_cancelled_has_neither_happened_nor_succeeded() {
+    let place = directory();
+    let path = data_file(place.path(), 1);
+    for engine in engines() {
+        let other = open(&engine, &path, Direct::Prefer);
+        let stalled = stall_helpers(&engine);
+        let write = engine.write_file(&path, Vec::new());
+        // The driver has seen the write when a read that came after it is done; the file cannot be opened meanwhile.
+        other.read_at(vec![0; 1], 0).wait().result.expect("a read");
+        write.cancel();
+        drop(stalled);
+        assert_eq!(write.wait().result.expect_err("it was cancelled").kind(), ErrorKind::Canceled);
+        assert_eq!(std::fs::metadata(&path).expect("the file").len(), 1 << 20, "the file was cut");
+    }
+}
+
 #[test]
 fn an_operation_that_is_held_on_to_keeps_no_file_open_after_its_engine() {
     let place = directory();

@@ -428,7 +428,8 @@ impl Driver {
         }
         request.active = true;
         let unit = file.geometry().write_unit;
-        let extends = request.is_whole() || request.end().next_multiple_of(unit) > file.inode.size();
+        let is_empty = request.submission.len == 0;
+        let extends = request.is_whole() || !is_empty && request.end().next_multiple_of(unit) > file.inode.size();
         if file.is_block_device || !extends {
             return true;
         }

@@ -322,6 +322,10 @@ impl Driver {
             return;
         }
         if request.is_write() {
+            if request.is_whole() && !request.active && request.failure.is_none() {
+                // It never began. With no bytes to miss, that would look like success.
+                request.fail(0, Error::new(ErrorKind::Canceled, "write"));
+            }
             let succeeded = request.failure.is_none() && request.cursor == request.submission.len;
             let reached = match request.transferred() {
                 0 => 0,
