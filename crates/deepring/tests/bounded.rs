@@ -502,6 +502,32 @@ fn requests_that_are_cancelled_leave_their_place_in_a_policy_s_line() {
     }
 }
 
+#[test]
+fn a_request_that_meets_the_end_of_its_file_leaves_its_place_in_a_policy_s_line() {
+    const REQUESTS: u64 = 8;
+    let place = directory();
+    let path = place.path().join("file");
+    std::fs::write(&path, bytes(0, 10_000, 1)).expect("the file");
+    let memory = lasting(512 << 10);
+    for builder in builders() {
+        for windowed in [false, true] {
+            let engine = builder.clone().block_bytes(64 << 10).build().expect("an engine");
+            let file = open(&engine, &path, Direct::Prefer);
+            let policy = Arc::new(engine.policy(Limits { queue_depth: 1, windowed, ..Limits::default() }));
+            let tally = Arc::new(Tally::default());
+            for _ in 0..REQUESTS {
+                // The first of eight blocks meets the end, while the request is first in line for the second.
+                let transfer = RawTransfer { exact: false, ..read_of(memory, 512 << 10, 0, Some(&policy)) };
+                // SAFETY: memory from `lasting`, and nobody looks at what is read.
+                unsafe { file.submit(transfer, Arc::clone(&tally) as Arc<dyn Completion>) };
+            }
+            engine.wake();
+            tally.wait_for(REQUESTS);
+            assert_eq!(tally.failed.load(Ordering::Relaxed), 0);
+        }
+    }
+}
+
 // ---- settings ----
 
 #[test]

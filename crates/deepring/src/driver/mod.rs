@@ -382,6 +382,10 @@ impl Driver {
         let result = self.result_of(&mut request);
         let memory_lost = request.memory_lost;
         let Request { submission, file, .. } = request;
+        if let Some(policy) = submission.policy.as_ref().map(|policy| policy.number()) {
+            // It may just have been told that there is a place in the window: the next in line is told instead.
+            self.wake_policy(policy);
+        }
         self.count(&submission, &result);
         let file = if matches!(submission.target, Target::Path(_)) {
             self.path_files.push(file);
