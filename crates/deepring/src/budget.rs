@@ -37,6 +37,12 @@ impl Budget {
         self.used.requests -= cost.requests;
         self.used.bytes -= cost.bytes;
     }
+
+    /// What is taken and not given back.
+    #[cfg(feature = "sim")]
+    pub(crate) fn used(&self) -> Cost {
+        self.used
+    }
 }
 
 #[cfg(test)]

@@ -167,6 +167,8 @@ unsafe impl Sync for Region {}
 impl Drop for Region {
     fn drop(&mut self) {
         let (Some(memory), Some(pool)) = (self.memory.take(), self.pool.upgrade()) else { return };
+        #[cfg(feature = "sim")]
+        crate::sys::fault::returned(self.start.as_ptr() as u64, self.bytes as u64);
         if self.counted {
             sub(&pool.counters.buffers, 1);
             sub(&pool.counters.buffer_bytes, self.bytes as u64);
@@ -198,7 +200,10 @@ impl Pool {
 
     /// A bounce block: old bytes in it, and not counted among the buffers handed out.
     pub(crate) fn bounce(self: &Arc<Self>, len: usize) -> Result<Buffer> {
-        Ok(Buffer { region: Arc::new(self.region(len, false)?), offset: 0, len })
+        let buffer = Buffer { region: Arc::new(self.region(len, false)?), offset: 0, len };
+        #[cfg(feature = "sim")]
+        crate::sys::fault::lent(buffer.as_ptr() as u64, len as u64);
+        Ok(buffer)
     }
 
     fn region(self: &Arc<Self>, len: usize, zeroed: bool) -> Result<Region> {

@@ -407,6 +407,14 @@ pub struct PathInfo {
     pub direct: DirectSupport,
 }
 
+#[cfg(feature = "sim")]
+impl Engine {
+    /// An engine whose driver the caller runs.
+    pub(crate) fn simulated(shared: Arc<Shared>) -> Self {
+        Self { inner: Arc::new(Inner { shared, driver: Mutex::new(None) }) }
+    }
+}
+
 /// The seam for bindings.
 impl Engine {
     /// Submits a transfer of a file by path, without waking the driver: [`Engine::wake`] must follow. With `whole`, a file that is read must be

@@ -16,6 +16,9 @@ pub(crate) type Job = Box<dyn FnOnce() + Send>;
 #[derive(Default)]
 pub(crate) struct Helpers {
     shared: Arc<Shared>,
+    /// A simulation runs the jobs, in an order of its choice.
+    #[cfg(feature = "sim")]
+    deferred: bool,
 }
 
 #[derive(Default)]
@@ -74,6 +77,10 @@ impl Helpers {
         let mut state = self.shared.lock();
         let can_grow = state.threads.len() < THREADS_MAX && !state.stopping;
         state.jobs.push_back(job);
+        #[cfg(feature = "sim")]
+        if self.deferred {
+            return;
+        }
         if state.idle >= state.jobs.len() {
             drop(state);
             self.shared.work.notify_one();
@@ -110,6 +117,24 @@ impl Helpers {
                 drop(handle.join());
             }
         }
+    }
+}
+
+#[cfg(feature = "sim")]
+impl Helpers {
+    /// No threads: jobs wait until they are taken.
+    pub(crate) fn deferred() -> Self {
+        Self { deferred: true, ..Self::default() }
+    }
+
+    /// How many jobs wait.
+    pub(crate) fn waiting(&self) -> usize {
+        self.shared.lock().jobs.len()
+    }
+
+    /// Takes a waiting job out.
+    pub(crate) fn take(&self, index: usize) -> Option<Job> {
+        self.shared.lock().jobs.remove(index)
     }
 }
 

@@ -10,6 +10,7 @@
 //! The list is swapped out whole, so a producer holds the lock for one push. No wake is lost: a producer pushes *before* it swaps the word,
 //! and the driver parks only by an exchange that fails when the word was swapped since it last took the list.
 
+use crate::canary::{Canary, planted};
 use crate::sys::event::Event;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -113,6 +114,10 @@ impl<T> Inbox<T> {
     /// Whether the driver may sleep. After `true` it must sleep on [`Inbox::event`] (alone or among its completions) and call
     /// [`Inbox::unpark`].
     pub(crate) fn park(&self) -> bool {
+        if planted(Canary::LosesWake) {
+            self.word.store(PARKED, Ordering::Release);
+            return true;
+        }
         let parked = self.word.compare_exchange(RUNNING, PARKED, Ordering::AcqRel, Ordering::Acquire).is_ok();
         if !parked {
             self.word.store(RUNNING, Ordering::Release);
@@ -127,6 +132,12 @@ impl<T> Inbox<T> {
 
     pub(crate) fn event(&self) -> &Event {
         &self.event
+    }
+
+    /// Whether a driver that sleeps now would be woken.
+    #[cfg(feature = "sim")]
+    pub(crate) fn is_signalled(&self) -> bool {
+        self.word.load(Ordering::Acquire) == SIGNALLED
     }
 }
 

@@ -18,6 +18,9 @@
 //! `fsync` waits for the writes accepted before it, which are counted in epochs: a sync closes the current one. Its failure is latched here:
 //! the kernel reports a lost write once, and a later `fsync` would succeed without the data being there.
 
+#[cfg(feature = "sim")]
+mod audit;
+
 use crate::slots::Key;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};

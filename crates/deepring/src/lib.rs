@@ -40,6 +40,7 @@ compile_error!("deepring needs 64-bit Linux");
 mod backend;
 mod budget;
 mod buffer;
+mod canary;
 mod driver;
 mod engine;
 mod error;
@@ -53,6 +54,8 @@ mod open;
 pub mod plan;
 mod policy;
 pub mod raw;
+#[cfg(feature = "sim")]
+pub mod sim;
 mod sink;
 mod slots;
 mod stats;

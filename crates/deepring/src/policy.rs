@@ -72,6 +72,12 @@ impl Policy {
         self.window().in_flight -= 1;
     }
 
+    /// Blocks that have a place.
+    #[cfg(feature = "sim")]
+    pub(crate) fn in_flight(&self) -> u32 {
+        self.window().in_flight
+    }
+
     /// Gives a place back that was never used: the block could not be submitted after all.
     pub(crate) fn untake(&self) {
         let mut window = self.window();

@@ -87,6 +87,10 @@ impl<T> Shared<T> {
 
 /// Carries one operation out, blocking. Returns bytes, or a negative error number.
 pub(crate) fn transfer(op: &DeviceOp) -> i32 {
+    #[cfg(feature = "sim")]
+    if let Some(result) = super::sim::transfer(op) {
+        return result;
+    }
     let flags = if op.nowait { file::NOWAIT } else { 0 };
     match op.direction {
         // SAFETY: the driver owns the memory on behalf of the request and keeps it until this result has been taken.

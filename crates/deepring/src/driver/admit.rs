@@ -11,6 +11,7 @@ use crate::backend::threads::transfer;
 use crate::backend::{DeviceOp, Done};
 use crate::budget::{Budget, Cost};
 use crate::buffer::Buffer;
+use crate::canary::{Canary, planted};
 use crate::error::{Error, ErrorKind};
 use crate::extend::Extension;
 use crate::inode::Hold;
@@ -63,6 +64,15 @@ pub(super) struct DeviceQueue {
 }
 
 impl DeviceQueue {
+    pub(super) fn give_back(&mut self, cost: Cost) {
+        self.budget.give(cost);
+    }
+
+    #[cfg(feature = "sim")]
+    pub(super) fn used(&self) -> Cost {
+        self.budget.used()
+    }
+
     pub(super) fn ready(&mut self, key: Key, large: bool) {
         if large { self.large.push_back(key) } else { self.small.push_back(key) }
     }
@@ -118,7 +128,8 @@ impl Driver {
 
     /// The queue of the device this file lives on.
     pub(super) fn device_of(&mut self, file: &Arc<OpenFile>) -> usize {
-        if let Some(&index) = self.device_index.get(&file.device.id) {
+        let id = if planted(Canary::DepthPerHandle) { Arc::as_ptr(file) as u64 } else { file.device.id };
+        if let Some(&index) = self.device_index.get(&id) {
             return index;
         }
         let config = self.shared.config;
@@ -135,7 +146,7 @@ impl Driver {
             spent: 0,
         });
         let index = self.devices.len() - 1;
-        self.device_index.insert(file.device.id, index);
+        self.device_index.insert(id, index);
         index
     }
 
@@ -258,7 +269,10 @@ impl Driver {
         }
         // Buffered writes too: another handle of the file may be direct.
         let buffered = !request.file.is_direct();
-        let hold = request.is_write().then(|| Hold::of(extent.file_start, extent.file_end(), extent.rmw, buffered));
+        // Far enough apart that the ranges of two handles never meet.
+        let lane = if planted(Canary::LocksPerHandle) { Arc::as_ptr(&request.file) as u64 } else { 0 };
+        let (start, end) = (lane + extent.file_start, lane + extent.file_end());
+        let hold = request.is_write().then(|| Hold::of(start, end, extent.rmw, buffered));
         let locked = hold.is_none_or(|hold| request.file.inode.lock(hold, (Arc::clone(&self.waker), key)));
         if !locked {
             request.waits = Waits::Parked;
@@ -379,7 +393,7 @@ impl Driver {
     /// Returns what a block holds of budget, policy and locks, and counts it out.
     pub(super) fn give_back(&mut self, block: &Block) {
         let Some(request) = self.requests.get_mut(block.request) else { return };
-        self.devices[request.device].budget.give(block.cost);
+        self.devices[request.device].give_back(block.cost);
         if let Some(policy) = &request.submission.policy {
             policy.give();
             let policy = policy.number();

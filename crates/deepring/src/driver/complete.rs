@@ -15,12 +15,15 @@ use super::Driver;
 use super::admit::fill;
 use super::request::{Block, Stage, Waits};
 use crate::backend::Done;
+use crate::budget::Cost;
 use crate::buffer::Buffer;
+use crate::canary::{Canary, planted};
 use crate::error::Error;
 use crate::plan::Direction;
 use crate::slots::Key;
 use crate::stats::add;
 use crate::sys::memory;
+use std::mem;
 
 /// How often an operation is repeated before its error counts. (XFS and old kernels return `EAGAIN` even from files that may block.)
 const ATTEMPTS_MAX: u32 = 8;
@@ -48,8 +51,13 @@ pub(super) fn apply(driver: &mut Driver, done: Done) {
     let direction = block.direction(request.submission.direction);
     let geometry = request.file.geometry();
     let unit = geometry.unit(direction).max(geometry.memory);
-    let next = if done.result < 0 {
-        match -done.result {
+    let result = match done.result {
+        _ if planted(Canary::IgnoresResult) => (block.extent.file_len - block.from) as i32,
+        result if planted(Canary::ForgetsErrnoSign) => result.abs(),
+        result => result,
+    };
+    let next = if result < 0 {
+        match -result {
             libc::EAGAIN if block.nowait => {
                 block.nowait = false;
                 request.tally.retried += 1;
@@ -89,7 +97,7 @@ pub(super) fn apply(driver: &mut Driver, done: Done) {
             errno => Next::Failed(errno),
         }
     } else {
-        let next = advance(block, direction, unit, done.result as u64, request.file.inode.reach());
+        let next = advance(block, direction, unit, result as u64, request.file.inode.reach());
         if matches!(next, Next::Again) {
             request.tally.resumed += 1;
             add(&driver.shared.counters.resumed, 1);
@@ -97,7 +105,13 @@ pub(super) fn apply(driver: &mut Driver, done: Done) {
         next
     };
     match next {
-        Next::Again => driver.stage(done.key),
+        Next::Again => {
+            if planted(Canary::ReleasesBudgetEarly) {
+                let cost = mem::replace(&mut block.cost, Cost { requests: 0, bytes: 0 });
+                driver.devices[request.device].give_back(cost);
+            }
+            driver.stage(done.key);
+        }
         Next::AgainBlocking => driver.stage_blocking(done.key),
         Next::Finished => finish_stage(driver, done.key),
         Next::Failed(errno) => {
@@ -119,7 +133,8 @@ fn advance(block: &mut Block, direction: Direction, unit: u64, moved: u64, reach
     let reached = (block.from + moved).min(block.extent.file_len);
     let progress = reached > block.done;
     block.done = block.done.max(reached);
-    if block.done == block.extent.file_len {
+    if block.done == block.extent.file_len || planted(Canary::ShortIsDone) {
+        block.done = block.extent.file_len;
         return Next::Finished;
     }
     match direction {
@@ -214,8 +229,9 @@ impl Copy {
     }
 }
 
-/// Copies at least this long are worth waking a helper for: about 15 us of copying against 5 us of waking.
-const COPY_AWAY_BYTES: usize = 64 << 10;
+/// Copies at least this long are worth waking a helper for: about 15 us of copying against 5 us of waking. A simulation, whose requests are
+/// smaller, is to meet it as well.
+const COPY_AWAY_BYTES: usize = if cfg!(feature = "sim") { 4 << 10 } else { 64 << 10 };
 
 /// Brings the bytes of a bounced read to where they are wanted: at once, or with the other large copies of this turn on helper threads,
 /// so that the driver goes on submitting meanwhile. The block stays in flight, with its place in the budget, until they are there.

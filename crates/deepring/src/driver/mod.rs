@@ -19,12 +19,15 @@
 //! it. Everything else goes on with the `threads` backend.
 
 mod admit;
+#[cfg(feature = "sim")]
+mod audit;
 mod complete;
 mod control;
 pub(crate) mod request;
 
 use crate::backend::{Backend, BackendKind, Done, threads::Threads, uring::Uring};
 use crate::buffer::Pool;
+use crate::canary::{Canary, planted};
 use crate::error::{Error, ErrorKind};
 use crate::helpers::Helpers;
 use crate::inbox::Inbox;
@@ -318,7 +321,8 @@ impl Driver {
     /// Called when a request has nothing in flight and is to issue nothing more: puts the end of the file in order, then settles.
     fn conclude(&mut self, key: Key) {
         let Some(request) = self.requests.get_mut(key) else { return };
-        if request.in_flight > 0 || request.waits == Waits::Helper {
+        let freed = planted(Canary::FreesOnDrop) && request.submission.completion.canceled();
+        if (request.in_flight > 0 && !freed) || request.waits == Waits::Helper {
             return;
         }
         if request.is_write() {
@@ -393,6 +397,10 @@ impl Driver {
         } else {
             Some(file)
         };
+        if planted(Canary::SettlesTwice) && result.is_err() {
+            let outcome = Outcome { result: result.clone(), memory_lost };
+            self.settled.push(Settled { completion: Arc::clone(&submission.completion), outcome, file: None });
+        }
         self.settled.push(Settled { completion: submission.completion, outcome: Outcome { result, memory_lost }, file });
     }
 
@@ -542,8 +550,8 @@ impl Driver {
     }
 
     fn is_drained(&self) -> bool {
-        self.requests.len() == 0
-            && self.blocks.len() == 0
+        let device_is_done = self.requests.len() == 0 && self.blocks.len() == 0;
+        (device_is_done || planted(Canary::ClosesEarly))
             && self.controls.len() == 0
             && self.jobs == 0
             && self.path_files.is_empty()

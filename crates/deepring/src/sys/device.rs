@@ -17,6 +17,10 @@ pub(crate) struct Queue {
 
 /// Reads the queue of the device `major:minor`; `None` where there is none (tmpfs, overlay, network file systems).
 pub(crate) fn queue(major: u32, minor: u32) -> Option<Queue> {
+    #[cfg(feature = "sim")]
+    if let Some(queue) = super::fault::queue(major, minor) {
+        return Some(queue);
+    }
     let node = std::fs::canonicalize(format!("/sys/dev/block/{major}:{minor}")).ok()?;
     let device = if node.join("queue").is_dir() { node } else { node.parent()?.to_path_buf() };
     let queue: PathBuf = device.join("queue");

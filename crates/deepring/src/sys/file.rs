@@ -1,5 +1,7 @@
 //! Calls on files and descriptors.
 
+#[cfg(feature = "sim")]
+use super::fault::{self, Call};
 use super::{Errno, check, errno};
 use std::ffi::CStr;
 use std::mem::MaybeUninit;
@@ -12,6 +14,8 @@ pub(crate) const TMPFS_MAGIC: i64 = 0x0102_1994;
 pub(crate) const RAMFS_MAGIC: i64 = 0x8584_58f6;
 
 pub(crate) fn open(path: &CStr, flags: i32, mode: u32) -> Result<OwnedFd, Errno> {
+    #[cfg(feature = "sim")]
+    fault::refuse(Call::Open, -1)?;
     loop {
         // SAFETY: the path is a terminated string; the mode is read only with O_CREAT.
         let fd = check(unsafe { libc::open(path.as_ptr(), flags | libc::O_CLOEXEC, mode) }.into());
@@ -27,6 +31,11 @@ pub(crate) fn open(path: &CStr, flags: i32, mode: u32) -> Result<OwnedFd, Errno>
 /// Closes the descriptor and reports what `close` says: on network file systems that is where a late write error appears.
 pub(crate) fn close(fd: OwnedFd) -> Result<(), Errno> {
     use std::os::fd::IntoRawFd;
+    #[cfg(feature = "sim")]
+    if let Err(errno) = fault::refuse(Call::Close, fd.as_raw_fd()) {
+        drop(fd);
+        return Err(errno);
+    }
     // SAFETY: ownership was moved out of `fd`, so it is closed exactly once. After EINTR Linux has closed it all the same.
     match check(unsafe { libc::close(fd.into_raw_fd()) }.into()) {
         Ok(_) | Err(libc::EINTR) => Ok(()),
@@ -41,12 +50,17 @@ pub(crate) fn unlink(path: &CStr) -> Result<(), Errno> {
 
 /// Everything `statx` knows about an open file.
 pub(crate) fn statx(fd: &impl AsRawFd) -> Result<libc::statx, Errno> {
+    #[cfg(feature = "sim")]
+    fault::refuse(Call::Statx, fd.as_raw_fd())?;
     let mut out = MaybeUninit::<libc::statx>::zeroed();
     let mask = libc::STATX_BASIC_STATS | libc::STATX_BTIME | libc::STATX_DIOALIGN;
     // SAFETY: an empty path with AT_EMPTY_PATH means the descriptor itself; the kernel fills a local of the type it expects.
     let done = unsafe { libc::syscall(libc::SYS_statx, fd.as_raw_fd(), c"".as_ptr(), libc::AT_EMPTY_PATH, mask, out.as_mut_ptr()) };
     check(done)?;
+    #[cfg(feature = "sim")]
     // SAFETY: zeroed, then filled in; all fields are integers.
+    fault::describe(fd.as_raw_fd(), unsafe { out.assume_init_mut() });
+    // SAFETY: as above.
     Ok(unsafe { out.assume_init() })
 }
 
@@ -79,6 +93,10 @@ pub(crate) fn xfs_alignment(fd: &impl AsRawFd) -> Result<(u32, u32), Errno> {
 
 /// Sets the status flags of an open file: with or without `O_DIRECT`.
 pub(crate) fn set_direct(fd: &impl AsRawFd, direct: bool) -> Result<(), Errno> {
+    #[cfg(feature = "sim")]
+    if fault::set_direct(fd.as_raw_fd(), direct) {
+        return Ok(());
+    }
     // SAFETY: F_GETFL takes no argument.
     let flags = check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) }.into())? as i32;
     let wanted = if direct { flags | libc::O_DIRECT } else { flags & !libc::O_DIRECT };
@@ -92,17 +110,23 @@ pub(crate) fn set_direct(fd: &impl AsRawFd, direct: bool) -> Result<(), Errno> {
 }
 
 pub(crate) fn truncate(fd: &impl AsRawFd, bytes: u64) -> Result<(), Errno> {
+    #[cfg(feature = "sim")]
+    fault::refuse(Call::Truncate, fd.as_raw_fd())?;
     // SAFETY: no pointers.
     retry(|| check(unsafe { libc::ftruncate(fd.as_raw_fd(), bytes as libc::off_t) }.into())).map(drop)
 }
 
 /// `fallocate` mode 0: allocates the range and extends the file to its end.
 pub(crate) fn allocate(fd: &impl AsRawFd, start: u64, bytes: u64) -> Result<(), Errno> {
+    #[cfg(feature = "sim")]
+    fault::refuse(Call::Allocate { end: start + bytes }, fd.as_raw_fd())?;
     // SAFETY: no pointers.
     retry(|| check(unsafe { libc::fallocate(fd.as_raw_fd(), 0, start as libc::off_t, bytes as libc::off_t) }.into())).map(drop)
 }
 
 pub(crate) fn sync(fd: &impl AsRawFd, data_only: bool) -> Result<(), Errno> {
+    #[cfg(feature = "sim")]
+    fault::refuse(Call::Sync, fd.as_raw_fd())?;
     // An interrupted fsync has proven nothing and reported nothing: it may be repeated. A failed one may not (its error is told once).
     // SAFETY: no pointers.
     let call = || check(if data_only { unsafe { libc::fdatasync(fd.as_raw_fd()) } } else { unsafe { libc::fsync(fd.as_raw_fd()) } }.into());

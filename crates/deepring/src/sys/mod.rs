@@ -6,6 +6,8 @@
 
 pub(crate) mod device;
 pub(crate) mod event;
+#[cfg(feature = "sim")]
+pub(crate) mod fault;
 pub(crate) mod file;
 pub(crate) mod memory;
 pub(crate) mod thread;

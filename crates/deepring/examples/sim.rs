@@ -1,0 +1,78 @@
+//! Simulates the engine under every fault, for as many operations as you like.
+//!
+//! `cargo run --release -p deepring --features sim --example sim -- --seed 1 --ops 1000000`
+//!
+//! Ends with one line, `sim: seed S, N operations, R runs, V violations`, and exits with 1 if there was a violation. The seed that is printed
+//! with a violation replays it at once: `--seed S --ops 1 --trace`.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that reports")]
+
+use deepring::sim::{Campaign, Canary};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+const USAGE: &str = "Usage: sim [--seed N] [--ops N] [--dir PATH] [--trace] [--canary NAME]";
+
+fn main() -> ExitCode {
+    match campaign(std::env::args().skip(1)) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("sim: {error}\n{USAGE}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn campaign(mut arguments: impl Iterator<Item = String>) -> Result<bool, Box<dyn std::error::Error>> {
+    let mut campaign = Campaign { seed: 1, operations: 1_000_000, directory: memory(), canary: None, traced: false };
+    while let Some(argument) = arguments.next() {
+        let mut value = || arguments.next().ok_or_else(|| format!("{argument} needs a value"));
+        match argument.as_str() {
+            "--seed" => campaign.seed = value()?.parse()?,
+            "--ops" => campaign.operations = value()?.replace('_', "").parse()?,
+            "--dir" => campaign.directory = value()?.into(),
+            "--trace" => campaign.traced = true,
+            "--canary" => {
+                let name = value()?;
+                let found = Canary::ALL.into_iter().find(|canary| format!("{canary:?}") == name);
+                campaign.canary = Some(found.ok_or_else(|| format!("there is no canary {name}; there are {:?}", Canary::ALL))?);
+            }
+            _ => return Err(format!("unknown argument {argument}").into()),
+        }
+    }
+    let space = tempfile::Builder::new().prefix("deepring-sim-").tempdir_in(&campaign.directory)?;
+    campaign.directory = space.path().into();
+    let (begun, mut told) = (Instant::now(), Instant::now());
+    let summary = campaign.run(|so_far| {
+        if told.elapsed() >= Duration::from_secs(10) {
+            told = Instant::now();
+            eprintln!("sim: {} operations, {} runs, {:.0} s", so_far.operations, so_far.runs, begun.elapsed().as_secs_f64());
+        }
+    })?;
+    println!(
+        "sim: {} device operations, {} MiB, {} faults, {} lost rings, fingerprint {:016x}, {:.1} s",
+        summary.device_operations,
+        summary.moved_bytes >> 20,
+        summary.faults,
+        summary.lost_rings,
+        summary.fingerprint,
+        begun.elapsed().as_secs_f64()
+    );
+    if let Some(violation) = &summary.violation {
+        violation.trace.iter().for_each(|event| println!("  {event}"));
+        println!("sim: {}", violation.profile);
+        println!("sim: VIOLATION in the run with seed {}: {}", violation.seed, violation.what);
+        println!("sim: replay with --seed {} --ops 1 --trace", violation.seed);
+    }
+    let violations = u32::from(summary.violation.is_some());
+    println!("sim: seed {}, {} operations, {} runs, {violations} violations", campaign.seed, summary.operations, summary.runs);
+    Ok(summary.violation.is_none())
+}
+
+/// Files in memory are fastest, and the simulation does not need a disk.
+fn memory() -> PathBuf {
+    let memory = PathBuf::from("/dev/shm");
+    if memory.is_dir() { memory } else { std::env::temp_dir() }
+}

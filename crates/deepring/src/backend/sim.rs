@@ -1,0 +1,510 @@
+//! The simulated backend: a device in virtual time, over real files, with every fault a device can have.
+//!
+//! An operation lives in four steps, each at a moment of its own: pushed, submitted, *performed* (in one or two pieces: that is when bytes
+//! move), completed. Moments are drawn from the world's stream, so operations overtake one another and completions come in any order. What
+//! an operation will end with is drawn when it is pushed: all of it, a part of any length, or an error, possibly after some bytes have
+//! moved.
+//!
+//! The device trusts nobody. It reports a violation if
+//!
+//! * more operations or bytes are pushed than the device's budget or the ring's capacity allows, or one operation twice;
+//! * an operation on a direct file is not aligned;
+//! * memory is touched, or completed on, that no unsettled request and no live bounce block owns;
+//! * a descriptor was closed before the operation on it had completed;
+//! * it is switched off while it still holds operations.
+//!
+//! **A lost ring** stops answering. What it was reading still arrives in memory at some later time (that is why such memory is leaked);
+//! what it was writing has reached the file by then, or never does: a write that lands at any time later could undo what the next backend
+//! wrote, against which no engine can do anything.
+
+use super::{Backend, BackendKind, DeviceOp, Done};
+use crate::plan::Direction;
+use crate::sim::memory::Owner;
+use crate::sim::world::{self, World};
+use crate::sys::{Errno, file};
+
+/// Where the flights of one backend are counted.
+#[derive(Debug, Clone)]
+pub(crate) struct Lane {
+    /// The engine.
+    pub(crate) station: usize,
+    pub(crate) lost: bool,
+    /// What it had when it was lost, and was given afterwards.
+    pub(crate) lost_operations: u64,
+    pub(crate) kind: BackendKind,
+}
+
+/// What an operation will end with.
+#[derive(Debug, Clone, Copy)]
+enum Fate {
+    /// At most so many bytes.
+    Moves(u32),
+    /// An error, after so many bytes.
+    Fails(Errno, u32),
+}
+
+/// An operation between `push` and the moment its completion was taken.
+#[derive(Debug)]
+struct Flight {
+    lane: usize,
+    op: DeviceOp,
+    /// Which opening of the descriptor it is for.
+    opening: u64,
+    inode: u64,
+    device: u32,
+    fate: Fate,
+    /// The first piece ends here.
+    cut: u32,
+    moved: u32,
+    submitted: bool,
+    lost: bool,
+    /// When the next step is due.
+    due_ns: u64,
+    /// Performed: what it will report.
+    result: Option<i32>,
+}
+
+impl Flight {
+    fn touches(&self, address: u64, len: u64) -> bool {
+        self.op.address < address + len && address < self.op.address + u64::from(self.op.len)
+    }
+}
+
+/// Everything in flight at the simulated devices of a world.
+#[derive(Debug, Default)]
+pub(crate) struct Device {
+    flights: Vec<Flight>,
+    lanes: Vec<Lane>,
+}
+
+impl Device {
+    /// Whether completions of this engine wait to be taken.
+    pub(crate) fn has_completions(&self, station: usize, now_ns: u64) -> bool {
+        let ready = |flight: &Flight| !flight.lost && flight.result.is_some() && flight.due_ns <= now_ns;
+        self.flights.iter().any(|flight| ready(flight) && self.lanes[flight.lane].station == station)
+    }
+
+    /// When something happens next.
+    pub(crate) fn next_ns(&self, now_ns: u64) -> Option<u64> {
+        self.flights.iter().filter(|flight| flight.submitted && flight.due_ns > now_ns).map(|flight| flight.due_ns).min()
+    }
+
+    /// Whether an operation that was not lost may still touch the range.
+    pub(crate) fn holds(&self, address: u64, len: u64) -> bool {
+        self.flights.iter().any(|flight| !flight.lost && flight.touches(address, len))
+    }
+
+    /// Whether a lost operation may still touch the range.
+    pub(crate) fn has_lost(&self, address: u64, len: u64) -> bool {
+        self.flights.iter().any(|flight| flight.lost && flight.touches(address, len))
+    }
+
+    /// Whether a write to the file is in flight.
+    pub(crate) fn writes_to(&self, inode: u64) -> bool {
+        self.flights.iter().any(|flight| !flight.lost && flight.inode == inode && flight.op.direction == Direction::Write)
+    }
+
+    /// How many operations of this engine went with a ring.
+    pub(crate) fn lost_operations(&self, station: usize) -> u64 {
+        self.lanes.iter().filter(|lane| lane.station == station).map(|lane| lane.lost_operations).sum()
+    }
+
+    pub(crate) fn uses(&self, opening: u64) -> bool {
+        self.flights.iter().any(|flight| !flight.lost && flight.opening == opening)
+    }
+}
+
+/// The devices' part of the world.
+impl World {
+    /// A backend for an engine.
+    pub(crate) fn add_lane(&mut self, station: usize, kind: BackendKind) -> usize {
+        self.device.lanes.push(Lane { station, lost: false, lost_operations: 0, kind });
+        self.device.lanes.len() - 1
+    }
+
+    fn push(&mut self, lane: usize, op: DeviceOp) {
+        if self.device.lanes[lane].lost {
+            // Staged in a ring that nobody will ever submit.
+            self.device.lanes[lane].lost_operations += 1;
+            return;
+        }
+        self.tally.device_operations += 1;
+        let Some(descriptor) = self.descriptor(op.fd) else {
+            return self.violate(format!("an operation names the descriptor {}, which is not open", op.fd));
+        };
+        let (opening, inode, direct) = (descriptor.opening, descriptor.inode, descriptor.direct);
+        let device = self.facts(inode).device;
+        let flight = Flight {
+            lane,
+            op,
+            opening,
+            inode,
+            device,
+            fate: self.fate(&op, direct, inode, true),
+            cut: self.rng.between(0, u64::from(op.len)) as u32,
+            moved: 0,
+            submitted: false,
+            lost: false,
+            due_ns: u64::MAX,
+            result: None,
+        };
+        self.note(|| format!("push {op:?} direct {direct} inode {inode} fate {:?}", flight.fate));
+        self.check_operation(&op, direct, inode);
+        if self.device.flights.iter().any(|other| other.lane == lane && other.op.key == op.key) {
+            self.violate(format!("an operation was pushed twice: {op:?}"));
+        }
+        self.device.flights.push(flight);
+        self.check_budget(lane, device);
+    }
+
+    /// Whether an operation may be made at all.
+    fn check_operation(&mut self, op: &DeviceOp, direct: bool, inode: u64) {
+        let facts = self.facts(inode);
+        let (offset_unit, memory_unit) = (facts.offset_alignment, facts.memory_alignment);
+        let aligned = op.position.is_multiple_of(offset_unit.into())
+            && op.len.is_multiple_of(offset_unit)
+            && op.address.is_multiple_of(memory_unit.into());
+        if direct && !aligned {
+            self.violate(format!("an unaligned operation on a direct file: {op:?}"));
+        }
+        if op.len == 0 {
+            self.violate(format!("an operation of no bytes: {op:?}"));
+        }
+        self.check_range(op);
+    }
+
+    /// Draws what becomes of an operation. A ring may find no worker for it; a blocking call needs none.
+    fn fate(&mut self, op: &DeviceOp, direct: bool, inode: u64, by_ring: bool) -> Fate {
+        let p = self.profile.clone();
+        let write = op.direction == Direction::Write;
+        let fail = |world: &mut Self, errno: Errno| {
+            world.inject(inode, errno);
+            let moved = if world.rng.one_in(2) { 0 } else { world.rng.below(u64::from(op.len)) as u32 };
+            Fate::Fails(errno, moved)
+        };
+        if direct && self.facts(inode).refuses_direct {
+            self.inject(inode, libc::EINVAL);
+            return Fate::Fails(libc::EINVAL, 0);
+        }
+        if op.nowait && self.facts(inode).refuses_nowait {
+            self.tally.faults += 1;
+            return Fate::Fails(self.rng.pick(&[libc::EOPNOTSUPP, libc::EINVAL]), 0);
+        }
+        if op.nowait && self.rng.chance(p.would_block) {
+            self.tally.faults += 1;
+            return Fate::Fails(libc::EAGAIN, 0);
+        }
+        if self.rng.chance(p.interrupted) {
+            return fail(self, libc::EINTR);
+        }
+        if self.rng.chance(p.again) {
+            return fail(self, libc::EAGAIN);
+        }
+        if self.rng.chance(p.io_error) {
+            return fail(self, libc::EIO);
+        }
+        if write && self.rng.chance(p.no_space) {
+            return fail(self, libc::ENOSPC);
+        }
+        if by_ring && self.rng.chance(p.canceled) {
+            return fail(self, libc::ECANCELED);
+        }
+        if self.rng.chance(p.short) {
+            self.tally.faults += 1;
+            // A read of nothing would mean that the file ends; a write of nothing only means that the kernel is in no mood.
+            if write && self.rng.one_in(8) {
+                self.inject(inode, libc::EIO);
+                return Fate::Moves(0);
+            }
+            return Fate::Moves(self.rng.between(1, u64::from(op.len)) as u32);
+        }
+        Fate::Moves(op.len)
+    }
+
+    fn check_range(&mut self, op: &DeviceOp) {
+        if self.ranges.owner(op.address, op.len.into()).is_none() {
+            self.violate(format!("the device was given memory that belongs to nobody: {op:?}"));
+        }
+    }
+
+    /// Adds up what the engine of this lane has in flight at one device, without trusting its own count.
+    fn check_budget(&mut self, lane: usize, device: u32) {
+        let station = self.device.lanes[lane].station;
+        let request_bytes = self.profile.request_bytes.clamp(4096, 1 << 20);
+        let (mut operations, mut requests, mut bytes) = (0, 0, 0);
+        let mut all = 0;
+        for flight in self.device.flights.iter().filter(|flight| !flight.lost && self.device.lanes[flight.lane].station == station) {
+            all += 1;
+            if flight.device == device {
+                operations += 1;
+                requests += u64::from(flight.op.len).div_ceil(request_bytes);
+                bytes += u64::from(flight.op.len);
+            }
+        }
+        let depth = u64::from(self.profile.queue_depth.unwrap_or(u32::MAX)).min(u64::from(self.profile.device_requests / 2).max(1));
+        // One operation on scattered memory may be more device requests than the whole budget; then it is alone.
+        if (operations > 1 && requests > depth) || bytes > self.profile.in_flight_bytes {
+            let limit = self.profile.in_flight_bytes;
+            self.violate(format!("{requests} requests of {depth} and {bytes} bytes of {limit} are in flight at one device"));
+        }
+        if all > self.profile.capacity {
+            self.violate(format!("{all} operations are in a ring that holds {}", self.profile.capacity));
+        }
+    }
+
+    /// What was pushed is the device's from now on.
+    pub(crate) fn submit(&mut self, station: usize) {
+        for index in 0..self.device.flights.len() {
+            let flight = &self.device.flights[index];
+            if !flight.submitted && self.device.lanes[flight.lane].station == station {
+                let due_ns = self.now_ns + self.latency();
+                let flight = &mut self.device.flights[index];
+                (flight.submitted, flight.due_ns) = (true, due_ns);
+            }
+        }
+    }
+
+    fn latency(&mut self) -> u64 {
+        let stalled = self.rng.chance(self.profile.stall);
+        let latency = 1 + self.rng.about(self.profile.latency_ns);
+        if stalled { latency * 50 } else { latency }
+    }
+
+    /// Lets the devices work until `until_ns`.
+    pub(crate) fn advance(&mut self, until_ns: u64) {
+        loop {
+            let due = |flight: &Flight| flight.submitted && flight.result.is_none() && flight.due_ns <= until_ns;
+            let flights = self.device.flights.iter().enumerate().filter(|(_, flight)| due(flight));
+            let Some((index, _)) = flights.min_by_key(|(_, flight)| flight.due_ns) else { break };
+            self.now_ns = self.now_ns.max(self.device.flights[index].due_ns);
+            self.perform(index);
+        }
+        self.now_ns = self.now_ns.max(until_ns);
+        self.device.flights.retain(|flight| !(flight.lost && flight.result.is_some()));
+    }
+
+    /// Moves the next piece of an operation.
+    fn perform(&mut self, index: usize) {
+        let pause = 1 + self.rng.below(self.profile.latency_ns + 1) / 4;
+        let flight = &self.device.flights[index];
+        let (op, fate, lost) = (flight.op, flight.fate, flight.lost);
+        let (limit, errno) = match fate {
+            Fate::Moves(limit) => (limit.min(op.len), 0),
+            Fate::Fails(errno, limit) => (limit.min(op.len), errno),
+        };
+        let (from, first) = (flight.moved, flight.moved < flight.cut && flight.cut < limit);
+        let piece = if first { flight.cut } else { limit } - from.min(limit);
+        let opening = flight.opening;
+        self.check_range(&op);
+        if !lost && self.descriptor(op.fd).is_none_or(|descriptor| descriptor.opening != opening) {
+            self.violate(format!("a descriptor was closed before its operation was performed: {op:?}"));
+        }
+        if self.is_violated() {
+            // Whoever gave up the memory or the descriptor may have given it to somebody else.
+            self.device.flights[index].result = Some(-libc::EIO);
+            return;
+        }
+        let moved = if lost { Self::scribble(&op, from, piece) } else { self.transfer(&op, from, piece) };
+        let flight = &mut self.device.flights[index];
+        flight.moved += moved;
+        flight.due_ns = self.now_ns + pause;
+        if !first || moved < piece {
+            let result = if errno == 0 { flight.moved as i32 } else { -errno };
+            flight.result = Some(result);
+            self.tally.moved_bytes += u64::from(flight.moved);
+            self.digest(&[op.position, op.len.into(), result as u64, self.now_ns]);
+            self.note(|| format!("performed {op:?}: {result}"));
+        }
+    }
+
+    /// An operation that a helper makes by a blocking call. The devices work on while it is inside.
+    fn block(&mut self, op: &DeviceOp) -> i32 {
+        self.tally.device_operations += 1;
+        let Some(descriptor) = self.descriptor(op.fd) else {
+            self.violate(format!("a blocking call names the descriptor {}, which is not open", op.fd));
+            return -libc::EBADF;
+        };
+        self.check_operation(op, descriptor.direct, descriptor.inode);
+        if self.device.holds(op.address, op.len.into()) {
+            self.violate(format!("a blocking call is made for memory that the device has: {op:?}"));
+        }
+        let fate = self.fate(op, descriptor.direct, descriptor.inode, false);
+        self.note(|| format!("block {op:?} direct {} inode {} fate {fate:?}", descriptor.direct, descriptor.inode));
+        let (limit, errno) = match fate {
+            Fate::Moves(limit) => (limit.min(op.len), 0),
+            Fate::Fails(errno, limit) => (limit.min(op.len), errno),
+        };
+        let first = self.rng.between(0, u64::from(limit)) as u32;
+        let mut moved = 0;
+        for piece in [first, limit - first] {
+            if self.is_violated() {
+                return -libc::EIO;
+            }
+            let done = self.transfer(op, moved, piece);
+            moved += done;
+            if done < piece {
+                break;
+            }
+            let until_ns = self.now_ns + self.latency();
+            self.advance(until_ns);
+        }
+        self.tally.moved_bytes += u64::from(moved);
+        let result = if errno == 0 { moved as i32 } else { -errno };
+        self.digest(&[op.position, op.len.into(), result as u64, self.now_ns]);
+        result
+    }
+
+    fn transfer(&mut self, op: &DeviceOp, from: u32, piece: u32) -> u32 {
+        if piece == 0 {
+            return 0;
+        }
+        let (address, position) = (op.address + u64::from(from), op.position + u64::from(from));
+        let result = match op.direction {
+            // SAFETY: the range lies in the operation's memory, which was just found to be owned by a live request or bounce block; all
+            // of the simulation runs on this thread.
+            Direction::Read => unsafe { file::read_at(op.fd, address, piece, position, 0) },
+            // SAFETY: as above.
+            Direction::Write => unsafe { file::write_at(op.fd, address, piece, position, 0) },
+        };
+        if result < 0 {
+            self.violate(format!("the file system below the simulation answers {result} to {op:?}"));
+        }
+        result.max(0) as u32
+    }
+
+    /// What a lost ring was reading arrives: bytes that nobody wants any more.
+    fn scribble(op: &DeviceOp, from: u32, piece: u32) -> u32 {
+        if op.direction == Direction::Read {
+            let start = (op.address + u64::from(from)) as *mut u8;
+            // SAFETY: the range was just found to be leaked, so nobody else has it or ever will.
+            unsafe { start.write_bytes(0xdb, piece as usize) };
+        }
+        piece
+    }
+
+    /// Takes completions out: all that are due, or some of them.
+    fn collect(&mut self, lane: usize, done: &mut Vec<Done>) -> Result<(), Errno> {
+        self.submit(self.device.lanes[lane].station);
+        let now_ns = self.now_ns;
+        let mut ready: Vec<_> = (0..self.device.flights.len())
+            .filter(|&index| {
+                let flight = &self.device.flights[index];
+                flight.lane == lane && flight.result.is_some() && flight.due_ns <= now_ns
+            })
+            .collect();
+        let wanted = if ready.is_empty() || self.rng.one_in(2) { ready.len() } else { self.rng.between(1, ready.len() as u64) as usize };
+        let mut taken = Vec::new();
+        for _ in 0..wanted {
+            let index = ready.swap_remove(self.rng.index(ready.len()));
+            let Flight { op, result, .. } = self.device.flights[index];
+            self.check_range(&op);
+            done.push(Done { key: op.key, result: result.unwrap_or(0) });
+            taken.push(index);
+        }
+        taken.sort_unstable();
+        for index in taken.into_iter().rev() {
+            self.device.flights.remove(index);
+        }
+        if self.rng.chance(self.profile.lost) && !self.device.lanes[lane].lost {
+            self.lose(lane);
+            return Err(libc::EBADF);
+        }
+        Ok(())
+    }
+
+    /// The ring of this lane will never answer again.
+    fn lose(&mut self, lane: usize) {
+        self.note(|| format!("the ring of lane {lane} is lost"));
+        self.device.lanes[lane].lost = true;
+        self.lost_rings += 1;
+        for index in 0..self.device.flights.len() {
+            let Flight { op, result, lane: its, .. } = self.device.flights[index];
+            if its != lane {
+                continue;
+            }
+            self.device.lanes[lane].lost_operations += 1;
+            if op.direction == Direction::Write && result.is_none() && self.rng.one_in(2) {
+                while self.device.flights[index].result.is_none() {
+                    self.perform(index);
+                }
+            }
+            let later = self.now_ns + self.latency() * 20;
+            let flight = &mut self.device.flights[index];
+            (flight.lost, flight.submitted, flight.due_ns, flight.moved) = (true, true, later, 0);
+            if op.direction == Direction::Read {
+                flight.result = None;
+                flight.fate = Fate::Moves(op.len);
+            } else {
+                flight.result = Some(0);
+            }
+            if self.ranges.owner(op.address, 1) == Some(Owner::Bounce) {
+                self.ranges.leak(op.address);
+            }
+        }
+    }
+
+    fn close_lane(&mut self, lane: usize) {
+        let held = self.device.flights.iter().filter(|flight| flight.lane == lane && !flight.lost).count();
+        if held > 0 {
+            self.violate(format!("a backend was switched off while {held} operations were in flight"));
+        }
+    }
+}
+
+/// Carries an operation out for a helper, if this thread is a simulation's. Returns what the call returns.
+pub(crate) fn transfer(op: &DeviceOp) -> Option<i32> {
+    world::with(|world| world.block(op))
+}
+
+/// The backend of one engine: a handle to the world's devices.
+pub(crate) struct Sim {
+    lane: usize,
+}
+
+impl Sim {
+    /// A backend of this thread's world for the engine `station`.
+    pub(crate) fn new(station: usize, kind: BackendKind) -> Self {
+        Self { lane: world::with(|world| world.add_lane(station, kind)).unwrap_or(0) }
+    }
+
+    fn lane(&self) -> Option<Lane> {
+        world::with(|world| world.device.lanes[self.lane].clone())
+    }
+}
+
+impl Backend for Sim {
+    fn kind(&self) -> BackendKind {
+        self.lane().map_or(BackendKind::Uring, |lane| lane.kind)
+    }
+
+    fn capacity(&self) -> usize {
+        world::with(|world| world.profile.capacity).unwrap_or(1)
+    }
+
+    fn push(&mut self, op: DeviceOp) {
+        world::with(|world| world.push(self.lane, op));
+    }
+
+    fn submit(&mut self) -> Result<(), Errno> {
+        if let Some(lane) = self.lane() {
+            world::with(|world| world.submit(lane.station));
+        }
+        Ok(())
+    }
+
+    fn wait(&mut self, _: bool, done: &mut Vec<Done>) -> Result<(), Errno> {
+        // Virtual time has passed while the driver was not called; see `crate::sim::run`.
+        world::with(|world| world.collect(self.lane, done)).unwrap_or(Ok(()))
+    }
+
+    fn successor(&self) -> Result<Box<dyn Backend>, Errno> {
+        let station = self.lane().map_or(0, |lane| lane.station);
+        Ok(Box::new(Self::new(station, BackendKind::Threads)))
+    }
+}
+
+impl Drop for Sim {
+    fn drop(&mut self) {
+        world::with(|world| world.close_lane(self.lane));
+    }
+}

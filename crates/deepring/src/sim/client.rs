@@ -1,0 +1,220 @@
+//! What the client does: opens, transfers, syncs, cuts, cancels, drops, closes, shuts down.
+//!
+//! It keeps to the rule of [`crate::File`]: where the outcome would depend on an order that nobody promised, it either waits or keeps book of
+//! what may come out. Two writes never overlap. Reads may overlap writes, and find each byte old or new. A truncation may race with writes
+//! beyond its size. Neighbours share units all the time.
+
+use super::request::{Holder, Request, What};
+use super::run::{Handle, Run};
+use super::world::{self, violate};
+use crate::engine::Engine;
+use crate::file::File;
+use crate::open::{self, Direct, OpenOptions};
+use crate::policy::Limits;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+impl Run {
+    pub(super) fn make_policies(&mut self) {
+        for station in &mut self.stations {
+            let Some(engine) = &station.engine else { continue };
+            for _ in 0..self.rng.below(3) {
+                let limits = Limits {
+                    queue_depth: self.rng.below(5) as u32,
+                    block_bytes: if self.rng.one_in(2) { 0 } else { 4096 << self.rng.below(4) },
+                    single_submit: self.rng.one_in(4),
+                    windowed: self.rng.one_in(3),
+                };
+                station.policies.push(Arc::new(engine.policy(limits)));
+            }
+        }
+    }
+
+    /// One move of the client.
+    pub(super) fn client(&mut self) {
+        if self.profile.shutdown_at.is_some_and(|at| at <= self.made) {
+            self.profile.shutdown_at = None;
+            world::with(|world| world.note(|| "the first engine is shut down".into()));
+            self.shut_down(0);
+            return;
+        }
+        match self.rng.below(100) {
+            0..72 if self.requests.len() < self.profile.outstanding => self.transfer(),
+            0..76 if self.requests.len() < self.profile.outstanding => self.sync(),
+            0..80 if self.requests.len() < self.profile.outstanding => self.cut(),
+            80..83 => self.open(),
+            83..85 => self.close(),
+            85 => self.drop_handle(),
+            86..91 => self.cancel(),
+            91..95 => self.drop_operation(),
+            95 => self.cut_by_others(),
+            _ => {}
+        }
+    }
+
+    /// A running engine.
+    pub(super) fn some_engine(&mut self) -> Option<(usize, Engine)> {
+        let running: Vec<_> = self.stations.iter().enumerate().filter_map(|(index, s)| Some((index, s.engine.clone()?))).collect();
+        (!running.is_empty()).then(|| running[self.rng.index(running.len())].clone())
+    }
+
+    /// An open handle.
+    pub(super) fn some_handle(&mut self) -> Option<usize> {
+        let open: Vec<_> = (0..self.handles.len()).filter(|&index| self.handles[index].open.is_some()).collect();
+        if open.is_empty() || (open.len() < 3 && self.rng.one_in(4)) {
+            self.open();
+            let newest = self.handles.len().checked_sub(1)?;
+            return self.handles[newest].open.is_some().then_some(newest);
+        }
+        Some(open[self.rng.index(open.len())])
+    }
+
+    pub(super) fn unsettled_on(&self, file: usize) -> impl Iterator<Item = &Request> {
+        self.requests.values().filter(move |request| request.file == file)
+    }
+
+    fn open(&mut self) {
+        let Some((station, engine)) = self.some_engine() else { return };
+        let file = self.rng.index(self.files.len());
+        let direct = match self.rng.below(8) {
+            0 => Direct::Never,
+            1 => Direct::Require,
+            _ => Direct::Prefer,
+        };
+        let quiet = self.unsettled_on(file).next().is_none();
+        let truncate = quiet && self.rng.one_in(24);
+        let options = OpenOptions::new().read(true).write(true).create(true).truncate(truncate).direct(direct);
+        let path = Arc::clone(&self.files[file].path);
+        let opened = open::open(&path, &options);
+        world::with(|world| world.note(|| format!("open {} truncate {truncate}: {:?}", path.display(), opened.is_ok())));
+        self.look_at(file);
+        match opened {
+            Ok(opened) => {
+                if truncate {
+                    self.files[file].model.cut(0, &[]);
+                }
+                let opened = Arc::new(opened);
+                let watch = Arc::downgrade(&opened);
+                let required = direct == Direct::Require;
+                self.handles.push(Handle { file, station, required, open: Some(File::new(engine, opened)), watch });
+            }
+            Err(error) => {
+                let errno = error.errno().unwrap_or(0);
+                let number = self.files[file].number;
+                if !world::with(|world| world.was_injected(Some(number), errno)).unwrap_or(true) {
+                    violate(format!("open failed for no reason: {error}"));
+                }
+            }
+        }
+    }
+
+    fn close(&mut self) {
+        let Some(index) = self.some_handle() else { return };
+        let Some(file) = self.handles[index].open.take() else { return };
+        let before: Vec<u64> = self.requests.iter().filter(|(_, request)| request.handle == Some(index)).map(|(&id, _)| id).collect();
+        let id = self.enter(index, What::Close, 0, 0, Holder::Control(Arc::default()));
+        file.close_then(move |result| {
+            world::with(|world| world.control_settled(id, result, &before));
+        });
+    }
+
+    fn drop_handle(&mut self) {
+        if let Some(index) = self.some_handle() {
+            self.handles[index].open = None;
+        }
+    }
+
+    fn sync(&mut self) {
+        let Some(index) = self.some_handle() else { return };
+        let file = self.handles[index].file;
+        // Writes by path are accepted when their file has been opened, which nobody can tell from outside.
+        let counts = |request: &Request| request.file == file && request.what == What::Write && !request.by_path;
+        let before: Vec<u64> = self.requests.iter().filter(|(_, request)| counts(request)).map(|(&id, _)| id).collect();
+        let flag: Arc<AtomicBool> = Arc::default();
+        let id = self.enter(index, What::Sync, 0, 0, Holder::Control(Arc::clone(&flag)));
+        let data_only = self.rng.one_in(2);
+        if let Some(file) = &self.handles[index].open {
+            file.sync_then(data_only, flag, move |result| {
+                world::with(|world| world.control_settled(id, result, &before));
+            });
+        }
+    }
+
+    fn cut(&mut self) {
+        let Some(index) = self.some_handle() else { return };
+        let file = self.handles[index].file;
+        let size = if self.rng.one_in(3) { self.near_unit() } else { self.rng.below(self.profile.file_bytes) };
+        let raced = self.rng.one_in(2);
+        let blocked = self.unsettled_on(file).any(|request| match request.what {
+            What::Cut(_) | What::WriteWhole => true,
+            What::Write => !raced && request.end > size,
+            _ => false,
+        });
+        if blocked {
+            return;
+        }
+        let flag: Arc<AtomicBool> = Arc::default();
+        let id = self.enter(index, What::Cut(size), size, size, Holder::Control(Arc::clone(&flag)));
+        let number = self.files[file].number;
+        if let Some(open) = &self.handles[index].open {
+            open.set_len_then(size, flag, move |result| {
+                world::with(|world| {
+                    if result.is_ok() && world.device.writes_to(number) {
+                        world.violate("a truncation ran while a write was at the device");
+                    }
+                    world.control_settled(id, result, &[]);
+                });
+            });
+        }
+    }
+
+    /// Another process cuts the file while nobody here works on it.
+    fn cut_by_others(&mut self) {
+        let index = self.rng.index(self.files.len());
+        let chance = self.profile.cut_by_others;
+        if !self.rng.chance(chance) || self.unsettled_on(index).next().is_some() || !self.files[index].exists {
+            return;
+        }
+        self.check_file(index);
+        let file = &mut self.files[index];
+        let number = file.number;
+        let loose = world::with(|world| world.facts(number).loose).unwrap_or(true);
+        if loose || file.was_loose || file.stale || file.model.size_max == 0 {
+            return;
+        }
+        let size = self.rng.below(file.model.size_max);
+        if std::fs::OpenOptions::new().write(true).open(&file.path).and_then(|file| file.set_len(size)).is_ok() {
+            world::with(|world| world.note(|| format!("somebody else cuts {} to {size}", file.path.display())));
+            file.model.cut(size, &[]);
+            file.stale = true;
+        }
+    }
+
+    fn cancel(&mut self) {
+        let candidates: Vec<u64> = self.requests.iter().filter(|(_, request)| request.what != What::Close).map(|(&id, _)| id).collect();
+        if candidates.is_empty() {
+            return;
+        }
+        let id = candidates[self.rng.index(candidates.len())];
+        world::with(|world| world.note(|| format!("cancel {id}")));
+        let Some(request) = self.requests.get_mut(&id) else { return };
+        request.cancel();
+        if let Some(engine) = &self.stations[request.station].engine {
+            engine.sweep();
+        }
+    }
+
+    fn drop_operation(&mut self) {
+        let is_op = |request: &Request| matches!(request.holder, Holder::Op(_));
+        let candidates: Vec<u64> = self.requests.iter().filter(|(_, request)| is_op(request)).map(|(&id, _)| id).collect();
+        if candidates.is_empty() {
+            return;
+        }
+        let id = candidates[self.rng.index(candidates.len())];
+        world::with(|world| world.note(|| format!("drop {id}")));
+        if let Some(request) = self.requests.get_mut(&id) {
+            request.canceled = true;
+            request.holder = Holder::Dropped;
+        }
+    }
+}

@@ -1,0 +1,316 @@
+//! Whether what came back is what may come back.
+//!
+//! Each request is judged when it settles: its error must have a cause, its count must fit the file's length, its bytes must be ones that were
+//! written; an acknowledged write must be in the file at that moment. Whenever a file has no unsettled request, all of it is read and
+//! compared.
+
+use super::memory::STALE;
+use super::model::{Doubt, View, byte};
+use super::request::{Holder, Memory, Request, What, bell};
+use super::run::{Run, is_violated};
+use super::world::{self, Told, violate};
+use crate::error::{Error, ErrorKind, Result};
+use crate::op::Completed;
+use crate::sink::Receipt;
+use std::future::Future;
+use std::os::unix::fs::FileExt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+impl Run {
+    /// Judges everything that has settled since the last step.
+    pub(super) fn judge_all(&mut self) {
+        let told = world::with(|world| std::mem::take(&mut world.told)).unwrap_or_default();
+        for told in told {
+            if is_violated() {
+                return;
+            }
+            match told {
+                Told::Transfer { id, outcome } => self.judge_transfer(id, outcome),
+                Told::Control { id, result } => self.judge_control(id, &result),
+            }
+        }
+    }
+
+    /// A transfer that was refused before the engine took it.
+    pub(super) fn judge_refused(&mut self, id: u64, completed: Completed<Memory>) {
+        world::with(|world| world.settled(id, Some(false)));
+        let Some(request) = self.requests.remove(&id) else { return };
+        let Completed { buf, result } = completed;
+        self.judge(id, &request, buf.as_ref(), Some(&result));
+        self.look_if_quiet(request.file);
+    }
+
+    fn judge_transfer(&mut self, id: u64, outcome: Option<(Result<Receipt>, bool)>) {
+        let Some(mut request) = self.requests.remove(&id) else { return violate(format!("request {id} ended and was not made")) };
+        let holder = std::mem::replace(&mut request.holder, Holder::Dropped);
+        let lost_before = world::with(|world| world.lost_rings > 0).unwrap_or(false);
+        match (holder, outcome) {
+            (Holder::Raw(memory, _), Some((result, lost))) => {
+                if lost && !lost_before {
+                    violate(format!("request {id} lost its memory, and no ring was lost"));
+                }
+                self.judge(id, &request, Some(&memory), Some(&result));
+                if lost {
+                    std::mem::forget(memory);
+                }
+            }
+            (Holder::Op(mut op), None) => match Pin::new(&mut op).poll(&mut Context::from_waker(&bell(id))) {
+                Poll::Pending => violate(format!("request {id} has ended and its operation is pending")),
+                Poll::Ready(Completed { buf, result }) => {
+                    if buf.is_none() && !lost_before {
+                        violate(format!("request {id} did not get its buffer back: {result:?}"));
+                    }
+                    self.judge(id, &request, buf.as_ref(), Some(&result));
+                }
+            },
+            (Holder::Dropped, None) => self.judge(id, &request, None, None),
+            _ => violate(format!("request {id} ended in a way it was not made")),
+        }
+        self.look_if_quiet(request.file);
+    }
+
+    /// `result`: `None` if nobody knows.
+    fn judge(&mut self, id: u64, request: &Request, memory: Option<&Memory>, result: Option<&Result<Receipt>>) {
+        self.look_at(request.file);
+        if let Some(Err(error)) = result
+            && let Err(why) = self.excuse(request, error)
+        {
+            violate(format!("request {id} ({:?} {}..{}) failed for no reason: {error}: {why}", request.what, request.start, request.end));
+        }
+        let len = request.end - request.start;
+        let transferred = match result {
+            Some(Ok(receipt)) => receipt.bytes,
+            Some(Err(error)) => error.transferred(),
+            None => 0,
+        };
+        if transferred > len {
+            violate(format!("request {id} moved {transferred} bytes of {len}"));
+        }
+        if request.what.reads() {
+            self.judge_read(id, request, memory, result);
+        } else {
+            self.judge_write(id, request, transferred.min(len), result);
+            let unchanged =
+                |memory: &Memory| View { start: request.start, bytes: vec![], doubts: vec![own(request)] }.mismatch(memory.bytes());
+            if let Some(wrong) = memory.and_then(unchanged) {
+                violate(format!("the memory that request {id} writes from was changed: {wrong}"));
+            }
+        }
+    }
+
+    fn judge_read(&mut self, id: u64, request: &Request, memory: Option<&Memory>, result: Option<&Result<Receipt>>) {
+        let (Some(memory), Some(result), Some(view)) = (memory, result, &request.view) else { return };
+        let len = request.end - request.start;
+        // What the file may have been while the read was under way.
+        let size_min = request.racers.iter().filter_map(|racer| racer.cuts).fold(request.sizes.0, u64::min);
+        let size_max = request.racers.iter().map(super::model::Racer::reach).fold(request.sizes.1, u64::max);
+        // A file whose trimming failed is longer than it should be, and the next one to open it believes that.
+        let number = self.files[request.file].number;
+        let loose = world::with(|world| world.facts(number).loose).unwrap_or(false);
+        let size_max = if loose { u64::MAX } else { size_max };
+        let (least, most) = (size_min.saturating_sub(request.start).min(len), size_max.saturating_sub(request.start).min(len));
+        let got = match result {
+            Ok(receipt) => receipt.bytes,
+            Err(error) => error.transferred(),
+        };
+        let ended = match result {
+            Ok(_) => true,
+            Err(error) => error.kind() == ErrorKind::Eof,
+        };
+        if ended && !(least..=most).contains(&got) {
+            violate(format!("request {id} read {got} bytes at {}, not {least} to {most}: {result:?}", request.start));
+        }
+        let must_be_whole = matches!(request.what, What::Read { exact: true } | What::ReadWhole);
+        if result.is_ok() && must_be_whole && got != len {
+            violate(format!("request {id} promised {len} bytes and read {got}"));
+        }
+        if result.as_ref().is_err_and(|error| error.kind() == ErrorKind::Eof) && got == len {
+            violate(format!("request {id} read everything and says that the file ended"));
+        }
+        if result.as_ref().is_err_and(|error| error.kind() == ErrorKind::SizeMismatch) && size_min == size_max && size_min == len {
+            violate(format!("request {id} says that a file of {len} bytes has not {len} bytes"));
+        }
+        let mut view = view.clone();
+        for racer in &request.racers {
+            view.doubts.push(Doubt { start: racer.start, end: racer.end, writer: Some(racer.salt) });
+            // Whoever extends the file leaves zeros between its end and where it writes, or up to the new length.
+            view.doubts.push(Doubt { start: request.sizes.0, end: racer.start, writer: None });
+            if let Some(size) = racer.cuts {
+                // And what is cut off reads as zeros when it is extended again.
+                view.doubts.push(Doubt { start: size, end: u64::MAX, writer: None });
+            }
+        }
+        let got = if loose { got.min(request.sizes.0.saturating_sub(request.start)) } else { got };
+        if let Some(wrong) = view.mismatch(&memory.bytes()[..got.min(len) as usize]) {
+            let stale = memory.bytes()[..got.min(len) as usize].contains(&STALE);
+            let arrived = if stale { "some never arrived" } else { "all arrived" };
+            violate(format!("request {id} read {got} bytes at {} ({arrived}): {wrong}", request.start));
+        }
+    }
+
+    fn judge_write(&mut self, id: u64, request: &Request, transferred: u64, result: Option<&Result<Receipt>>) {
+        let (start, end, salt) = (request.start, request.end, request.salt);
+        let len = end - start;
+        let file = &mut self.files[request.file];
+        let Some(result) = result else {
+            // It may have done anything between nothing and all.
+            file.model.doubt(start, end, Some(salt));
+            file.model.size_max = file.model.size_max.max(end);
+            if request.what == What::WriteWhole {
+                file.model.doubt(end, u64::MAX, None);
+                file.model.size_min = file.model.size_min.min(len);
+            }
+            return;
+        };
+        if result.is_ok() && transferred != len {
+            violate(format!("request {id} wrote {transferred} of {len} bytes and says all is well"));
+        }
+        // A cut that raced with the write came before or after it.
+        let cut = request.racers.iter().filter_map(|racer| racer.cuts).min().unwrap_or(u64::MAX);
+        if request.what == What::WriteWhole && result.is_ok() {
+            file.model.cut(len, &[]);
+        } else if request.what == What::WriteWhole && transferred == len {
+            // Everything was written, and the trimming failed.
+            file.model.size_min = file.model.size_min.min(len);
+        }
+        let reached = start + transferred;
+        file.model.write(start, reached.min(cut), salt);
+        if reached > cut {
+            file.model.doubt(start.max(cut), reached, Some(salt));
+            file.model.doubt(start.max(cut), reached, None);
+            file.model.size_max = file.model.size_max.max(reached);
+            file.model.size_min = file.model.size_min.min(cut);
+        }
+        file.model.doubt(reached, end, Some(salt));
+        if file.stale && result.is_err() {
+            // The engine did not know that the file had become shorter, and had no reason to order the end.
+            file.model.size_max = file.model.size_max.max(end);
+        }
+        if result.is_ok() && len > 0 && cut == u64::MAX {
+            self.check_acknowledged(id, request);
+        }
+    }
+
+    /// What was just acknowledged must be in the file now.
+    fn check_acknowledged(&mut self, id: u64, request: &Request) {
+        let Some(probe) = &self.files[request.file].probe else {
+            return violate(format!("request {id} wrote to a file that is not there"));
+        };
+        let mut found = vec![0; (request.end - request.start) as usize];
+        if probe.read_exact_at(&mut found, request.start).is_err() {
+            return violate(format!("request {id} was acknowledged and the file ends before {}", request.end));
+        }
+        if let Some(wrong) = (View { start: request.start, bytes: vec![], doubts: vec![own(request)] }).mismatch(&found) {
+            violate(format!("request {id} ({}..{}) was acknowledged and is not in the file: {wrong}", request.start, request.end));
+        }
+    }
+
+    fn judge_control(&mut self, id: u64, result: &Result<()>) {
+        let Some(request) = self.requests.remove(&id) else { return violate(format!("control {id} ended and was not made")) };
+        if let Err(error) = result
+            && let Err(why) = self.excuse(&request, error)
+        {
+            violate(format!("{:?} {id} failed for no reason: {error}: {why}", request.what));
+        }
+        let file = &mut self.files[request.file];
+        match (request.what, result) {
+            (What::Cut(size), Ok(())) => {
+                file.model.cut(size, &request.racers);
+                file.stale = false;
+                world::with(|world| world.facts(file.number).loose = false);
+            }
+            (What::Sync, Ok(())) if file.sync_failed => violate(format!("sync {id} succeeded after one had failed")),
+            (What::Sync, Err(error)) if error.errno().is_some() => file.sync_failed = true,
+            _ => {}
+        }
+        self.look_if_quiet(request.file);
+    }
+
+    /// Finds the reason for an error.
+    fn excuse(&mut self, request: &Request, error: &Error) -> std::result::Result<(), &'static str> {
+        let file = &self.files[request.file];
+        let stopping = self.stations[request.station].engine.is_none();
+        let number = (file.number > 0).then_some(file.number);
+        let yes = |reason: bool, why: &'static str| if reason { Ok(()) } else { Err(why) };
+        match error.kind() {
+            ErrorKind::Os(libc::ENOENT) => yes(request.by_path && !request.existed, "the file was there"),
+            ErrorKind::Os(libc::EINVAL) => {
+                let required = request.handle.is_some_and(|index| self.handles[index].required);
+                yes(required, "the file could go on buffered")
+            }
+            ErrorKind::Os(errno) => {
+                let injected = world::with(|world| world.was_injected(number, errno)).unwrap_or(false);
+                yes(injected, "no such error was injected")
+            }
+            ErrorKind::Canceled => yes(request.canceled || stopping, "nobody cancelled it"),
+            ErrorKind::QueueFull => yes(self.profile.max_queued < 1 << 20, "the queue has no such limit"),
+            ErrorKind::Lost => yes(world::with(|world| world.lost_rings > 0).unwrap_or(false), "no ring was lost"),
+            ErrorKind::SyncFailed(_) => yes(request.what == What::Sync && file.sync_failed, "no sync has failed"),
+            // Judged with the bytes.
+            ErrorKind::Eof => yes(matches!(request.what, What::Read { exact: true } | What::ReadWhole), "a short read is allowed"),
+            ErrorKind::SizeMismatch => yes(request.what == What::ReadWhole, "any size is allowed"),
+            _ => Err("this error has no place here"),
+        }
+    }
+
+    // ---- whole files ----
+
+    fn look_if_quiet(&mut self, file: usize) {
+        if !self.requests.values().any(|request| request.file == file) && self.rng.one_in(3) {
+            self.check_file(file);
+        }
+    }
+
+    pub(super) fn check_all_files(&mut self) {
+        for file in 0..self.files.len() {
+            self.check_file(file);
+        }
+    }
+
+    /// Compares a file that nobody works on with its model.
+    pub(super) fn check_file(&mut self, index: usize) {
+        self.look_at(index);
+        let file = &mut self.files[index];
+        let Ok(mut found) = std::fs::read(&file.path) else {
+            if file.exists {
+                violate(format!("{} is gone", file.path.display()));
+            }
+            return;
+        };
+        let name = file.path.display();
+        let loose = world::with(|world| world.facts(file.number).loose).unwrap_or(false);
+        let on_disk = found.len() as u64;
+        let promised = file.inode.as_ref().map_or(on_disk, |inode| inode.size());
+        if loose {
+            // Somebody comes and puts the length right.
+            let size = on_disk.min(promised).min(file.model.size_max);
+            if std::fs::OpenOptions::new().write(true).open(&file.path).and_then(|file| file.set_len(size)).is_err() {
+                violate(format!("{name} cannot be repaired"));
+            }
+            found.truncate(size as usize);
+            (file.stale, file.was_loose) = (true, true);
+            world::with(|world| world.facts(file.number).loose = false);
+        } else if promised != on_disk && !file.stale {
+            return violate(format!("{name} has {on_disk} bytes, {promised} are promised"));
+        }
+        let size = found.len() as u64;
+        let (size_min, size_max) = (file.model.size_min, file.model.size_max);
+        if !(size_min..=size_max).contains(&size) {
+            return violate(format!("{name} has {size} bytes, not {size_min} to {size_max}"));
+        }
+        if let Some(wrong) = file.model.view(0, size).mismatch(&found) {
+            return violate(format!("{name}: {wrong}"));
+        }
+        file.model.resolve(found);
+        if promised == on_disk {
+            file.stale = false;
+        }
+    }
+}
+
+/// The bytes that the request wrote, or should have.
+fn own(request: &Request) -> Doubt {
+    debug_assert_eq!(byte(request.start, request.salt) & 1, 1);
+    Doubt { start: request.start, end: request.end, writer: Some(request.salt) }
+}

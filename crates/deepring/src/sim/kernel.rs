@@ -1,0 +1,147 @@
+//! The kernel of a simulated world: which calls fail, and what files and devices look like.
+//!
+//! Files are real, on whatever file system the campaign was given; their device, their alignment and `O_DIRECT` are made up here. While a
+//! helper job is inside a call, the device works on.
+
+use super::memory::Owner;
+use super::world::{Descriptor, World, bit, with};
+use crate::sys::Errno;
+use crate::sys::device::Queue;
+use crate::sys::fault::{self, Call, Interposer};
+use std::os::fd::RawFd;
+
+/// Simulated devices have major numbers that no kernel gives out; the minor number says what the queue is like.
+const MAJOR: u32 = 0x7eed;
+
+/// Answers in the kernel's place.
+pub(super) struct Kernel;
+
+impl Interposer for Kernel {
+    fn refusal(&self, call: Call, fd: RawFd) -> Option<Errno> {
+        with(|world| world.refusal(call, fd)).flatten()
+    }
+
+    fn describe(&self, fd: RawFd, stat: &mut libc::statx) {
+        with(|world| world.describe(fd, stat));
+    }
+
+    fn set_direct(&self, fd: RawFd, direct: bool) {
+        with(|world| {
+            if let Some(descriptor) = world.descriptors.get_mut(&fd) {
+                descriptor.direct = direct;
+            }
+        });
+    }
+
+    fn queue(&self, major: u32, minor: u32) -> Option<Queue> {
+        let queue = || Queue {
+            name: format!("sim{}", minor >> 16),
+            requests: minor & 0x3ff,
+            request_bytes: 1 << ((minor >> 10) & 0x3f),
+            logical_block: 512,
+        };
+        (major == MAJOR).then(queue)
+    }
+
+    fn lent(&self, address: u64, bytes: u64) {
+        with(|world| world.ranges.lend(address, bytes, Owner::Bounce));
+    }
+
+    fn returned(&self, address: u64, bytes: u64) {
+        with(|world| {
+            world.ranges.give_back(address);
+            if world.device.holds(address, bytes) || world.device.has_lost(address, bytes) {
+                world.violate("a bounce block went back to its pool while the device may still touch it");
+            }
+        });
+    }
+}
+
+impl World {
+    fn refusal(&mut self, call: Call, fd: RawFd) -> Option<Errno> {
+        if !self.armed {
+            if call == Call::Close {
+                self.closed(fd);
+            }
+            return None;
+        }
+        // The device works on while a helper thread is busy.
+        if self.rng.one_in(2) {
+            let until_ns = self.now_ns + self.rng.about(self.profile.latency_ns);
+            self.advance(until_ns);
+        }
+        let inode = self.descriptor(fd).map(|descriptor| descriptor.inode);
+        let refusal = self.draw_refusal(call, fd, inode);
+        if let Some(errno) = refusal {
+            self.note(|| format!("{call:?} on {fd} (inode {inode:?}) is refused with {errno}"));
+            match inode {
+                Some(inode) => self.inject(inode, errno),
+                None => self.injected_anywhere |= bit(errno),
+            }
+        } else {
+            self.note(|| format!("{call:?} on {fd} (inode {inode:?})"));
+        }
+        refusal
+    }
+
+    fn draw_refusal(&mut self, call: Call, fd: RawFd, inode: Option<u64>) -> Option<Errno> {
+        let p = self.profile.clone();
+        match call {
+            Call::Open => self.rng.chance(p.open_fails).then(|| self.rng.pick(&[libc::EMFILE, libc::EIO, libc::EACCES])),
+            Call::Close => {
+                self.closed(fd);
+                self.rng.chance(p.close_fails).then_some(libc::EIO)
+            }
+            Call::Statx | Call::Truncate => {
+                let chance = if call == Call::Statx { p.statx_fails } else { p.truncate_fails };
+                let refused = self.rng.chance(chance);
+                if let (true, Some(inode)) = (refused, inode) {
+                    self.facts(inode).loose = true;
+                }
+                refused.then_some(libc::EIO)
+            }
+            Call::Allocate { .. } if p.allocate_unsupported => Some(libc::EOPNOTSUPP),
+            Call::Allocate { end } => {
+                let refused = self.rng.chance(p.allocate_fails);
+                if refused && self.rng.one_in(2) {
+                    self.grow(fd, end);
+                }
+                refused.then_some(libc::ENOSPC)
+            }
+            Call::Sync => self.rng.chance(p.sync_fails).then(|| self.rng.pick(&[libc::EIO, libc::ENOSPC])),
+        }
+    }
+
+    /// What an `fallocate` that runs out of space leaves behind: part of what was asked for.
+    fn grow(&mut self, fd: RawFd, end: u64) {
+        let size = std::fs::metadata(format!("/proc/self/fd/{fd}")).map_or(u64::MAX, |metadata| metadata.len());
+        if size < end {
+            let grown = self.rng.between(size, end);
+            fault::resize(fd, grown);
+        }
+    }
+
+    fn closed(&mut self, fd: RawFd) {
+        if let Some(descriptor) = self.descriptors.remove(&fd)
+            && self.device.uses(descriptor.opening)
+        {
+            self.violate(format!("the descriptor {fd} was closed while operations on it were in flight"));
+        }
+    }
+
+    fn describe(&mut self, fd: RawFd, stat: &mut libc::statx) {
+        let inode = stat.stx_ino;
+        let known = self.descriptors.get(&fd).is_some_and(|descriptor| descriptor.inode == inode);
+        if !known {
+            self.openings += 1;
+            self.descriptors.insert(fd, Descriptor { opening: self.openings, inode, direct: false });
+        }
+        let (requests, request_bytes) = (self.profile.device_requests, self.profile.request_bytes);
+        let facts = self.facts(inode);
+        stat.stx_dev_major = MAJOR;
+        stat.stx_dev_minor = facts.device << 16 | request_bytes.ilog2() << 10 | requests;
+        stat.stx_mask |= libc::STATX_DIOALIGN;
+        stat.stx_dio_offset_align = facts.offset_alignment;
+        stat.stx_dio_mem_align = facts.memory_alignment;
+    }
+}

@@ -1,0 +1,152 @@
+//! The whole engine in a simulated world: seeded, deterministic, in virtual time, with every fault that a drive, a kernel and a client can
+//! make. Only with the feature `sim`; for tests of the engine, and no part of its public API.
+//!
+//! ```text
+//!            client ──► Engine, File, Op ──► inbox ──► Driver ──► backend/sim ──► files on a memory file system
+//!              │  (the real code, all of it)              │            │
+//!              └───────── judge ◄── model                 └─► helper jobs ──► sys ──► faults
+//! ```
+//!
+//! What is simulated is only what lies outside: the device ([`crate::backend`]), the kernel's other calls, the scheduling of threads, and
+//! the program that uses the engine. Driver, planner, budget, slots, inodes, inbox, buffers and the public API are the ones that ship. One
+//! thread runs everything, and one stream of numbers decides everything, so a seed is a complete description of what happened.
+//!
+//! A **campaign** is a series of runs. Each run draws its own world (how many engines and files, how bad the device; see `profile`), makes
+//! some hundred requests, shuts down, and checks
+//!
+//! * every operation settled exactly once, with an error only if there is a cause for it;
+//! * every byte read, and at rest every byte of every file, is one that was written there; a write that failed or was cancelled left
+//!   everything outside its own range alone, and the file's length is what was promised;
+//! * the device touched only memory that it was lent, before the request settled; every buffer came back once;
+//! * no more was in flight than the budget allows, at every single push;
+//! * no request, block, lock, window or counter is left over, and shutdown ended;
+//! * a failed sync stays failed.
+//!
+//! Who guards the guards: [`Canary`] plants one of ten bugs, and the campaign must find it.
+//!
+//! What this does not see: races inside one half of a driver's turn or inside one helper job, which are atomic here (loom's part), and what
+//! the real kernel does differently from the simulated one (the part of the tests on real files).
+
+mod client;
+mod judge;
+mod kernel;
+pub(crate) mod memory;
+mod model;
+mod prng;
+mod profile;
+mod request;
+mod run;
+mod station;
+mod transfer;
+pub(crate) mod world;
+
+pub use crate::canary::Canary;
+use crate::canary::plant;
+use prng::Prng;
+use profile::Profile;
+use run::Run;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+/// What a campaign is to do.
+#[derive(Debug, Clone)]
+pub struct Campaign {
+    /// The first run's seed; each following run has the next number.
+    pub seed: u64,
+    /// Runs are made until so many operations were simulated; at least one run is made.
+    pub operations: u64,
+    /// Where files are created and removed: best on a memory file system, which need not know direct I/O.
+    pub directory: PathBuf,
+    /// A bug to plant.
+    pub canary: Option<Canary>,
+    /// Keep a record of the last events, to be shown with a violation.
+    pub traced: bool,
+}
+
+/// What must never happen, and happened.
+#[derive(Debug, Clone)]
+pub struct Violation {
+    /// The seed of the run: a campaign that begins with it meets the violation in its first run.
+    pub seed: u64,
+    /// How many operations the campaign had simulated by then.
+    pub operation: u64,
+    /// What happened.
+    pub what: String,
+    /// The last events, if the campaign was traced.
+    pub trace: Vec<String>,
+    /// The settings of the run.
+    pub profile: String,
+}
+
+/// What a campaign did.
+#[derive(Debug, Clone, Default)]
+pub struct Summary {
+    /// Requests and controls that the engine was given.
+    pub operations: u64,
+    /// Runs made.
+    pub runs: u64,
+    /// Operations that the engine gave to the device.
+    pub device_operations: u64,
+    /// Bytes that the device moved.
+    pub moved_bytes: u64,
+    /// Faults that were injected.
+    pub faults: u64,
+    /// Rings that were lost.
+    pub lost_rings: u64,
+    /// A number that is the same for the same seed, and for no other course of events.
+    pub fingerprint: u64,
+    /// The violation that ended the campaign.
+    pub violation: Option<Violation>,
+}
+
+impl Campaign {
+    /// Runs the campaign on this thread, until it has done its operations or met a violation. `progress` is called after each run.
+    ///
+    /// # Errors
+    /// The directory cannot be used, or the process has no descriptor left.
+    pub fn run(&self, mut progress: impl FnMut(&Summary)) -> std::io::Result<Summary> {
+        let mut summary = Summary::default();
+        plant(self.canary);
+        while summary.runs == 0 || (summary.operations < self.operations && summary.violation.is_none()) {
+            let seed = self.seed.wrapping_add(summary.runs);
+            let directory = self.directory.join(format!("run-{seed}"));
+            std::fs::create_dir_all(&directory)?;
+            let played = self.play(seed, &directory, &mut summary);
+            std::fs::remove_dir_all(&directory)?;
+            played?;
+            progress(&summary);
+        }
+        plant(None);
+        Ok(summary)
+    }
+
+    fn play(&self, seed: u64, directory: &Path, summary: &mut Summary) -> std::io::Result<()> {
+        let mut rng = Prng::new(prng::mix(seed));
+        let profile = Profile::draw(&mut rng);
+        world::create(rng.branch(), profile.clone(), self.traced);
+        let mut run = Run::new(rng, profile.clone(), directory)?;
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| run.play())) {
+            let text = panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+            world::violate(format!("panic: {}", text.unwrap_or_default()));
+        }
+        let operations = run.made;
+        summary.operations += operations;
+        summary.runs += 1;
+        if run::is_violated() {
+            // The engine may be in any state; nothing of it is touched again.
+            std::mem::forget(run);
+        }
+        if let Some(mut world) = world::destroy() {
+            summary.device_operations += world.tally.device_operations;
+            summary.moved_bytes += world.tally.moved_bytes;
+            summary.faults += world.tally.faults;
+            summary.lost_rings += u64::from(world.lost_rings);
+            summary.fingerprint = prng::mix(summary.fingerprint ^ world.fingerprint());
+            if let Some(what) = world.take_violation() {
+                let (operation, trace) = (summary.operations, world.take_trace());
+                summary.violation = Some(Violation { seed, operation, what, trace, profile: format!("{profile:?}") });
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,163 @@
+//! What a file must hold: the bytes that were acknowledged, and what is open about the others.
+//!
+//! Every request writes content of its own, a function of its number and the position, so that a byte names its writer. A write that
+//! succeeded makes its range certain. One that failed makes what it did not report as done *doubtful*: each byte is the old or the new one.
+//! Nothing else about a file is ever in doubt but its length, and that only while truncations and writes race, or after an operation was
+//! dropped whose end nobody saw; then it is known to lie between two bounds. When nobody works on a file, it is read, checked, and what was
+//! in doubt is certain again.
+
+use super::prng::mix;
+
+/// The bytes that the writer `salt` puts at `position`. They are odd, so neither a hole nor [`super::memory::STALE`] looks like them.
+pub(crate) fn fill(bytes: &mut [u8], position: u64, salt: u64) {
+    let mut at = position;
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let word = word(at >> 3, salt);
+        let skip = (at & 7) as usize;
+        let (now, later) = rest.split_at_mut((8 - skip).min(rest.len()));
+        now.copy_from_slice(&word[skip..skip + now.len()]);
+        at += now.len() as u64;
+        rest = later;
+    }
+}
+
+fn word(index: u64, salt: u64) -> [u8; 8] {
+    (mix(index ^ salt.wrapping_mul(0x9e37_79b9_7f4a_7c15)) | 0x0101_0101_0101_0101).to_le_bytes()
+}
+
+/// The byte that the writer `salt` puts at `position`.
+pub(crate) fn byte(position: u64, salt: u64) -> u8 {
+    word(position >> 3, salt)[(position & 7) as usize]
+}
+
+/// Bytes that may be there instead of the certain ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Doubt {
+    pub(crate) start: u64,
+    pub(crate) end: u64,
+    /// Whose bytes; `None`: zeros.
+    pub(crate) writer: Option<u64>,
+}
+
+impl Doubt {
+    fn explains(&self, position: u64, found: u8) -> bool {
+        (self.start..self.end).contains(&position) && self.writer.map_or(0, |salt| byte(position, salt)) == found
+    }
+}
+
+/// Something that may change a file while others look at it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Racer {
+    pub(crate) start: u64,
+    pub(crate) end: u64,
+    pub(crate) salt: u64,
+    /// It cuts the file to this size.
+    pub(crate) cuts: Option<u64>,
+}
+
+impl Racer {
+    /// The end of the file it may bring about.
+    pub(crate) fn reach(&self) -> u64 {
+        self.end.max(self.cuts.unwrap_or(0))
+    }
+}
+
+/// A range of a file at one moment, to be compared with what a reader found.
+#[derive(Debug, Clone)]
+pub(crate) struct View {
+    pub(crate) start: u64,
+    /// What is certain, or was: as far as the file reached.
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) doubts: Vec<Doubt>,
+}
+
+impl View {
+    fn explains(&self, index: usize, found: u8) -> bool {
+        let position = self.start + index as u64;
+        self.bytes.get(index) == Some(&found) || self.doubts.iter().any(|doubt| doubt.explains(position, found))
+    }
+
+    /// The first byte of `found` that nothing explains.
+    pub(crate) fn mismatch(&self, found: &[u8]) -> Option<String> {
+        let certain = found.len().min(self.bytes.len());
+        let begin = if found[..certain] == self.bytes[..certain] { certain } else { 0 };
+        let index = (begin..found.len()).find(|&index| !self.explains(index, found[index]))?;
+        let wrong = (index..found.len()).take_while(|&index| !self.explains(index, found[index])).count();
+        let expected = self.bytes.get(index).map_or_else(|| "nothing".into(), |byte| format!("{byte:#04x}"));
+        Some(format!("{wrong} bytes from {} on are wrong: {:#04x} in place of {expected}", self.start + index as u64, found[index]))
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Model {
+    bytes: Vec<u8>,
+    doubts: Vec<Doubt>,
+    /// The length lies between these.
+    pub(crate) size_min: u64,
+    pub(crate) size_max: u64,
+}
+
+impl Model {
+    pub(crate) fn new(bytes: Vec<u8>) -> Self {
+        let size = bytes.len() as u64;
+        Self { bytes, doubts: Vec::new(), size_min: size, size_max: size }
+    }
+
+    /// What may be read from this range; nothing beyond the largest length the file may have.
+    pub(crate) fn view(&self, start: u64, end: u64) -> View {
+        let (end, len) = (end.min(self.size_max).max(start), self.bytes.len() as u64);
+        let mut bytes = self.bytes[start.min(len) as usize..end.min(len) as usize].to_vec();
+        bytes.resize((end - start) as usize, 0);
+        View { start, bytes, doubts: self.doubts.clone() }
+    }
+
+    fn reach(&mut self, end: u64) {
+        if self.bytes.len() < end as usize {
+            self.bytes.resize(end as usize, 0);
+        }
+    }
+
+    /// These bytes are certain from now on.
+    pub(crate) fn write(&mut self, start: u64, end: u64, salt: u64) {
+        if start >= end {
+            return;
+        }
+        self.reach(end);
+        fill(&mut self.bytes[start as usize..end as usize], start, salt);
+        self.clear_doubts(start, end);
+        self.size_min = self.size_min.max(end);
+        self.size_max = self.size_max.max(end);
+    }
+
+    fn clear_doubts(&mut self, start: u64, end: u64) {
+        let halves = |doubt: Doubt| [Doubt { end: doubt.end.min(start), ..doubt }, Doubt { start: doubt.start.max(end), ..doubt }];
+        self.doubts = self.doubts.drain(..).flat_map(halves).filter(|doubt| doubt.start < doubt.end).collect();
+    }
+
+    /// These bytes may be there.
+    pub(crate) fn doubt(&mut self, start: u64, end: u64, writer: Option<u64>) {
+        if start < end {
+            self.doubts.push(Doubt { start, end, writer });
+        }
+    }
+
+    /// The file was cut, or extended with zeros, to `size`. `raced`: writes that may have come after it, or before.
+    pub(crate) fn cut(&mut self, size: u64, raced: &[Racer]) {
+        self.bytes.truncate(size as usize);
+        self.clear_doubts(size, u64::MAX);
+        (self.size_min, self.size_max) = (size, size);
+        for racer in raced.iter().filter(|racer| racer.end > size) {
+            self.doubt(racer.start.max(size), racer.end, Some(racer.salt));
+            self.size_max = self.size_max.max(racer.end);
+        }
+    }
+
+    /// The file was found to have this length and these bytes; they have been checked.
+    pub(crate) fn resolve(&mut self, found: Vec<u8>) {
+        let size = found.len() as u64;
+        (self.size_min, self.size_max) = (size, size);
+        self.bytes = found;
+        self.doubts.clear();
+    }
+}

@@ -1,0 +1,136 @@
+//! What kind of run it is: how large the engines, how busy the client, how bad the device. Drawn anew for each run, because a campaign in
+//! which everything is always broken a little never sees what happens when one thing is broken a lot.
+
+use super::prng::Prng;
+
+/// The settings of one run. Probabilities are per million.
+#[derive(Debug, Clone)]
+pub(crate) struct Profile {
+    // ---- the engines ----
+    pub(crate) engines: usize,
+    pub(crate) queue_depth: Option<u32>,
+    pub(crate) block_bytes: u64,
+    pub(crate) in_flight_bytes: u64,
+    pub(crate) max_queued: u64,
+    /// Operations the simulated ring takes.
+    pub(crate) capacity: usize,
+
+    // ---- the client ----
+    pub(crate) operations: u64,
+    /// Requests unsettled at once.
+    pub(crate) outstanding: usize,
+    pub(crate) files: usize,
+    /// Where requests end at most.
+    pub(crate) file_bytes: u64,
+    /// Between two requests.
+    pub(crate) pause_ns: u64,
+    /// Requests that come at once now and then.
+    pub(crate) burst: u64,
+    /// Out of a hundred requests, how many go by path.
+    pub(crate) path_percent: u64,
+    /// The operation before which the first engine is shut down.
+    pub(crate) shutdown_at: Option<u64>,
+
+    // ---- the device ----
+    pub(crate) devices: u32,
+    pub(crate) device_requests: u32,
+    pub(crate) request_bytes: u64,
+    pub(crate) offset_alignment: u32,
+    pub(crate) memory_alignment: u32,
+    pub(crate) latency_ns: u64,
+    pub(crate) stall: u32,
+    pub(crate) short: u32,
+    pub(crate) interrupted: u32,
+    pub(crate) again: u32,
+    pub(crate) would_block: u32,
+    pub(crate) io_error: u32,
+    pub(crate) no_space: u32,
+    pub(crate) canceled: u32,
+    /// A file that refuses direct transfers once they are tried.
+    pub(crate) refuses_direct: u32,
+    /// A file that does not know `RWF_NOWAIT`.
+    pub(crate) refuses_nowait: u32,
+    /// The ring is lost in a wait.
+    pub(crate) lost: u32,
+    /// A wait ends without a reason.
+    pub(crate) spurious: u32,
+
+    // ---- the other calls ----
+    pub(crate) helper_ns: u64,
+    pub(crate) open_fails: u32,
+    pub(crate) close_fails: u32,
+    pub(crate) statx_fails: u32,
+    pub(crate) allocate_fails: u32,
+    pub(crate) allocate_unsupported: bool,
+    pub(crate) truncate_fails: u32,
+    pub(crate) sync_fails: u32,
+    /// Somebody else cuts the file while nobody works on it.
+    pub(crate) cut_by_others: u32,
+}
+
+/// How likely one kind of fault is in one run: usually not at all or rare, sometimes frequent.
+fn level(rng: &mut Prng) -> u32 {
+    match rng.below(16) {
+        0..8 => 0,
+        8..12 => 2_000,
+        12..15 => 30_000,
+        _ => 250_000,
+    }
+}
+
+impl Profile {
+    pub(crate) fn draw(rng: &mut Prng) -> Self {
+        let block_bytes = 4096 << rng.below(5);
+        let blocks = rng.between(1, 12);
+        let operations = rng.pick(&[20, 60, 200, 400, 800]);
+        let calm = rng.one_in(8);
+        let fault = |rng: &mut Prng| if calm { 0 } else { level(rng) };
+        let mut profile = Self {
+            engines: if rng.one_in(3) { 2 } else { 1 },
+            queue_depth: if rng.one_in(6) { None } else { Some(rng.between(1, 16) as u32) },
+            block_bytes,
+            in_flight_bytes: block_bytes.max(rng.between(1, blocks * block_bytes)),
+            max_queued: if rng.one_in(8) { rng.between(1, 20) } else { 1 << 20 },
+            capacity: rng.between(4, 64) as usize,
+            operations,
+            outstanding: rng.pick(&[1, 2, 4, 8, 16, 48]),
+            files: rng.between(1, 4) as usize,
+            file_bytes: rng.pick(&[4 << 12, 12 << 12, 40 << 12, 120 << 12]),
+            pause_ns: rng.pick(&[0, 200, 2_000, 20_000]),
+            burst: rng.pick(&[1, 1, 4, 30]),
+            path_percent: rng.pick(&[0, 0, 5, 60]),
+            shutdown_at: rng.one_in(4).then(|| rng.below(operations)),
+            devices: rng.between(1, 2) as u32,
+            device_requests: rng.pick(&[2, 7, 32, 256]),
+            request_bytes: rng.pick(&[4096, 16384, 1 << 20]),
+            offset_alignment: rng.pick(&[512, 512, 4096]),
+            memory_alignment: rng.pick(&[4, 512, 512, 4096]),
+            latency_ns: rng.pick(&[100, 2_000, 20_000, 100_000]),
+            stall: fault(rng),
+            short: fault(rng),
+            interrupted: fault(rng),
+            again: fault(rng),
+            would_block: fault(rng),
+            io_error: fault(rng) / 4,
+            no_space: fault(rng) / 4,
+            canceled: fault(rng) / 4,
+            refuses_direct: fault(rng),
+            refuses_nowait: fault(rng),
+            lost: 0,
+            spurious: fault(rng),
+            helper_ns: rng.pick(&[100, 5_000, 50_000]),
+            open_fails: fault(rng) / 4,
+            close_fails: fault(rng) / 4,
+            statx_fails: fault(rng) / 8,
+            allocate_fails: fault(rng),
+            allocate_unsupported: !calm && rng.one_in(8),
+            truncate_fails: fault(rng) / 8,
+            sync_fails: fault(rng) / 8,
+            cut_by_others: fault(rng),
+        };
+        if !calm && rng.one_in(24) {
+            profile.lost = rng.pick(&[300, 3_000, 50_000]);
+        }
+        profile
+    }
+}

@@ -1,0 +1,326 @@
+//! One run: a world, an engine or two, a few files, a client that makes requests at random, and the loop that lets them all move.
+//!
+//! Everything happens on one thread. At each step, one of those who can do something is drawn: a driver does half a turn, a helper job
+//! runs, the client makes a request or changes its mind. When nobody can, virtual time moves on to the next thing that is due. A driver
+//! that sleeps is called only if its inbox was signalled or its device has completions, so a wake that is lost shows: nobody can move, and
+//! requests are unsettled.
+
+use super::model::{Model, fill};
+use super::prng::Prng;
+use super::profile::Profile;
+use super::request::Request;
+use super::station::Station;
+use super::world::{self, violate};
+use crate::driver::Config;
+use crate::file::File;
+use crate::inode::Inode;
+use crate::open::{self, OpenFile, OpenOptions};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+
+/// Steps per request before a run counts as going round in circles.
+const STEPS_PER_OPERATION: u64 = 4000;
+
+#[allow(clippy::struct_excessive_bools, reason = "independent facts about a file")]
+pub(crate) struct SimFile {
+    pub(crate) path: Arc<Path>,
+    pub(crate) model: Model,
+    pub(crate) exists: bool,
+    /// Looks at the file past everything.
+    pub(crate) probe: Option<std::fs::File>,
+    pub(crate) number: u64,
+    /// The engine's idea of the file, kept alive for the run.
+    pub(crate) inode: Option<Arc<Inode>>,
+    pub(crate) sync_failed: bool,
+    /// Somebody else has changed its length, which the engine may find out later.
+    pub(crate) stale: bool,
+    /// A trim of it has failed: from then on the engine believes its own promise, and nobody else may cut the file.
+    pub(crate) was_loose: bool,
+}
+
+pub(crate) struct Handle {
+    pub(crate) file: usize,
+    pub(crate) station: usize,
+    /// It must not go on buffered.
+    pub(crate) required: bool,
+    /// Gone when it was closed or dropped.
+    pub(crate) open: Option<File>,
+    pub(crate) watch: Weak<OpenFile>,
+}
+
+/// Who may move.
+#[derive(Debug, Clone, Copy)]
+enum Actor {
+    Driver(usize),
+    Helper(usize),
+    Client,
+}
+
+pub(crate) struct Run {
+    pub(crate) rng: Prng,
+    pub(crate) profile: Profile,
+    pub(crate) stations: Vec<Station>,
+    pub(crate) files: Vec<SimFile>,
+    pub(crate) handles: Vec<Handle>,
+    pub(crate) requests: BTreeMap<u64, Request>,
+    pub(crate) next_id: u64,
+    /// Requests made so far.
+    pub(crate) made: u64,
+    client_at_ns: u64,
+    burst_left: u64,
+}
+
+impl Run {
+    /// Sets everything up in `directory`, which must be empty. The thread's world must exist.
+    pub(crate) fn new(mut rng: Prng, profile: Profile, directory: &Path) -> std::io::Result<Self> {
+        let config = Config {
+            queue_depth: profile.queue_depth,
+            block_bytes: profile.block_bytes,
+            in_flight_bytes: profile.in_flight_bytes,
+            max_queued: profile.max_queued,
+        };
+        let stations = (0..profile.engines).map(|index| Station::new(index, config).map_err(std::io::Error::from_raw_os_error));
+        let stations = stations.collect::<std::io::Result<Vec<_>>>()?;
+        let mut files = Vec::new();
+        for index in 0..profile.files {
+            let path: Arc<Path> = Arc::from(directory.join(format!("{index}.bin")));
+            let exists = !rng.one_in(6);
+            let mut bytes = vec![0; if exists && !rng.one_in(3) { rng.below(profile.file_bytes) as usize } else { 0 }];
+            fill(&mut bytes, 0, u64::MAX - index as u64);
+            if exists {
+                std::fs::write(&path, &bytes)?;
+            }
+            let model = Model::new(bytes);
+            files.push(SimFile {
+                path,
+                model,
+                exists,
+                probe: None,
+                number: 0,
+                inode: None,
+                sync_failed: false,
+                stale: false,
+                was_loose: false,
+            });
+        }
+        let mut run = Self {
+            rng,
+            profile,
+            stations,
+            files,
+            handles: Vec::new(),
+            requests: BTreeMap::new(),
+            next_id: 1,
+            made: 0,
+            client_at_ns: 0,
+            burst_left: 0,
+        };
+        run.make_policies();
+        for file in 0..run.files.len() {
+            run.look_at(file);
+        }
+        Ok(run)
+    }
+
+    /// Finds out what can be known of a file without asking the engine, once it is there.
+    pub(crate) fn look_at(&mut self, index: usize) {
+        let file = &mut self.files[index];
+        if file.probe.is_some() || !file.path.exists() {
+            return;
+        }
+        file.exists = true;
+        file.probe = std::fs::File::open(&file.path).ok();
+        file.number = file.probe.as_ref().and_then(|probe| probe.metadata().ok()).map_or(0, |metadata| inode_number(&metadata));
+        let armed = world::with(|world| std::mem::take(&mut world.armed)).unwrap_or(false);
+        match open::open(&file.path, &OpenOptions::new().read(true)) {
+            Ok(opened) => file.inode = Some(Arc::clone(&opened.inode)),
+            Err(error) => violate(format!("a file cannot be looked at: {error}")),
+        }
+        world::with(|world| world.armed = armed);
+    }
+
+    /// Lets everybody move until all is done, or something is wrong.
+    pub(crate) fn play(&mut self) {
+        world::with(|world| world.armed = true);
+        let mut steps = 0;
+        let mut closing = false;
+        while !is_violated() {
+            steps += 1;
+            if steps > (self.profile.operations + 50) * STEPS_PER_OPERATION {
+                violate(format!("{steps} steps and no end: {}", self.describe()));
+            }
+            if self.step() {
+                continue;
+            }
+            // Nobody can move, and nothing is due.
+            if !self.requests.is_empty() {
+                violate(format!("nobody can move and {} requests are unsettled: {}", self.requests.len(), self.describe()));
+            } else if closing {
+                break;
+            } else {
+                closing = true;
+                self.check_all_files();
+                self.leave();
+            }
+        }
+        world::with(|world| world.armed = false);
+        if !is_violated() {
+            self.check_end();
+        }
+    }
+
+    /// One move of one actor, or of time. Returns whether there was any.
+    fn step(&mut self) -> bool {
+        let now_ns = world::with(|world| world.now_ns).unwrap_or(0);
+        let busy = self.made < self.profile.operations && self.stations.iter().any(|station| station.engine.is_some());
+        let mut actors = Vec::new();
+        let mut next_ns = u64::MAX;
+        for (index, station) in self.stations.iter_mut().enumerate() {
+            if station.can_turn() {
+                actors.push(Actor::Driver(index));
+            }
+            if station.jobs() == 0 {
+                station.job_at_ns = None;
+                continue;
+            }
+            let at_ns = *station.job_at_ns.get_or_insert_with(|| now_ns + self.rng.about(self.profile.helper_ns));
+            if at_ns <= now_ns {
+                actors.push(Actor::Helper(index));
+            }
+            next_ns = next_ns.min(at_ns);
+        }
+        if busy && self.client_at_ns <= now_ns {
+            actors.push(Actor::Client);
+        }
+        if busy {
+            next_ns = next_ns.min(self.client_at_ns);
+        }
+        if actors.is_empty() {
+            let device_ns = world::with(|world| world.device.next_ns(now_ns)).flatten().unwrap_or(u64::MAX);
+            next_ns = next_ns.min(device_ns);
+            if next_ns == u64::MAX {
+                return false;
+            }
+            world::with(|world| world.advance(next_ns));
+            self.wake_spuriously();
+        } else {
+            let actor = self.rng.pick(&actors);
+            self.act(actor);
+            let spent_ns = self.rng.below(200);
+            world::with(|world| world.advance(now_ns + spent_ns));
+        }
+        self.judge_all();
+        true
+    }
+
+    fn act(&mut self, actor: Actor) {
+        match actor {
+            Actor::Driver(index) => {
+                self.stations[index].turn();
+                if self.rng.one_in(4)
+                    && let Some(fault) = self.stations[index].audit()
+                {
+                    violate(format!("the driver's books are wrong: {fault}"));
+                }
+            }
+            Actor::Helper(index) => {
+                let station = &mut self.stations[index];
+                let job = self.rng.index(station.jobs());
+                station.job_at_ns = None;
+                station.run_job(job);
+            }
+            Actor::Client => {
+                if self.burst_left == 0 {
+                    self.burst_left = self.rng.between(1, self.profile.burst);
+                }
+                self.burst_left -= 1;
+                if self.burst_left == 0 {
+                    let pause_ns = self.rng.about(self.profile.pause_ns);
+                    self.client_at_ns = world::with(|world| world.now_ns).unwrap_or(0) + pause_ns;
+                }
+                self.client();
+            }
+        }
+    }
+
+    /// A wait may end without a reason, and a wake may come twice.
+    fn wake_spuriously(&mut self) {
+        for station in &mut self.stations {
+            if station.is_asleep() && self.rng.chance(self.profile.spurious) {
+                station.turn();
+            }
+        }
+    }
+
+    /// Gives up every handle and every engine: the rest of the run is their shutdown.
+    fn leave(&mut self) {
+        for index in 0..self.stations.len() {
+            self.shut_down(index);
+        }
+    }
+
+    pub(crate) fn shut_down(&mut self, station: usize) {
+        for handle in self.handles.iter_mut().filter(|handle| handle.station == station) {
+            handle.open = None;
+        }
+        self.stations[station].engine = None;
+    }
+
+    pub(crate) fn describe(&self) -> String {
+        self.stations.iter().map(Station::describe).collect::<Vec<_>>().join("; ")
+    }
+
+    /// After the end: whatever was taken has been given back.
+    fn check_end(&mut self) {
+        let lost = world::with(|world| world.lost_rings > 0).unwrap_or(false);
+        for (index, station) in self.stations.iter().enumerate() {
+            if !station.has_ended() {
+                violate(format!("engine {index} did not shut down: {}", station.describe()));
+            }
+            let counters = &station.shared.counters;
+            for (name, counter) in
+                [("in_flight", &counters.in_flight), ("in_flight_bytes", &counters.in_flight_bytes), ("queued", &counters.queued)]
+            {
+                let left = counter.load(Ordering::Relaxed);
+                if left > 0 {
+                    violate(format!("engine {index} ends with {name} = {left}"));
+                }
+            }
+            let (leaked, lost_operations) =
+                (counters.leaked.load(Ordering::Relaxed), world::with(|world| world.device.lost_operations(index)));
+            if lost_operations != Some(leaked) {
+                violate(format!("engine {index} counts {leaked} operations as leaked, and {lost_operations:?} were lost with rings"));
+            }
+            let buffers = counters.buffers.load(Ordering::Relaxed);
+            if buffers > 0 && !lost {
+                violate(format!("engine {index} ends with {buffers} buffers that were not returned"));
+            }
+            if let Some(policy) = station.policies.iter().find(|policy| policy.in_flight() > 0) {
+                violate(format!("a policy ends with {} blocks in flight", policy.in_flight()));
+            }
+        }
+        self.check_all_files();
+        for file in &self.files {
+            if let Some(left) = file.inode.as_ref().and_then(|inode| inode.leftovers()) {
+                violate(format!("{} is not at rest: {left}", file.path.display()));
+            }
+        }
+        if self.handles.iter().any(|handle| handle.watch.strong_count() > 0) {
+            violate("a file is still open after everybody has let go of it");
+        }
+        let parcels = world::with(|world| world.parcels).unwrap_or(0);
+        if parcels > 0 && !lost {
+            violate(format!("{parcels} buffers never came back"));
+        }
+    }
+}
+
+pub(crate) fn inode_number(metadata: &std::fs::Metadata) -> u64 {
+    std::os::unix::fs::MetadataExt::ino(metadata)
+}
+
+pub(crate) fn is_violated() -> bool {
+    world::with(|world| world.is_violated()).unwrap_or(false)
+}

@@ -1,0 +1,121 @@
+//! An engine under simulation: the real driver, whose turns the campaign takes one half at a time, and helper jobs that wait to be run.
+
+use super::world;
+use crate::backend::BackendKind;
+use crate::backend::sim::Sim;
+use crate::buffer::Pool;
+use crate::driver::{BackendReport, Config, Driver, Message, Shared};
+use crate::engine::Engine;
+use crate::helpers::Helpers;
+use crate::inbox::Inbox;
+use crate::policy::Policy;
+use crate::stats::Counters;
+use crate::sys::Errno;
+use crate::sys::event::Event;
+use std::sync::{Arc, Mutex};
+
+/// Where the driver is in its loop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// About to work.
+    Awake,
+    /// In its backend's wait; asleep if the inbox let it.
+    Waiting { asleep: bool },
+}
+
+pub(crate) struct Station {
+    index: usize,
+    /// Gone after shutdown began.
+    pub(crate) engine: Option<Engine>,
+    /// Gone after shutdown ended.
+    driver: Option<Driver>,
+    pub(crate) shared: Arc<Shared>,
+    phase: Phase,
+    /// When the next helper job runs, if there is one.
+    pub(crate) job_at_ns: Option<u64>,
+    pub(crate) policies: Vec<Arc<Policy>>,
+}
+
+impl Station {
+    pub(crate) fn new(index: usize, config: Config) -> Result<Self, Errno> {
+        let inbox: Arc<Inbox<Message>> = Arc::new(Inbox::new(Event::new()?));
+        let counters = Arc::new(Counters::default());
+        let helpers = Arc::new(Helpers::deferred());
+        let pool = Arc::new(Pool::new(Arc::clone(&counters), Arc::clone(&helpers)));
+        let report = BackendReport { kind: BackendKind::Uring, reason: "simulated".into(), flags: Vec::new(), ring_entries: 0 };
+        let shared = Arc::new(Shared { inbox, helpers, pool, counters, report: Mutex::new(report), config });
+        let backend = Box::new(Sim::new(index, BackendKind::Uring));
+        Ok(Self {
+            index,
+            engine: Some(Engine::simulated(Arc::clone(&shared))),
+            driver: Some(Driver::new(Arc::clone(&shared), backend)),
+            shared,
+            phase: Phase::Awake,
+            job_at_ns: None,
+            policies: Vec::new(),
+        })
+    }
+
+    /// Whether the driver has something to do: work, or a reason to end its wait. A driver that sleeps over a message has none.
+    pub(crate) fn can_turn(&self) -> bool {
+        self.driver.is_some()
+            && match self.phase {
+                Phase::Awake | Phase::Waiting { asleep: false } => true,
+                Phase::Waiting { asleep: true } => {
+                    let completions = |world: &mut world::World| world.device.has_completions(self.index, world.now_ns);
+                    self.shared.inbox.is_signalled() || world::with(completions).unwrap_or(false)
+                }
+            }
+    }
+
+    pub(crate) fn is_asleep(&self) -> bool {
+        self.driver.is_some() && self.phase == Phase::Waiting { asleep: true }
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.driver.is_none()
+    }
+
+    /// Half a turn.
+    pub(crate) fn turn(&mut self) {
+        let Some(driver) = &mut self.driver else { return };
+        match self.phase {
+            Phase::Awake => match driver.work() {
+                Some(asleep) => {
+                    self.phase = Phase::Waiting { asleep };
+                    // Waiting begins with submitting.
+                    world::with(|world| world.submit(self.index));
+                }
+                None => self.driver = None,
+            },
+            Phase::Waiting { asleep } => {
+                driver.rest(asleep);
+                self.phase = Phase::Awake;
+            }
+        }
+    }
+
+    /// Runs the waiting helper job `index`.
+    pub(crate) fn run_job(&self, index: usize) {
+        if let Some(job) = self.shared.helpers.take(index) {
+            job();
+        }
+    }
+
+    pub(crate) fn jobs(&self) -> usize {
+        self.shared.helpers.waiting()
+    }
+
+    /// What the driver's books say that cannot be.
+    pub(crate) fn audit(&mut self) -> Option<String> {
+        self.driver.as_mut()?.audit().err()
+    }
+
+    /// What the driver is stuck with.
+    pub(crate) fn describe(&self) -> String {
+        match &self.driver {
+            Some(driver) => format!("engine {} ({:?}): {}", self.index, self.phase, driver.describe()),
+            None => format!("engine {}: ended", self.index),
+        }
+    }
+}
