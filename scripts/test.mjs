@@ -9,7 +9,7 @@
 // set, a temporary directory under target/ is made for the run and removed afterwards: it lies on the disk of the checkout, while
 // the system's temporary directory is often memory. DEEPRING_BACKEND=threads runs everything on the other backend.
 //
-// The count comes from what the runners print, and their exit statuses are checked against it: a runner that fails without a
+// The count comes from what the runners print (see count.ts), and their exit statuses are checked against it: a runner that fails without a
 // failed test (it did not compile, it crashed) counts as one failure, and a run in which no test ran at all fails.
 
 import { spawn } from 'node:child_process'
@@ -18,6 +18,7 @@ import { constants as osConstants } from 'node:os'
 import { join } from 'node:path'
 import process from 'node:process'
 import { stripVTControlCharacters } from 'node:util'
+import { cargoCounter, tapCounter } from './count.ts'
 
 const root = join(import.meta.dirname, '..')
 const [only, ...parameters] = process.argv.slice(2)
@@ -29,9 +30,11 @@ if (only !== undefined && only !== 'rust' && only !== 'ts') {
 const environment = { ...process.env, DEEPRING_TEST_DIR: testDirectory() }
 const count = { passed: 0, failed: 0, skipped: 0 }
 
-if (only !== 'ts') await suite('cargo', ['test', '--workspace', '--no-fail-fast', ...parameters], countCargo)
-if (only !== 'rust')
-  await suite(process.execPath, [join(root, 'node_modules/ava/entrypoints/cli.js'), '--tap', ...parameters], countTap)
+if (only !== 'ts') await suite('cargo', ['test', '--workspace', '--no-fail-fast', ...parameters], cargoCounter(count))
+if (only !== 'rust') {
+  const ava = join(root, 'node_modules/ava/entrypoints/cli.js')
+  await suite(process.execPath, [ava, '--tap', ...parameters], tapCounter(count))
+}
 
 console.log(`\n${count.passed} passed, ${count.failed} failed, ${count.skipped} skipped`)
 process.exitCode = count.failed > 0 || count.passed === 0 ? 1 : 0
@@ -57,24 +60,6 @@ async function suite(command, runnerParameters, countLine) {
     count.failed += 1
     console.error(`deepring: the runner itself failed (${ended}): ${command} ${runnerParameters.join(' ')}`)
   }
-}
-
-/** `test result: ok. 5 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s`, once per test binary. */
-function countCargo(line) {
-  const result = /^test result: \w+\. (\d+) passed; (\d+) failed; (\d+) ignored/.exec(line)
-  if (!result) return
-  count.passed += Number(result[1])
-  count.failed += Number(result[2])
-  count.skipped += Number(result[3])
-}
-
-/** The Test Anything Protocol: `ok 3 - title`, `not ok 4 - title`, `ok 5 - title # SKIP`, `not ok 6 - title # TODO`. */
-function countTap(line) {
-  const result = /^(not )?ok \d+/.exec(line)
-  if (!result) return
-  if (line.endsWith(result[1] ? ' # TODO' : ' # SKIP')) count.skipped += 1
-  else if (result[1]) count.failed += 1
-  else count.passed += 1
 }
 
 /** A directory for tests that do direct I/O. One that was made here goes when this process does, interrupted or not. */

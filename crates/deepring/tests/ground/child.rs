@@ -1,7 +1,7 @@
 //! Tests that change their process (limits, user, system-call filter, environment) or measure it run in a process of their own: the test
 //! binary starts itself again with the name of the one test.
 
-use super::say;
+use super::{say, skip};
 use std::io::{Read, Seek};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -67,6 +67,8 @@ fn run(test: &str, prepare: impl FnOnce(&mut Command)) -> (ExitStatus, String) {
     output.rewind().expect("the child's output");
     output.read_to_string(&mut told).expect("the child's output is text");
     say(&told);
+    // The harness hides what `say` says of a test that passes; that it was skipped in there must be seen.
+    told.lines().filter_map(|line| line.strip_prefix("skipped: ")?.split_once(": ")).for_each(|(test, why)| skip(test, why));
     (status.unwrap_or_else(|| panic!("the child process did not end within {LIMIT:?}")), told)
 }
 
