@@ -2,12 +2,15 @@
 //
 //   npm test                          both
 //   npm run test:rust                 cargo only
+//   npm run test:rust -- ARGUMENT...  `cargo test --workspace` with these arguments, and nothing else of Rust
 //   npm run test:ts                   ava only
 //   npm run test:ts -- FILE...        ava with these arguments
 //
 // Tests do direct I/O, so they need a directory whose file system takes O_DIRECT. They find it in DEEPRING_TEST_DIR; if that is not
 // set, a temporary directory under target/ is made for the run and removed afterwards: it lies on the disk of the checkout, while
 // the system's temporary directory is often memory. DEEPRING_BACKEND=threads runs everything on the other backend.
+//
+// The simulation has a build of its own: it needs the feature `sim`, while all other tests are to run on the engine as it ships.
 //
 // The count comes from what the runners print (see count.ts), and their exit statuses are checked against it: a runner that fails without a
 // failed test (it did not compile, it crashed) counts as one failure, and a run in which no test ran at all fails.
@@ -30,7 +33,11 @@ if (only !== undefined && only !== 'rust' && only !== 'ts') {
 const environment = { ...process.env, DEEPRING_TEST_DIR: testDirectory() }
 const count = { passed: 0, failed: 0, skipped: 0 }
 
-if (only !== 'ts') await suite('cargo', ['test', '--workspace', '--no-fail-fast', ...parameters], cargoCounter(count))
+if (only !== 'ts') {
+  await suite('cargo', ['test', '--workspace', '--no-fail-fast', ...parameters], cargoCounter(count))
+  const simulation = ['test', '--release', '-p', 'deepring', '--features', 'sim', '--test', 'sim', '--no-fail-fast']
+  if (parameters.length === 0) await suite('cargo', simulation, cargoCounter(count))
+}
 if (only !== 'rust') {
   const ava = join(root, 'node_modules/ava/entrypoints/cli.js')
   await suite(process.execPath, [ava, '--tap', ...parameters], tapCounter(count))
