@@ -18,6 +18,7 @@ const SEEDS: &[(u64, &str)] = &[
     (35, "a copy of bytes that a helper had read was put off until something else woke the driver"),
     (41, "an operation that was direct failed with EINVAL when its file had gone on buffered meanwhile"),
     (141, "a write of nothing left a claim on the end 0"),
+    (789, "reads that fell short hid the end of a file that ended nearer than was known"),
 ];
 
 /// The simulation does its own direct I/O, so memory is as good a place as a disk, and faster.

@@ -5,7 +5,7 @@
 //! device's budget, and when the locks it needs are free; a request that lacks one of the last two waits outside the queues.
 
 use super::complete::{retire, write_edge};
-use super::request::{Block, PathTarget, Request, Stage, Submission, Target, Waits};
+use super::request::{Block, Ends, PathTarget, Request, Stage, Submission, Target, Waits};
 use super::{Driver, Message, Opened};
 use crate::backend::threads::transfer;
 use crate::backend::{DeviceOp, Done};
@@ -310,7 +310,7 @@ impl Driver {
             address: user_address,
             from: 0,
             done: 0,
-            ended: (0, 0),
+            ends: Ends::default(),
             attempts: 0,
             nowait,
             direct: false,

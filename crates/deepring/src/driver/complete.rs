@@ -32,6 +32,10 @@ const ATTEMPTS_MAX: u32 = 8;
 /// are not worth believing; more than this would make every read at the end of a file that others append to a slow one.
 const ENDS_MAX: u32 = 4;
 
+/// Reads that bring nothing new, before that is an error: so many that even where one in four falls short for no reason, enough of them end
+/// where the file does.
+const VAIN_MAX: u32 = 16;
+
 /// What to do with a block after a completion.
 enum Next {
     /// Stage it again from `block.from`.
@@ -144,19 +148,18 @@ fn advance(block: &mut Block, direction: Direction, unit: u64, moved: u64, reach
             if block.done >= wanted {
                 return Next::Finished;
             }
-            let (before, times) = block.ended;
-            block.ended = (reached, if reached == before { times + 1 } else { 1 });
+            let times = block.ends.count(reached);
             if !progress {
                 // The last unit was read again. To read nothing, or to end at the same place again where the file may end, is to have met its
                 // end. To end elsewhere means that the device is in a bad mood, or that somebody has just cut the file: then it goes on ending
                 // at one place.
                 let enough = if block.extent.file_start + reached >= reach { 2 } else { ENDS_MAX };
-                if moved == 0 || block.ended.1 >= enough {
+                if moved == 0 || times >= enough {
                     block.done = reached;
                     return Next::Finished;
                 }
-                block.attempts += 1;
-                if block.attempts > ATTEMPTS_MAX {
+                block.ends.vain += 1;
+                if block.ends.vain > VAIN_MAX {
                     return Next::Failed(libc::EIO);
                 }
             }

@@ -163,6 +163,29 @@ pub(crate) enum Stage {
     Transfer,
 }
 
+/// Where reads fell short, and how often: at the end of the file, or wherever the device was not in the mood to go on.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Ends {
+    furthest: (u64, u32),
+    /// The last one that did not come as far, and how many of them in a row.
+    nearer: (u64, u32),
+    /// Reads that brought nothing new.
+    pub(crate) vain: u32,
+}
+
+impl Ends {
+    /// Counts a read that ended at `place`. Returns how many have ended there.
+    ///
+    /// A read that does not come as far as an earlier one says nothing about the end of the file, so it does not count against it. Only if
+    /// the file was cut meanwhile do they all end nearer, and at one place.
+    pub(crate) fn count(&mut self, place: u64) -> u32 {
+        let (furthest, times) = self.furthest;
+        let counted = if times == 0 || place >= furthest { &mut self.furthest } else { &mut self.nearer };
+        *counted = (place, if counted.0 == place { counted.1 + 1 } else { 1 });
+        counted.1
+    }
+}
+
 /// One extent of a request, at the device.
 pub(crate) struct Block {
     pub(crate) request: Key,
@@ -176,8 +199,8 @@ pub(crate) struct Block {
     pub(crate) from: u64,
     /// How far the extent has been transferred without a gap.
     pub(crate) done: u64,
-    /// Where the last read that fell short ended, counted as `from`, and how many times in a row.
-    pub(crate) ended: (u64, u32),
+    /// Where reads fell short, counted as `from`.
+    pub(crate) ends: Ends,
     pub(crate) attempts: u32,
     pub(crate) nowait: bool,
     /// Whether the file was direct when the current operation was staged.
@@ -193,5 +216,31 @@ pub(crate) struct Block {
 impl Block {
     pub(crate) fn direction(&self, of_request: Direction) -> Direction {
         if self.stage == Stage::Modify { Direction::Read } else { of_request }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Ends;
+
+    #[test]
+    fn reads_that_fall_short_do_not_hide_the_end_of_the_file() {
+        let mut ends = Ends::default();
+        let counts = [2506, 165, 2506, 621, 2506, 0, 2506].map(|place| ends.count(place));
+        assert_eq!(counts, [1, 1, 2, 1, 3, 1, 4]);
+    }
+
+    #[test]
+    fn a_file_that_was_cut_meanwhile_ends_where_all_further_reads_end() {
+        let mut ends = Ends::default();
+        let counts = [2506, 0, 0, 0, 7, 0].map(|place| ends.count(place));
+        assert_eq!(counts, [1, 1, 2, 3, 1, 1]);
+    }
+
+    #[test]
+    fn a_read_that_comes_further_begins_anew() {
+        let mut ends = Ends::default();
+        let counts = [512, 512, 4096, 512, 4096].map(|place| ends.count(place));
+        assert_eq!(counts, [1, 2, 1, 1, 2]);
     }
 }
