@@ -18,6 +18,8 @@ const SEEDS: &[(u64, &str)] = &[
     (35, "a copy of bytes that a helper had read was put off until something else woke the driver"),
     (41, "an operation that was direct failed with EINVAL when its file had gone on buffered meanwhile"),
     (141, "a write of nothing left a claim on the end 0"),
+    (66, "two short reads of an edge passed for the end of the file, and zeros took the place of a neighbour's bytes"),
+    (1009, "a read that failed reported padding as transferred"),
     (789, "reads that fell short hid the end of a file that ended nearer than was known"),
 ];
 
