@@ -23,7 +23,9 @@ use tempfile::TempDir;
 
 /// A fresh directory on a disk, removed when the value is dropped.
 pub(crate) fn directory() -> TempDir {
-    let parent = std::env::var_os("DEEPRING_TEST_DIR").map_or_else(|| env!("CARGO_TARGET_TMPDIR").into(), PathBuf::from);
+    // Cargo names its directory to integration tests only; programs are told theirs.
+    let default = || option_env!("CARGO_TARGET_TMPDIR").map_or_else(std::env::temp_dir, PathBuf::from);
+    let parent = std::env::var_os("DEEPRING_TEST_DIR").map_or_else(default, PathBuf::from);
     std::fs::create_dir_all(&parent).expect("the test directory");
     tempfile::Builder::new().prefix("deepring-").tempdir_in(parent).expect("a temporary directory")
 }
