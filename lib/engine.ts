@@ -58,9 +58,9 @@ export interface EngineOptions {
   backend?: 'uring' | 'threads' | undefined
   /** Blocks in flight at most, per device: 1 to 65536. */
   queueDepth?: number | undefined
-  /** Bytes per block: 1 to 2^30, rounded up to a multiple of 4096. Default 1 MiB. */
+  /** Bytes per block: 1 to 2^30, rounded up to a multiple of 4096. Default 4 MiB, or `inFlightBytes` if that is less. */
   blockSize?: number | undefined
-  /** Bytes in flight at most, per device: at least one block. */
+  /** Bytes in flight at most, per device: at least one block. Default 64 MiB. */
   inFlightBytes?: number | undefined
   /** Requests that may wait: 1 to 2^23. Beyond it, they fail with `ERR_DEEPRING_QUEUE_FULL`. Default 2^20. */
   maxQueued?: number | undefined

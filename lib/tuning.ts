@@ -11,7 +11,7 @@ import { booleanOf, integerOrDefault } from './options.ts'
 
 /** How the blocks of one request are handed to the device: DeepNVMe's parameters, under their names. */
 export interface AioTuning {
-  /** Bytes per block: 1 to 2^30, rounded up to a multiple of 4096. Default: the engine's, 1 MiB. */
+  /** Bytes per block: 1 to 2^30, rounded up to a multiple of 4096. Default: the engine's, 4 MiB. */
   blockSize?: number | undefined
   /**
    * Blocks of this request in flight at most: 1 to 65536. The engine's limit per device is never exceeded. Default: the

@@ -26,12 +26,14 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// 1 MiB: with contiguous memory and batched submission, larger blocks read no faster.
-const BLOCK_BYTES_DEFAULT: u64 = 1 << 20;
+/// 4 MiB: what a device takes at once where it takes most (`max_sectors_kb`), so that the kernel need not merge. Smaller ones are no faster,
+/// and at 1 MiB a stream costs half as much CPU again.
+const BLOCK_BYTES_DEFAULT: u64 = 4 << 20;
 const BLOCK_BYTES_MIN: u64 = 4096;
 const BLOCK_BYTES_MAX: u64 = 1 << 30;
-/// 32 MiB in flight keep any drive busy: 7 GB/s at 0.5 ms need 3.5 MB, and the rest covers bursts.
-const IN_FLIGHT_BYTES_DEFAULT: u64 = 32 << 20;
+/// Drives need little (7 GB/s at 0.5 ms: 3.5 MB), virtual ones more, since the host takes requests in turns: at 7 GB/s 64 MiB wrote 4 % faster
+/// than 32. Small requests that come in between wait for what is in flight: 9 ms at that rate.
+const IN_FLIGHT_BYTES_DEFAULT: u64 = 64 << 20;
 const MAX_QUEUED_DEFAULT: u64 = 1 << 20;
 const QUEUE_DEPTH_MAX: u32 = 1 << 16;
 /// Requests in flight at a device whose queue holds the usual 256: half of them.
@@ -62,14 +64,15 @@ impl EngineBuilder {
         self
     }
 
-    /// The size of one block in bytes, 4096 to 2^30, rounded up to a multiple of 4096; 1 MiB by default.
+    /// The size of one block in bytes, 4096 to 2^30, rounded up to a multiple of 4096. By default 4 MiB, or all the bytes that
+    /// may be in flight if those are fewer.
     #[must_use]
     pub fn block_bytes(mut self, bytes: u64) -> Self {
         self.block_bytes = Some(bytes);
         self
     }
 
-    /// Bytes in flight per device, at least one block; 32 MiB by default.
+    /// Bytes in flight per device, at least one block; 64 MiB by default.
     #[must_use]
     pub fn in_flight_bytes(mut self, bytes: u64) -> Self {
         self.in_flight_bytes = Some(bytes);
@@ -135,14 +138,14 @@ impl EngineBuilder {
         if self.queue_depth.is_some_and(|depth| !(1..=QUEUE_DEPTH_MAX).contains(&depth)) {
             return Err(invalid("queue_depth must be 1 to 65536"));
         }
-        let block_bytes = self.block_bytes.unwrap_or(BLOCK_BYTES_DEFAULT);
-        if !(1..=BLOCK_BYTES_MAX).contains(&block_bytes) {
-            return Err(invalid("block_bytes must be 1 to 2^30"));
-        }
         let max_queued = self.max_queued.unwrap_or(MAX_QUEUED_DEFAULT);
         let in_flight_bytes = self.in_flight_bytes.unwrap_or(IN_FLIGHT_BYTES_DEFAULT);
         if max_queued == 0 || in_flight_bytes == 0 {
             return Err(invalid("max_queued and in_flight_bytes must be positive"));
+        }
+        let block_bytes = self.block_bytes.unwrap_or(BLOCK_BYTES_DEFAULT.min(in_flight_bytes - in_flight_bytes % BLOCK_BYTES_MIN).max(1));
+        if !(1..=BLOCK_BYTES_MAX).contains(&block_bytes) {
+            return Err(invalid("block_bytes must be 1 to 2^30"));
         }
         let block_bytes = block_bytes.next_multiple_of(BLOCK_BYTES_MIN);
         Ok(Config { queue_depth: self.queue_depth, block_bytes, in_flight_bytes: in_flight_bytes.max(block_bytes), max_queued })
