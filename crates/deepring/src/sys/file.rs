@@ -91,22 +91,16 @@ pub(crate) fn xfs_alignment(fd: &impl AsRawFd) -> Result<(u32, u32), Errno> {
     Ok((out[0], out[1]))
 }
 
-/// Sets the status flags of an open file: with or without `O_DIRECT`.
+/// Sets the status flags of a file that was opened here: with or without `O_DIRECT`. Of all flags that can be set, [`open`] is given no other
+/// than `O_NONBLOCK`, which served only to open FIFOs without waiting; a ring would take it as "never wait". So none need be asked for.
 pub(crate) fn set_direct(fd: &impl AsRawFd, direct: bool) -> Result<(), Errno> {
     #[cfg(feature = "sim")]
     if fault::set_direct(fd.as_raw_fd(), direct) {
         return Ok(());
     }
-    // SAFETY: F_GETFL takes no argument.
-    let flags = check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) }.into())? as i32;
-    let wanted = if direct { flags | libc::O_DIRECT } else { flags & !libc::O_DIRECT };
-    // O_NONBLOCK served only to open FIFOs without waiting; a ring would take it as "never wait".
-    let wanted = wanted & !libc::O_NONBLOCK;
-    if wanted != flags {
-        // SAFETY: F_SETFL takes an integer.
-        check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, wanted) }.into())?;
-    }
-    Ok(())
+    let flags = if direct { libc::O_DIRECT } else { 0 };
+    // SAFETY: F_SETFL takes an integer.
+    check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, flags) }.into()).map(drop)
 }
 
 pub(crate) fn truncate(fd: &impl AsRawFd, bytes: u64) -> Result<(), Errno> {
