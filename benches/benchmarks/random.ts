@@ -15,18 +15,23 @@ import { sweep, type Sweep } from '../sweep.ts'
 const DEPTH = 128
 const ORDER = 7
 
-/** Enough for two to three seconds at 25 000 a second; a smaller file gets fewer. */
-const OPERATIONS_MAX = 65_536
-const BYTES_PER_OPERATION = 16_384
+/** A run takes about so long, whatever the disk is: what a process costs before its code is warm shall not decide a figure per read. */
+const SECONDS = 2.5
+const PROBE_OPERATIONS = 16_384
+/** At most so many of the file's pages are read, so that few are read twice. */
+const BYTES_PER_OPERATION_MIN = 4096
 
 /** The one benchmark. */
 export const RANDOMS: readonly Benchmark[] = [{ name: 'random-read', run }]
 
 async function run(setting: Setting): Promise<Result> {
   const { bytes, tell, rounds } = setting
-  const operations = Math.min(OPERATIONS_MAX, Math.ceil(bytes / BYTES_PER_OPERATION))
-  const reads = { operations, depth: DEPTH, order: ORDER }
   const file = await setting.scratch.file('read', bytes)
+  const all = Math.ceil(bytes / BYTES_PER_OPERATION_MIN)
+  const some = { operations: Math.min(PROBE_OPERATIONS, all), depth: DEPTH, order: ORDER }
+  const probe = await deepringRandomRust(setting, file, some).run()
+  const operations = Math.min(all, Math.ceil((some.operations / probe.wallSeconds) * SECONDS))
+  const reads = { ...some, operations }
   const sweeps: Sweep[] = []
   let fio: Entry = { name: 'fio', missing: 'missing' in setting.fio ? setting.fio.missing : '' }
   if ('version' in setting.fio) {
