@@ -236,6 +236,47 @@ test('operations queued during a wait belong to the next', async (t) => {
   t.is(await handle.wait(), 2)
 })
 
+test('a wait ends when its own operations have, whatever has been queued since', async (t) => {
+  const engine = new Engine({ queueDepth: 1, blockSize: 4096 })
+  const handle = new AioHandle({ engine })
+  const path = ground.file(pattern(4_000_000))
+  handle.asyncPread(new Uint8Array(100), path, 0)
+  const first = handle.wait()
+  for (let i = 0; i < 20; i += 1) handle.asyncPread(engine.allocate(4_000_000), path)
+  t.is(await first, 1)
+  t.true(engine.stats().queued > 0, 'the others are still under way')
+  t.is(await handle.wait(), 20)
+  await engine.close()
+})
+
+test('an awaited operation is told at once, while queued ones go on', async (t) => {
+  const engine = new Engine({ queueDepth: 1, blockSize: 4096 })
+  const handle = new AioHandle({ engine })
+  const path = ground.file(pattern(4_000_000))
+  for (let i = 0; i < 20; i += 1) handle.asyncPread(engine.allocate(4_000_000), path)
+  t.is(await handle.pread(new Uint8Array(100), path), 1)
+  t.true(engine.stats().queued > 0, 'the others are still under way')
+  t.is(await handle.wait(), 20)
+  await engine.close()
+})
+
+test('failures before, within and after a request are told in the order of queueing', async (t) => {
+  const engine = new Engine()
+  const handle = new AioHandle({ engine })
+  const closed = await engine.open(ground.file(pattern(100)), 'r')
+  await closed.close()
+  handle.asyncPread(new Uint8Array(10), ground.path('missing'))
+  handle.asyncPread(new Uint8Array(10), closed)
+  handle.asyncPread(new Uint8Array(10), ground.path('missing'), { validate: true })
+  handle.asyncPread(new Uint8Array(10), ground.file(pattern(5)))
+  const error = await rejected(t, () => handle.wait(), 'ENOENT')
+  t.deepEqual(
+    error.errors?.map((each) => (each as DeepringError).code),
+    ['ENOENT', 'ERR_DEEPRING_CLOSED', 'ENOENT', 'ERR_DEEPRING_EOF'],
+  )
+  await engine.close()
+})
+
 test('a sync or awaited operation leaves queued ones to their wait', async (t) => {
   const handle = new AioHandle()
   const path = ground.file(pattern(1000))

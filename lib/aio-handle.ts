@@ -25,7 +25,7 @@ import {
 } from './options.ts'
 import { pathOf, type FilePath } from './path.ts'
 import type { Tensor } from './tensor.ts'
-import { perform, performBlocking, type Transfer } from './transfer.ts'
+import { perform, performBlocking, stage, type Transfer } from './transfer.ts'
 import { policyOf, TUNING_KEYS, type AioTuning } from './tuning.ts'
 import { isDetached, viewOf, type Bytes, type TensorLike } from './view.ts'
 
@@ -190,7 +190,7 @@ export class AioHandle {
    * ```
    */
   syncPread(buffer: Bytes, file: AioFile, options?: number | bigint | AioQueueOptions): 1 {
-    performBlocking(this.#transfer(false, false, buffer, file, fromOffset(options)), this.#engine, this.#ledger.policy)
+    performBlocking(this.#transfer(false, false, buffer, file, fromOffset(options)), this.#engine, this.#ledger.lane)
     return 1
   }
 
@@ -200,7 +200,7 @@ export class AioHandle {
    * @param options - Options, or only the file offset, in bytes.
    */
   syncPwrite(buffer: Bytes, file: AioFile, options?: number | bigint | AioQueueOptions): 1 {
-    performBlocking(this.#transfer(true, true, buffer, file, fromOffset(options)), this.#engine, this.#ledger.policy)
+    performBlocking(this.#transfer(true, true, buffer, file, fromOffset(options)), this.#engine, this.#ledger.lane)
     return 1
   }
 
@@ -352,7 +352,7 @@ export class AioHandle {
   ): Promise<void> {
     const transfer = this.#transfer(write, whole, buffer, file, options, TRANSFER_KEYS)
     const signal = signalOf(options?.signal)
-    await this.#ledger.run(() => perform(transfer, this.#engine, this.#ledger.policy, signal))
+    await this.#ledger.run(() => perform(transfer, this.#engine, this.#ledger.lane, signal))
   }
 
   #transfer(
@@ -380,7 +380,9 @@ export class AioHandle {
   }
 
   #queue(transfer: Transfer): 0 {
-    this.#ledger.queue((signal) => perform(transfer, this.#engine, this.#ledger.policy, signal))
+    if (transfer.validate)
+      this.#ledger.queueChain((signal) => perform(transfer, this.#engine, this.#ledger.lane, signal))
+    else this.#ledger.queue((lane) => stage(transfer, this.#engine, lane))
     // Not at the end of the tick: what the caller computes next is what the transfer is meant to overlap with.
     handOverFirst()
     return 0

@@ -21,6 +21,7 @@ import { connect } from './completions.ts'
 import { Engine, engineStateOf } from './engine.ts'
 import { booleanOf, optionsOf, signalOf, type SignalOptions } from './options.ts'
 import { pathOf, type FilePath } from './path.ts'
+import { ALONE } from './file-state.ts'
 import { perform, performBlocking, type Transfer } from './transfer.ts'
 import { isTuned, policyOf, TUNING_KEYS, type AioTuning } from './tuning.ts'
 import { viewOf, type Bytes } from './view.ts'
@@ -129,7 +130,7 @@ async function aio(write: boolean, buffer: Bytes, path: FilePath, options: AioOp
   const signal = signalOf(given.signal)
   const policy = isTuned(given) ? connect().createPolicy(engine.number, tuning) : 0
   try {
-    await perform(transfer, engine, policy, signal)
+    await perform(transfer, engine, { ...ALONE, policy }, signal)
   } finally {
     if (policy !== 0) connect().freePolicy(policy)
   }
@@ -143,7 +144,7 @@ function aioBlocking(write: boolean, buffer: Bytes, path: FilePath, options: Aio
   const tuning = policyOf(given)
   const policy = isTuned(given) ? connect().createPolicy(engine.number, tuning) : 0
   try {
-    performBlocking(transfer, engine, policy)
+    performBlocking(transfer, engine, { ...ALONE, policy })
   } finally {
     if (policy !== 0) connect().freePolicy(policy)
   }

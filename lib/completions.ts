@@ -63,7 +63,7 @@ export class Operation {
   discard: ((detail: unknown) => void) | null = null
   signal: AbortSignal | null = null
   resolve: (value: never) => void = ignore
-  reject: (reason: unknown) => void = ignore
+  reject: (reason: unknown, operation: Operation) => void = ignore
 
   constructor(id: number, finish: Finish, subject: unknown, view: Uint8Array | null, path: string | undefined) {
     this.id = id
@@ -114,16 +114,28 @@ export function track<T>(operation: Operation, signal: AbortSignal | null): Prom
   operation.reject = settlers.reject
   // Left there, they would keep the last result of all from being collected.
   settlers.resolve = settlers.reject = ignore
-  pending.add(operation)
   if (signal !== null) watch(signal, operation)
+  enter(operation)
+  // The error is made where no frame of the caller is left; in a reaction, its stack leads to the caller's `await`.
+  return promise.then(undefined, restack)
+}
+
+/** Takes a request up that has just been staged and knows whom to tell. */
+export function enter(operation: Operation): void {
+  pending.add(operation)
   if (!flushDue) {
     flushDue = true
     queueMicrotask(flush)
   }
   bytesToHandOver -= operation.requested
   if (bytesToHandOver <= 0) handOver()
-  // The error is made where no frame of the caller is left; in a reaction, its stack leads to the caller's `await`.
-  return promise.then(undefined, restack)
+}
+
+/** Asks for an early end of those of these requests that are still under way. */
+export function cancel(ids: readonly number[]): void {
+  // What was staged in this very tick must be with the driver before it can be called back.
+  flush()
+  for (const id of ids) if (pending.has(id)) connect().cancel(id)
 }
 
 /** Waits on this thread, blocking it, for a request that has just been staged; gives its result or throws its error. */
@@ -216,18 +228,18 @@ function settle(at: number): void {
     unwatch(signal, operation)
     if (signal.aborted) {
       if (status !== 1) operation.discard?.(detail)
-      operation.reject(signal.reason)
+      operation.reject(signal.reason, operation)
       return
     }
   }
   if (status === 1) {
-    operation.reject(fromFailure(detail as Failure, operation.path))
+    operation.reject(fromFailure(detail as Failure, operation.path), operation)
     return
   }
   try {
     operation.resolve(operation.finish(operation, records, at, detail) as never)
   } catch (error) {
-    operation.reject(error)
+    operation.reject(error, operation)
   }
 }
 
@@ -254,10 +266,7 @@ function unwatch(signal: AbortSignal, operation: Operation): void {
 
 function cancelAll(event: Event): void {
   const operations = watched.get(event.target as AbortSignal)
-  if (operations === undefined) return
-  // What was staged in this very tick must be with the driver before it can be called back.
-  flush()
-  for (const operation of operations) connect().cancel(operation.id)
+  if (operations !== undefined) cancel(Array.from(operations, ({ id }) => id))
 }
 
 // `new Promise` wants a function; this one is shared by all of them, so that a request makes no closure of its own.

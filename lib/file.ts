@@ -9,6 +9,7 @@ import { connect, nextId, Operation, track } from './completions.ts'
 import type { Engine } from './engine.ts'
 import { invalidType } from './errors.ts'
 import {
+  ALONE,
   checkFileOpen,
   checkWritable,
   closeState,
@@ -187,7 +188,7 @@ export class FileHandle {
       const position = positionOf(options.position, 'options.position', view.byteLength)
       const exact = booleanOf(options.exact, 'options.exact', true)
       const signal = signalOf(options.signal)
-      return track(stageRead(this.#state, 0, buffer, view, position, exact), signal)
+      return track(stageRead(this.#state, ALONE, buffer, view, position, exact), signal)
     } catch (error) {
       return Promise.reject(error)
     }
@@ -228,7 +229,7 @@ export class FileHandle {
       const view = viewOf(buffer, options.offset, options.length)
       const position = positionOf(options.position, 'options.position', view.byteLength)
       const signal = signalOf(options.signal)
-      return track(stageWrite(this.#state, 0, buffer, view, position), signal)
+      return track(stageWrite(this.#state, ALONE, buffer, view, position), signal)
     } catch (error) {
       return Promise.reject(error)
     }

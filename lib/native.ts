@@ -175,14 +175,24 @@ export interface Native {
     mode: number,
     syncDirectory: boolean,
   ): void
-  read(id: number, file: number, policy: number, view: Uint8Array, position: number, exact: boolean): void
-  write(id: number, file: number, policy: number, view: Uint8Array, position: number): void
+  /** batch, here and below: records of one batch wait for the last of them; 0 is none. */
+  read(
+    id: number,
+    file: number,
+    policy: number,
+    batch: number,
+    view: Uint8Array,
+    position: number,
+    exact: boolean,
+  ): void
+  write(id: number, file: number, policy: number, batch: number, view: Uint8Array, position: number): void
   /** whole: the file must be as long as the view. */
   readPath(
     id: number,
     engine: number,
     path: Uint8Array,
     policy: number,
+    batch: number,
     view: Uint8Array,
     position: number,
     whole: boolean,
@@ -193,6 +203,7 @@ export interface Native {
     engine: number,
     path: Uint8Array,
     policy: number,
+    batch: number,
     view: Uint8Array,
     position: number,
     whole: boolean,

@@ -1,15 +1,23 @@
 /**
  * Transfers in DeepNVMe's manner: by path or by open file, under a limit of their own, checked afterwards if asked for.
  *
- * Each can be carried out in two ways: with a promise, or blocking the JavaScript thread. Both stage the same requests;
- * they differ in how the outcome is awaited.
+ * Each can be carried out in three ways: with a promise, blocking the JavaScript thread, or in a batch (see
+ * `ledger.ts`). All stage the same requests; they differ in how the outcome is awaited.
  */
 
 import { Buffer } from 'node:buffer'
 import { blockOn, connect, detachedInFlight, nextId, Operation, track } from './completions.ts'
 import { checkOpen, type EngineState } from './engine.ts'
 import { closed } from './errors.ts'
-import { finishNothing, finishRead, finishWrite, stageRead, stageWrite, type FileState } from './file-state.ts'
+import {
+  finishNothing,
+  finishRead,
+  finishWrite,
+  stageRead,
+  stageWrite,
+  type FileState,
+  type Lane,
+} from './file-state.ts'
 import type { CheckedPath } from './path.ts'
 
 /** Permissions of files that are created by path, before the umask: those of node:fs. */
@@ -33,36 +41,38 @@ export interface Transfer {
   readonly validate: boolean
 }
 
-/** Carries out a transfer. `policy` is the number of a limit, or 0. */
+/** Carries out a transfer. */
 export async function perform(
   transfer: Transfer,
   engine: EngineState,
-  policy: number,
+  lane: Lane,
   signal: AbortSignal | null,
 ): Promise<void> {
-  await track(stage(transfer, engine, policy), signal)
+  await track(stage(transfer, engine, lane), signal)
   if (!transfer.validate) return
   signal?.throwIfAborted()
   await track(stageVerification(transfer, engine), signal)
 }
 
 /** Carries out a transfer, blocking the JavaScript thread. */
-export function performBlocking(transfer: Transfer, engine: EngineState, policy: number): void {
-  blockOn(stage(transfer, engine, policy))
+export function performBlocking(transfer: Transfer, engine: EngineState, lane: Lane): void {
+  blockOn(stage(transfer, engine, lane))
   if (transfer.validate) blockOn(stageVerification(transfer, engine))
 }
 
-function stage(transfer: Transfer, engine: EngineState, policy: number): Operation {
+/** Stages the request of a transfer, without the comparison that may follow it. */
+export function stage(transfer: Transfer, engine: EngineState, lane: Lane): Operation {
   const { write, subject, view, target, position, whole } = transfer
   if (!('bytes' in target)) {
     return write
-      ? stageWrite(target, policy, subject, view, position)
-      : stageRead(target, policy, subject, view, position, true)
+      ? stageWrite(target, lane, subject, view, position)
+      : stageRead(target, lane, subject, view, position, true)
   }
   checkOpen(engine, write ? 'write' : 'read')
   const operation = new Operation(nextId(), write ? finishWrite : finishRead, subject, view, target.text)
-  if (write) connect().writePath(operation.id, engine.number, target.bytes, policy, view, position, whole, MODE)
-  else connect().readPath(operation.id, engine.number, target.bytes, policy, view, position, whole)
+  const { policy, batch } = lane
+  if (write) connect().writePath(operation.id, engine.number, target.bytes, policy, batch, view, position, whole, MODE)
+  else connect().readPath(operation.id, engine.number, target.bytes, policy, batch, view, position, whole)
   return operation
 }
 

@@ -1,6 +1,7 @@
 //! From the engine's threads to one JavaScript environment: a list of records, and one wake when it stops being empty.
 //!
-//! JavaScript drains the whole list per wake. The threadsafe function is referenced only while records are due, so that an idle binding
+//! JavaScript drains the whole list per wake. Records of a batch, whose outcomes are asked for together, wait for the last of them: a thousand
+//! small files need no thousand wakes. The threadsafe function is referenced only while records are due, so that an idle binding
 //! does not keep the process alive and a busy one does.
 
 use crate::convert::{Detail, Failure};
@@ -9,7 +10,7 @@ use napi::Env;
 use napi::Status;
 use napi::bindgen_prelude::Function;
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -19,6 +20,9 @@ pub const RECORD: usize = 10;
 const OK: f64 = 0.0;
 const FAILED: f64 = 1.0;
 const OK_WITH_DETAIL: f64 = 2.0;
+
+/// So many records are fetched even before their batch is complete: a megabyte of them, whatever is queued.
+const WAITING_MAX: usize = 8192;
 
 type Wake = ThreadsafeFunction<(), (), (), Status, false>;
 
@@ -70,8 +74,25 @@ struct State {
     records: VecDeque<Record>,
     /// Records promised and not yet made.
     due: usize,
+    /// Of these, how many each batch has.
+    batches: HashMap<u64, usize>,
     wake: Option<Wake>,
+    /// JavaScript was called and has not emptied the list since.
+    called: bool,
     waiting: bool,
+}
+
+impl State {
+    /// Counts a record of the batch; whether it was the last one due, or is of no batch.
+    fn ends(&mut self, batch: u64) -> bool {
+        let Some(left) = self.batches.get_mut(&batch) else { return true };
+        *left -= 1;
+        let ends = *left == 0;
+        if ends {
+            self.batches.remove(&batch);
+        }
+        ends
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -80,7 +101,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Delivery {
     pub fn new() -> Self {
-        let state = State { records: VecDeque::new(), due: 0, wake: None, waiting: false };
+        let state = State { records: VecDeque::new(), due: 0, batches: HashMap::new(), wake: None, called: false, waiting: false };
         Self {
             state: Mutex::new(state),
             arrived: Condvar::new(),
@@ -98,10 +119,13 @@ impl Delivery {
         Ok(())
     }
 
-    /// One more record is due. On the JavaScript thread.
-    pub fn expect(&self, env: &Env) -> napi::Result<()> {
+    /// One more record is due, of a batch if `batch` is not 0. On the JavaScript thread.
+    pub fn expect(&self, env: &Env, batch: u64) -> napi::Result<()> {
         let mut state = lock(&self.state);
         state.due += 1;
+        if batch != 0 {
+            *state.batches.entry(batch).or_default() += 1;
+        }
         let was_idle = state.due + state.records.len() == 1;
         if was_idle && let Some(wake) = &mut state.wake {
             reference(wake, env)?;
@@ -109,18 +133,22 @@ impl Delivery {
         Ok(())
     }
 
-    /// A record has come. On any thread.
-    pub fn push(&self, record: Record) {
+    /// A record has come, of the batch it was expected for. On any thread.
+    pub fn push(&self, record: Record, batch: u64) {
         let mut state = lock(&self.state);
         state.due -= 1;
-        let first = state.records.is_empty();
         state.records.push_back(record);
+        let wanted = state.ends(batch) || state.records.len() >= WAITING_MAX;
         if state.waiting {
             self.arrived.notify_all();
         }
         // Called under the lock, so that the environment cannot go away in between; queuing a call does not block.
-        if let (true, Some(wake)) = (first, &state.wake) {
+        if wanted
+            && !state.called
+            && let Some(wake) = &state.wake
+        {
             wake.call((), ThreadsafeFunctionCallMode::NonBlocking);
+            state.called = true;
         }
     }
 
@@ -137,6 +165,7 @@ impl Delivery {
                 self.forget_canceled(record.id);
             }
         }
+        state.called &= !state.records.is_empty();
         let is_idle = count > 0 && state.due + state.records.len() == 0;
         if is_idle && let Some(wake) = &mut state.wake {
             unreference(wake, env)?;
@@ -208,6 +237,8 @@ fn unreference(wake: &mut Wake, env: &Env) -> napi::Result<()> {
 /// One transfer's way back.
 pub struct Landing {
     pub id: u64,
+    /// The batch it belongs to, or 0.
+    pub batch: u64,
     pub delivery: Arc<Delivery>,
     /// Keeps engine memory alive until the transfer has settled.
     pub hold: Option<Hold>,
@@ -238,7 +269,7 @@ impl Completion for Landing {
             }
             Err(error) => record.fail(error),
         }
-        self.delivery.push(record);
+        self.delivery.push(record, self.batch);
     }
 
     fn canceled(&self) -> bool {

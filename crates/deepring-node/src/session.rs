@@ -241,15 +241,15 @@ impl Session {
     #[napi]
     pub fn close_engine(&self, env: &Env, id: f64, engine: u32) -> Result<()> {
         let engine = self.state.engines.borrow_mut().remove(&engine).ok_or_else(|| unknown("engine", engine))?;
-        self.state.delivery.expect(env)?;
+        self.state.delivery.expect(env, 0)?;
         let delivery = Arc::clone(&self.state.delivery);
         // A thread of its own: the engine's own threads cannot wait for themselves.
         let closing = std::thread::Builder::new().name("deepring-close".into()).spawn(move || {
             drop(engine);
-            delivery.push(Record::of(id as u64, Ok(None)));
+            delivery.push(Record::of(id as u64, Ok(None)), 0);
         });
         if let Err(error) = closing {
-            self.state.delivery.push(Record::of(id as u64, Ok(None)));
+            self.state.delivery.push(Record::of(id as u64, Ok(None)), 0);
             return Err(Error::new(Status::GenericFailure, format!("no thread to close the engine: {error}")));
         }
         Ok(())
@@ -259,11 +259,11 @@ impl Session {
     pub fn engine_info(&self, env: &Env, id: f64, engine: u32, path: Option<View>) -> Result<()> {
         let engine = self.state.engine(engine)?;
         let path = path.as_ref().map(path_of);
-        self.state.delivery.expect(env)?;
+        self.state.delivery.expect(env, 0)?;
         let delivery = Arc::clone(&self.state.delivery);
         engine.clone().run_blocking(move || {
             let info = Info::of(&engine, path.as_deref()).map(|info| Some(Detail::Info(Box::new(info))));
-            delivery.push(Record::of(id as u64, info));
+            delivery.push(Record::of(id as u64, info), 0);
         });
         Ok(())
     }
@@ -313,7 +313,7 @@ impl Session {
             .mode(mode)
             .sync_directory(sync_directory);
         let engine = self.state.engine(engine)?;
-        self.state.delivery.expect(env)?;
+        self.state.delivery.expect(env, 0)?;
         let delivery = Arc::clone(&self.state.delivery);
         let opened = Arc::clone(&self.state.opened);
         engine.open_then(path_of(&path), options, move |result| {
@@ -323,19 +323,19 @@ impl Session {
                 lock(&opened).insert(id as u64, file);
                 Some(Detail::Opened(detail))
             });
-            delivery.push(Record::of(id as u64, detail));
+            delivery.push(Record::of(id as u64, detail), 0);
         });
         Ok(())
     }
 
     #[napi]
-    pub fn read(&self, env: &Env, id: f64, file: u32, policy: u32, view: View, position: f64, exact: bool) -> Result<()> {
-        self.transfer(env, id, file, policy, &view, Direction::Read, position, exact)
+    pub fn read(&self, env: &Env, id: f64, file: u32, policy: u32, batch: f64, view: View, position: f64, exact: bool) -> Result<()> {
+        self.transfer(env, id, file, policy, batch, &view, Direction::Read, position, exact)
     }
 
     #[napi]
-    pub fn write(&self, env: &Env, id: f64, file: u32, policy: u32, view: View, position: f64) -> Result<()> {
-        self.transfer(env, id, file, policy, &view, Direction::Write, position, true)
+    pub fn write(&self, env: &Env, id: f64, file: u32, policy: u32, batch: f64, view: View, position: f64) -> Result<()> {
+        self.transfer(env, id, file, policy, batch, &view, Direction::Write, position, true)
     }
 
     fn transfer(
@@ -344,6 +344,7 @@ impl Session {
         id: f64,
         file: u32,
         policy: u32,
+        batch: f64,
         view: &View,
         direction: Direction,
         position: f64,
@@ -352,7 +353,7 @@ impl Session {
         let files = self.state.files.borrow();
         let file = files.get(&file).ok_or_else(|| unknown("file", file))?;
         let transfer = self.raw(view, direction, position, exact, policy);
-        let landing = self.landing(env, id, view)?;
+        let landing = self.landing(env, id, batch, view)?;
         // SAFETY: engine memory is held by the landing, foreign memory by the facade, until the record has been drained; a worker that is
         // terminated waits for its transfers in the clean-up hook.
         unsafe { file.submit(transfer, landing) };
@@ -365,9 +366,10 @@ impl Session {
         RawTransfer { direction, address: view.address, len: view.len, position: position as u64, exact, policy }
     }
 
-    fn landing(&self, env: &Env, id: f64, view: &View) -> Result<Arc<Landing>> {
-        self.state.delivery.expect(env)?;
-        Ok(Arc::new(Landing { id: id as u64, delivery: Arc::clone(&self.state.delivery), hold: view.hold() }))
+    fn landing(&self, env: &Env, id: f64, batch: f64, view: &View) -> Result<Arc<Landing>> {
+        let batch = batch as u64;
+        self.state.delivery.expect(env, batch)?;
+        Ok(Arc::new(Landing { id: id as u64, batch, delivery: Arc::clone(&self.state.delivery), hold: view.hold() }))
     }
 
     #[napi]
@@ -378,13 +380,14 @@ impl Session {
         engine: u32,
         path: View,
         policy: u32,
+        batch: f64,
         view: View,
         position: f64,
         whole: bool,
     ) -> Result<()> {
         let engine = self.state.engine(engine)?;
         let transfer = self.raw(&view, Direction::Read, position, true, policy);
-        let landing = self.landing(env, id, &view)?;
+        let landing = self.landing(env, id, batch, &view)?;
         // SAFETY: as in `transfer`.
         unsafe { engine.submit_path(&path_of(&path), whole, 0, transfer, landing) };
         self.state.staged(&engine);
@@ -399,6 +402,7 @@ impl Session {
         engine: u32,
         path: View,
         policy: u32,
+        batch: f64,
         view: View,
         position: f64,
         whole: bool,
@@ -406,7 +410,7 @@ impl Session {
     ) -> Result<()> {
         let engine = self.state.engine(engine)?;
         let transfer = self.raw(&view, Direction::Write, position, true, policy);
-        let landing = self.landing(env, id, &view)?;
+        let landing = self.landing(env, id, batch, &view)?;
         // SAFETY: as in `transfer`.
         unsafe { engine.submit_path(&path_of(&path), whole, mode, transfer, landing) };
         self.state.staged(&engine);
@@ -416,10 +420,10 @@ impl Session {
     /// By descriptor if `file` is not 0, else by path.
     #[napi]
     pub fn verify(&self, env: &Env, id: f64, engine: u32, path: View, file: u32, view: View, position: f64) -> Result<()> {
-        let landing = self.landing(env, id, &view)?;
+        let landing = self.landing(env, id, 0.0, &view)?;
         let then = move |result: deepring::Result<()>| {
             // The landing kept the memory; its record is made here, because there is no receipt.
-            landing.delivery.push(Record::of(landing.id, result.map(|()| None)));
+            landing.delivery.push(Record::of(landing.id, result.map(|()| None)), 0);
         };
         let (address, len, position) = (view.address, view.len, position as u64);
         if file == 0 {
@@ -454,11 +458,11 @@ impl Session {
     ) -> Result<()> {
         let files = self.state.files.borrow();
         let file = files.get(&file).ok_or_else(|| unknown("file", file))?;
-        self.state.delivery.expect(env)?;
+        self.state.delivery.expect(env, 0)?;
         let canceled = Arc::new(AtomicBool::new(false));
         self.state.controls.borrow_mut().insert(id as u64, Arc::clone(&canceled));
         let delivery = Arc::clone(&self.state.delivery);
-        run(file, canceled, Box::new(move |result| delivery.push(Record::of(id as u64, result.map(|()| None)))));
+        run(file, canceled, Box::new(move |result| delivery.push(Record::of(id as u64, result.map(|()| None)), 0)));
         Ok(())
     }
 
@@ -466,21 +470,21 @@ impl Session {
     pub fn stat(&self, env: &Env, id: f64, file: u32) -> Result<()> {
         let files = self.state.files.borrow();
         let file = files.get(&file).ok_or_else(|| unknown("file", file))?;
-        self.state.delivery.expect(env)?;
+        self.state.delivery.expect(env, 0)?;
         let delivery = Arc::clone(&self.state.delivery);
-        file.stat_then(move |result| delivery.push(Record::of(id as u64, result.map(|stat| Some(Detail::Stat(Stat::from(stat)))))));
+        file.stat_then(move |result| delivery.push(Record::of(id as u64, result.map(|stat| Some(Detail::Stat(Stat::from(stat))))), 0));
         Ok(())
     }
 
     #[napi]
     pub fn close(&self, env: &Env, id: f64, file: u32) -> Result<()> {
         let file = self.state.files.borrow_mut().remove(&file).ok_or_else(|| unknown("file", file))?;
-        self.state.delivery.expect(env)?;
+        self.state.delivery.expect(env, 0)?;
         let delivery = Arc::clone(&self.state.delivery);
         file.close_then(move |result| {
             // Only an engine that shuts down cancels a close, and then the file is closed all the same.
             let result = result.or_else(|error| if is_cancellation(&error) { Ok(()) } else { Err(error) });
-            delivery.push(Record::of(id as u64, result.map(|()| None)));
+            delivery.push(Record::of(id as u64, result.map(|()| None)), 0);
         });
         Ok(())
     }
