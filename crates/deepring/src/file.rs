@@ -198,6 +198,10 @@ impl File {
                 Err(failed(kind))
             } else {
                 let _eof = file.inode.eof_lock();
+                // What another process has appended is there for reads that are under way, as far as it is not cut off.
+                if let Ok(measured) = file.measure() {
+                    file.inode.believe(measured);
+                }
                 let cut = sys::truncate(file.fd(), size).map_err(|errno| failed(ErrorKind::Os(errno)));
                 cut.inspect(|()| file.inode.cut(size))
             });

@@ -79,6 +79,8 @@ struct State {
     extending: u32,
     /// How far extenders may have grown the file on disk beyond its promised size; 0 when it is known not to be.
     inflated: u64,
+    /// The size another process gave the file, as it was last found out, and the number of changes of extenders then.
+    found: (u64, u64),
     truncates_waiting: u32,
     truncate_running: bool,
     sync_failed: Option<i32>,
@@ -142,11 +144,7 @@ impl Inode {
         let mut registry = lock(&REGISTRY);
         if let Some(inode) = registry.get(&identity).and_then(Weak::upgrade) {
             drop(registry);
-            let state = lock(&inode.state);
-            if !state.end_is_open(size) {
-                inode.size.store(size, Ordering::Release);
-            }
-            drop(state);
+            inode.believe(size);
             return inode;
         }
         if registry.len() >= REGISTRY_SWEEP_LEN && registry.len().is_power_of_two() {
@@ -329,7 +327,7 @@ impl Inode {
         let mut state = lock(&self.state);
         let alone = !state.end_is_open(measured);
         if alone {
-            self.size.store(measured, Ordering::Release);
+            self.find(&mut state, measured);
             state.inflated = 0;
         }
         state.extending += 1;
@@ -389,6 +387,14 @@ impl Inode {
         accepted.end > 0 && (state.extending > 0 || state.inflated > 0)
     }
 
+    /// The file was measured. What the file system says counts, unless an extender is at work.
+    pub(crate) fn believe(&self, measured: u64) {
+        let mut state = lock(&self.state);
+        if !state.end_is_open(measured) {
+            self.find(&mut state, measured);
+        }
+    }
+
     /// The file was cut while the end-of-file lock was held.
     pub(crate) fn cut(&self, size: u64) {
         self.size.store(size, Ordering::Release);
@@ -397,6 +403,14 @@ impl Inode {
     /// Records how far a write that needed no extending reached (the file may have been cut by somebody else meanwhile).
     pub(crate) fn reached(&self, end: u64) {
         self.size.fetch_max(end, Ordering::AcqRel);
+    }
+
+    /// The file was measured while no extender was at work.
+    fn find(&self, state: &mut State, measured: u64) {
+        if measured > self.size() {
+            state.found = (measured, self.extenders.load(Ordering::Relaxed));
+        }
+        self.size.store(measured, Ordering::Release);
     }
 
     fn count_extenders(&self, state: &State) {
@@ -412,10 +426,16 @@ impl Inode {
     }
 
     /// Where a read that started with `ticket` must stop: nowhere, unless an extender was at work meanwhile. Then it may have been shown
-    /// padding; what was promised before it began, and still is, was in the file all the time.
+    /// padding; what was promised before it began, and still is, was in the file all the time. So was what another process had put there,
+    /// although that may have been found out only when the extender began.
     pub(crate) fn clamp(&self, ticket: ReadTicket) -> u64 {
         let now = self.extenders.load(Ordering::Acquire);
-        if now == ticket.extenders && now.is_multiple_of(2) { u64::MAX } else { ticket.size.min(self.size()) }
+        if now == ticket.extenders && now.is_multiple_of(2) {
+            return u64::MAX;
+        }
+        let (found, when) = lock(&self.state).found;
+        let before = if when == ticket.extenders && when.is_multiple_of(2) { ticket.size.max(found) } else { ticket.size };
+        before.min(self.size())
     }
 
     /// The size to report: the promised one while an extender is at work, else the measured one.

@@ -632,3 +632,33 @@ fn closing_waits_for_the_file_s_own_work_and_leaves_its_neighbour_alone() {
         staying.write_at(bytes(0, 1, 1), 0).wait().result.expect("the other handle is open");
     }
 }
+
+#[test]
+fn what_another_process_appended_can_be_read_while_the_file_is_extended() {
+    const THERE: u64 = 10_000;
+    let place = directory();
+    let path = place.path().join("file");
+    for engine in engines() {
+        for direct in ground::MODES {
+            for round in 0..200 {
+                std::fs::write(&path, b"").expect("the file");
+                let file = open(&engine, &path, direct);
+                // What the engine does not know of: it was not there when the file was opened.
+                std::fs::write(&path, bytes(0, THERE as usize, 1)).expect("what another process appends");
+                let read = file.read_at(vec![0; 300], THERE - 200);
+                let position = THERE + round * 100;
+                let write = (round % 3 != 0).then(|| file.write_at(bytes(position, 500, 1), position));
+                let growth = (round % 3 != 1).then(|| file.set_len(position + 500));
+                let (found, receipt) = read.wait().ok().expect("a read");
+                assert!(receipt.bytes >= 200, "round {round}: {} bytes were read of 200 that were there", receipt.bytes);
+                assert_same(&found[..200], &bytes(THERE - 200, 200, 1), "what another process appended");
+                if let Some(write) = write {
+                    write.wait().result.expect("a write");
+                }
+                if let Some(growth) = growth {
+                    growth.wait().expect("set_len");
+                }
+            }
+        }
+    }
+}
