@@ -5,7 +5,7 @@
 mod ground;
 
 use deepring::{Direct, Engine, OpenOptions};
-use ground::disk::{Loop, ext4_image, mount, other_disk, with_mounts};
+use ground::disk::{Loop, ext4_image, mount, mount_overlay, other_disk, with_mounts};
 use ground::program::run_random;
 use ground::{READ_WRITE, assert_file, backends, bytes, directory, engines, is_direct, open, skip};
 use std::path::{Path, PathBuf};
@@ -97,15 +97,10 @@ fn on_btrfs() {
 #[test]
 fn on_an_overlay_as_containers_have() {
     with_mounts("on_an_overlay_as_containers_have", |place| {
-        let parts = ["lower", "upper", "work"].map(|part| place.join(part));
-        for part in &parts {
-            std::fs::create_dir(part).expect("a directory");
-        }
-        let lower = parts[0].join("below");
+        let (at, lower) = (place.join("overlay"), place.join("lower/below"));
+        std::fs::create_dir(place.join("lower")).expect("a directory");
         std::fs::write(&lower, bytes(0, 100_000, 1)).expect("a file in the lower layer");
-        let [lower_directory, upper, work] = parts.map(|part| part.to_str().expect("a readable path").to_owned());
-        let at = place.join("overlay");
-        mount(Path::new("none"), &at, "overlay", 0, &format!("lowerdir={lower_directory},upperdir={upper},workdir={work}"));
+        mount_overlay(place, &at);
         random_programs_at(&at);
         // The first write to a file of the lower layer copies it up: from then on its name means another file.
         for engine in engines() {

@@ -66,13 +66,33 @@ pub(crate) fn ext4_image(path: &Path, bytes: u64, options: &[&str]) {
 
 /// A mounted file system of another kind, of 400 MiB that take no space until they are used; `None` where its tools are missing.
 pub(crate) fn other_disk(kind: &str, place: &Path) -> Option<PathBuf> {
+    other_disk_with_blocks(kind, &[], 512, place)
+}
+
+/// As [`other_disk`], made with these options on a device with blocks of this many bytes, which its maker takes into account.
+pub(crate) fn other_disk_with_blocks(kind: &str, options: &[&str], block_size: u32, place: &Path) -> Option<PathBuf> {
     let (image, at) = (place.join("image"), place.join(kind));
     File::create(&image).and_then(|file| file.set_len(400 << 20)).expect("an image");
-    let made = Command::new(format!("mkfs.{kind}")).arg("-q").arg(&image).output().ok()?;
+    let device = Loop::attach_with_blocks(&image, block_size);
+    let made = Command::new(format!("mkfs.{kind}")).arg("-q").args(options).arg(&device.path).output().ok()?;
     assert!(made.status.success(), "mkfs.{kind}: {}", String::from_utf8_lossy(&made.stderr));
-    let device = Loop::attach(&image);
     mount(&device.path, &at, kind, 0, "");
     Some(at)
+}
+
+/// An overlay whose layers, `lower` and `upper`, are directories of `disk`.
+pub(crate) fn mount_overlay(disk: &Path, at: &Path) {
+    let [lower, upper, work] = ["lower", "upper", "work"].map(|part| disk.join(part));
+    for part in [&lower, &upper, &work] {
+        std::fs::create_dir_all(part).expect("a directory");
+    }
+    mount(
+        Path::new("none"),
+        at,
+        "overlay",
+        0,
+        &format!("lowerdir={},upperdir={},workdir={}", lower.display(), upper.display(), work.display()),
+    );
 }
 
 /// A loop device, detached when the value and everybody else who has it open, or mounted, is gone.

@@ -29,7 +29,7 @@ enum Step {
 }
 
 /// What the request's buffer is.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Memory {
     /// A vector's slice at this distance from a page boundary.
     Slice(usize),
