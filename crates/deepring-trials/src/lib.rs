@@ -7,3 +7,5 @@
 
 #[path = "../../deepring/tests/ground/mod.rs"]
 pub mod ground;
+
+pub mod fsx;

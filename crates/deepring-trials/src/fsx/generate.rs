@@ -1,0 +1,237 @@
+//! Scripts from a seed: ranges where engines err (next to sectors, pages, blocks, folios, the end of the file, and each other), several
+//! writers side by side, and everything that moves the file under them.
+
+use super::script::{EngineSpec, HandleSpec, Mode, Op, Patience, Range, Script};
+use crate::ground::Chance;
+use crate::ground::program::Memory;
+use deepring::BackendKind;
+
+/// Sizes of blocks, and distances of positions, that mean something to a disk, a file system, a cache or the engine.
+const UNITS_BYTES: [u64; 7] = [512, 1024, 4096, 64 << 10, 256 << 10, 1 << 20, 2 << 20];
+
+/// Most files stay small, so that many operations fit into a second; some reach past a folio of the page cache.
+const FILE_MAX_BYTES: [u64; 8] = [40 << 10, 150 << 10, 150 << 10, 150 << 10, 400 << 10, 400 << 10, 1 << 20, 3 << 20];
+
+/// The script of this seed, always the same.
+pub(crate) fn script(seed: u64, backends: &[BackendKind]) -> Script {
+    let mut chance = Chance::seeded(seed);
+    let file_max = *chance.pick(&FILE_MAX_BYTES);
+    let engines: Vec<_> = (0..=chance.below(2)).map(|_| engine(&mut chance, backends)).collect();
+    let handles: Vec<_> = (0..=chance.below(5)).map(|_| handle(&mut chance, engines.len())).collect();
+    let writers = *chance.pick(&[1, 1, 2, 3]);
+    let count = 40 + chance.below(160) as usize;
+    let mut author = Author { chance, file_max, handles: handles.len(), size: 0, last_end: 0, ops: Vec::new() };
+    while author.ops.len() < count {
+        author.write_more();
+    }
+    author.ops.truncate(count);
+    Script { engines, handles, writers, ops: author.ops }
+}
+
+fn engine(chance: &mut Chance, backends: &[BackendKind]) -> EngineSpec {
+    let block_bytes = *chance.pick(&[4096, 12_288, 64 << 10, 1 << 20]);
+    EngineSpec { backend: *chance.pick(backends), block_bytes, queue_depth: *chance.pick(&[0, 0, 1, 4]) }
+}
+
+fn handle(chance: &mut Chance, engines: usize) -> HandleSpec {
+    HandleSpec { engine: chance.below(engines as u64) as usize, mode: mode(chance) }
+}
+
+fn mode(chance: &mut Chance) -> Mode {
+    *chance.pick(&[Mode::Direct, Mode::Direct, Mode::Direct, Mode::Buffered])
+}
+
+struct Author {
+    chance: Chance,
+    file_max: u64,
+    handles: usize,
+    /// The file's size, were nothing cancelled.
+    size: u64,
+    /// Where the last range ended.
+    last_end: u64,
+    ops: Vec<Op>,
+}
+
+impl Author {
+    fn write_more(&mut self) {
+        match self.chance.below(100) {
+            0..45 => self.burst(),
+            45..58 => {
+                let range = self.range();
+                self.write(range);
+            }
+            58..73 => {
+                let range = self.range();
+                self.read(range);
+            }
+            73..79 => self.set_len(),
+            79..85 => self.punch(),
+            85..88 => self.sync(),
+            88..90 => self.stat(),
+            90..94 => self.reopen(),
+            _ => self.check(),
+        }
+    }
+
+    /// Several writers side by side, readers of what lies between them, and other things meanwhile.
+    fn burst(&mut self) {
+        let pieces = 2 + self.chance.below(10);
+        let span = (self.len() * pieces).min(self.file_max);
+        let start = self.position().min(self.file_max - span);
+        let mut cuts: Vec<u64> = (1..pieces).map(|_| start + self.chance.below(span + 1)).collect();
+        for cut in &mut cuts {
+            if self.chance.once_in(3) {
+                *cut = cut.next_multiple_of(*self.chance.pick(&[512, 4096])).min(start + span);
+            }
+        }
+        cuts.extend([start, start + span]);
+        cuts.sort_unstable();
+        cuts.dedup();
+        let mut ranges: Vec<_> = cuts.windows(2).map(|cut| Range { position: cut[0], len: cut[1] - cut[0] }).collect();
+        self.chance.shuffle(&mut ranges);
+        for range in ranges {
+            match self.chance.below(24) {
+                0..3 => self.read(range),
+                3 => self.sync(),
+                4 => self.stat(),
+                5 => {
+                    let elsewhere = self.range();
+                    self.read(elsewhere);
+                }
+                6 if self.chance.once_in(2) => self.punch(),
+                7 if self.chance.once_in(3) => self.reopen(),
+                8 if self.chance.once_in(3) => self.set_len(),
+                _ => self.write(range),
+            }
+        }
+    }
+
+    fn write(&mut self, range: Range) {
+        if range.len > 0 {
+            self.size = self.size.max(range.end());
+        }
+        self.last_end = range.end();
+        let op = Op::Write { handle: self.handle(), range, memory: self.memory(), patience: self.patience() };
+        self.ops.push(op);
+    }
+
+    fn read(&mut self, range: Range) {
+        self.last_end = range.end();
+        let exact = self.chance.once_in(2);
+        let op = Op::Read { handle: self.handle(), range, memory: self.memory(), exact, patience: self.patience() };
+        self.ops.push(op);
+    }
+
+    fn set_len(&mut self) {
+        self.size = self.position();
+        let op = Op::SetLen { handle: self.handle(), size: self.size };
+        self.ops.push(op);
+    }
+
+    fn punch(&mut self) {
+        let mut range = self.range();
+        if self.chance.once_in(2) {
+            range = range.rounded_out(4096);
+        }
+        // The kernel refuses an empty range.
+        range.len = range.len.max(1);
+        if range.end() > self.file_max {
+            return;
+        }
+        let op = match self.chance.below(5) {
+            0 => Op::Zero { range, extend: true },
+            1 => Op::Zero { range, extend: false },
+            _ => Op::Punch { range },
+        };
+        self.size = self.size.max(op.reach());
+        self.ops.push(op);
+    }
+
+    fn sync(&mut self) {
+        let op = Op::Sync { handle: self.handle(), data_only: self.chance.once_in(2) };
+        self.ops.push(op);
+    }
+
+    fn stat(&mut self) {
+        let op = Op::Stat { handle: self.handle() };
+        self.ops.push(op);
+    }
+
+    fn reopen(&mut self) {
+        let truncate = self.chance.once_in(12);
+        if truncate {
+            self.size = 0;
+        }
+        let op = Op::Reopen { handle: self.handle(), mode: mode(&mut self.chance), truncate };
+        self.ops.push(op);
+    }
+
+    fn check(&mut self) {
+        let op = Op::Check { handle: self.handle(), plain_first: self.chance.once_in(2) };
+        self.ops.push(op);
+    }
+
+    fn handle(&mut self) -> usize {
+        self.chance.below(self.handles as u64) as usize
+    }
+
+    fn memory(&mut self) -> Memory {
+        let any = self.chance.below(4096) as usize;
+        let offset = *self.chance.pick(&[0, 0, 512, 1, any]);
+        if self.chance.once_in(2) { Memory::Engine(offset) } else { Memory::Slice(offset) }
+    }
+
+    fn patience(&mut self) -> Patience {
+        match self.chance.below(50) {
+            0 => Patience::Cancels,
+            1 => Patience::CancelsLate,
+            2 => Patience::Drops,
+            _ => Patience::Waits,
+        }
+    }
+
+    fn range(&mut self) -> Range {
+        let position = self.position();
+        Range { position, len: self.len().min(self.file_max - position) }
+    }
+
+    /// A length: mostly short, sometimes next to a unit, up to a mebibyte where the file may be so large, rarely nothing.
+    fn len(&mut self) -> u64 {
+        if self.chance.once_in(60) {
+            return 0;
+        }
+        let longest = self.file_max.min(1 << 20);
+        let len = if self.chance.once_in(3) {
+            self.near_unit(longest)
+        } else {
+            let octave = self.chance.below(u64::from(longest.ilog2()));
+            (1 << octave) + self.chance.below(1 << octave)
+        };
+        len.clamp(1, longest)
+    }
+
+    /// A position from 0 to the largest size the file may have.
+    fn position(&mut self) -> u64 {
+        let position = match self.chance.below(10) {
+            0..2 => self.chance.below(self.file_max),
+            2..5 => self.near_unit(self.file_max),
+            5..7 => self.size.saturating_add_signed(self.delta()),
+            7..9 => self.last_end.saturating_add_signed(self.delta()),
+            // A little or a lot beyond the end: the gap is a hole.
+            _ => self.size + self.len(),
+        };
+        position.min(self.file_max)
+    }
+
+    fn near_unit(&mut self, max: u64) -> u64 {
+        let units: Vec<_> = UNITS_BYTES.into_iter().filter(|unit| *unit <= max).collect();
+        let unit = *self.chance.pick(&units);
+        let times = self.chance.below(max / unit + 1);
+        (unit * times).saturating_add_signed(self.delta())
+    }
+
+    /// Mostly nothing, or a few bytes to either side.
+    fn delta(&mut self) -> i64 {
+        if self.chance.once_in(2) { 0 } else { self.chance.below(7) as i64 - 3 }
+    }
+}

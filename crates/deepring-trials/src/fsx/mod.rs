@@ -1,0 +1,180 @@
+//! fsx: random reads, writes, cuts, holes, syncs and reopenings of one file by several handles, engines and threads, against a model.
+//!
+//! The idea is that of Apple's and XFS's `fsx`, which has found bugs in every file system it was let loose on. A [`Script`] is drawn from a
+//! seed; the `runner` gathers what may run at the same time into a `batch`, lets the `stage` run it on real files, and the `judge` holds every
+//! result against the `model`. The bytes name their own position and the write they belong to (`content`), so a failure says what was found
+//! and where it belongs. A script that fails is made as short as possible (`shrink`) and printed as text that can be run again.
+//!
+//! ```text
+//!   seed ──> generate ──> Script ──> runner ──> batch ──> stage ──> engines ──> a file on a Place
+//!                           ^          │  judge, model  <───┘                        │
+//!                           │          └── compares the file <── engine and plain reads ┘
+//!                         shrink <── what failed
+//! ```
+//!
+//! A seed draws the same scripts everywhere. What the kernel makes of their concurrency it does not repeat, so a failing script is run several
+//! times. A script that does not end is reported as hanging and not shortened.
+
+mod batch;
+mod canary;
+mod content;
+mod generate;
+mod judge;
+mod model;
+mod places;
+mod plain;
+mod runner;
+mod script;
+mod shrink;
+mod stage;
+mod text;
+
+pub use canary::Canary;
+pub use places::{Missing, Place, names, with_places};
+pub use script::Script;
+
+use crate::ground::{self, Chance};
+use shrink::Failing;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+/// No script takes longer unless it hangs.
+const SCRIPT_TIME_MAX: Duration = Duration::from_secs(60);
+
+/// Where a campaign's scripts come from.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// Drawn from a seed.
+    Seed(u64),
+    /// This one, again and again.
+    Script(Box<Script>),
+}
+
+/// A number of operations on a number of places.
+#[derive(Debug, Clone)]
+pub struct Campaign {
+    /// The scripts.
+    pub source: Source,
+    /// How many operations are run, over all places; a script that has begun is run to its end.
+    pub operations: u64,
+    /// A bug to plant into every script.
+    pub canary: Option<Canary>,
+}
+
+/// How a campaign ended.
+#[derive(Debug)]
+pub struct Summary {
+    /// Operations that were run.
+    pub operations: u64,
+    /// Scripts that were run.
+    pub scripts: u64,
+    /// The first broken promise.
+    pub violation: Option<Violation>,
+}
+
+/// A broken promise.
+#[derive(Debug)]
+pub struct Violation {
+    /// The name of the place.
+    pub place: String,
+    /// Which script of the campaign it was, counted from 0.
+    pub number: u64,
+    /// What was wrong.
+    pub what: String,
+    /// The whole script.
+    pub script: Script,
+    /// The shortest script that was found to fail too, and what is wrong with it.
+    pub short: (Script, String),
+}
+
+/// What went wrong with one script.
+struct Trouble {
+    what: String,
+    hangs: bool,
+}
+
+impl Campaign {
+    /// Runs it: scripts are dealt out to the places in turn, as many at a time as there are processors. `tell` hears now and then how many
+    /// operations have been run.
+    ///
+    /// # Panics
+    /// If there is no place.
+    pub fn run(&self, places: &[Place], tell: impl Fn(u64) + Sync) -> Summary {
+        assert!(!places.is_empty(), "a campaign needs a place");
+        let (begun, done) = (Mutex::new((0, 0)), AtomicU64::new(0));
+        let first: Mutex<Option<(u64, Script, Trouble)>> = Mutex::default();
+        let stopped = || first.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+        let next = || {
+            let mut begun = begun.lock().unwrap_or_else(PoisonError::into_inner);
+            let (number, operations) = *begun;
+            if operations >= self.operations {
+                return None;
+            }
+            let script = self.script(number);
+            *begun = (number + 1, operations + script.len().max(1) as u64);
+            Some((number, script))
+        };
+        let work = || {
+            while let Some((number, script)) = (!stopped()).then(next).flatten() {
+                if let Some(trouble) = self.attempt(&script, &file_of(number, places)) {
+                    first.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert((number, script, trouble));
+                } else {
+                    tell(done.fetch_add(script.len() as u64, Ordering::Relaxed) + script.len() as u64);
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+                scope.spawn(work);
+            }
+        });
+        let (scripts, operations) = begun.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let violation = first.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let violation = violation.map(|(number, script, trouble)| self.violation(number, script, trouble, places));
+        Summary { operations, scripts, violation }
+    }
+
+    fn script(&self, number: u64) -> Script {
+        match &self.source {
+            Source::Seed(seed) => generate::script(Chance::seeded(*seed).next() ^ number, &ground::backends()),
+            Source::Script(script) => (**script).clone(),
+        }
+    }
+
+    fn violation(&self, number: u64, script: Script, trouble: Trouble, places: &[Place]) -> Violation {
+        let failing = Failing { script: script.clone(), what: trouble.what.clone() };
+        let file = file_of(number, places);
+        let run = |script: &Script| self.attempt(script, &file).filter(|trouble| !trouble.hangs).map(|trouble| trouble.what);
+        let short = if trouble.hangs { failing } else { shrink::shrink(failing, run) };
+        let place = places[number as usize % places.len()].name.clone();
+        Violation { place, number, what: trouble.what, script, short: (short.script, short.what) }
+    }
+
+    /// Runs one script, on a thread of its own because it might never end.
+    fn attempt(&self, script: &Script, file: &Path) -> Option<Trouble> {
+        let (script, file, canary) = (script.clone(), file.to_path_buf(), self.canary);
+        let (end, ended) = sync_channel(1);
+        let thread = std::thread::spawn(move || {
+            // Nobody listens any more if it has taken too long.
+            let _ = end.send(runner::run(&script, &file, canary));
+        });
+        match ended.recv_timeout(SCRIPT_TIME_MAX) {
+            Ok(result) => result.err().map(|what| Trouble { what, hangs: false }),
+            Err(RecvTimeoutError::Timeout) => Some(Trouble { what: format!("it did not end within {SCRIPT_TIME_MAX:?}"), hangs: true }),
+            Err(RecvTimeoutError::Disconnected) => {
+                let panic = thread.join().err();
+                let words = panic.as_ref().and_then(|panic| panic.downcast_ref::<String>().cloned());
+                Some(Trouble { what: format!("it panicked: {}", words.unwrap_or_default()), hangs: false })
+            }
+        }
+    }
+}
+
+/// The file of a script: its place is the next in turn.
+fn file_of(number: u64, places: &[Place]) -> PathBuf {
+    let directory = &places[number as usize % places.len()].directory;
+    directory.join(format!("fsx-{}-{number}", std::process::id()))
+}

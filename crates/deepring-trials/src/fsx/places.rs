@@ -1,0 +1,108 @@
+//! Where trials run: file systems of every kind that the engine meets, on loop devices with either size of sector.
+//!
+//! A place is a line in [`KINDS`]: a name, and how it is made in an empty directory that nobody else sees. To a trial it is just a
+//! directory, so any other mounted file system can be tried by its path.
+//!
+//! The disks are files in memory: what is tried is the file system and the block layer, not the drive below, and in memory a sync costs little.
+
+use crate::ground::disk::{is_root, mount, mount_overlay, other_disk_with_blocks, with_mounts};
+use std::path::{Path, PathBuf};
+
+/// A file system to try.
+struct Kind {
+    name: &'static str,
+    needs_root: bool,
+    /// Its directory, or why there is none.
+    make: fn(&Path) -> Result<PathBuf, String>,
+}
+
+/// All of them. Names end with the size of the device's sectors, where there is a device.
+const KINDS: &[Kind] = &[
+    Kind { name: "ext4-512", needs_root: true, make: |place| disk("ext4", &["-b", "4096"], 512, place) },
+    Kind { name: "ext4-4096", needs_root: true, make: |place| disk("ext4", &["-b", "4096"], 4096, place) },
+    Kind { name: "ext4-1k-512", needs_root: true, make: |place| disk("ext4", &["-b", "1024"], 512, place) },
+    Kind { name: "xfs-512", needs_root: true, make: |place| disk("xfs", &["-s", "size=512"], 512, place) },
+    Kind { name: "xfs-4096", needs_root: true, make: |place| disk("xfs", &["-s", "size=4096"], 4096, place) },
+    Kind { name: "btrfs-512", needs_root: true, make: |place| disk("btrfs", &["-s", "4096"], 512, place) },
+    Kind { name: "btrfs-4096", needs_root: true, make: |place| disk("btrfs", &["-s", "4096"], 4096, place) },
+    Kind { name: "overlay", needs_root: true, make: overlay },
+    Kind { name: "tmpfs", needs_root: false, make: |_| memory() },
+];
+
+/// A place that is there.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// Its name, or its path.
+    pub name: String,
+    /// An existing directory on the file system to try.
+    pub directory: PathBuf,
+}
+
+impl Place {
+    /// A directory on whatever is mounted there.
+    pub fn at(directory: &Path) -> Self {
+        Self { name: directory.display().to_string(), directory: directory.to_path_buf() }
+    }
+}
+
+/// What could not be made, and why.
+pub type Missing = (String, String);
+
+/// The names of all places.
+pub fn names() -> Vec<&'static str> {
+    KINDS.iter().map(|kind| kind.name).collect()
+}
+
+/// Makes the places of these names, and runs `body` where they are mounted. They go when it ends.
+///
+/// # Panics
+/// If a device or a mount is refused although this is root.
+pub fn with_places<T: Send>(names: &[String], body: impl FnOnce(&[Place], &[Missing]) -> T + Send) -> T {
+    let wanted = || KINDS.iter().filter(|kind| names.iter().any(|name| name == kind.name));
+    if !is_root() {
+        let (places, missing) = make_all(wanted(), None);
+        return body(&places, &missing);
+    }
+    let mut result = None;
+    with_mounts("fsx", |root| {
+        mount(Path::new("none"), root, "tmpfs", 0, "");
+        let (places, missing) = make_all(wanted(), Some(root));
+        result = Some(body(&places, &missing));
+    });
+    result.expect("root may run it")
+}
+
+fn make_all<'a>(kinds: impl Iterator<Item = &'a Kind>, root: Option<&Path>) -> (Vec<Place>, Vec<Missing>) {
+    let (mut places, mut missing) = (Vec::new(), Vec::new());
+    for kind in kinds {
+        let made = match root {
+            None if kind.needs_root => Err("it needs root".to_owned()),
+            None => (kind.make)(Path::new("")),
+            Some(root) => {
+                let place = root.join(kind.name);
+                std::fs::create_dir(&place).expect("a directory");
+                (kind.make)(&place)
+            }
+        };
+        match made {
+            Ok(directory) => places.push(Place { name: kind.name.to_owned(), directory }),
+            Err(why) => missing.push((kind.name.to_owned(), why)),
+        }
+    }
+    (places, missing)
+}
+
+fn disk(kind: &str, options: &[&str], sector_bytes: u32, place: &Path) -> Result<PathBuf, String> {
+    other_disk_with_blocks(kind, options, sector_bytes, place).ok_or_else(|| format!("there is no mkfs.{kind}"))
+}
+
+fn overlay(place: &Path) -> Result<PathBuf, String> {
+    let at = place.join("overlay");
+    mount_overlay(&disk("ext4", &["-b", "4096"], 512, place)?, &at);
+    Ok(at)
+}
+
+fn memory() -> Result<PathBuf, String> {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() { Ok(memory.to_path_buf()) } else { Err("there is no /dev/shm".into()) }
+}

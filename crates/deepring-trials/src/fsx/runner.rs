@@ -1,0 +1,217 @@
+//! Runs a [`Script`] on one file: gathers batches, runs each on the [`Stage`], judges what every operation did, and compares the whole file
+//! with the [`Model`] at quiet points and at the end.
+
+use super::batch::Batch;
+use super::canary::Canary;
+use super::judge::{self, Doubt, Verdict};
+use super::model::Model;
+use super::plain::Plain;
+use super::script::{Op, Patience, Range, Script};
+use super::stage::{End, Scene, Stage, Trap};
+use std::io;
+use std::path::Path;
+
+/// Runs the script on a fresh file at `path`, which it removes. The error says which promise was broken.
+pub(crate) fn run(script: &Script, path: &Path, canary: Option<Canary>) -> Verdict<()> {
+    let ran = Runner::new(script, path, canary).and_then(Runner::run);
+    let removed = std::fs::remove_file(path).map_err(|error| format!("removing {}: {error}", path.display()));
+    ran.and(removed)
+}
+
+struct Runner<'a> {
+    script: &'a Script,
+    path: &'a Path,
+    model: Model,
+    plain: Plain,
+    stage: Stage,
+    trap: Trap,
+}
+
+/// Puts words before an error of a plain system call.
+fn plain_failed<T>(what: &str, result: io::Result<T>) -> Verdict<T> {
+    result.map_err(|error| format!("a plain {what} failed: {error}"))
+}
+
+impl<'a> Runner<'a> {
+    fn new(script: &'a Script, path: &'a Path, canary: Option<Canary>) -> Verdict<Self> {
+        let plain = plain_failed("open", Plain::create(path))?;
+        let stage = Stage::build(script, path).map_err(|error| format!("opening failed: {error}"))?;
+        let model = Model::new(script.file_max(), script.len() as u32);
+        Ok(Self { script, path, model, plain, stage, trap: Trap::new(canary) })
+    }
+
+    fn run(mut self) -> Verdict<()> {
+        let mut batch = Batch::default();
+        for (number, op) in (1..).zip(&self.script.ops) {
+            if !batch.admits(op, self.model.size()) {
+                self.perform(&std::mem::take(&mut batch))?;
+            }
+            batch.ops.push((number, *op));
+        }
+        self.perform(&batch)?;
+        let Self { stage, model, plain, .. } = self;
+        stage.close().map_err(|error| format!("at the end, close failed: {error}"))?;
+        let end = |error| format!("at the end, {error}");
+        compare(&model, &plain).map_err(end)?;
+        plain_failed("fsync", plain.forget())?;
+        compare(&model, &plain).map_err(|error| format!("at the end, read from the disk, {error}"))
+    }
+
+    fn perform(&mut self, batch: &Batch) -> Verdict<()> {
+        let scene = Scene { path: self.path, plain: &self.plain, model: &self.model, trap: &self.trap };
+        let ends = self.stage.run(&batch.ops, &scene);
+        let name = |number: usize| format!("operation #{number} ({})", self.script.ops[number - 1]);
+        let mut doubts = Vec::new();
+        let mut skipped = Vec::new();
+        for (number, end) in ends {
+            let op = self.script.ops[number - 1];
+            let judged = self.judge(batch, number, op, end, &mut doubts, &mut skipped);
+            judged.map_err(|error| format!("{}: {error}", name(number)))?;
+        }
+        let before = self.model.size();
+        self.apply(batch, &doubts, &skipped);
+        self.settle(batch, &doubts)?;
+        let grew = self.model.size() > before && batch.writes().any(|(_, range)| range.end() == self.model.size());
+        if grew && self.trap.springs(Canary::TrimsByte) {
+            plain_failed("ftruncate", self.plain.set_len(self.model.size() - 1))?;
+        }
+        for &(number, op) in &batch.ops {
+            if let Op::Check { handle, plain_first } = op {
+                self.check(handle, plain_first).map_err(|error| format!("{}: {error}", name(number)))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Judges one operation, and notes what it leaves open.
+    fn judge(&self, batch: &Batch, number: usize, op: Op, end: End, doubts: &mut Vec<Doubt>, skipped: &mut Vec<usize>) -> Verdict<()> {
+        let kept = |kept: bool| if kept { Ok(()) } else { Err("changed memory that it had no business with".to_owned()) };
+        match (op, end) {
+            (Op::Write { range, patience, .. }, End::Wrote { result, memory_kept }) => {
+                let certain = judge::written(range, patience, &result)?;
+                if certain < range.len {
+                    let rest = Range { position: range.position + certain, len: range.len - certain };
+                    doubts.push(Doubt { generation: number as u32, range: rest });
+                }
+                kept(memory_kept)
+            }
+            (Op::Write { range, patience: Patience::Drops, .. }, End::Unknown) => {
+                doubts.push(Doubt { generation: number as u32, range });
+                Ok(())
+            }
+            (Op::Read { range, exact, patience, .. }, End::Read { result, mut found, memory_kept }) => {
+                if range.len > 0 && result.as_ref().is_ok_and(|receipt| receipt.bytes == range.len) && self.trap.springs(Canary::ReadsWrong)
+                {
+                    found[range.len as usize - 1] ^= 0x11;
+                }
+                judge::read(&self.model, batch, range, exact, patience, (&found, &result))?;
+                kept(memory_kept)
+            }
+            (Op::Stat { .. }, End::Stat(result)) => judge::stat(&self.model, batch, &result),
+            (Op::Read { patience: Patience::Drops, .. } | Op::Check { .. }, End::Unknown) | (_, End::Task(Ok(())) | End::Plain(Ok(()))) => {
+                Ok(())
+            }
+            (_, End::Task(Err(error))) => Err(format!("failed: {error}")),
+            (_, End::Plain(Err(error))) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {
+                skipped.push(number);
+                Ok(())
+            }
+            (_, End::Plain(Err(error))) => Err(format!("fallocate failed: {error}")),
+            _ => Err("ended without a result".into()),
+        }
+    }
+
+    /// Does to the model what the batch did to the file, doubts aside. The order does not matter, but for a cut before the growth.
+    fn apply(&mut self, batch: &Batch, doubts: &[Doubt], skipped: &[usize]) {
+        if let Some(size) = batch.new_length() {
+            self.model.set_len(size);
+        }
+        for &(number, op) in &batch.ops {
+            match op {
+                Op::Write { range, .. } => {
+                    let doubt = doubts.iter().find(|doubt| doubt.generation == number as u32);
+                    let certain = doubt.map_or(range.len, |doubt| doubt.range.position - range.position);
+                    self.model.write(Range { len: certain, ..range }, number as u32);
+                }
+                Op::Punch { range } | Op::Zero { range, .. } if !skipped.contains(&number) => {
+                    if range.end() > self.model.size() && matches!(op, Op::Zero { extend: true, .. }) {
+                        self.model.set_len(range.end());
+                    }
+                    self.model.zero(range);
+                }
+                Op::Reopen { truncate: true, .. } => self.model.set_len(0),
+                _ => {}
+            }
+        }
+    }
+
+    /// Looks at what cancelled writes left: old bytes or new ones, and a size that one of them explains.
+    fn settle(&mut self, batch: &Batch, doubts: &[Doubt]) -> Verdict<()> {
+        if doubts.is_empty() {
+            return Ok(());
+        }
+        // A dropped operation is over when a sync is, which waits for every write accepted before it.
+        let dropped = batch.ops.iter().find_map(|(_, op)| match op {
+            Op::Write { handle, patience: Patience::Drops, .. } => Some(*handle),
+            _ => None,
+        });
+        if let Some(file) = dropped.and_then(|handle| self.stage.file(handle)) {
+            file.sync_data().wait().map_err(|error| format!("a sync after a dropped write failed: {error}"))?;
+        }
+        let size = plain_failed("fstat", self.plain.size())?;
+        let largest = doubts.iter().map(|doubt| doubt.range.end()).max().unwrap_or(0).max(self.model.size());
+        if !(self.model.size()..=largest).contains(&size) {
+            let least = self.model.size();
+            return Err(format!("after cancelled writes the file has {size} bytes, where it must have {least} to {largest}"));
+        }
+        self.model.set_len(size);
+        for doubt in doubts {
+            let found = plain_failed("read", self.plain.read(doubt.range))?;
+            let new = super::content::bytes(doubt.range.position, found.len(), doubt.generation);
+            let mut expected = self.model.there(doubt.range).to_vec();
+            for (index, byte) in expected.iter_mut().enumerate() {
+                if found.get(index) == Some(&new[index]) {
+                    *byte = new[index];
+                }
+            }
+            if found != expected {
+                let wrong = self.model.difference(&found, doubt.range.position).unwrap_or_else(|| "its size is wrong".into());
+                return Err(format!("after write #{} was cancelled, neither old nor new bytes: {wrong}", doubt.generation));
+            }
+            self.model.adopt(doubt.range, doubt.generation, &found);
+        }
+        Ok(())
+    }
+
+    /// Compares the whole file, through the engine and around it.
+    fn check(&self, handle: usize, plain_first: bool) -> Verdict<()> {
+        if plain_first {
+            compare(&self.model, &self.plain)?;
+        }
+        let Some(file) = self.stage.file(handle) else { return Err("the handle is closed".into()) };
+        let size = file.stat().wait().map_err(|error| format!("stat failed: {error}"))?.size;
+        if size != self.model.size() {
+            return Err(format!("through the engine the file has {size} bytes; it must have {}", self.model.size()));
+        }
+        let buf = file.engine().pooled_buffer(size as usize).map_err(|error| format!("no memory: {error}"))?;
+        let read = file.read_exact_at(buf, 0).wait().ok();
+        let (buf, _) = read.map_err(|error| format!("reading the whole file through the engine failed: {error}"))?;
+        if let Some(difference) = self.model.difference(&buf, 0) {
+            return Err(format!("through the engine, {difference}"));
+        }
+        if plain_first { Ok(()) } else { compare(&self.model, &self.plain) }
+    }
+}
+
+/// Compares the whole file as plain reads show it.
+fn compare(model: &Model, plain: &Plain) -> Verdict<()> {
+    let size = plain_failed("fstat", plain.size())?;
+    let found = plain_failed("read", plain.read(Range { position: 0, len: size.max(model.size()) }))?;
+    if let Some(difference) = model.difference(&found, 0) {
+        return Err(format!("through a plain read, {difference}"));
+    }
+    if size == model.size() && found.len() as u64 == size {
+        return Ok(());
+    }
+    Err(format!("the file has {size} bytes, of which {} could be read; it must have {}", found.len(), model.size()))
+}

@@ -1,0 +1,288 @@
+//! [`Stage`]: the engines and open files of one script, and the running of one batch on them by several threads.
+
+use super::canary::{self, Canary};
+use super::content;
+use super::model::Model;
+use super::plain::Plain;
+use super::script::{Mode, Op, Patience, Range, Script};
+use crate::ground::program::Memory;
+use crate::ground::{READ_WRITE, Slice};
+use deepring::{Buffer, Completed, Direct, Engine, File, FileStat, Receipt, Result, Task};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// How an operation ended, as whoever asked for it saw it.
+pub(crate) enum End {
+    Wrote {
+        result: Result<Receipt>,
+        memory_kept: bool,
+    },
+    Read {
+        result: Result<Receipt>,
+        found: Vec<u8>,
+        memory_kept: bool,
+    },
+    Stat(Result<FileStat>),
+    Task(Result<()>),
+    Plain(std::io::Result<()>),
+    /// Nobody waited for it.
+    Unknown,
+}
+
+/// What all operations of a batch may look at.
+pub(crate) struct Scene<'a> {
+    pub(crate) path: &'a Path,
+    pub(crate) plain: &'a Plain,
+    /// The file before the batch.
+    pub(crate) model: &'a Model,
+    pub(crate) trap: &'a Trap,
+}
+
+/// The planted bug, and whether it has sprung.
+#[derive(Default)]
+pub(crate) struct Trap {
+    canary: Option<Canary>,
+    sprung: AtomicBool,
+}
+
+impl Trap {
+    pub(crate) fn new(canary: Option<Canary>) -> Self {
+        Self { canary, sprung: AtomicBool::new(false) }
+    }
+
+    /// Whether the bug is `canary` and strikes now. It does so once.
+    pub(crate) fn springs(&self, canary: Canary) -> bool {
+        self.canary == Some(canary) && !self.sprung.swap(true, Ordering::Relaxed)
+    }
+}
+
+pub(crate) struct Stage {
+    engines: Vec<Engine>,
+    actors: Vec<Actor>,
+    writers: usize,
+}
+
+/// One handle of the script.
+pub(crate) struct Actor {
+    engine: Engine,
+    /// `None` only after it could not be opened again.
+    file: Option<File>,
+    reopened: bool,
+}
+
+impl Stage {
+    pub(crate) fn build(script: &Script, path: &Path) -> Result<Self> {
+        let engines = script.engines.iter().map(|spec| {
+            let builder = Engine::builder().backend(spec.backend).block_bytes(spec.block_bytes);
+            if spec.queue_depth == 0 { builder } else { builder.queue_depth(spec.queue_depth) }.build()
+        });
+        let engines: Vec<_> = engines.collect::<Result<_>>()?;
+        let actors = script.handles.iter().map(|spec| {
+            let engine = engines[spec.engine].clone();
+            let file = Some(open(&engine, path, spec.mode, false)?);
+            Ok(Actor { engine, file, reopened: false })
+        });
+        let actors = actors.collect::<Result<_>>()?;
+        Ok(Self { engines, actors, writers: script.writers })
+    }
+
+    /// The open file of a handle.
+    pub(crate) fn file(&self, handle: usize) -> Option<&File> {
+        self.actors[handle % self.actors.len()].file.as_ref()
+    }
+
+    /// Runs all of `ops` at the same time and waits for them.
+    pub(crate) fn run(&mut self, ops: &[(usize, Op)], scene: &Scene<'_>) -> Vec<(usize, End)> {
+        let (handles, writers) = (self.actors.len(), self.writers.min(ops.len()).min(self.actors.len()).max(1));
+        let mut casts: Vec<Vec<&mut Actor>> = (0..writers).map(|_| Vec::new()).collect();
+        for (index, actor) in self.actors.iter_mut().enumerate() {
+            casts[index % writers].push(actor);
+        }
+        let part_of = |op: &Op| op.handle().map_or(0, |handle| handle % handles);
+        let parts = casts.into_iter().enumerate().map(|(writer, cast)| {
+            let mine = ops.iter().filter(move |(_, op)| part_of(op) % writers == writer);
+            (cast, mine.map(move |&(number, op)| (number, part_of(&op) / writers, op)).collect::<Vec<_>>())
+        });
+        if writers == 1 {
+            return parts.flat_map(|(mut cast, part)| play(&mut cast, &part, scene)).collect();
+        }
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = parts.map(|(mut cast, part)| scope.spawn(move || play(&mut cast, &part, scene))).collect();
+            let ended = threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+            ended.flatten().collect()
+        })
+    }
+
+    /// Closes every handle.
+    pub(crate) fn close(self) -> Result<()> {
+        let closing: Vec<_> = self.actors.into_iter().filter_map(|actor| actor.file).map(File::close).collect();
+        closing.into_iter().try_for_each(Task::wait)?;
+        drop(self.engines);
+        Ok(())
+    }
+}
+
+fn open(engine: &Engine, path: &Path, mode: Mode, truncate: bool) -> Result<File> {
+    let direct = match mode {
+        Mode::Direct => Direct::Prefer,
+        Mode::Buffered => Direct::Never,
+    };
+    engine.open(PathBuf::from(path), READ_WRITE.direct(direct).truncate(truncate))
+}
+
+/// One writer's part of a batch: all operations are submitted before any is waited for.
+fn play(cast: &mut [&mut Actor], part: &[(usize, usize, Op)], scene: &Scene<'_>) -> Vec<(usize, End)> {
+    let begun: Vec<_> = part.iter().map(|&(number, actor, op)| (number, cast[actor].begin(number, op, scene))).collect();
+    for (_, pending) in &begun {
+        pending.cancel_late();
+    }
+    begun.into_iter().map(|(number, pending)| (number, pending.end())).collect()
+}
+
+/// An operation under way.
+enum Pending {
+    WriteSlice { op: deepring::Op<Slice>, content: Vec<u8>, late: bool },
+    WriteEngine { op: deepring::Op<Buffer>, content: Vec<u8>, late: bool },
+    ReadSlice { op: deepring::Op<Slice>, late: bool },
+    ReadEngine { op: deepring::Op<Buffer>, guards: [Buffer; 2], late: bool },
+    Stat(Task<FileStat>),
+    Task(Task<()>),
+    Ended(End),
+}
+
+/// What the guards around engine memory hold, and how many bytes follow it.
+const GUARD: u8 = 0xa5;
+const GUARD_BYTES: usize = 64;
+
+impl Actor {
+    fn begin(&mut self, number: usize, op: Op, scene: &Scene<'_>) -> Pending {
+        self.try_begin(number, op, scene).unwrap_or_else(|error| Pending::Ended(End::Task(Err(error))))
+    }
+
+    fn try_begin(&mut self, number: usize, op: Op, scene: &Scene<'_>) -> Result<Pending> {
+        let Some(file) = self.file.as_ref() else { return Ok(Pending::Ended(End::Unknown)) };
+        Ok(match op {
+            Op::Write { range, memory, patience, .. } => {
+                let mut content = content::bytes(range.position, range.len as usize, number as u32);
+                let position = self.spoil(&mut content, range, scene);
+                self.write(file, content, position, memory, patience)?
+            }
+            Op::Read { range, memory, exact, patience, .. } => self.read(file, range, memory, exact, patience)?,
+            Op::SetLen { size, .. } => Pending::Task(file.set_len(size)),
+            Op::Sync { data_only: true, .. } => Pending::Task(file.sync_data()),
+            Op::Sync { .. } => Pending::Task(file.sync_all()),
+            Op::Stat { .. } => Pending::Stat(file.stat()),
+            Op::Punch { range } => Pending::Ended(End::Plain(scene.plain.punch(range))),
+            Op::Zero { range, extend } => Pending::Ended(End::Plain(scene.plain.zero(range, extend))),
+            Op::Reopen { mode, truncate, .. } => {
+                let closing = self.file.take().map(File::close);
+                self.file = Some(open(&self.engine, scene.path, mode, truncate)?);
+                self.reopened = true;
+                closing.map_or(Pending::Ended(End::Unknown), Pending::Task)
+            }
+            // A check is no operation of the engine: the runner makes it when the batch has ended.
+            Op::Check { .. } => Pending::Ended(End::Unknown),
+        })
+    }
+
+    fn write(&self, file: &File, content: Vec<u8>, position: u64, memory: Memory, patience: Patience) -> Result<Pending> {
+        let late = patience == Patience::CancelsLate;
+        let pending = match memory {
+            Memory::Slice(offset) => {
+                let op = under_way(file.write_at(Slice::of(&content, offset), position), patience);
+                op.map(|op| Pending::WriteSlice { op, content, late })
+            }
+            Memory::Engine(offset) => {
+                let mut buf = self.engine.pooled_buffer(offset + content.len())?.split_off(offset);
+                buf.copy_from_slice(&content);
+                let op = under_way(file.write_at(buf, position), patience);
+                op.map(|op| Pending::WriteEngine { op, content, late })
+            }
+        };
+        Ok(pending.unwrap_or(Pending::Ended(End::Unknown)))
+    }
+
+    fn read(&self, file: &File, range: Range, memory: Memory, exact: bool, patience: Patience) -> Result<Pending> {
+        /// Neither zero nor often found in a file: what was not read stays recognisable.
+        const UNREAD: u8 = 0xee;
+        let (len, late) = (range.len as usize, patience == Patience::CancelsLate);
+        let pending = match memory {
+            Memory::Slice(offset) => {
+                let slice = Slice::new(len, offset, UNREAD);
+                let op = if exact { file.read_exact_at(slice, range.position) } else { file.read_at(slice, range.position) };
+                under_way(op, patience).map(|op| Pending::ReadSlice { op, late })
+            }
+            Memory::Engine(offset) => {
+                let mut before = self.engine.pooled_buffer(offset + len + GUARD_BYTES)?;
+                before.fill(GUARD);
+                let mut buf = before.split_off(offset);
+                let after = buf.split_off(len);
+                buf.fill(UNREAD);
+                let op = if exact { file.read_exact_at(buf, range.position) } else { file.read_at(buf, range.position) };
+                under_way(op, patience).map(|op| Pending::ReadEngine { op, guards: [before, after], late })
+            }
+        };
+        Ok(pending.unwrap_or(Pending::Ended(End::Unknown)))
+    }
+
+    /// Lets the planted bug change a write, and gives the position it goes to.
+    fn spoil(&self, content: &mut [u8], range: Range, scene: &Scene<'_>) -> u64 {
+        let possible = |canary: &Canary| match canary {
+            Canary::LosesEdgeAfterReopen => self.reopened,
+            Canary::TrimsByte | Canary::ReadsWrong => false,
+            _ => true,
+        };
+        let struck = |canary: &Canary| range.len >= canary::LEN_MIN && possible(canary) && scene.trap.springs(*canary);
+        match Canary::ALL.into_iter().find(struck) {
+            Some(canary) => canary.spoil(content, range.position, scene.model),
+            None => range.position,
+        }
+    }
+}
+
+/// An operation whose asker does not wait to cancel or to drop it does so now; nothing is left of one that is dropped.
+fn under_way<B: Send>(op: deepring::Op<B>, patience: Patience) -> Option<deepring::Op<B>> {
+    match patience {
+        Patience::Drops => return None,
+        Patience::Cancels => op.cancel(),
+        Patience::Waits | Patience::CancelsLate => {}
+    }
+    Some(op)
+}
+
+impl Pending {
+    fn cancel_late(&self) {
+        match self {
+            Self::WriteSlice { op, late: true, .. } | Self::ReadSlice { op, late: true } => op.cancel(),
+            Self::WriteEngine { op, late: true, .. } | Self::ReadEngine { op, late: true, .. } => op.cancel(),
+            _ => {}
+        }
+    }
+
+    fn end(self) -> End {
+        match self {
+            Self::WriteSlice { op, content, .. } => {
+                let Completed { buf, result } = op.wait();
+                let memory_kept = buf.is_some_and(|buf| buf.is_guarded() && buf.content() == content);
+                End::Wrote { result, memory_kept }
+            }
+            Self::WriteEngine { op, content, .. } => {
+                let Completed { buf, result } = op.wait();
+                End::Wrote { result, memory_kept: buf.is_some_and(|buf| buf[..] == content[..]) }
+            }
+            Self::ReadSlice { op, .. } => {
+                let Completed { buf, result } = op.wait();
+                let memory_kept = buf.as_ref().is_some_and(Slice::is_guarded);
+                End::Read { result, found: buf.map_or_else(Vec::new, |buf| buf.content().to_vec()), memory_kept }
+            }
+            Self::ReadEngine { op, guards, .. } => {
+                let Completed { buf, result } = op.wait();
+                let memory_kept = buf.is_some() && guards.iter().all(|guard| guard.iter().all(|&byte| byte == GUARD));
+                End::Read { result, found: buf.map_or_else(Vec::new, |buf| buf.to_vec()), memory_kept }
+            }
+            Self::Stat(task) => End::Stat(task.wait()),
+            Self::Task(task) => End::Task(task.wait()),
+            Self::Ended(end) => end,
+        }
+    }
+}

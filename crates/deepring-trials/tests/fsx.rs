@@ -1,0 +1,82 @@
+//! fsx in a short form, and the proof that it can fail. The long form is `npm run fsx -- --seed N --ops M`.
+
+#[path = "../../deepring/tests/ground/mod.rs"]
+mod ground;
+
+use deepring_trials::fsx::{Campaign, Canary, Place, Script, Source, Summary, names, with_places};
+use ground::{Chance, directory, say, skip};
+
+/// Some hundred operations on each place.
+const OPERATIONS: u64 = 6_000;
+
+/// A planted bug must be found within so many operations.
+const CANARY_OPERATIONS: u64 = 2_000;
+
+/// What depends on timing shows within so many operations.
+const REPLAYED_OPERATIONS: u64 = 200;
+
+/// More operations than this a shortened script must not have.
+const SHORT_LEN_MAX: usize = 4;
+
+fn assert_clean(summary: &Summary) {
+    if let Some(violation) = &summary.violation {
+        let (short, what) = &violation.short;
+        panic!("on {}: {}\n{what}, after:\n{short}", violation.place, violation.what);
+    }
+}
+
+#[test]
+fn random_operations_on_every_file_system_agree_with_the_model() {
+    let seed = Chance::new().next();
+    let all: Vec<_> = names().into_iter().map(str::to_owned).collect();
+    let campaign = Campaign { source: Source::Seed(seed), operations: OPERATIONS, canary: None };
+    with_places(&all, |places, missing| {
+        for (place, why) in missing {
+            skip("random_operations_on_every_file_system_agree_with_the_model", &format!("{place}: {why}"));
+        }
+        let disk = directory();
+        let places: Vec<_> = places.iter().cloned().chain([Place::at(disk.path())]).collect();
+        let summary = campaign.run(&places, |_| {});
+        assert_clean(&summary);
+        assert!(summary.operations >= OPERATIONS && summary.scripts >= places.len() as u64, "{summary:?}");
+    });
+}
+
+#[test]
+fn every_canary_is_caught_and_its_script_made_short() {
+    let disk = directory();
+    for canary in Canary::ALL {
+        let campaign = Campaign { source: Source::Seed(1), operations: CANARY_OPERATIONS, canary: Some(canary) };
+        let summary = campaign.run(&[Place::at(disk.path())], |_| {});
+        let Some(violation) = summary.violation else { panic!("{canary:?} survived {} operations", summary.operations) };
+        let (short, what) = violation.short;
+        say(&format!("{canary:?}: {what}\n{short}"));
+        assert!((1..=SHORT_LEN_MAX).contains(&short.len()), "{canary:?} left {} operations:\n{short}", short.len());
+        // The printed script, read again, shows the same bug sooner or later, and without the bug it is innocent.
+        let printed: Script = short.to_string().parse().expect("a script");
+        let replay = |canary| Campaign { source: Source::Script(Box::new(printed.clone())), operations: REPLAYED_OPERATIONS, canary };
+        assert!(replay(Some(canary)).run(&[Place::at(disk.path())], |_| {}).violation.is_some(), "{canary:?}:\n{short}");
+        assert_clean(&replay(None).run(&[Place::at(disk.path())], |_| {}));
+    }
+}
+
+/// What a planted bug is called when it is found.
+#[test]
+fn misplaced_stale_and_missing_bytes_are_named() {
+    let script = "writers 1\nengine uring block 1048576 depth 0\nhandle engine 0 direct\nset-len 0 20000\n\
+        write 0 at 0 len 20000 slice 0 waits\ncheck 0 plain-first\nwrite 0 at 5000 len 3000 slice 0 waits\n";
+    let growing = script.replace("set-len 0 20000\n", "");
+    let cases = [
+        (Canary::MisplacesBySector, script, "bytes that belong at 19487 of write #2"),
+        (Canary::SwallowsWrite, script, "found zeros; expected bytes of write #2"),
+        (Canary::DropsRange, script, "3 bytes are wrong, the last at 10002"),
+        (Canary::TrimsByte, &growing, "the file has 19999 bytes"),
+    ];
+    let disk = directory();
+    for (canary, script, name) in cases {
+        let source = Source::Script(Box::new(script.parse().expect("a script")));
+        let campaign = Campaign { source, operations: 1, canary: Some(canary) };
+        let violation = campaign.run(&[Place::at(disk.path())], |_| {}).violation.expect("a planted bug");
+        assert!(violation.what.contains(name), "{canary:?}: {}", violation.what);
+    }
+}
