@@ -10,7 +10,7 @@ use ground::{Chance, directory, say, skip};
 const OPERATIONS: u64 = 6_000;
 
 /// A planted bug must be found within so many operations.
-const CANARY_OPERATIONS: u64 = 2_000;
+const CANARY_OPERATIONS: u64 = 10_000;
 
 /// What depends on timing shows within so many operations.
 const REPLAYED_OPERATIONS: u64 = 200;

@@ -104,6 +104,10 @@ impl Author {
                 _ => self.write(range),
             }
         }
+        // Later writes would hide what went wrong.
+        if self.chance.once_in(3) {
+            self.check();
+        }
     }
 
     fn write(&mut self, range: Range) {

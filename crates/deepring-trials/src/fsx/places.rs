@@ -5,7 +5,7 @@
 //!
 //! The disks are files in memory: what is tried is the file system and the block layer, not the drive below, and in memory a sync costs little.
 
-use crate::ground::disk::{is_root, mount, mount_overlay, other_disk_with_blocks, with_mounts};
+use crate::ground::disk::{MountedMemory, is_root, mount_overlay, other_disk_with_blocks, with_mounts};
 use std::path::{Path, PathBuf};
 
 /// A file system to try.
@@ -65,7 +65,7 @@ pub fn with_places<T: Send>(names: &[String], body: impl FnOnce(&[Place], &[Miss
     }
     let mut result = None;
     with_mounts("fsx", |root| {
-        mount(Path::new("none"), root, "tmpfs", 0, "");
+        let _memory = MountedMemory::at(root);
         let (places, missing) = make_all(wanted(), Some(root));
         result = Some(body(&places, &missing));
     });

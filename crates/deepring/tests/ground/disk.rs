@@ -57,6 +57,26 @@ pub(crate) fn mount(source: &Path, at: &Path, kind: &str, flags: libc::c_ulong, 
     assert_eq!(mounted, 0, "mount {} at {}: {}", kind.to_string_lossy(), at.display(), std::io::Error::last_os_error());
 }
 
+/// Memory mounted at a directory, which goes with all that is mounted below it when the value does: for programs that mount much, and do
+/// not leave it to the namespace, which lives as long as anybody on the machine looks at it.
+#[derive(Debug)]
+pub(crate) struct MountedMemory(PathBuf);
+
+impl MountedMemory {
+    pub(crate) fn at(directory: &Path) -> Self {
+        mount(Path::new("none"), directory, "tmpfs", 0, "");
+        Self(directory.to_path_buf())
+    }
+}
+
+impl Drop for MountedMemory {
+    fn drop(&mut self) {
+        let Ok(target) = CString::new(self.0.as_os_str().as_bytes()) else { return };
+        // SAFETY: a terminated string. It can fail only if somebody else has unmounted it.
+        unsafe { libc::umount2(target.as_ptr(), libc::MNT_DETACH) };
+    }
+}
+
 /// A file of `bytes` with an ext4 file system in it.
 pub(crate) fn ext4_image(path: &Path, bytes: u64, options: &[&str]) {
     File::create(path).and_then(|file| file.set_len(bytes)).expect("an image");
