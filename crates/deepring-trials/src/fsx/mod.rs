@@ -44,6 +44,9 @@ use std::time::Duration;
 /// No script takes longer unless it hangs.
 const SCRIPT_TIME_MAX: Duration = Duration::from_secs(60);
 
+/// Most of a script's time is waiting for a file system.
+const SCRIPTS_PER_PROCESSOR: usize = 2;
+
 /// Where a campaign's scripts come from.
 #[derive(Debug, Clone)]
 pub enum Source {
@@ -97,7 +100,7 @@ struct Trouble {
 }
 
 impl Campaign {
-    /// Runs it: scripts are dealt out to the places in turn, as many at a time as there are processors. `tell` hears now and then how many
+    /// Runs it: scripts are dealt out to the places in turn, several at a time. `tell` hears now and then how many
     /// operations have been run.
     ///
     /// # Panics
@@ -127,7 +130,7 @@ impl Campaign {
             }
         };
         std::thread::scope(|scope| {
-            for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            for _ in 0..SCRIPTS_PER_PROCESSOR * std::thread::available_parallelism().map_or(1, usize::from) {
                 scope.spawn(work);
             }
         });
