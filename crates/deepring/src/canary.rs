@@ -2,7 +2,8 @@
 //!
 //! Each is a mistake that some storage engine was shipped with, at the place where it would be made here. Without the feature `sim`,
 //! [`planted`] is the constant `false` and the compiler removes every one of them. With it, a thread chooses one for the simulation that
-//! runs on it, and the campaign of [`crate::sim`] must report a violation.
+//! runs on it, and the campaign of [`crate::sim`] must report a violation. Bugs that show only where threads meet are for the models in
+//! `src/models`, which loom must see fail.
 
 /// A planted bug.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,15 +29,24 @@ pub enum Canary {
     SettlesTwice,
     /// An operation that is repeated has given its share of the budget back already.
     ReleasesBudgetEarly,
+    /// A producer wakes the driver, and then leaves what it should find. For models.
+    WakesFirst,
+    /// What is left in an inbox after its end stays there. For models.
+    KeepsAfterEnd,
+    /// Whoever waits for an outcome looks, lets go of the lock, and waits then. For models.
+    LooksThenWaits,
+    /// A file is closed while a request that was accepted may still use it. For models.
+    ClosesInUse,
 }
 
-#[cfg(feature = "sim")]
+#[cfg(any(feature = "sim", all(loom, test)))]
 mod selection {
     use super::Canary;
     use std::cell::Cell;
 
+    #[cfg(feature = "sim")]
     impl Canary {
-        /// All of them.
+        /// All that a simulation finds.
         pub const ALL: [Self; 10] = [
             Self::IgnoresResult,
             Self::ShortIsDone,
@@ -66,11 +76,11 @@ mod selection {
     }
 }
 
-#[cfg(feature = "sim")]
+#[cfg(any(feature = "sim", all(loom, test)))]
 pub(crate) use selection::{plant, planted};
 
 /// No bug is ever planted outside simulations.
-#[cfg(not(feature = "sim"))]
+#[cfg(not(any(feature = "sim", all(loom, test))))]
 pub(crate) const fn planted(_: Canary) -> bool {
     false
 }

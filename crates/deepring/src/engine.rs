@@ -18,12 +18,13 @@ use crate::policy::Policy;
 use crate::raw::RawTransfer;
 use crate::sink::{Completion, Outcome, Receipt};
 use crate::stats::{Counters, Stats, add, sub};
+use crate::sync::mpsc;
+use crate::sync::thread::JoinHandle;
 use crate::sys::event::Event;
 use crate::sys::thread;
 use std::path::Path;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// 4 MiB: what a device takes at once where it takes most (`max_sectors_kb`), so that the kernel need not merge. Smaller ones are no faster,
@@ -112,7 +113,7 @@ impl EngineBuilder {
         let helpers = Arc::new(Helpers::default());
         let pool = Arc::new(Pool::new(Arc::clone(&counters), Arc::clone(&helpers)));
         // The ring belongs to the thread that sets it up, so the driver's thread does, and reports before it begins.
-        let (report, started) = mpsc::sync_channel(1);
+        let (report, started) = mpsc::channel();
         let driver = thread::spawn("deepring-driver".into(), move || {
             let (backend, backend_report) = match start_backend(&inbox, entries, forced.map(|kind| (kind, by))) {
                 Ok(started) => started,

@@ -3,13 +3,14 @@
 //! Neither the caller's thread nor the driver may wait for these. At most [`THREADS_MAX`] threads, started when there is work for them and
 //! kept for the engine's life. A job never waits for another job. Shutdown runs what is queued, then joins.
 
+use crate::sync::thread::{JoinHandle, current};
+use crate::sync::{Condvar, Mutex, MutexGuard};
 use crate::sys::{Errno, thread};
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::{Arc, PoisonError};
 
 /// File-system calls mostly wait for the device's journal; more threads would queue up behind the same lock.
-pub(crate) const THREADS_MAX: usize = 4;
+pub(crate) const THREADS_MAX: usize = if cfg!(all(loom, test)) { 1 } else { 4 };
 
 pub(crate) type Job = Box<dyn FnOnce() + Send>;
 
@@ -112,7 +113,7 @@ impl Helpers {
         self.shared.work.notify_all();
         for handle in threads {
             // The engine may be dropped by a job of its own; a thread does not wait for itself.
-            if handle.thread().id() != std::thread::current().id() {
+            if handle.thread().id() != current().id() {
                 // A job does not panic; if one did, its thread is gone and there is nothing to add.
                 drop(handle.join());
             }

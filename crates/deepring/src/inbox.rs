@@ -11,9 +11,10 @@
 //! and the driver parks only by an exchange that fails when the word was swapped since it last took the list.
 
 use crate::canary::{Canary, planted};
+use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use crate::sync::{Mutex, MutexGuard};
 use crate::sys::event::Event;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::PoisonError;
 
 const RUNNING: u32 = 0;
 const PARKED: u32 = 1;
@@ -40,13 +41,17 @@ impl<T> Inbox<T> {
         Self { messages, word: AtomicU32::new(RUNNING), sweep: AtomicBool::new(false), event }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Messages<T>> {
+    fn lock(&self) -> MutexGuard<'_, Messages<T>> {
         // Nothing panics while the lock is held, so a poisoned lock still guards a whole list.
         self.messages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Leaves a message and wakes the driver. Gives the message back if the inbox is closed.
     pub(crate) fn push(&self, message: T) -> Result<(), T> {
+        if planted(Canary::WakesFirst) {
+            self.wake();
+            return self.push_quietly(message);
+        }
         self.push_quietly(message)?;
         self.wake();
         Ok(())
@@ -65,7 +70,7 @@ impl<T> Inbox<T> {
     /// As [`Inbox::push`], for the engine's own threads: their answers are wanted even when intake is closed.
     pub(crate) fn post(&self, message: T) {
         let mut messages = self.lock();
-        if messages.ended {
+        if messages.ended && !planted(Canary::KeepsAfterEnd) {
             drop(messages);
             return drop(message);
         }
@@ -92,7 +97,8 @@ impl<T> Inbox<T> {
 
     /// Asks the driver to look for requests that were cancelled.
     pub(crate) fn request_sweep(&self) {
-        self.sweep.store(true, Ordering::Release);
+        // Both sides swap, so that the order of the two is total, also to loom.
+        self.sweep.swap(true, Ordering::AcqRel);
         self.wake();
     }
 
@@ -120,7 +126,7 @@ impl<T> Inbox<T> {
         }
         let parked = self.word.compare_exchange(RUNNING, PARKED, Ordering::AcqRel, Ordering::Acquire).is_ok();
         if !parked {
-            self.word.store(RUNNING, Ordering::Release);
+            self.unpark();
         }
         parked
     }

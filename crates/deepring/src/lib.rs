@@ -49,6 +49,8 @@ mod file;
 mod helpers;
 mod inbox;
 mod inode;
+#[cfg(all(loom, test))]
+mod models;
 mod op;
 mod open;
 pub mod plan;
@@ -59,6 +61,7 @@ pub mod sim;
 mod sink;
 mod slots;
 mod stats;
+mod sync;
 mod sys;
 mod verify;
 

@@ -4,16 +4,18 @@
 //! The buffer of a transfer lives in a cell that the engine shares, not in the `Op`: dropping the `Op` cancels what has not reached the
 //! device yet, and the memory stays where it is until the kernel has let go of the rest.
 
+use crate::canary::{Canary, planted};
 use crate::driver::Message;
 use crate::error::{Error, ErrorKind, Result};
 use crate::inbox::Inbox;
 use crate::sink::{Completion, Outcome, Receipt};
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::{Condvar, Mutex, MutexGuard};
 use std::fmt;
 use std::future::Future;
 use std::mem;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 /// A finished transfer: the buffer and how it went.
@@ -77,6 +79,10 @@ impl<T> Cell<T> {
                 State::Done(value) => return value,
                 pending => *state = pending,
             }
+            if planted(Canary::LooksThenWaits) {
+                drop(state);
+                state = self.lock();
+            }
             state = self.ready.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
@@ -85,7 +91,12 @@ impl<T> Cell<T> {
         let mut state = self.lock();
         match mem::replace(&mut *state, State::Taken) {
             State::Done(value) => Poll::Ready(value),
-            State::Pending(_) => {
+            State::Pending(waker) => {
+                if planted(Canary::LooksThenWaits) {
+                    *state = State::Pending(waker);
+                    drop(state);
+                    state = self.lock();
+                }
                 *state = State::Pending(Some(context.waker().clone()));
                 Poll::Pending
             }

@@ -6,6 +6,7 @@
 use crate::error::{Error, ErrorKind, Result};
 use crate::inode::{Identity, Inode};
 use crate::plan::Geometry;
+use crate::sync::atomic::AtomicUsize;
 use crate::sys::{Errno, device, file as sys};
 use std::collections::BTreeMap;
 use std::ffi::CString;
@@ -13,7 +14,7 @@ use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Whether transfers may, should or must bypass the page cache.

@@ -5,6 +5,7 @@
 //! * **close** runs when every request of the file has settled, and nothing else needs its descriptor.
 
 use super::{Driver, Message};
+use crate::canary::{Canary, planted};
 use crate::error::ErrorKind;
 use crate::inbox::Inbox;
 use crate::open::OpenFile;
@@ -65,7 +66,7 @@ impl Driver {
         let free = match control.barrier {
             Barrier::Sync(epoch) => inode.settled_up_to(epoch, waiter),
             Barrier::Truncate => inode.begin_truncate(waiter),
-            Barrier::Close => control.file.unsettled.load(Ordering::Acquire) == 0,
+            Barrier::Close => control.file.unsettled.load(Ordering::Acquire) == 0 || planted(Canary::ClosesInUse),
         };
         if free {
             self.run_control(key, None);

@@ -5,6 +5,7 @@
 //! `ENOSYS`, which is an answer like any other.
 
 pub(crate) mod device;
+#[cfg_attr(all(loom, test), path = "event_model.rs")]
 pub(crate) mod event;
 #[cfg(feature = "sim")]
 pub(crate) mod fault;

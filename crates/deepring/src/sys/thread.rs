@@ -4,24 +4,34 @@
 //! would end the process. Blocked, the system call returns `EFBIG` instead, which becomes a typed error.
 
 use super::Errno;
+use crate::sync::thread::{Builder, JoinHandle};
 use std::cell::Cell;
 use std::mem::MaybeUninit;
-use std::thread::JoinHandle;
 
+#[cfg(not(all(loom, test)))]
 thread_local! {
     static OURS: Cell<bool> = const { Cell::new(false) };
 }
 
+#[cfg(all(loom, test))]
+loom::thread_local! {
+    static OURS: Cell<bool> = Cell::new(false);
+}
+
 /// Whether the current thread was started by [`spawn`].
 pub(crate) fn is_ours() -> bool {
-    OURS.get()
+    OURS.with(Cell::get)
 }
 
 /// Starts a thread that blocks all signals from its first instruction on (it inherits the mask, so there is no window).
 pub(crate) fn spawn<T: Send + 'static>(name: String, body: impl FnOnce() -> T + Send + 'static) -> Result<JoinHandle<T>, Errno> {
     let before = block_all_signals();
-    let handle = std::thread::Builder::new().name(name).spawn(move || {
-        OURS.set(true);
+    let builder = Builder::new().name(name);
+    // A model's threads have small stacks unless they ask for more.
+    #[cfg(all(loom, test))]
+    let builder = builder.stack_size(crate::models::STACK_WORDS);
+    let handle = builder.spawn(move || {
+        OURS.with(|ours| ours.set(true));
         body()
     });
     restore_signals(&before);

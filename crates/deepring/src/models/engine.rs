@@ -1,0 +1,137 @@
+//! The whole engine: real driver, real inbox, real backend `threads` (one thread of it), a model's device.
+
+use super::memory::{LENT_BYTES, Lent, WRITTEN, lent};
+use super::{STACK_WORDS, explore, noticed};
+use crate::backend::BackendKind;
+use crate::canary::Canary;
+use crate::engine::Engine;
+use crate::error::ErrorKind;
+use crate::file::File;
+use crate::open::{Direct, OpenOptions};
+use crate::sync::thread::{Builder, JoinHandle};
+use std::path::PathBuf;
+
+/// Enough for nearly every bug, and few enough to try them all.
+const PREEMPTIONS: Option<usize> = Some(2);
+
+/// Runs an encounter on a thread whose stack holds an engine's calls.
+fn deep(encounter: impl FnOnce() + Send + 'static) {
+    spawn(encounter).join().expect("an encounter");
+}
+
+fn spawn(body: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
+    Builder::new().stack_size(STACK_WORDS).spawn(body).expect("a model's thread")
+}
+
+/// A file as long as one lent buffer. Its bytes are never read: the device is a model's.
+fn path() -> (tempfile::TempDir, PathBuf) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("file");
+    std::fs::write(&path, [0u8; LENT_BYTES]).expect("a file");
+    (directory, path)
+}
+
+fn engine(path: &std::path::Path) -> (Engine, File) {
+    let engine = Engine::builder().backend(BackendKind::Threads).build().expect("an engine");
+    let file = engine.open(path, OpenOptions::new().read(true).direct(Direct::Never)).expect("a file");
+    (engine, file)
+}
+
+fn waited_for(path: PathBuf) {
+    deep(move || {
+        let (engine, file) = engine(&path);
+        let done = file.read_exact_at(Lent::new(), 0).wait();
+        assert_eq!(done.result.expect("a transfer").bytes, LENT_BYTES as u64);
+        assert!(done.buf.is_some_and(|buf| buf.value() == WRITTEN));
+        drop((file, engine));
+        assert_eq!(lent(), 0);
+    });
+}
+
+#[test]
+fn a_request_is_handed_to_the_device_and_its_outcome_back() {
+    let (_directory, path) = path();
+    explore(PREEMPTIONS, move || waited_for(path.clone()));
+}
+
+#[test]
+fn a_driver_that_sleeps_over_a_message_is_noticed() {
+    let (_directory, path) = path();
+    noticed(Canary::LosesWake, "deadlock", PREEMPTIONS, move || waited_for(path.clone()));
+}
+
+fn dropped(path: PathBuf) {
+    deep(move || {
+        let (engine, file) = engine(&path);
+        drop(file.read_exact_at(Lent::new(), 0));
+        drop((file, engine));
+        assert_eq!(lent(), 0);
+    });
+}
+
+#[test]
+fn memory_of_a_dropped_operation_stays_until_the_device_is_done() {
+    let (_directory, path) = path();
+    explore(PREEMPTIONS, move || dropped(path.clone()));
+}
+
+#[test]
+fn memory_that_is_freed_when_its_operation_is_dropped_is_noticed() {
+    let (_directory, path) = path();
+    noticed(Canary::FreesOnDrop, "freed while the device had it", PREEMPTIONS, move || dropped(path.clone()));
+}
+
+fn shut_down(path: PathBuf) {
+    deep(move || {
+        let (engine, file) = engine(&path);
+        let submitter = spawn(move || {
+            let op = file.read_exact_at(Lent::new(), 0);
+            drop(file);
+            let done = op.wait();
+            match done.result {
+                Ok(receipt) => assert_eq!(receipt.bytes, LENT_BYTES as u64),
+                Err(error) => assert_eq!(error.kind(), ErrorKind::Canceled),
+            }
+            assert!(done.buf.is_some());
+        });
+        drop(engine);
+        submitter.join().expect("a submitter");
+        assert_eq!(lent(), 0);
+    });
+}
+
+#[test]
+fn a_request_that_meets_shutdown_ends() {
+    let (_directory, path) = path();
+    explore(PREEMPTIONS, move || shut_down(path.clone()));
+}
+
+#[test]
+fn a_shutdown_that_does_not_wait_for_the_device_is_noticed() {
+    let (_directory, path) = path();
+    noticed(Canary::ClosesEarly, "deadlock", PREEMPTIONS, move || shut_down(path.clone()));
+}
+
+fn closed(path: PathBuf) {
+    deep(move || {
+        let (engine, file) = engine(&path);
+        let op = file.read_exact_at(Lent::new(), 0);
+        let closed = file.close();
+        drop(op);
+        closed.wait().expect("a close");
+        drop(engine);
+        assert_eq!(lent(), 0);
+    });
+}
+
+#[test]
+fn a_file_is_closed_when_the_device_is_done_with_it() {
+    let (_directory, path) = path();
+    explore(PREEMPTIONS, move || closed(path.clone()));
+}
+
+#[test]
+fn a_file_that_is_closed_in_use_is_noticed() {
+    let (_directory, path) = path();
+    noticed(Canary::ClosesInUse, "closed while the device had it", PREEMPTIONS, move || closed(path.clone()));
+}

@@ -1,0 +1,109 @@
+//! One operation between whoever asked for it and the driver that settles it.
+
+use super::memory::{Lent, lent};
+use super::{explore, noticed};
+use crate::canary::Canary;
+use crate::driver::Message;
+use crate::error::{Error, ErrorKind};
+use crate::inbox::Inbox;
+use crate::op::{Op, Task, Transfer};
+use crate::sink::{Completion, Outcome};
+use crate::sync::thread::{self, JoinHandle};
+use crate::sys::event::Event;
+use std::sync::Arc;
+
+/// An operation, and the driver that settles it at some time.
+fn operation(memory_lost: bool) -> (Op<Lent>, Arc<Inbox<Message>>, JoinHandle<()>) {
+    let inbox = Arc::new(Inbox::new(Event::new().expect("a model's event")));
+    let transfer = Transfer::new(Lent::new());
+    let op = Op::new(Arc::clone(&transfer), Arc::clone(&inbox));
+    let kind = if memory_lost { ErrorKind::Lost } else { ErrorKind::Canceled };
+    let driver = thread::spawn(move || {
+        let outcome = Outcome { result: Err(Error::new(kind, "read")), memory_lost };
+        transfer.settle(outcome);
+    });
+    (op, inbox, driver)
+}
+
+fn waited_for() {
+    let (op, _inbox, driver) = operation(false);
+    let done = op.wait();
+    assert!(done.buf.is_some_and(|buf| buf.value() == 0));
+    driver.join().expect("a driver");
+    assert_eq!(lent(), 0);
+}
+
+#[test]
+fn an_outcome_reaches_whoever_waits_for_it() {
+    explore(None, waited_for);
+}
+
+#[test]
+fn a_waiter_that_looks_and_then_waits_is_noticed() {
+    noticed(Canary::LooksThenWaits, "deadlock", None, waited_for);
+}
+
+fn polled() {
+    let (op, _inbox, driver) = operation(false);
+    assert!(loom::future::block_on(op).buf.is_some());
+    driver.join().expect("a driver");
+    assert_eq!(lent(), 0);
+}
+
+#[test]
+fn an_outcome_wakes_whoever_polled_for_it() {
+    explore(None, polled);
+}
+
+#[test]
+fn a_future_that_looks_and_then_leaves_its_waker_is_noticed() {
+    noticed(Canary::LooksThenWaits, "deadlock", None, polled);
+}
+
+#[test]
+fn a_task_ends_for_whoever_waits() {
+    explore(None, || {
+        let (task, end) = Task::new();
+        let helper = thread::spawn(move || end(Ok(7)));
+        assert_eq!(task.wait().expect("ended well"), 7);
+        helper.join().expect("a helper");
+    });
+}
+
+#[test]
+fn memory_of_a_dropped_operation_is_freed_once_whoever_comes_first() {
+    explore(None, || {
+        let (op, _inbox, driver) = operation(false);
+        drop(op);
+        driver.join().expect("a driver");
+        assert_eq!(lent(), 0);
+    });
+}
+
+#[test]
+fn lost_memory_is_never_freed_whoever_comes_first() {
+    explore(None, || {
+        let (op, _inbox, driver) = operation(true);
+        drop(op);
+        driver.join().expect("a driver");
+        assert_eq!(lent(), 1);
+    });
+}
+
+#[test]
+fn a_drop_before_the_end_is_seen_by_the_driver_and_asks_it_to_sweep() {
+    explore(None, || {
+        let inbox = Arc::new(Inbox::new(Event::new().expect("a model's event")));
+        let transfer = Transfer::new(Lent::new());
+        let op = Op::new(Arc::clone(&transfer), Arc::clone(&inbox));
+        let owner = thread::spawn(move || drop(op));
+        // As the driver does: whoever was asked to sweep finds the operation cancelled.
+        if inbox.take_sweep() {
+            assert!(transfer.canceled());
+        }
+        owner.join().expect("an owner");
+        assert!(transfer.canceled());
+        drop(transfer);
+        assert_eq!(lent(), 0);
+    });
+}

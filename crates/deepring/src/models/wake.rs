@@ -1,0 +1,142 @@
+//! The inbox and its wake word.
+
+use super::{explore, noticed};
+use crate::canary::Canary;
+use crate::inbox::Inbox;
+use crate::sync::thread;
+use crate::sys::event::Event;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// With three threads, all orders are 10^5: half a minute. Up to three preemptions are a second.
+const PREEMPTIONS: Option<usize> = Some(3);
+
+fn inbox<T>() -> Arc<Inbox<T>> {
+    Arc::new(Inbox::new(Event::new().expect("a model's event")))
+}
+
+/// Looks, and sleeps, and looks again, as the driver does, until `done` is satisfied with what came.
+fn drive<T>(inbox: &Inbox<T>, mut done: impl FnMut(&mut Vec<T>) -> bool) {
+    let mut list = Vec::new();
+    loop {
+        let mut taken = Vec::new();
+        inbox.take(&mut taken);
+        list.append(&mut taken);
+        if done(&mut list) {
+            return;
+        }
+        if inbox.park() {
+            inbox.event().wait();
+        }
+        inbox.unpark();
+    }
+}
+
+fn two_producers() {
+    let inbox = inbox();
+    let producers = [1, 2].map(|message| {
+        let inbox = Arc::clone(&inbox);
+        thread::spawn(move || inbox.push(message).expect("open"))
+    });
+    drive(&inbox, |list| list.len() == 2);
+    for producer in producers {
+        producer.join().expect("a producer");
+    }
+}
+
+#[test]
+fn no_wake_is_lost_between_two_producers_and_a_driver_that_falls_asleep() {
+    explore(PREEMPTIONS, two_producers);
+}
+
+#[test]
+fn a_driver_that_parks_without_looking_is_noticed() {
+    noticed(Canary::LosesWake, "deadlock", None, two_producers);
+}
+
+#[test]
+fn a_producer_that_wakes_before_it_leaves_its_message_is_noticed() {
+    noticed(Canary::WakesFirst, "deadlock", None, two_producers);
+}
+
+fn one_producer_of_two_messages() {
+    let inbox = inbox();
+    let producer = {
+        let inbox = Arc::clone(&inbox);
+        thread::spawn(move || {
+            inbox.push_quietly(1).expect("open");
+            inbox.push_quietly(2).expect("open");
+            inbox.wake();
+            inbox.push(3).expect("open");
+        })
+    };
+    drive(&inbox, |list| *list == [1, 2, 3]);
+    producer.join().expect("a producer");
+}
+
+#[test]
+fn messages_of_one_producer_arrive_in_their_order() {
+    explore(None, one_producer_of_two_messages);
+}
+
+fn sweep_and_message() {
+    let inbox = inbox();
+    let others = [true, false].map(|sweeps| {
+        let inbox = Arc::clone(&inbox);
+        thread::spawn(move || if sweeps { inbox.request_sweep() } else { inbox.post(()) })
+    });
+    let mut swept = false;
+    drive(&inbox, |list| {
+        swept |= inbox.take_sweep();
+        swept && list.len() == 1
+    });
+    for other in others {
+        other.join().expect("a thread");
+    }
+}
+
+#[test]
+fn a_request_to_sweep_is_seen_before_the_driver_sleeps() {
+    explore(PREEMPTIONS, sweep_and_message);
+}
+
+/// Counts the messages that are gone.
+struct Counted(Arc<AtomicUsize>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn end_among_producers() {
+    let inbox = inbox();
+    let gone = Arc::new(AtomicUsize::new(0));
+    let producer = {
+        let (inbox, gone) = (Arc::clone(&inbox), Arc::clone(&gone));
+        thread::spawn(move || drop(inbox.push(Counted(gone))))
+    };
+    let helper = {
+        let (inbox, gone) = (Arc::clone(&inbox), Arc::clone(&gone));
+        thread::spawn(move || inbox.post(Counted(gone)))
+    };
+    inbox.close();
+    let mut list = Vec::new();
+    inbox.take(&mut list);
+    drop(list);
+    producer.join().expect("a producer");
+    // The producer was refused or its message is in the list: nothing but the helper's can still come.
+    inbox.end();
+    helper.join().expect("a helper");
+    assert_eq!(gone.load(Ordering::Relaxed), 2, "a message was kept after the end");
+}
+
+#[test]
+fn whatever_is_left_in_an_inbox_is_taken_given_back_or_dropped_at_its_end() {
+    explore(None, end_among_producers);
+}
+
+#[test]
+fn an_inbox_that_keeps_what_comes_after_its_end_is_noticed() {
+    noticed(Canary::KeepsAfterEnd, "a message was kept", None, end_among_producers);
+}

@@ -1,0 +1,18 @@
+//! Locks, atomics and threads of everything that is handed from one thread to another: those of std, or loom's.
+//!
+//! In the unit tests, compiled with `--cfg loom` (`npm run loom`), the same code runs on loom's locks and atomics, which try the orders
+//! in which threads can meet one after the other: see `src/models`. Anywhere else these are the names of std and nothing more. The crate
+//! as a dependency never sees loom, whatever flags its dependents are compiled with.
+//!
+//! Not exchanged: `Arc` (loom's is no `Arc<dyn Trait>`), counters that only count, and the locks of inodes, policies and buffers, under
+//! which no other lock is taken and no wake is sent. In a model, a thread is never interrupted while it holds one of those.
+
+#[cfg(not(all(loom, test)))]
+pub(crate) use std::sync::{Condvar, Mutex, MutexGuard, atomic, mpsc};
+#[cfg(not(all(loom, test)))]
+pub(crate) use std::thread;
+
+#[cfg(all(loom, test))]
+pub(crate) use loom::sync::{Condvar, Mutex, MutexGuard, atomic, mpsc};
+#[cfg(all(loom, test))]
+pub(crate) use loom::thread;

@@ -1,0 +1,37 @@
+//! The `eventfd` of a model: the same counter behind the same names, on locks that loom knows.
+
+use super::Errno;
+use crate::sync::{Condvar, Mutex};
+use std::os::fd::RawFd;
+use std::sync::PoisonError;
+
+#[derive(Debug)]
+pub(crate) struct Event {
+    count: Mutex<u64>,
+    signalled: Condvar,
+}
+
+#[allow(clippy::unnecessary_wraps, reason = "the real one may be refused")]
+impl Event {
+    pub(crate) fn new() -> Result<Self, Errno> {
+        Ok(Self { count: Mutex::new(0), signalled: Condvar::new() })
+    }
+
+    pub(crate) fn signal(&self) {
+        *self.count.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.signalled.notify_one();
+    }
+
+    pub(crate) fn wait(&self) {
+        let mut count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
+        while *count == 0 {
+            count = self.signalled.wait(count).unwrap_or_else(PoisonError::into_inner);
+        }
+        *count = 0;
+    }
+
+    #[allow(clippy::unused_self, reason = "the real one has a descriptor")]
+    pub(crate) fn raw(&self) -> RawFd {
+        -1
+    }
+}
