@@ -22,6 +22,7 @@ use crate::sync::mpsc;
 use crate::sync::thread::JoinHandle;
 use crate::sys::event::Event;
 use crate::sys::thread;
+use std::ffi::OsStr;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -30,8 +31,8 @@ use std::time::{Duration, Instant};
 /// 4 MiB: what a device takes at once where it takes most (`max_sectors_kb`), so that the kernel need not merge. Smaller ones are no faster,
 /// and at 1 MiB a stream costs half as much CPU again.
 const BLOCK_BYTES_DEFAULT: u64 = 4 << 20;
-const BLOCK_BYTES_MIN: u64 = 4096;
-const BLOCK_BYTES_MAX: u64 = 1 << 30;
+pub(crate) const BLOCK_BYTES_MIN: u64 = 4096;
+pub(crate) const BLOCK_BYTES_MAX: u64 = 1 << 30;
 /// Drives need little (7 GB/s at 0.5 ms: 3.5 MB), virtual ones more, since the host takes requests in turns: at 7 GB/s 64 MiB wrote 4 % faster
 /// than 32. Small requests that come in between wait for what is in flight: 9 ms at that rate.
 const IN_FLIGHT_BYTES_DEFAULT: u64 = 64 << 20;
@@ -43,7 +44,7 @@ pub const QUEUE_DEPTH_DEFAULT: u32 = 128;
 const RING_ENTRIES_DEFAULT: u32 = 256;
 const RING_ENTRIES_MAX: u32 = 4096;
 /// The last position a transfer may end at: what a signed 64-bit offset can express, less a block of padding.
-const END_MAX: u64 = i64::MAX as u64 - BLOCK_BYTES_MAX;
+pub(crate) const END_MAX: u64 = i64::MAX as u64 - BLOCK_BYTES_MAX;
 
 const BACKEND_VARIABLE: &str = "DEEPRING_BACKEND";
 
@@ -104,7 +105,7 @@ impl EngineBuilder {
         let config = self.config()?;
         let (forced, by) = match self.backend {
             Some(backend) => (Some(backend), "the engine's options"),
-            None => (backend_from_environment()?, BACKEND_VARIABLE),
+            None => (backend_of(std::env::var_os(BACKEND_VARIABLE).as_deref())?, BACKEND_VARIABLE),
         };
         let entries = config.queue_depth.map_or(RING_ENTRIES_DEFAULT, |depth| (depth * 2).clamp(64, RING_ENTRIES_MAX));
         let event = Event::new().map_err(|errno| Error::os(errno, "eventfd"))?;
@@ -134,7 +135,7 @@ impl EngineBuilder {
         Ok(Engine { inner: Arc::new(Inner { shared, driver: Mutex::new(Some(driver)) }) })
     }
 
-    fn config(&self) -> Result<Config> {
+    pub(crate) fn config(&self) -> Result<Config> {
         let invalid = |advice: &str| Error::new(ErrorKind::Invalid, "build").advise(advice);
         if self.queue_depth.is_some_and(|depth| !(1..=QUEUE_DEPTH_MAX).contains(&depth)) {
             return Err(invalid("queue_depth must be 1 to 65536"));
@@ -153,16 +154,15 @@ impl EngineBuilder {
     }
 }
 
-fn backend_from_environment() -> Result<Option<BackendKind>> {
-    match std::env::var(BACKEND_VARIABLE) {
-        Ok(value) => match value.as_str() {
-            "" => Ok(None),
-            "uring" => Ok(Some(BackendKind::Uring)),
-            "threads" => Ok(Some(BackendKind::Threads)),
-            _ => Err(Error::new(ErrorKind::Invalid, "build").advise(format!("{BACKEND_VARIABLE} is '{value}', not 'uring' or 'threads'"))),
-        },
-        Err(_) => Ok(None),
-    }
+/// What the environment asks for. A value that is neither backend is an error, also one that is no text.
+pub(crate) fn backend_of(value: Option<&OsStr>) -> Result<Option<BackendKind>> {
+    let Some(value) = value.filter(|value| !value.is_empty()) else { return Ok(None) };
+    let known = [BackendKind::Uring, BackendKind::Threads].into_iter().find(|kind| value == kind.as_str());
+    let refusal = || {
+        let value = value.to_string_lossy();
+        Error::new(ErrorKind::Invalid, "build").advise(format!("{BACKEND_VARIABLE} is '{value}', not 'uring' or 'threads'"))
+    };
+    known.map(Some).ok_or_else(refusal)
 }
 
 /// Moves bytes between memory and files. See the [crate](crate) for what it promises.
@@ -454,10 +454,29 @@ impl Engine {
     /// A policy for the handles of this engine; block sizes are rounded up as the engine's own, and cut to what may
     /// be in flight.
     pub fn policy(&self, mut limits: crate::policy::Limits) -> Policy {
-        // A block larger than what may be in flight would run alone, and over the limit.
-        let in_flight_bytes = self.shared().config.in_flight_bytes;
-        let block_bytes_max = BLOCK_BYTES_MAX.min(in_flight_bytes - in_flight_bytes % BLOCK_BYTES_MIN);
-        limits.block_bytes = limits.block_bytes.next_multiple_of(BLOCK_BYTES_MIN).min(block_bytes_max);
+        limits.block_bytes = self.shared().config.policy_block_bytes(limits.block_bytes);
         Policy::new(limits)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::Limits;
+    use std::os::unix::ffi::OsStrExt;
+
+    #[test]
+    fn a_backend_in_the_environment_that_is_no_text_is_refused_not_ignored() {
+        let error = backend_of(Some(OsStr::from_bytes(b"uring\xff"))).expect_err("no backend");
+        assert_eq!(error.kind(), ErrorKind::Invalid);
+        assert_eq!(backend_of(Some(OsStr::new(""))).expect("nothing was asked for"), None);
+        assert_eq!(backend_of(None).expect("nothing was asked for"), None);
+    }
+
+    #[test]
+    fn the_largest_block_that_can_be_asked_for_is_the_largest_there_is() {
+        let engine = Engine::builder().in_flight_bytes(10_000_000).backend(BackendKind::Threads).build().expect("an engine");
+        let block = |bytes| engine.policy(Limits { block_bytes: bytes, ..Limits::default() }).limits().block_bytes;
+        assert_eq!([block(u64::MAX), block(10_000_000), block(1), block(0)], [9_998_336, 9_998_336, 4096, 0]);
     }
 }

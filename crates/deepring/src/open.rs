@@ -134,6 +134,31 @@ pub struct DirectSupport {
     pub memory_alignment: u32,
 }
 
+impl DirectSupport {
+    /// What direct transfers of a file that supports them must keep to.
+    pub(crate) fn geometry(&self, is_block_device: bool) -> Geometry {
+        let unit = u64::from(self.offset_alignment);
+        let write_unit = unit.max(if is_block_device { 1 } else { WRITE_UNIT_MIN });
+        Geometry { read_unit: unit, write_unit, memory: self.memory_alignment.into() }
+    }
+
+    /// The answer of `statx`; `None` if this kernel or file system has none.
+    pub(crate) fn of_statx(stat: &libc::statx) -> Option<Self> {
+        if stat.stx_mask & libc::STATX_DIOALIGN == 0 {
+            return None;
+        }
+        if stat.stx_dio_offset_align == 0 || stat.stx_dio_mem_align == 0 {
+            return Some(unsupported("statx says that this file has no direct I/O"));
+        }
+        Some(supported("statx", stat.stx_dio_mem_align, stat.stx_dio_offset_align))
+    }
+
+    /// The answer of `XFS_IOC_DIOINFO`; `None` if it says nothing.
+    pub(crate) fn of_xfs(memory: u32, offset: u32) -> Option<Self> {
+        (offset > 0 && memory > 0).then(|| supported("XFS_IOC_DIOINFO", memory, offset))
+    }
+}
+
 /// The device a file lives on.
 #[derive(Debug, Clone)]
 pub(crate) struct Device {
@@ -169,7 +194,6 @@ pub(crate) struct OpenFile {
     nowait: AtomicBool,
     /// Requests accepted and not yet settled.
     pub(crate) unsettled: AtomicUsize,
-    write_unit: u64,
 }
 
 impl OpenFile {
@@ -187,12 +211,7 @@ impl OpenFile {
     }
 
     pub(crate) fn geometry(&self) -> Geometry {
-        if self.is_direct() {
-            let (offset, memory) = (self.support.offset_alignment.into(), self.support.memory_alignment.into());
-            Geometry { read_unit: offset, write_unit: self.write_unit, memory }
-        } else {
-            Geometry::BUFFERED
-        }
+        if self.is_direct() { self.support.geometry(self.is_block_device) } else { Geometry::BUFFERED }
     }
 
     pub(crate) fn nowait(&self) -> bool {
@@ -291,7 +310,6 @@ pub(crate) fn open(path: &Arc<Path>, options: &OpenOptions) -> Result<OpenFile> 
     if created && options.sync_directory {
         sync_parent(path)?;
     }
-    let write_unit = u64::from(support.offset_alignment).max(if is_block_device { 1 } else { WRITE_UNIT_MIN });
     Ok(OpenFile {
         fd: ManuallyDrop::new(fd),
         closed: AtomicBool::new(false),
@@ -304,7 +322,6 @@ pub(crate) fn open(path: &Arc<Path>, options: &OpenOptions) -> Result<OpenFile> 
         required: options.direct == Direct::Require,
         nowait: AtomicBool::new(true),
         unsettled: AtomicUsize::new(0),
-        write_unit,
     })
 }
 
@@ -373,33 +390,30 @@ fn unsupported(reason: impl Into<String>) -> DirectSupport {
     DirectSupport { direct: false, reason: reason.into(), offset_alignment: 1, memory_alignment: 1 }
 }
 
+/// Yes, unless the alignment is one that no device has: the planner counts on powers of two.
 fn supported(reason: &str, memory: u32, offset: u32) -> DirectSupport {
+    if [memory, offset].iter().any(|alignment| !alignment.is_power_of_two() || *alignment > device::ALIGNMENT_MAX) {
+        return unsupported(format!("{reason} asks for {offset} bytes in the file and {memory} in memory, which cannot be planned for"));
+    }
     DirectSupport { direct: true, reason: reason.into(), offset_alignment: offset, memory_alignment: memory }
 }
 
 /// Finds the alignment: from `statx`, else from XFS, else the page size or logical block, confirmed by one real read.
 fn direct_support(fd: &OwnedFd, stat: &libc::statx, is_block_device: bool) -> DirectSupport {
-    if stat.stx_mask & libc::STATX_DIOALIGN != 0 {
-        if stat.stx_dio_offset_align == 0 || stat.stx_dio_mem_align == 0 {
-            return unsupported("statx says that this file has no direct I/O");
-        }
-        return supported("statx", stat.stx_dio_mem_align, stat.stx_dio_offset_align);
+    if let Some(answer) = DirectSupport::of_statx(stat) {
+        return answer;
     }
     // These accept O_DIRECT and copy through the page cache all the same.
     if let Ok(sys::TMPFS_MAGIC | sys::RAMFS_MAGIC) = sys::file_system(fd) {
         return unsupported("the file lives in memory (tmpfs)");
     }
     if let Ok((memory, offset)) = sys::xfs_alignment(fd)
-        && offset > 0
-        && memory > 0
+        && let Some(answer) = DirectSupport::of_xfs(memory, offset)
     {
-        return supported("XFS_IOC_DIOINFO", memory, offset);
+        return answer;
     }
-    let logical = if is_block_device {
-        device::queue(stat.stx_rdev_major, stat.stx_rdev_minor).map(|queue| queue.logical_block as u32)
-    } else {
-        None
-    };
+    let logical =
+        if is_block_device { device::queue(stat.stx_rdev_major, stat.stx_rdev_minor).map(|queue| queue.logical_block) } else { None };
     let alignment = logical.unwrap_or(DEFAULT_ALIGNMENT);
     if let Err(errno) = sys::set_direct(fd, true) {
         return unsupported(format!("the file system refuses O_DIRECT (error {errno})"));
@@ -461,4 +475,19 @@ fn sync_parent(path: &Arc<Path>) -> Result<()> {
     let parent = CString::new(parent.as_os_str().as_bytes()).map_err(|_| failed(libc::EINVAL, "open"))?;
     let directory = sys::open(&parent, libc::O_RDONLY | libc::O_DIRECTORY, 0).map_err(|errno| failed(errno, "open"))?;
     sys::sync(&directory, false).map_err(|errno| failed(errno, "fsync"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_alignment_that_no_device_has_means_buffered_and_says_so() {
+        for (memory, offset) in [(512, 3), (3, 512), (512, 1 << 20), (1 << 31, 512)] {
+            let support = DirectSupport::of_xfs(memory, offset).expect("an answer");
+            assert!(!support.direct && support.reason.contains("cannot be planned for"), "{support:?}");
+        }
+        assert!(DirectSupport::of_xfs(4, 65536).is_some_and(|support| support.direct));
+        assert!(DirectSupport::of_xfs(0, 0).is_none());
+    }
 }

@@ -33,7 +33,8 @@ pub enum Direction {
     Write,
 }
 
-/// What a file demands of direct transfers. Buffered files have a `unit` and a `memory` of 1.
+/// What a file demands of direct transfers: powers of two, no larger than [`BOUNCE_BYTES_MAX`]. Buffered files have a `unit` and a `memory`
+/// of 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Geometry {
     /// File positions and lengths of direct reads are multiples of this many bytes.

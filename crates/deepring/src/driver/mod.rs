@@ -28,6 +28,7 @@ pub(crate) mod request;
 use crate::backend::{Backend, BackendKind, Done, threads::Threads, uring::Uring};
 use crate::buffer::Pool;
 use crate::canary::{Canary, planted};
+use crate::engine::{BLOCK_BYTES_MAX, BLOCK_BYTES_MIN};
 use crate::error::{Error, ErrorKind};
 use crate::helpers::Helpers;
 use crate::inbox::Inbox;
@@ -54,6 +55,16 @@ pub(crate) struct Config {
     pub(crate) block_bytes: u64,
     pub(crate) in_flight_bytes: u64,
     pub(crate) max_queued: u64,
+}
+
+impl Config {
+    /// The block size of a policy that asks for so many bytes; 0 leaves it to the engine. A block larger than what may be in flight
+    /// would run alone, and over the limit.
+    pub(crate) fn policy_block_bytes(&self, asked: u64) -> u64 {
+        let max = BLOCK_BYTES_MAX.min(self.in_flight_bytes - self.in_flight_bytes % BLOCK_BYTES_MIN);
+        // First the limit: rounded up first, a number near 2^64 would become 0.
+        asked.min(max).next_multiple_of(BLOCK_BYTES_MIN)
+    }
 }
 
 /// What producers and helper threads leave in the inbox.

@@ -1,6 +1,11 @@
 //! What sysfs tells about the device behind a file.
 
-use std::path::{Path, PathBuf};
+use crate::plan::BOUNCE_BYTES_MAX;
+use std::path::PathBuf;
+
+/// The largest alignment that is believed, in bytes. The largest that a kernel has is a block of 64 KiB; the planner bounces whole units,
+/// in blocks of this size.
+pub(crate) const ALIGNMENT_MAX: u32 = BOUNCE_BYTES_MAX as u32;
 
 /// The queue of a block device. A partition uses its parent's.
 #[derive(Debug, Clone)]
@@ -12,7 +17,7 @@ pub(crate) struct Queue {
     /// The largest single request, in bytes.
     pub(crate) request_bytes: u64,
     /// The logical block in bytes.
-    pub(crate) logical_block: u64,
+    pub(crate) logical_block: u32,
 }
 
 /// Reads the queue of the device `major:minor`; `None` where there is none (tmpfs, overlay, network file systems).
@@ -24,14 +29,45 @@ pub(crate) fn queue(major: u32, minor: u32) -> Option<Queue> {
     let node = std::fs::canonicalize(format!("/sys/dev/block/{major}:{minor}")).ok()?;
     let device = if node.join("queue").is_dir() { node } else { node.parent()?.to_path_buf() };
     let queue: PathBuf = device.join("queue");
-    Some(Queue {
-        name: device.file_name()?.to_string_lossy().into_owned(),
-        requests: number(&queue.join("nr_requests"))? as u32,
-        request_bytes: number(&queue.join("max_sectors_kb"))?.saturating_mul(1024),
-        logical_block: number(&queue.join("logical_block_size"))?,
-    })
+    let read = |name: &str| std::fs::read_to_string(queue.join(name)).ok();
+    let name = device.file_name()?.to_string_lossy();
+    Queue::parse(&name, &read("nr_requests")?, &read("max_sectors_kb")?, &read("logical_block_size")?)
 }
 
-fn number(path: &Path) -> Option<u64> {
-    std::fs::read_to_string(path).ok()?.trim().parse().ok()
+impl Queue {
+    /// What the files of a queue say; `None` if they say nothing that a device could mean.
+    pub(crate) fn parse(name: &str, requests: &str, request_kib: &str, logical_block: &str) -> Option<Self> {
+        let logical_block = positive(logical_block)?;
+        (logical_block.is_power_of_two() && logical_block <= ALIGNMENT_MAX.into()).then_some(())?;
+        Some(Self {
+            name: name.to_owned(),
+            requests: positive(requests)?.try_into().unwrap_or(u32::MAX),
+            request_bytes: positive(request_kib)?.saturating_mul(1024),
+            logical_block: logical_block as u32,
+        })
+    }
+}
+
+fn positive(text: &str) -> Option<u64> {
+    text.trim().parse().ok().filter(|&number| number > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_files_of_a_queue_say_is_read() {
+        let queue = Queue::parse("nvme0n1", "1023\n", "1280\n", "512\n").expect("a queue");
+        assert_eq!((queue.requests, queue.request_bytes, queue.logical_block), (1023, 1280 << 10, 512));
+    }
+
+    #[test]
+    fn what_no_device_means_is_no_queue() {
+        for (requests, kib, block) in
+            [("", "4", "512"), ("0", "4", "512"), ("1", "-4", "512"), ("1", "4", "0"), ("1", "4", "520"), ("1", "4", "4294967296")]
+        {
+            assert!(Queue::parse("disk", requests, kib, block).is_none(), "{requests} {kib} {block}");
+        }
+    }
 }
