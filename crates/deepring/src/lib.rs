@@ -46,6 +46,9 @@ mod engine;
 mod error;
 mod extend;
 mod file;
+#[cfg(any(test, feature = "fuzz"))]
+#[doc(hidden)]
+pub mod fuzz;
 mod helpers;
 mod inbox;
 mod inode;

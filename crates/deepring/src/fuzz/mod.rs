@@ -1,0 +1,46 @@
+//! Hostile input for everything that computes with numbers or reads text from outside: bodies of fuzz targets. Not part of the public API.
+//!
+//! ```text
+//!   plan       positions, lengths, addresses, block sizes  ─► extents
+//!   queue      the text of sysfs                            ─► a device's queue
+//!   geometry   statx and XFS_IOC_DIOINFO                    ─► alignment ─► extents
+//!   settings   DEEPRING_BACKEND, an engine's and a policy's numbers
+//!   error      any errno, path and numbers                  ─► code, sentence, message
+//! ```
+//!
+//! A target takes bytes, makes an input of them, and panics if a promise does not hold. `npm run fuzz` has libFuzzer look for such bytes
+//! (`crates/deepring/fuzz`); the tests here run each target over the corpus that it left, and over mutations of that, without it.
+
+mod error;
+mod geometry;
+mod plan;
+mod queue;
+mod settings;
+
+/// A target: panics on a broken promise.
+pub type Target = fn(&[u8]);
+
+/// All targets by name.
+pub const TARGETS: &[(&str, Target)] = &[
+    ("plan", plan::check),
+    ("queue", queue::check),
+    ("geometry", geometry::check),
+    ("settings", settings::check),
+    ("error", error::check),
+];
+
+/// The target that must fail: see `plan`.
+pub const CANARY: (&str, Target) = ("canary", plan::canary);
+
+/// Runs a target by its name.
+///
+/// # Panics
+/// If a promise does not hold, or there is no such target.
+pub fn run(name: &str, bytes: &[u8]) {
+    let target = TARGETS.iter().chain([&CANARY]).find(|(known, _)| *known == name);
+    let (_, check) = target.unwrap_or_else(|| panic!("there is no target {name}"));
+    check(bytes);
+}
+
+#[cfg(test)]
+mod tests;

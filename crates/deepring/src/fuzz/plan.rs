@@ -1,0 +1,114 @@
+//! The planner, asked about anything its callers let through.
+
+use crate::engine::{BLOCK_BYTES_MAX, BLOCK_BYTES_MIN, END_MAX};
+use crate::plan::{BOUNCE_BYTES_MAX, Direction, Extent, Geometry, Span, extent_at};
+use crate::sys::device::ALIGNMENT_MAX;
+use arbitrary::{Result, Unstructured};
+
+/// Extents looked at from the front of a request; a request of 2^63 bytes has more than can be looked at.
+const EXTENTS_MAX: usize = 256;
+
+/// Offsets looked at in the middle of a request, as a short transfer leaves them.
+const RESUMED_MAX: usize = 32;
+
+/// The last address that memory of a program can have.
+const ADDRESS_MAX: u64 = 1 << 56;
+
+/// The planner, or a wrong one.
+type Planner = fn(Geometry, &Span, u64) -> Option<Extent>;
+
+pub(super) fn check(bytes: &[u8]) {
+    // Fewer bytes than a request needs are no request.
+    let _ = check_planner(bytes, extent_at);
+}
+
+/// The planner with a bug: unaligned memory is bounced in whole blocks. Whoever runs a target over good bytes must see it fail.
+pub(super) fn canary(bytes: &[u8]) {
+    let _ = check_planner(bytes, |geometry, span, offset| {
+        let extent = extent_at(geometry, span, offset)?;
+        if !extent.bounce || extent.file_len < BOUNCE_BYTES_MAX {
+            return Some(extent);
+        }
+        let end = (extent.file_start + extent.file_len).next_multiple_of(span.block);
+        Some(Extent { file_len: end - extent.file_start, len: (end - extent.file_start - extent.skip).min(span.len - offset), ..extent })
+    });
+}
+
+fn check_planner(bytes: &[u8], planner: Planner) -> Result<()> {
+    let mut input = Unstructured::new(bytes);
+    let geometry = geometry(&mut input)?;
+    check_span(&mut input, geometry, planner)
+}
+
+fn geometry(input: &mut Unstructured<'_>) -> Result<Geometry> {
+    let mut alignment = || Ok(1u64 << input.int_in_range(0..=ALIGNMENT_MAX.ilog2())?);
+    let (read_unit, memory, write_unit) = (alignment()?, alignment()?, alignment()?);
+    Ok(Geometry { read_unit, write_unit: read_unit.max(write_unit), memory })
+}
+
+/// A number from 0 to `max`: any, or one close to a power of two, where carelessness shows.
+fn number(input: &mut Unstructured<'_>, max: u64) -> Result<u64> {
+    let any = input.arbitrary::<u64>()?;
+    let shift = input.int_in_range(0..=130u32)?;
+    let near = match shift {
+        0..64 => (1u64 << shift).wrapping_add(any % 5).wrapping_sub(2),
+        64 => max - any % 4096 % max.max(1),
+        _ => any,
+    };
+    Ok(if near <= max { near } else { near % (max + 1) })
+}
+
+/// Makes a request that the entry points let through, and checks every extent of it that can be looked at.
+pub(super) fn check_span(input: &mut Unstructured<'_>, geometry: Geometry, planner: Planner) -> Result<()> {
+    let direction = if input.arbitrary()? { Direction::Write } else { Direction::Read };
+    let position = number(input, END_MAX)?;
+    let len = number(input, END_MAX - position)?;
+    let address = number(input, ADDRESS_MAX)?;
+    // As an engine and a request round it.
+    let block = number(input, BLOCK_BYTES_MAX)?.max(1).next_multiple_of(BLOCK_BYTES_MIN);
+    let block = block.next_multiple_of(geometry.read_unit.max(geometry.write_unit));
+    let span = Span { direction, position, len, address, block };
+
+    let mut next = 0;
+    for _ in 0..EXTENTS_MAX {
+        let Some(extent) = planner(geometry, &span, next) else {
+            assert_eq!(next, len, "the extents end elsewhere than the request: {span:?}");
+            break;
+        };
+        check_extent(geometry, &span, next, &extent);
+        next += extent.len;
+    }
+    for _ in 0..RESUMED_MAX {
+        let offset = number(input, len)?;
+        match planner(geometry, &span, offset) {
+            Some(extent) => check_extent(geometry, &span, offset, &extent),
+            None => assert_eq!(offset, len, "no extent inside the request: {span:?}"),
+        }
+    }
+    Ok(())
+}
+
+fn check_extent(geometry: Geometry, span: &Span, offset: u64, extent: &Extent) {
+    let unit = geometry.unit(span.direction);
+    let holds = [
+        ("it begins where it was asked to", extent.offset == offset),
+        ("it moves forward", extent.len > 0),
+        ("it ends inside the request", offset.checked_add(extent.len).is_some_and(|end| end <= span.len)),
+        ("its file range holds what is wanted", extent.file_start + extent.skip == span.position + offset),
+        ("and no less than that", extent.skip + extent.len <= extent.file_len),
+        ("its file range begins on a unit", extent.file_start.is_multiple_of(unit)),
+        ("and is whole units", extent.file_len.is_multiple_of(unit)),
+        ("it is no larger than a block", extent.file_len <= span.block),
+        ("its end fits a signed offset", i64::try_from(extent.file_end()).is_ok()),
+        ("its length fits a device operation", u32::try_from(extent.file_len).is_ok()),
+        ("a bounce block is small", !extent.bounce || extent.file_len <= BOUNCE_BYTES_MAX.max(unit)),
+        ("only bounced bytes have others beside them", extent.bounce || (extent.skip, extent.len) == (0, extent.file_len)),
+        ("direct memory is aligned", extent.bounce || (span.address + offset).is_multiple_of(geometry.memory)),
+        ("only edges of writes are modified", !extent.rmw || (extent.bounce && span.direction == Direction::Write)),
+        ("a write keeps what lies beside it", span.direction == Direction::Read || extent.rmw || extent.len == extent.file_len),
+        ("a modified edge is one unit", !extent.rmw || extent.file_len == unit),
+    ];
+    for (promise, kept) in holds {
+        assert!(kept, "broken: {promise}: {extent:?} of {span:?} at {offset} for {geometry:?}");
+    }
+}

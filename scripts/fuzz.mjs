@@ -1,0 +1,114 @@
+// Looks for input that breaks a promise of the planner or of a parser, with libFuzzer, and ends with one line:
+// `fuzz: seed S, N targets, M executions, 0 crashes`. Exit status 1 if anything crashed.
+//
+//   npm run fuzz                                    60 seconds for each target of crates/deepring/fuzz
+//   npm run fuzz -- --seconds 600 --target plan     one target for ten minutes; --target may be given more than once
+//   npm run fuzz -- --seed 7                        libFuzzer's seed; else one is drawn and told
+//   npm run fuzz -- --keep                          adds what was found worth keeping to the committed corpus, made small
+//
+// Needs rustup with a nightly toolchain; cargo-fuzz is installed under target/ if it is not there. First of all the target `canary`,
+// a planner with a bug, must crash: a fuzzer that cannot see that sees nothing.
+//
+// An input that crashes stays in crates/deepring/fuzz/artifacts. Once it is understood, it goes into the corpus together with the repair.
+
+import { spawn, spawnSync } from 'node:child_process'
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs'
+import { join } from 'node:path'
+import process from 'node:process'
+import { createInterface } from 'node:readline'
+import { parseArgs } from 'node:util'
+
+const CARGO_FUZZ_VERSION = '0.13.2'
+/** The canary dies within a second; a machine that is busy gets more. */
+const CANARY_SECONDS = 60
+/** Inputs are numbers and short texts. */
+const INPUT_BYTES_MAX = 256
+/** Files of a committed corpus: the smallest. What they do not reach, the next run finds again in seconds. */
+const CORPUS_FILES_MAX = 64
+
+const root = join(import.meta.dirname, '..')
+const crate = join(root, 'crates/deepring')
+const corpora = join(crate, 'fuzz/corpus')
+const { values } = parseArgs({
+  options: {
+    seconds: { type: 'string', default: '60' },
+    target: { type: 'string', multiple: true },
+    seed: { type: 'string' },
+    keep: { type: 'boolean', default: false },
+  },
+})
+const targets = values.target ?? readdirSync(corpora).toSorted()
+const seed = values.seed ?? String(1 + Math.floor(Math.random() * 0x7fff_ffff))
+const count = { executions: 0, crashes: 0 }
+
+const tools = join(root, 'target/tools')
+const environment = { ...process.env, PATH: `${join(tools, 'bin')}:${process.env.PATH}` }
+install()
+mkdirSync(join(root, 'target'), { recursive: true })
+const work = mkdtempSync(join(root, 'target/fuzz-'))
+process.on('exit', () => rmSync(work, { recursive: true, force: true }))
+
+const canary = await fuzz('canary', 'plan', CANARY_SECONDS)
+if (!canary.crashed) {
+  console.error(`deepring: the canary survived ${canary.executions} executions: the fuzzer sees nothing`)
+  count.crashes += 1
+}
+rmSync(join(crate, 'fuzz/artifacts/canary'), { recursive: true, force: true })
+for (const target of targets) {
+  const { executions, crashed } = await fuzz(target, target, Number(values.seconds))
+  count.executions += executions
+  if (crashed) count.crashes += 1
+  else if (values.keep) keep(target)
+}
+console.log(`fuzz: seed ${seed}, ${targets.length} targets, ${count.executions} executions, ${count.crashes} crashes`)
+process.exitCode = count.crashes > 0 ? 1 : 0
+
+/** Runs one target from a copy of a corpus. What is found goes to the copy: the committed corpus grows by --keep only. */
+async function fuzz(target, corpus, seconds) {
+  const grown = join(work, target)
+  cpSync(join(corpora, corpus), grown, { recursive: true })
+  console.log(`\n${target}: ${readdirSync(grown).length} inputs, ${seconds} seconds`)
+  const limits = [`-max_total_time=${seconds}`, `-max_len=${INPUT_BYTES_MAX}`, `-seed=${seed}`, '-timeout=10']
+  const parameters = ['+nightly', 'fuzz', 'run', target, grown, '--', ...limits, '-print_final_stats=1']
+  const child = spawn('cargo', parameters, { cwd: crate, env: environment, stdio: ['ignore', 'inherit', 'pipe'] })
+  let executions = 0
+  const reports = createInterface({ input: child.stderr })
+  reports.on('line', (line) => {
+    const executed = /^stat::number_of_executed_units: +(\d+)/.exec(line)
+    if (executed) executions = Number(executed[1])
+    // One line for each new input is more than anybody reads.
+    if (!/^#\d+\s+(NEW|REDUCE|RELOAD)/.test(line)) console.log(line)
+  })
+  const crashed = await new Promise((resolve) => {
+    child.on('error', () => resolve(true))
+    child.on('close', (status) => resolve(status !== 0))
+  })
+  // A canary that does not compile is no proof of anything.
+  return { executions, crashed: crashed && (target !== 'canary' || executions > 0) }
+}
+
+/** Makes the grown corpus small without losing anything that it reaches, and puts it in the place of the committed one. */
+function keep(target) {
+  const parameters = ['+nightly', 'fuzz', 'cmin', target, join(work, target)]
+  const { status } = spawnSync('cargo', parameters, { cwd: crate, env: environment, stdio: 'inherit' })
+  if (status !== 0) throw new Error(`cargo fuzz cmin ${target} failed`)
+  const bySize = readdirSync(join(work, target))
+    .map((name) => ({ name, bytes: statSync(join(work, target, name)).size }))
+    .toSorted((a, b) => a.bytes - b.bytes || (a.name < b.name ? -1 : 1))
+  rmSync(join(corpora, target), { recursive: true })
+  mkdirSync(join(corpora, target))
+  for (const { name } of bySize.slice(0, CORPUS_FILES_MAX))
+    cpSync(join(work, target, name), join(corpora, target, name))
+}
+
+function install() {
+  const installed = join(tools, 'bin/cargo-fuzz')
+  const known = spawnSync('cargo', ['fuzz', '--version'], { env: environment, encoding: 'utf8' })
+  if (known.status === 0 && (!existsSync(installed) || known.stdout.includes(CARGO_FUZZ_VERSION))) return
+  const parameters = ['install', 'cargo-fuzz', '--version', CARGO_FUZZ_VERSION, '--locked', '--root', tools]
+  const { status } = spawnSync('cargo', parameters, { stdio: 'inherit' })
+  if (status !== 0) {
+    console.error(`deepring: cargo-fuzz ${CARGO_FUZZ_VERSION} could not be installed`)
+    process.exit(1)
+  }
+}
