@@ -196,7 +196,8 @@ function quoted(name: string): string {
 /** A value as Node's own errors describe it. */
 function described(value: unknown): string {
   if (value === null || value === undefined) return String(value)
-  if (typeof value === 'function') return `function ${value.name}`
+  // A class may have a static member of that name, and it may be anything.
+  if (typeof value === 'function') return `function ${typeof value.name === 'string' ? value.name : ''}`
   if (typeof value === 'object') {
     const name: unknown = value.constructor?.name
     return typeof name === 'string' && name !== '' ? `an instance of ${name}` : inspect(value, { depth: -1 })

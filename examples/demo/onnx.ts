@@ -56,14 +56,27 @@ const DATA_TYPES: Readonly<Record<number, DType>> = {
   19: 'F8_E5M2',
 }
 
-/** All weights of a model in the order of the file. Throws if one is stored in a way that is not raw bytes. */
+/** Bodies of `If` and `Loop` in one another. Real models have a few; a file made to exhaust the stack has thousands. */
+const GRAPHS_MAX = 64
+
+/** The file is no ONNX model, or one whose weights are not stored as raw bytes. */
+export class OnnxError extends Error {
+  override readonly name = 'OnnxError'
+}
+
+/** All weights of a model in the order of the file. Throws an {@link OnnxError} for anything that it cannot read. */
 export function readWeights(model: Uint8Array): Weight[] {
   const weights: Weight[] = []
-  eachField(model, (field, reader) => {
-    if (field !== MODEL_GRAPH) return false
-    readGraph(reader.bytes(), weights)
-    return true
-  })
+  try {
+    eachField(model, (field, reader, type) => {
+      if (field !== MODEL_GRAPH) return false
+      readGraph(payload(reader, type, 'graph'), weights, 0)
+      return true
+    })
+  } catch (cause) {
+    if (cause instanceof OnnxError) throw cause
+    throw new OnnxError(`not an ONNX model: ${cause instanceof Error ? cause.message : String(cause)}`, { cause })
+  }
   return weights
 }
 
@@ -76,28 +89,35 @@ function eachField(message: Uint8Array, take: (field: number, reader: BinaryRead
   }
 }
 
-function readGraph(graph: Uint8Array, weights: Weight[]): void {
-  eachField(graph, (field, reader) => {
-    if (field === GRAPH_NODE) readNode(reader.bytes(), weights)
-    else if (field === GRAPH_INITIALIZER) weights.push(readTensor(reader.bytes(), 'initializer'))
+/** The bytes of a field that must be a message, a string or bytes: of another wire type, its length would be nonsense. */
+function payload(reader: BinaryReader, type: WireType, what: string): Uint8Array<ArrayBuffer> {
+  if (type !== WireType.LengthDelimited) throw new OnnxError(`not an ONNX model: ${what} is of wire type ${type}`)
+  return reader.bytes() as Uint8Array<ArrayBuffer>
+}
+
+function readGraph(graph: Uint8Array, weights: Weight[], depth: number): void {
+  if (depth > GRAPHS_MAX) throw new OnnxError(`not an ONNX model: more than ${GRAPHS_MAX} graphs in one another`)
+  eachField(graph, (field, reader, type) => {
+    if (field === GRAPH_NODE) readNode(payload(reader, type, 'node'), weights, depth)
+    else if (field === GRAPH_INITIALIZER) weights.push(readTensor(payload(reader, type, 'initializer'), 'initializer'))
     else return false
     return true
   })
 }
 
-function readNode(node: Uint8Array, weights: Weight[]): void {
+function readNode(node: Uint8Array, weights: Weight[], depth: number): void {
   let output = ''
   const attributes: Uint8Array[] = []
-  eachField(node, (field, reader) => {
-    if (field === NODE_OUTPUT) output = reader.string()
-    else if (field === NODE_ATTRIBUTE) attributes.push(reader.bytes())
+  eachField(node, (field, reader, type) => {
+    if (field === NODE_OUTPUT) output = text(payload(reader, type, 'output'))
+    else if (field === NODE_ATTRIBUTE) attributes.push(payload(reader, type, 'attribute'))
     else return false
     return true
   })
   for (const attribute of attributes) {
-    eachField(attribute, (field, reader) => {
-      if (field === ATTRIBUTE_TENSOR) weights.push(readTensor(reader.bytes(), output))
-      else if (field === ATTRIBUTE_GRAPH) readGraph(reader.bytes(), weights)
+    eachField(attribute, (field, reader, type) => {
+      if (field === ATTRIBUTE_TENSOR) weights.push(readTensor(payload(reader, type, 'tensor'), output))
+      else if (field === ATTRIBUTE_GRAPH) readGraph(payload(reader, type, 'graph'), weights, depth + 1)
       else return false
       return true
     })
@@ -111,30 +131,39 @@ function readTensor(tensor: Uint8Array, nameFallback: string): Weight {
   const shape: number[] = []
   eachField(tensor, (field, reader, type) => {
     if (field === TENSOR_DIMS) readDims(reader, type, shape)
-    else if (field === TENSOR_DATA_TYPE) dataType = reader.int32()
-    else if (field === TENSOR_NAME) name = reader.string() || nameFallback
-    else if (field === TENSOR_RAW_DATA) data = reader.bytes() as Uint8Array<ArrayBuffer>
+    else if (field === TENSOR_DATA_TYPE && type === WireType.Varint) dataType = reader.int32()
+    else if (field === TENSOR_NAME) name = text(payload(reader, type, 'name')) || nameFallback
+    else if (field === TENSOR_RAW_DATA) data = payload(reader, type, 'raw_data')
     else return false
     return true
   })
   const dtype = DATA_TYPES[dataType]
-  if (dtype === undefined) throw new Error(`${name}: ONNX data type ${dataType} is none that deepring has a name for`)
+  if (dtype === undefined)
+    throw new OnnxError(`${name}: ONNX data type ${dataType} is none that deepring has a name for`)
+  if (!shape.every((dim) => Number.isSafeInteger(dim) && dim >= 0))
+    throw new OnnxError(`${name}: [${shape.join(', ')}] is no shape`)
   const expectedBytes = shape.reduce((product, dim) => product * dim, DTYPES[dtype].bytes)
   if (data.length !== expectedBytes) {
     // Typed fields (float_data and so on) and external files are legal ONNX, but no model of the demo uses them.
-    throw new Error(
+    throw new OnnxError(
       `${name}: raw_data holds ${data.length} bytes, ${dtype} [${shape.join(', ')}] needs ${expectedBytes}`,
     )
   }
   return { name, dtype, shape, data }
 }
 
+const decoder = new TextDecoder()
+
+function text(bytes: Uint8Array): string {
+  return decoder.decode(bytes)
+}
+
 /** Repeated integers come one by one or packed into one length-delimited field; a reader must take both. */
 function readDims(reader: BinaryReader, type: WireType, shape: number[]): void {
-  if (type !== WireType.LengthDelimited) {
+  if (type === WireType.Varint) {
     shape.push(Number(reader.int64()))
     return
   }
-  const packed = new BinaryReader(reader.bytes())
+  const packed = new BinaryReader(payload(reader, type, 'dims'))
   while (packed.pos < packed.len) shape.push(Number(packed.int64()))
 }
