@@ -135,3 +135,23 @@ fn a_file_that_is_closed_in_use_is_noticed() {
     let (_directory, path) = path();
     noticed(Canary::ClosesInUse, "closed while the device had it", PREEMPTIONS, move || closed(path.clone()));
 }
+
+/// With a helper thread: room is made for the write, and the end of the file is put in order after it.
+fn write_dropped(path: PathBuf) {
+    deep(move || {
+        std::fs::write(&path, []).expect("an empty file");
+        let engine = Engine::builder().backend(BackendKind::Threads).build().expect("an engine");
+        let file = engine.open(&path, OpenOptions::new().read(true).write(true).direct(Direct::Never)).expect("a file");
+        drop(file.write_at(Lent::new(), 0));
+        drop((file, engine));
+        assert_eq!(lent(), 0);
+        let len = std::fs::metadata(&path).expect("a file").len();
+        assert!([0, LENT_BYTES as u64].contains(&len), "{len} bytes: neither what was nor what was asked for");
+    });
+}
+
+#[test]
+fn a_write_that_is_dropped_leaves_the_file_as_long_as_it_was_or_will_be() {
+    let (_directory, path) = path();
+    explore(PREEMPTIONS, move || write_dropped(path.clone()));
+}

@@ -5,6 +5,7 @@
 
 use crate::backend::DeviceOp;
 use crate::buffer::{IoBuf, IoBufMut};
+use crate::plan::Direction;
 use crate::sync::atomic::{AtomicUsize, Ordering};
 use loom::cell::UnsafeCell;
 use std::cell::RefCell;
@@ -96,8 +97,11 @@ pub(crate) fn transfer(op: &DeviceOp) -> Option<i32> {
     for _ in ["begins", "is done"] {
         let find = |lent: &Vec<Arc<Cell>>| lent.iter().find(|cell| cell.address == op.address).cloned();
         let cell = LENT.with_borrow(find).expect("the memory was freed while the device had it");
-        // SAFETY: the pointer is valid in the closure; loom fails the model if somebody else looks at the same time.
-        cell.watched.with_mut(|value| unsafe { *value = WRITTEN });
+        match op.direction {
+            // SAFETY: the pointer is valid in the closure; loom fails the model if somebody else looks at the same time.
+            Direction::Read => cell.watched.with_mut(|value| unsafe { *value = WRITTEN }),
+            Direction::Write => cell.watched.with(|_| ()),
+        }
         let open = Path::new(&format!("/proc/self/fd/{}", op.fd)).exists();
         assert!(open, "the file was closed while the device had it");
         cell.turn.fetch_add(1, Ordering::Relaxed);
