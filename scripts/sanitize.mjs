@@ -13,9 +13,10 @@
 // ThreadSanitizer is left out, because with the standard library as it is shipped it reports what is right. That library is not compiled
 // for it: where a thread gets a lock inside `Condvar::wait` or after contention, the sanitizer does not see the acquisition, nor the
 // fence of the last `Arc`. Twenty lines that hand boxes over under a `Mutex` and a `Condvar` give four to six reports; this engine's
-// unit tests and tests/exact.rs gave 719, none of them on anything but what a lock, an `Arc` or a channel of std guards. To suppress them
-// is to name every function that runs under a lock, and with them every race that could be found. A library compiled for it needs
-// rustup's component rust-src and -Zbuild-std. What it would look for, src/models look for: orders of steps, on the engine's own code.
+// unit tests and tests/exact.rs gave 719 (nightly 2026-05-19), and those that were gone through lie under a lock, behind the last `Arc`, or
+// in a channel. To suppress them is to name every function that runs under a lock, and with them every race that could be found. A library
+// compiled for it needs rustup's component rust-src and -Zbuild-std. What it would look for, src/models look for: orders of steps, on
+// the engine's own code.
 
 import { spawn, spawnSync } from 'node:child_process'
 import { chmodSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs'
