@@ -15,7 +15,14 @@ import { parseArgs } from 'node:util'
 const root = join(import.meta.dirname, '..')
 const { values, positionals } = parseArgs({ options: { preemptions: { type: 'string' } }, allowPositionals: true })
 
-const environment = { ...process.env, RUSTFLAGS: '--cfg loom', CARGO_TARGET_DIR: join(root, 'target/loom') }
+const environment = {
+  ...process.env,
+  RUSTFLAGS: '--cfg loom',
+  CARGO_TARGET_DIR: join(root, 'target/loom'),
+  // Optimised as a whole, the tests take longer to build than to run.
+  CARGO_PROFILE_RELEASE_LTO: 'off',
+  CARGO_PROFILE_RELEASE_CODEGEN_UNITS: '16',
+}
 if (values.preemptions !== undefined) environment.LOOM_MAX_PREEMPTIONS = values.preemptions
 const names = positionals.length > 0 ? positionals : ['models::']
 const parameters = ['test', '-p', 'deepring', '--release', '--lib', '--', '--show-output', ...names]
