@@ -1,0 +1,101 @@
+/**
+ * The promises **owned** and **quiet** after the fact: memory, threads and files are looked at when whoever had them is gone. The scenarios
+ * are those of `npm run runtimes`, in short, on the Node that runs the tests.
+ */
+
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import test from 'ava'
+import { layGround } from './ground.ts'
+import { coded } from './runtimes/coded.mjs'
+import { runScenario, type Runtime } from './runtimes/runtime.ts'
+import { look, scenarios, type Extent, type Scenario } from './runtimes/scenarios.ts'
+import { surfaceOf, unevenness } from './runtimes/surface.mjs'
+
+const ground = layGround()
+const programs = join(import.meta.dirname, 'runtimes')
+const runtime: Runtime = { name: 'this', host: 'node', command: process.execPath }
+const seed = Date.now() % 2 ** 32
+const extent: Extent = { terminations: 100, workers: 100, rounds: 3, ends: 2, loopMs: 700, appends: 200, seed }
+
+for (const scenario of scenarios) {
+  // One after the other: some measure time, and each wants the device to itself.
+  test.serial(`${scenario.name}: nothing crashes, hangs, leaks or is disturbed`, async (t) => {
+    const { state, told } = await runScenario(scenario, runtime, { programs, ground: ground.folder, extent })
+    t.log(`seed ${seed}: ${told}`)
+    t.is(state, 'passed', told)
+  })
+}
+
+/** A scenario of one run of a program made here. */
+function planted(source: string, run: object = {}): Scenario {
+  const folder = join(ground.folder, 'planted')
+  mkdirSync(folder, { recursive: true })
+  writeFileSync(join(folder, 'planted.mjs'), source)
+  return { name: 'planted', program: 'planted.mjs', runs: () => [{ parameters: {}, ...run }] }
+}
+
+test.serial('the run of a scenario would notice a crash, an error, silence and a complaint', async (t) => {
+  const place = { programs: join(ground.folder, 'planted'), ground: ground.folder, extent }
+  const outcome = (source: string, run?: object): ReturnType<typeof runScenario> =>
+    runScenario(planted(source, run), runtime, place)
+  t.like(await outcome('console.log("{}")'), { state: 'passed', told: '{}' })
+  t.like(await outcome('console.log(`{"skipped":"why"}`)'), { state: 'skipped', told: 'why' })
+  for (const [source, run, why] of [
+    ['console.log("{}"); process.abort()', {}, /ended with signal SIGABRT, not status 0/],
+    ['console.log("{}"); process.exit(3)', {}, /ended with status 3/],
+    ['throw new Error("wrong")', {}, /ended with status 1, not status 0.*wrong/s],
+    ['', {}, /told nothing/],
+    ['console.log("{}"); console.error("oh")', {}, /error output is: oh/],
+    ['console.log("{}")', { complaint: /oh/ }, /error output is/],
+    ['console.log("{}")', { signal: { name: 'SIGTERM', afterMs: 5000 } }, /ended with status 0, not signal SIGTERM/],
+    ['console.log("{}")', { verify: () => 'a stray block' }, /a stray block/],
+  ] as const) {
+    const { state, told } = await outcome(source, run)
+    t.is(state, 'failed', source)
+    t.regex(told, why)
+  }
+})
+
+test('the look at a file would notice a stray block, an old one, and another length', (t) => {
+  const path = ground.path()
+  const bytes = coded(4, 1, 0, 1 << 20)
+  const found = (): string | undefined => look(path, 4, [0, 1], 1 << 20)
+  writeFileSync(path, bytes)
+  t.is(found(), undefined)
+  for (const [stray, what] of [
+    [coded(4, 1, 8192, 4096), /at position 4096 of file 4 lies position 8192 of file 4, generation 1/],
+    [coded(5, 1, 4096, 4096), /position 4096 of file 5, generation 1/],
+    [coded(4, 2, 4096, 4096), /position 4096 of file 4, generation 2/],
+    [new Uint8Array(8), /lies 0x0000000000000000/],
+  ] as const) {
+    const wrong = bytes.slice()
+    wrong.set(stray, 4096)
+    writeFileSync(path, wrong)
+    t.regex(found() ?? '', what)
+  }
+  writeFileSync(path, bytes.subarray(8))
+  t.regex(found() ?? '', /has 1048568 bytes/)
+  rmSync(path)
+})
+
+test('the list of what is public would notice an export, a method and a property that nobody checks', async (t) => {
+  const folder = join(ground.folder, 'surface')
+  mkdirSync(folder)
+  const source =
+    'export class A { static s() {} m() {} get p() { return 1 } [Symbol.iterator]() {} }\nexport const f = () => 1\n'
+  writeFileSync(join(folder, 'module.mjs'), source)
+  const surface = surfaceOf('x', (await import(join(folder, 'module.mjs'))) as object)
+  t.deepEqual(surface.toSorted(), [
+    'x.A',
+    'x.A.prototype.@@iterator',
+    'x.A.prototype.m',
+    'x.A.prototype.p',
+    'x.A.s',
+    'x.f',
+  ])
+  t.deepEqual(unevenness(surface, [...surface.slice(1), 'x.gone']), [
+    `${surface[0]} is public and not checked`,
+    'x.gone is checked and not public',
+  ])
+})

@@ -1,0 +1,64 @@
+// Does work of every kind, then nothing for a second, and tells what the engine's threads did in that second: CPU time, and how often they
+// woke up. (A thread that goes into the kernel to wait, and comes back, is counted as having slept; one that makes system calls without
+// waiting takes CPU time.) The process as a whole is measured, too: the binding must not have a timer of its own on the event loop.
+
+import process from 'node:process'
+import { setTimeout as pause } from 'node:timers/promises'
+import { allocate, Engine, open } from 'deepring'
+import { AioHandle } from 'deepring/aio'
+import { coded } from './coded.mjs'
+import { expect, parameters, tell, threads } from './host.mjs'
+
+const { folder, idleMs } = parameters
+const LENGTH = 300_008
+const engines = [Engine.default, new Engine(), new Engine({ backend: 'threads' })]
+for (const [i, engine] of engines.entries()) {
+  const path = `${folder}/idle-${i}`
+  const file = await engine.open(path, 'w+')
+  const content = coded(7, 0, 0, LENGTH)
+  await Promise.all(Array.from({ length: 40 }, (_, at) => file.write(content, { position: at * LENGTH })))
+  await file.sync()
+  await Promise.all(Array.from({ length: 40 }, (_, at) => file.read(allocate(LENGTH), { position: at * LENGTH })))
+  const handle = new AioHandle({ engine })
+  handle.asyncPread(new Uint8Array(LENGTH), path, 0)
+  await handle.wait()
+}
+// One that is open and at rest is as quiet as none.
+const resting = await open(`${folder}/idle-0`)
+await pause(300)
+
+function ids(all) {
+  return all.map(({ id }) => id).join()
+}
+
+function sum(all, key) {
+  return all.reduce((total, thread) => total + thread[key], 0)
+}
+
+/** What the process did in a while in which nothing was asked of it. */
+async function look() {
+  const before = threads('deepring')
+  const cpu = process.cpuUsage()
+  await pause(idleMs)
+  const { user, system } = process.cpuUsage(cpu)
+  const after = threads('deepring')
+  expect(ids(before) === ids(after), 'no thread begins or ends')
+  return {
+    cpuNs: sum(after, 'cpuNs') - sum(before, 'cpuNs'),
+    wakes: sum(after, 'switches') - sum(before, 'switches'),
+    processUs: user + system,
+    threads: after.length,
+  }
+}
+
+const idle = await look()
+// The planted bug: one request in ten milliseconds, which the look must see.
+const timer = setInterval(() => void resting.read(new Uint8Array(8), { position: 0 }), 10)
+const planted = await look()
+clearInterval(timer)
+await resting.close()
+expect(planted.wakes > 10 && planted.cpuNs > 0, `the look would see an engine at work: ${JSON.stringify(planted)}`)
+expect(idle.threads > engines.length, `each engine has threads: ${idle.threads}`)
+expect(idle.wakes === 0, `no thread of an idle engine wakes up: ${JSON.stringify(idle)}`)
+expect(idle.cpuNs < 1_000_000, `an idle engine takes under 1 ms of CPU time: ${JSON.stringify(idle)}`)
+tell({ idle, planted })

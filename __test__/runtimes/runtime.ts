@@ -1,0 +1,136 @@
+/** Runs the scenarios on one runtime, each program as a process of its own, and tells what became of each. */
+
+import { spawn } from 'node:child_process'
+import { mkdirSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
+import type { Extent, Run, Scenario } from './scenarios.ts'
+
+export type Host = 'node' | 'bun' | 'deno'
+
+/** A JavaScript runtime. */
+export interface Runtime {
+  /** As it is named in the table and by `--only`. */
+  readonly name: string
+  readonly host: Host
+  /** The executable. */
+  readonly command: string
+}
+
+/** What became of a scenario. */
+export interface Outcome {
+  readonly state: 'passed' | 'failed' | 'skipped'
+  /** What the last run told; why it failed; why it was skipped. */
+  readonly told: string
+  readonly seconds: number
+}
+
+/** What a process must be started with, so that programs may load native code and call the garbage collector. */
+const FLAGS: Readonly<Record<Host, readonly string[]>> = {
+  node: ['--expose-gc'],
+  bun: [],
+  deno: ['run', '--allow-all', '--no-lock', '--v8-flags=--expose-gc'],
+}
+
+/** A program that has not ended by then hangs. Terminations take about 0.1 s each. */
+const HANG_MS = 120_000
+const HANG_MS_PER_TERMINATION = 500
+
+/** A process that is to end must do so within this, whatever it has in flight. */
+const END_MS_MAX = 20_000
+
+/** Runs one scenario in a directory of its own under `ground`; the programs lie in `programs`. */
+export async function runScenario(
+  scenario: Scenario,
+  runtime: Runtime,
+  { programs, ground, extent }: { programs: string; ground: string; extent: Extent },
+): Promise<Outcome> {
+  const started = performance.now()
+  const seconds = (): number => (performance.now() - started) / 1000
+  const reason = scenario.skip?.(runtime.host)
+  if (reason !== undefined) return { state: 'skipped', told: reason, seconds: 0 }
+  const folder = join(ground, `${runtime.name}-${scenario.program.replace('.mjs', '')}`)
+  rmSync(folder, { recursive: true, force: true })
+  mkdirSync(folder, { recursive: true })
+  const hangMs = HANG_MS + extent.terminations * HANG_MS_PER_TERMINATION
+  try {
+    let told = ''
+    for (const run of scenario.runs(folder, extent)) {
+      const ended = await start(runtime, join(programs, scenario.program), run, hangMs)
+      const fault = faultOf(run, ended) ?? run.verify?.()
+      if (fault !== undefined) return { state: 'failed', told: fault, seconds: seconds() }
+      told = ended.told
+      const skipped = (JSON.parse(told) as { skipped?: string }).skipped
+      if (skipped !== undefined) return { state: 'skipped', told: skipped, seconds: seconds() }
+    }
+    return { state: 'passed', told, seconds: seconds() }
+  } finally {
+    rmSync(folder, { recursive: true, force: true })
+  }
+}
+
+/** How a process ended. */
+interface Ended {
+  readonly status: number | null
+  readonly signal: NodeJS.Signals | null
+  /** The last line of its output. */
+  readonly told: string
+  readonly stderr: string
+  /** From the last line of its output to its end. */
+  readonly endMs: number
+  readonly hung: boolean
+}
+
+function start({ command, host }: Runtime, program: string, run: Run, hangMs: number): Promise<Ended> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(command, [...FLAGS[host], program, JSON.stringify(run.parameters)], {
+      cwd: join(program, '..'),
+      stdio: ['ignore', 'pipe', 'pipe'],
+    })
+    let stdout = ''
+    let stderr = ''
+    let toldAt = performance.now()
+    let hung = false
+    let signalDue = run.signal !== undefined
+    const hang = setTimeout(() => {
+      hung = true
+      child.kill('SIGKILL')
+    }, hangMs)
+    child.stdout.setEncoding('utf8').on('data', (text: string) => {
+      stdout += text
+      toldAt = performance.now()
+      if (!signalDue || !stdout.includes('\n')) return
+      signalDue = false
+      setTimeout(() => child.kill(run.signal?.name), run.signal?.afterMs)
+    })
+    child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr += text))
+    child.on('error', reject)
+    child.on('close', (status, signal) => {
+      clearTimeout(hang)
+      const told = stdout.trim().split('\n').at(-1) ?? ''
+      resolve({ status, signal, told, stderr: stderr.trim(), endMs: performance.now() - toldAt, hung })
+    })
+  })
+}
+
+/** What is wrong with how a process ended; nothing if it ended as it had to. */
+function faultOf(run: Run, { status, signal, told, stderr, endMs, hung }: Ended): string | undefined {
+  const found = signal === null ? `status ${status}` : `signal ${signal}`
+  const wanted = run.signal === undefined ? `status ${run.status ?? 0}` : `signal ${run.signal.name}`
+  const output = `${told} ${stderr}`.trim()
+  if (hung) return `it hangs; so far: ${output}`
+  if (found !== wanted) return `it ended with ${found}, not ${wanted}: ${output}`
+  if (!told.startsWith('{')) return `it told nothing: ${output}`
+  if (endMs > END_MS_MAX) return `it took ${Math.round(endMs)} ms to end`
+  if (run.complaint === undefined ? complaints(stderr) !== '' : !run.complaint.test(stderr))
+    return `its error output is: ${stderr}`
+  return undefined
+}
+
+/** Error output without the warnings that a runtime, or deepring on purpose, gives. */
+function complaints(stderr: string): string {
+  return stderr
+    .split('\n')
+    .filter((line) => !/DeepringWarning|--trace-warnings|trace-deprecation/.test(line))
+    .join('\n')
+    .trim()
+}

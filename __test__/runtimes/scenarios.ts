@@ -1,0 +1,245 @@
+/**
+ * The scenarios: programs that end, or lose hold of their memory, in the middle of requests, and what must be found afterwards.
+ *
+ * The programs lie beside this file as plain JavaScript, because they run on every runtime that deepring supports. Each is a process of its
+ * own; it fails by throwing, and ends its output with one line of JSON. What it leaves on disk is looked at from here.
+ */
+
+import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { coded, misplaced } from './coded.mjs'
+import type { Host } from './runtime.ts'
+
+/** How much is to be done: little in `npm test`, much in `npm run runtimes`. */
+export interface Extent {
+  readonly terminations: number
+  readonly workers: number
+  readonly rounds: number
+  /** Ends of a process of each kind. */
+  readonly ends: number
+  readonly loopMs: number
+  readonly appends: number
+  readonly seed: number
+}
+
+/** One run of a program. */
+export interface Run {
+  readonly parameters: Record<string, unknown>
+  /** How the process must end; by default with status 0. */
+  readonly status?: number
+  /** Sent once the program has told its result, after so long. */
+  readonly signal?: { readonly name: NodeJS.Signals; readonly afterMs: number }
+  /** What must stand in its error output, which must else be empty. */
+  readonly complaint?: RegExp
+  /** Looks at what was left on disk: what is wrong with it, or nothing. */
+  verify?(): string | undefined
+}
+
+/** A program, and its runs. */
+export interface Scenario {
+  readonly name: string
+  readonly program: string
+  /** Why it cannot run there; by default it can everywhere. */
+  skip?(host: Host): string | undefined
+  /** The runs, one after the other, in a directory of their own that takes direct I/O. */
+  runs(folder: string, extent: Extent): Run[]
+}
+
+/** The file that programs overwrite while they end: 24 requests of 500008 bytes. */
+const OVERWRITTEN_BYTES = 24 * 500_008
+
+/** Blocks of the file systems that direct writes are cut for. */
+const BLOCK_BYTES = 4096
+
+/** Workers that block in a call of theirs are terminated one for so many others. */
+const BLOCKING_SHARE = 10
+
+/** Milliseconds of full traffic before the end: at once, in the first requests, and later. */
+const MOMENTS_MS = [0, 1, 3, 10, 40]
+
+/** What gc.mjs and transfer.mjs read: larger than all that is at the device at once. */
+const SOURCE_BYTES = 16 << 20
+
+/** How late 99 of 100 turns of the event loop may be; the timer that measures it adds 1. */
+const P99_MS_MAX = 20
+
+export const scenarios: readonly Scenario[] = [
+  { name: 'every public function', program: 'smoke.mjs', runs: (folder) => [{ parameters: { folder } }] },
+  {
+    name: 'the look at memory can fail',
+    program: 'canary.mjs',
+    runs: (folder) => [{ parameters: { path: lay(folder, 'source', 1, 1 << 20) } }],
+  },
+  {
+    name: 'garbage collection',
+    program: 'gc.mjs',
+    runs: (folder, { rounds }) => {
+      const written = rounds * 12 * 400_008
+      const out = lay(folder, 'out', 2, written)
+      const path = lay(folder, 'source', 1, SOURCE_BYTES)
+      return [{ parameters: { path, bytes: SOURCE_BYTES, out, rounds }, verify: () => look(out, 2, [1], written) }]
+    },
+  },
+  {
+    name: 'memory taken away',
+    program: 'transfer.mjs',
+    runs: (folder, { rounds }) => {
+      const writes = rounds * 8
+      const out = lay(folder, 'out', 2, writes << 20)
+      const path = lay(folder, 'source', 1, SOURCE_BYTES)
+      return [{ parameters: { path, out, rounds }, verify: () => lookAtWrites(out, writes) }]
+    },
+  },
+  {
+    name: 'workers terminated',
+    program: 'terminate.mjs',
+    runs: (folder, { terminations, seed }) => [
+      terminated(folder, { terminations, seed, ways: ['default', 'own', 'opening', 'handle'] }),
+    ],
+  },
+  {
+    name: 'workers terminated in a call',
+    program: 'terminate.mjs',
+    skip: (host) =>
+      host === 'deno'
+        ? 'Deno 2.9 says that such a worker has ended, but a request to end that comes during a native call is lost: the worker goes on for ever'
+        : undefined,
+    runs: (folder, { terminations, seed }) => [
+      terminated(folder, { terminations: Math.ceil(terminations / BLOCKING_SHARE), seed, ways: ['blocking'] }),
+    ],
+  },
+  {
+    name: 'workers coming and going',
+    program: 'workers.mjs',
+    runs: (folder, { workers }) => [{ parameters: { folder, workers }, verify: () => lookAtWorkers(folder, workers) }],
+  },
+  {
+    name: 'process.exit',
+    program: 'exit.mjs',
+    runs: (folder, { ends }) => moments(ends).map((afterMs) => overwritten(folder, { afterMs }, { status: 7 })),
+  },
+  {
+    name: 'uncaught throw',
+    program: 'throw.mjs',
+    runs: (folder, { ends }) =>
+      moments(ends).flatMap((afterMs) => [
+        overwritten(folder, { afterMs, reject: false }, { status: 1, complaint: /thrown on purpose/ }),
+        overwritten(folder, { afterMs, reject: true }, { status: 1, complaint: /rejected on purpose/ }),
+      ]),
+  },
+  ...(['SIGTERM', 'SIGKILL', 'SIGINT'] as const).map((name): Scenario => ({
+    name,
+    program: 'signal.mjs',
+    runs: (folder, { ends }) => moments(ends).map((afterMs) => overwritten(folder, {}, { signal: { name, afterMs } })),
+  })),
+  {
+    name: 'an idle second',
+    program: 'idle.mjs',
+    runs: (folder) => [{ parameters: { folder, idleMs: 1000 } }],
+  },
+  {
+    name: 'the event loop under load',
+    program: 'loop.mjs',
+    runs: (folder, { loopMs }) => {
+      const bytes = 32 << 20
+      const paths = [0, 1, 2, 3].map((number) => lay(folder, `load-${number}`, number, bytes))
+      return [{ parameters: { paths, bytes, ms: loopMs, p99MsMax: P99_MS_MAX } }]
+    },
+  },
+  {
+    name: 'an append storm',
+    program: 'storm.mjs',
+    runs: (folder, { appends }) => {
+      const verify = (): string | undefined =>
+        Array.from({ length: 8 }, (_, i) => look(join(folder, `storm-${i}`), 8 + i, [0], appends * 1784)).find(
+          (fault) => fault !== undefined,
+        )
+      return [{ parameters: { folder, appends }, verify }]
+    },
+  },
+]
+
+function moments(count: number): number[] {
+  return Array.from({ length: count }, (_, i) => MOMENTS_MS[i % MOMENTS_MS.length] ?? 0)
+}
+
+/** A file of coded bytes, all of generation 0. */
+function lay(folder: string, name: string, number: number, bytes: number): string {
+  const path = join(folder, name)
+  writeFileSync(path, coded(number, 0, 0, bytes))
+  return path
+}
+
+/** What is wrong with a file that must have this length, and in each place the bytes of one of these generations. */
+export function look(path: string, number: number, generations: readonly number[], bytes: number): string | undefined {
+  const found = readFileSync(path)
+  if (found.length !== bytes) return `${path} has ${found.length} bytes, not ${bytes}`
+  const fault = misplaced(found, number, generations, 0)
+  return fault === undefined ? undefined : `${path}: ${fault}`
+}
+
+/**
+ * What is wrong with a file that was written when its process ended. A direct write at the end of a file covers a whole block, and what is too
+ * much is cut off afterwards: in between, zeros lie behind the end (docs/durability.md).
+ */
+export function lookAfterDeath(
+  path: string,
+  number: number,
+  generations: readonly number[],
+  bytes: number,
+): string | undefined {
+  const found = readFileSync(path)
+  const padding = found.subarray(bytes)
+  if (found.length < bytes || found.length > Math.ceil(bytes / BLOCK_BYTES) * BLOCK_BYTES)
+    return `${path} has ${found.length} bytes, not ${bytes}`
+  if (padding.some((byte) => byte !== 0)) return `${path} has more than zeros behind its end`
+  const fault = misplaced(found.subarray(0, bytes), number, generations, 0)
+  return fault === undefined ? undefined : `${path}: ${fault}`
+}
+
+/** A run of a program that terminates workers, each of which overwrites one of two files. */
+function terminated(folder: string, parameters: Record<string, unknown>): Run {
+  // A tail that ends within a sector: the file must be as long as before, whoever dies while writing it.
+  const bytes = (4 << 20) + 1000
+  const paths = [0, 1].map((number) => lay(folder, `busy-${number}`, 3, bytes))
+  const verify = (): string | undefined =>
+    paths.map((path) => look(path, 3, [0, 1], bytes)).find((fault) => fault !== undefined)
+  return { parameters: { paths, bytes, ...parameters }, verify }
+}
+
+/** A run of a program that ends while it overwrites a file: in each place there is the old or the new, and what was synced before stays. */
+function overwritten(folder: string, parameters: Record<string, unknown>, end: Partial<Run>): Run {
+  const path = lay(folder, 'overwritten', 4, OVERWRITTEN_BYTES)
+  const kept = join(folder, 'kept')
+  return {
+    ...end,
+    parameters: { path, kept, bytes: OVERWRITTEN_BYTES, ...parameters },
+    verify: () => lookAfterDeath(path, 4, [0, 1], OVERWRITTEN_BYTES) ?? look(kept, 5, [0], 500_008),
+  }
+}
+
+/** The writes of transfer.mjs lie at every MiB, of two lengths in turn; behind the shorter ones is what was there before. */
+function lookAtWrites(path: string, writes: number): string | undefined {
+  const found = readFileSync(path)
+  for (let i = 0; i < writes; i += 1) {
+    const length = i % 8 < 4 ? 1 << 20 : 700_008
+    const start = i << 20
+    const fault =
+      misplaced(found.subarray(start, start + length), 2, [1], start) ??
+      misplaced(found.subarray(start + length, start + (1 << 20)), 2, [0], start + length)
+    if (fault !== undefined) return `${path}: ${fault}`
+  }
+  return statSync(path).size === writes << 20 ? undefined : `${path} has another length than before`
+}
+
+/** Each worker leaves its file and a copy of it, and the program one of its own. */
+function lookAtWorkers(folder: string, workers: number): string | undefined {
+  for (let number = 0; number < workers; number += 1) {
+    for (const name of [`worker-${number}`, `worker-${number}-copy`]) {
+      const fault = look(join(folder, name), number, [0], 8 * 200_008)
+      if (fault !== undefined) return fault
+    }
+  }
+  const count = readdirSync(folder).length
+  return count === 2 * workers + 1 ? undefined : `${folder} has ${count} files`
+}

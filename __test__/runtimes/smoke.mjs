@@ -1,0 +1,244 @@
+// Calls every public function, property and method once and looks at what it gives. What is public is not listed from memory but asked of
+// the modules: an export or method that has no check here fails the program, and so does a check of something that is gone.
+
+import { readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { pathToFileURL } from 'node:url'
+import process from 'node:process'
+import * as deepring from 'deepring'
+import * as aio from 'deepring/aio'
+import { code, coded, misplaced } from './coded.mjs'
+import { expect, parameters, tell } from './host.mjs'
+import { surfaceOf, unevenness } from './surface.mjs'
+
+const { folder } = parameters
+const LENGTH = 100_008
+const path = `${folder}/smoke`
+const content = coded(6, 0, 0, LENGTH)
+const { AioHandle, aioRead, aioReadSync, aioWrite, aioWriteSync } = aio
+const { DeepringError, DTYPES, Engine, FileHandle, FileStat } = deepring
+
+writeFileSync(path, content)
+const engine = new Engine({ queueDepth: 4 })
+const file = await deepring.open(path, 'r+')
+const own = await engine.open(pathToFileURL(path), 'r', { direct: 'never' })
+const handle = new AioHandle({ blockSize: 5000, queueDepth: 2, intraOpParallelism: 3, engine })
+
+function right(memory, what, position = 0) {
+  const fault = misplaced(memory, 6, [0], position)
+  expect(fault === undefined, `${what}: ${fault}`)
+}
+
+function empty() {
+  return new Uint8Array(LENGTH)
+}
+
+/** What was written to a new file by `write`. */
+async function written(write) {
+  const target = `${folder}/smoke-written`
+  const answer = await write(target)
+  right(readFileSync(target), String(write))
+  expect(readFileSync(target).length === LENGTH, 'the whole file, and no more')
+  rmSync(target)
+  return answer
+}
+
+/** One check for each thing that is public; true, or a promise of it, if it does what it should. */
+const checks = {
+  'deepring.open': () => file instanceof FileHandle,
+  'deepring.allocate': () => deepring.allocate(5000).every((byte) => byte === 0),
+  'deepring.allocateUnsafe': () => deepring.allocateUnsafe(5000n).byteLength === 5000,
+  'deepring.allocateTensor': () => deepring.allocateTensor('I64', [2, 3]).data.length === 6,
+  'deepring.info': async () => (await deepring.info(folder)).path.offsetAlignment >= 1,
+  'deepring.stats': () => deepring.stats().submitted >= 0 && deepring.stats().latency.count >= 0,
+  'deepring.DTYPES': () => DTYPES.F32.View === Float32Array && DTYPES.BF16.bytes === 2,
+
+  'deepring.DeepringError': async () => {
+    const error = await deepring.open(`${folder}/none/x`).catch((reason) => reason)
+    return error instanceof DeepringError && error.code === 'ENOENT' && error.errno === -2 && error.syscall === 'open'
+  },
+  'deepring.DeepringError.prototype.name': () => new DeepringError('why', { code: 'EIO' }).name === 'DeepringError',
+
+  'deepring.Engine': () => engine instanceof Engine,
+  'deepring.Engine.default': () => Engine.default === file.engine,
+  'deepring.Engine.prototype.open': async () => {
+    const memory = empty()
+    const { bytesRead, receipt } = await own.read(memory, { position: 0 })
+    right(memory, 'Engine.open')
+    return bytesRead === LENGTH && receipt.direct === false
+  },
+  'deepring.Engine.prototype.allocate': () => engine.allocate(1).length === 1,
+  'deepring.Engine.prototype.allocateUnsafe': () => engine.allocateUnsafe(2).length === 2,
+  'deepring.Engine.prototype.allocateTensor': () => engine.allocateTensor('U8', [3]).data.length === 3,
+  'deepring.Engine.prototype.info': async () => (await engine.info()).queueDepth === 4,
+  'deepring.Engine.prototype.stats': () => engine.stats().readBytes >= 0,
+  'deepring.Engine.prototype.close': async () => {
+    const brief = new Engine()
+    await brief.close()
+    return brief.open(path).catch((error) => error.code === 'ERR_DEEPRING_CLOSED')
+  },
+  'deepring.Engine.prototype.@@asyncDispose': async () => {
+    const brief = new Engine()
+    await brief[Symbol.asyncDispose]()
+    return brief.info().catch((error) => error.code === 'ERR_DEEPRING_CLOSED')
+  },
+
+  'deepring.FileHandle': () => {
+    try {
+      return Reflect.construct(FileHandle, []) === undefined
+    } catch (error) {
+      return error.code === 'ERR_DEEPRING_INVALID_ARG_TYPE'
+    }
+  },
+  'deepring.FileHandle.prototype.path': () => file.path === path,
+  'deepring.FileHandle.prototype.engine': () => own.engine === engine,
+  'deepring.FileHandle.prototype.direct': () => typeof file.direct === 'boolean' && own.direct === false,
+  'deepring.FileHandle.prototype.directReason': () => file.directReason !== '',
+  'deepring.FileHandle.prototype.backend': () => ['uring', 'threads'].includes(file.backend),
+  'deepring.FileHandle.prototype.alignment': () => file.alignment.offset >= 1 && file.alignment.memory >= 1,
+  'deepring.FileHandle.prototype.read': async () => {
+    const memory = deepring.allocate(LENGTH)
+    const { bytesRead, buffer } = await file.read(memory, { position: 0 })
+    right(memory, 'read')
+    return bytesRead === LENGTH && buffer === memory
+  },
+  'deepring.FileHandle.prototype.write': async () => {
+    const other = await deepring.open(`${folder}/smoke-write`, 'wx+')
+    const memory = engine.allocate(LENGTH)
+    code(memory, 6, 0, 0)
+    const { bytesWritten } = await other.write(memory, { position: 0 })
+    await other.close()
+    right(readFileSync(`${folder}/smoke-write`), 'write')
+    return bytesWritten === LENGTH
+  },
+  'deepring.FileHandle.prototype.sync': async () => (await file.sync()) === undefined,
+  'deepring.FileHandle.prototype.datasync': async () => (await file.datasync()) === undefined,
+  'deepring.FileHandle.prototype.stat': async () => (await file.stat()).size === LENGTH,
+  'deepring.FileHandle.prototype.truncate': async () => {
+    const other = await deepring.open(`${folder}/smoke-write`, 'r+')
+    await other.truncate(4104)
+    const { size } = await other.stat()
+    await other.close()
+    right(readFileSync(`${folder}/smoke-write`), 'truncate')
+    return size === 4104
+  },
+  'deepring.FileHandle.prototype.close': async () => {
+    const other = await deepring.open(path)
+    await other.close()
+    return other.stat().catch((error) => error.code === 'ERR_DEEPRING_CLOSED')
+  },
+  'deepring.FileHandle.prototype.@@asyncDispose': async () => {
+    const other = await deepring.open(path)
+    await other[Symbol.asyncDispose]()
+    return other.stat().catch((error) => error.code === 'ERR_DEEPRING_CLOSED')
+  },
+
+  'deepring.FileStat': async () => (await file.stat()) instanceof FileStat,
+  'deepring.FileStat.prototype.isFile': async () => (await file.stat()).isFile() === true,
+  'deepring.FileStat.prototype.isBlockDevice': async () => (await file.stat()).isBlockDevice() === false,
+
+  'EngineBuffer.@@dispose': () => {
+    const memory = deepring.allocate(4096)
+    memory[Symbol.dispose]()
+    return memory.byteLength === 0
+  },
+  'Tensor.@@dispose': () => {
+    const tensor = deepring.allocateTensor('F16', [10])
+    tensor[Symbol.dispose]()
+    return tensor.data.length === 0
+  },
+
+  'aio.aioRead': async () => {
+    const memory = empty()
+    const answer = await aioRead(memory, path, { validate: true })
+    right(memory, 'aioRead')
+    return answer === 0
+  },
+  'aio.aioWrite': async () => (await written((target) => aioWrite(content, target, { validate: true }))) === 0,
+  'aio.aioReadSync': () => {
+    const memory = empty()
+    const answer = aioReadSync(memory, path)
+    right(memory, 'aioReadSync')
+    return answer === 0
+  },
+  'aio.aioWriteSync': async () => (await written((target) => aioWriteSync(content, target))) === 0,
+
+  'aio.AioHandle': () => handle instanceof AioHandle,
+  'aio.AioHandle.prototype.read': async () => {
+    const memory = empty()
+    const answer = await handle.read(memory, path)
+    right(memory, 'AioHandle.read')
+    return answer === 0
+  },
+  'aio.AioHandle.prototype.write': async () => (await written((target) => handle.write(content, target))) === 0,
+  'aio.AioHandle.prototype.pread': async () => {
+    const memory = new Uint8Array(800)
+    const answer = await handle.pread(memory, own, { fileOffset: 16 })
+    right(memory, 'AioHandle.pread', 16)
+    return answer === 1
+  },
+  'aio.AioHandle.prototype.pwrite': async () => (await written((target) => handle.pwrite(content, target))) === 1,
+  'aio.AioHandle.prototype.syncPread': () => {
+    const memory = new Uint8Array(80)
+    const answer = handle.syncPread(memory, path, 24)
+    right(memory, 'AioHandle.syncPread', 24)
+    return answer === 1
+  },
+  'aio.AioHandle.prototype.syncPwrite': async () =>
+    (await written((target) => handle.syncPwrite(content, target, { validate: true }))) === 1,
+  'aio.AioHandle.prototype.asyncPread': async () => {
+    const memory = empty()
+    const answer = handle.asyncPread(memory, path)
+    const count = await handle.wait()
+    right(memory, 'AioHandle.asyncPread')
+    return answer === 0 && count === 1
+  },
+  'aio.AioHandle.prototype.asyncPwrite': async () => {
+    const answer = await written(async (target) => {
+      const queued = handle.asyncPwrite(content, target)
+      return queued === 0 && (await handle.wait())
+    })
+    return answer === 1
+  },
+  'aio.AioHandle.prototype.wait': async () => {
+    handle.asyncPread(empty(), `${folder}/none`)
+    const error = await handle.wait().catch((reason) => reason)
+    return error.code === 'ENOENT' && error.errors.length === 1 && (await handle.wait()) === 0
+  },
+  'aio.AioHandle.prototype.getBlockSize': () => handle.getBlockSize() === 8192,
+  'aio.AioHandle.prototype.getQueueDepth': () => handle.getQueueDepth() === 2,
+  'aio.AioHandle.prototype.getSingleSubmit': () => handle.getSingleSubmit() === false,
+  'aio.AioHandle.prototype.getOverlapEvents': () => handle.getOverlapEvents() === true,
+  'aio.AioHandle.prototype.getIntraOpParallelism': () => handle.getIntraOpParallelism() === 3,
+  'aio.AioHandle.prototype.getAlignment': () =>
+    handle.getAlignment() === 4096 && handle.getAlignment(file) === file.alignment.offset,
+  'aio.AioHandle.prototype.newCpuLockedTensor': () =>
+    handle.newCpuLockedTensor(7, new Float64Array()).data.length === 7,
+  'aio.AioHandle.prototype.freeCpuLockedTensor': () => {
+    const tensor = handle.newCpuLockedTensor(7, new Float32Array())
+    return handle.freeCpuLockedTensor(tensor) === true && handle.freeCpuLockedTensor(tensor) === false
+  },
+  'aio.AioHandle.prototype.isPinned': () =>
+    handle.isPinned(engine.allocate(9)) === true && handle.isPinned(new Uint8Array(9)) === false,
+}
+
+const surface = [
+  ...surfaceOf('deepring', deepring),
+  ...surfaceOf('aio', aio),
+  ...surfaceOf('EngineBuffer', deepring.allocate(1), Uint8Array.prototype),
+  ...surfaceOf('Tensor', deepring.allocateTensor('U8', [1]), { dtype: 0, shape: 0, data: 0, byteLength: 0 }),
+]
+const uneven = unevenness(surface, Object.keys(checks))
+expect(uneven.length === 0, uneven.join('; '))
+
+const failed = []
+for (const [name, check] of Object.entries(checks)) {
+  const answer = await Promise.resolve()
+    .then(check)
+    .catch((error) => error)
+  if (answer !== true) failed.push(`${name}: ${answer}`)
+}
+expect(failed.length === 0, failed.join('; '))
+await Promise.all([file.close(), own.close()])
+await engine.close()
+const { backend, reason } = await deepring.info()
+tell({ checked: surface.length, backend, reason, runtime: process.version })

@@ -1,0 +1,90 @@
+// Terminates workers in the middle of their requests, one after the other, some side by side. Nothing may crash, hang or stay behind: no
+// thread, no descriptor, no memory of the engine; and nobody's memory may change after the worker whose it was is gone.
+
+import { setTimeout as pause } from 'node:timers/promises'
+import process from 'node:process'
+import { Worker } from 'node:worker_threads'
+import { open, stats } from 'deepring'
+import { misplaced } from './coded.mjs'
+import { collectUntil, descriptors, ENGINE_THREADS_MAX, expect, parameters, tell, threads, waitUntil } from './host.mjs'
+import { Victims } from './victims.mjs'
+
+const { paths, bytes, terminations, seed, ways } = parameters
+
+/** A worker that does not end by then hangs. */
+const END_MS_MAX = 30_000
+
+let state = seed >>> 0
+/** A whole number below `bound`, from the seed. */
+function random(bound) {
+  state = (Math.imul(state, 1664525) + 1013904223) >>> 0
+  return Math.floor((state / 2 ** 32) * bound)
+}
+
+const victims = new Victims()
+const file = await open(paths[0])
+const own = new Uint8Array(100_000)
+await file.read(own, { position: 0 })
+let terminated = 0
+let busy = 0
+
+async function terminateOne(path, way) {
+  const shared = new SharedArrayBuffer(8)
+  const counts = new Int32Array(shared)
+  const worker = new Worker(new URL('./busy-worker.mjs', import.meta.url), { workerData: { path, bytes, way, shared } })
+  let fault
+  worker.on('error', (error) => (fault ??= error))
+  // Some in the first requests, some later, and some before anything was begun.
+  const requests = random(10) === 0 ? 0 : 1 + random(30)
+  expect(await waitUntil(() => counts[1] >= requests || fault !== undefined), `a worker (${way}) begins its requests`)
+  if (fault !== undefined) throw fault
+  if (random(2) === 0) await pause(random(4))
+  if (counts[0] > 0) busy += 1
+  const ended = worker.terminate().then(() => 'ended')
+  const timer = new AbortController()
+  const outcome = await Promise.race([ended, pause(END_MS_MAX, 'hangs', { signal: timer.signal })])
+  timer.abort()
+  expect(outcome === 'ended', `a terminated worker (${way}) ends`)
+  terminated += 1
+}
+
+/** Terminates one after the other until so many have been hit with something under way. */
+async function lane(path, first, wanted) {
+  for (let i = first; busy < wanted; i += 1) {
+    await terminateOne(path, ways[i % ways.length])
+    victims.take(1, 300_008)
+    if (victims.count < 300) continue
+    const disturbed = victims.disturbed()
+    expect(disturbed.length === 0, disturbed.join('; '))
+    victims.release()
+  }
+}
+
+// The first brings with it whatever the runtime keeps for workers.
+await lane(paths[0], 0, 1)
+const engines = () => threads('deepring-driver').length
+const before = { descriptors: descriptors(), engines: engines() }
+const rssBefore = process.memoryUsage().rss
+await Promise.all(paths.map((path, i) => lane(path, i, terminations)))
+
+const idle = () => stats().inFlight === 0 && stats().queued === 0
+expect(await waitUntil(idle), `nothing is under way any more: ${JSON.stringify(stats())}`)
+expect(
+  await waitUntil(
+    () => threads('deepring').length <= before.engines * ENGINE_THREADS_MAX && engines() === before.engines,
+  ),
+  `no thread is left of them: ${threads('deepring').map(({ name }) => name)}`,
+)
+expect(
+  await waitUntil(() => descriptors() <= before.descriptors),
+  `no descriptor is left: ${before.descriptors}, now ${descriptors()}`,
+)
+expect(await collectUntil(() => stats().buffers === 0), `no memory is left: ${stats().buffers} pieces`)
+const disturbed = victims.disturbed()
+expect(disturbed.length === 0, disturbed.join('; '))
+
+await file.read(own.fill(0), { position: 0 })
+expect(misplaced(own, 3, [0, 1], 0) === undefined, 'the main thread works as before')
+await file.close()
+const grownMiB = Math.round((process.memoryUsage().rss - rssBefore) / 2 ** 20)
+tell({ terminated, busy, seed, grownMiB })

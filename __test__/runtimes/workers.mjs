@@ -1,0 +1,74 @@
+// A hundred workers coming and going, some side by side: each does its own work on engines of its own and on the one they all share, and ends
+// in one of four ways. All of it must be right, and nothing may stay behind.
+
+import { Worker } from 'node:worker_threads'
+import { open, stats } from 'deepring'
+import {
+  collectUntil,
+  descriptors,
+  ENGINE_THREADS_MAX,
+  expect,
+  host,
+  parameters,
+  tell,
+  threads,
+  waitUntil,
+} from './host.mjs'
+
+const { folder, workers } = parameters
+const SIDE_BY_SIDE = 4
+const ENDS = ['closing', 'leaving', 'exit', 'throw']
+
+/** Deno keeps two descriptors of each worker that ends by process.exit after an await, with deepring or without it. */
+const KEPT_PER_EXIT = host === 'deno' ? 2 : 0
+
+let gone = 0
+let exits = 0
+
+async function passOne(number) {
+  const end = ENDS[number % ENDS.length]
+  // Numbers of files are below 256; what lies on disk is looked at by whoever started this program.
+  const worker = new Worker(new URL('./passing-worker.mjs', import.meta.url), {
+    workerData: { path: `${folder}/worker-${number}`, number, end },
+  })
+  const answer = await new Promise((resolve, reject) => {
+    let message
+    let error
+    worker.on('message', (value) => (message = value))
+    worker.on('error', (value) => (error = value))
+    worker.on('exit', () => {
+      if (error !== undefined && error.message !== 'on purpose') reject(error)
+      else if (end === 'throw' && error === undefined) reject(new Error(`worker ${number} told no error`))
+      else resolve(message)
+    })
+  })
+  expect(answer === 'right', `worker ${number} (${end}) finds what it wrote: ${answer}`)
+  gone += 1
+  if (end === 'exit') exits += 1
+}
+
+const file = await open(`${folder}/main`, 'w+')
+await passOne(0)
+const engines = () => threads('deepring-driver').length
+const before = { descriptors: descriptors(), engines: engines() }
+let next = 1
+await Promise.all(
+  Array.from({ length: SIDE_BY_SIDE }, async () => {
+    while (next < workers) await passOne(next++)
+  }),
+)
+expect(await waitUntil(() => stats().inFlight === 0 && stats().queued === 0), 'nothing is under way any more')
+expect(
+  await waitUntil(
+    () => threads('deepring').length <= before.engines * ENGINE_THREADS_MAX && engines() === before.engines,
+  ),
+  `no thread is left of them: ${threads('deepring').map(({ name }) => name)}`,
+)
+expect(
+  await waitUntil(() => descriptors() <= before.descriptors + exits * KEPT_PER_EXIT),
+  `no descriptor is left: ${before.descriptors}, now ${descriptors()}`,
+)
+expect(await collectUntil(() => stats().buffers === 0), `no memory is left: ${stats().buffers} pieces`)
+await file.write(new Uint8Array(8), { position: 0 })
+await file.close()
+tell({ workers: gone })

@@ -1,0 +1,125 @@
+// Installs the packed package beside each JavaScript runtime it is made for, and runs the scenarios of __test__/runtimes there: memory looked
+// at after the fact, processes and workers that end in the middle of requests, quiet, and a smoke of every public function.
+//
+//   npm run runtimes                              all runtimes, 1000 terminations of workers on each
+//   npm run runtimes -- --only node22 --only bun  these
+//   npm run runtimes -- --terminations 100        fewer
+//   npm run runtimes -- --scenario terminate      programs whose name begins so
+//   npm run runtimes -- --seed 7                  another course of events; default: the time
+//
+// The runtimes are npm packages that bring their binaries along. Each is installed once, at an exact version, into target/runtimes. Ends
+// with one line, `runtimes: 6 runtimes, N scenarios, T terminations, 0 failures, ...`, and with status 1 if anything failed. What cannot
+// run on a runtime is counted as skipped, with its reason.
+
+import { execFileSync } from 'node:child_process'
+import { cpSync, existsSync, globSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { basename, join } from 'node:path'
+import process from 'node:process'
+import { parseArgs } from 'node:util'
+import { directDirectory, install, pack, root } from '../__test__/packed.ts'
+import { runScenario } from '../__test__/runtimes/runtime.ts'
+import { scenarios } from '../__test__/runtimes/scenarios.ts'
+
+/** The newest of each line that deepring supports. */
+const RUNTIMES = [
+  { name: 'node20', host: 'node', version: '20.20.2' },
+  { name: 'node22', host: 'node', version: '22.23.3' },
+  { name: 'node24', host: 'node', version: '24.21.0' },
+  { name: 'node26', host: 'node', version: '26.10.0' },
+  { name: 'bun', host: 'bun', version: '1.4.5' },
+  { name: 'deno', host: 'deno', version: '2.9.6' },
+]
+
+const { values: chosen } = parseArgs({
+  options: {
+    only: { type: 'string', multiple: true },
+    terminations: { type: 'string', default: '1000' },
+    scenario: { type: 'string', default: '' },
+    seed: { type: 'string', default: String(Date.now() % 2 ** 32) },
+  },
+})
+const runtimes = RUNTIMES.filter(({ name }) => chosen.only === undefined || chosen.only.includes(name))
+const wanted = scenarios.filter(({ program }) => program.startsWith(chosen.scenario))
+const extent = {
+  terminations: wholeNumber('terminations'),
+  workers: 100,
+  rounds: 8,
+  ends: 5,
+  loopMs: 2000,
+  appends: 1000,
+  seed: wholeNumber('seed'),
+}
+if (runtimes.length === 0 || wanted.length === 0) stop('nothing was chosen')
+
+console.log(`seed ${extent.seed}`)
+const commands = runtimes.map((runtime) => ({ ...runtime, command: obtain(runtime) }))
+const project = packedProject()
+mkdirSync(directDirectory(), { recursive: true })
+const ground = mkdtempSync(join(directDirectory(), 'runtimes-'))
+const count = { passed: 0, failed: 0, skipped: 0 }
+let terminations = 0
+process.on('exit', () => {
+  for (const folder of [project, ground]) rmSync(folder, { recursive: true, force: true })
+})
+for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => process.exit(1))
+
+for (const runtime of commands) {
+  for (const scenario of wanted) {
+    const { state, told, seconds } = await runScenario(scenario, runtime, { programs: project, ground, extent })
+    count[state] += 1
+    if (state === 'passed') terminations += JSON.parse(told).busy ?? 0
+    const cells = [`${runtime.name} ${runtime.version}`.padEnd(15), scenario.name.padEnd(28), state.padEnd(8)]
+    console.log(`${cells.join('')}${seconds.toFixed(1).padStart(6)} s  ${told}`)
+  }
+}
+const done = count.passed + count.failed
+console.log(
+  `runtimes: ${runtimes.length} runtimes, ${done} scenarios, ${terminations} terminations, ${count.failed} failures, ` +
+    `${count.skipped} skipped, seed ${extent.seed}`,
+)
+process.exitCode = count.failed > 0 || count.passed === 0 ? 1 : 0
+
+/** The executable of a runtime, installed if it is not there yet. */
+function obtain({ name, host, version }) {
+  const folder = join(root, 'target', 'runtimes', `${name}-${version}`)
+  const command = join(folder, 'node_modules', '.bin', host)
+  if (!works(command, version)) {
+    process.stderr.write(`deepring: installing ${host} ${version}\n`)
+    rmSync(folder, { recursive: true, force: true })
+    mkdirSync(folder, { recursive: true })
+    // The binaries are put in place by scripts of these packages, which npm runs only for those that are named.
+    const manifest = { private: true, dependencies: { [host]: version }, allowScripts: { [host]: true } }
+    writeFileSync(join(folder, 'package.json'), JSON.stringify(manifest))
+    const parameters = ['install', '--no-audit', '--no-fund', '--no-package-lock', '--loglevel=error']
+    execFileSync('npm', parameters, { cwd: folder, stdio: ['ignore', 2, 2] })
+    if (!works(command, version)) stop(`${host} ${version} was installed, but does not run`)
+  }
+  return command
+}
+
+/** Whether an executable is there, and is what it should be. */
+function works(command, version) {
+  if (!existsSync(command)) return false
+  return execFileSync(command, ['--version'], { encoding: 'utf8' }).includes(version)
+}
+
+/** A project outside the checkout, with the package installed as npm would publish it, and the programs. */
+function packedProject() {
+  const tarballs = pack()
+  const folder = install(tarballs.root, tarballs.platform)
+  tarballs.remove()
+  for (const program of globSync(join(root, '__test__/runtimes/*.mjs')))
+    cpSync(program, join(folder, basename(program)))
+  return folder
+}
+
+function wholeNumber(name) {
+  const value = Number(chosen[name])
+  if (!Number.isSafeInteger(value) || value < 1) stop(`--${name} must be a whole number, 1 or more`)
+  return value
+}
+
+function stop(message) {
+  process.stderr.write(`deepring: ${message}\n`)
+  process.exit(1)
+}
