@@ -5,7 +5,6 @@ import test from 'ava'
 import { allocate, allocateTensor, DeepringError, Engine, open } from '../index.ts'
 import { AioHandle } from '../lib/aio.ts'
 import { track } from '../lib/completions.ts'
-import { engineStateOf } from '../lib/engine.ts'
 import { stateOf } from '../lib/file.ts'
 import { pathOf } from '../lib/path.ts'
 import { stageVerification } from '../lib/transfer.ts'
@@ -326,13 +325,12 @@ testOnEachBackend(
       [9, 1, 9],
     ] as const) {
       const view = bytes.slice(position, position + length)
-      const state = engineStateOf(engine)
       for (const target of [pathOf(path), stateOf(file)]) {
-        const transfer = { write: true, subject: view, view, target, position, whole: false, validate: true }
-        await t.notThrowsAsync(track(stageVerification(transfer, state), null))
+        const transfer = { engine, write: true, subject: view, view, target, position, whole: false, validate: true }
+        await t.notThrowsAsync(track(stageVerification(transfer), null))
         view[wrong - position]! ^= 1
         view[length - 1]! ^= 2
-        const error = await rejected(t, () => track(stageVerification(transfer, state), null), 'ERR_DEEPRING_MISMATCH')
+        const error = await rejected(t, () => track(stageVerification(transfer), null), 'ERR_DEEPRING_MISMATCH')
         t.is(error.position, wrong)
         t.is(error.path, path)
         view[wrong - position]! ^= 1

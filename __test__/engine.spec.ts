@@ -5,8 +5,20 @@
 
 import test from 'ava'
 import { allocate, Engine, FileHandle, info, open, stats } from '../index.ts'
+import { AioHandle } from '../lib/aio.ts'
 import { collectUntil } from './collect.ts'
-import { backends, layGround, openDescriptors, pattern, pause, rejected, testOnEachBackend } from './ground.ts'
+import {
+  backends,
+  contents,
+  layGround,
+  openDescriptors,
+  pattern,
+  pause,
+  rejected,
+  same,
+  testOnEachBackend,
+  type Backend,
+} from './ground.ts'
 
 const ground = layGround()
 
@@ -191,3 +203,30 @@ test.serial('an engine that is used through its files alone is not taken for dro
   await file.engine.close()
   stop()
 })
+
+/** Starts slow writes, by file and by path, on things that nobody holds from then on. */
+async function startAndDrop(backend: Backend, path: string, bytes: Uint8Array): Promise<{ writing: Promise<unknown> }> {
+  const engine = new Engine({ backend, queueDepth: 1, blockSize: 4096 })
+  const file = await engine.open(path, 'w')
+  new AioHandle({ engine }).asyncPwrite(bytes, `${path}-by-path`)
+  return { writing: file.write(bytes, { position: 0 }) }
+}
+
+for (const backend of backends) {
+  test.serial(
+    `what is under way on an engine that is dropped is done before the engine goes (${backend})`,
+    async (t) => {
+      const { codes, stop } = listen()
+      const path = ground.path()
+      const bytes = pattern(4_000_000)
+      const { writing } = await startAndDrop(backend, path, bytes)
+      await collectUntil(() => false, 10)
+      await t.notThrowsAsync(writing)
+      t.true(await collectUntil(() => codes.includes('DEEPRING_ENGINE_LEAKED')))
+      t.deepEqual(codes.toSorted(), ['DEEPRING_ENGINE_LEAKED', 'DEEPRING_FILE_LEAKED'])
+      t.true(same(contents(path), bytes))
+      t.true(same(contents(`${path}-by-path`), bytes))
+      stop()
+    },
+  )
+}

@@ -190,7 +190,7 @@ export class AioHandle {
    * ```
    */
   syncPread(buffer: Bytes, file: AioFile, options?: number | bigint | AioQueueOptions): 1 {
-    performBlocking(this.#transfer(false, false, buffer, file, fromOffset(options)), this.#engine, this.#ledger.lane)
+    performBlocking(this.#transfer(false, false, buffer, file, fromOffset(options)), this.#ledger.lane)
     return 1
   }
 
@@ -200,7 +200,7 @@ export class AioHandle {
    * @param options - Options, or only the file offset, in bytes.
    */
   syncPwrite(buffer: Bytes, file: AioFile, options?: number | bigint | AioQueueOptions): 1 {
-    performBlocking(this.#transfer(true, true, buffer, file, fromOffset(options)), this.#engine, this.#ledger.lane)
+    performBlocking(this.#transfer(true, true, buffer, file, fromOffset(options)), this.#ledger.lane)
     return 1
   }
 
@@ -352,7 +352,7 @@ export class AioHandle {
   ): Promise<void> {
     const transfer = this.#transfer(write, whole, buffer, file, options, TRANSFER_KEYS)
     const signal = signalOf(options?.signal)
-    await this.#ledger.run(() => perform(transfer, this.#engine, this.#ledger.lane, signal))
+    await this.#ledger.run(() => perform(transfer, this.#ledger.lane, signal))
   }
 
   #transfer(
@@ -376,13 +376,21 @@ export class AioHandle {
         file,
       )
     }
-    return { write, subject: buffer, view, target, position, whole: whole && given.fileOffset === undefined, validate }
+    return {
+      engine: this.#owner,
+      write,
+      subject: buffer,
+      view,
+      target,
+      position,
+      whole: whole && given.fileOffset === undefined,
+      validate,
+    }
   }
 
   #queue(transfer: Transfer): 0 {
-    if (transfer.validate)
-      this.#ledger.queueChain((signal) => perform(transfer, this.#engine, this.#ledger.lane, signal))
-    else this.#ledger.queue((lane) => stage(transfer, this.#engine, lane))
+    if (transfer.validate) this.#ledger.queueChain((signal) => perform(transfer, this.#ledger.lane, signal))
+    else this.#ledger.queue((lane) => stage(transfer, lane))
     // Not at the end of the tick: what the caller computes next is what the transfer is meant to overlap with.
     handOverFirst()
     return 0

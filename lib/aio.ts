@@ -130,7 +130,7 @@ async function aio(write: boolean, buffer: Bytes, path: FilePath, options: AioOp
   const signal = signalOf(given.signal)
   const policy = isTuned(given) ? connect().createPolicy(engine.number, tuning) : 0
   try {
-    await perform(transfer, engine, { ...ALONE, policy }, signal)
+    await perform(transfer, { ...ALONE, policy }, signal)
   } finally {
     if (policy !== 0) connect().freePolicy(policy)
   }
@@ -144,7 +144,7 @@ function aioBlocking(write: boolean, buffer: Bytes, path: FilePath, options: Aio
   const tuning = policyOf(given)
   const policy = isTuned(given) ? connect().createPolicy(engine.number, tuning) : 0
   try {
-    performBlocking(transfer, engine, { ...ALONE, policy })
+    performBlocking(transfer, { ...ALONE, policy })
   } finally {
     if (policy !== 0) connect().freePolicy(policy)
   }
@@ -155,5 +155,5 @@ function wholeFile(write: boolean, buffer: Bytes, path: FilePath, options: Reado
   const view = viewOf(buffer, undefined, undefined)
   const target = pathOf(path)
   const validate = booleanOf(options.validate, 'options.validate', false)
-  return { write, subject: buffer, view, target, position: 0, whole: true, validate }
+  return { engine: Engine.default, write, subject: buffer, view, target, position: 0, whole: true, validate }
 }

@@ -59,6 +59,11 @@ export class Operation {
   readonly requested: number
   /** The file as the caller named it, for errors. */
   readonly path: string | undefined
+  /**
+   * The `FileHandle` or `Engine` that was asked, held until the outcome is there: one that nobody else holds would be
+   * taken for dropped, and its closing would cancel the request.
+   */
+  keeper: object | null = null
   /** Undoes an outcome that nobody will receive, because the request was aborted before it arrived. */
   discard: ((detail: unknown) => void) | null = null
   signal: AbortSignal | null = null

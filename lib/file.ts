@@ -188,7 +188,9 @@ export class FileHandle {
       const position = positionOf(options.position, 'options.position', view.byteLength)
       const exact = booleanOf(options.exact, 'options.exact', true)
       const signal = signalOf(options.signal)
-      return track(stageRead(this.#state, ALONE, buffer, view, position, exact), signal)
+      const operation = stageRead(this.#state, ALONE, buffer, view, position, exact)
+      operation.keeper = this
+      return track(operation, signal)
     } catch (error) {
       return Promise.reject(error)
     }
@@ -229,7 +231,9 @@ export class FileHandle {
       const view = viewOf(buffer, options.offset, options.length)
       const position = positionOf(options.position, 'options.position', view.byteLength)
       const signal = signalOf(options.signal)
-      return track(stageWrite(this.#state, ALONE, buffer, view, position), signal)
+      const operation = stageWrite(this.#state, ALONE, buffer, view, position)
+      operation.keeper = this
+      return track(operation, signal)
     } catch (error) {
       return Promise.reject(error)
     }
@@ -325,6 +329,7 @@ export class FileHandle {
       checkFileOpen(state, syscall)
       const operation = new Operation(nextId(), finish, state, null, state.path)
       stage(operation.id, state.number)
+      operation.keeper = this
       return track(operation, signal)
     } catch (error) {
       return Promise.reject(error)

@@ -7,7 +7,7 @@
 
 import { Buffer } from 'node:buffer'
 import { blockOn, connect, detachedInFlight, nextId, Operation, track } from './completions.ts'
-import { checkOpen, type EngineState } from './engine.ts'
+import { checkOpen, engineStateOf, type Engine } from './engine.ts'
 import { closed } from './errors.ts'
 import {
   finishNothing,
@@ -27,6 +27,8 @@ const NO_PATH = Buffer.alloc(0)
 
 /** One transfer, fully checked. */
 export interface Transfer {
+  /** The engine that does it, held until it is done: one that nobody holds is closed. */
+  readonly engine: Engine
   readonly write: boolean
   /** What the caller passed as the buffer. */
   readonly subject: unknown
@@ -42,32 +44,34 @@ export interface Transfer {
 }
 
 /** Carries out a transfer. */
-export async function perform(
-  transfer: Transfer,
-  engine: EngineState,
-  lane: Lane,
-  signal: AbortSignal | null,
-): Promise<void> {
-  await track(stage(transfer, engine, lane), signal)
+export async function perform(transfer: Transfer, lane: Lane, signal: AbortSignal | null): Promise<void> {
+  await track(stage(transfer, lane), signal)
   if (!transfer.validate) return
   signal?.throwIfAborted()
-  await track(stageVerification(transfer, engine), signal)
+  await track(stageVerification(transfer), signal)
 }
 
 /** Carries out a transfer, blocking the JavaScript thread. */
-export function performBlocking(transfer: Transfer, engine: EngineState, lane: Lane): void {
-  blockOn(stage(transfer, engine, lane))
-  if (transfer.validate) blockOn(stageVerification(transfer, engine))
+export function performBlocking(transfer: Transfer, lane: Lane): void {
+  blockOn(stage(transfer, lane))
+  if (transfer.validate) blockOn(stageVerification(transfer))
 }
 
 /** Stages the request of a transfer, without the comparison that may follow it. */
-export function stage(transfer: Transfer, engine: EngineState, lane: Lane): Operation {
+export function stage(transfer: Transfer, lane: Lane): Operation {
+  const operation = stageUnkept(transfer, lane)
+  operation.keeper = transfer.engine
+  return operation
+}
+
+function stageUnkept(transfer: Transfer, lane: Lane): Operation {
   const { write, subject, view, target, position, whole } = transfer
   if (!('bytes' in target)) {
     return write
       ? stageWrite(target, lane, subject, view, position)
       : stageRead(target, lane, subject, view, position, true)
   }
+  const engine = engineStateOf(transfer.engine)
   checkOpen(engine, write ? 'write' : 'read')
   const operation = new Operation(nextId(), write ? finishWrite : finishRead, subject, view, target.text)
   const { policy, batch } = lane
@@ -77,12 +81,14 @@ export function stage(transfer: Transfer, engine: EngineState, lane: Lane): Oper
 }
 
 /** Stages the comparison of a file with the buffer of a transfer. */
-export function stageVerification(transfer: Transfer, engine: EngineState): Operation {
+export function stageVerification(transfer: Transfer): Operation {
   const { subject, view, target, position } = transfer
+  const engine = engineStateOf(transfer.engine)
   const byPath = 'bytes' in target
   checkOpen(engine, 'verify')
   if (!byPath && target.number === 0) throw closed('file', 'verify', target.path)
   const operation = new Operation(nextId(), finishVerification, subject, view, byPath ? target.text : target.path)
+  operation.keeper = transfer.engine
   connect().verify(
     operation.id,
     engine.number,
