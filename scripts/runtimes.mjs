@@ -68,7 +68,7 @@ for (const runtime of commands) {
     const { state, told, seconds } = await runScenario(scenario, runtime, { programs: project, ground, extent })
     count[state] += 1
     if (state === 'passed') terminations += JSON.parse(told).busy ?? 0
-    const cells = [`${runtime.name} ${runtime.version}`.padEnd(15), scenario.name.padEnd(28), state.padEnd(8)]
+    const cells = [`${runtime.name} ${runtime.version}`.padEnd(15), scenario.name.padEnd(29), state.padEnd(8)]
     console.log(`${cells.join('')}${seconds.toFixed(1).padStart(6)} s  ${told}`)
   }
 }

@@ -3,27 +3,13 @@
 
 import { Worker } from 'node:worker_threads'
 import { open, stats } from 'deepring'
-import {
-  collectUntil,
-  descriptors,
-  ENGINE_THREADS_MAX,
-  expect,
-  host,
-  parameters,
-  tell,
-  threads,
-  waitUntil,
-} from './host.mjs'
+import { collectUntil, descriptors, ENGINE_THREADS_MAX, expect, parameters, tell, threads, waitUntil } from './host.mjs'
 
 const { folder, workers } = parameters
 const SIDE_BY_SIDE = 4
 const ENDS = ['closing', 'leaving', 'exit', 'throw']
 
-/** Deno keeps two descriptors of each worker that ends by process.exit after an await, with deepring or without it. */
-const KEPT_PER_EXIT = host === 'deno' ? 2 : 0
-
 let gone = 0
-let exits = 0
 
 async function passOne(number) {
   const end = ENDS[number % ENDS.length]
@@ -44,7 +30,6 @@ async function passOne(number) {
   })
   expect(answer === 'right', `worker ${number} (${end}) finds what it wrote: ${answer}`)
   gone += 1
-  if (end === 'exit') exits += 1
 }
 
 const file = await open(`${folder}/main`, 'w+')
@@ -65,7 +50,7 @@ expect(
   `no thread is left of them: ${threads('deepring').map(({ name }) => name)}`,
 )
 expect(
-  await waitUntil(() => descriptors() <= before.descriptors + exits * KEPT_PER_EXIT),
+  await waitUntil(() => descriptors() <= before.descriptors),
   `no descriptor is left: ${before.descriptors}, now ${descriptors()}`,
 )
 expect(await collectUntil(() => stats().buffers === 0), `no memory is left: ${stats().buffers} pieces`)
