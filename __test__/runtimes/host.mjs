@@ -44,7 +44,7 @@ export function expect(condition, what) {
   if (!condition) throw new Error(`Expected: ${what}`)
 }
 
-/** Threads of this process whose name begins so: CPU time in nanoseconds, and how often they slept. */
+/** Threads of this process whose name begins so: CPU time in nanoseconds, and how often each was given a CPU. */
 export function threads(prefix) {
   const found = []
   for (const id of readdirSync('/proc/self/task')) {
@@ -52,8 +52,8 @@ export function threads(prefix) {
       const read = (file) => readFileSync(`/proc/self/task/${id}/${file}`, 'utf8')
       const name = read('comm').trim()
       if (!name.startsWith(prefix)) continue
-      const switches = Number(/^voluntary_ctxt_switches:\s*(\d+)/m.exec(read('status'))[1])
-      found.push({ id, name, cpuNs: Number(read('schedstat').split(' ')[0]), switches })
+      const [cpuNs, , runs] = read('schedstat').split(' ').map(Number)
+      found.push({ id, name, cpuNs, runs })
     } catch {
       // It ended while we looked.
     }

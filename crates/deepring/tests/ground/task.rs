@@ -9,7 +9,8 @@ pub(crate) struct Task {
     pub(crate) id: u32,
     pub(crate) name: String,
     pub(crate) cpu_ns: u64,
-    pub(crate) voluntary_switches: u64,
+    /// How often it was given a CPU.
+    pub(crate) runs: u64,
 }
 
 /// All threads of this process; those that end while we look are left out.
@@ -29,9 +30,11 @@ fn look(path: &Path) -> Option<Task> {
     let read = |name: &str| fs::read_to_string(path.join(name)).ok();
     let id = path.file_name()?.to_str()?.parse().ok()?;
     let name = read("comm")?.trim().to_owned();
-    let cpu_ns = read("schedstat")?.split(' ').next()?.parse().ok()?;
-    let voluntary_switches = field(&read("status")?, "voluntary_ctxt_switches:")?;
-    Some(Task { id, name, cpu_ns, voluntary_switches })
+    let schedule = read("schedstat")?;
+    let mut schedule = schedule.split_whitespace();
+    let cpu_ns = schedule.next()?.parse().ok()?;
+    let runs = schedule.nth(1)?.parse().ok()?;
+    Some(Task { id, name, cpu_ns, runs })
 }
 
 /// A number from `/proc/self/status`, in the unit it has there.
