@@ -4,13 +4,12 @@
 import { workerData } from 'node:worker_threads'
 import { allocate, Engine, open } from 'deepring'
 import { AioHandle, aioReadSync, aioWriteSync } from 'deepring/aio'
-import { coded } from './coded.mjs'
 
-const { path, bytes, way, shared } = workerData
+const { path, bytes, way, shared, content: filled } = workerData
 const counts = new Int32Array(shared)
 
 const LENGTH = 300_008
-const written = coded(3, 1, 0, bytes)
+const written = new Uint8Array(filled)
 let next = 0
 
 /** A place in the file, and what belongs there. */
@@ -38,7 +37,8 @@ async function readAndWrite(file, take) {
     const requests = buffers.map((buffer) => counted(file.read(buffer, { position: place().position })))
     for (let i = 0; i < 3; i += 1) {
       const { position, content } = place()
-      requests.push(counted(file.write(content, { position })))
+      // Memory of this worker, which goes with it, as well as memory that stays.
+      requests.push(counted(file.write(i === 0 ? content : content.slice(), { position })))
     }
     const memory = take(LENGTH)
     const { position, content } = place()

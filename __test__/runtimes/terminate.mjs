@@ -5,7 +5,7 @@ import { setTimeout as pause } from 'node:timers/promises'
 import process from 'node:process'
 import { Worker } from 'node:worker_threads'
 import { open, stats } from 'deepring'
-import { misplaced } from './coded.mjs'
+import { code, misplaced } from './coded.mjs'
 import { collectUntil, descriptors, ENGINE_THREADS_MAX, expect, parameters, tell, threads, waitUntil } from './host.mjs'
 import { Victims } from './victims.mjs'
 
@@ -21,6 +21,10 @@ function random(bound) {
   return Math.floor((state / 2 ** 32) * bound)
 }
 
+/** What the workers write; made once, since making it takes a worker longer than all the rest. */
+const content = new SharedArrayBuffer(bytes)
+code(new Uint8Array(content), 3, 1, 0)
+
 const victims = new Victims()
 const file = await open(paths[0])
 const own = new Uint8Array(100_000)
@@ -31,11 +35,13 @@ let busy = 0
 async function terminateOne(path, way) {
   const shared = new SharedArrayBuffer(8)
   const counts = new Int32Array(shared)
-  const worker = new Worker(new URL('./busy-worker.mjs', import.meta.url), { workerData: { path, bytes, way, shared } })
+  const worker = new Worker(new URL('./busy-worker.mjs', import.meta.url), {
+    workerData: { path, bytes, way, shared, content },
+  })
   let fault
   worker.on('error', (error) => (fault ??= error))
   // Some in the first requests, some later, and some before anything was begun.
-  const requests = random(10) === 0 ? 0 : 1 + random(30)
+  const requests = random(10) === 0 ? 0 : 1 + random(16)
   expect(await waitUntil(() => counts[1] >= requests || fault !== undefined), `a worker (${way}) begins its requests`)
   if (fault !== undefined) throw fault
   if (random(2) === 0) await pause(random(4))
