@@ -85,6 +85,7 @@ function start({ command, host }: Runtime, program: string, run: Run, hangMs: nu
     const child = spawn(command, [...FLAGS[host], program, JSON.stringify(run.parameters)], {
       cwd: join(program, '..'),
       stdio: ['ignore', 'pipe', 'pipe'],
+      env: { ...process.env, NO_COLOR: '1' },
     })
     let stdout = ''
     let stderr = ''
@@ -121,16 +122,16 @@ function faultOf(run: Run, { status, signal, told, stderr, endMs, hung }: Ended)
   if (found !== wanted) return `it ended with ${found}, not ${wanted}: ${output}`
   if (!told.startsWith('{')) return `it told nothing: ${output}`
   if (endMs > END_MS_MAX) return `it took ${Math.round(endMs)} ms to end`
-  if (run.complaint === undefined ? complaints(stderr) !== '' : !run.complaint.test(stderr))
+  if (run.complaint === undefined ? complaints(stderr, run.noise) !== '' : !run.complaint.test(stderr))
     return `its error output is: ${stderr}`
   return undefined
 }
 
 /** Error output without the warnings that a runtime, or deepring on purpose, gives. */
-function complaints(stderr: string): string {
+function complaints(stderr: string, noise: RegExp | undefined): string {
   return stderr
     .split('\n')
-    .filter((line) => !/DeepringWarning|--trace-warnings|trace-deprecation/.test(line))
+    .filter((line) => !/DeepringWarning|--trace-warnings|trace-deprecation/.test(line) && !noise?.test(line))
     .join('\n')
     .trim()
 }
