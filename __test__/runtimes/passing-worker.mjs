@@ -7,7 +7,7 @@ import { aioRead, aioWrite } from 'deepring/aio'
 import { coded, misplaced } from './coded.mjs'
 
 const { path, number, end } = workerData
-const LENGTH = 200_008
+const LENGTH = 60_008
 const engine = number % 3 === 0 ? new Engine({ queueDepth: 4 }) : undefined
 const file = await (engine?.open(path, 'w+') ?? open(path, 'w+'))
 const out = allocate(LENGTH)

@@ -243,7 +243,7 @@ function lookAtWrites(path: string, writes: number): string | undefined {
 function lookAtWorkers(folder: string, workers: number): string | undefined {
   for (let number = 0; number < workers; number += 1) {
     for (const name of [`worker-${number}`, `worker-${number}-copy`]) {
-      const fault = look(join(folder, name), number, [0], 8 * 200_008)
+      const fault = look(join(folder, name), number, [0], 8 * 60_008)
       if (fault !== undefined) return fault
     }
   }
