@@ -5,7 +5,7 @@
 mod ground;
 
 use deepring::{Direct, Engine, OpenOptions};
-use ground::disk::{Loop, ext4_image, mount, mount_overlay, other_disk, with_mounts};
+use ground::disk::{Loop, ext4_image, mount, mount_overlay, other_disk_with_blocks, with_mounts};
 use ground::program::run_random;
 use ground::{READ_WRITE, assert_file, backends, bytes, directory, engines, is_direct, open, skip};
 use std::path::{Path, PathBuf};
@@ -77,21 +77,48 @@ fn on_a_file_system_that_journals_data_and_so_has_no_direct_io() {
     });
 }
 
-fn on_another(kind: &str, test: &str) {
-    with_mounts(test, |place| match other_disk(kind, place) {
-        Some(disk) => random_programs_at(&disk),
-        None => skip(test, &format!("there is no mkfs.{kind}")),
+#[test]
+fn on_a_disk_with_sectors_smaller_than_the_blocks() {
+    with_mounts("on_a_disk_with_sectors_smaller_than_the_blocks", |place| {
+        let disk = disk(place, 512, &["-b", "4096"], "");
+        let engine = Engine::builder().build().expect("an engine");
+        assert_eq!(engine.path_info(&disk).expect("the disk").direct.offset_alignment, 512);
+        random_programs_at(&disk);
+    });
+}
+
+fn on_another(kind: &str, device_block: u32, test: &str) {
+    with_mounts(test, |place| {
+        let Some(disk) = other_disk_with_blocks(kind, &[], device_block, place) else {
+            return skip(test, &format!("there is no mkfs.{kind}"));
+        };
+        let info = Engine::builder().build().expect("an engine").path_info(&disk).expect("the disk");
+        assert_eq!((info.file_system.as_str(), info.direct.direct), (kind, true), "{info:?}");
+        if kind == "xfs" {
+            assert_eq!(info.direct.offset_alignment, device_block, "{info:?}");
+        }
+        random_programs_at(&disk);
     });
 }
 
 #[test]
 fn on_xfs() {
-    on_another("xfs", "on_xfs");
+    on_another("xfs", 512, "on_xfs");
+}
+
+#[test]
+fn on_xfs_with_sectors_of_four_kilobytes() {
+    on_another("xfs", 4096, "on_xfs_with_sectors_of_four_kilobytes");
 }
 
 #[test]
 fn on_btrfs() {
-    on_another("btrfs", "on_btrfs");
+    on_another("btrfs", 512, "on_btrfs");
+}
+
+#[test]
+fn on_btrfs_with_sectors_of_four_kilobytes() {
+    on_another("btrfs", 4096, "on_btrfs_with_sectors_of_four_kilobytes");
 }
 
 #[test]

@@ -77,6 +77,15 @@ impl Drop for MountedMemory {
     }
 }
 
+/// Unmounts, as soon as the last file is closed: engines close in threads of their own.
+pub(crate) fn unmount(at: &Path) {
+    let path = CString::new(at.as_os_str().as_bytes()).expect("no NUL");
+    super::eventually(std::time::Duration::from_secs(10), "unmounting", || {
+        // SAFETY: a terminated string that outlives the call.
+        unsafe { libc::umount2(path.as_ptr(), 0) == 0 }
+    });
+}
+
 /// A file of `bytes` with an ext4 file system in it.
 pub(crate) fn ext4_image(path: &Path, bytes: u64, options: &[&str]) {
     File::create(path).and_then(|file| file.set_len(bytes)).expect("an image");

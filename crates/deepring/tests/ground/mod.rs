@@ -7,10 +7,12 @@
 #![allow(dead_code, reason = "every test binary uses its own part of the ground")]
 
 pub(crate) mod child;
+pub(crate) mod contract;
 pub(crate) mod disk;
 pub(crate) mod gate;
 pub(crate) mod program;
 pub(crate) mod task;
+pub(crate) mod trace;
 
 use deepring::{BackendKind, Direct, Engine, EngineBuilder, File, IoBuf, IoBufMut, OpenOptions};
 use std::io::Write;

@@ -8,10 +8,17 @@ use std::path::Path;
 
 /// Runs so many random programs on the file at `path`; one that fails is made as small as possible and shown.
 pub(crate) fn run_random(programs: u32, backend: BackendKind, direct: Direct, path: &Path) {
+    let engine = |block| Engine::builder().backend(backend).block_bytes(block).build().expect("an engine");
+    run_random_on(programs, engine, direct, path);
+}
+
+/// As [`run_random`], on the engine that is given for a size of blocks.
+pub(crate) fn run_random_on(programs: u32, engine: impl Fn(u64) -> Engine, direct: Direct, path: &Path) {
     let seed = RngSeed::Fixed(Chance::new().next());
     let config = Config { cases: programs, failure_persistence: None, rng_seed: seed, ..Config::default() };
     let run = TestRunner::new(config).run(&self::programs(), |program| {
-        run_program(backend, direct, path, program);
+        let (block, size, steps) = program;
+        run_program(&engine(block), direct, path, size, steps);
         Ok(())
     });
     if let Err(failure) = run {
@@ -140,16 +147,15 @@ pub(crate) fn check_read(model: &[u8], position: u64, exact: bool, (found, resul
     assert_same(&found[..there.len()], there, "what was read");
 }
 
-fn run_program(backend: BackendKind, direct: Direct, path: &Path, (block, size, steps): (u64, u64, Vec<Step>)) {
-    let engine = Engine::builder().backend(backend).block_bytes(block).build().expect("an engine");
+fn run_program(engine: &Engine, direct: Direct, path: &Path, size: u64, steps: Vec<Step>) {
     let mut model = bytes(0, size as usize, 7);
     std::fs::write(path, &model).expect("the file");
-    let mut file = open(&engine, path, direct);
+    let mut file = open(engine, path, direct);
     for (salt, step) in steps.into_iter().enumerate() {
         match step {
             Step::Write { position, len, memory } => {
                 let content = bytes(position, len, salt as u64);
-                let receipt = write(&engine, &file, &content, position, memory).expect("a write");
+                let receipt = write(engine, &file, &content, position, memory).expect("a write");
                 assert_eq!(receipt.bytes, len as u64);
                 if len > 0 {
                     let end = position as usize + len;
@@ -160,10 +166,10 @@ fn run_program(backend: BackendKind, direct: Direct, path: &Path, (block, size, 
             }
             Step::Read { position, len, memory, exact } => {
                 if len == 0 {
-                    let (_, result) = read(&engine, &file, 0, position, memory, exact);
+                    let (_, result) = read(engine, &file, 0, position, memory, exact);
                     assert_eq!(result.expect("a read of nothing").bytes, 0);
                 } else {
-                    check_read(&model, position, exact, read(&engine, &file, len, position, memory, exact));
+                    check_read(&model, position, exact, read(engine, &file, len, position, memory, exact));
                 }
             }
             Step::SetLen { size } => {
@@ -173,7 +179,7 @@ fn run_program(backend: BackendKind, direct: Direct, path: &Path, (block, size, 
             }
             Step::Reopen => {
                 file.close().wait().expect("close");
-                file = open(&engine, path, direct);
+                file = open(engine, path, direct);
             }
         }
         assert_eq!(file.stat().wait().expect("stat").size, model.len() as u64);

@@ -1,0 +1,259 @@
+//! Where `io_uring` is refused, before an engine starts or while it runs: what takes its place says why, and does everything the ring does.
+//!
+//! Each test is a process of its own, because a system-call filter cannot be taken back.
+
+mod ground;
+
+use deepring::{BackendKind, Completed, Direct, Engine, ErrorKind};
+use ground::child::{alone_with, become_nobody, forbid, limit};
+use ground::disk::as_root;
+use ground::{Slice, assert_same, backends, bytes, contract, directory, eventually, open, skip, within};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+const SETUP: libc::c_long = libc::SYS_io_uring_setup;
+const ENTER: libc::c_long = libc::SYS_io_uring_enter;
+const REGISTER: libc::c_long = libc::SYS_io_uring_register;
+
+/// Runs `body` in a process of its own whose environment names no backend.
+fn alone(test: &str, body: impl FnOnce(&Path)) {
+    if !backends().contains(&BackendKind::Uring) {
+        return skip(test, "DEEPRING_BACKEND names the other backend");
+    }
+    let prepare = |command: &mut std::process::Command| {
+        command.env_remove("DEEPRING_BACKEND");
+    };
+    alone_with(test, prepare, || body(directory().path()));
+}
+
+fn engine() -> Engine {
+    Engine::builder().build().expect("an engine, whatever it runs on")
+}
+
+/// The engine runs on threads, says why in these words, and keeps the contract.
+#[track_caller]
+fn check_threads(engine: &Engine, words: &[&str], place: &Path) {
+    let info = engine.info();
+    assert_eq!((info.backend, info.ring_entries, info.flags.len()), (BackendKind::Threads, 0, 0), "{}", info.reason);
+    for word in words {
+        assert!(info.reason.contains(word), "'{word}' is missing in: {}", info.reason);
+    }
+    contract::assert_kept(engine, place);
+}
+
+#[track_caller]
+fn check_ring(engine: &Engine, place: &Path) {
+    let info = engine.info();
+    assert_eq!(info.backend, BackendKind::Uring, "{}", info.reason);
+    contract::assert_kept(engine, place);
+}
+
+// ---- before an engine starts ----
+
+#[test]
+fn without_setup_as_containers_have_it_threads_keep_the_contract() {
+    alone("without_setup_as_containers_have_it_threads_keep_the_contract", |place| {
+        forbid(SETUP, libc::EPERM, false);
+        check_threads(&engine(), &["io_uring_setup", "seccomp"], place);
+    });
+}
+
+#[test]
+fn without_setup_as_old_kernels_have_it_threads_keep_the_contract() {
+    alone("without_setup_as_old_kernels_have_it_threads_keep_the_contract", |place| {
+        forbid(SETUP, libc::ENOSYS, false);
+        check_threads(&engine(), &["io_uring_setup", "kernel", "5.6"], place);
+    });
+}
+
+#[test]
+fn without_enter_threads_keep_the_contract() {
+    alone("without_enter_threads_keep_the_contract", |place| {
+        forbid(ENTER, libc::EPERM, false);
+        check_threads(&engine(), &["io_uring_enter", "seccomp"], place);
+    });
+}
+
+#[test]
+fn with_an_enter_that_does_not_exist_threads_keep_the_contract() {
+    alone("with_an_enter_that_does_not_exist_threads_keep_the_contract", |place| {
+        forbid(ENTER, libc::ENOSYS, false);
+        check_threads(&engine(), &["io_uring_enter", "no io_uring"], place);
+        eventually(LIMIT, "no thread is left", || ground::task::ours().is_empty());
+    });
+}
+
+#[test]
+fn without_register_the_ring_keeps_the_contract() {
+    alone("without_register_the_ring_keeps_the_contract", |place| {
+        forbid(REGISTER, libc::EPERM, false);
+        check_ring(&engine(), place);
+    });
+}
+
+#[test]
+fn with_a_register_that_does_not_exist_the_ring_keeps_the_contract() {
+    alone("with_a_register_that_does_not_exist_the_ring_keeps_the_contract", |place| {
+        forbid(REGISTER, libc::ENOSYS, false);
+        check_ring(&engine(), place);
+    });
+}
+
+#[test]
+fn threads_that_the_environment_asks_for_keep_the_contract() {
+    let name = "threads_that_the_environment_asks_for_keep_the_contract";
+    let prepare = |command: &mut std::process::Command| {
+        command.env("DEEPRING_BACKEND", "threads");
+    };
+    alone_with(name, prepare, || check_threads(&engine(), &["DEEPRING_BACKEND"], directory().path()));
+}
+
+// ---- memory for the ring ----
+
+/// As an ordinary user with so much memory that may be locked, in a directory of their own.
+fn as_nobody(test: &str, memlock_bytes: u64, body: impl FnOnce(&Path)) {
+    // What one process of a user locks is missing for the others.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    as_root(test, || {
+        alone(test, |_| {
+            let place = tempfile::tempdir().expect("a directory that everybody can reach");
+            std::fs::set_permissions(place.path(), PermissionsExt::from_mode(0o777)).expect("permissions");
+            limit(libc::RLIMIT_MEMLOCK, memlock_bytes);
+            become_nobody();
+            body(place.path());
+        });
+    });
+}
+
+#[test]
+fn an_ordinary_user_with_eight_megabytes_has_the_ring_that_is_asked_for() {
+    as_nobody("an_ordinary_user_with_eight_megabytes_has_the_ring_that_is_asked_for", 8 << 20, |place| {
+        let engine = engine();
+        let info = engine.info();
+        assert_eq!(info.memlock_bytes, Some(8 << 20));
+        check_ring(&engine, place);
+        drop(engine);
+        let deep = Engine::builder().queue_depth(4096).build().expect("an engine");
+        assert!(deep.info().ring_entries >= 4096, "a ring of {} entries", deep.info().ring_entries);
+        // Buffers are not registered, so however many there are, they are not charged.
+        let buffers: Vec<_> = (0..8).map(|_| deep.buffer(8 << 20).expect("memory")).collect();
+        drop(buffers);
+    });
+}
+
+#[test]
+fn an_ordinary_user_with_little_memory_has_a_ring_until_it_is_used_up_and_threads_then() {
+    as_nobody("an_ordinary_user_with_little_memory_has_a_ring_until_it_is_used_up_and_threads_then", 64 << 10, |place| {
+        let first = engine();
+        check_ring(&first, place);
+        // Rings of the same user share what there is.
+        let mut others = Vec::new();
+        while others.len() < 64 {
+            let engine = engine();
+            let backend = engine.info().backend;
+            others.push(engine);
+            if backend == BackendKind::Threads {
+                break;
+            }
+        }
+        let last = others.pop().expect("an engine");
+        check_threads(&last, &["memory", "64 KiB", "ulimit -l"], place);
+        contract::assert_kept(&first, place);
+        // What is given back can be had again.
+        drop((last, others));
+        eventually(LIMIT, "a ring can be had again", || engine().info().backend == BackendKind::Uring);
+    });
+}
+
+#[test]
+fn an_ordinary_user_who_may_lock_nothing_has_threads() {
+    as_nobody("an_ordinary_user_who_may_lock_nothing_has_threads", 0, |place| {
+        check_threads(&engine(), &["memory", "0 KiB", "ulimit -l"], place);
+    });
+}
+
+// ---- while an engine runs ----
+
+#[test]
+fn a_running_engine_needs_neither_setup_nor_register() {
+    alone("a_running_engine_needs_neither_setup_nor_register", |place| {
+        let running = engine();
+        check_ring(&running, place);
+        forbid(SETUP, libc::EPERM, true);
+        forbid(REGISTER, libc::ENOSYS, true);
+        check_ring(&running, place);
+        check_threads(&engine(), &["io_uring_setup", "seccomp"], place);
+    });
+}
+
+/// Takes the ring away from an engine with reads in it, and asserts what becomes of them and of it.
+fn lose_ring_in_flight(test: &str, errno: i32) {
+    const LEN: usize = 1 << 20;
+    alone(test, |place| {
+        let path = place.join("data");
+        std::fs::write(&path, bytes(0, 64 << 20, 1)).expect("the file");
+        let engine = engine();
+        let file = open(&engine, &path, Direct::Prefer);
+        let mut ops = Vec::new();
+        for index in 0..64u64 {
+            ops.push(file.read_exact_at(Slice::new(LEN, 0, 0), index << 20));
+            if index == 40 {
+                forbid(ENTER, errno, true);
+            }
+        }
+        let mut lost = 0;
+        for (index, op) in (0u64..).zip(ops) {
+            let Completed { buf, result } = op.wait();
+            match result {
+                Ok(_) => assert_same(buf.expect("the buffer").content(), &bytes(index << 20, LEN, 1), "what was read"),
+                Err(error) => {
+                    assert_eq!((error.kind(), error.position()), (ErrorKind::Lost, Some(index << 20)), "{error}");
+                    assert!(buf.is_none(), "memory the kernel may still write to is not given back");
+                    lost += 1;
+                }
+            }
+        }
+        assert!(lost > 0, "nothing was in flight: this run proved nothing");
+        let stats = engine.stats();
+        assert!(stats.leaked >= lost && stats.leaked_bytes >= lost, "{stats:?}");
+        assert_eq!(stats.failed, lost, "{stats:?}");
+        file.close().wait().expect("close");
+        check_threads(&engine, &["lost", &format!("error {errno}")], place);
+        assert_eq!(engine.stats().leaked, stats.leaked, "nothing more is lost on threads");
+        within(LIMIT, "dropping an engine whose ring was lost", move || drop(engine));
+    });
+}
+
+#[test]
+fn a_ring_taken_away_in_flight_costs_what_was_in_it_and_threads_keep_the_contract() {
+    lose_ring_in_flight("a_ring_taken_away_in_flight_costs_what_was_in_it_and_threads_keep_the_contract", libc::EPERM);
+}
+
+#[test]
+fn a_ring_whose_call_vanishes_in_flight_costs_what_was_in_it_and_threads_keep_the_contract() {
+    lose_ring_in_flight("a_ring_whose_call_vanishes_in_flight_costs_what_was_in_it_and_threads_keep_the_contract", libc::ENOSYS);
+}
+
+#[test]
+fn a_ring_taken_away_from_an_idle_engine_costs_at_most_the_next_request() {
+    alone("a_ring_taken_away_from_an_idle_engine_costs_at_most_the_next_request", |place| {
+        let path = place.join("data");
+        std::fs::write(&path, bytes(0, 10_000, 1)).expect("the file");
+        let engine = engine();
+        let file = open(&engine, &path, Direct::Prefer);
+        file.read_exact_at(vec![0; 10_000], 0).wait().result.expect("a read");
+        forbid(ENTER, libc::EPERM, true);
+        if let Err(error) = file.read_exact_at(vec![0; 10_000], 0).wait().result {
+            assert_eq!(error.kind(), ErrorKind::Lost, "{error}");
+        }
+        let (buf, _) = file.read_exact_at(vec![0; 10_000], 0).wait().ok().expect("a read on threads");
+        assert_same(&buf, &bytes(0, 10_000, 1), "what was read");
+        file.close().wait().expect("close");
+        check_threads(&engine, &["lost"], place);
+    });
+}
