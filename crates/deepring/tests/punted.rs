@@ -1,0 +1,206 @@
+//! What a ring hands to worker threads. A write that is punted costs many times the CPU and loses its place among the others, so the engine
+//! arranges its writes so that none is; where it cannot, `Stats::punted` counts them. The kernel's own tracepoint is the witness of both.
+//!
+//! | 64 operations of 64 KiB | ext4, direct |
+//! |---|---|
+//! | reading data, a hole, preallocated space | 0 |
+//! | writing over data, or a new file of any length, at any place | 0 |
+//! | appending odd pieces | the first block of each, twice |
+//! | filling a hole | 64 |
+//! | writing over what is in the page cache | 64 |
+//! | writing through the page cache | 64, one after the other |
+//!
+//! Whoever moves the end of a file has it to himself meanwhile, and others that write to it then are handed on: so what is to be 0 is written by
+//! one request, or by one after the other.
+//!
+//! Needs root (a file system and a trace of its own); else these tests say that they are skipped.
+
+mod ground;
+
+use deepring::{BackendKind, Direct, Engine, File};
+use ground::disk::{Loop, ext4_image, forget_pages, mount, other_disk, with_mounts};
+use ground::trace::Trace;
+use ground::{Slice, assert_file, backends, bytes, open, say, skip};
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+
+const LEN: usize = 64 << 10;
+const OPS: usize = 64;
+
+struct Bench<'a> {
+    trace: &'a Trace,
+    engine: Engine,
+    path: PathBuf,
+}
+
+impl Bench<'_> {
+    /// A file of data or holes that nobody has in the page cache.
+    fn file(&self, make: impl FnOnce(&std::fs::File)) {
+        drop(std::fs::remove_file(&self.path));
+        let file = std::fs::File::create(&self.path).expect("the file");
+        make(&file);
+        file.sync_all().expect("sync");
+        forget_pages(&file);
+    }
+
+    fn data(&self) {
+        // Longer than what is written over it, at whatever place.
+        self.file(|file| std::os::unix::fs::FileExt::write_all_at(file, &bytes(0, (OPS + 1) * LEN, 1), 0).expect("data"));
+    }
+
+    /// Runs all operations at once, and tells how many the kernel handed on, how many of them one after the other, and how many we counted.
+    fn run(&self, what: &str, direct: Direct, each: impl Fn(&File)) -> (usize, usize, usize) {
+        let file = open(&self.engine, &self.path, direct);
+        let before = self.engine.stats().punted;
+        drop(self.trace.take());
+        each(&file);
+        let punts = self.trace.take();
+        let counted = (self.engine.stats().punted - before) as usize;
+        file.close().wait().expect("close");
+        let hashed = punts.iter().filter(|punt| punt.hashed).count();
+        say(&format!("{what}: {} handed on, {hashed} of them one after the other, {counted} counted", punts.len()));
+        (punts.len(), hashed, counted)
+    }
+
+    fn reads(&self, what: &str) -> (usize, usize, usize) {
+        self.run(what, Direct::Prefer, |file| {
+            let ops: Vec<_> = (0..OPS).map(|index| file.read_exact_at(Slice::new(LEN, 0, 0), (index * LEN) as u64)).collect();
+            for op in ops {
+                op.wait().result.expect("a read");
+            }
+        })
+    }
+
+    /// A new file, one piece after the other.
+    fn appends(&self, len: usize) -> (usize, usize, usize) {
+        self.file(|_| {});
+        let seen = self.run(&format!("appending pieces of {len} bytes"), Direct::Prefer, |file| {
+            for position in (0..OPS).map(|index| (index * len) as u64) {
+                file.write_at(Slice::of(&bytes(position, len, 2), 0), position).wait().result.expect("a write");
+            }
+        });
+        assert_file(&self.path, &bytes(0, OPS * len, 2), "appended");
+        seen
+    }
+
+    fn writes(&self, what: &str, direct: Direct, shift: u64) -> (usize, usize, usize) {
+        self.run(what, direct, |file| {
+            let piece = |index| (index * LEN) as u64 + shift;
+            let write = |index| file.write_at(Slice::of(&bytes(piece(index), LEN, 2), 0), piece(index));
+            let ops: Vec<_> = (0..OPS).map(write).collect();
+            for op in ops {
+                op.wait().result.expect("a write");
+            }
+        })
+    }
+}
+
+/// Runs a test with a ring and a trace on a disk of its own.
+fn with_trace(test: &str, disk: impl FnOnce(&Path) -> Option<PathBuf> + Send, body: impl FnOnce(Bench<'_>) + Send) {
+    if !backends().contains(&BackendKind::Uring) {
+        return skip(test, "DEEPRING_BACKEND names the other backend");
+    }
+    with_mounts(test, |place| {
+        let Some(trace) = Trace::start(&place.join("trace")) else {
+            return skip(test, "this kernel has no tracefs, or no tracepoints of io_uring in it");
+        };
+        let Some(disk) = disk(place) else { return skip(test, "there is no mkfs for it") };
+        let engine = Engine::builder().backend(BackendKind::Uring).build().expect("an engine");
+        body(Bench { trace: &trace, engine, path: disk.join("file") });
+    });
+}
+
+fn ext4(place: &Path) -> PathBuf {
+    let (image, at) = (place.join("image"), place.join("disk"));
+    ext4_image(&image, 128 << 20, &["-b", "4096"]);
+    let device = Loop::attach(&image);
+    mount(&device.path, &at, "ext4", 0, "");
+    at
+}
+
+const NONE: (usize, usize, usize) = (0, 0, 0);
+
+#[test]
+fn on_ext4_reads_and_writes_in_place_and_new_files_are_handed_to_nobody() {
+    with_trace(
+        "on_ext4_reads_and_writes_in_place_and_new_files_are_handed_to_nobody",
+        |place| Some(ext4(place)),
+        |bench| {
+            bench.data();
+            assert_eq!(bench.reads("reading data"), NONE);
+            bench.file(|file| file.set_len((OPS * LEN) as u64).expect("a hole"));
+            assert_eq!(bench.reads("reading a hole"), NONE);
+            bench.file(|file| {
+                // SAFETY: no pointers.
+                assert_eq!(unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, (OPS * LEN) as i64) }, 0);
+            });
+            assert_eq!(bench.reads("reading preallocated space"), NONE);
+            assert_eq!(bench.writes("writing into preallocated space", Direct::Prefer, 0), NONE);
+            bench.data();
+            assert_eq!(bench.writes("writing over data", Direct::Prefer, 0), NONE);
+            bench.data();
+            assert_eq!(bench.writes("writing over data at an odd place", Direct::Prefer, 512), NONE);
+            assert_eq!(bench.appends(LEN), NONE);
+            bench.file(|_| {});
+            let written = bench.run("writing a new file at once", Direct::Prefer, |file| {
+                file.write_at(Slice::of(&bytes(0, OPS * LEN, 2), 0), 0).wait().result.expect("a write");
+            });
+            assert_eq!(written, NONE);
+            assert_file(&bench.path, &bytes(0, OPS * LEN, 2), "written without a worker");
+        },
+    );
+}
+
+#[test]
+fn on_ext4_every_write_that_is_handed_on_is_counted() {
+    with_trace(
+        "on_ext4_every_write_that_is_handed_on_is_counted",
+        |place| Some(ext4(place)),
+        |bench| {
+            bench.file(|file| file.set_len((OPS * LEN) as u64).expect("a hole"));
+            let (handed_on, _, counted) = bench.writes("filling a hole", Direct::Prefer, 0);
+            assert_eq!((handed_on, counted), (OPS, OPS));
+            // Cutting the padding off leaves the last block in the page cache: reading it for the next append is handed on, and writing it.
+            assert_eq!(bench.appends(LEN - 700), (2 * (OPS - 1), 0, OPS - 1));
+            bench.data();
+            drop(std::fs::read(&bench.path).expect("the file, into the page cache"));
+            let (handed_on, _, counted) = bench.writes("writing over what is in the page cache", Direct::Prefer, 0);
+            assert_eq!((handed_on, counted), (OPS, OPS));
+            bench.data();
+            let buffered = bench.writes("writing through the page cache", Direct::Never, 0);
+            assert_eq!(buffered, (OPS, OPS, OPS));
+            bench.file(|_| {});
+            let buffered = bench.writes("writing a new file through the page cache", Direct::Never, 0);
+            assert_eq!(buffered, (OPS, OPS, OPS));
+        },
+    );
+}
+
+fn every_punt_is_counted_on(kind: &'static str, test: &str) {
+    let disk = move |place: &Path| other_disk(kind, place);
+    with_trace(test, disk, |bench| {
+        bench.data();
+        let over = bench.writes("writing over data", Direct::Prefer, 0);
+        bench.file(|_| {});
+        let new = bench.writes("writing a new file", Direct::Prefer, 0);
+        bench.file(|file| file.set_len((OPS * LEN) as u64).expect("a hole"));
+        let hole = bench.writes("filling a hole", Direct::Prefer, 0);
+        bench.data();
+        let buffered = bench.writes("writing through the page cache", Direct::Never, 0);
+        for (handed_on, _, counted) in [over, new, hole, buffered] {
+            // What would have blocked once may not block the second time, and is counted all the same.
+            assert!(handed_on <= counted, "{handed_on} writes were handed on, {counted} were counted");
+        }
+        assert!(hole.0 > 0, "nothing was handed on: this run proved nothing");
+    });
+}
+
+#[test]
+fn on_xfs_every_write_that_is_handed_on_is_counted() {
+    every_punt_is_counted_on("xfs", "on_xfs_every_write_that_is_handed_on_is_counted");
+}
+
+#[test]
+fn on_btrfs_every_write_that_is_handed_on_is_counted() {
+    every_punt_is_counted_on("btrfs", "on_btrfs_every_write_that_is_handed_on_is_counted");
+}
