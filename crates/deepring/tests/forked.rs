@@ -1,0 +1,104 @@
+//! A program may fork and start others while the engine is at work: memory under transfer is the parent's, and stays so.
+//!
+//! After a fork both processes share their pages until one of them writes. A kernel that then gave the parent the copy, with a transfer on its
+//! way to the original, would lose the bytes: direct reads into a forking process did so once. The ring's own memory is not inherited.
+
+mod ground;
+
+use deepring::{Completed, Direct};
+use ground::{MODES, Slice, assert_file, assert_same, bytes, directory, engines, open, within};
+use std::process::Command;
+use std::time::Duration;
+
+const LIMIT: Duration = Duration::from_secs(60);
+const LEN: usize = 256 << 10;
+const OPS: u64 = 24;
+
+/// Forks a child that writes over its copy of this memory and ends.
+fn fork_and_scribble(memory: &[(usize, usize)]) -> libc::pid_t {
+    // SAFETY: the child does only what is allowed after a fork: it writes to memory, and ends without cleaning up.
+    let child = unsafe { libc::fork() };
+    assert!(child >= 0, "fork: {}", std::io::Error::last_os_error());
+    if child == 0 {
+        for &(address, len) in memory {
+            // SAFETY: the memory was allocated in the parent, and this is the child's copy of it, which nobody else in the child uses.
+            unsafe { std::ptr::write_bytes(address as *mut u8, 0x66, len) };
+        }
+        // SAFETY: ends the process.
+        unsafe { libc::_exit(0) };
+    }
+    child
+}
+
+fn wait_for(child: libc::pid_t) {
+    let mut status = 0;
+    // SAFETY: writes a local number.
+    assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+    assert_eq!(status, 0, "the child's end");
+}
+
+#[test]
+fn a_child_that_writes_over_its_copy_changes_no_byte_of_what_is_read_or_written() {
+    within(LIMIT, "forking among transfers", || {
+        let place = directory();
+        let (source, target) = (place.path().join("source"), place.path().join("target"));
+        std::fs::write(&source, bytes(0, OPS as usize * LEN, 1)).expect("the file");
+        for engine in engines() {
+            for direct in MODES {
+                for round in 0..8u64 {
+                    std::fs::write(&target, b"").expect("the file");
+                    let (from, to) = (open(&engine, &source, direct), open(&engine, &target, direct));
+                    let mut memory = Vec::new();
+                    let mut children = Vec::new();
+                    let mut ops = Vec::new();
+                    for index in 0..OPS {
+                        let position = index * LEN as u64;
+                        // At a page boundary, and at an odd address, which is copied.
+                        let offset = usize::from(index % 3 == 0);
+                        let (read, write) = (Slice::new(LEN, offset, 0), Slice::of(&bytes(position, LEN, 2 + round), offset));
+                        memory.extend([&read, &write].map(|slice| (slice.content().as_ptr() as usize, LEN)));
+                        ops.push((position, from.read_exact_at(read, position), to.write_at(write, position)));
+                        if index % 6 == round % 6 {
+                            children.push(fork_and_scribble(&memory));
+                        }
+                    }
+                    for (position, read, write) in ops {
+                        let (buf, _) = read.wait().ok().expect("a read");
+                        assert!(buf.is_guarded());
+                        assert_same(buf.content(), &bytes(position, LEN, 1), "read beside a fork");
+                        let Completed { buf, result } = write.wait();
+                        result.expect("a write");
+                        assert_same(buf.expect("the buffer").content(), &bytes(position, LEN, 2 + round), "the memory of a write");
+                    }
+                    children.into_iter().for_each(wait_for);
+                    assert_file(&target, &bytes(0, OPS as usize * LEN, 2 + round), "written beside a fork");
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn programs_started_among_transfers_run_and_disturb_nothing() {
+    within(LIMIT, "starting programs among transfers", || {
+        let place = directory();
+        let path = place.path().join("file");
+        for engine in engines() {
+            let file = open(&engine, &path, Direct::Prefer);
+            for round in 0..6u64 {
+                let write = |index: u64| file.write_at(Slice::of(&bytes(index * LEN as u64, LEN, round), 0), index * LEN as u64);
+                let ops: Vec<_> = (0..OPS).map(write).collect();
+                for _ in 0..4 {
+                    let output = Command::new("cat").arg("/proc/self/comm").output().expect("another program");
+                    assert_eq!(output.stdout, b"cat\n");
+                }
+                for op in ops {
+                    op.wait().result.expect("a write");
+                }
+                file.sync_data().wait().expect("sync");
+                assert_file(&path, &bytes(0, OPS as usize * LEN, round), "written beside other programs");
+            }
+            file.close().wait().expect("close");
+        }
+    });
+}
