@@ -9,3 +9,4 @@
 pub mod ground;
 
 pub mod fsx;
+pub mod faultfs;
