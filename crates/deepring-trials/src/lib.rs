@@ -9,4 +9,5 @@
 pub mod ground;
 
 pub mod fsx;
+pub mod crash;
 pub mod faultfs;

@@ -1,0 +1,65 @@
+//! Crashes a file system under the engine, over and over: see `deepring_trials::crash`.
+//!
+//!   npm run crash -- [--seed N] [--cycles M] [--fs ext4|xfs] [--canary sync|late]
+
+#![allow(clippy::print_stderr, clippy::print_stdout, reason = "a program")]
+
+use deepring_trials::crash::{Campaign, Canary, Kind};
+use std::process::ExitCode;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+/// How many cycles between two signs of life.
+const PROGRESS_CYCLES: u64 = 500;
+
+fn main() -> ExitCode {
+    let seed = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_nanos() as u64);
+    let mut campaign = Campaign { seed, cycles: 5000, kind: Kind::Ext4, canary: None };
+    let mut arguments = std::env::args().skip(1);
+    while let Some(name) = arguments.next() {
+        let value = arguments.next();
+        if set(&mut campaign, &name, value.as_deref()).is_none() {
+            eprintln!("Usage: crash [--seed N] [--cycles M] [--fs ext4|xfs] [--canary sync|late]");
+            return ExitCode::FAILURE;
+        }
+    }
+    let started = Instant::now();
+    let summary = campaign.run("crash", &|summary| {
+        if summary.cycles % PROGRESS_CYCLES == 0 {
+            eprintln!("{} cycles, {} acknowledged writes kept, {} others lost", summary.cycles, summary.kept, summary.lost);
+        }
+    });
+    let Some(summary) = summary else { return ExitCode::FAILURE };
+    if let Some((cycle, what)) = &summary.violation {
+        eprintln!("cycle {cycle}: {what}");
+    }
+    println!(
+        "crash: seed {}, {}: {} cycles, {} acknowledged writes kept, {} others lost, {} requests failed, {} violations, {:.0} s",
+        campaign.seed,
+        campaign.kind.name(),
+        summary.cycles,
+        summary.kept,
+        summary.lost,
+        summary.failed,
+        u32::from(summary.violation.is_some()),
+        started.elapsed().as_secs_f64()
+    );
+    if summary.violation.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+fn set(campaign: &mut Campaign, name: &str, value: Option<&str>) -> Option<()> {
+    let value = value?;
+    match name {
+        "--seed" => campaign.seed = value.parse().ok()?,
+        "--cycles" => campaign.cycles = value.parse().ok()?,
+        "--fs" => campaign.kind = Kind::named(value)?,
+        "--canary" => {
+            campaign.canary = Some(match value {
+                "sync" => Canary::LeavesOutSync,
+                "late" => Canary::CountsLateWrites,
+                _ => return None,
+            });
+        }
+        _ => return None,
+    }
+    Some(())
+}

@@ -1,0 +1,231 @@
+//! Crashes of a real file system under a real engine: what was acknowledged must be there afterwards, whole.
+//!
+//! One cycle: some writers write slots of their files, in any order, at odd places, and now and then ask for a sync; somewhere in the middle the
+//! file system is shut down (`FS_IOC_SHUTDOWN`), as if the power had gone, with or without its journal flushed; everything ends in errors;
+//! it is unmounted, mounted again, which recovers its journal, and every byte is judged ([`ledger`]):
+//!
+//! * a write that was accepted before a sync that said yes is there, whole (a yes that came after the crash had begun does not count: file systems
+//!   say it while they are being shut down, and after a real crash nobody would have heard it);
+//! * any other write is there, or is not there, block by block, and nothing else is;
+//! * the file exists, is as long as what was acknowledged, and has nothing but zeros in between.
+//!
+//! The disk is a loop device over a file in memory, so a cycle takes some ten milliseconds. What this cannot see is a drive that loses its own
+//! cache: every transfer that a loop device has accepted is there after the crash.
+
+mod disk;
+mod ledger;
+
+use crate::ground::Chance;
+use crate::ground::disk::{is_root, with_mounts};
+use deepring::{BackendKind, Direct, Engine, ErrorKind, OpenOptions};
+use disk::Disk;
+pub use disk::Kind;
+use ledger::Ledger;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// What to run.
+#[derive(Debug, Clone, Copy)]
+pub struct Campaign {
+    /// Repeats what the writers do; when the crash hits them is up to the machine.
+    pub seed: u64,
+    /// How many crashes.
+    pub cycles: u64,
+    /// On which file system.
+    pub kind: Kind,
+    /// A planted bug, which a campaign must find.
+    pub canary: Option<Canary>,
+}
+
+/// A writer that promises too much.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Canary {
+    /// Takes a write for durable when it is done, without a sync.
+    LeavesOutSync,
+    /// Takes what was accepted after the sync for covered by it.
+    CountsLateWrites,
+}
+
+/// What a campaign has seen.
+#[derive(Debug, Clone, Default)]
+pub struct Summary {
+    /// Crashes survived.
+    pub cycles: u64,
+    /// Writes that were acknowledged, and found after the crash.
+    pub kept: u64,
+    /// Writes that nobody had promised anything about, and of which something was gone.
+    pub lost: u64,
+    /// Requests that ended in an error because of a crash.
+    pub failed: u64,
+    /// The first broken promise, with its cycle.
+    pub violation: Option<(u64, String)>,
+}
+
+/// Writers at once, each with a file of its own.
+const WRITERS: usize = 2;
+
+/// The longest time a cycle runs before it is crashed: long enough for a few dozen syncs.
+const CRASH_AFTER_US_MAX: u64 = 25_000;
+
+/// A writer that meets no error ends all the same.
+const ROUNDS_MAX: u32 = 20_000;
+
+impl Campaign {
+    /// Runs to the end or to the first violation. `None`: it cannot run here, which has been said.
+    ///
+    /// # Panics
+    /// The disk cannot be made: no loop device is free, or the memory for it is not there.
+    pub fn run(self, name: &str, progress: &(dyn Fn(&Summary) + Sync)) -> Option<Summary> {
+        let mut summary = None;
+        with_mounts(name, |place| {
+            let Some(disk) = Disk::new(self.kind, place) else {
+                return crate::ground::skip(name, &format!("there is no mkfs for {:?}", self.kind));
+            };
+            summary = Some(self.cycles_on(&disk, progress));
+        });
+        debug_assert!(is_root() || summary.is_none());
+        summary
+    }
+
+    fn cycles_on(self, disk: &Disk, progress: &dyn Fn(&Summary)) -> Summary {
+        let mut chance = Chance::seeded(self.seed);
+        let mut summary = Summary::default();
+        let mut ledgers: Vec<Ledger> = (0..WRITERS).map(|writer| Ledger::new(disk.file(writer), chance.next())).collect();
+        disk.mount();
+        while summary.cycles < self.cycles {
+            if let Err(what) = self.cycle(disk, &mut ledgers, &mut chance, &mut summary) {
+                summary.violation = Some((summary.cycles, what));
+                break;
+            }
+            summary.cycles += 1;
+            progress(&summary);
+        }
+        disk.unmount();
+        summary
+    }
+
+    /// One crash, and what is left after it.
+    fn cycle(self, disk: &Disk, ledgers: &mut [Ledger], chance: &mut Chance, summary: &mut Summary) -> Result<(), String> {
+        let backend = *chance.pick(&[BackendKind::Uring, BackendKind::Threads]);
+        let block_bytes = *chance.pick(&[4096, 16 << 10, 1 << 20]);
+        let engine = Engine::builder().backend(backend).block_bytes(block_bytes).build().map_err(|error| error.to_string())?;
+        for ledger in ledgers.iter_mut() {
+            ledger.renew().map_err(|error| format!("a healthy disk fails: {error}"))?;
+        }
+        let mut failed = Vec::new();
+        let crashing = AtomicBool::new(false);
+        let mut crash_chance = Chance::seeded(chance.next());
+        std::thread::scope(|scope| {
+            let writers: Vec<_> = ledgers
+                .iter_mut()
+                .map(|ledger| {
+                    let (engine, crashing, chance) = (&engine, &crashing, Chance::seeded(chance.next()));
+                    scope.spawn(move || self.write(engine, ledger, chance, crashing))
+                })
+                .collect();
+            std::thread::sleep(Duration::from_micros(crash_chance.below(CRASH_AFTER_US_MAX)));
+            crashing.store(true, Ordering::SeqCst);
+            disk.crash(&mut crash_chance);
+            for writer in writers {
+                failed.push(writer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+            }
+        });
+        drop(engine);
+        for failed in failed {
+            summary.failed += failed?;
+        }
+        disk.unmount();
+        disk.mount();
+        for ledger in ledgers {
+            let (kept, lost) = ledger.judge()?;
+            summary.kept += kept;
+            summary.lost += lost;
+        }
+        Ok(())
+    }
+
+    /// Writes until the crash. Returns how many requests ended in an error.
+    fn write(self, engine: &Engine, ledger: &mut Ledger, mut chance: Chance, crashing: &AtomicBool) -> Result<u64, String> {
+        let direct = *chance.pick(&[Direct::Prefer, Direct::Prefer, Direct::Never]);
+        if chance.once_in(8) {
+            ledger.start_over(crashing);
+        }
+        let options = OpenOptions::new().read(true).write(true).create(true).sync_directory(true).direct(direct);
+        let file = match engine.open(ledger.path(), options) {
+            Ok(file) => file,
+            // The crash was faster than the file.
+            Err(error) => return fair(&error).map(|()| 1),
+        };
+        if !crashing.load(Ordering::SeqCst) {
+            ledger.opened();
+        }
+        for _ in 0..ROUNDS_MAX {
+            let mut slots = Ledger::some_slots(&mut chance);
+            let late = slots.split_off(chance.below(slots.len() as u64 + 1) as usize);
+            let submit = |slots: Vec<usize>, ledger: &mut Ledger| -> Vec<_> {
+                let next = |slot| (slot, ledger.issue(slot));
+                let pieces: Vec<_> = slots.into_iter().map(next).collect();
+                pieces.into_iter().map(|(slot, (position, content))| (slot, file.write_at(content, position))).collect()
+            };
+            let early = submit(slots, ledger);
+            let sync = match self.canary {
+                Some(Canary::LeavesOutSync) => None,
+                _ if chance.once_in(3) => None,
+                _ => Some(if chance.once_in(2) { file.sync_data() } else { file.sync_all() }),
+            };
+            let late = submit(late, ledger);
+            let mut failures = 0;
+            let mut settle = |ops: Vec<(usize, deepring::Op<_>)>| -> Result<Vec<usize>, String> {
+                let mut done = Vec::new();
+                for (slot, op) in ops {
+                    match op.wait().result {
+                        Ok(_) => done.push(slot),
+                        Err(error) => {
+                            fair(&error)?;
+                            failures += 1;
+                        }
+                    }
+                }
+                Ok(done)
+            };
+            let mut covered = settle(early)?;
+            let late = settle(late)?;
+            if self.canary.is_some() {
+                covered.extend(late);
+            }
+            let synced = match sync.map(deepring::Task::wait) {
+                None => self.canary == Some(Canary::LeavesOutSync),
+                Some(Ok(())) => true,
+                Some(Err(error)) => {
+                    fair(&error)?;
+                    ledger.distrust();
+                    failures += 1;
+                    false
+                }
+            };
+            if synced && !crashing.load(Ordering::SeqCst) {
+                ledger.acknowledge(&covered);
+            }
+            if failures > 0 {
+                return Ok(failures);
+            }
+        }
+        Ok(0)
+    }
+}
+
+/// Whether a crash explains the error.
+fn fair(error: &deepring::Error) -> Result<(), String> {
+    match error.kind() {
+        ErrorKind::Os(libc::EIO | libc::EROFS | libc::ESHUTDOWN) | ErrorKind::SyncFailed(libc::EIO | libc::EROFS | libc::ESHUTDOWN) => {
+            Ok(())
+        }
+        _ => Err(format!("no error that a crash explains: {error}")),
+    }
+}
+
+/// Whether there is something at this path at all.
+fn length_of(path: &Path) -> Option<u64> {
+    std::fs::metadata(path).ok().map(|metadata| metadata.len())
+}

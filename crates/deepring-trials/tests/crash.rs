@@ -1,0 +1,53 @@
+//! The crash campaign in a short form, and the proof that it can fail. Needs root; else these tests say that they are skipped.
+//!
+//! The long form is `npm run crash -- --seed N --cycles M`.
+
+#[path = "../../deepring/tests/ground/mod.rs"]
+mod ground;
+
+use deepring_trials::crash::{Campaign, Canary, Kind, Summary};
+use ground::say;
+
+/// A planted bug must be found within so many crashes.
+const CANARY_CYCLES: u64 = 200;
+
+fn seed() -> u64 {
+    let given = std::env::var("DEEPRING_TEST_SEED").ok().map(|seed| seed.parse().expect("DEEPRING_TEST_SEED is a number"));
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("the time").as_nanos() as u64;
+    given.unwrap_or(now)
+}
+
+fn run(name: &str, kind: Kind, cycles: u64, canary: Option<Canary>) -> Option<(u64, Summary)> {
+    let campaign = Campaign { seed: seed(), cycles, kind, canary };
+    say(&format!("seed {} (DEEPRING_TEST_SEED={0} repeats what was written, not when it crashed)", campaign.seed));
+    let summary = campaign.run(name, &|_| {})?;
+    say(&format!("{summary:?}"));
+    Some((campaign.seed, summary))
+}
+
+fn keeps_its_promises(name: &str, kind: Kind, cycles: u64) {
+    let Some((seed, summary)) = run(name, kind, cycles, None) else { return };
+    assert_eq!(summary.violation, None, "seed {seed}");
+    assert_eq!(summary.cycles, cycles);
+    assert!(summary.kept > cycles && summary.lost > 0 && summary.failed > 0, "this run proved nothing: {summary:?}");
+}
+
+#[test]
+fn what_was_acknowledged_survives_hundreds_of_crashes_of_ext4() {
+    keeps_its_promises("what_was_acknowledged_survives_hundreds_of_crashes_of_ext4", Kind::Ext4, 250);
+}
+
+#[test]
+fn what_was_acknowledged_survives_crashes_of_xfs() {
+    keeps_its_promises("what_was_acknowledged_survives_crashes_of_xfs", Kind::Xfs, 60);
+}
+
+#[test]
+fn a_writer_that_promises_too_much_is_found_out() {
+    for canary in [Canary::LeavesOutSync, Canary::CountsLateWrites] {
+        let Some((seed, summary)) = run("a_writer_that_promises_too_much_is_found_out", Kind::Ext4, CANARY_CYCLES, Some(canary)) else {
+            return;
+        };
+        assert!(summary.violation.is_some(), "seed {seed}: {canary:?} survived {CANARY_CYCLES} crashes: {summary:?}");
+    }
+}
