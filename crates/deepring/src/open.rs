@@ -192,6 +192,8 @@ pub(crate) struct OpenFile {
     direct: AtomicBool,
     /// Whether `RWF_NOWAIT` means something here.
     nowait: AtomicBool,
+    /// Whether it must not be given to a ring: see [`blocks_submitters`].
+    pub(crate) blocks_submitters: bool,
     /// Requests accepted and not yet settled.
     pub(crate) unsettled: AtomicUsize,
 }
@@ -310,6 +312,7 @@ pub(crate) fn open(path: &Arc<Path>, options: &OpenOptions) -> Result<OpenFile> 
     if created && options.sync_directory {
         sync_parent(path)?;
     }
+    let blocks_submitters = blocks_submitters(&fd, &stat);
     Ok(OpenFile {
         fd: ManuallyDrop::new(fd),
         closed: AtomicBool::new(false),
@@ -321,6 +324,7 @@ pub(crate) fn open(path: &Arc<Path>, options: &OpenOptions) -> Result<OpenFile> 
         is_block_device,
         required: options.direct == Direct::Require,
         nowait: AtomicBool::new(true),
+        blocks_submitters,
         unsettled: AtomicUsize::new(0),
     })
 }
@@ -384,6 +388,15 @@ fn device_of(stat: &libc::statx, is_block_device: bool) -> Arc<Device> {
         })
     });
     Arc::clone(device)
+}
+
+/// Whether a ring would carry out transfers on the thread that submits them, however long they take. A file in user space (FUSE, virtiofs) can be
+/// polled and always says that it is ready, which `io_uring` (6.18) takes for a promise not to block, while the server may be as slow as it
+/// likes. And where such a transfer is cut short, at the end of a file for one, the ring goes on by itself from the position where it began:
+/// it reports too much, and the bytes are those of another place. `IOSQE_ASYNC` helps against the first, not against the second.
+fn blocks_submitters(fd: &OwnedFd, stat: &libc::statx) -> bool {
+    // Where statx knows about direct I/O it is another file system; that saves asking.
+    stat.stx_mask & libc::STATX_DIOALIGN == 0 && sys::file_system(fd) == Ok(sys::FUSE_MAGIC)
 }
 
 fn unsupported(reason: impl Into<String>) -> DirectSupport {
@@ -450,7 +463,7 @@ const FILE_SYSTEMS: &[(i64, &str)] = &[
     (sys::TMPFS_MAGIC, "tmpfs"),
     (sys::RAMFS_MAGIC, "ramfs"),
     (0x794c_7630, "overlay"),
-    (0x6573_5546, "fuse"),
+    (sys::FUSE_MAGIC, "fuse"),
     (0x6969, "nfs"),
     (0x2fc1_2fc1, "zfs"),
     (0xf2f5_2010, "f2fs"),

@@ -7,8 +7,8 @@
 use super::complete::{retire, write_edge};
 use super::request::{Block, Ends, PathTarget, Request, Stage, Submission, Target, Waits};
 use super::{Driver, Message, Opened};
-use crate::backend::threads::transfer;
-use crate::backend::{DeviceOp, Done};
+use crate::backend::threads::{Threads, transfer};
+use crate::backend::{Backend, BackendKind, DeviceOp, Done};
 use crate::budget::{Budget, Cost};
 use crate::buffer::Buffer;
 use crate::canary::{Canary, planted};
@@ -358,6 +358,10 @@ impl Driver {
     /// Hands the block's next operation to the backend: from where it got to, to the end of its extent.
     pub(super) fn stage(&mut self, key: Key) {
         if let Some(op) = self.next_operation(key) {
+            if self.is_offloaded(key) {
+                self.offload(op);
+                return;
+            }
             self.backend.push(op);
             if let Some(block) = self.blocks.get_mut(key) {
                 block.at_device = true;
@@ -370,6 +374,23 @@ impl Driver {
         if let Some(op) = self.next_operation(key) {
             let op = DeviceOp { nowait: false, ..op };
             self.help(move || Message::Transferred(Done { key, result: transfer(&op) }));
+        }
+    }
+
+    /// Whether the block's file is one that a ring must not touch, and a ring runs.
+    fn is_offloaded(&self, key: Key) -> bool {
+        let request = self.blocks.get(key).and_then(|block| self.requests.get(block.request));
+        self.backend.kind() == BackendKind::Uring && request.is_some_and(|request| request.file.blocks_submitters)
+    }
+
+    /// Hands an operation to threads that do nothing else, so that whatever stalls there stalls nothing else; without threads, to a helper.
+    fn offload(&mut self, op: DeviceOp) {
+        if self.blocking.is_none() {
+            self.blocking = Threads::new(Arc::clone(&self.shared.inbox)).ok();
+        }
+        match &mut self.blocking {
+            Some(threads) => threads.push(op),
+            None => self.help(move || Message::Transferred(Done { key: op.key, result: transfer(&op) })),
         }
     }
 

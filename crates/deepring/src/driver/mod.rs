@@ -129,6 +129,8 @@ pub(crate) struct Shared {
 pub(crate) struct Driver {
     shared: Arc<Shared>,
     backend: Box<dyn Backend>,
+    /// Beside a ring: for files that must not be given to it. Started when the first one is met.
+    blocking: Option<Threads<Message>>,
     requests: Slots<Request>,
     blocks: Slots<Block>,
     controls: Slots<Control>,
@@ -180,6 +182,7 @@ impl Driver {
             control_waker: Arc::new(ResumeControl(Arc::clone(&shared.inbox))),
             shared,
             backend,
+            blocking: None,
             requests: Slots::new(),
             blocks: Slots::new(),
             controls: Slots::new(),
@@ -236,8 +239,16 @@ impl Driver {
     /// The second half: submits, sleeps until something completes or somebody writes, and applies what has completed.
     pub(crate) fn rest(&mut self, sleep: bool) {
         let mut completed = mem::take(&mut self.done);
+        if let Some(threads) = &mut self.blocking {
+            // They are never lost. When one of them is done it wakes the driver, wherever that sleeps.
+            let _ = threads.submit();
+        }
         let waited = self.backend.wait(sleep, &mut completed);
         self.shared.inbox.unpark();
+        if let Some(threads) = &mut self.blocking {
+            // Only now: a wake that came before would be forgotten with what it was for.
+            let _ = threads.wait(false, &mut completed);
+        }
         for done in completed.drain(..) {
             self.complete(done);
         }
@@ -441,7 +452,7 @@ impl Driver {
         let started = tally.first_block_at.unwrap_or(now);
         Ok(Receipt {
             bytes: transferred,
-            backend: self.backend.kind(),
+            backend: if request.file.blocks_submitters { BackendKind::Threads } else { self.backend.kind() },
             direct: !tally.buffered,
             blocks: tally.blocks,
             bounced: tally.bounced,

@@ -12,6 +12,7 @@ pub(crate) const NOWAIT: i32 = libc::RWF_NOWAIT;
 
 pub(crate) const TMPFS_MAGIC: i64 = 0x0102_1994;
 pub(crate) const RAMFS_MAGIC: i64 = 0x8584_58f6;
+pub(crate) const FUSE_MAGIC: i64 = 0x6573_5546;
 
 pub(crate) fn open(path: &CStr, flags: i32, mode: u32) -> Result<OwnedFd, Errno> {
     #[cfg(feature = "sim")]

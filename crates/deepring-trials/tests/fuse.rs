@@ -1,0 +1,398 @@
+//! File systems that misbehave, as network file systems do: the engine over a real FUSE mount whose server fails, cuts short, interrupts,
+//! stalls and dies on demand.
+//!
+//! Mounting needs root and `/dev/fuse`; without them these tests say that they are skipped.
+
+#[path = "../../deepring/tests/ground/mod.rs"]
+mod ground;
+
+use deepring::{BackendKind, Completed, Direct, Engine, Error, ErrorKind, OpenOptions};
+use deepring_trials::faultfs::{Call, Effect, Fault, Mounted, missing};
+use ground::disk::{forget_pages, with_mounts};
+use ground::program::run_random;
+use ground::{MODES, Slice, assert_file, assert_same, backends, builders, bytes, engines, eventually, open, say, skip, within};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+const LIMIT: Duration = Duration::from_secs(30);
+const STALL: Duration = Duration::from_secs(2);
+const PROGRAMS: u32 = 8;
+
+/// Whether all files bypass the kernel's cache, or only those that ask for it.
+const MOUNTS: [bool; 2] = [true, false];
+
+/// Runs a test on a mounted fault file system, once with and once without the kernel's cache. It also gets a directory elsewhere.
+fn with_faults(test: &str, body: impl Fn(&mut Mounted, &Path) + Sync) {
+    with_faults_on(&MOUNTS, test, body);
+}
+
+fn with_faults_on(mounts: &[bool], test: &str, body: impl Fn(&mut Mounted, &Path) + Sync) {
+    if let Some(why) = missing() {
+        return skip(test, why);
+    }
+    with_mounts(test, |place| {
+        let (backing, elsewhere) = (place.join("backing"), place.join("elsewhere"));
+        for directory in [&backing, &elsewhere] {
+            std::fs::create_dir(directory).expect("a directory");
+        }
+        for &direct in mounts {
+            let at = place.join(format!("direct-{direct}"));
+            std::fs::create_dir(&at).expect("a mount point");
+            let mut mounted = Mounted::start(&at, &backing, direct).expect("a mounted file system");
+            say(&format!("with the kernel's cache: {}", !direct));
+            body(&mut mounted, &elsewhere);
+        }
+    });
+}
+
+fn io_error(call: Call, start: u64, errno: i32, times: u64) -> Fault {
+    Fault { call, range: start..start + 1, times, effect: Effect::Errno(errno) }
+}
+
+/// Everything an error must say about a transfer.
+#[track_caller]
+fn check(error: &Error, code: &str, path: &Path, position: u64, requested: u64) {
+    assert_eq!(error.code(), code, "{error}");
+    assert_eq!(error.path(), Some(path), "{error}");
+    assert_eq!((error.position(), error.requested()), (Some(position), requested), "{error}");
+}
+
+/// The engine still does what it is for, and holds nothing back.
+#[track_caller]
+fn check_usable(engine: &Engine, directory: &Path) {
+    let path = directory.join("usable");
+    engine.write_file(&path, bytes(0, 70_001, 77)).wait().result.expect("a write after a failure");
+    let (buf, _) = engine.read_file(&path, vec![0; 70_001]).wait().ok().expect("a read after a failure");
+    assert_same(&buf, &bytes(0, 70_001, 77), "after a failure");
+    std::fs::remove_file(&path).expect("the file");
+    let stats = engine.stats();
+    assert_eq!((stats.queued, stats.in_flight, stats.in_flight_bytes), (0, 0, 0), "nothing is left hanging");
+}
+
+// ---- a place like any other ----
+
+#[test]
+fn random_programs_on_a_file_system_in_user_space() {
+    with_faults("random_programs_on_a_file_system_in_user_space", |mounted, _| {
+        for backend in backends() {
+            for direct in MODES {
+                run_random(PROGRAMS, backend, direct, &mounted.path().join("file"));
+            }
+        }
+        assert_eq!(mounted.met().expect("the server"), 0, "no fault was asked for");
+    });
+}
+
+// ---- short transfers ----
+
+#[test]
+fn random_programs_are_exact_though_many_transfers_are_cut_short() {
+    with_faults_on(&[true], "random_programs_are_exact_though_many_transfers_are_cut_short", |mounted, _| {
+        for call in [Call::Read, Call::Write] {
+            mounted.inject(&Fault::always(call, Effect::Short)).expect("the server");
+        }
+        for backend in backends() {
+            run_random(PROGRAMS, backend, Direct::Prefer, &mounted.path().join("file"));
+        }
+        let met = mounted.met().expect("the server");
+        assert!(met > 20, "{met} short transfers: this run proved nothing");
+    });
+}
+
+#[test]
+fn short_transfers_of_odd_lengths_are_resumed_and_counted() {
+    with_faults_on(&[true], "short_transfers_of_odd_lengths_are_resumed_and_counted", |mounted, _| {
+        for call in [Call::Read, Call::Write] {
+            mounted.inject(&Fault::always(call, Effect::Short)).expect("the server");
+        }
+        let path = mounted.path().join("file");
+        for builder in builders() {
+            let engine = builder.block_bytes(64 << 10).build().expect("an engine");
+            let file = open(&engine, &path, Direct::Prefer);
+            let met = mounted.met().expect("the server");
+            let (_, written) = file.write_at(Slice::of(&bytes(0, 5_000_001, 1), 0), 0).wait().ok().expect("a write");
+            let (buf, read) = file.read_exact_at(Slice::new(5_000_001, 0, 0), 0).wait().ok().expect("a read");
+            assert_same(buf.content(), &bytes(0, 5_000_001, 1), "what was read");
+            assert!(mounted.met().expect("the server") > met + 3, "this run proved nothing");
+            assert!(written.resumed > 0 && read.resumed > 0, "{written:?} {read:?}");
+            // Not the ring, which would go on by itself, at the wrong place.
+            assert_eq!((written.backend, read.backend), (BackendKind::Threads, BackendKind::Threads));
+            assert!(engine.stats().resumed >= u64::from(written.resumed + read.resumed));
+            let error = file.read_exact_at(vec![0; 5000], 5_000_000).wait().result.expect_err("past the end");
+            assert_eq!((error.kind(), error.transferred()), (ErrorKind::Eof, 1), "the end of the file is not a short read");
+            file.close().wait().expect("close");
+            std::fs::remove_file(&path).expect("the file");
+        }
+    });
+}
+
+// ---- errors ----
+
+#[test]
+fn an_error_at_one_place_says_where_and_how_far() {
+    const LEN: usize = 8 << 20;
+    const BAD: u64 = (5 << 20) + 12_345;
+    with_faults("an_error_at_one_place_says_where_and_how_far", |mounted, _| {
+        let path = mounted.path().join("file");
+        let content = bytes(0, LEN, 1);
+        for engine in engines() {
+            for direct in MODES {
+                std::fs::write(&path, &content).expect("the file");
+                let file = open(&engine, &path, direct);
+                for (call, errno, code) in
+                    [(Call::Read, libc::EIO, "EIO"), (Call::Read, libc::ESTALE, "ESTALE"), (Call::Write, libc::EIO, "EIO")]
+                {
+                    if call == Call::Write && !file.direct() {
+                        // In the cache a write fails only when it is written out; see the syncs below.
+                        continue;
+                    }
+                    let met = mounted.met().expect("the server");
+                    forget_pages(&std::fs::File::open(&path).expect("the file"));
+                    mounted.inject(&io_error(call, BAD, errno, u64::MAX)).expect("the server");
+                    let slice = Slice::of(&bytes(0, LEN - 100, 1), 0);
+                    let op = if call == Call::Read { file.read_exact_at(slice, 0) } else { file.write_at(slice, 0) };
+                    let Completed { buf, result } = op.wait();
+                    let error = result.expect_err("there is a bad place");
+                    check(&error, code, &path, 0, (LEN - 100) as u64);
+                    assert_eq!(error.syscall(), if call == Call::Read { "read" } else { "write" });
+                    let done = error.transferred();
+                    assert!((4 << 20..=BAD).contains(&done), "{done} bytes before a bad place at {BAD}");
+                    let buf = buf.expect("the buffer comes back");
+                    assert!(buf.is_guarded());
+                    assert_same(&buf.content()[..done as usize], &content[..done as usize], "what had been moved");
+                    // Around it all is well.
+                    file.read_exact_at(vec![0; 1 << 20], 6 << 20).wait().result.expect("a read behind it");
+                    file.write_at(bytes(0, 1 << 20, 1), 0).wait().result.expect("a write before it");
+                    assert!(mounted.met().expect("the server") > met, "this run proved nothing");
+                    mounted.clear().expect("the server");
+                    check_usable(&engine, mounted.path());
+                    assert_file(&path, &content, "the same bytes, whatever arrived");
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn a_preallocation_that_is_refused_leaves_the_file_and_one_that_is_unknown_is_done_without() {
+    with_faults("a_preallocation_that_is_refused_leaves_the_file_and_one_that_is_unknown_is_done_without", |mounted, _| {
+        let path = mounted.path().join("file");
+        for engine in engines() {
+            for direct in MODES {
+                std::fs::write(&path, bytes(0, 3000, 1)).expect("the file");
+                let file = open(&engine, &path, direct);
+                mounted.inject(&Fault::always(Call::Allocate, Effect::Errno(libc::EDQUOT))).expect("the server");
+                let error = file.write_at(bytes(2000, 10_000, 1), 2000).wait().result.expect_err("no room");
+                check(&error, "EDQUOT", &path, 2000, 10_000);
+                assert_eq!((error.syscall(), error.transferred()), ("fallocate", 0));
+                assert_file(&path, &bytes(0, 3000, 1), "after a write without room");
+                mounted.clear().expect("the server");
+                file.write_at(bytes(2000, 10_000, 1), 2000).wait().result.expect("room");
+                assert_file(&path, &bytes(0, 12_000, 1), "with room");
+            }
+        }
+        mounted.inject(&Fault::always(Call::Allocate, Effect::Errno(libc::EOPNOTSUPP))).expect("the server");
+        for backend in backends() {
+            run_random(PROGRAMS, backend, Direct::Prefer, &path);
+        }
+        assert!(mounted.met().expect("the server") > 0, "this run proved nothing");
+    });
+}
+
+#[test]
+fn a_trim_that_fails_is_told_and_made_up_for_by_the_next_write() {
+    with_faults("a_trim_that_fails_is_told_and_made_up_for_by_the_next_write", |mounted, _| {
+        let path = mounted.path().join("file");
+        for engine in engines() {
+            std::fs::write(&path, b"").expect("the file");
+            let file = open(&engine, &path, Direct::Prefer);
+            mounted.inject(&Fault::always(Call::Truncate, Effect::Errno(libc::EIO))).expect("the server");
+            let error = file.write_at(bytes(0, 5001, 1), 0).wait().result.expect_err("the padding stays");
+            check(&error, "EIO", &path, 0, 5001);
+            assert_eq!(error.syscall(), "ftruncate");
+            assert_eq!(file.stat().wait().expect("stat").size, 5001, "the padding is nobody's business");
+            let error = file.read_exact_at(vec![0; 5002], 0).wait().result.expect_err("there is nothing more");
+            assert_eq!((error.kind(), error.transferred()), (ErrorKind::Eof, 5001));
+            mounted.clear().expect("the server");
+            file.write_at(bytes(5001, 13, 1), 5001).wait().result.expect("a write");
+            assert_file(&path, &bytes(0, 5014, 1), "after the next write");
+        }
+    });
+}
+
+#[test]
+fn a_sync_that_failed_once_stays_failed() {
+    with_faults("a_sync_that_failed_once_stays_failed", |mounted, _| {
+        for (index, engine) in engines().into_iter().enumerate() {
+            let path = mounted.path().join(format!("file-{index}"));
+            let file = open(&engine, &path, Direct::Prefer);
+            file.write_at(bytes(0, 5000, 1), 0).wait().result.expect("a write");
+            file.sync_data().wait().expect("a healthy sync");
+            mounted.inject(&io_error(Call::Sync, 0, libc::EIO, 1)).expect("the server");
+            let error = file.sync_data().wait().expect_err("the server could not");
+            assert_eq!((error.code(), error.path()), ("EIO".into(), Some(path.as_path())));
+            // The server would say yes by now, and nobody knows what it lost.
+            let error = open(&engine, &path, Direct::Prefer).sync_all().wait().expect_err("nothing has been healed");
+            assert_eq!(error.kind(), ErrorKind::SyncFailed(libc::EIO));
+            check_usable(&engine, mounted.path());
+        }
+    });
+}
+
+#[test]
+fn interruptions_are_repeated_and_endless_ones_are_an_error() {
+    with_faults("interruptions_are_repeated_and_endless_ones_are_an_error", |mounted, _| {
+        let path = mounted.path().join("file");
+        for engine in engines() {
+            std::fs::write(&path, bytes(0, 100_000, 1)).expect("the file");
+            let file = open(&engine, &path, Direct::Prefer);
+            let met = mounted.met().expect("the server");
+            for call in [Call::Read, Call::Write, Call::Sync, Call::Allocate, Call::Truncate] {
+                mounted.inject(&Fault { call, range: 0..u64::MAX, times: 5, effect: Effect::Errno(libc::EINTR) }).expect("the server");
+            }
+            let (_, receipt) = file.write_at(bytes(500, 110_000, 2), 500).wait().ok().expect("a write among interruptions");
+            assert!(receipt.retried > 0 || !file.direct(), "{receipt:?}");
+            file.sync_data().wait().expect("a sync among interruptions");
+            let (buf, _) = file.read_exact_at(vec![0; 110_000], 500).wait().ok().expect("a read among interruptions");
+            assert_same(&buf, &bytes(500, 110_000, 2), "among interruptions");
+            assert!(mounted.met().expect("the server") >= met + 20, "this run proved nothing");
+            mounted.clear().expect("the server");
+            mounted.inject(&Fault::always(Call::Read, Effect::Errno(libc::EINTR))).expect("the server");
+            let error = file.read_exact_at(vec![0; 4096], 0).wait().result.expect_err("interruptions without end");
+            check(&error, "EINTR", &path, 0, 4096);
+            mounted.clear().expect("the server");
+            check_usable(&engine, mounted.path());
+        }
+    });
+}
+
+// ---- time ----
+
+#[test]
+fn what_stalls_costs_time_and_nothing_else() {
+    with_faults("what_stalls_costs_time_and_nothing_else", |mounted, elsewhere| {
+        let path = mounted.path().join("file");
+        std::fs::write(&path, bytes(0, 1 << 20, 1)).expect("the file");
+        std::fs::write(elsewhere.join("file"), bytes(0, 1 << 20, 1)).expect("the file");
+        for engine in engines() {
+            let file = open(&engine, &path, Direct::Prefer);
+            let other = open(&engine, &elsewhere.join("file"), Direct::Prefer);
+            mounted.inject(&Fault { call: Call::Read, range: 0..1, times: 1, effect: Effect::Stall(STALL) }).expect("the server");
+            mounted.inject(&Fault { call: Call::Sync, range: 0..1, times: 1, effect: Effect::Stall(STALL) }).expect("the server");
+            let started = Instant::now();
+            let stalled = file.read_exact_at(vec![0; 4096], 0);
+            let sync = file.sync_all();
+            eventually(LIMIT, "the stall", || engine.stats().in_flight > 0);
+            for index in 1..50u64 {
+                let position = index * 8192;
+                for handle in [&file, &other] {
+                    let (buf, _) = handle.read_exact_at(vec![0; 4096], position).wait().ok().expect("a read beside one that stalls");
+                    assert_same(&buf, &bytes(position, 4096, 1), "beside a stall");
+                }
+            }
+            let meanwhile = started.elapsed();
+            assert!(meanwhile < STALL, "the others waited as well: {meanwhile:?}");
+            let (buf, _) = stalled.wait().ok().expect("the read that stalled");
+            assert_same(&buf, &bytes(0, 4096, 1), "after a stall");
+            sync.wait().expect("the sync that stalled");
+            assert!(started.elapsed() >= STALL, "nothing stalled: this run proved nothing");
+            check_usable(&engine, elsewhere);
+        }
+    });
+}
+
+#[test]
+fn an_engine_dropped_during_a_stall_waits_for_it_and_gives_everything_back() {
+    with_faults("an_engine_dropped_during_a_stall_waits_for_it_and_gives_everything_back", |mounted, _| {
+        let path = mounted.path().join("file");
+        std::fs::write(&path, bytes(0, 1 << 20, 1)).expect("the file");
+        for engine in engines() {
+            let file = open(&engine, &path, Direct::Prefer);
+            mounted.inject(&Fault { call: Call::Read, range: 0..1, times: 1, effect: Effect::Stall(STALL) }).expect("the server");
+            let started = Instant::now();
+            let stalled = file.read_exact_at(vec![0; 4096], 0);
+            eventually(LIMIT, "the stall", || engine.stats().in_flight > 0);
+            let queued: Vec<_> = (0..1000).map(|_| file.read_exact_at(vec![0; 65_536], 0)).collect();
+            drop(file);
+            within(LIMIT, "dropping an engine during a stall", move || drop(engine));
+            assert!(started.elapsed() >= STALL, "the engine did not wait for what the kernel still had");
+            let Completed { buf, result } = stalled.wait();
+            assert_same(&buf.expect("the buffer"), &bytes(0, 4096, 1), "after a stall");
+            result.expect("the read that was under way");
+            for op in queued {
+                let Completed { buf, result } = op.wait();
+                assert_eq!(buf.map(|buf| buf.len()), Some(65_536), "the buffer comes back");
+                assert!(result.map_or_else(|error| error.kind() == ErrorKind::Canceled, |receipt| receipt.bytes == 65_536));
+            }
+        }
+    });
+}
+
+// ---- a dead server ----
+
+#[test]
+fn a_server_that_dies_with_requests_in_its_hands_is_an_error_and_not_a_hang() {
+    let name = "a_server_that_dies_with_requests_in_its_hands_is_an_error_and_not_a_hang";
+    if let Some(why) = missing() {
+        return skip(name, why);
+    }
+    with_mounts(name, |place| {
+        let (backing, elsewhere) = (place.join("backing"), place.join("elsewhere"));
+        for directory in [&backing, &elsewhere] {
+            std::fs::create_dir(directory).expect("a directory");
+        }
+        for (index, engine) in engines().into_iter().enumerate() {
+            for direct in MOUNTS {
+                let at = place.join(format!("{index}-{direct}"));
+                std::fs::create_dir(&at).expect("a mount point");
+                let mut mounted = Mounted::start(&at, &backing, direct).expect("a mounted file system");
+                die_in_flight(&engine, &mut mounted, &elsewhere);
+            }
+        }
+    });
+}
+
+fn die_in_flight(engine: &Engine, mounted: &mut Mounted, elsewhere: &Path) {
+    const LEN: usize = 65_536;
+    let backend = engine.info().backend;
+    let path = mounted.path().join("file");
+    std::fs::write(&path, bytes(0, 4 << 20, 1)).expect("the file");
+    let file = open(engine, &path, Direct::Prefer);
+    for call in [Call::Read, Call::Write] {
+        mounted.inject(&Fault::always(call, Effect::Stall(Duration::from_secs(600)))).expect("the server");
+    }
+    let ops: Vec<_> = (0..40u64)
+        .map(|index| {
+            let slice = Slice::of(&bytes(index << 16, LEN, 1), 0);
+            if index % 2 == 0 { file.read_exact_at(slice, index << 16) } else { file.write_at(slice, index << 16) }
+        })
+        .collect();
+    let sync = file.sync_all();
+    let met = mounted.met().expect("the server");
+    eventually(LIMIT, "requests in the server's hands", || mounted.met().expect("the server") > met || engine.stats().in_flight >= 4);
+    std::thread::sleep(Duration::from_millis(50));
+    assert!(mounted.met().expect("the server") > 0, "this run proved nothing");
+    let killed = Instant::now();
+    mounted.kill().expect("the server killed");
+    for op in ops {
+        let Completed { buf, result } = op.wait();
+        let buf = buf.expect("the buffer comes back: nobody has it any more");
+        assert!(buf.is_guarded());
+        let error = result.expect_err("there is no server");
+        let gone = ["ENOTCONN", "ECONNABORTED", "EIO"];
+        assert!(gone.contains(&error.code().as_str()), "{error}");
+        assert_eq!((error.path(), error.requested()), (Some(path.as_path()), LEN as u64), "{error}");
+    }
+    let error = sync.wait().expect_err("there is no server");
+    assert!(error.errno().is_some(), "{error}");
+    assert!(killed.elapsed() < LIMIT);
+    // What comes later is refused, and the engine goes on.
+    let error = file.read_exact_at(vec![0; 10], 0).wait().result.expect_err("there is no server");
+    assert!(error.errno().is_some(), "{error}");
+    let error = engine.open(&path, OpenOptions::new().read(true)).expect_err("there is no server");
+    assert_eq!((error.code(), error.syscall()), ("ENOTCONN".into(), "open"));
+    // Whether closing can be told to a server that is gone is the kernel's to say; that it ends is ours.
+    drop(file.close().wait());
+    check_usable(engine, elsewhere);
+    assert_eq!(engine.info().backend, backend, "a dead server costs no ring");
+}
