@@ -83,6 +83,18 @@ fn random_programs_on_a_file_system_in_user_space() {
     });
 }
 
+#[test]
+fn a_directory_that_knows_no_unnamed_files_can_be_asked_about() {
+    with_faults("a_directory_that_knows_no_unnamed_files_can_be_asked_about", |mounted, _| {
+        for engine in engines() {
+            let info = engine.path_info(mounted.path()).expect("what is known of the directory");
+            assert_eq!(info.file_system, "fuse");
+            assert!(info.direct.direct, "{info:?}");
+            assert_eq!(std::fs::read_dir(mounted.path()).expect("the directory").count(), 0, "looking left nothing behind");
+        }
+    });
+}
+
 // ---- short transfers ----
 
 #[test]

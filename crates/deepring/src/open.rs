@@ -474,9 +474,26 @@ const FILE_SYSTEMS: &[(i64, &str)] = &[
 fn open_unnamed(path: &Arc<Path>) -> Result<OpenFile> {
     let failed = |errno| Error::os(errno, "open").at(path);
     let c_path = CString::new(path.as_os_str().as_bytes()).map_err(|_| failed(libc::EINVAL))?;
-    let fd = sys::open(&c_path, libc::O_TMPFILE | libc::O_RDWR, 0o600).map_err(failed)?;
+    let fd = match sys::open(&c_path, libc::O_TMPFILE | libc::O_RDWR, 0o600) {
+        // The second is what kernels say that do not know the flag.
+        Err(libc::EOPNOTSUPP | libc::EISDIR) => return open_briefly(path),
+        result => result.map_err(failed)?,
+    };
     // Through procfs an unnamed file can be opened like any other.
     open(&Arc::from(Path::new(&format!("/proc/self/fd/{}", fd.as_raw_fd()))), &OpenOptions::new().read(true).write(true))
+}
+
+/// For file systems without unnamed files (FUSE, NFS): a file that has a name for a moment.
+fn open_briefly(directory: &Path) -> Result<OpenFile> {
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    let name = format!(".deepring-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+    let path: Arc<Path> = directory.join(name).into();
+    let file = open(&path, &OpenOptions::new().read(true).write(true).create_new(true).mode(0o600))?;
+    if let Ok(c_path) = CString::new(path.as_os_str().as_bytes()) {
+        // Whoever was faster has done the same.
+        let _ = sys::unlink(&c_path);
+    }
+    Ok(file)
 }
 
 fn sync_parent(path: &Arc<Path>) -> Result<()> {
