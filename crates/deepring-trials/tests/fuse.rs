@@ -252,6 +252,34 @@ fn a_sync_that_failed_once_stays_failed() {
 }
 
 #[test]
+fn a_closed_file_is_measured_anew_though_its_sync_had_failed() {
+    with_faults("a_closed_file_is_measured_anew_though_its_sync_had_failed", |mounted, _| {
+        for (index, engine) in engines().into_iter().enumerate() {
+            let path = mounted.path().join(format!("file-{index}"));
+            // It ends as badly as can be: padded, and with a failure that is remembered until the process ends.
+            for call in [Call::Truncate, Call::Sync] {
+                mounted.inject(&Fault::always(call, Effect::Errno(libc::EIO))).expect("the server");
+            }
+            let file = open(&engine, &path, Direct::Prefer);
+            file.write_at(bytes(0, 5001, 1), 0).wait().result.expect_err("the padding stays");
+            file.sync_all().wait().expect_err("the server could not");
+            file.close().wait().expect("close");
+            mounted.clear().expect("the server");
+            // Somebody else makes something of it, no larger than the padding.
+            std::fs::write(&path, bytes(0, 8000, 2)).expect("the file");
+            let file = open(&engine, &path, Direct::Prefer);
+            assert_eq!(file.stat().wait().expect("stat").size, 8000);
+            let (buf, _) = file.read_exact_at(vec![0; 8000], 0).wait().ok().expect("all that is there");
+            assert_same(&buf, &bytes(0, 8000, 2), "what others wrote");
+            file.write_at(bytes(6000, 10, 3), 6000).wait().result.expect("a write");
+            let model = [bytes(0, 6000, 2), bytes(6000, 10, 3), bytes(6010, 1990, 2)].concat();
+            assert_file(&path, &model, "after a write into what others wrote");
+            assert!(file.sync_all().wait().is_err(), "the failure is remembered");
+        }
+    });
+}
+
+#[test]
 fn interruptions_are_repeated_and_endless_ones_are_an_error() {
     with_faults("interruptions_are_repeated_and_endless_ones_are_an_error", |mounted, _| {
         let path = mounted.path().join("file");

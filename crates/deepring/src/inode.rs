@@ -143,7 +143,15 @@ impl Inode {
     pub(crate) fn of(identity: Identity, size: u64) -> Arc<Self> {
         let mut registry = lock(&REGISTRY);
         if let Some(inode) = registry.get(&identity).and_then(Weak::upgrade) {
+            // In this order: a failure that is latched in between makes for one holder more, not one fewer. Nobody else can take the inode up
+            // while the registry is locked.
+            let remembered = usize::from(inode.sync_failure().is_some());
+            let is_closed = Arc::strong_count(&inode) == 1 + remembered;
             drop(registry);
+            if is_closed {
+                // Only the failure of its fsync is remembered; nobody has it open. What is on disk now is what others made of it meanwhile.
+                inode.forget_padding();
+            }
             inode.believe(size);
             return inode;
         }
@@ -239,8 +247,13 @@ impl Inode {
     }
 
     pub(crate) fn latch_sync_failure(self: &Arc<Self>, errno: i32) {
-        lock(&self.state).sync_failed.get_or_insert(errno);
-        lock(&FAILED).push(Arc::clone(self));
+        // Kept once, and before it counts as kept.
+        let mut failed = lock(&FAILED);
+        let mut state = lock(&self.state);
+        if state.sync_failed.is_none() {
+            failed.push(Arc::clone(self));
+            state.sync_failed = Some(errno);
+        }
     }
 
     // ---- writes and truncations ----
@@ -392,6 +405,15 @@ impl Inode {
         let mut state = lock(&self.state);
         if !state.end_is_open(measured) {
             self.find(&mut state, measured);
+        }
+    }
+
+    /// Whatever padding there was is somebody else's by now, unless an extender has begun since.
+    fn forget_padding(&self) {
+        let mut state = lock(&self.state);
+        if state.extending == 0 {
+            state.inflated = 0;
+            self.count_extenders(&state);
         }
     }
 
