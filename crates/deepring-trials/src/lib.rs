@@ -8,6 +8,6 @@
 #[path = "../../deepring/tests/ground/mod.rs"]
 pub mod ground;
 
-pub mod fsx;
 pub mod crash;
 pub mod faultfs;
+pub mod fsx;
