@@ -205,5 +205,37 @@ fn errno_name(errno: i32) -> Option<&'static str> {
     names!(EPERM ENOENT EINTR EIO ENXIO E2BIG EBADF EAGAIN ENOMEM EACCES EFAULT ENOTBLK EBUSY EEXIST EXDEV ENODEV ENOTDIR EISDIR EINVAL
         ENFILE EMFILE ENOTTY ETXTBSY EFBIG ENOSPC ESPIPE EROFS EMLINK EPIPE ERANGE EDEADLK ENAMETOOLONG ENOLCK ENOSYS ENOTEMPTY ELOOP
         EOVERFLOW EOPNOTSUPP ENOTCONN ETIMEDOUT ECONNABORTED EHOSTDOWN ESTALE EDQUOT ECANCELED EUCLEAN EREMOTEIO ENOMEDIUM EKEYEXPIRED EHWPOISON
-        EILSEQ EBADMSG ESHUTDOWN)
+        EILSEQ EBADMSG ESHUTDOWN ENODATA ENOLINK EBADE ETIME ETOOMANYREFS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Error;
+
+    #[test]
+    fn every_error_of_a_block_device_has_a_name() {
+        // What the kernel makes of the states a request can end with (`blk_errors` in block/blk-core.c).
+        let errors = [
+            libc::EOPNOTSUPP,
+            libc::ETIMEDOUT,
+            libc::ENOSPC,
+            libc::ENOLINK,
+            libc::EREMOTEIO,
+            libc::EBADE,
+            libc::ENODATA,
+            libc::EILSEQ,
+            libc::ENOMEM,
+            libc::EBUSY,
+            libc::EAGAIN,
+            libc::ENODEV,
+            libc::ETOOMANYREFS,
+            libc::EOVERFLOW,
+            libc::ETIME,
+            libc::EIO,
+        ];
+        for errno in errors {
+            let code = Error::os(errno, "read").code();
+            assert!(code[1..].parse::<i32>().is_err(), "{code} is a number, not a name");
+        }
+    }
 }
