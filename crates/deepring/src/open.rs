@@ -485,8 +485,9 @@ fn open_unnamed(path: &Arc<Path>) -> Result<OpenFile> {
 
 /// For file systems without unnamed files (FUSE, NFS): a file that has a name for a moment.
 fn open_briefly(directory: &Path) -> Result<OpenFile> {
-    static COUNT: AtomicUsize = AtomicUsize::new(0);
-    let name = format!(".deepring-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+    // A number, no meeting of threads: models need not know it, and cannot have it in a static.
+    static COUNT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+    let name = format!(".deepring-{}-{}", std::process::id(), COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
     let path: Arc<Path> = directory.join(name).into();
     let file = open(&path, &OpenOptions::new().read(true).write(true).create_new(true).mode(0o600))?;
     if let Ok(c_path) = CString::new(path.as_os_str().as_bytes()) {
