@@ -11,3 +11,4 @@ pub mod ground;
 pub mod crash;
 pub mod faultfs;
 pub mod fsx;
+pub mod lab;

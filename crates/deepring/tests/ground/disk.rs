@@ -128,7 +128,7 @@ pub(crate) fn mount_overlay(disk: &Path, at: &Path) {
 #[derive(Debug)]
 pub(crate) struct Loop {
     pub(crate) path: PathBuf,
-    _open: File,
+    open: File,
 }
 
 /// `struct loop_info64` of `<linux/loop.h>`, of which only the flags matter here.
@@ -175,12 +175,22 @@ impl Loop {
             let config = LoopConfig { fd: backing.as_raw_fd() as u32, block_size, info, reserved: [0; 8] };
             // SAFETY: the kernel reads a local struct of the layout it expects.
             if unsafe { libc::ioctl(open.as_raw_fd(), LOOP_CONFIGURE, &raw const config) } == 0 {
-                return Self { path, _open: open };
+                return Self { path, open };
             }
             // Somebody else took it, or it is still being detached.
             std::thread::sleep(std::time::Duration::from_millis(10));
         }
         panic!("no loop device could be had");
+    }
+
+    /// Lets the device use its backing file directly, as a device of the same size would be.
+    pub(crate) fn bypass_cache(&self) -> std::io::Result<()> {
+        const LOOP_SET_DIRECT_IO: libc::Ioctl = 0x4c08;
+        // SAFETY: takes a number.
+        match unsafe { libc::ioctl(self.open.as_raw_fd(), LOOP_SET_DIRECT_IO, 1 as libc::c_ulong) } {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        }
     }
 }
 

@@ -1,0 +1,116 @@
+//! The drive lab: `npm run lab -- [--cuts N] [--seed N] [--only suite|cuts|faults|canaries] [--suite WORD]`.
+//!
+//! Without `--only` it runs everything: the engine's tests on the emulated drive, drives that fail and stall, N power cuts (200), and the
+//! canaries, which leave out a sync and must be caught. The last line sums up. It ends with 1 if anything was lost, mixed, or not caught.
+
+use deepring_trials::lab::{Bench, campaign, faults, initramfs, packages, say, suite};
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::io;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Instant;
+
+/// What has to hold before anybody may say that the engine survives power cuts.
+const CUTS_DEFAULT: u64 = 200;
+
+/// What can be run alone.
+const PARTS: [&str; 4] = ["suite", "faults", "cuts", "canaries"];
+
+struct Options {
+    seed: u64,
+    cuts: u64,
+    only: Option<String>,
+    word: Option<String>,
+}
+
+fn options() -> Result<Options, String> {
+    // Nothing here is worth a crate: the hasher of a fresh map is seeded by the system.
+    let mut options = Options { seed: RandomState::new().hash_one(0) >> 16, cuts: CUTS_DEFAULT, only: None, word: None };
+    let mut arguments = std::env::args().skip(1);
+    while let Some(option) = arguments.next() {
+        let value = arguments.next().ok_or_else(|| format!("{option} needs a value"))?;
+        let number = || value.parse().map_err(|_| format!("{option} {value}: not a number"));
+        match option.as_str() {
+            "--seed" => options.seed = number()?,
+            "--cuts" => options.cuts = number()?,
+            "--suite" => options.word = Some(value),
+            "--only" if PARTS.contains(&value.as_str()) => options.only = Some(value),
+            _ => return Err(format!("{option} {value}: the options are --seed N, --cuts N, --suite WORD, --only {}", PARTS.join("|"))),
+        }
+    }
+    Ok(options)
+}
+
+fn main() -> ExitCode {
+    match options().map_err(io::Error::other).and_then(|options| run(&options)) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            say(&format!("lab: failed: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn bench(with_suite: bool) -> io::Result<Bench> {
+    if !cfg!(target_arch = "x86_64") {
+        return Err(io::Error::other("the lab's machine is an x86_64, and its guest is built for that; run it on one"));
+    }
+    packages::require_programs()?;
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/lab");
+    std::fs::create_dir_all(&folder)?;
+    let folder = folder.canonicalize()?;
+    let (kernel, modules) = packages::kernel(&folder)?;
+    say("building the drive and the guest");
+    let plugin = initramfs::build_plugin(&folder)?;
+    let (initramfs, suite) = initramfs::build(&folder, &modules, with_suite)?;
+    Ok(Bench { folder, kernel, initramfs, plugin, suite })
+}
+
+fn run(options: &Options) -> io::Result<bool> {
+    let &Options { seed, cuts, .. } = options;
+    let wants = |part: &str| options.only.as_deref().is_none_or(|only| only == part);
+    let started = Instant::now();
+    let mut well = true;
+    let mut told = vec![format!("lab: seed {seed}")];
+    if wants("suite") {
+        let outcome = suite::run(&bench(true)?, options.word.as_deref())?;
+        well &= outcome.failed == 0 && outcome.passed > 0;
+        told.push(format!("suite {} passed {} failed {} skipped", outcome.passed, outcome.failed, outcome.skipped));
+    }
+    let bench = bench(false)?;
+    if wants("faults") {
+        let outcome = faults::run(&bench, seed)?;
+        told.push(format!("{} errors typed, a stall of {} ms outlived", outcome.errors, outcome.stall_ms));
+    }
+    if wants("canaries") {
+        let mut caught = 0;
+        for canary in campaign::CANARIES {
+            let (left_out, stream) = canary;
+            let cuts = campaign::run_canary(&bench, seed, canary)?;
+            let how = cuts.map_or_else(|| "NOT CAUGHT".to_owned(), |cuts| format!("caught after {cuts} cuts"));
+            say(&format!("canary: {stream} without {left_out}: {how}"));
+            caught += u64::from(cuts.is_some());
+        }
+        well &= caught == campaign::CANARIES.len() as u64;
+        told.push(format!("{caught} of {} canaries caught", campaign::CANARIES.len()));
+    }
+    if wants("cuts") {
+        let began = Instant::now();
+        // Half of the cuts on each size of sector, on a drive of its own.
+        let (mut done, mut acknowledged, mut lost, mut mixed) = (0, 0, 0, 0);
+        for (sector_bytes, cuts) in [(512, cuts.div_ceil(2)), (4096, cuts / 2)] {
+            let outcome = campaign::run(&bench, seed ^ u64::from(sector_bytes), sector_bytes, cuts)?;
+            done += outcome.cuts;
+            acknowledged += outcome.acknowledged;
+            lost += outcome.verdict.lost.len();
+            mixed += outcome.verdict.mixed.len();
+        }
+        well &= lost == 0 && mixed == 0 && acknowledged > 0;
+        say(&format!("{:.1} s a cut", began.elapsed().as_secs_f64() / done.max(1) as f64));
+        told.push(format!("{done} cuts, {acknowledged} acknowledged generations, {lost} lost, {mixed} mixed"));
+    }
+    say(&format!("{} ({:.0} s)", told.join(", "), started.elapsed().as_secs_f64()));
+    Ok(well)
+}

@@ -1,0 +1,229 @@
+//! Power cuts: boot, verify, judge, write, cut, and again.
+//!
+//! Verifying and the next writing share a boot. Each cut has its own number under the seed, and from it come the streams, the backend, the moment
+//! and the way of losing; the moment is of the host's clock, so a seed repeats the choices, not the run.
+
+use super::cut::{Damage, Loss};
+use super::guest::LOOP;
+use super::ledger::{Ledger, Verdict};
+use super::machine::{Delays, Drive, Machine, Shape};
+use super::protocol::{LeftOut, Order, Report, Stream, Writing};
+use super::{Bench, DRIVE_BYTES, FILE_SYSTEM_BYTES, fault, say};
+use crate::ground::Chance;
+use deepring::BackendKind;
+use std::io;
+use std::time::{Duration, Instant};
+
+/// Writing lasts at most so long before a cut. A cut hits any moment of a commit, and many commits fit into this.
+const WRITING_MS_MAX: u64 = 2500;
+
+/// One cut in so many comes at any moment after power on: while the kernel boots, replays the journal, verifies.
+const EARLY_ONE_IN: u64 = 16;
+
+/// About as long as booting and verifying take.
+const EARLY_MS_MAX: u64 = 5000;
+
+/// How long a write takes on the drive. An emulated machine spends most of its time computing; with this, most cuts hit it in the middle of writes.
+const DELAYS: Delays = Delays { read_ms: 0, write_ms: 3 };
+
+/// ext4 relies on blocks that are written wholly: it takes a journal whose commit record is torn for corrupt, does not mount, and asks for e2fsck.
+const FILE_SYSTEM_UNIT_BYTES: u64 = 4096;
+
+/// Name of the drive.
+const DRIVE: &str = "cuts";
+
+/// A guest that says nothing for so long hangs: everything it does takes milliseconds, or seconds on a busy host.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// A canary that is not caught after so many cuts never will be.
+const CANARY_CUTS_MAX: u64 = 12;
+
+/// A step left out of a protocol, and the stream whose generations must be lost by it.
+pub const CANARIES: [(LeftOut, Stream); 4] = [
+    (LeftOut::Sync, Stream::Slot),
+    (LeftOut::Sync, Stream::Raw),
+    (LeftOut::DirectorySync, Stream::New),
+    (LeftOut::DirectorySync, Stream::Replace),
+];
+
+/// What came of it.
+#[derive(Debug, Default, Clone)]
+pub struct Outcome {
+    /// Power cuts.
+    pub cuts: u64,
+    /// Generations that were acknowledged.
+    pub acknowledged: u64,
+    /// What was lost and what was mixed.
+    pub verdict: Verdict,
+}
+
+/// One run on one drive.
+struct Campaign<'a> {
+    bench: &'a Bench,
+    seed: u64,
+    sector_bytes: u32,
+    canary: Option<(LeftOut, Stream)>,
+    ledger: Ledger,
+    outcome: Outcome,
+}
+
+/// Cuts the power so many times, on a drive with sectors of so many bytes.
+///
+/// # Errors
+/// If the lab itself fails, or the guest says that something is broken. What was lost is no error; it is in the outcome.
+pub fn run(bench: &Bench, seed: u64, sector_bytes: u32, cuts: u64) -> io::Result<Outcome> {
+    let mut campaign = Campaign::new(bench, seed, sector_bytes, None)?;
+    for cut in 0..cuts {
+        campaign.cut(cut)?;
+        if !campaign.outcome.verdict.is_good() {
+            // Whatever came after would blur the traces.
+            say(&format!("the drive as it was found is {}/{DRIVE}.image", bench.folder.display()));
+            campaign.outcome.acknowledged = campaign.ledger.acknowledged();
+            return Ok(campaign.outcome);
+        }
+    }
+    campaign.end()
+}
+
+/// Runs a canary until it is caught. Gives the cuts that took, or `None` if it was not.
+///
+/// # Errors
+/// As for [`run`].
+pub fn run_canary(bench: &Bench, seed: u64, canary: (LeftOut, Stream)) -> io::Result<Option<u64>> {
+    let mut campaign = Campaign::new(bench, seed, 512, Some(canary))?;
+    for cut in 0..CANARY_CUTS_MAX {
+        campaign.cut(cut)?;
+        // What is found after a cut is judged at the next one.
+        if !campaign.outcome.verdict.is_good() {
+            return Ok(Some(cut));
+        }
+    }
+    let outcome = campaign.end()?;
+    Ok(if outcome.verdict.is_good() { None } else { Some(CANARY_CUTS_MAX) })
+}
+
+impl<'a> Campaign<'a> {
+    fn new(bench: &'a Bench, seed: u64, sector_bytes: u32, canary: Option<(LeftOut, Stream)>) -> io::Result<Self> {
+        super::format(&Drive::blank(bench, DRIVE, DRIVE_BYTES)?, FILE_SYSTEM_BYTES)?;
+        Ok(Self { bench, seed, sector_bytes, canary, ledger: Ledger::new(seed), outcome: Outcome::default() })
+    }
+
+    /// From one power on to the next power cut.
+    fn cut(&mut self, number: u64) -> io::Result<()> {
+        let started = Instant::now();
+        let mut chance = Chance::seeded(self.seed.wrapping_mul(0x0001_0001) ^ number);
+        let (loss, seed) = (self.loss(&mut chance), chance.next());
+        let drive = Drive::serve(self.bench, DRIVE, DELAYS)?;
+        let mut machine = self.power_on(&drive)?;
+        let is_early = self.canary.is_none() && number > 0 && chance.once_in(EARLY_ONE_IN);
+        let what = if is_early {
+            let moment = Duration::from_millis(chance.below(EARLY_MS_MAX));
+            std::thread::sleep(moment);
+            // Nothing was being written, and whatever it had said of what it found will be said again.
+            machine.cut()?;
+            format!("{} ms after power on", moment.as_millis())
+        } else {
+            let kernel = self.verify(&mut machine)?;
+            if !self.outcome.verdict.is_good() {
+                return machine.cut().map(drop);
+            }
+            if number == 0 {
+                say(&kernel);
+            }
+            let writing = self.writing(&mut chance);
+            let told = format!("{:?} {:?}", writing.backend, writing.first.keys().map(ToString::to_string).collect::<Vec<_>>());
+            let before = self.ledger.acknowledged();
+            self.write(machine, writing, Duration::from_millis(chance.below(WRITING_MS_MAX)))?;
+            format!("{told}, {} acknowledged", self.ledger.acknowledged() - before)
+        };
+        let Damage { unflushed, unflushed_bytes, kept, torn } = drive.cut(loss, seed, |offset| self.unit_bytes(offset))?;
+        self.outcome.cuts += 1;
+        say(&format!(
+            "cut {number}: {what}; of {unflushed} unflushed writes ({} KiB) {kept} survived{}; loses {loss}; {:.1} s",
+            unflushed_bytes >> 10,
+            if torn { ", one torn" } else { "" },
+            started.elapsed().as_secs_f64()
+        ));
+        Ok(())
+    }
+
+    fn power_on(&self, drive: &Drive) -> io::Result<Machine> {
+        let shape = Shape { drives: &[drive], sector_bytes: self.sector_bytes, parameters: LOOP, ..Shape::default() };
+        Machine::power_on(self.bench, &shape)
+    }
+
+    /// What the drive writes wholly or not at all: its sectors, where generations are written raw; blocks, where there is a file system.
+    fn unit_bytes(&self, offset: u64) -> u64 {
+        if offset < FILE_SYSTEM_BYTES { FILE_SYSTEM_UNIT_BYTES } else { self.sector_bytes.into() }
+    }
+
+    /// A last look, and the sum.
+    fn end(mut self) -> io::Result<Outcome> {
+        let drive = Drive::serve(self.bench, DRIVE, DELAYS)?;
+        let mut machine = self.power_on(&drive)?;
+        self.verify(&mut machine)?;
+        machine.cut()?;
+        self.outcome.acknowledged = self.ledger.acknowledged();
+        Ok(self.outcome)
+    }
+
+    /// Waits until the guest is up, lets it look, and judges.
+    fn verify(&mut self, machine: &mut Machine) -> io::Result<String> {
+        let kernel = match machine.next(SILENCE)? {
+            Report::Ready(kernel) => kernel,
+            other => return Err(machine.wrong(&format!("the guest did not come up: {other:?}"))),
+        };
+        machine.order(&Order::Verify(self.seed))?;
+        let mut found = Vec::new();
+        loop {
+            match machine.next(SILENCE)? {
+                Report::Found(one) => found.push(one),
+                Report::Verified => break,
+                other => return Err(machine.wrong(&format!("while verifying: {other:?}"))),
+            }
+        }
+        let verdict = self.ledger.judge(&found);
+        for (kind, list) in [("LOST", &verdict.lost), ("MIXED", &verdict.mixed)] {
+            for what in list {
+                say(&format!("{kind}: {what}"));
+            }
+        }
+        self.outcome.verdict.lost.extend(verdict.lost);
+        self.outcome.verdict.mixed.extend(verdict.mixed);
+        Ok(kernel)
+    }
+
+    fn loss(&self, chance: &mut Chance) -> Loss {
+        if self.canary.is_some() { Loss::Everything } else { *chance.pick(&Loss::ALL) }
+    }
+
+    /// What is written before this cut: mostly one stream alone, so that no flush of another one hides that its own is missing.
+    fn writing(&mut self, chance: &mut Chance) -> Writing {
+        let streams = match self.canary {
+            Some((_, stream)) => vec![stream],
+            None if chance.once_in(5) => Stream::ALL.to_vec(),
+            None => vec![*chance.pick(&Stream::ALL)],
+        };
+        let backend = *chance.pick(&[BackendKind::Uring, BackendKind::Uring, BackendKind::Threads]);
+        let left_out = self.canary.map_or(LeftOut::Nothing, |(left_out, _)| left_out);
+        let first = streams.into_iter().map(|stream| (stream, self.ledger.first_of_next(stream))).collect();
+        Writing { seed: self.seed, backend, left_out, first }
+    }
+
+    /// Lets the guest write for a while, cuts the power, and takes down every acknowledgement that got out.
+    fn write(&mut self, mut machine: Machine, writing: Writing, lasting: Duration) -> io::Result<()> {
+        machine.order(&Order::Write(writing))?;
+        match machine.next(SILENCE)? {
+            Report::Writing => {}
+            other => return Err(machine.wrong(&format!("the guest does not write: {other:?}"))),
+        }
+        std::thread::sleep(lasting);
+        for report in machine.cut()? {
+            match report {
+                Report::Acknowledged(stream, generation) => self.ledger.acknowledge(stream, generation),
+                other => return Err(fault(format!("while writing: {other:?}"))),
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,163 @@
+//! What generations are made of: bytes that say themselves which generation they belong to and at which position.
+//!
+//! Words of eight bytes alternate: one holds the number of the generation under a mask, the next one proves it. So a checker that finds a
+//! sector can name the generation it comes from without knowing what to expect, and a sector in the wrong place, of another stream, of
+//! another run of the lab, or half of one and half of another, is of no generation at all: it is foreign.
+
+use super::protocol::{Found, Stream};
+use std::collections::BTreeSet;
+
+/// The smallest unit that a drive writes wholly or not at all, and so the grain in which content is judged.
+pub const SECTOR_BYTES: u64 = 512;
+
+/// Bytes of one generation in place. Not a multiple of anything, so that the slots share a sector at their border, which both rewrite.
+pub const SLOT_BYTES: u64 = (1 << 20) + 777;
+
+/// Where the first of the two slots begins: at no border of a sector either.
+pub const SLOTS_START: u64 = 1000;
+
+const WORD_BYTES: u64 = 8;
+
+/// Into so many pieces at most requests of one generation cut a sector: three of them meet there rarely, four never.
+const PIECES_MAX: usize = 4;
+
+/// The content of one stream in one run of the lab.
+#[derive(Debug, Clone, Copy)]
+pub struct Content {
+    key: u64,
+    stream: Stream,
+}
+
+/// The finaliser of splitmix64.
+fn mix(value: u64) -> u64 {
+    let z = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+impl Content {
+    /// The content of `stream` in the run with this seed.
+    pub fn new(seed: u64, stream: Stream) -> Self {
+        Self { key: mix(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (stream as u64 + 1)), stream }
+    }
+
+    /// How many bytes a generation has. Files are of all lengths, so that their tails lie anywhere in a sector.
+    pub fn len(&self, generation: u64) -> u64 {
+        if self.stream.is_in_place() {
+            return SLOT_BYTES;
+        }
+        let chance = mix(self.key ^ mix(generation));
+        let (kind, number) = (chance % 4, chance / 4);
+        match kind {
+            0 => 32 + number % (64 << 10),
+            1 => 1 + number % (1 << 20),
+            2 => 1 + number % (3 << 20),
+            _ => (1 + number % 512) << 12,
+        }
+    }
+
+    fn word(&self, generation: u64, index: u64) -> u64 {
+        let mask = mix(self.key.wrapping_add(index.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
+        if index.is_multiple_of(2) { generation ^ mask } else { mix(mask ^ generation.rotate_left(32)) }
+    }
+
+    /// Fills memory with what belongs at `position` of a generation and after it.
+    pub fn fill(&self, generation: u64, position: u64, out: &mut [u8]) {
+        let (mut position, mut rest) = (position, out);
+        while !rest.is_empty() {
+            let word = self.word(generation, position / WORD_BYTES).to_le_bytes();
+            let from = &word[(position % WORD_BYTES) as usize..];
+            let count = from.len().min(rest.len());
+            rest[..count].copy_from_slice(&from[..count]);
+            rest = &mut rest[count..];
+            position += count as u64;
+        }
+    }
+
+    /// A whole generation.
+    pub fn make(&self, generation: u64) -> Vec<u8> {
+        let mut bytes = vec![0; self.len(generation) as usize];
+        self.fill(generation, 0, &mut bytes);
+        bytes
+    }
+
+    /// Which generation a piece claims to be of: what its first whole word with a number in it says.
+    fn claim(&self, piece: &[u8], position: u64) -> Option<u64> {
+        let start = position.next_multiple_of(2 * WORD_BYTES);
+        let at = (start - position) as usize;
+        let word = piece.get(at..at + WORD_BYTES as usize)?;
+        Some(u64::from_le_bytes(word.try_into().ok()?) ^ self.word(0, start / WORD_BYTES))
+    }
+
+    fn is_of(&self, generation: u64, piece: &[u8], position: u64) -> bool {
+        let mut expected = [0; SECTOR_BYTES as usize];
+        let expected = &mut expected[..piece.len()];
+        self.fill(generation, position, expected);
+        piece == expected
+    }
+
+    /// Tells, sector by sector, which generations `bytes` are made of. The first byte is the first of a generation, and lies at position
+    /// `at` of its file or device. `id` names what was looked at.
+    ///
+    /// Where one request of a generation ended inside a sector and the next one began, a cut may have left the sector between them: part of it
+    /// new and part of it old. Such a sector counts for both generations. Whether that may be is for the ledger to say.
+    pub fn look(&self, id: u64, bytes: &[u8], at: u64) -> Found {
+        let mut found = Found { stream: self.stream, id, len: bytes.len() as u64, made_of: Vec::new(), foreign: 0, first_foreign: None };
+        let mut seen = BTreeSet::from([id]);
+        let mut others = Vec::new();
+        let mut position = 0;
+        while position < found.len {
+            let end = (position + SECTOR_BYTES - (at + position) % SECTOR_BYTES).min(found.len);
+            let piece = &bytes[position as usize..end as usize];
+            match self.claim(piece, position) {
+                Some(generation) if self.is_of(generation, piece, position) => {
+                    found.count(generation);
+                    seen.insert(generation);
+                }
+                _ => others.push((position, piece)),
+            }
+            position = end;
+        }
+        for (position, piece) in others {
+            match self.pieces(&seen, piece, position) {
+                Some(generations) => generations.into_iter().for_each(|generation| found.count(generation)),
+                None => found.count_foreign(position),
+            }
+        }
+        found
+    }
+
+    /// The generations, of those that were seen and those that the piece itself claims, that it is put together from; `None` if it has a byte
+    /// of none of them, or changes between them more often than requests can meet in a sector.
+    fn pieces(&self, seen: &BTreeSet<u64>, piece: &[u8], position: u64) -> Option<BTreeSet<u64>> {
+        // A claim without its proof, the word after it, is a damaged byte and no generation.
+        let cell_bytes = 2 * WORD_BYTES as usize;
+        let first = (position.next_multiple_of(2 * WORD_BYTES) - position) as usize;
+        let cells = (first..piece.len()).step_by(cell_bytes).filter_map(|at| Some((at, piece.get(at..at + cell_bytes)?)));
+        let claimed = cells.filter_map(|(at, cell)| {
+            let generation = self.claim(cell, position + at as u64)?;
+            self.is_of(generation, cell, position + at as u64).then_some(generation)
+        });
+        let mut candidates = Vec::new();
+        for generation in seen.iter().copied().chain(claimed) {
+            let mut expected = vec![0; piece.len()];
+            self.fill(generation, position, &mut expected);
+            candidates.push((generation, expected));
+        }
+        let (mut from, mut generations) = (0, BTreeSet::new());
+        for _ in 0..PIECES_MAX {
+            let reach =
+                |expected: &[u8]| piece[from..].iter().zip(&expected[from..]).take_while(|(found, expected)| found == expected).count();
+            let (reached, generation) = candidates.iter().map(|(generation, expected)| (reach(expected), *generation)).max()?;
+            if reached == 0 {
+                return None;
+            }
+            generations.insert(generation);
+            from += reached;
+            if from == piece.len() {
+                return Some(generations);
+            }
+        }
+        None
+    }
+}

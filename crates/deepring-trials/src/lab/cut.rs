@@ -1,0 +1,93 @@
+//! What a power cut does to writes that were not flushed: each drive has its own way to lose them, and the lab chooses one by seed.
+//!
+//! Whatever survives is applied in the order in which the drive took it. Writes with FUA survive always.
+
+use super::cache::Unflushed;
+use crate::ground::Chance;
+use std::fmt;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+/// A way to lose what was not flushed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loss {
+    /// All of it.
+    Everything,
+    /// Each write or not, by chance: a cache that writes back in any order it likes.
+    Subset,
+    /// As [`Loss::Subset`], and one write is there only up to a sector, or from a sector on.
+    Torn,
+}
+
+impl Loss {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Everything, Self::Subset, Self::Torn];
+}
+
+impl fmt::Display for Loss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Everything => "everything",
+            Self::Subset => "subset",
+            Self::Torn => "torn",
+        })
+    }
+}
+
+/// What a cut did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Damage {
+    /// Writes that were not flushed.
+    pub unflushed: usize,
+    /// Their bytes.
+    pub unflushed_bytes: u64,
+    /// Those that survived whole.
+    pub kept: usize,
+    /// Whether one was torn.
+    pub torn: bool,
+}
+
+/// What of each write survives, as ranges of its bytes: the same for the same writes, way and seed. A write is torn at a multiple of what the
+/// drive writes wholly or not at all at that offset.
+pub fn survivors(writes: &[Unflushed], loss: Loss, seed: u64, unit_bytes: impl Fn(u64) -> u64) -> Vec<Range<usize>> {
+    let mut chance = Chance::seeded(seed);
+    // Not always half: drives that lost nearly nothing, or nearly everything, are met too.
+    let keep_percent = *chance.pick(&[5, 25, 50, 75, 95]);
+    let mut ranges: Vec<_> = (writes.iter())
+        .map(|write| {
+            let keep = loss != Loss::Everything && chance.below(100) < keep_percent;
+            0..if keep || write.forced { write.data.len() } else { 0 }
+        })
+        .collect();
+    if loss == Loss::Torn {
+        let units = |index: usize| writes[index].data.len() as u64 / unit_bytes(writes[index].offset);
+        let tearable: Vec<_> = (0..writes.len()).filter(|&index| !writes[index].forced && units(index) > 1).collect();
+        if !tearable.is_empty() {
+            let index = *chance.pick(&tearable);
+            let cut = ((1 + chance.below(units(index) - 1)) * unit_bytes(writes[index].offset)) as usize;
+            ranges[index] = if chance.once_in(2) { 0..cut } else { cut..writes[index].data.len() };
+        }
+    }
+    ranges
+}
+
+/// Makes the image what the drive holds after the cut, and empties the journal.
+///
+/// # Errors
+/// Those of the files.
+pub fn settle(image: &Path, journal: &Path, loss: Loss, seed: u64, unit_bytes: impl Fn(u64) -> u64) -> io::Result<Damage> {
+    let writes = super::cache::unflushed(journal)?;
+    let file = OpenOptions::new().write(true).open(image)?;
+    let mut damage = Damage { unflushed: writes.len(), ..Damage::default() };
+    for (write, range) in writes.iter().zip(survivors(&writes, loss, seed, unit_bytes)) {
+        file.write_all_at(&write.data[range.clone()], write.offset + range.start as u64)?;
+        damage.unflushed_bytes += write.data.len() as u64;
+        damage.kept += usize::from(range.len() == write.data.len());
+        damage.torn |= !range.is_empty() && range.len() < write.data.len();
+    }
+    File::create(journal)?;
+    Ok(damage)
+}

@@ -1,0 +1,203 @@
+//! Drives that fail and drives that stall, at run time, under an engine at work: nbdkit's error and delay filters, and SIGSTOP.
+//!
+//! Two drives: a file is read on one, blocks are written and read back on the other, which is slow by the delay filter all the time. What one
+//! drive does must not concern the other.
+
+use super::machine::{Delays, Drive, Machine, Shape};
+use super::protocol::{Failed, Order, Report, Well};
+use super::{Bench, DRIVE_BYTES, FILE_SYSTEM_BYTES, fault, say};
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// How late everything is on the second drive.
+const DELAY_MS: u64 = 60;
+
+/// Shorter than the 30 seconds after which the nvme driver would reset the drive: a stall, not a failure.
+const STALL: Duration = Duration::from_secs(6);
+
+/// Requests that were under way when a drive was broken or mended have ended after this.
+const SETTLING: Duration = Duration::from_secs(2);
+
+/// How long each state of a drive is looked at.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// The drive of QEMU tells any error of its image as one of the medium (unrecovered read, write fault), and so the kernel does to the engine.
+const MEDIUM_ERROR: &str = "ENODATA";
+
+/// Errors to be seen of a broken drive.
+const ERRORS_MIN: usize = 3;
+
+/// How long a broken drive may take to show them, and a guest to answer.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// How the requests of one name went.
+#[derive(Debug, Default)]
+struct Seen {
+    requests: u64,
+    longest_ms: u64,
+    errors: Vec<Failed>,
+}
+
+struct Watch {
+    machine: Machine,
+    seen: BTreeMap<String, Seen>,
+}
+
+/// What was seen in all.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Outcome {
+    /// Errors, each of the right kind.
+    pub errors: usize,
+    /// The longest request, on the drive that stalled.
+    pub stall_ms: u64,
+}
+
+/// Breaks, mends, slows and stalls.
+///
+/// # Errors
+/// If an error has the wrong kind or misses a field, if there is one where there should be none, if bytes are wrong, if requests do not go on afterwards.
+pub fn run(bench: &Bench, seed: u64) -> io::Result<Outcome> {
+    super::format(&Drive::blank(bench, "first", DRIVE_BYTES)?, FILE_SYSTEM_BYTES)?;
+    Drive::blank(bench, "second", DRIVE_BYTES)?;
+    let slow = Delays { read_ms: DELAY_MS, write_ms: DELAY_MS };
+    let (first, second) = (Drive::serve(bench, "first", Delays::default())?, Drive::serve(bench, "second", slow)?);
+    let shape = Shape { drives: &[&first, &second], sector_bytes: 512, ..Shape::default() };
+    let machine = Machine::boot(bench, &shape)?;
+    let mut watch = Watch { machine, seen: BTreeMap::new() };
+    watch.machine.order(&Order::Stress(seed))?;
+    watch.until_both_are_at_work()?;
+    let mut outcome = Outcome::default();
+
+    watch.expect_well("nothing was done", LOOK)?;
+    let slow = watch.seen["raw"].longest_ms;
+    if slow < DELAY_MS {
+        return Err(fault(format!("the longest request on the drive that is late by {DELAY_MS} ms took {slow} ms")));
+    }
+
+    outcome.errors += watch.expect_errors("file", &first.read_error, "read")?;
+    outcome.errors += watch.expect_errors("raw", &second.read_error, "read")?;
+    outcome.errors += watch.expect_errors("raw", &second.write_error, "write")?;
+
+    File::create(&second.flush_error)?;
+    watch.expect_sync(MEDIUM_ERROR, "of the failed flush")?;
+    watch.expect_sync("ERR_DEEPRING_SYNC_FAILED", "after a failed one")?;
+    fs::remove_file(&second.flush_error)?;
+    watch.expect_sync("ERR_DEEPRING_SYNC_FAILED", "of the mended drive: what was lost does not come back")?;
+    watch.expect_well("a flush had failed", LOOK)?;
+    outcome.errors += 3;
+
+    first.hold(true)?;
+    watch.watch_for(STALL)?;
+    first.hold(false)?;
+    watch.expect_well("the first drive had stalled", SETTLING + LOOK)?;
+    outcome.stall_ms = watch.seen["file"].longest_ms;
+    if u128::from(outcome.stall_ms) < STALL.as_millis() / 2 {
+        return Err(fault(format!("the stall was not felt: the longest request took {} ms", outcome.stall_ms)));
+    }
+
+    watch.machine.order(&Order::Stop)?;
+    loop {
+        match watch.machine.next(LIMIT)? {
+            Report::Verified => break,
+            report => watch.take(report)?,
+        }
+    }
+    watch.machine.off()?;
+    say(&format!("faults: {} errors, each typed; a stall of {} s took {} ms", outcome.errors, STALL.as_secs(), outcome.stall_ms));
+    Ok(outcome)
+}
+
+impl Watch {
+    fn take(&mut self, report: Report) -> io::Result<()> {
+        match report {
+            Report::Well(Well { device, requests, longest_ms }) => {
+                let seen = self.seen.entry(device).or_default();
+                seen.requests += requests;
+                seen.longest_ms = seen.longest_ms.max(longest_ms);
+            }
+            Report::Failed(error) => self.seen.entry(error.device.clone()).or_default().errors.push(error),
+            other => return Err(self.machine.wrong(&format!("{other:?}"))),
+        }
+        Ok(())
+    }
+
+    fn watch_for(&mut self, lasting: Duration) -> io::Result<()> {
+        let until = Instant::now() + lasting;
+        while let Some(left) = until.checked_duration_since(Instant::now()) {
+            if let Some(report) = self.machine.next_within(left)? {
+                self.take(report)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn until_both_are_at_work(&mut self) -> io::Result<()> {
+        let started = Instant::now();
+        while self.seen.values().filter(|seen| seen.requests > 0).count() < 2 {
+            if started.elapsed() > LIMIT {
+                return Err(self.machine.wrong("the drives are not both at work"));
+            }
+            let report = self.machine.next(LIMIT)?;
+            self.take(report)?;
+        }
+        Ok(())
+    }
+
+    /// Both drives are at work, and nothing fails.
+    fn expect_well(&mut self, after: &str, lasting: Duration) -> io::Result<()> {
+        self.seen.values_mut().for_each(|seen| *seen = Seen::default());
+        self.watch_for(lasting)?;
+        for (device, seen) in &self.seen {
+            if seen.requests == 0 || !seen.errors.is_empty() {
+                return Err(self.machine.wrong(&format!("after {after}, {device}: {seen:?}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// While the file exists, requests of one drive and one direction fail, and say so completely; those of the other drive do not. Afterwards
+    /// all is well again.
+    fn expect_errors(&mut self, device: &str, switch: &Path, direction: &str) -> io::Result<usize> {
+        self.seen.values_mut().for_each(|seen| *seen = Seen::default());
+        File::create(switch)?;
+        let started = Instant::now();
+        while self.seen[device].errors.len() < ERRORS_MIN && started.elapsed() < LIMIT {
+            self.watch_for(Duration::from_millis(200))?;
+        }
+        fs::remove_file(switch)?;
+        let errors = std::mem::take(&mut self.seen.entry(device.into()).or_default().errors);
+        if errors.len() < ERRORS_MIN {
+            return Err(self.machine.wrong(&format!("{direction} of {device}: {} errors of a broken drive", errors.len())));
+        }
+        for error in &errors {
+            let Failed { code, syscall, position: Some(_), requested, transferred, .. } = error else {
+                return Err(fault(format!("an error without a position: {error:?}")));
+            };
+            if code != MEDIUM_ERROR || syscall != direction || transferred >= requested {
+                return Err(fault(format!("{direction} of {device}: {error:?}")));
+            }
+        }
+        let others = self.seen.iter().find(|(name, seen)| *name != device && !seen.errors.is_empty());
+        if let Some((name, seen)) = others {
+            return Err(fault(format!("the drive of {device} was broken, and {name} had {:?}", seen.errors)));
+        }
+        say(&format!("faults: {} errors for each {direction} on the drive of {device}, such as {:?}", errors.len(), errors[0]));
+        self.watch_for(SETTLING)?;
+        self.expect_well(&format!("{direction} of {device} was mended"), LOOK)?;
+        Ok(errors.len())
+    }
+
+    fn expect_sync(&mut self, expected: &str, which: &str) -> io::Result<()> {
+        self.machine.order(&Order::Sync)?;
+        loop {
+            match self.machine.next(LIMIT)? {
+                Report::Synced(how) if how == expected => return Ok(()),
+                Report::Synced(how) => return Err(fault(format!("the sync {which} ended with {how}, not {expected}"))),
+                report => self.take(report)?,
+            }
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! Looks at everything a run left on the drive. Reads by `std::fs`, not by the engine under test; the judgement is the lab's.
+
+use super::super::FILE_SYSTEM_BYTES;
+use super::super::content::{Content, SLOT_BYTES, SLOTS_START};
+use super::super::protocol::{Report, Stream};
+use super::port::Port;
+use super::{DATA, DEVICE};
+use crate::ground::disk::forget_pages;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+/// The directory of a stream, and the file in it that is overwritten.
+pub(super) fn folder(stream: Stream) -> PathBuf {
+    Path::new(DATA).join(stream.to_string())
+}
+
+/// The file of the slots, and where in it they begin.
+pub(super) fn slots(stream: Stream) -> (PathBuf, u64) {
+    if stream == Stream::Raw { (DEVICE.into(), FILE_SYSTEM_BYTES + SLOTS_START) } else { (folder(stream).join("slots"), SLOTS_START) }
+}
+
+pub(super) fn verify(port: &Port, seed: u64) -> Result<(), String> {
+    for stream in Stream::ALL {
+        let looked = if stream.is_in_place() { look_at_slots(port, seed, stream) } else { look_at_files(port, seed, stream) };
+        match looked {
+            // What is not there, or was being prepared, is not there to be reported; the lab knows whether it should be.
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof) => {}
+            looked => looked.map_err(|error| format!("verify {stream}: {error}"))?,
+        }
+    }
+    port.say(&Report::Verified);
+    Ok(())
+}
+
+fn look_at_files(port: &Port, seed: u64, stream: Stream) -> io::Result<()> {
+    let content = Content::new(seed, stream);
+    for entry in std::fs::read_dir(folder(stream))? {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        // Files that are being written have other names.
+        let Some(generation) = name.strip_prefix("generation-").and_then(|number| number.parse().ok()) else { continue };
+        port.say(&Report::Found(content.look(generation, &std::fs::read(&path)?, 0)));
+    }
+    Ok(())
+}
+
+fn look_at_slots(port: &Port, seed: u64, stream: Stream) -> io::Result<()> {
+    let (path, start) = slots(stream);
+    let (file, content) = (File::open(path)?, Content::new(seed, stream));
+    for slot in 0..2 {
+        let (mut bytes, at) = (vec![0; SLOT_BYTES as usize], start + slot * SLOT_BYTES);
+        file.read_exact_at(&mut bytes, at)?;
+        port.say(&Report::Found(content.look(slot, &bytes, at)));
+    }
+    // The engine is to write to the drive, and not past pages that this look has left.
+    forget_pages(&file);
+    Ok(())
+}

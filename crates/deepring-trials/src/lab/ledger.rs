@@ -1,0 +1,192 @@
+//! What must be on the drive, and the judgement of what is.
+//!
+//! **Lost** is an acknowledged generation that is not there (an older one in its place, or none). **Mixed** is anything that is neither
+//! one whole generation nor absent where the protocol promises that: part of a generation, two generations in one file, bytes of none.
+//!
+//! Generations are numbered upward, and no number is used for two attempts: after a cut the writer goes on 3 further, because one more
+//! than was acknowledged may have been begun. (3 and not 2, so that it goes on in the slot that was being written, and not in the
+//! one that holds the last acknowledged generation.) A generation that is found whole after a reboot counts as acknowledged from then on.
+
+use super::content::{Content, SLOT_BYTES};
+use super::protocol::{Found, Stream};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// How many files of [`Stream::New`] stay; older ones are removed after the acknowledgement of a newer one.
+pub const FILES_KEPT: usize = 4;
+
+const SLOTS: usize = 2;
+
+/// What one look at the drive told.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// Acknowledged generations that are not there.
+    pub lost: Vec<String>,
+    /// Whatever is neither whole nor absent.
+    pub mixed: Vec<String>,
+}
+
+impl Verdict {
+    /// Whether every promise was kept.
+    pub fn is_good(&self) -> bool {
+        self.lost.is_empty() && self.mixed.is_empty()
+    }
+}
+
+#[derive(Debug, Default, Clone)]
+struct Account {
+    /// The last acknowledged generation; 0 before the first.
+    last: u64,
+    /// Files that must be there.
+    files: BTreeSet<u64>,
+    /// Generations that sectors of each slot may be of; `None` before the first was acknowledged there.
+    slots: [Option<BTreeSet<u64>>; SLOTS],
+    acknowledged: u64,
+}
+
+/// The accounts of one run.
+#[derive(Debug, Clone)]
+pub struct Ledger {
+    seed: u64,
+    accounts: BTreeMap<Stream, Account>,
+}
+
+fn slot_of(generation: u64) -> usize {
+    (generation % SLOTS as u64) as usize
+}
+
+impl Account {
+    fn acknowledge(&mut self, generation: u64) {
+        self.last = self.last.max(generation);
+        self.files.insert(generation);
+        while self.files.len() > FILES_KEPT {
+            self.files.pop_first();
+        }
+        self.slots[slot_of(generation)] = Some(BTreeSet::from([generation]));
+        self.begin(generation + 1);
+    }
+
+    /// From now on the slot of this generation may hold some of it.
+    fn begin(&mut self, generation: u64) {
+        if let Some(may_hold) = &mut self.slots[slot_of(generation)] {
+            may_hold.insert(generation);
+        }
+    }
+}
+
+impl Ledger {
+    /// Nothing acknowledged yet.
+    pub fn new(seed: u64) -> Self {
+        Self { seed, accounts: Stream::ALL.iter().map(|&stream| (stream, Account::default())).collect() }
+    }
+
+    fn account(&mut self, stream: Stream) -> &mut Account {
+        self.accounts.entry(stream).or_default()
+    }
+
+    /// The number of the first generation of the next attempt, from which on the writer counts by one.
+    pub fn first_of_next(&mut self, stream: Stream) -> u64 {
+        let account = self.account(stream);
+        let first = if account.last == 0 { 2 } else { account.last } + 3;
+        account.begin(first);
+        first
+    }
+
+    /// Takes down an acknowledgement.
+    pub fn acknowledge(&mut self, stream: Stream, generation: u64) {
+        let account = self.account(stream);
+        account.acknowledge(generation);
+        account.acknowledged += 1;
+    }
+
+    /// How many were acknowledged in all.
+    pub fn acknowledged(&self) -> u64 {
+        self.accounts.values().map(|account| account.acknowledged).sum()
+    }
+
+    /// Judges everything that was found after a cut, and goes on from there.
+    pub fn judge(&mut self, found: &[Found]) -> Verdict {
+        let mut verdict = Verdict::default();
+        for stream in Stream::ALL {
+            let found: Vec<_> = found.iter().filter(|found| found.stream == stream).collect();
+            match stream {
+                Stream::New => self.judge_files(&found, &mut verdict),
+                Stream::Replace => self.judge_replaced(&found, &mut verdict),
+                Stream::Slot | Stream::Raw => self.judge_slots(stream, &found, &mut verdict),
+            }
+        }
+        verdict
+    }
+
+    fn judge_files(&mut self, found: &[&Found], verdict: &mut Verdict) {
+        let content = Content::new(self.seed, Stream::New);
+        let account = self.account(Stream::New);
+        let mut there = BTreeSet::new();
+        for file in found {
+            if is_whole(file, &content) && file.pure() == Some(file.id) {
+                there.insert(file.id);
+            } else {
+                verdict.mixed.push(format!("file {}", describe(file)));
+                // Said once; whatever it is from now on, it is not this generation.
+                account.files.remove(&file.id);
+            }
+        }
+        for generation in account.files.difference(&there) {
+            verdict.lost.push(format!("file {generation} is not there"));
+        }
+        account.files.clear();
+        for generation in there {
+            account.acknowledge(generation);
+        }
+    }
+
+    fn judge_replaced(&mut self, found: &[&Found], verdict: &mut Verdict) {
+        let content = Content::new(self.seed, Stream::Replace);
+        let account = self.account(Stream::Replace);
+        let last = account.last;
+        match found {
+            [] if last == 0 => {}
+            [] => verdict.lost.push(format!("generation {last} was to be replaced, and the file is gone")),
+            [file, ..] => match file.pure() {
+                Some(generation) if is_whole(file, &content) && generation >= last => account.acknowledge(generation),
+                Some(generation) if is_whole(file, &content) => {
+                    verdict.lost.push(format!("generation {last} had replaced {generation}, which is back"));
+                }
+                _ => verdict.mixed.push(format!("the replaced file, last of {last}: {}", describe(file))),
+            },
+        }
+    }
+
+    fn judge_slots(&mut self, stream: Stream, found: &[&Found], verdict: &mut Verdict) {
+        let account = self.account(stream);
+        let last = account.last;
+        for slot in 0..SLOTS {
+            let Some(may_hold) = account.slots[slot].clone() else { continue };
+            let Some(held) = found.iter().find(|found| found.id == slot as u64) else {
+                verdict.lost.push(format!("{stream} slot {slot} is not there"));
+                continue;
+            };
+            let holds: BTreeSet<_> = held.made_of.iter().map(|&(generation, _)| generation).collect();
+            if held.foreign > 0 || held.len != SLOT_BYTES {
+                verdict.mixed.push(describe(held));
+            } else if !holds.is_subset(&may_hold) {
+                // Older generations in the place of an acknowledged one.
+                verdict.lost.push(format!("{stream} slot {slot} may hold {may_hold:?}: {}", describe(held)));
+            }
+            match held.pure() {
+                Some(generation) if generation > last => account.acknowledge(generation),
+                _ => account.slots[slot] = Some(holds),
+            }
+        }
+    }
+}
+
+fn is_whole(found: &Found, content: &Content) -> bool {
+    found.pure().is_some_and(|generation| found.len == content.len(generation))
+}
+
+fn describe(found: &Found) -> String {
+    let Found { stream, id, len, made_of, foreign, first_foreign } = found;
+    let pieces: Vec<_> = made_of.iter().map(|(generation, sectors)| format!("{sectors} sectors of {generation}, ")).collect();
+    let first = first_foreign.map_or_else(String::new, |first| format!(" (the first at {first})"));
+    format!("{stream} {id} of {len} bytes has {}{foreign} of none{first}", pieces.concat())
+}

@@ -1,0 +1,345 @@
+//! What the lab and its guest say to each other over a serial port: one line of words for each order and each report.
+//!
+//! Only a line that has arrived with its end counts: a power cut may leave half of one. A report of an acknowledged generation leaves the
+//! guest after the engine said it is durable, so whatever of it arrives, however late, is true.
+
+use deepring::BackendKind;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+/// A line longer than this is noise.
+pub const LINE_BYTES_MAX: usize = 4096;
+
+/// A kind of writing, each with its own protocol of becoming visible.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Stream {
+    /// Each generation becomes a file of its own: written aside, synced, renamed, directory synced.
+    New,
+    /// Each generation replaces the one file of the last: written aside, synced, renamed over it, directory synced.
+    Replace,
+    /// Two slots of a preallocated file are overwritten in turn, each time with a data sync.
+    Slot,
+    /// The same on the block device, behind the file system.
+    Raw,
+}
+
+impl Stream {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::New, Self::Replace, Self::Slot, Self::Raw];
+
+    /// Whether generations overwrite each other.
+    pub fn is_in_place(self) -> bool {
+        matches!(self, Self::Slot | Self::Raw)
+    }
+}
+
+/// A step that a canary leaves out of the protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeftOut {
+    /// None: the protocol as it should be.
+    Nothing,
+    /// The sync of the data.
+    Sync,
+    /// The sync of the directory.
+    DirectorySync,
+}
+
+/// Gives an enum words, in both directions.
+macro_rules! words {
+    ($type:ty { $($variant:path => $word:literal,)* }) => {
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(match self { $($variant => $word,)* })
+            }
+        }
+        impl FromStr for $type {
+            type Err = String;
+            fn from_str(word: &str) -> Result<Self, String> {
+                match word { $($word => Ok($variant),)* _ => Err(format!("not a word of {}: {word:?}", stringify!($type))) }
+            }
+        }
+    };
+}
+
+words!(Stream { Stream::New => "new", Stream::Replace => "replace", Stream::Slot => "slot", Stream::Raw => "raw", });
+words!(LeftOut { LeftOut::Nothing => "nothing", LeftOut::Sync => "sync", LeftOut::DirectorySync => "directory-sync", });
+
+/// What the guest is told to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Order {
+    /// Look at everything the run with this seed wrote, and report what is found.
+    Verify(u64),
+    /// Commit generations until the power is cut.
+    Write(Writing),
+    /// Run this test binary, without these tests.
+    Suite(String, Vec<String>),
+    /// Use the drives and report each error, while the lab breaks and mends them, until told to stop.
+    Stress(u64),
+    /// Try a sync and say how it went.
+    Sync,
+    /// Stop what is going on.
+    Stop,
+    /// Unmount and switch off.
+    Off,
+}
+
+/// How generations are committed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Writing {
+    /// Of the run, and so of the content.
+    pub seed: u64,
+    /// Which backend commits them.
+    pub backend: BackendKind,
+    /// What is left out, if anything.
+    pub left_out: LeftOut,
+    /// Which streams, all at the same time, and the number of the first generation of each.
+    pub first: BTreeMap<Stream, u64>,
+}
+
+/// What the guest found of a file or a slot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// The stream it belongs to.
+    pub stream: Stream,
+    /// The generation in a file's name, the number of a slot.
+    pub id: u64,
+    /// Its bytes.
+    pub len: u64,
+    /// How many sectors of which generation.
+    pub made_of: Vec<(u64, u64)>,
+    /// How many sectors of none.
+    pub foreign: u64,
+    /// Where the first of those begins, counted from the start of the generation.
+    pub first_foreign: Option<u64>,
+}
+
+impl Found {
+    pub(crate) fn count(&mut self, generation: u64) {
+        match self.made_of.iter_mut().find(|(known, _)| *known == generation) {
+            Some((_, sectors)) => *sectors += 1,
+            None => self.made_of.push((generation, 1)),
+        }
+    }
+
+    pub(crate) fn count_foreign(&mut self, position: u64) {
+        self.foreign += 1;
+        self.first_foreign = Some(self.first_foreign.map_or(position, |first| first.min(position)));
+    }
+
+    /// The one generation all of it is of.
+    pub fn pure(&self) -> Option<u64> {
+        match self.made_of[..] {
+            [(generation, _)] if self.foreign == 0 => Some(generation),
+            _ => None,
+        }
+    }
+}
+
+/// How a test binary ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names say it")]
+pub struct Ran {
+    pub name: String,
+    pub passed: u64,
+    pub failed: u64,
+    pub skipped: u64,
+}
+
+/// Requests that were well: how many since the last report, and how long the longest took.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names say it")]
+pub struct Well {
+    pub device: String,
+    pub requests: u64,
+    pub longest_ms: u64,
+}
+
+/// What the error of a failed request says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names are those of the engine's error")]
+pub struct Failed {
+    pub device: String,
+    pub code: String,
+    pub syscall: String,
+    pub position: Option<u64>,
+    pub requested: u64,
+    pub transferred: u64,
+}
+
+/// What the guest has to say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Report {
+    /// It is up, on this kernel, and the drives are there.
+    Ready(String),
+    /// One thing it found.
+    Found(Found),
+    /// That was all.
+    Verified,
+    /// It begins to commit.
+    Writing,
+    /// A generation is durable.
+    Acknowledged(Stream, u64),
+    /// A test binary ended.
+    Ran(Ran),
+    /// Requests were well.
+    Well(Well),
+    /// A request failed.
+    Failed(Failed),
+    /// A sync ended.
+    Synced(String),
+    /// Something that must not happen.
+    Broken(String),
+    /// Something worth knowing.
+    Note(String),
+}
+
+impl fmt::Display for Order {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Verify(seed) => write!(f, "verify {seed}"),
+            Self::Write(Writing { seed, backend, left_out, first }) => {
+                let backend = if *backend == BackendKind::Uring { "uring" } else { "threads" };
+                write!(f, "write {seed} {backend} {left_out}")?;
+                first.iter().try_for_each(|(stream, first)| write!(f, " {stream}={first}"))
+            }
+            Self::Suite(name, without) => {
+                write!(f, "suite {name}")?;
+                without.iter().try_for_each(|test| write!(f, " {test}"))
+            }
+            Self::Stress(seed) => write!(f, "stress {seed}"),
+            Self::Sync => f.write_str("sync"),
+            Self::Stop => f.write_str("stop"),
+            Self::Off => f.write_str("off"),
+        }
+    }
+}
+
+fn number(word: &str) -> Result<u64, String> {
+    word.parse().map_err(|_| format!("not a number: {word:?}"))
+}
+
+/// `-` where there is no number.
+fn maybe(number: Option<u64>) -> String {
+    number.map_or_else(|| "-".into(), |number| number.to_string())
+}
+
+fn maybe_number(word: &str) -> Result<Option<u64>, String> {
+    if word == "-" { Ok(None) } else { number(word).map(Some) }
+}
+
+impl FromStr for Order {
+    type Err = String;
+
+    fn from_str(line: &str) -> Result<Self, String> {
+        let words: Vec<_> = line.split_whitespace().collect();
+        match words[..] {
+            ["verify", seed] => Ok(Self::Verify(number(seed)?)),
+            ["write", seed, backend, left_out, ref streams @ ..] => {
+                let backend = if backend == "threads" { BackendKind::Threads } else { BackendKind::Uring };
+                let mut first = BTreeMap::new();
+                for pair in streams {
+                    let (stream, generation) = pair.split_once('=').ok_or_else(|| format!("not a stream: {pair:?}"))?;
+                    first.insert(stream.parse()?, number(generation)?);
+                }
+                Ok(Self::Write(Writing { seed: number(seed)?, backend, left_out: left_out.parse()?, first }))
+            }
+            ["suite", name, ref without @ ..] => Ok(Self::Suite(name.into(), without.iter().map(|&test| test.into()).collect())),
+            ["stress", seed] => Ok(Self::Stress(number(seed)?)),
+            ["sync"] => Ok(Self::Sync),
+            ["stop"] => Ok(Self::Stop),
+            ["off"] => Ok(Self::Off),
+            _ => Err(format!("not an order: {line:?}")),
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ready(kernel) => write!(f, "ready {kernel}"),
+            Self::Found(Found { stream, id, len, made_of, foreign, first_foreign }) => {
+                write!(f, "found {stream} {id} {len} {foreign} {}", maybe(*first_foreign))?;
+                made_of.iter().try_for_each(|(generation, sectors)| write!(f, " {generation}:{sectors}"))
+            }
+            Self::Verified => f.write_str("verified"),
+            Self::Writing => f.write_str("writing"),
+            Self::Acknowledged(stream, generation) => write!(f, "ack {stream} {generation}"),
+            Self::Ran(Ran { name, passed, failed, skipped }) => write!(f, "ran {name} {passed} {failed} {skipped}"),
+            Self::Well(Well { device, requests, longest_ms }) => write!(f, "well {device} {requests} {longest_ms}"),
+            Self::Failed(Failed { device, code, syscall, position, requested, transferred }) => {
+                write!(f, "failed {device} {code} {syscall} {} {requested} {transferred}", maybe(*position))
+            }
+            Self::Synced(how) => write!(f, "synced {how}"),
+            Self::Broken(what) => write!(f, "broken {}", what.replace('\n', " | ")),
+            Self::Note(what) => write!(f, "note {}", what.replace('\n', " | ")),
+        }
+    }
+}
+
+impl FromStr for Report {
+    type Err = String;
+
+    fn from_str(line: &str) -> Result<Self, String> {
+        let (head, rest) = line.split_once(' ').unwrap_or((line, ""));
+        let words: Vec<_> = rest.split_whitespace().collect();
+        match (head, &words[..]) {
+            ("ready", _) => Ok(Self::Ready(rest.into())),
+            ("found", [stream, id, len, foreign, first_foreign, pieces @ ..]) => {
+                let mut made_of = Vec::new();
+                for piece in pieces {
+                    let (generation, sectors) = piece.split_once(':').ok_or_else(|| format!("not a piece: {piece:?}"))?;
+                    made_of.push((number(generation)?, number(sectors)?));
+                }
+                let (stream, id, len) = (stream.parse()?, number(id)?, number(len)?);
+                Ok(Self::Found(Found { stream, id, len, made_of, foreign: number(foreign)?, first_foreign: maybe_number(first_foreign)? }))
+            }
+            ("verified", []) => Ok(Self::Verified),
+            ("writing", []) => Ok(Self::Writing),
+            ("ack", [stream, generation]) => Ok(Self::Acknowledged(stream.parse()?, number(generation)?)),
+            ("ran", [name, passed, failed, skipped]) => {
+                let (passed, failed, skipped) = (number(passed)?, number(failed)?, number(skipped)?);
+                Ok(Self::Ran(Ran { name: (*name).into(), passed, failed, skipped }))
+            }
+            ("well", [device, requests, longest_ms]) => {
+                Ok(Self::Well(Well { device: (*device).into(), requests: number(requests)?, longest_ms: number(longest_ms)? }))
+            }
+            ("failed", [device, code, syscall, position, requested, transferred]) => Ok(Self::Failed(Failed {
+                device: (*device).into(),
+                code: (*code).into(),
+                syscall: (*syscall).into(),
+                position: maybe_number(position)?,
+                requested: number(requested)?,
+                transferred: number(transferred)?,
+            })),
+            ("synced", [how]) => Ok(Self::Synced((*how).into())),
+            ("broken", _) => Ok(Self::Broken(rest.into())),
+            ("note", _) => Ok(Self::Note(rest.into())),
+            _ => Err(format!("not a report: {line:?}")),
+        }
+    }
+}
+
+/// Cuts what arrives into whole lines.
+#[derive(Debug, Default)]
+pub struct Lines {
+    rest: Vec<u8>,
+}
+
+impl Lines {
+    /// Takes what arrived, and gives the lines that are complete now. Bytes without an end for longer than any line are dropped.
+    pub fn take(&mut self, bytes: &[u8]) -> Vec<String> {
+        let mut lines = Vec::new();
+        for &byte in bytes {
+            if byte == b'\n' {
+                lines.push(String::from_utf8_lossy(&self.rest).trim_end_matches('\r').to_owned());
+                self.rest.clear();
+            } else if self.rest.len() < LINE_BYTES_MAX {
+                self.rest.push(byte);
+            } else {
+                self.rest.clear();
+            }
+        }
+        lines
+    }
+}

@@ -1,0 +1,115 @@
+//! The engine's own test suite inside the machine: another kernel, the real nvme driver, two sizes of sectors, polling queues.
+
+use super::machine::{Machine, Shape};
+use super::protocol::{Order, Ran, Report};
+use super::{Bench, say};
+use std::io;
+use std::time::{Duration, Instant};
+
+/// Large enough for the largest test, and sparse.
+const DISK_BYTES: u64 = 6 << 30;
+
+/// An emulated processor is some twenty times slower than a real one, and the longest test binary takes 20 seconds on that.
+const BINARY_LIMIT: Duration = Duration::from_secs(900);
+
+/// A test that cannot hold in the machine, and why. The list is printed with the results.
+struct LeftOut {
+    binary: &'static str,
+    test: &'static str,
+    why: &'static str,
+}
+
+/// What the loop driver of Linux 6.1 does where later ones give EIO.
+const LOOP_GIVES_ZEROS: &str =
+    "past the end of its backing file the loop device of the machine's kernel (6.1) reads zeros and calls that well";
+
+/// Whatever is not named here runs.
+const LEFT_OUT: [LeftOut; 2] = [
+    LeftOut { binary: "faults", test: "a_disk_that_lost_its_second_half_gives_eio_and_says_where", why: LOOP_GIVES_ZEROS },
+    LeftOut { binary: "faults", test: "a_file_on_a_disk_that_lost_its_end_gives_eio", why: LOOP_GIVES_ZEROS },
+];
+
+/// A machine for the suite.
+struct Setting {
+    name: &'static str,
+    sector_bytes: u32,
+    parameters: &'static str,
+    /// These binaries only; all if empty.
+    only: &'static [&'static str],
+}
+
+const SETTINGS: [Setting; 3] = [
+    Setting { name: "sectors of 512 bytes", sector_bytes: 512, parameters: "", only: &[] },
+    Setting { name: "sectors of 4096 bytes", sector_bytes: 4096, parameters: "", only: &[] },
+    // The engine does not poll; queues that could be polled must make no difference to it.
+    Setting { name: "two polling queues", sector_bytes: 512, parameters: "nvme.poll_queues=2", only: &["exact", "storm"] },
+];
+
+/// What came of it.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Outcome {
+    /// Tests that passed, in all settings.
+    pub passed: u64,
+    /// Tests that failed.
+    pub failed: u64,
+    /// Tests that said they cannot run there.
+    pub skipped: u64,
+}
+
+/// Runs the suite in each setting, or only test binaries with a word in their name.
+///
+/// # Errors
+/// If the lab itself fails. A failed test is no error; it is in the outcome.
+pub fn run(bench: &Bench, word: Option<&str>) -> io::Result<Outcome> {
+    let mut outcome = Outcome::default();
+    for LeftOut { binary, test, why } in &LEFT_OUT {
+        say(&format!("suite: left out: {binary}: {test}: {why}"));
+    }
+    for setting in &SETTINGS {
+        let names = bench.suite.iter().filter(|name| setting.only.is_empty() || setting.only.contains(&name.as_str()));
+        let names: Vec<_> = names.filter(|name| word.is_none_or(|word| name.contains(word))).collect();
+        if !names.is_empty() {
+            run_setting(bench, setting, &names, &mut outcome)?;
+        }
+    }
+    Ok(outcome)
+}
+
+fn run_setting(bench: &Bench, setting: &Setting, names: &[&String], outcome: &mut Outcome) -> io::Result<()> {
+    let image = bench.folder.join("suite.image");
+    super::sparse(&image, DISK_BYTES)?;
+    super::format(&image, DISK_BYTES)?;
+    let Setting { sector_bytes, parameters, .. } = *setting;
+    let mut machine = Machine::boot(bench, &Shape { plain: Some(&image), sector_bytes, parameters, ..Shape::default() })?;
+    say(&format!("suite, {}: {}", setting.name, machine.kernel));
+    for &name in names {
+        let without = LEFT_OUT.iter().filter(|left_out| left_out.binary == name).map(|left_out| left_out.test.to_owned()).collect();
+        // By this host's clock, which nothing emulates.
+        let started = Instant::now();
+        machine.order(&Order::Suite(name.clone(), without))?;
+        loop {
+            match machine.next(BINARY_LIMIT)? {
+                Report::Ran(Ran { name, passed, failed, skipped }) => {
+                    let seconds = started.elapsed().as_secs_f64();
+                    say(&format!("suite, {}: {name}: {passed} passed, {failed} failed, {skipped} skipped in {seconds:.1} s", setting.name));
+                    outcome.passed += passed;
+                    outcome.failed += failed;
+                    outcome.skipped += skipped;
+                    break;
+                }
+                Report::Note(note) => say(&format!("suite, {}: {note}", setting.name)),
+                other => return Err(machine.wrong(&format!("while running {name}: {other:?}"))),
+            }
+        }
+    }
+    let failed = outcome.failed > 0;
+    let console = bench.folder.join("console.log");
+    machine.off()?;
+    if failed {
+        // The next machine would write over it.
+        let kept = bench.folder.join(format!("suite-{sector_bytes}.log"));
+        std::fs::copy(console, &kept)?;
+        say(&format!("suite, {}: the output of the tests is in {}", setting.name, kept.display()));
+    }
+    Ok(())
+}
