@@ -65,6 +65,13 @@ pub struct Delivery {
     arrived: Condvar,
     /// Ids whose owner has lost interest; `any_canceled` is its length, to be read without the lock.
     canceled: Mutex<HashSet<u64>>,
+    doubts: Doubts,
+}
+
+/// What the driver asks of every request: on a cache line of its own, since its neighbours change at every request.
+#[derive(Default)]
+#[repr(align(64))]
+struct Doubts {
     any_canceled: AtomicUsize,
     /// The environment is going away: everything counts as cancelled.
     closing: AtomicBool,
@@ -102,13 +109,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Delivery {
     pub fn new() -> Self {
         let state = State { records: VecDeque::new(), due: 0, batches: HashMap::new(), wake: None, called: false, waiting: false };
-        Self {
-            state: Mutex::new(state),
-            arrived: Condvar::new(),
-            canceled: Mutex::default(),
-            any_canceled: AtomicUsize::new(0),
-            closing: AtomicBool::new(false),
-        }
+        Self { state: Mutex::new(state), arrived: Condvar::new(), canceled: Mutex::default(), doubts: Doubts::default() }
     }
 
     /// Names the function to call when records wait.
@@ -161,7 +162,7 @@ impl Delivery {
             if let Some(detail) = record.detail {
                 details.push((record.id, detail));
             }
-            if self.any_canceled.load(Ordering::Relaxed) > 0 {
+            if self.doubts.any_canceled.load(Ordering::Relaxed) > 0 {
                 self.forget_canceled(record.id);
             }
         }
@@ -194,22 +195,23 @@ impl Delivery {
     pub fn cancel(&self, id: u64) {
         let mut canceled = lock(&self.canceled);
         canceled.insert(id);
-        self.any_canceled.store(canceled.len(), Ordering::Release);
+        self.doubts.any_canceled.store(canceled.len(), Ordering::Release);
     }
 
     fn forget_canceled(&self, id: u64) {
         let mut canceled = lock(&self.canceled);
         canceled.remove(&id);
-        self.any_canceled.store(canceled.len(), Ordering::Release);
+        self.doubts.any_canceled.store(canceled.len(), Ordering::Release);
     }
 
     fn is_canceled(&self, id: u64) -> bool {
-        self.closing.load(Ordering::Relaxed) || (self.any_canceled.load(Ordering::Relaxed) > 0 && lock(&self.canceled).contains(&id))
+        self.doubts.closing.load(Ordering::Relaxed)
+            || (self.doubts.any_canceled.load(Ordering::Relaxed) > 0 && lock(&self.canceled).contains(&id))
     }
 
     /// The environment is going away: no wake is called any more, and everything counts as cancelled.
     pub fn close(&self) {
-        self.closing.store(true, Ordering::Release);
+        self.doubts.closing.store(true, Ordering::Release);
         let wake = lock(&self.state).wake.take();
         drop(wake);
     }

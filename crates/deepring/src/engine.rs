@@ -324,16 +324,16 @@ impl Engine {
             Direction::Read => "read",
             Direction::Write => "write",
         };
-        let path = match &target {
-            Target::File(file) => Arc::clone(&file.path),
-            Target::Path(path) => Arc::clone(&path.path),
-        };
-        let refuse = |kind: ErrorKind, completion: Arc<dyn Completion>, advice: &str| {
-            let error = Error::new(kind, call).at(&path).range(position, len, 0).advise(advice);
+        let refuse = |kind: ErrorKind, target: &Target, completion: Arc<dyn Completion>, advice: &str| {
+            let path = match target {
+                Target::File(file) => &file.path,
+                Target::Path(path) => &path.path,
+            };
+            let error = Error::new(kind, call).at(path).range(position, len, 0).advise(advice);
             completion.settle(Outcome { result: Err(error), memory_lost: false });
         };
         if position.checked_add(len).is_none_or(|end| end > END_MAX) {
-            return refuse(ErrorKind::Os(libc::EFBIG), completion, "the transfer would end beyond 2^63 bytes");
+            return refuse(ErrorKind::Os(libc::EFBIG), &target, completion, "the transfer would end beyond 2^63 bytes");
         }
         if let (0, Target::File(file)) = (len, &target) {
             let receipt = Receipt {
@@ -352,7 +352,7 @@ impl Engine {
         if counters.queued.fetch_add(1, Ordering::Relaxed) >= self.shared().config.max_queued {
             sub(&counters.queued, 1);
             add(&counters.failed, 1);
-            return refuse(ErrorKind::QueueFull, completion, "wait for some of them, or raise max_queued");
+            return refuse(ErrorKind::QueueFull, &target, completion, "wait for some of them, or raise max_queued");
         }
         let accepted = match &target {
             Target::File(file) => {

@@ -23,7 +23,6 @@ use crate::sys::memory;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
 
 /// Files of path requests that are open at once: twice what is in flight of files of half a block, and few enough for `ulimit -n 256`.
 const OPEN_PATHS_MAX: usize = 128;
@@ -288,8 +287,7 @@ impl Driver {
     /// Everything is granted: makes the block and stages its first operation.
     fn start_block(&mut self, key: Key, extent: Extent, cost: Cost, hold: Option<Hold>) -> Issue {
         let Some(request) = self.requests.get_mut(key) else { return Issue::Away };
-        let now = Instant::now();
-        request.tally.first_block_at.get_or_insert(now);
+        request.tally.first_block_at.get_or_insert(self.now);
         request.tally.buffered |= !request.file.is_direct();
         request.in_flight += 1;
         request.cursor += extent.len;

@@ -154,6 +154,8 @@ pub(crate) struct Driver {
     /// Allocations that a turn fills and empties.
     messages: Vec<Message>,
     done: Vec<Done>,
+    /// When this half of the turn began: what happens in it is not worth a clock of its own.
+    now: Instant,
     stopping: bool,
     waker: Arc<dyn crate::inode::Waker>,
     control_waker: Arc<dyn crate::inode::Waker>,
@@ -198,6 +200,7 @@ impl Driver {
             settled: Vec::new(),
             messages: Vec::new(),
             done: Vec::new(),
+            now: Instant::now(),
             stopping: false,
         }
     }
@@ -219,6 +222,7 @@ impl Driver {
     pub(crate) fn work(&mut self) -> Option<bool> {
         let mut messages = mem::take(&mut self.messages);
         self.shared.inbox.take(&mut messages);
+        self.now = Instant::now();
         for message in messages.drain(..) {
             self.receive(message);
         }
@@ -245,6 +249,7 @@ impl Driver {
         }
         let waited = self.backend.wait(sleep, &mut completed);
         self.shared.inbox.unpark();
+        self.now = Instant::now();
         if let Some(threads) = &mut self.blocking {
             // Only now: a wake that came before would be forgotten with what it was for.
             let _ = threads.wait(false, &mut completed);
@@ -447,7 +452,7 @@ impl Driver {
         if request.eof.is_none() && transferred < len {
             return Err(range(Error::new(ErrorKind::Canceled, call)));
         }
-        let now = Instant::now();
+        let now = self.now;
         let tally = &request.tally;
         let started = tally.first_block_at.unwrap_or(now);
         Ok(Receipt {
@@ -458,8 +463,8 @@ impl Driver {
             bounced: tally.bounced,
             resumed: tally.resumed,
             retried: tally.retried,
-            queue: started - request.submission.accepted_at,
-            device: now - started,
+            queue: started.saturating_duration_since(request.submission.accepted_at),
+            device: now.saturating_duration_since(started),
         })
     }
 
