@@ -5,6 +5,7 @@
 //!
 //! The disks are files in memory: what is tried is the file system and the block layer, not the drive below, and in memory a sync costs little.
 
+use crate::faultfs::{self, Mounted};
 use crate::ground::disk::{MountedMemory, is_root, mount_overlay, other_disk_with_blocks, with_mounts};
 use std::path::{Path, PathBuf};
 
@@ -13,7 +14,20 @@ struct Kind {
     name: &'static str,
     needs_root: bool,
     /// Its directory, or why there is none.
-    make: fn(&Path) -> Result<PathBuf, String>,
+    make: fn(&Path) -> Result<Made, String>,
+}
+
+/// What was made.
+struct Made {
+    directory: PathBuf,
+    /// Whoever serves it, where that is a process; it ends with the value.
+    server: Option<Mounted>,
+}
+
+impl From<PathBuf> for Made {
+    fn from(directory: PathBuf) -> Self {
+        Self { directory, server: None }
+    }
 }
 
 /// All of them. Names end with the size of the device's sectors, where there is a device.
@@ -27,6 +41,8 @@ const KINDS: &[Kind] = &[
     Kind { name: "btrfs-4096", needs_root: true, make: |place| disk("btrfs", &["-s", "4096"], 4096, place) },
     Kind { name: "overlay", needs_root: true, make: overlay },
     Kind { name: "tmpfs", needs_root: false, make: |_| memory() },
+    Kind { name: "fuse", needs_root: true, make: |place| user_space(place, false) },
+    Kind { name: "fuse-direct", needs_root: true, make: |place| user_space(place, true) },
 ];
 
 /// A place that is there.
@@ -60,20 +76,20 @@ pub fn names() -> Vec<&'static str> {
 pub fn with_places<T: Send>(names: &[String], body: impl FnOnce(&[Place], &[Missing]) -> T + Send) -> T {
     let wanted = || KINDS.iter().filter(|kind| names.iter().any(|name| name == kind.name));
     if !is_root() {
-        let (places, missing) = make_all(wanted(), None);
+        let (places, _servers, missing) = make_all(wanted(), None);
         return body(&places, &missing);
     }
     let mut result = None;
     with_mounts("fsx", |root| {
         let _memory = MountedMemory::at(root);
-        let (places, missing) = make_all(wanted(), Some(root));
+        let (places, _servers, missing) = make_all(wanted(), Some(root));
         result = Some(body(&places, &missing));
     });
     result.expect("root may run it")
 }
 
-fn make_all<'a>(kinds: impl Iterator<Item = &'a Kind>, root: Option<&Path>) -> (Vec<Place>, Vec<Missing>) {
-    let (mut places, mut missing) = (Vec::new(), Vec::new());
+fn make_all<'a>(kinds: impl Iterator<Item = &'a Kind>, root: Option<&Path>) -> (Vec<Place>, Vec<Mounted>, Vec<Missing>) {
+    let (mut places, mut servers, mut missing) = (Vec::new(), Vec::new(), Vec::new());
     for kind in kinds {
         let made = match root {
             None if kind.needs_root => Err("it needs root".to_owned()),
@@ -85,24 +101,40 @@ fn make_all<'a>(kinds: impl Iterator<Item = &'a Kind>, root: Option<&Path>) -> (
             }
         };
         match made {
-            Ok(directory) => places.push(Place { name: kind.name.to_owned(), directory }),
+            Ok(Made { directory, server }) => {
+                places.push(Place { name: kind.name.to_owned(), directory });
+                servers.extend(server);
+            }
             Err(why) => missing.push((kind.name.to_owned(), why)),
         }
     }
-    (places, missing)
+    (places, servers, missing)
 }
 
-fn disk(kind: &str, options: &[&str], sector_bytes: u32, place: &Path) -> Result<PathBuf, String> {
-    other_disk_with_blocks(kind, options, sector_bytes, place).ok_or_else(|| format!("there is no mkfs.{kind}"))
+fn disk(kind: &str, options: &[&str], sector_bytes: u32, place: &Path) -> Result<Made, String> {
+    other_disk_with_blocks(kind, options, sector_bytes, place).map(Made::from).ok_or_else(|| format!("there is no mkfs.{kind}"))
 }
 
-fn overlay(place: &Path) -> Result<PathBuf, String> {
+fn overlay(place: &Path) -> Result<Made, String> {
     let at = place.join("overlay");
-    mount_overlay(&disk("ext4", &["-b", "4096"], 512, place)?, &at);
-    Ok(at)
+    mount_overlay(&disk("ext4", &["-b", "4096"], 512, place)?.directory, &at);
+    Ok(at.into())
 }
 
-fn memory() -> Result<PathBuf, String> {
+fn memory() -> Result<Made, String> {
     let memory = Path::new("/dev/shm");
-    if memory.is_dir() { Ok(memory.to_path_buf()) } else { Err("there is no /dev/shm".into()) }
+    if memory.is_dir() { Ok(memory.to_path_buf().into()) } else { Err("there is no /dev/shm".into()) }
+}
+
+/// The fault file system without a fault; with `direct`, every file in it goes past the page cache, however it was opened.
+fn user_space(place: &Path, direct: bool) -> Result<Made, String> {
+    if let Some(why) = faultfs::missing() {
+        return Err(why.into());
+    }
+    let [at, backing] = ["mounted", "backing"].map(|name| place.join(name));
+    for directory in [&at, &backing] {
+        std::fs::create_dir(directory).map_err(|error| format!("{}: {error}", directory.display()))?;
+    }
+    let server = Mounted::start(&at, &backing, direct).map_err(|error| format!("no file system in user space: {error}"))?;
+    Ok(Made { directory: at, server: Some(server) })
 }
