@@ -36,11 +36,12 @@ pub(crate) fn begin(file: &OpenFile, position: u64, end: u64) -> std::result::Re
     if end > promised
         && let Err(failure) = make_room(file, start, inflated, measured)
     {
-        if file.measure().is_ok_and(|size| size > measured) {
-            // If even this fails, the error to report is still the first one.
-            let _ = sys::truncate(file.fd(), measured);
-        }
-        inode.end_extending(measured <= promised);
+        // If even this fails, the error to report is still the first one; and what is too much stays ours, for the next who moves the end.
+        let undone = match file.measure() {
+            Ok(size) => size <= measured || sys::truncate(file.fd(), measured).is_ok(),
+            Err(_) => false,
+        };
+        inode.end_extending(undone && measured <= promised);
         return Err(failure);
     }
     Ok(Extension { promised, ticket })
