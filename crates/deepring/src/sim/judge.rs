@@ -134,8 +134,10 @@ impl Run {
         let mut view = view.clone();
         for racer in &request.racers {
             view.doubts.push(Doubt { start: racer.start, end: racer.end, writer: Some(racer.salt) });
-            // Whoever extends the file leaves zeros between its end and where it writes, or up to the new length.
-            view.doubts.push(Doubt { start: request.sizes.0, end: racer.start, writer: None });
+            // Whoever extends the file leaves zeros between its end and where it writes, or up to the new length; and, if the engine does not know
+            // that somebody has cut the file, within what it is just writing.
+            let end = if self.files[request.file].stale { racer.end } else { racer.start };
+            view.doubts.push(Doubt { start: request.sizes.0, end, writer: None });
             if let Some(size) = racer.cuts {
                 // And what is cut off reads as zeros when it is extended again.
                 view.doubts.push(Doubt { start: size, end: u64::MAX, writer: None });
