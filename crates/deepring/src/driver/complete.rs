@@ -13,7 +13,7 @@
 
 use super::Driver;
 use super::admit::fill;
-use super::request::{Block, Stage, Waits};
+use super::request::{Block, Ends, Stage, Waits};
 use crate::backend::Done;
 use crate::budget::Cost;
 use crate::buffer::Buffer;
@@ -32,7 +32,7 @@ const ATTEMPTS_MAX: u32 = 8;
 /// are not worth believing; more than this would make every read at the end of a file that others append to a slow one.
 const ENDS_MAX: u32 = 4;
 
-/// Reads that bring nothing new, before that is an error: so many that even where one in four falls short for no reason, enough of them end
+/// Transfers that bring nothing new, before that is an error: so many that even where one in four falls short for no reason, enough of them end
 /// where the file does.
 const VAIN_MAX: u32 = 16;
 
@@ -166,8 +166,8 @@ fn advance(block: &mut Block, direction: Direction, unit: u64, moved: u64, reach
         }
         Direction::Write => {
             if !progress {
-                block.attempts += 1;
-                if block.attempts > ATTEMPTS_MAX {
+                block.ends.vain += 1;
+                if block.ends.vain > VAIN_MAX {
                     return Next::Failed(libc::EIO);
                 }
             }
@@ -258,7 +258,7 @@ pub(super) fn write_edge(driver: &mut Driver, key: Key) {
         fill(bounce, &block.extent, block.done, request.submission.address + block.extent.offset);
     }
     block.stage = Stage::Transfer;
-    (block.from, block.done, block.attempts) = (0, 0, 0);
+    (block.from, block.done, block.attempts, block.ends) = (0, 0, 0, Ends::default());
     driver.stage(key);
 }
 
