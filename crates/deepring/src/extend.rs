@@ -12,7 +12,6 @@
 use crate::error::{Error, Result};
 use crate::inode::Accepted;
 use crate::open::OpenFile;
-use crate::plan::Direction;
 use crate::sys::{Errno, file as sys};
 
 /// A request's claim on the end of the file, from [`begin`] to [`finish`].
@@ -29,7 +28,7 @@ pub(crate) fn begin(file: &OpenFile, position: u64, end: u64) -> std::result::Re
     let inode = &file.inode;
     let _eof = inode.eof_lock();
     let measured = file.measure().map_err(|errno| (errno, "statx"))?;
-    let unit = file.geometry().unit(Direction::Write);
+    let unit = file.padding_unit();
     let start = position - position % unit;
     let inflated = end.next_multiple_of(unit);
     let (promised, ticket) = inode.begin_extending(measured, inflated);

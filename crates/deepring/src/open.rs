@@ -216,6 +216,12 @@ impl OpenFile {
         if self.is_direct() { self.support.geometry(self.is_block_device) } else { Geometry::BUFFERED }
     }
 
+    /// How far beyond its last byte a write may reach: in whole units of direct I/O even if the file has gone on buffered meanwhile, because the
+    /// edge that is written now may have been planned before.
+    pub(crate) fn padding_unit(&self) -> u64 {
+        if self.support.direct { self.support.geometry(self.is_block_device).write_unit } else { Geometry::BUFFERED.write_unit }
+    }
+
     pub(crate) fn nowait(&self) -> bool {
         self.nowait.load(Ordering::Relaxed)
     }

@@ -21,6 +21,7 @@ const SEEDS: &[(u64, &str)] = &[
     (66, "two short reads of an edge passed for the end of the file, and zeros took the place of a neighbour's bytes"),
     (1009, "a read that failed reported padding as transferred"),
     (789, "reads that fell short hid the end of a file that ended nearer than was known"),
+    (30_013_589, "an edge planned for direct I/O left its padding behind when the file had gone on buffered meanwhile"),
     (20_323_990, "interruptions of a write counted against its short transfers"),
     (20_272_508, "space that could neither be had nor given back counted as promised from then on"),
 ];

@@ -460,7 +460,7 @@ impl Driver {
             return false;
         }
         request.active = true;
-        let unit = file.geometry().write_unit;
+        let unit = file.padding_unit();
         let is_empty = request.submission.len == 0;
         let extends = request.is_whole() || !is_empty && request.end().next_multiple_of(unit) > file.inode.size();
         if file.is_block_device || !extends {
