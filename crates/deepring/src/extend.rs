@@ -35,12 +35,14 @@ pub(crate) fn begin(file: &OpenFile, position: u64, end: u64) -> std::result::Re
     if end > promised
         && let Err(failure) = make_room(file, start, inflated, measured)
     {
+        // Others may be writing past what was measured, if somebody else has cut the file under them.
+        let kept = measured.max(inode.claimed_besides(end));
         // If even this fails, the error to report is still the first one; and what is too much stays ours, for the next who moves the end.
         let undone = match file.measure() {
-            Ok(size) => size <= measured || sys::truncate(file.fd(), measured).is_ok(),
+            Ok(size) => size <= kept || sys::truncate(file.fd(), kept).is_ok(),
             Err(_) => false,
         };
-        inode.end_extending(undone && measured <= promised);
+        inode.end_extending(undone && kept <= promised);
         return Err(failure);
     }
     Ok(Extension { promised, ticket })
@@ -63,15 +65,15 @@ pub(crate) fn finish(file: &OpenFile, reached: u64, accepted: Accepted, whole: b
     trimmed.map(drop)
 }
 
-/// Gives up the claim of a write that never began: another request may have left a trim to it.
-pub(crate) fn abandon(file: &OpenFile, accepted: Accepted) -> Result<()> {
+/// Gives up the claim of a write that did not extend the file: another request may have left a trim to it.
+pub(crate) fn abandon(file: &OpenFile, reached: u64, accepted: Accepted) -> Result<()> {
     let _eof = file.inode.eof_lock();
     if file.inode.is_left_inflated() {
-        if trim(file, 0, accepted, false)? {
+        if trim(file, reached, accepted, false)? {
             file.inode.deflated();
         }
     } else {
-        file.inode.size_after(0, accepted, false);
+        file.inode.size_after(reached, accepted, false);
     }
     Ok(())
 }

@@ -52,7 +52,7 @@ type Waiter = (Arc<dyn Waker>, Key);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Accepted {
     epoch: u64,
-    /// The end this write was counted with, 0 if it stays inside the file.
+    /// The end of the file that this write claims, 0 if it was given up.
     end: u64,
 }
 
@@ -71,12 +71,14 @@ struct State {
     /// Unsettled writes per epoch; the front is epoch `first_epoch`.
     epochs: VecDeque<u64>,
     first_epoch: u64,
-    /// Ends of accepted, unsettled writes that reach past the promised size.
+    /// Ends of accepted, unsettled writes: of those inside the file too, because somebody else may cut it under them.
     ends: BTreeMap<u64, u32>,
     holds: Vec<Hold>,
     active_writes: u32,
     /// Extenders at work.
     extending: u32,
+    /// How far writes have come since the end-of-file lock was taken.
+    reached: u64,
     /// How far extenders may have grown the file on disk beyond its promised size; 0 when it is known not to be.
     inflated: u64,
     /// The size another process gave the file, as it was last found out, and the number of changes of extenders then.
@@ -183,27 +185,17 @@ impl Inode {
 
     // ---- acceptance and fsync ----
 
-    /// Counts a write from the moment its caller may rely on it.
+    /// Counts a write from the moment its caller may rely on it: from here on no trim cuts what it writes.
     pub(crate) fn accept_write(&self, end: u64) -> Accepted {
         let mut state = lock(&self.state);
         if let Some(current) = state.epochs.back_mut() {
             *current += 1;
         }
         let epoch = state.first_epoch + state.epochs.len() as u64 - 1;
-        let end = if end > self.size() { end } else { 0 };
         if end > 0 {
             *state.ends.entry(end).or_default() += 1;
         }
         Accepted { epoch, end }
-    }
-
-    /// A write that did not reach past the end when it was accepted does now: from here on no trim may cut it.
-    pub(crate) fn claim_end(&self, accepted: Accepted, end: u64) -> Accepted {
-        if accepted.end > 0 || end == 0 {
-            return accepted;
-        }
-        *lock(&self.state).ends.entry(end).or_default() += 1;
-        Accepted { end, ..accepted }
     }
 
     /// The write has settled, one way or the other.
@@ -331,7 +323,9 @@ impl Inode {
 
     /// Serialises everything that measures or moves the end of the file.
     pub(crate) fn eof_lock(&self) -> MutexGuard<'_, ()> {
-        lock(&self.eof)
+        let eof = lock(&self.eof);
+        lock(&self.state).reached = 0;
+        eof
     }
 
     /// A request begins to pad, preallocate or extend the file up to `inflated`; `measured` is the size on disk. Returns the promised size,
@@ -340,6 +334,8 @@ impl Inode {
         let mut state = lock(&self.state);
         let alone = !state.end_is_open(measured);
         if alone {
+            // A write that ended since the file was measured may have made it larger, if somebody else had cut it.
+            let measured = measured.max(state.reached);
             self.find(&mut state, measured);
             state.inflated = 0;
         }
@@ -394,10 +390,25 @@ impl Inode {
         self.count_extenders(&state);
     }
 
-    /// Whether giving up `accepted` may leave the file larger than promised.
-    pub(crate) fn must_be_abandoned(&self, accepted: Accepted) -> bool {
+    /// A write that needed no extending gives up its claim, having reached `reached` (0: nowhere). `None` if that might leave the file larger
+    /// than promised, because a trim may have spared it for this write: then it must be abandoned.
+    pub(crate) fn give_up_end(&self, accepted: Accepted, reached: u64) -> Option<Accepted> {
+        let mut state = lock(&self.state);
+        if accepted.end > self.size() && (state.extending > 0 || state.inflated > 0) {
+            return None;
+        }
+        // Recorded before the claim goes. (The file may have been cut by somebody else meanwhile.)
+        self.size.fetch_max(reached, Ordering::AcqRel);
+        state.reached = state.reached.max(reached);
+        state.forget_end(accepted.end);
+        Some(accepted.without_end())
+    }
+
+    /// How far the file must go for accepted requests, other than one that ends at `end`.
+    pub(crate) fn claimed_besides(&self, end: u64) -> u64 {
         let state = lock(&self.state);
-        accepted.end > 0 && (state.extending > 0 || state.inflated > 0)
+        let others = |&(&claimed, &count): &(&u64, &u32)| claimed != end || count > 1;
+        state.ends.iter().rev().find(others).map_or(0, |(&claimed, _)| claimed)
     }
 
     /// The file was measured. What the file system says counts, unless an extender is at work.
@@ -420,11 +431,6 @@ impl Inode {
     /// The file was cut while the end-of-file lock was held.
     pub(crate) fn cut(&self, size: u64) {
         self.size.store(size, Ordering::Release);
-    }
-
-    /// Records how far a write that needed no extending reached (the file may have been cut by somebody else meanwhile).
-    pub(crate) fn reached(&self, end: u64) {
-        self.size.fetch_max(end, Ordering::AcqRel);
     }
 
     /// The file was measured while no extender was at work.

@@ -24,6 +24,7 @@ const SEEDS: &[(u64, &str)] = &[
     (30_013_589, "an edge planned for direct I/O left its padding behind when the file had gone on buffered meanwhile"),
     (20_323_990, "interruptions of a write counted against its short transfers"),
     (20_272_508, "space that could neither be had nor given back counted as promised from then on"),
+    (40_004_310, "a trim cut off a write inside a file that somebody else had cut under it"),
 ];
 
 /// The simulation does its own direct I/O, so memory is as good a place as a disk, and faster.

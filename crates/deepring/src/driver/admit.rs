@@ -474,11 +474,8 @@ impl Driver {
     pub(super) fn make_room(&mut self, key: Key) {
         let Some(request) = self.requests.get_mut(key) else { return };
         request.waits = Waits::Helper;
-        // It may have been accepted as a write inside the file, which has been cut since.
-        let end = request.end();
-        request.submission.accepted = request.submission.accepted.map(|accepted| request.file.inode.claim_end(accepted, end));
         self.extending += 1;
-        let (file, position) = (Arc::clone(&request.file), request.submission.position);
+        let (file, position, end) = (Arc::clone(&request.file), request.submission.position, request.end());
         self.help(move || {
             let extension = crate::extend::begin(&file, position, end);
             Message::Extended(key, extension.map_err(|(errno, call)| Error::os(errno, call)))

@@ -370,15 +370,13 @@ impl Driver {
                 self.help(move || Message::Trimmed(key, crate::extend::finish(&file, reached, accepted, whole)));
                 return;
             }
-            if request.file.inode.must_be_abandoned(accepted) {
+            let Some(without_end) = request.file.inode.give_up_end(accepted, reached) else {
                 request.waits = Waits::Helper;
                 let file = Arc::clone(&request.file);
-                self.help(move || Message::Trimmed(key, crate::extend::abandon(&file, accepted)));
+                self.help(move || Message::Trimmed(key, crate::extend::abandon(&file, reached, accepted)));
                 return;
-            }
-            if reached > 0 {
-                request.file.inode.reached(reached);
-            }
+            };
+            request.submission.accepted = Some(without_end);
         }
         self.settle(key);
     }
@@ -549,13 +547,15 @@ impl Driver {
     }
 
     /// A queued request that leaves: if it was a write that others counted on to move the end of the file, they are told.
-    fn drop_queued(&mut self, submission: Submission) {
+    fn drop_queued(&mut self, mut submission: Submission) {
         let error = Error::new(ErrorKind::Canceled, admit::call_name(submission.direction));
-        if let (Target::File(file), Some(accepted)) = (&submission.target, submission.accepted)
-            && file.inode.must_be_abandoned(accepted)
-        {
-            // Let it become a request and conclude: one path for all that.
+        if let (Target::File(file), Some(accepted)) = (&submission.target, submission.accepted) {
             let file = Arc::clone(file);
+            if let Some(without_end) = file.inode.give_up_end(accepted, 0) {
+                submission.accepted = Some(without_end);
+                return self.settle_unopened(submission, error.at(&file.path));
+            }
+            // Let it become a request and conclude: one path for all that.
             let device = self.device_of(&file);
             let block_bytes = self.block_bytes(&submission);
             let mut request = Request::new(submission, file, device, block_bytes);
