@@ -4,9 +4,10 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import process from 'node:process'
 import { Worker } from 'node:worker_threads'
-import { open, stats } from 'deepring'
+import { open } from 'deepring'
 import { code, misplaced } from './coded.mjs'
-import { collectUntil, descriptors, ENGINE_THREADS_MAX, expect, parameters, tell, threads, waitUntil } from './host.mjs'
+import { expect, parameters, tell, waitUntil } from './host.mjs'
+import { expectNothingLeft, footprint } from './leftovers.mjs'
 import { Victims } from './victims.mjs'
 
 const { paths, bytes, terminations, seed, ways } = parameters
@@ -68,24 +69,11 @@ async function lane(path, first, wanted) {
 
 // The first brings with it whatever the runtime keeps for workers.
 await lane(paths[0], 0, 1)
-const engines = () => threads('deepring-driver').length
-const before = { descriptors: descriptors(), engines: engines() }
+const before = footprint()
 const rssBefore = process.memoryUsage().rss
 await Promise.all(paths.map((path, i) => lane(path, i, terminations)))
 
-const idle = () => stats().inFlight === 0 && stats().queued === 0
-expect(await waitUntil(idle), `nothing is under way any more: ${JSON.stringify(stats())}`)
-expect(
-  await waitUntil(
-    () => threads('deepring').length <= before.engines * ENGINE_THREADS_MAX && engines() === before.engines,
-  ),
-  `no thread is left of them: ${threads('deepring').map(({ name }) => name)}`,
-)
-expect(
-  await waitUntil(() => descriptors() <= before.descriptors),
-  `no descriptor is left: ${before.descriptors}, now ${descriptors()}`,
-)
-expect(await collectUntil(() => stats().buffers === 0), `no memory is left: ${stats().buffers} pieces`)
+await expectNothingLeft(before)
 const disturbed = victims.disturbed()
 expect(disturbed.length === 0, disturbed.join('; '))
 

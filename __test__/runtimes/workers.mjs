@@ -2,8 +2,9 @@
 // in one of four ways. All of it must be right, and nothing may stay behind.
 
 import { Worker } from 'node:worker_threads'
-import { open, stats } from 'deepring'
-import { collectUntil, descriptors, ENGINE_THREADS_MAX, expect, parameters, tell, threads, waitUntil } from './host.mjs'
+import { open } from 'deepring'
+import { expect, parameters, tell } from './host.mjs'
+import { expectNothingLeft, footprint } from './leftovers.mjs'
 
 const { folder, workers } = parameters
 const SIDE_BY_SIDE = 4
@@ -34,26 +35,14 @@ async function passOne(number) {
 
 const file = await open(`${folder}/main`, 'w+')
 await passOne(0)
-const engines = () => threads('deepring-driver').length
-const before = { descriptors: descriptors(), engines: engines() }
+const before = footprint()
 let next = 1
 await Promise.all(
   Array.from({ length: SIDE_BY_SIDE }, async () => {
     while (next < workers) await passOne(next++)
   }),
 )
-expect(await waitUntil(() => stats().inFlight === 0 && stats().queued === 0), 'nothing is under way any more')
-expect(
-  await waitUntil(
-    () => threads('deepring').length <= before.engines * ENGINE_THREADS_MAX && engines() === before.engines,
-  ),
-  `no thread is left of them: ${threads('deepring').map(({ name }) => name)}`,
-)
-expect(
-  await waitUntil(() => descriptors() <= before.descriptors),
-  `no descriptor is left: ${before.descriptors}, now ${descriptors()}`,
-)
-expect(await collectUntil(() => stats().buffers === 0), `no memory is left: ${stats().buffers} pieces`)
+await expectNothingLeft(before)
 await file.write(new Uint8Array(8), { position: 0 })
 await file.close()
 tell({ workers: gone })

@@ -1,0 +1,22 @@
+// What workers must not leave behind in the process they ended in: requests, threads, descriptors, memory of the engine.
+
+import { stats } from 'deepring'
+import { collectUntil, descriptors, ENGINE_THREADS_MAX, expect, threads, waitUntil } from './host.mjs'
+
+const engines = () => threads('deepring-driver').length
+const idle = () => stats().inFlight === 0 && stats().queued === 0
+
+/** What there is now, to be compared with later. */
+export function footprint() {
+  return { descriptors: descriptors(), engines: engines() }
+}
+
+/** Fails the program unless everything that came after `before` has gone. */
+export async function expectNothingLeft(before) {
+  expect(await waitUntil(idle), `nothing is under way any more: ${JSON.stringify(stats())}`)
+  const gone = () => threads('deepring').length <= before.engines * ENGINE_THREADS_MAX && engines() === before.engines
+  expect(await waitUntil(gone), `no thread is left of them: ${threads('deepring').map(({ name }) => name)}`)
+  const closed = () => descriptors() <= before.descriptors
+  expect(await waitUntil(closed), `no descriptor is left: ${before.descriptors}, now ${descriptors()}`)
+  expect(await collectUntil(() => stats().buffers === 0), `no memory is left: ${stats().buffers} pieces`)
+}
