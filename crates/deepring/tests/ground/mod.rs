@@ -247,6 +247,14 @@ pub(crate) fn say(line: &str) {
     println!("{line}");
 }
 
+/// Whether the running kernel is older than this. For tests of what kernels do by themselves.
+pub(crate) fn kernel_is_before(major: u32, minor: u32) -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("/proc");
+    let mut numbers = release.split(['.', '-']).map(|word| word.trim().parse::<u32>());
+    let (running_major, running_minor) = (numbers.next().expect("a release"), numbers.next().expect("a release"));
+    (running_major.expect("a number"), running_minor.expect("a number")) < (major, minor)
+}
+
 /// Says that a test cannot run here, past the harness, which hides the output of tests that pass. The suite's runner counts these lines.
 pub(crate) fn skip(test: &str, why: &str) {
     let line = format!("\nskipped: {test}: {why}\n");
