@@ -9,7 +9,7 @@ use deepring::{
 };
 use ground::child::{alone, limit};
 use ground::gate::Gate;
-use ground::{Chance, MODES, assert_file, assert_same, backends, builders, bytes, directory, engines, open, say, task, within};
+use ground::{Chance, MODES, assert_file, assert_same, backends, builders, bytes, directory, engines, open, patient, say, task, within};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
@@ -43,9 +43,9 @@ impl Completion for Tally {
 impl Tally {
     #[track_caller]
     fn wait_for(&self, count: u64) {
-        let settled = self.settled.lock().expect("the count");
-        let (settled, end) = self.all.wait_timeout_while(settled, LIMIT, |settled| *settled < count).expect("the count");
-        assert!(!end.timed_out(), "{} of {count} operations settled within {LIMIT:?}", *settled);
+        let (limit, settled) = (patient(LIMIT), self.settled.lock().expect("the count"));
+        let (settled, end) = self.all.wait_timeout_while(settled, limit, |settled| *settled < count).expect("the count");
+        assert!(!end.timed_out(), "{} of {count} operations settled within {limit:?}", *settled);
         assert_eq!(*settled, count, "every operation settles once");
     }
 }

@@ -7,7 +7,7 @@ use deepring::{BackendKind, Direct, Engine, ErrorKind, OpenOptions, QUEUE_DEPTH_
 use ground::child::{alone, alone_with, become_nobody, forbid, limit};
 use ground::disk::as_root;
 use ground::{
-    MODES, Slice, assert_same, backends, builders, bytes, directory, engines, eventually, is_direct, kernel_is_before, open, skip,
+    MODES, Slice, assert_same, backends, builders, bytes, directory, engines, eventually, is_direct, kernel_is_before, open, patient, skip,
 };
 use std::path::Path;
 use std::time::Duration;
@@ -194,7 +194,7 @@ fn verification_finds_the_first_byte_that_differs() {
                         told.send(result).expect("a listener");
                     });
                 };
-                tell.recv_timeout(LIMIT).expect("an answer")
+                tell.recv_timeout(patient(LIMIT)).expect("an answer")
             };
             verify(&content, 0).expect("they are the same");
             verify(&content[12_345..2_000_000], 12_345).expect("they are the same");

@@ -7,7 +7,7 @@ mod ground;
 use deepring::raw::RawTransfer;
 use deepring::{Completed, Completion, Direct, Direction, Engine, EngineBuilder, ErrorKind, File, Outcome};
 use ground::gate::Gate;
-use ground::{Chance, assert_file, assert_same, builders, byte, bytes, directory, engines, open, within};
+use ground::{Chance, assert_file, assert_same, builders, byte, bytes, directory, engines, open, patient, within};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
@@ -567,7 +567,7 @@ fn sync_waits_for_every_write_accepted_before_it() {
             for file in &files {
                 file.engine().wake();
             }
-            let (settled, ok) = tell.recv_timeout(LIMIT).expect("the sync ends");
+            let (settled, ok) = tell.recv_timeout(patient(LIMIT)).expect("the sync ends");
             assert!(ok);
             assert_eq!(settled, WRITES, "{}: the sync ran before {} writes had ended", crew.0, WRITES - settled);
             assert!(tally.failed.lock().expect("the list").is_empty());

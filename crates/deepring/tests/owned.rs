@@ -8,7 +8,8 @@ use deepring::{BackendKind, Completed, Completion, Direct, Direction, Engine, Er
 use ground::child::{alone, alone_ending, forbid};
 use ground::gate::Gate;
 use ground::{
-    Chance, READ_WRITE, assert_file, assert_same, backends, builders, bytes, directory, engines, eventually, is_direct, open, task, within,
+    Chance, READ_WRITE, assert_file, assert_same, backends, builders, bytes, directory, engines, eventually, is_direct, open, patient,
+    task, within,
 };
 use std::future::Future;
 use std::os::fd::AsRawFd;
@@ -396,7 +397,7 @@ fn a_sync_and_a_truncation_that_wait_can_be_cancelled() {
         assert!(tell.recv_timeout(Duration::from_millis(100)).is_err(), "the sync waits for the write");
         canceled.store(true, Ordering::Release);
         waiting.sweep();
-        let (_, result) = tell.recv_timeout(LIMIT).expect("the sync ends");
+        let (_, result) = tell.recv_timeout(patient(LIMIT)).expect("the sync ends");
         assert_eq!(result.expect_err("it was cancelled").kind(), ErrorKind::Canceled);
         drop(gate);
         write.wait().result.expect("the write goes on");
@@ -631,7 +632,7 @@ fn an_engine_may_be_dropped_by_its_own_completion() {
             unsafe { file.submit(transfer, holder) };
             file.engine().wake();
             drop((file, engine));
-            tell.recv_timeout(LIMIT).expect("the completion, and a drop that does not wait for itself");
+            tell.recv_timeout(patient(LIMIT)).expect("the completion, and a drop that does not wait for itself");
             for op in behind {
                 if let Err(error) = op.wait().result {
                     assert_eq!(error.kind(), ErrorKind::Canceled, "{error}");
@@ -650,7 +651,7 @@ fn an_engine_may_be_dropped_by_its_own_completion() {
                 told.send(()).expect("a listener");
             });
             drop(engine);
-            tell.recv_timeout(LIMIT).expect("the callback, and a drop that does not wait for itself");
+            tell.recv_timeout(patient(LIMIT)).expect("the callback, and a drop that does not wait for itself");
             eventually(LIMIT, "the engine's threads have ended", || task::ours().is_empty());
         }
     });
@@ -781,13 +782,13 @@ fn block_on<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     let waker = Waker::from(bell());
     let mut context = Context::from_waker(&waker);
-    let deadline = Instant::now() + LIMIT;
+    let deadline = Instant::now() + patient(LIMIT);
     loop {
         if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
             return output;
         }
         assert!(Instant::now() < deadline, "a future was not woken");
-        std::thread::park_timeout(LIMIT);
+        std::thread::park_timeout(patient(LIMIT));
     }
 }
 

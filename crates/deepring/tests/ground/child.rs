@@ -1,7 +1,7 @@
 //! Tests that change their process (limits, user, system-call filter, environment) or measure it run in a process of their own: the test
 //! binary starts itself again with the name of the one test.
 
-use super::{say, skip};
+use super::{patient, say, skip};
 use std::io::{Read, Seek};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -51,12 +51,12 @@ fn run(test: &str, prepare: impl FnOnce(&mut Command)) -> (ExitStatus, String) {
     command.stdout(output.try_clone().expect("a descriptor")).stderr(output.try_clone().expect("a descriptor"));
     prepare(&mut command);
     let mut child = command.spawn().expect("a child process");
-    let started = Instant::now();
+    let (limit, started) = (patient(LIMIT), Instant::now());
     let status = loop {
         if let Some(status) = child.try_wait().expect("the child's status") {
             break Some(status);
         }
-        if started.elapsed() > LIMIT {
+        if started.elapsed() > limit {
             child.kill().expect("the child killed");
             child.wait().expect("the child's end");
             break None;
@@ -69,7 +69,7 @@ fn run(test: &str, prepare: impl FnOnce(&mut Command)) -> (ExitStatus, String) {
     say(&told);
     // The harness hides what `say` says of a test that passes; that it was skipped in there must be seen.
     told.lines().filter_map(|line| line.strip_prefix("skipped: ")?.split_once(": ")).for_each(|(test, why)| skip(test, why));
-    (status.unwrap_or_else(|| panic!("the child process did not end within {LIMIT:?}")), told)
+    (status.unwrap_or_else(|| panic!("the child process did not end within {limit:?}")), told)
 }
 
 /// Sets a resource limit of this process, soft and hard.

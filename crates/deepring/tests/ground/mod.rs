@@ -3,6 +3,7 @@
 //! * `DEEPRING_TEST_DIR` names the directory to test in; without it the tests use one of their own below `target/`.
 //! * `DEEPRING_BACKEND` restricts the tests to one backend; without it each test runs on both.
 //! * `DEEPRING_TEST_SEED` repeats a run: every random test prints its seed, which the harness shows if the test fails.
+//! * `DEEPRING_TEST_PATIENCE` lets everything that has a deadline take so many times as long: for emulated machines.
 
 #![allow(dead_code, reason = "every test binary uses its own part of the ground")]
 
@@ -215,9 +216,16 @@ impl Chance {
 
 // ---- time ----
 
+/// A deadline on this machine, made for an ordinary one.
+pub(crate) fn patient(limit: Duration) -> Duration {
+    let patience = std::env::var("DEEPRING_TEST_PATIENCE");
+    limit * patience.map_or(1, |text| text.parse().expect("DEEPRING_TEST_PATIENCE is a whole number"))
+}
+
 /// Runs `body` and fails if it has not ended in time: a hang is a failure with a name, not a suite that never ends.
 #[track_caller]
 pub(crate) fn within<T: Send + 'static>(limit: Duration, what: &str, body: impl FnOnce() -> T + Send + 'static) -> T {
+    let limit = patient(limit);
     let (ended, end) = sync_channel(1);
     let thread = std::thread::spawn(move || {
         let value = body();
@@ -232,6 +240,7 @@ pub(crate) fn within<T: Send + 'static>(limit: Duration, what: &str, body: impl 
 /// Asks until the answer is yes, for at most `limit`.
 #[track_caller]
 pub(crate) fn eventually(limit: Duration, what: &str, mut holds: impl FnMut() -> bool) {
+    let limit = patient(limit);
     let start = std::time::Instant::now();
     while !holds() {
         assert!(start.elapsed() < limit, "{what} did not hold within {limit:?}");
