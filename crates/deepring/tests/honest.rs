@@ -7,7 +7,8 @@ use deepring::{BackendKind, Direct, Engine, ErrorKind, OpenOptions, QUEUE_DEPTH_
 use ground::child::{alone, alone_with, become_nobody, forbid, limit};
 use ground::disk::as_root;
 use ground::{
-    MODES, Slice, assert_same, backends, builders, bytes, directory, engines, eventually, is_direct, kernel_is_before, open, patient, skip,
+    MODES, Slice, assert_same, backends, builders, bytes, directory, engines, eventually, is_direct, open, patient, rings_count_as_locked,
+    skip,
 };
 use std::path::Path;
 use std::time::Duration;
@@ -356,8 +357,8 @@ fn a_small_memlock_limit_gives_a_smaller_ring_and_none_gives_threads() {
     if !backends().contains(&BackendKind::Uring) {
         return skip(name, "DEEPRING_BACKEND names the other backend");
     }
-    if kernel_is_before(6, 14) {
-        return skip(name, "before Linux 6.14 the memory of rings did not count as locked");
+    if !rings_count_as_locked(name) {
+        return;
     }
     as_root(name, || {
         alone_with(

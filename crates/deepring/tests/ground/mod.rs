@@ -264,6 +264,15 @@ pub(crate) fn kernel_is_before(major: u32, minor: u32) -> bool {
     (running_major.expect("a number"), running_minor.expect("a number")) < (major, minor)
 }
 
+/// Whether rings count as locked memory here; says that `test` is skipped if not.
+pub(crate) fn rings_count_as_locked(test: &str) -> bool {
+    let counted = !kernel_is_before(6, 14);
+    if !counted {
+        skip(test, "before Linux 6.14 the memory of rings did not count as locked");
+    }
+    counted
+}
+
 /// Says that a test cannot run here, past the harness, which hides the output of tests that pass. The suite's runner counts these lines.
 pub(crate) fn skip(test: &str, why: &str) {
     let line = format!("\nskipped: {test}: {why}\n");
