@@ -1,7 +1,7 @@
 //! What the machine boots into: one archive with the guest program as its first process and, if wanted, the engine's test binaries.
 //!
-//! Everything of ours in it is linked statically, so that the archive needs no libraries. `mkfs.ext4` and `ls`, which tests call, are
-//! those of this host, and their libraries come along.
+//! Everything of ours in it is linked statically, so that the archive needs no libraries. Programs that tests call are those of this host, and
+//! their libraries come along.
 
 use super::cpio::Archive;
 use super::{fault, packages, process};
@@ -14,7 +14,7 @@ use std::process::Command;
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// Programs of this host that tests run.
-const PROGRAMS: [&str; 2] = ["mkfs.ext4", "ls"];
+const PROGRAMS: [&str; 3] = ["mkfs.ext4", "ls", "cat"];
 
 /// Modules that the guest and the tests need and the kernel has not built in.
 const MODULES: [&str; 2] = ["loop", "overlay"];

@@ -15,7 +15,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 /// Enough for the test binaries in memory and the largest test; less than the host will miss.
-const MEMORY_MEGABYTES: u32 = 1024;
+const MEMORY_MEGABYTES: u32 = 2048;
 
 /// Two, so that driver and callers run at the same time, as on the smallest machine the engine is for.
 const CORES: u32 = 2;

@@ -23,10 +23,15 @@ struct LeftOut {
 const LOOP_GIVES_ZEROS: &str =
     "past the end of its backing file the loop device of the machine's kernel (6.1) reads zeros and calls that well";
 
+const CORPUS_IS_NOT_THERE: &str = "the corpus lies beside the sources, which the machine does not have";
+
 /// Whatever is not named here runs.
-const LEFT_OUT: [LeftOut; 2] = [
+const LEFT_OUT: [LeftOut; 5] = [
     LeftOut { binary: "faults", test: "a_disk_that_lost_its_second_half_gives_eio_and_says_where", why: LOOP_GIVES_ZEROS },
     LeftOut { binary: "faults", test: "a_file_on_a_disk_that_lost_its_end_gives_eio", why: LOOP_GIVES_ZEROS },
+    LeftOut { binary: "deepring", test: "fuzz::tests::a_planner_with_a_bug_is_noticed", why: CORPUS_IS_NOT_THERE },
+    LeftOut { binary: "deepring", test: "fuzz::tests::no_input_of_the_corpus_breaks_a_promise", why: CORPUS_IS_NOT_THERE },
+    LeftOut { binary: "deepring", test: "fuzz::tests::no_mutation_of_the_corpus_breaks_a_promise", why: CORPUS_IS_NOT_THERE },
 ];
 
 /// A machine for the suite.
