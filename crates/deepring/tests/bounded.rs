@@ -158,6 +158,52 @@ fn a_small_request_passes_a_large_one() {
     }
 }
 
+/// Counts, whenever a small request settles, the large ones that have.
+struct Passing {
+    large: Arc<Tally>,
+    seen: Mutex<Vec<u64>>,
+}
+
+impl Completion for Passing {
+    fn settle(self: Arc<Self>, outcome: Outcome) {
+        outcome.result.expect("a small read");
+        self.seen.lock().expect("the list").push(*self.large.settled.lock().expect("the count"));
+    }
+    fn canceled(&self) -> bool {
+        false
+    }
+}
+
+#[test]
+fn small_and_large_requests_take_turns_when_places_become_free_one_by_one() {
+    const LARGE: u64 = 8;
+    const SMALL: usize = 20;
+    let place = directory();
+    let path = place.path().join("file");
+    std::fs::write(&path, bytes(0, 8 << 20, 1)).expect("the file");
+    for builder in builders() {
+        let engine = builder.queue_depth(1).block_bytes(64 << 10).build().expect("an engine");
+        let file = open(&engine, &path, Direct::Prefer);
+        let memory = lasting(8 << 20);
+        let passing = Arc::new(Passing { large: Arc::default(), seen: Mutex::default() });
+        let gate = Gate::close(&file);
+        for _ in 0..LARGE {
+            // 128 blocks each.
+            submit(&file, read_of(memory, 8 << 20, 0, None), &passing.large);
+        }
+        for _ in 0..SMALL {
+            // SAFETY: as in `submit`.
+            unsafe { file.submit(read_of(memory, 4096, 0, None), Arc::clone(&passing) as Arc<dyn Completion>) };
+        }
+        drop(gate);
+        engine.wake();
+        ground::eventually(LIMIT, "every small read", || passing.seen.lock().expect("the list").len() == SMALL);
+        assert_eq!(passing.seen.lock().expect("the list")[..], [0; SMALL], "large reads that were done when a small one was");
+        passing.large.wait_for(LARGE);
+        assert_eq!(passing.large.failed.load(Ordering::Relaxed), 0);
+    }
+}
+
 // ---- what is queued ----
 
 /// What a million queued requests may cost each, in bytes.

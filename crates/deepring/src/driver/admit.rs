@@ -162,14 +162,15 @@ impl Driver {
 
     fn admit_device(&mut self, index: usize) {
         loop {
-            let device = &mut self.devices[index];
+            let device = &self.devices[index];
             let large = match (device.has(false), device.has(true)) {
                 (false, false) => return,
                 (true, true) => device.large_next,
                 (_, large) => large,
             };
-            device.large_next = !large;
             if self.issue_from(index, large) {
+                // Only now: whoever found no place keeps the turn, or else the place that becomes free next is the other's again.
+                self.devices[index].large_next = !large;
                 continue;
             }
             // A small request may fit where a large one does not.
