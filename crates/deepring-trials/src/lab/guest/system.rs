@@ -75,7 +75,8 @@ pub(super) fn start(device: &Path, data: &Path) -> io::Result<String> {
 /// A loop device says that memory aligned to 512 bytes will do. In Linux 6.1 one on a drive with larger sectors does not keep that: it passes the
 /// memory on in pieces, one for each run of pages, and a block device refuses pieces that are not whole sectors. A plain `pwrite` of 45 056
 /// bytes from memory 512 bytes after a page fails with EIO there, and is well on the drive itself. Now and then a vector lies so; memory of
-/// the engine begins with a page.
+/// the engine begins with a page. The writer chooses its positions accordingly, since what is written at byte 512 of a file is direct from byte
+/// 3584 of its memory on.
 fn keep_vectors_bounced() -> io::Result<()> {
     const PAGE_BYTES: libc::c_int = 4096;
     // SAFETY: no pointers.

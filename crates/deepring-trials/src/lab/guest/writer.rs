@@ -14,6 +14,8 @@ use std::sync::Arc;
 /// A generation is written in up to this many requests at the same time.
 const REQUESTS_MAX: u64 = 12;
 
+const PAGE_BYTES: u64 = 4096;
+
 const READ_WRITE: OpenOptions = OpenOptions::new().read(true).write(true);
 
 struct Writer {
@@ -134,10 +136,18 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes the content in several requests at once, cut anywhere, from memory of both kinds.
+    /// A position in the bytes that begin at `at`: a multiple of a page or odd, so that the direct part of a request begins with a page of memory or
+    /// nowhere that a loop device is said to take (`keep_vectors_bounced`).
+    fn cut(&mut self, at: u64, len: u64) -> u64 {
+        let anywhere = at + self.chance.below(len + 1);
+        let position = if self.chance.once_in(2) { anywhere & !(PAGE_BYTES - 1) } else { anywhere | 1 };
+        position.clamp(at, at + len) - at
+    }
+
+    /// Writes the content in several requests at once, from memory of both kinds.
     fn scatter(&mut self, file: &File, content: &[u8], at: u64) -> Result<(), Failure> {
         let len = content.len() as u64;
-        let mut cuts: Vec<_> = (0..self.chance.below(REQUESTS_MAX)).map(|_| self.chance.below(len + 1)).collect();
+        let mut cuts: Vec<_> = (0..self.chance.below(REQUESTS_MAX)).map(|_| self.cut(at, len)).collect();
         cuts.extend([0, len]);
         cuts.sort_unstable();
         let mut ranges: Vec<_> = cuts.windows(2).map(|pair| (pair[0], pair[1])).collect();
