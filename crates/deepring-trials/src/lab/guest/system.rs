@@ -55,7 +55,6 @@ pub(super) fn start(device: &Path, data: &Path) -> io::Result<String> {
     if fs::read_to_string("/proc/cmdline")?.contains(LOOP) {
         let between = Loop::attach_with_blocks(device, queue("logical_block_size")?.parse().map_err(io::Error::other)?);
         between.bypass_cache()?;
-        keep_vectors_bounced()?;
         mount(&between.path, data, "ext4")?;
     } else {
         mount(device, data, "ext4")?;
@@ -68,22 +67,6 @@ pub(super) fn start(device: &Path, data: &Path) -> io::Result<String> {
         queue("io_poll")?,
         queue("write_cache")?
     ))
-}
-
-/// Makes every vector of a page or more begin 16 bytes after a page, where no direct transfer can begin.
-///
-/// A loop device says that memory aligned to 512 bytes will do. In Linux 6.1 one on a drive with larger sectors does not keep that: it passes the
-/// memory on in pieces, one for each run of pages, and a block device refuses pieces that are not whole sectors. A plain `pwrite` of 45 056
-/// bytes from memory 512 bytes after a page fails with EIO there, and is well on the drive itself. Now and then a vector lies so; memory of
-/// the engine begins with a page. The writer chooses its positions accordingly, since what is written at byte 512 of a file is direct from byte
-/// 3584 of its memory on.
-fn keep_vectors_bounced() -> io::Result<()> {
-    const PAGE_BYTES: libc::c_int = 4096;
-    // SAFETY: no pointers.
-    match unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, PAGE_BYTES) } {
-        1 => Ok(()),
-        _ => Err(io::Error::other("mallopt refuses a threshold")),
-    }
 }
 
 fn load_modules() -> io::Result<()> {
