@@ -84,7 +84,8 @@ impl Writer {
         if self.stream == Stream::Slot {
             let (path, start) = slots(self.stream);
             let bytes = start + 2 * SLOT_BYTES;
-            if fs::metadata(&path).map_or(0, |metadata| metadata.len()) != bytes {
+            // It is longer if the last cut came between a write at its end and the cut back to its length.
+            if fs::metadata(&path).map_or(0, |metadata| metadata.len()) < bytes {
                 let options = READ_WRITE.create(true).sync_directory(true);
                 let file = self.engine.open(&path, options)?;
                 file.write_at(vec![0u8; bytes as usize], 0).wait().result?;
