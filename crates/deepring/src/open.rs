@@ -142,6 +142,15 @@ impl DirectSupport {
         Geometry { read_unit: unit, write_unit, memory: self.memory_alignment.into() }
     }
 
+    /// As it is on this device. A loop device says that memory aligned to 512 bytes will do, whatever is below it. Where that is a disk with larger
+    /// sectors, Linux 6.1 passes such memory on in pieces that are not whole sectors, and a plain `pwrite` fails with EIO.
+    fn on(mut self, device: &Device) -> Self {
+        if self.direct && device.name.starts_with("loop") {
+            self.memory_alignment = self.memory_alignment.max(self.offset_alignment);
+        }
+        self
+    }
+
     /// The answer of `statx`; `None` if this kernel or file system has none.
     pub(crate) fn of_statx(stat: &libc::statx) -> Option<Self> {
         if stat.stx_mask & libc::STATX_DIOALIGN == 0 {
@@ -291,7 +300,7 @@ pub(crate) fn open(path: &Arc<Path>, options: &OpenOptions) -> Result<OpenFile> 
     let support = match options.direct {
         Direct::Never => unsupported("not asked for"),
         _ if write_only => unsupported("the file may not be read, and direct writes must read the edges they modify"),
-        Direct::Prefer | Direct::Require => direct_support(&fd, &stat, is_block_device),
+        Direct::Prefer | Direct::Require => direct_support(&fd, &stat, is_block_device).on(&device),
     };
     let switched = sys::set_direct(&fd, support.direct);
     let support = match switched {

@@ -7,7 +7,7 @@ mod ground;
 use deepring::{Direct, Engine, OpenOptions};
 use ground::disk::{Loop, ext4_image, mount, mount_overlay, other_disk_with_blocks, with_mounts};
 use ground::program::run_random;
-use ground::{READ_WRITE, assert_file, backends, bytes, directory, engines, is_direct, open, skip};
+use ground::{READ_WRITE, Slice, assert_file, assert_same, backends, bytes, directory, engines, is_direct, open, skip};
 use std::path::{Path, PathBuf};
 
 const PROGRAMS: u32 = 10;
@@ -34,6 +34,31 @@ fn on_a_disk_with_blocks_of_four_kilobytes() {
         let engine = Engine::builder().build().expect("an engine");
         assert_eq!(engine.path_info(&disk).expect("the disk").direct.offset_alignment, 4096);
         random_programs_at(&disk);
+    });
+}
+
+#[test]
+fn on_a_loop_device_that_takes_less_memory_alignment_than_its_disk() {
+    with_mounts("on_a_loop_device_that_takes_less_memory_alignment_than_its_disk", |place| {
+        let (image, at) = (place.join("image"), place.join("disk"));
+        ext4_image(&image, 64 << 20, &["-b", "4096"]);
+        let below = Loop::attach_with_blocks(&image, 4096);
+        let device = Loop::attach_with_blocks(&below.path, 4096);
+        device.bypass_cache().expect("direct I/O on the disk below");
+        mount(&device.path, &at, "ext4", 0, "");
+        let content = bytes(0, 100_000, 1);
+        for engine in engines() {
+            let support = engine.path_info(&at).expect("the disk").direct;
+            assert_eq!((support.offset_alignment, support.memory_alignment), (4096, 4096), "{support:?}");
+            for (memory, position) in [(512, 0), (0, 512), (3584, 0), (16, 16), (2560, 4096)] {
+                let file = open(&engine, &at.join("file"), Direct::Require);
+                let (_, receipt) = file.write_at(Slice::of(&content, memory), position).wait().ok().expect("a write");
+                assert!(receipt.direct);
+                let (read, _) = file.read_exact_at(Slice::new(content.len(), memory, 0), position).wait().ok().expect("a read");
+                assert_same(read.content(), &content, "what was read");
+                file.close().wait().expect("close");
+            }
+        }
     });
 }
 

@@ -14,11 +14,6 @@ use std::sync::Arc;
 /// A generation is written in up to this many requests at the same time.
 const REQUESTS_MAX: u64 = 12;
 
-const PAGE_BYTES: u64 = 4096;
-
-/// What a loop device says memory has to be aligned to.
-const MEMORY_ALIGNMENT: u64 = 512;
-
 const READ_WRITE: OpenOptions = OpenOptions::new().read(true).write(true);
 
 struct Writer {
@@ -111,7 +106,7 @@ impl Writer {
         let content = self.content.make(generation);
         let file = if self.chance.once_in(3) {
             // Written by path, and so by a descriptor of the engine's own; synced by another.
-            self.engine.write_file(&aside, vector(&content, 0)).wait().result?;
+            self.engine.write_file(&aside, content).wait().result?;
             self.engine.open(&aside, READ_WRITE)?
         } else {
             // One in four through the page cache, which has to be written back as well.
@@ -140,17 +135,10 @@ impl Writer {
         Ok(())
     }
 
-    /// A position in the bytes that begin at `at`: a multiple of a page or odd, and so memory that begins with a page lies well there.
-    fn cut(&mut self, at: u64, len: u64) -> u64 {
-        let anywhere = at + self.chance.below(len + 1);
-        let position = if self.chance.once_in(2) { anywhere & !(PAGE_BYTES - 1) } else { anywhere | 1 };
-        position.clamp(at, at + len) - at
-    }
-
-    /// Writes the content in several requests at once, from memory of both kinds.
+    /// Writes the content in several requests at once, cut anywhere, from memory of both kinds.
     fn scatter(&mut self, file: &File, content: &[u8], at: u64) -> Result<(), Failure> {
         let len = content.len() as u64;
-        let mut cuts: Vec<_> = (0..self.chance.below(REQUESTS_MAX)).map(|_| self.cut(at, len)).collect();
+        let mut cuts: Vec<_> = (0..self.chance.below(REQUESTS_MAX)).map(|_| self.chance.below(len + 1)).collect();
         cuts.extend([0, len]);
         cuts.sort_unstable();
         let mut ranges: Vec<_> = cuts.windows(2).map(|pair| (pair[0], pair[1])).collect();
@@ -159,7 +147,7 @@ impl Writer {
         for (from, to) in ranges {
             let part = &content[from as usize..to as usize];
             if self.chance.once_in(2) {
-                from_vectors.push(file.write_at(vector(part, at + from), at + from));
+                from_vectors.push(file.write_at(part.to_vec(), at + from));
             } else {
                 let mut buffer = self.engine.pooled_buffer(part.len())?;
                 buffer.copy_from_slice(part);
@@ -188,24 +176,6 @@ impl Writer {
             fs::remove_file(folder.join(format!("generation-{generation}")))?;
         }
         Ok(())
-    }
-}
-
-/// A copy that lies well for `position`: if it is direct from a sector on, then from a page on.
-///
-/// A loop device says that memory aligned to 512 bytes will do. In Linux 6.1 one on a drive with larger sectors does not keep that: it passes the
-/// memory on in pieces, one for each run of pages, and a block device refuses pieces that are not whole sectors. A plain `pwrite` of 45 056
-/// bytes from memory 512 bytes after a page fails with EIO there, and is well on the drive itself. Now and then a vector lies so; memory of
-/// the engine begins with a page.
-fn vector(content: &[u8], position: u64) -> Vec<u8> {
-    let mut others = Vec::new();
-    loop {
-        let vector = content.to_vec();
-        let offset = (vector.as_ptr().addr() as u64).wrapping_sub(position);
-        if vector.is_empty() || offset.is_multiple_of(PAGE_BYTES) || !offset.is_multiple_of(MEMORY_ALIGNMENT) {
-            return vector;
-        }
-        others.push(vector);
     }
 }
 
