@@ -686,9 +686,9 @@ fn engines_leave_neither_threads_nor_descriptors_behind() {
             }
         }
         eventually(LIMIT, "all threads are gone", || task::all().len() == threads);
-        eventually(LIMIT, "all files are closed", || !task::has_open(&path));
+        eventually(Duration::from_secs(5), "all files are closed", || !task::has_open(&path));
         drop(kept);
-        eventually(LIMIT, "all descriptors are gone", || task::descriptors() == descriptors);
+        eventually(Duration::from_secs(5), "all descriptors are gone", || task::descriptors() == descriptors);
     });
 }
 

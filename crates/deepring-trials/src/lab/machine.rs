@@ -252,6 +252,11 @@ impl Machine {
         Ok(())
     }
 
+    /// Whether the kernel has complained of nothing. One that starts well does not either.
+    pub fn is_console_empty(&self) -> bool {
+        fs::metadata(&self.console).is_ok_and(|console| console.len() == 0)
+    }
+
     /// An error with the last words of the console.
     pub fn wrong(&self, what: &str) -> io::Error {
         fault(format!("{what}; its console ({}) ends with:\n{}", self.console.display(), tail(&self.console)))

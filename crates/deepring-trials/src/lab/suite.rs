@@ -116,7 +116,7 @@ fn run_setting(bench: &Bench, setting: &Setting, names: &[&String], outcome: &mu
     machine.off()?;
     if failed {
         // The next machine would write over it.
-        let kept = bench.folder.join(format!("suite, {}.log", setting.name));
+        let kept = bench.folder.join(format!("suite-{}.log", setting.name.replace(' ', "-")));
         std::fs::copy(console, &kept)?;
         say(&format!("suite, {}: the output of the tests is in {}", setting.name, kept.display()));
     }
