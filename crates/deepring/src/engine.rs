@@ -5,6 +5,7 @@
 
 use crate::backend::BackendKind;
 use crate::buffer::{Buffer, IoBuf, IoBufMut, Pool};
+use crate::completion::{Completion, Outcome, Receipt};
 use crate::driver::request::{PathTarget, Submission, Target};
 use crate::driver::{BackendReport, Config, Driver, Message, Shared, start_backend};
 use crate::error::{Error, ErrorKind, Result};
@@ -16,7 +17,6 @@ use crate::open::{self, DirectSupport, OpenOptions};
 use crate::plan::Direction;
 use crate::policy::Policy;
 use crate::raw::RawTransfer;
-use crate::sink::{Completion, Outcome, Receipt};
 use crate::stats::{Counters, Stats, add, sub};
 use crate::sync::mpsc;
 use crate::sync::thread::JoinHandle;

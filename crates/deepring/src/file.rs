@@ -1,6 +1,7 @@
 //! [`File`]: an open file of an engine.
 
 use crate::buffer::{IoBuf, IoBufMut};
+use crate::completion::Completion;
 use crate::driver::request::Target;
 use crate::driver::{Barrier, Control, Message, Use};
 use crate::engine::Engine;
@@ -9,7 +10,6 @@ use crate::op::{Op, Task, Transfer};
 use crate::open::{DirectSupport, OpenFile};
 use crate::plan::Direction;
 use crate::raw::RawTransfer;
-use crate::sink::Completion;
 use crate::sys::file as sys;
 use std::fmt;
 use std::path::Path;

@@ -5,10 +5,10 @@
 //! device yet, and the memory stays where it is until the kernel has let go of the rest.
 
 use crate::canary::{Canary, planted};
+use crate::completion::{Completion, Outcome, Receipt};
 use crate::driver::Message;
 use crate::error::{Error, ErrorKind, Result};
 use crate::inbox::Inbox;
-use crate::sink::{Completion, Outcome, Receipt};
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Condvar, Mutex, MutexGuard};
 use std::fmt;

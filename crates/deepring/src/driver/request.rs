@@ -2,13 +2,13 @@
 
 use crate::budget::Cost;
 use crate::buffer::Buffer;
+use crate::completion::Completion;
 use crate::error::Error;
 use crate::extend::Extension;
 use crate::inode::{Accepted, Hold, ReadTicket};
 use crate::open::OpenFile;
 use crate::plan::{Direction, Extent, Span};
 use crate::policy::Policy;
-use crate::sink::Completion;
 use crate::slots::Key;
 use std::path::Path;
 use std::sync::Arc;

@@ -3,11 +3,11 @@
 use super::memory::{Lent, lent};
 use super::{explore, noticed};
 use crate::canary::Canary;
+use crate::completion::{Completion, Outcome};
 use crate::driver::Message;
 use crate::error::{Error, ErrorKind};
 use crate::inbox::Inbox;
 use crate::op::{Op, Task, Transfer};
-use crate::sink::{Completion, Outcome};
 use crate::sync::thread::{self, JoinHandle};
 use crate::sys::event::Event;
 use std::sync::Arc;
