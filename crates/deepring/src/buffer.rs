@@ -8,8 +8,8 @@
 //! up to whole huge pages. Returned memory is kept for reuse: slabs always, mappings up to [`CACHE_BYTES_MAX`]; what exceeds that is unmapped
 //! on a helper thread, because giving a gigabyte back takes milliseconds.
 
+use crate::blocking::BlockingPool;
 use crate::error::{Error, ErrorKind, Result};
-use crate::helpers::Helpers;
 use crate::stats::{Counters, add, sub};
 use crate::sys::memory::{self, HUGE_PAGE_BYTES};
 use std::fmt;
@@ -96,7 +96,7 @@ const CLASSES: usize = (CLASS_MAX_BYTES / CLASS_MIN_BYTES).ilog2() as usize + 1;
 pub(crate) struct Pool {
     shelves: Mutex<Shelves>,
     counters: Arc<Counters>,
-    helpers: Arc<Helpers>,
+    blocking: Arc<BlockingPool>,
 }
 
 #[derive(Default)]
@@ -181,8 +181,8 @@ impl Drop for Region {
 }
 
 impl Pool {
-    pub(crate) fn new(counters: Arc<Counters>, helpers: Arc<Helpers>) -> Self {
-        Self { shelves: Mutex::default(), counters, helpers }
+    pub(crate) fn new(counters: Arc<Counters>, blocking: Arc<BlockingPool>) -> Self {
+        Self { shelves: Mutex::default(), counters, blocking }
     }
 
     fn lock(&self) -> MutexGuard<'_, Shelves> {
@@ -270,7 +270,7 @@ impl Pool {
         }
         drop(shelves);
         if !surplus.is_empty() {
-            self.helpers.run(Box::new(move || drop(surplus)));
+            self.blocking.run(Box::new(move || drop(surplus)));
         }
     }
 }

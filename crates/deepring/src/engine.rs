@@ -4,13 +4,13 @@
 //! cancelled, and the drop waits until the device has let go of everything.
 
 use crate::backend::BackendKind;
+use crate::blocking::BlockingPool;
 use crate::buffer::{Buffer, IoBuf, IoBufMut, Pool};
 use crate::completion::{Completion, Outcome, Receipt};
 use crate::driver::request::{PathTarget, Submission, Target};
 use crate::driver::{BackendReport, Config, Driver, Message, Shared, start_backend};
 use crate::error::{Error, ErrorKind, Result};
 use crate::file::File;
-use crate::helpers::Helpers;
 use crate::inbox::Inbox;
 use crate::op::{Op, Task, Transfer};
 use crate::open::{self, DirectSupport, OpenOptions};
@@ -111,8 +111,8 @@ impl EngineBuilder {
         let event = Event::new().map_err(|errno| Error::os(errno, "eventfd"))?;
         let inbox = Arc::new(Inbox::new(event));
         let counters = Arc::new(Counters::default());
-        let helpers = Arc::new(Helpers::default());
-        let pool = Arc::new(Pool::new(Arc::clone(&counters), Arc::clone(&helpers)));
+        let blocking = Arc::new(BlockingPool::default());
+        let pool = Arc::new(Pool::new(Arc::clone(&counters), Arc::clone(&blocking)));
         // The ring belongs to the thread that sets it up, so the driver's thread does, and reports before it begins.
         let (report, started) = mpsc::channel();
         let driver = thread::spawn("deepring-driver".into(), move || {
@@ -120,13 +120,13 @@ impl EngineBuilder {
                 Ok(started) => started,
                 Err(error) => return drop(report.send(Err(error))),
             };
-            let shared = Shared { inbox, helpers, pool, counters, report: Mutex::new(backend_report), config };
+            let shared = Shared { inbox, blocking, pool, counters, report: Mutex::new(backend_report), config };
             let shared = Arc::new(shared);
-            let (helpers, inbox) = (Arc::clone(&shared.helpers), Arc::clone(&shared.inbox));
+            let (blocking, inbox) = (Arc::clone(&shared.blocking), Arc::clone(&shared.inbox));
             if report.send(Ok(Arc::clone(&shared))).is_ok() {
                 Driver::new(shared, backend).run();
             }
-            helpers.stop();
+            blocking.stop();
             inbox.end();
         })
         .map_err(|errno| Error::os(errno, "pthread_create"))?;
@@ -313,7 +313,7 @@ impl Engine {
     }
 
     pub(crate) fn help(&self, job: impl FnOnce() + Send + 'static) {
-        self.shared().helpers.run(Box::new(job));
+        self.shared().blocking.run(Box::new(job));
     }
 
     /// Accepts a transfer, or settles it at once with what is wrong with it. Does not wake the driver.

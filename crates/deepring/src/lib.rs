@@ -38,6 +38,7 @@
 compile_error!("deepring needs 64-bit Linux");
 
 mod backend;
+mod blocking;
 mod budget;
 mod buffer;
 mod canary;
@@ -50,7 +51,6 @@ mod file;
 #[cfg(any(test, feature = "fuzz"))]
 #[doc(hidden)]
 pub mod fuzz;
-mod helpers;
 mod inbox;
 mod inode;
 #[cfg(all(loom, test))]

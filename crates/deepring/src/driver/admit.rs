@@ -384,10 +384,10 @@ impl Driver {
 
     /// Hands an operation to threads that do nothing else, so that whatever stalls there stalls nothing else; without threads, to a helper.
     fn offload(&mut self, op: DeviceOp) {
-        if self.blocking.is_none() {
-            self.blocking = Threads::new(Arc::clone(&self.shared.inbox)).ok();
+        if self.off_ring.is_none() {
+            self.off_ring = Threads::new(Arc::clone(&self.shared.inbox)).ok();
         }
-        match &mut self.blocking {
+        match &mut self.off_ring {
             Some(threads) => threads.push(op),
             None => self.help(move || Message::Transferred(Done { key: op.key, result: transfer(&op) })),
         }

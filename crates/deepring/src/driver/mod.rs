@@ -26,12 +26,12 @@ mod control;
 pub(crate) mod request;
 
 use crate::backend::{Backend, BackendKind, Done, threads::Threads, uring::Uring};
+use crate::blocking::BlockingPool;
 use crate::buffer::Pool;
 use crate::canary::{Canary, planted};
 use crate::completion::{Completion, Outcome, Receipt};
 use crate::engine::{BLOCK_BYTES_MAX, BLOCK_BYTES_MIN};
 use crate::error::{Error, ErrorKind};
-use crate::helpers::Helpers;
 use crate::inbox::Inbox;
 use crate::inode::Accepted;
 use crate::open::OpenFile;
@@ -119,7 +119,7 @@ pub(crate) struct BackendReport {
 /// What the driver shares with its engine.
 pub(crate) struct Shared {
     pub(crate) inbox: Arc<Inbox<Message>>,
-    pub(crate) helpers: Arc<Helpers>,
+    pub(crate) blocking: Arc<BlockingPool>,
     pub(crate) pool: Arc<Pool>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) report: Mutex<BackendReport>,
@@ -130,7 +130,7 @@ pub(crate) struct Driver {
     shared: Arc<Shared>,
     backend: Box<dyn Backend>,
     /// Beside a ring: for files that must not be given to it. Started when the first one is met.
-    blocking: Option<Threads<Message>>,
+    off_ring: Option<Threads<Message>>,
     requests: Slots<Request>,
     blocks: Slots<Block>,
     controls: Slots<Control>,
@@ -184,7 +184,7 @@ impl Driver {
             control_waker: Arc::new(ResumeControl(Arc::clone(&shared.inbox))),
             shared,
             backend,
-            blocking: None,
+            off_ring: None,
             requests: Slots::new(),
             blocks: Slots::new(),
             controls: Slots::new(),
@@ -243,14 +243,14 @@ impl Driver {
     /// The second half: submits, sleeps until something completes or somebody writes, and applies what has completed.
     pub(crate) fn rest(&mut self, sleep: bool) {
         let mut completed = mem::take(&mut self.done);
-        if let Some(threads) = &mut self.blocking {
+        if let Some(threads) = &mut self.off_ring {
             // They are never lost. When one of them is done it wakes the driver, wherever that sleeps.
             let _ = threads.submit();
         }
         let waited = self.backend.wait(sleep, &mut completed);
         self.shared.inbox.unpark();
         self.now = Instant::now();
-        if let Some(threads) = &mut self.blocking {
+        if let Some(threads) = &mut self.off_ring {
             // Only now: a wake that came before would be forgotten with what it was for.
             let _ = threads.wait(false, &mut completed);
         }
@@ -306,7 +306,7 @@ impl Driver {
     fn help(&mut self, job: impl FnOnce() -> Message + Send + 'static) {
         self.jobs += 1;
         let inbox = Arc::clone(&self.shared.inbox);
-        self.shared.helpers.run(Box::new(move || inbox.post(job())));
+        self.shared.blocking.run(Box::new(move || inbox.post(job())));
     }
 
     /// Hands the large copies of this turn to helpers that have nothing else to do; makes what is left over itself.
@@ -326,7 +326,7 @@ impl Driver {
                 inbox.post(Message::Copied(part.iter().map(|copy| copy.key).collect()));
             });
             self.jobs += 1;
-            if let Err(job) = self.shared.helpers.try_run(job) {
+            if let Err(job) = self.shared.blocking.try_run(job) {
                 job();
             }
         }
@@ -432,7 +432,7 @@ impl Driver {
     /// Drops a reference to a file; if it is the last one, on a helper thread, because closing may block.
     fn release(&self, file: Arc<OpenFile>) {
         if Arc::strong_count(&file) == 1 {
-            self.shared.helpers.run(Box::new(move || drop(file)));
+            self.shared.blocking.run(Box::new(move || drop(file)));
         }
     }
 

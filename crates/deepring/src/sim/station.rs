@@ -3,10 +3,10 @@
 use super::world;
 use crate::backend::BackendKind;
 use crate::backend::sim::Sim;
+use crate::blocking::BlockingPool;
 use crate::buffer::Pool;
 use crate::driver::{BackendReport, Config, Driver, Message, Shared};
 use crate::engine::Engine;
-use crate::helpers::Helpers;
 use crate::inbox::Inbox;
 use crate::policy::Policy;
 use crate::stats::Counters;
@@ -40,10 +40,10 @@ impl Station {
     pub(crate) fn new(index: usize, config: Config) -> Result<Self, Errno> {
         let inbox: Arc<Inbox<Message>> = Arc::new(Inbox::new(Event::new()?));
         let counters = Arc::new(Counters::default());
-        let helpers = Arc::new(Helpers::deferred());
-        let pool = Arc::new(Pool::new(Arc::clone(&counters), Arc::clone(&helpers)));
+        let blocking = Arc::new(BlockingPool::deferred());
+        let pool = Arc::new(Pool::new(Arc::clone(&counters), Arc::clone(&blocking)));
         let report = BackendReport { kind: BackendKind::Uring, reason: "simulated".into(), flags: Vec::new(), ring_entries: 0 };
-        let shared = Arc::new(Shared { inbox, helpers, pool, counters, report: Mutex::new(report), config });
+        let shared = Arc::new(Shared { inbox, blocking, pool, counters, report: Mutex::new(report), config });
         let backend = Box::new(Sim::new(index, BackendKind::Uring));
         Ok(Self {
             index,
@@ -97,13 +97,13 @@ impl Station {
 
     /// Runs the waiting helper job `index`.
     pub(crate) fn run_job(&self, index: usize) {
-        if let Some(job) = self.shared.helpers.take(index) {
+        if let Some(job) = self.shared.blocking.take(index) {
             job();
         }
     }
 
     pub(crate) fn jobs(&self) -> usize {
-        self.shared.helpers.waiting()
+        self.shared.blocking.waiting()
     }
 
     /// What the driver's books say that cannot be.

@@ -15,7 +15,7 @@ pub(crate) const THREADS_MAX: usize = if cfg!(all(loom, test)) { 1 } else { 4 };
 pub(crate) type Job = Box<dyn FnOnce() + Send>;
 
 #[derive(Default)]
-pub(crate) struct Helpers {
+pub(crate) struct BlockingPool {
     shared: Arc<Shared>,
     /// A simulation runs the jobs, in an order of its choice.
     #[cfg(feature = "sim")]
@@ -59,7 +59,7 @@ impl Shared {
     }
 }
 
-impl Helpers {
+impl BlockingPool {
     /// Runs a job only if a thread is free for it or can be started; else gives it back.
     pub(crate) fn try_run(&self, job: Job) -> Result<(), Job> {
         let state = self.shared.lock();
@@ -122,7 +122,7 @@ impl Helpers {
 }
 
 #[cfg(feature = "sim")]
-impl Helpers {
+impl BlockingPool {
     /// No threads: jobs wait until they are taken.
     pub(crate) fn deferred() -> Self {
         Self { deferred: true, ..Self::default() }
