@@ -5,11 +5,11 @@
 #[path = "../../deepring/tests/ground/mod.rs"]
 mod ground;
 
-use deepring_trials::crash::{Campaign, Canary, Kind, Summary};
+use deepring_trials::crash::{Campaign, Kind, PlantedBug, Summary};
 use ground::say;
 
 /// A planted bug must be found within so many crashes.
-const CANARY_CYCLES: u64 = 200;
+const PLANTED_CYCLES: u64 = 200;
 
 fn seed() -> u64 {
     let given = std::env::var("DEEPRING_TEST_SEED").ok().map(|seed| seed.parse().expect("DEEPRING_TEST_SEED is a number"));
@@ -17,8 +17,8 @@ fn seed() -> u64 {
     given.unwrap_or(now)
 }
 
-fn run(name: &str, kind: Kind, cycles: u64, canary: Option<Canary>) -> Option<(u64, Summary)> {
-    let campaign = Campaign { seed: seed(), cycles, kind, canary };
+fn run(name: &str, kind: Kind, cycles: u64, bug: Option<PlantedBug>) -> Option<(u64, Summary)> {
+    let campaign = Campaign { seed: seed(), cycles, kind, bug };
     say(&format!("seed {} (DEEPRING_TEST_SEED={0} repeats what was written, not when it crashed)", campaign.seed));
     let summary = campaign.run(name, &|_| {})?;
     say(&format!("{summary:?}"));
@@ -44,10 +44,10 @@ fn what_was_acknowledged_survives_crashes_of_xfs() {
 
 #[test]
 fn a_writer_that_promises_too_much_is_found_out() {
-    for canary in [Canary::LeavesOutSync, Canary::CountsLateWrites] {
-        let Some((seed, summary)) = run("a_writer_that_promises_too_much_is_found_out", Kind::Ext4, CANARY_CYCLES, Some(canary)) else {
+    for bug in [PlantedBug::LeavesOutSync, PlantedBug::CountsLateWrites] {
+        let Some((seed, summary)) = run("a_writer_that_promises_too_much_is_found_out", Kind::Ext4, PLANTED_CYCLES, Some(bug)) else {
             return;
         };
-        assert!(summary.violation.is_some(), "seed {seed}: {canary:?} survived {CANARY_CYCLES} crashes: {summary:?}");
+        assert!(summary.violation.is_some(), "seed {seed}: {bug:?} survived {PLANTED_CYCLES} crashes: {summary:?}");
     }
 }

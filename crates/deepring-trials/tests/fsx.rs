@@ -3,14 +3,14 @@
 #[path = "../../deepring/tests/ground/mod.rs"]
 mod ground;
 
-use deepring_trials::fsx::{Campaign, Canary, Place, Script, Source, Summary, names, with_places};
+use deepring_trials::fsx::{Campaign, Place, PlantedBug, Script, Source, Summary, names, with_places};
 use ground::{Chance, directory, say, skip};
 
 /// Some hundred operations on each place.
 const OPERATIONS: u64 = 6_000;
 
 /// A planted bug must be found within so many operations.
-const CANARY_OPERATIONS: u64 = 10_000;
+const PLANTED_OPERATIONS: u64 = 10_000;
 
 /// What depends on timing shows within so many operations.
 const REPLAYED_OPERATIONS: u64 = 200;
@@ -29,7 +29,7 @@ fn assert_clean(summary: &Summary) {
 fn random_operations_on_every_file_system_agree_with_the_model() {
     let seed = Chance::new().next();
     let all: Vec<_> = names().into_iter().map(str::to_owned).collect();
-    let campaign = Campaign { source: Source::Seed(seed), operations: OPERATIONS, canary: None };
+    let campaign = Campaign { source: Source::Seed(seed), operations: OPERATIONS, bug: None };
     with_places(&all, |places, missing| {
         for (place, why) in missing {
             skip("random_operations_on_every_file_system_agree_with_the_model", &format!("{place}: {why}"));
@@ -43,19 +43,19 @@ fn random_operations_on_every_file_system_agree_with_the_model() {
 }
 
 #[test]
-fn every_canary_is_caught_and_its_script_made_short() {
+fn every_planted_bug_is_caught_and_its_script_made_short() {
     let disk = directory();
-    for canary in Canary::ALL {
-        let campaign = Campaign { source: Source::Seed(1), operations: CANARY_OPERATIONS, canary: Some(canary) };
+    for bug in PlantedBug::ALL {
+        let campaign = Campaign { source: Source::Seed(1), operations: PLANTED_OPERATIONS, bug: Some(bug) };
         let summary = campaign.run(&[Place::at(disk.path())], |_| {});
-        let Some(violation) = summary.violation else { panic!("{canary:?} survived {} operations", summary.operations) };
+        let Some(violation) = summary.violation else { panic!("{bug:?} survived {} operations", summary.operations) };
         let (short, what) = violation.short;
-        say(&format!("{canary:?}: {what}\n{short}"));
-        assert!((1..=SHORT_LEN_MAX).contains(&short.len()), "{canary:?} left {} operations:\n{short}", short.len());
+        say(&format!("{bug:?}: {what}\n{short}"));
+        assert!((1..=SHORT_LEN_MAX).contains(&short.len()), "{bug:?} left {} operations:\n{short}", short.len());
         // The printed script, read again, shows the same bug sooner or later, and without the bug it is innocent.
         let printed: Script = short.to_string().parse().expect("a script");
-        let replay = |canary| Campaign { source: Source::Script(Box::new(printed.clone())), operations: REPLAYED_OPERATIONS, canary };
-        assert!(replay(Some(canary)).run(&[Place::at(disk.path())], |_| {}).violation.is_some(), "{canary:?}:\n{short}");
+        let replay = |bug| Campaign { source: Source::Script(Box::new(printed.clone())), operations: REPLAYED_OPERATIONS, bug };
+        assert!(replay(Some(bug)).run(&[Place::at(disk.path())], |_| {}).violation.is_some(), "{bug:?}:\n{short}");
         assert_clean(&replay(None).run(&[Place::at(disk.path())], |_| {}));
     }
 }
@@ -67,16 +67,16 @@ fn misplaced_stale_and_missing_bytes_are_named() {
         write 0 at 0 len 20000 slice 0 waits\ncheck 0 plain-first\nwrite 0 at 5000 len 3000 slice 0 waits\n";
     let growing = script.replace("set-len 0 20000\n", "");
     let cases = [
-        (Canary::MisplacesBySector, script, "bytes that belong at 19487 of write #2"),
-        (Canary::SwallowsWrite, script, "found zeros; expected bytes of write #2"),
-        (Canary::DropsRange, script, "3 bytes are wrong, the last at 10002"),
-        (Canary::TrimsByte, &growing, "the file has 19999 bytes"),
+        (PlantedBug::MisplacesBySector, script, "bytes that belong at 19487 of write #2"),
+        (PlantedBug::SwallowsWrite, script, "found zeros; expected bytes of write #2"),
+        (PlantedBug::DropsRange, script, "3 bytes are wrong, the last at 10002"),
+        (PlantedBug::TrimsByte, &growing, "the file has 19999 bytes"),
     ];
     let disk = directory();
-    for (canary, script, name) in cases {
+    for (bug, script, name) in cases {
         let source = Source::Script(Box::new(script.parse().expect("a script")));
-        let campaign = Campaign { source, operations: 1, canary: Some(canary) };
+        let campaign = Campaign { source, operations: 1, bug: Some(bug) };
         let violation = campaign.run(&[Place::at(disk.path())], |_| {}).violation.expect("a planted bug");
-        assert!(violation.what.contains(name), "{canary:?}: {}", violation.what);
+        assert!(violation.what.contains(name), "{bug:?}: {}", violation.what);
     }
 }

@@ -7,12 +7,12 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that reports")]
 
-use deepring::sim::{Campaign, Canary};
+use deepring::sim::{Campaign, PlantedBug};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-const USAGE: &str = "Usage: sim [--seed N] [--ops N] [--dir PATH] [--trace] [--canary NAME]";
+const USAGE: &str = "Usage: sim [--seed N] [--ops N] [--dir PATH] [--trace] [--planted NAME]";
 
 fn main() -> ExitCode {
     match campaign(std::env::args().skip(1)) {
@@ -26,7 +26,7 @@ fn main() -> ExitCode {
 }
 
 fn campaign(mut arguments: impl Iterator<Item = String>) -> Result<bool, Box<dyn std::error::Error>> {
-    let mut campaign = Campaign { seed: 1, operations: 1_000_000, directory: memory(), canary: None, traced: false };
+    let mut campaign = Campaign { seed: 1, operations: 1_000_000, directory: memory(), bug: None, traced: false };
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().ok_or_else(|| format!("{argument} needs a value"));
         match argument.as_str() {
@@ -34,10 +34,10 @@ fn campaign(mut arguments: impl Iterator<Item = String>) -> Result<bool, Box<dyn
             "--ops" => campaign.operations = value()?.replace('_', "").parse()?,
             "--dir" => campaign.directory = value()?.into(),
             "--trace" => campaign.traced = true,
-            "--canary" => {
+            "--planted" => {
                 let name = value()?;
-                let found = Canary::ALL.into_iter().find(|canary| format!("{canary:?}") == name);
-                campaign.canary = Some(found.ok_or_else(|| format!("there is no canary {name}; there are {:?}", Canary::ALL))?);
+                let found = PlantedBug::ALL.into_iter().find(|bug| format!("{bug:?}") == name);
+                campaign.bug = Some(found.ok_or_else(|| format!("there is no planted bug {name}; there are {:?}", PlantedBug::ALL))?);
             }
             _ => return Err(format!("unknown argument {argument}").into()),
         }

@@ -10,7 +10,7 @@
 //! The list is swapped out whole, so a producer holds the lock for one push. No wake is lost: a producer pushes *before* it swaps the word,
 //! and the driver parks only by an exchange that fails when the word was swapped since it last took the list.
 
-use crate::canary::{Canary, planted};
+use crate::planted::{PlantedBug, planted};
 use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use crate::sync::{Mutex, MutexGuard};
 use crate::sys::event::Event;
@@ -48,7 +48,7 @@ impl<T> Inbox<T> {
 
     /// Leaves a message and wakes the driver. Gives the message back if the inbox is closed.
     pub(crate) fn push(&self, message: T) -> Result<(), T> {
-        if planted(Canary::WakesFirst) {
+        if planted(PlantedBug::WakesFirst) {
             self.wake();
             return self.push_quietly(message);
         }
@@ -70,7 +70,7 @@ impl<T> Inbox<T> {
     /// As [`Inbox::push`], for the engine's own threads: their answers are wanted even when intake is closed.
     pub(crate) fn post(&self, message: T) {
         let mut messages = self.lock();
-        if messages.ended && !planted(Canary::KeepsAfterEnd) {
+        if messages.ended && !planted(PlantedBug::KeepsAfterEnd) {
             drop(messages);
             return drop(message);
         }
@@ -120,7 +120,7 @@ impl<T> Inbox<T> {
     /// Whether the driver may sleep. After `true` it must sleep on [`Inbox::event`] (alone or among its completions) and call
     /// [`Inbox::unpark`].
     pub(crate) fn park(&self) -> bool {
-        if planted(Canary::LosesWake) {
+        if planted(PlantedBug::LosesWake) {
             self.word.store(PARKED, Ordering::Release);
             return true;
         }

@@ -41,7 +41,6 @@ mod backend;
 mod blocking;
 mod budget;
 mod buffer;
-mod canary;
 mod completion;
 mod driver;
 mod engine;
@@ -58,6 +57,7 @@ mod models;
 mod op;
 mod open;
 pub mod plan;
+mod planted;
 mod policy;
 pub mod raw;
 #[cfg(feature = "sim")]

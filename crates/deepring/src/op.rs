@@ -4,11 +4,11 @@
 //! The buffer of a transfer lives in a cell that the engine shares, not in the `Op`: dropping the `Op` cancels what has not reached the
 //! device yet, and the memory stays where it is until the kernel has let go of the rest.
 
-use crate::canary::{Canary, planted};
 use crate::completion::{Completion, Outcome, Receipt};
 use crate::driver::Message;
 use crate::error::{Error, ErrorKind, Result};
 use crate::inbox::Inbox;
+use crate::planted::{PlantedBug, planted};
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Condvar, Mutex, MutexGuard};
 use std::fmt;
@@ -79,7 +79,7 @@ impl<T> Cell<T> {
                 State::Done(value) => return value,
                 pending => *state = pending,
             }
-            if planted(Canary::LooksThenWaits) {
+            if planted(PlantedBug::LooksThenWaits) {
                 drop(state);
                 state = self.lock();
             }
@@ -92,7 +92,7 @@ impl<T> Cell<T> {
         match mem::replace(&mut *state, State::Taken) {
             State::Done(value) => Poll::Ready(value),
             State::Pending(waker) => {
-                if planted(Canary::LooksThenWaits) {
+                if planted(PlantedBug::LooksThenWaits) {
                     *state = State::Pending(waker);
                     drop(state);
                     state = self.lock();

@@ -61,7 +61,7 @@ fn an_idle_engine_uses_no_cpu_and_makes_no_system_call() {
 fn the_look_at_idle_threads_would_see_one_that_is_not() {
     alone("the_look_at_idle_threads_would_see_one_that_is_not", || {
         // The planted bug: a thread that polls every millisecond.
-        let poller = std::thread::Builder::new().name("deepring-canary".into());
+        let poller = std::thread::Builder::new().name("deepring-busy".into());
         poller
             .spawn(|| {
                 loop {

@@ -2,7 +2,7 @@
 //!
 //! The long form is `npm run sim -- --seed N --ops M`; a seed that it reports goes into [`SEEDS`] together with the repair.
 
-use deepring::sim::{Campaign, Canary, Summary};
+use deepring::sim::{Campaign, PlantedBug, Summary};
 use std::path::Path;
 use tempfile::TempDir;
 
@@ -10,7 +10,7 @@ use tempfile::TempDir;
 const OPERATIONS: u64 = 40_000;
 
 /// A planted bug must be found within so many operations.
-const CANARY_OPERATIONS: u64 = 100_000;
+const PLANTED_OPERATIONS: u64 = 100_000;
 
 /// Runs that found a bug once, and find it again if its repair is taken out.
 const SEEDS: &[(u64, &str)] = &[
@@ -34,9 +34,9 @@ fn place() -> TempDir {
     tempfile::Builder::new().prefix("deepring-sim-").tempdir_in(parent).expect("a directory in memory")
 }
 
-fn simulate(seed: u64, operations: u64, canary: Option<Canary>) -> Summary {
+fn simulate(seed: u64, operations: u64, bug: Option<PlantedBug>) -> Summary {
     let place = place();
-    let campaign = Campaign { seed, operations, directory: place.path().into(), canary, traced: false };
+    let campaign = Campaign { seed, operations, directory: place.path().into(), bug, traced: false };
     campaign.run(|_| {}).expect("a directory that can be used")
 }
 
@@ -74,14 +74,14 @@ fn a_seed_replays_exactly() {
 
 #[test]
 #[allow(clippy::print_stdout, reason = "the test harness shows it with a failure, or when asked")]
-fn every_canary_is_caught() {
-    for canary in Canary::ALL {
+fn every_planted_bug_is_caught() {
+    for bug in PlantedBug::ALL {
         // From several beginnings, so that it is not luck.
         for seed in [1, 10_001, 20_001] {
-            let summary = simulate(seed, CANARY_OPERATIONS, Some(canary));
-            let Some(violation) = summary.violation else { panic!("{canary:?} survived {} operations", summary.operations) };
-            assert!(violation.operation <= CANARY_OPERATIONS, "{canary:?} was caught late: {violation:?}");
-            println!("{canary:?}: caught at operation {} (seed {}): {}", violation.operation, violation.seed, violation.what);
+            let summary = simulate(seed, PLANTED_OPERATIONS, Some(bug));
+            let Some(violation) = summary.violation else { panic!("{bug:?} survived {} operations", summary.operations) };
+            assert!(violation.operation <= PLANTED_OPERATIONS, "{bug:?} was caught late: {violation:?}");
+            println!("{bug:?}: caught at operation {} (seed {}): {}", violation.operation, violation.seed, violation.what);
         }
     }
 }

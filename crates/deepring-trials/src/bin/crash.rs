@@ -1,10 +1,10 @@
 //! Crashes a file system under the engine, over and over: see `deepring_trials::crash`.
 //!
-//!   npm run crash -- [--seed N] [--cycles M] [--fs ext4|xfs] [--canary sync|late]
+//!   npm run crash -- [--seed N] [--cycles M] [--fs ext4|xfs] [--planted sync|late]
 
 #![allow(clippy::print_stderr, clippy::print_stdout, reason = "a program")]
 
-use deepring_trials::crash::{Campaign, Canary, Kind};
+use deepring_trials::crash::{Campaign, Kind, PlantedBug};
 use std::process::ExitCode;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -13,12 +13,12 @@ const PROGRESS_CYCLES: u64 = 500;
 
 fn main() -> ExitCode {
     let seed = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_nanos() as u64);
-    let mut campaign = Campaign { seed, cycles: 5000, kind: Kind::Ext4, canary: None };
+    let mut campaign = Campaign { seed, cycles: 5000, kind: Kind::Ext4, bug: None };
     let mut arguments = std::env::args().skip(1);
     while let Some(name) = arguments.next() {
         let value = arguments.next();
         if set(&mut campaign, &name, value.as_deref()).is_none() {
-            eprintln!("Usage: crash [--seed N] [--cycles M] [--fs ext4|xfs] [--canary sync|late]");
+            eprintln!("Usage: crash [--seed N] [--cycles M] [--fs ext4|xfs] [--planted sync|late]");
             return ExitCode::FAILURE;
         }
     }
@@ -52,10 +52,10 @@ fn set(campaign: &mut Campaign, name: &str, value: Option<&str>) -> Option<()> {
         "--seed" => campaign.seed = value.parse().ok()?,
         "--cycles" => campaign.cycles = value.parse().ok()?,
         "--fs" => campaign.kind = Kind::named(value)?,
-        "--canary" => {
-            campaign.canary = Some(match value {
-                "sync" => Canary::LeavesOutSync,
-                "late" => Canary::CountsLateWrites,
+        "--planted" => {
+            campaign.bug = Some(match value {
+                "sync" => PlantedBug::LeavesOutSync,
+                "late" => PlantedBug::CountsLateWrites,
                 _ => return None,
             });
         }

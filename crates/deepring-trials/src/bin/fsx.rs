@@ -7,13 +7,13 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that reports")]
 
-use deepring_trials::fsx::{Campaign, Canary, Place, Source, Summary, names, with_places};
+use deepring_trials::fsx::{Campaign, Place, PlantedBug, Source, Summary, names, with_places};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-const USAGE: &str = "Usage: fsx [--seed N] [--ops N] [--place NAME]... [--dir PATH]... [--script FILE] [--canary NAME]";
+const USAGE: &str = "Usage: fsx [--seed N] [--ops N] [--place NAME]... [--dir PATH]... [--script FILE] [--planted NAME]";
 
 /// A script of one's own is run until so many operations are done, unless told otherwise.
 const REPLAYED_OPERATIONS: u64 = 2_000;
@@ -24,7 +24,7 @@ struct Arguments {
     places: Vec<String>,
     directories: Vec<PathBuf>,
     script: Option<PathBuf>,
-    canary: Option<Canary>,
+    bug: Option<PlantedBug>,
 }
 
 fn main() -> ExitCode {
@@ -41,7 +41,7 @@ fn main() -> ExitCode {
 type Fallible<T> = Result<T, Box<dyn std::error::Error>>;
 
 fn arguments(mut given: impl Iterator<Item = String>) -> Fallible<Arguments> {
-    let mut arguments = Arguments { seed: 1, operations: None, places: Vec::new(), directories: Vec::new(), script: None, canary: None };
+    let mut arguments = Arguments { seed: 1, operations: None, places: Vec::new(), directories: Vec::new(), script: None, bug: None };
     while let Some(argument) = given.next() {
         let mut value = || given.next().ok_or_else(|| format!("{argument} needs a value"));
         match argument.as_str() {
@@ -50,10 +50,10 @@ fn arguments(mut given: impl Iterator<Item = String>) -> Fallible<Arguments> {
             "--place" => arguments.places.push(value()?),
             "--dir" => arguments.directories.push(value()?.into()),
             "--script" => arguments.script = Some(value()?.into()),
-            "--canary" => {
+            "--planted" => {
                 let name = value()?;
-                let found = Canary::ALL.into_iter().find(|canary| format!("{canary:?}") == name);
-                arguments.canary = Some(found.ok_or_else(|| format!("there is no canary {name}; there are {:?}", Canary::ALL))?);
+                let found = PlantedBug::ALL.into_iter().find(|bug| format!("{bug:?}") == name);
+                arguments.bug = Some(found.ok_or_else(|| format!("there is no planted bug {name}; there are {:?}", PlantedBug::ALL))?);
             }
             _ => return Err(format!("unknown argument {argument}").into()),
         }
@@ -72,7 +72,7 @@ fn campaign(arguments: &Arguments) -> Fallible<bool> {
         None => (Source::Seed(arguments.seed), 1_000_000),
         Some(file) => (Source::Script(Box::new(std::fs::read_to_string(file)?.parse()?)), REPLAYED_OPERATIONS),
     };
-    let campaign = Campaign { source, operations: arguments.operations.unwrap_or(usual), canary: arguments.canary };
+    let campaign = Campaign { source, operations: arguments.operations.unwrap_or(usual), bug: arguments.bug };
     let directories: Vec<_> = arguments.directories.iter().map(std::fs::canonicalize).collect::<Result<_, _>>()?;
     let ran = with_places(&arguments.places, |places, missing| {
         for (place, why) in missing {

@@ -1,7 +1,7 @@
-//! The drive lab: `npm run lab -- [--cuts N] [--seed N] [--only suite|cuts|faults|canaries] [--suite WORD]`.
+//! The drive lab: `npm run lab -- [--cuts N] [--seed N] [--only suite|cuts|faults|planted] [--suite WORD]`.
 //!
 //! Without `--only` it runs everything: the engine's tests on the emulated drive, drives that fail and stall, N power cuts (200), and the
-//! canaries, which leave out a sync and must be caught. The last line sums up. It ends with 1 if anything was lost, mixed, or not caught.
+//! planted bugs, which leave out a sync and must be caught. The last line sums up. It ends with 1 if anything was lost, mixed, or not caught.
 
 use deepring_trials::lab::{Bench, campaign, faults, initramfs, packages, say, suite};
 use std::collections::hash_map::RandomState;
@@ -15,7 +15,7 @@ use std::time::Instant;
 const CUTS_DEFAULT: u64 = 200;
 
 /// What can be run alone.
-const PARTS: [&str; 4] = ["suite", "faults", "cuts", "canaries"];
+const PARTS: [&str; 4] = ["suite", "faults", "cuts", "planted"];
 
 struct Options {
     seed: u64,
@@ -84,17 +84,17 @@ fn run(options: &Options) -> io::Result<bool> {
         let outcome = faults::run(&bench, seed)?;
         told.push(format!("{} errors typed, a stall of {} ms outlived", outcome.errors, outcome.stall_ms));
     }
-    if wants("canaries") {
+    if wants("planted") {
         let mut caught = 0;
-        for canary in campaign::CANARIES {
-            let (left_out, stream) = canary;
-            let cuts = campaign::run_canary(&bench, seed, canary)?;
+        for bug in campaign::PLANTED {
+            let (left_out, stream) = bug;
+            let cuts = campaign::run_planted(&bench, seed, bug)?;
             let how = cuts.map_or_else(|| "NOT CAUGHT".to_owned(), |cuts| format!("caught after {cuts} cuts"));
-            say(&format!("canary: {stream} without {left_out}: {how}"));
+            say(&format!("planted: {stream} without {left_out}: {how}"));
             caught += u64::from(cuts.is_some());
         }
-        well &= caught == campaign::CANARIES.len() as u64;
-        told.push(format!("{caught} of {} canaries caught", campaign::CANARIES.len()));
+        well &= caught == campaign::PLANTED.len() as u64;
+        told.push(format!("{caught} of {} planted bugs caught", campaign::PLANTED.len()));
     }
     if wants("cuts") {
         let began = Instant::now();

@@ -35,12 +35,12 @@ pub struct Campaign {
     /// On which file system.
     pub kind: Kind,
     /// A planted bug, which a campaign must find.
-    pub canary: Option<Canary>,
+    pub bug: Option<PlantedBug>,
 }
 
 /// A writer that promises too much.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Canary {
+pub enum PlantedBug {
     /// Takes a write for durable when it is done, without a sync.
     LeavesOutSync,
     /// Takes what was accepted after the sync for covered by it.
@@ -169,8 +169,8 @@ impl Campaign {
                 pieces.into_iter().map(|(slot, (position, content))| (slot, file.write_at(content, position))).collect()
             };
             let early = submit(slots, ledger);
-            let sync = match self.canary {
-                Some(Canary::LeavesOutSync) => None,
+            let sync = match self.bug {
+                Some(PlantedBug::LeavesOutSync) => None,
                 _ if chance.once_in(3) => None,
                 _ => Some(if chance.once_in(2) { file.sync_data() } else { file.sync_all() }),
             };
@@ -191,11 +191,11 @@ impl Campaign {
             };
             let mut covered = settle(early)?;
             let late = settle(late)?;
-            if self.canary.is_some() {
+            if self.bug.is_some() {
                 covered.extend(late);
             }
             let synced = match sync.map(deepring::Task::wait) {
-                None => self.canary == Some(Canary::LeavesOutSync),
+                None => self.bug == Some(PlantedBug::LeavesOutSync),
                 Some(Ok(())) => true,
                 Some(Err(error)) => {
                     fair(&error)?;

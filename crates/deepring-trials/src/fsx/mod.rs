@@ -16,21 +16,21 @@
 //! times. A script that does not end is reported as hanging and not shortened.
 
 mod batch;
-mod canary;
 mod content;
 mod generate;
 mod judge;
 mod model;
 mod places;
 mod plain;
+mod planted;
 mod runner;
 mod script;
 mod shrink;
 mod stage;
 mod text;
 
-pub use canary::Canary;
 pub use places::{Missing, Place, names, with_places};
+pub use planted::PlantedBug;
 pub use script::Script;
 
 use crate::ground::{self, Chance};
@@ -64,7 +64,7 @@ pub struct Campaign {
     /// How many operations are run, over all places; a script that has begun is run to its end.
     pub operations: u64,
     /// A bug to plant into every script.
-    pub canary: Option<Canary>,
+    pub bug: Option<PlantedBug>,
 }
 
 /// How a campaign ended.
@@ -158,11 +158,11 @@ impl Campaign {
 
     /// Runs one script, on a thread of its own because it might never end.
     fn attempt(&self, script: &Script, file: &Path) -> Option<Trouble> {
-        let (script, file, canary) = (script.clone(), file.to_path_buf(), self.canary);
+        let (script, file, bug) = (script.clone(), file.to_path_buf(), self.bug);
         let (end, ended) = sync_channel(1);
         let thread = std::thread::spawn(move || {
             // Nobody listens any more if it has taken too long.
-            let _ = end.send(runner::run(&script, &file, canary));
+            let _ = end.send(runner::run(&script, &file, bug));
         });
         match ended.recv_timeout(SCRIPT_TIME_MAX) {
             Ok(result) => result.err().map(|what| Trouble { what, hangs: false }),

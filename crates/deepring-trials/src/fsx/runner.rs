@@ -2,18 +2,18 @@
 //! with the [`Model`] at quiet points and at the end.
 
 use super::batch::Batch;
-use super::canary::Canary;
 use super::judge::{self, Doubt, Verdict};
 use super::model::Model;
 use super::plain::Plain;
+use super::planted::PlantedBug;
 use super::script::{Op, Patience, Range, Script};
 use super::stage::{End, Scene, Stage, Trap};
 use std::io;
 use std::path::Path;
 
 /// Runs the script on a fresh file at `path`, which it removes. The error says which promise was broken.
-pub(crate) fn run(script: &Script, path: &Path, canary: Option<Canary>) -> Verdict<()> {
-    let ran = Runner::new(script, path, canary).and_then(Runner::run);
+pub(crate) fn run(script: &Script, path: &Path, bug: Option<PlantedBug>) -> Verdict<()> {
+    let ran = Runner::new(script, path, bug).and_then(Runner::run);
     let removed = std::fs::remove_file(path).map_err(|error| format!("removing {}: {error}", path.display()));
     ran.and(removed)
 }
@@ -33,11 +33,11 @@ fn plain_failed<T>(what: &str, result: io::Result<T>) -> Verdict<T> {
 }
 
 impl<'a> Runner<'a> {
-    fn new(script: &'a Script, path: &'a Path, canary: Option<Canary>) -> Verdict<Self> {
+    fn new(script: &'a Script, path: &'a Path, bug: Option<PlantedBug>) -> Verdict<Self> {
         let plain = plain_failed("open", Plain::create(path))?;
         let stage = Stage::build(script, path).map_err(|error| format!("opening failed: {error}"))?;
         let model = Model::new(script.file_max(), script.len() as u32);
-        Ok(Self { script, path, model, plain, stage, trap: Trap::new(canary) })
+        Ok(Self { script, path, model, plain, stage, trap: Trap::new(bug) })
     }
 
     fn run(mut self) -> Verdict<()> {
@@ -72,7 +72,7 @@ impl<'a> Runner<'a> {
         self.apply(batch, &doubts, &skipped);
         self.settle(batch, &doubts)?;
         let grew = self.model.size() > before && batch.writes().any(|(_, range)| range.end() == self.model.size());
-        if grew && self.trap.springs(Canary::TrimsByte) {
+        if grew && self.trap.springs(PlantedBug::TrimsByte) {
             plain_failed("ftruncate", self.plain.set_len(self.model.size() - 1))?;
         }
         for &(number, op) in &batch.ops {
@@ -100,7 +100,9 @@ impl<'a> Runner<'a> {
                 Ok(())
             }
             (Op::Read { range, exact, patience, .. }, End::Read { result, mut found, memory_kept }) => {
-                if range.len > 0 && result.as_ref().is_ok_and(|receipt| receipt.bytes == range.len) && self.trap.springs(Canary::ReadsWrong)
+                if range.len > 0
+                    && result.as_ref().is_ok_and(|receipt| receipt.bytes == range.len)
+                    && self.trap.springs(PlantedBug::ReadsWrong)
                 {
                     found[range.len as usize - 1] ^= 0x11;
                 }

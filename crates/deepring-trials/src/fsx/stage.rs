@@ -1,9 +1,9 @@
 //! [`Stage`]: the engines and open files of one script, and the running of one batch on them by several threads.
 
-use super::canary::{self, Canary};
 use super::content;
 use super::model::Model;
 use super::plain::Plain;
+use super::planted::{self, PlantedBug};
 use super::script::{Mode, Op, Patience, Range, Script};
 use crate::ground::program::Memory;
 use crate::ground::{READ_WRITE, Slice};
@@ -41,18 +41,18 @@ pub(crate) struct Scene<'a> {
 /// The planted bug, and whether it has sprung.
 #[derive(Default)]
 pub(crate) struct Trap {
-    canary: Option<Canary>,
+    bug: Option<PlantedBug>,
     sprung: AtomicBool,
 }
 
 impl Trap {
-    pub(crate) fn new(canary: Option<Canary>) -> Self {
-        Self { canary, sprung: AtomicBool::new(false) }
+    pub(crate) fn new(bug: Option<PlantedBug>) -> Self {
+        Self { bug, sprung: AtomicBool::new(false) }
     }
 
-    /// Whether the bug is `canary` and strikes now. It does so once.
-    pub(crate) fn springs(&self, canary: Canary) -> bool {
-        self.canary == Some(canary) && !self.sprung.swap(true, Ordering::Relaxed)
+    /// Whether the bug is `bug` and strikes now. It does so once.
+    pub(crate) fn springs(&self, bug: PlantedBug) -> bool {
+        self.bug == Some(bug) && !self.sprung.swap(true, Ordering::Relaxed)
     }
 }
 
@@ -227,14 +227,14 @@ impl Actor {
 
     /// Lets the planted bug change a write, and gives the position it goes to.
     fn spoil(&self, content: &mut [u8], range: Range, scene: &Scene<'_>) -> u64 {
-        let possible = |canary: &Canary| match canary {
-            Canary::LosesEdgeAfterReopen => self.reopened,
-            Canary::TrimsByte | Canary::ReadsWrong => false,
+        let possible = |bug: &PlantedBug| match bug {
+            PlantedBug::LosesEdgeAfterReopen => self.reopened,
+            PlantedBug::TrimsByte | PlantedBug::ReadsWrong => false,
             _ => true,
         };
-        let struck = |canary: &Canary| range.len >= canary::LEN_MIN && possible(canary) && scene.trap.springs(*canary);
-        match Canary::ALL.into_iter().find(struck) {
-            Some(canary) => canary.spoil(content, range.position, scene.model),
+        let struck = |bug: &PlantedBug| range.len >= planted::LEN_MIN && possible(bug) && scene.trap.springs(*bug);
+        match PlantedBug::ALL.into_iter().find(struck) {
+            Some(bug) => bug.spoil(content, range.position, scene.model),
             None => range.position,
         }
     }

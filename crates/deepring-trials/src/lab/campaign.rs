@@ -38,11 +38,11 @@ const SILENCE: Duration = Duration::from_secs(60);
 /// Of some hundred starts of QEMU 7.2 without KVM one hangs, with an empty console. So many are repeated; more are a fault.
 const HANGING_STARTS_MAX: u32 = 3;
 
-/// A canary that is not caught after so many cuts never will be.
-const CANARY_CUTS_MAX: u64 = 12;
+/// A planted bug that is not caught after so many cuts never will be.
+const PLANTED_CUTS_MAX: u64 = 12;
 
 /// A step left out of a protocol, and the stream whose generations must be lost by it.
-pub const CANARIES: [(LeftOut, Stream); 4] = [
+pub const PLANTED: [(LeftOut, Stream); 4] = [
     (LeftOut::Sync, Stream::Slot),
     (LeftOut::Sync, Stream::Raw),
     (LeftOut::DirectorySync, Stream::New),
@@ -65,7 +65,7 @@ struct Campaign<'a> {
     bench: &'a Bench,
     seed: u64,
     sector_bytes: u32,
-    canary: Option<(LeftOut, Stream)>,
+    bug: Option<(LeftOut, Stream)>,
     ledger: Ledger,
     hanging_starts: u32,
     outcome: Outcome,
@@ -89,13 +89,13 @@ pub fn run(bench: &Bench, seed: u64, sector_bytes: u32, cuts: u64) -> io::Result
     campaign.end()
 }
 
-/// Runs a canary until it is caught. Gives the cuts that took, or `None` if it was not.
+/// Runs a planted bug until it is caught. Gives the cuts that took, or `None` if it was not.
 ///
 /// # Errors
 /// As for [`run`].
-pub fn run_canary(bench: &Bench, seed: u64, canary: (LeftOut, Stream)) -> io::Result<Option<u64>> {
-    let mut campaign = Campaign::new(bench, seed, 512, Some(canary))?;
-    for cut in 0..CANARY_CUTS_MAX {
+pub fn run_planted(bench: &Bench, seed: u64, bug: (LeftOut, Stream)) -> io::Result<Option<u64>> {
+    let mut campaign = Campaign::new(bench, seed, 512, Some(bug))?;
+    for cut in 0..PLANTED_CUTS_MAX {
         campaign.cut(cut)?;
         // What is found after a cut is judged at the next one.
         if !campaign.outcome.verdict.is_good() {
@@ -103,13 +103,13 @@ pub fn run_canary(bench: &Bench, seed: u64, canary: (LeftOut, Stream)) -> io::Re
         }
     }
     let outcome = campaign.end()?;
-    Ok(if outcome.verdict.is_good() { None } else { Some(CANARY_CUTS_MAX) })
+    Ok(if outcome.verdict.is_good() { None } else { Some(PLANTED_CUTS_MAX) })
 }
 
 impl<'a> Campaign<'a> {
-    fn new(bench: &'a Bench, seed: u64, sector_bytes: u32, canary: Option<(LeftOut, Stream)>) -> io::Result<Self> {
+    fn new(bench: &'a Bench, seed: u64, sector_bytes: u32, bug: Option<(LeftOut, Stream)>) -> io::Result<Self> {
         super::format(&Drive::blank(bench, DRIVE, DRIVE_BYTES)?, FILE_SYSTEM_BYTES)?;
-        Ok(Self { bench, seed, sector_bytes, canary, ledger: Ledger::new(seed), hanging_starts: 0, outcome: Outcome::default() })
+        Ok(Self { bench, seed, sector_bytes, bug, ledger: Ledger::new(seed), hanging_starts: 0, outcome: Outcome::default() })
     }
 
     /// From one power on to the next power cut.
@@ -118,7 +118,7 @@ impl<'a> Campaign<'a> {
         let mut chance = Chance::seeded(self.seed.wrapping_mul(0x0001_0001) ^ number);
         let (loss, seed) = (self.loss(&mut chance), chance.next());
         let drive = Drive::serve(self.bench, DRIVE, DELAYS)?;
-        let is_early = self.canary.is_none() && number > 0 && chance.once_in(EARLY_ONE_IN);
+        let is_early = self.bug.is_none() && number > 0 && chance.once_in(EARLY_ONE_IN);
         let what = if is_early {
             let moment = Duration::from_millis(chance.below(EARLY_MS_MAX));
             let machine = self.power_on(&drive)?;
@@ -211,18 +211,18 @@ impl<'a> Campaign<'a> {
     }
 
     fn loss(&self, chance: &mut Chance) -> Loss {
-        if self.canary.is_some() { Loss::Everything } else { *chance.pick(&Loss::ALL) }
+        if self.bug.is_some() { Loss::Everything } else { *chance.pick(&Loss::ALL) }
     }
 
     /// What is written before this cut: mostly one stream alone, so that no flush of another one hides that its own is missing.
     fn writing(&mut self, chance: &mut Chance) -> Writing {
-        let streams = match self.canary {
+        let streams = match self.bug {
             Some((_, stream)) => vec![stream],
             None if chance.once_in(5) => Stream::ALL.to_vec(),
             None => vec![*chance.pick(&Stream::ALL)],
         };
         let backend = *chance.pick(&[BackendKind::Uring, BackendKind::Uring, BackendKind::Threads]);
-        let left_out = self.canary.map_or(LeftOut::Nothing, |(left_out, _)| left_out);
+        let left_out = self.bug.map_or(LeftOut::Nothing, |(left_out, _)| left_out);
         let first = streams.into_iter().map(|stream| (stream, self.ledger.first_of_next(stream))).collect();
         Writing { seed: self.seed, backend, left_out, first }
     }

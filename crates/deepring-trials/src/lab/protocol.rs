@@ -34,7 +34,7 @@ impl Stream {
     }
 }
 
-/// A step that a canary leaves out of the protocol.
+/// A step that a planted bug leaves out of the protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LeftOut {
     /// None: the protocol as it should be.

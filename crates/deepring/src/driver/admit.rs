@@ -11,12 +11,12 @@ use crate::backend::threads::{Threads, transfer};
 use crate::backend::{Backend, BackendKind, DeviceOp, Done};
 use crate::budget::{Budget, Cost};
 use crate::buffer::Buffer;
-use crate::canary::{Canary, planted};
 use crate::error::{Error, ErrorKind};
 use crate::extend::Extension;
 use crate::inode::Hold;
 use crate::open::{OpenFile, OpenOptions};
 use crate::plan::{Direction, Extent, extent_at};
+use crate::planted::{PlantedBug, planted};
 use crate::slots::Key;
 use crate::stats::{add, sub};
 use crate::sys::memory;
@@ -127,7 +127,7 @@ impl Driver {
 
     /// The queue of the device this file lives on.
     pub(super) fn device_of(&mut self, file: &Arc<OpenFile>) -> usize {
-        let id = if planted(Canary::DepthPerHandle) { Arc::as_ptr(file) as u64 } else { file.device.id };
+        let id = if planted(PlantedBug::DepthPerHandle) { Arc::as_ptr(file) as u64 } else { file.device.id };
         if let Some(&index) = self.device_index.get(&id) {
             return index;
         }
@@ -270,7 +270,7 @@ impl Driver {
         // Buffered writes too: another handle of the file may be direct.
         let buffered = !request.file.is_direct();
         // Far enough apart that the ranges of two handles never meet.
-        let lane = if planted(Canary::LocksPerHandle) { Arc::as_ptr(&request.file) as u64 } else { 0 };
+        let lane = if planted(PlantedBug::LocksPerHandle) { Arc::as_ptr(&request.file) as u64 } else { 0 };
         let (start, end) = (lane + extent.file_start, lane + extent.file_end());
         let hold = request.is_write().then(|| Hold::of(start, end, extent.rmw, buffered));
         let locked = hold.is_none_or(|hold| request.file.inode.lock(hold, (Arc::clone(&self.waker), key)));

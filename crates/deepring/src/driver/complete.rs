@@ -17,9 +17,9 @@ use super::request::{Block, Ends, Stage, Waits};
 use crate::backend::Done;
 use crate::budget::Cost;
 use crate::buffer::Buffer;
-use crate::canary::{Canary, planted};
 use crate::error::Error;
 use crate::plan::Direction;
+use crate::planted::{PlantedBug, planted};
 use crate::slots::Key;
 use crate::stats::add;
 use crate::sys::memory;
@@ -56,8 +56,8 @@ pub(super) fn apply(driver: &mut Driver, done: Done) {
     let geometry = request.file.geometry();
     let unit = geometry.unit(direction).max(geometry.memory);
     let result = match done.result {
-        _ if planted(Canary::IgnoresResult) => (block.extent.file_len - block.from) as i32,
-        result if planted(Canary::ForgetsErrnoSign) => result.abs(),
+        _ if planted(PlantedBug::IgnoresResult) => (block.extent.file_len - block.from) as i32,
+        result if planted(PlantedBug::ForgetsErrnoSign) => result.abs(),
         result => result,
     };
     let next = if result < 0 {
@@ -110,7 +110,7 @@ pub(super) fn apply(driver: &mut Driver, done: Done) {
     };
     match next {
         Next::Again => {
-            if planted(Canary::ReleasesBudgetEarly) {
+            if planted(PlantedBug::ReleasesBudgetEarly) {
                 let cost = mem::replace(&mut block.cost, Cost { requests: 0, bytes: 0 });
                 driver.devices[request.device].give_back(cost);
             }
@@ -137,7 +137,7 @@ fn advance(block: &mut Block, direction: Direction, unit: u64, moved: u64, reach
     let reached = (block.from + moved).min(block.extent.file_len);
     let progress = reached > block.done;
     block.done = block.done.max(reached);
-    if block.done == block.extent.file_len || planted(Canary::ShortIsDone) {
+    if block.done == block.extent.file_len || planted(PlantedBug::ShortIsDone) {
         block.done = block.extent.file_len;
         return Next::Finished;
     }

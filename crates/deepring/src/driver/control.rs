@@ -5,10 +5,10 @@
 //! * **close** runs when every request of the file has settled, and nothing else needs its descriptor.
 
 use super::{Driver, Message};
-use crate::canary::{Canary, planted};
 use crate::error::ErrorKind;
 use crate::inbox::Inbox;
 use crate::open::OpenFile;
+use crate::planted::{PlantedBug, planted};
 use crate::slots::Key;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -66,7 +66,7 @@ impl Driver {
         let free = match control.barrier {
             Barrier::Sync(epoch) => inode.settled_up_to(epoch, waiter),
             Barrier::Truncate => inode.begin_truncate(waiter),
-            Barrier::Close => control.file.unsettled.load(Ordering::Acquire) == 0 || planted(Canary::ClosesInUse),
+            Barrier::Close => control.file.unsettled.load(Ordering::Acquire) == 0 || planted(PlantedBug::ClosesInUse),
         };
         if free {
             self.run_control(key, None);

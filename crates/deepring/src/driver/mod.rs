@@ -28,13 +28,13 @@ pub(crate) mod request;
 use crate::backend::{Backend, BackendKind, Done, threads::Threads, uring::Uring};
 use crate::blocking::BlockingPool;
 use crate::buffer::Pool;
-use crate::canary::{Canary, planted};
 use crate::completion::{Completion, Outcome, Receipt};
 use crate::engine::{BLOCK_BYTES_MAX, BLOCK_BYTES_MIN};
 use crate::error::{Error, ErrorKind};
 use crate::inbox::Inbox;
 use crate::inode::Accepted;
 use crate::open::OpenFile;
+use crate::planted::{PlantedBug, planted};
 use crate::slots::{Key, Slots};
 use crate::stats::{Counters, add, sub};
 use crate::sys::Errno;
@@ -348,7 +348,7 @@ impl Driver {
     /// Called when a request has nothing in flight and is to issue nothing more: puts the end of the file in order, then settles.
     fn conclude(&mut self, key: Key) {
         let Some(request) = self.requests.get_mut(key) else { return };
-        let freed = planted(Canary::FreesOnDrop) && request.submission.completion.canceled();
+        let freed = planted(PlantedBug::FreesOnDrop) && request.submission.completion.canceled();
         if (request.in_flight > 0 && !freed) || request.waits == Waits::Helper {
             return;
         }
@@ -422,7 +422,7 @@ impl Driver {
         } else {
             Some(file)
         };
-        if planted(Canary::SettlesTwice) && result.is_err() {
+        if planted(PlantedBug::SettlesTwice) && result.is_err() {
             let outcome = Outcome { result: result.clone(), memory_lost };
             self.settled.push(Settled { completion: Arc::clone(&submission.completion), outcome, file: None });
         }
@@ -578,7 +578,7 @@ impl Driver {
 
     fn is_drained(&self) -> bool {
         let device_is_done = self.requests.len() == 0 && self.blocks.len() == 0;
-        (device_is_done || planted(Canary::ClosesEarly))
+        (device_is_done || planted(PlantedBug::ClosesEarly))
             && self.controls.len() == 0
             && self.jobs == 0
             && self.path_files.is_empty()

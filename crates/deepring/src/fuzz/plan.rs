@@ -23,7 +23,7 @@ pub(super) fn check(bytes: &[u8]) {
 }
 
 /// The planner with a bug: unaligned memory is bounced in whole blocks. Whoever runs a target over good bytes must see it fail.
-pub(super) fn canary(bytes: &[u8]) {
+pub(super) fn planted(bytes: &[u8]) {
     let _ = check_planner(bytes, |geometry, span, offset| {
         let extent = extent_at(geometry, span, offset)?;
         if !extent.bounce || extent.file_len < BOUNCE_BYTES_MAX {

@@ -1,6 +1,6 @@
 //! Each target over the corpus that fuzzing left, and over mutations of it.
 
-use super::{CANARY, TARGETS, Target};
+use super::{PLANTED, TARGETS, Target};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::test_runner::{Config, TestRunner};
@@ -67,7 +67,7 @@ fn no_mutation_of_the_corpus_breaks_a_promise() {
 
 #[test]
 fn a_planner_with_a_bug_is_noticed() {
-    let (_, target) = CANARY;
+    let (_, target) = PLANTED;
     let corpus = corpus("plan");
     assert!(catch_unwind(|| mutate(&corpus, target)).is_err(), "nobody noticed");
 }

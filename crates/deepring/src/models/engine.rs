@@ -3,11 +3,11 @@
 use super::memory::{LENT_BYTES, Lent, WRITTEN, lent};
 use super::{STACK_WORDS, explore, noticed};
 use crate::backend::BackendKind;
-use crate::canary::Canary;
 use crate::engine::Engine;
 use crate::error::ErrorKind;
 use crate::file::File;
 use crate::open::{Direct, OpenOptions};
+use crate::planted::PlantedBug;
 use crate::sync::thread::{Builder, JoinHandle};
 use std::path::PathBuf;
 
@@ -60,7 +60,7 @@ fn a_request_is_handed_to_the_device_and_its_outcome_back() {
 #[test]
 fn a_driver_that_sleeps_over_a_message_is_noticed() {
     let (_directory, path) = path();
-    noticed(Canary::LosesWake, "deadlock", PREEMPTIONS, move || waited_for(path.clone()));
+    noticed(PlantedBug::LosesWake, "deadlock", PREEMPTIONS, move || waited_for(path.clone()));
 }
 
 fn dropped(path: PathBuf) {
@@ -81,7 +81,7 @@ fn memory_of_a_dropped_operation_stays_until_the_device_is_done() {
 #[test]
 fn memory_that_is_freed_when_its_operation_is_dropped_is_noticed() {
     let (_directory, path) = path();
-    noticed(Canary::FreesOnDrop, "freed while the device had it", PREEMPTIONS, move || dropped(path.clone()));
+    noticed(PlantedBug::FreesOnDrop, "freed while the device had it", PREEMPTIONS, move || dropped(path.clone()));
 }
 
 fn shut_down(path: PathBuf) {
@@ -112,7 +112,7 @@ fn a_request_that_meets_shutdown_ends() {
 #[test]
 fn a_shutdown_that_does_not_wait_for_the_device_is_noticed() {
     let (_directory, path) = path();
-    noticed(Canary::ClosesEarly, "deadlock", PREEMPTIONS, move || shut_down(path.clone()));
+    noticed(PlantedBug::ClosesEarly, "deadlock", PREEMPTIONS, move || shut_down(path.clone()));
 }
 
 fn closed(path: PathBuf) {
@@ -136,7 +136,7 @@ fn a_file_is_closed_when_the_device_is_done_with_it() {
 #[test]
 fn a_file_that_is_closed_in_use_is_noticed() {
     let (_directory, path) = path();
-    noticed(Canary::ClosesInUse, "closed while the device had it", PREEMPTIONS, move || closed(path.clone()));
+    noticed(PlantedBug::ClosesInUse, "closed while the device had it", PREEMPTIONS, move || closed(path.clone()));
 }
 
 /// With a helper thread: room is made for the write, and the end of the file is put in order after it.

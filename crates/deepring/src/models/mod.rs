@@ -11,14 +11,14 @@
 //! those of the whole engine try every order with up to two switches at points where a thread could have gone on, which is where nearly
 //! all such bugs are found (`LOOM_MAX_PREEMPTIONS=3` tries more).
 //!
-//! Every kind of model is shown to fail with a bug of [`crate::canary`] planted.
+//! Every kind of model is shown to fail with a bug of [`crate::planted`] planted.
 
 mod engine;
 pub(crate) mod memory;
 mod outcome;
 mod wake;
 
-use crate::canary::{Canary, plant};
+use crate::planted::{PlantedBug, plant};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -52,9 +52,9 @@ const PLANT: &str = "DEEPRING_LOOM_PLANT";
 ///
 /// A failed order ends in a panic amid half-run coroutines, which cannot be unwound, so the test runs itself once more in a child process.
 #[track_caller]
-fn noticed(canary: Canary, said: &str, preemptions: Option<usize>, encounter: impl Fn() + Send + Sync + 'static) {
+fn noticed(bug: PlantedBug, said: &str, preemptions: Option<usize>, encounter: impl Fn() + Send + Sync + 'static) {
     if std::env::var_os(PLANT).is_some() {
-        plant(Some(canary));
+        plant(Some(bug));
         return explore(preemptions, encounter);
     }
     let thread = std::thread::current();
@@ -63,6 +63,6 @@ fn noticed(canary: Canary, said: &str, preemptions: Option<usize>, encounter: im
     let output = child.args(["--exact", name, "--nocapture"]).env(PLANT, "1").output().expect("a child process");
     let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     assert!(text.contains("running 1 test"), "{text}");
-    assert!(!output.status.success(), "nobody noticed {canary:?}: {text}");
+    assert!(!output.status.success(), "nobody noticed {bug:?}: {text}");
     assert!(text.contains(said), "noticed, but not for its reason: {text}");
 }

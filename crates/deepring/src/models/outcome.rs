@@ -2,12 +2,12 @@
 
 use super::memory::{Lent, lent};
 use super::{explore, noticed};
-use crate::canary::Canary;
 use crate::completion::{Completion, Outcome};
 use crate::driver::Message;
 use crate::error::{Error, ErrorKind};
 use crate::inbox::Inbox;
 use crate::op::{Op, Task, Transfer};
+use crate::planted::PlantedBug;
 use crate::sync::thread::{self, JoinHandle};
 use crate::sys::event::Event;
 use std::sync::Arc;
@@ -40,7 +40,7 @@ fn an_outcome_reaches_whoever_waits_for_it() {
 
 #[test]
 fn a_waiter_that_looks_and_then_waits_is_noticed() {
-    noticed(Canary::LooksThenWaits, "deadlock", None, waited_for);
+    noticed(PlantedBug::LooksThenWaits, "deadlock", None, waited_for);
 }
 
 fn polled() {
@@ -57,7 +57,7 @@ fn an_outcome_wakes_whoever_polled_for_it() {
 
 #[test]
 fn a_future_that_looks_and_then_leaves_its_waker_is_noticed() {
-    noticed(Canary::LooksThenWaits, "deadlock", None, polled);
+    noticed(PlantedBug::LooksThenWaits, "deadlock", None, polled);
 }
 
 #[test]

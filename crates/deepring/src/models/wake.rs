@@ -1,8 +1,8 @@
 //! The inbox and its wake word.
 
 use super::{explore, noticed};
-use crate::canary::Canary;
 use crate::inbox::Inbox;
+use crate::planted::PlantedBug;
 use crate::sync::thread;
 use crate::sys::event::Event;
 use std::sync::Arc;
@@ -51,12 +51,12 @@ fn no_wake_is_lost_between_two_producers_and_a_driver_that_falls_asleep() {
 
 #[test]
 fn a_driver_that_parks_without_looking_is_noticed() {
-    noticed(Canary::LosesWake, "deadlock", None, two_producers);
+    noticed(PlantedBug::LosesWake, "deadlock", None, two_producers);
 }
 
 #[test]
 fn a_producer_that_wakes_before_it_leaves_its_message_is_noticed() {
-    noticed(Canary::WakesFirst, "deadlock", None, two_producers);
+    noticed(PlantedBug::WakesFirst, "deadlock", None, two_producers);
 }
 
 fn one_producer_of_two_messages() {
@@ -138,5 +138,5 @@ fn whatever_is_left_in_an_inbox_is_taken_given_back_or_dropped_at_its_end() {
 
 #[test]
 fn an_inbox_that_keeps_what_comes_after_its_end_is_noticed() {
-    noticed(Canary::KeepsAfterEnd, "a message was kept", None, end_among_producers);
+    noticed(PlantedBug::KeepsAfterEnd, "a message was kept", None, end_among_producers);
 }

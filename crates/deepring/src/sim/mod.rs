@@ -22,7 +22,7 @@
 //! * no request, block, lock, window or counter is left over, and shutdown ended;
 //! * a failed sync stays failed.
 //!
-//! Who guards the guards: [`Canary`] plants one of ten bugs, and the campaign must find it.
+//! Who guards the guards: [`PlantedBug`] plants one of ten bugs, and the campaign must find it.
 //!
 //! What this does not see: races inside one half of a driver's turn or inside one helper job, which are atomic here (loom's part), and what
 //! the real kernel does differently from the simulated one (the part of the tests on real files).
@@ -40,8 +40,8 @@ mod station;
 mod transfer;
 pub(crate) mod world;
 
-pub use crate::canary::Canary;
-use crate::canary::plant;
+pub use crate::planted::PlantedBug;
+use crate::planted::plant;
 use prng::Prng;
 use profile::Profile;
 use run::Run;
@@ -58,7 +58,7 @@ pub struct Campaign {
     /// Where files are created and removed: best on a memory file system, which need not know direct I/O.
     pub directory: PathBuf,
     /// A bug to plant.
-    pub canary: Option<Canary>,
+    pub bug: Option<PlantedBug>,
     /// Keep a record of the last events, to be shown with a violation.
     pub traced: bool,
 }
@@ -106,7 +106,7 @@ impl Campaign {
     /// The directory cannot be used, or the process has no descriptor left.
     pub fn run(&self, mut progress: impl FnMut(&Summary)) -> std::io::Result<Summary> {
         let mut summary = Summary::default();
-        plant(self.canary);
+        plant(self.bug);
         while summary.runs == 0 || (summary.operations < self.operations && summary.violation.is_none()) {
             let seed = self.seed.wrapping_add(summary.runs);
             let directory = self.directory.join(format!("run-{seed}"));

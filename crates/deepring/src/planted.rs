@@ -8,7 +8,7 @@
 /// A planted bug.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(not(feature = "sim"), allow(missing_docs, unreachable_pub, reason = "the names are used, the values never are"))]
-pub enum Canary {
+pub enum PlantedBug {
     /// A completion counts as success whatever it says (`DeepSpeed`'s AIO library).
     IgnoresResult,
     /// A short transfer counts as a whole one.
@@ -41,11 +41,11 @@ pub enum Canary {
 
 #[cfg(any(feature = "sim", all(loom, test)))]
 mod selection {
-    use super::Canary;
+    use super::PlantedBug;
     use std::cell::Cell;
 
     #[cfg(feature = "sim")]
-    impl Canary {
+    impl PlantedBug {
         /// All that a simulation finds.
         pub const ALL: [Self; 10] = [
             Self::IgnoresResult,
@@ -62,17 +62,17 @@ mod selection {
     }
 
     thread_local! {
-        static PLANTED: Cell<Option<Canary>> = const { Cell::new(None) };
+        static PLANTED: Cell<Option<PlantedBug>> = const { Cell::new(None) };
     }
 
     /// Chooses the bug of the current thread.
-    pub(crate) fn plant(canary: Option<Canary>) {
-        PLANTED.set(canary);
+    pub(crate) fn plant(bug: Option<PlantedBug>) {
+        PLANTED.set(bug);
     }
 
     /// Whether this is the bug of the current thread.
-    pub(crate) fn planted(canary: Canary) -> bool {
-        PLANTED.get() == Some(canary)
+    pub(crate) fn planted(bug: PlantedBug) -> bool {
+        PLANTED.get() == Some(bug)
     }
 }
 
@@ -81,6 +81,6 @@ pub(crate) use selection::{plant, planted};
 
 /// No bug is ever planted outside simulations.
 #[cfg(not(any(feature = "sim", all(loom, test))))]
-pub(crate) const fn planted(_: Canary) -> bool {
+pub(crate) const fn planted(_: PlantedBug) -> bool {
     false
 }

@@ -4,7 +4,7 @@ use super::model::Model;
 
 /// A planted bug. The engine is asked for something else than the script says, which is then as wrong as if the engine had done it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Canary {
+pub enum PlantedBug {
     /// A few bytes in the middle of a write stay as they were.
     DropsRange,
     /// A write goes to the sector after the one it was meant for.
@@ -24,7 +24,7 @@ const SECTOR_BYTES: u64 = 512;
 /// Shorter writes are left alone, so that there is something to damage.
 pub(crate) const LEN_MIN: u64 = 64;
 
-impl Canary {
+impl PlantedBug {
     /// All of them.
     pub const ALL: [Self; 6] =
         [Self::DropsRange, Self::MisplacesBySector, Self::TrimsByte, Self::SwallowsWrite, Self::LosesEdgeAfterReopen, Self::ReadsWrong];
