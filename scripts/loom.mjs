@@ -1,4 +1,4 @@
-// Runs the models of crates/deepring/src/models under loom, and ends with one line: `loom: N models, N orders, N failed`.
+// Runs the models of crates/deepring/src/loom under loom, and ends with one line: `loom: N models, N orders, N failed`.
 //
 //   npm run loom                          as in `npm test`: the engine's models with up to 2 preemptions
 //   npm run loom -- --preemptions 3       more orders of the engine's models, in minutes
@@ -24,7 +24,7 @@ const environment = {
   CARGO_PROFILE_RELEASE_CODEGEN_UNITS: '16',
 }
 if (values.preemptions !== undefined) environment.LOOM_MAX_PREEMPTIONS = values.preemptions
-const names = positionals.length > 0 ? positionals : ['models::']
+const names = positionals.length > 0 ? positionals : ['loom::']
 const parameters = ['test', '-p', 'deepring', '--release', '--lib', '--', '--show-output', ...names]
 
 const child = spawn('cargo', parameters, { cwd: root, env: environment, stdio: ['ignore', 'pipe', 'inherit'] })

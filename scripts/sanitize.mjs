@@ -15,7 +15,7 @@
 // fence of the last `Arc`. Twenty lines that hand boxes over under a `Mutex` and a `Condvar` give four to six reports; this engine's
 // unit tests and tests/exact.rs gave 719 (nightly 2026-05-19), and those that were gone through lie under a lock, behind the last `Arc`, or
 // in a channel. To suppress them is to name every function that runs under a lock, and with them every race that could be found. A library
-// compiled for it needs rustup's component rust-src and -Zbuild-std. What it would look for, src/models look for: orders of steps, on
+// compiled for it needs rustup's component rust-src and -Zbuild-std. What it would look for, src/loom look for: orders of steps, on
 // the engine's own code.
 
 import { spawn, spawnSync } from 'node:child_process'

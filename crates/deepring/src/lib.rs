@@ -53,7 +53,7 @@ pub mod fuzz;
 mod inbox;
 mod inode;
 #[cfg(all(loom, test))]
-mod models;
+mod loom;
 mod op;
 mod open;
 pub mod plan;

@@ -3,7 +3,7 @@
 //! Each is a mistake that some storage engine was shipped with, at the place where it would be made here. Without the feature `sim`,
 //! [`planted`] is the constant `false` and the compiler removes every one of them. With it, a thread chooses one for the simulation that
 //! runs on it, and the campaign of [`crate::sim`] must report a violation. Bugs that show only where threads meet are for the models in
-//! `src/models`, which loom must see fail.
+//! `src/loom`, which loom must see fail.
 
 /// A planted bug.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! Locks, atomics and threads of everything that is handed from one thread to another: those of std, or loom's.
 //!
 //! In the unit tests, compiled with `--cfg loom` (`npm run loom`), the same code runs on loom's locks and atomics, which try the orders
-//! in which threads can meet one after the other: see `src/models`. Anywhere else these are the names of std and nothing more. The crate
+//! in which threads can meet one after the other: see `src/loom`. Anywhere else these are the names of std and nothing more. The crate
 //! as a dependency never sees loom, whatever flags its dependents are compiled with.
 //!
 //! Not exchanged: `Arc` (loom's is no `Arc<dyn Trait>`), counters that only count, and the locks of inodes, policies and buffers, under

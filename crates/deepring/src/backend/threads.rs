@@ -93,7 +93,7 @@ pub(crate) fn transfer(op: &DeviceOp) -> i32 {
         return result;
     }
     #[cfg(all(loom, test))]
-    if let Some(result) = crate::models::memory::transfer(op) {
+    if let Some(result) = crate::loom::memory::transfer(op) {
         return result;
     }
     let flags = if op.nowait { file::NOWAIT } else { 0 };
