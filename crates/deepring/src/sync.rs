@@ -16,3 +16,7 @@ pub(crate) use std::thread;
 pub(crate) use loom::sync::{Condvar, Mutex, MutexGuard, atomic, mpsc};
 #[cfg(all(loom, test))]
 pub(crate) use loom::thread;
+
+/// The stack of a thread under loom, in words: 256 KiB. The driver does not fit into loom's default of 32 KiB.
+#[cfg(all(loom, test))]
+pub(crate) const STACK_WORDS: usize = 32 << 10;

@@ -1,13 +1,14 @@
 //! The whole engine: real driver, real inbox, real backend `threads` (one thread of it), a model's device.
 
 use super::memory::{LENT_BYTES, Lent, WRITTEN, lent};
-use super::{STACK_WORDS, explore, noticed};
+use super::{explore, noticed};
 use crate::backend::BackendKind;
 use crate::engine::Engine;
 use crate::error::ErrorKind;
 use crate::file::File;
 use crate::open::{Direct, OpenOptions};
 use crate::planted::PlantedBug;
+use crate::sync::STACK_WORDS;
 use crate::sync::thread::{Builder, JoinHandle};
 use std::path::PathBuf;
 

@@ -23,9 +23,6 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// In words: 256 KiB, enough for the driver. The default of 32 KiB is not.
-pub(crate) const STACK_WORDS: usize = 32 << 10;
-
 /// Steps of one encounter. The engine's longest takes a few hundred; one that never ends is a bug.
 const STEPS_MAX: usize = 10_000;
 

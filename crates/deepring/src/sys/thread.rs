@@ -29,7 +29,7 @@ pub(crate) fn spawn<T: Send + 'static>(name: String, body: impl FnOnce() -> T + 
     let builder = Builder::new().name(name);
     // A model's threads have small stacks unless they ask for more.
     #[cfg(all(loom, test))]
-    let builder = builder.stack_size(crate::loom::STACK_WORDS);
+    let builder = builder.stack_size(crate::sync::STACK_WORDS);
     let handle = builder.spawn(move || {
         OURS.with(|ours| ours.set(true));
         body()
