@@ -5,7 +5,7 @@
 //! does not keep the process alive and a busy one does.
 
 use crate::convert::{Detail, Failure};
-use deepring::{BackendKind, Completion, ErrorKind, Hold, Outcome};
+use deepring::{BackendKind, Completion, ErrorKind, MemoryLease, Outcome};
 use napi::Env;
 use napi::Status;
 use napi::bindgen_prelude::Function;
@@ -243,14 +243,14 @@ pub struct Landing {
     pub batch: u64,
     pub delivery: Arc<Delivery>,
     /// Keeps engine memory alive until the transfer has settled.
-    pub hold: Option<Hold>,
+    pub lease: Option<MemoryLease>,
 }
 
 impl Completion for Landing {
     fn settle(self: Arc<Self>, outcome: Outcome) {
         if outcome.memory_lost {
             // The kernel may still write there. (The JavaScript side keeps foreign memory for the same reason.)
-            std::mem::forget(self.hold.clone());
+            std::mem::forget(self.lease.clone());
         }
         let mut record = Record::plain(self.id);
         match &outcome.result {

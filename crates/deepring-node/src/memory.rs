@@ -6,7 +6,7 @@
 //!
 //! Runtimes that refuse external memory (Electron) get an ordinary ArrayBuffer, over-allocated so that an aligned view fits in.
 
-use deepring::{Buffer, Hold};
+use deepring::{Buffer, MemoryLease};
 use napi::bindgen_prelude::*;
 use napi::sys;
 use std::collections::BTreeMap;
@@ -23,7 +23,7 @@ static SEEN: Mutex<BTreeMap<u64, Seen>> = Mutex::new(BTreeMap::new());
 struct Seen {
     /// Distinguishes tenants of the same address.
     tenancy: u64,
-    hold: Hold,
+    lease: MemoryLease,
 }
 
 fn seen() -> MutexGuard<'static, BTreeMap<u64, Seen>> {
@@ -67,11 +67,11 @@ impl FromNapiValue for View {
 
 impl View {
     /// What keeps this view's memory alive beyond its ArrayBuffer, if it is all engine memory.
-    pub fn hold(&self) -> Option<Hold> {
+    pub fn lease(&self) -> Option<MemoryLease> {
         let seen = seen();
         let (_, candidate) = seen.range(..=self.address).next_back()?;
-        let end = candidate.hold.address() + candidate.hold.bytes();
-        (self.len > 0 && self.address + self.len <= end).then(|| candidate.hold.clone())
+        let end = candidate.lease.address() + candidate.lease.bytes();
+        (self.len > 0 && self.address + self.len <= end).then(|| candidate.lease.clone())
     }
 
     /// A copy of the bytes, for paths.
@@ -87,11 +87,11 @@ impl View {
 /// Gives the buffer to JavaScript: a `Uint8Array` of its length.
 pub fn expose(env: sys::napi_env, buffer: Buffer) -> Result<sys::napi_value> {
     let len = buffer.len();
-    let hold = Hold::of(&buffer);
+    let lease = MemoryLease::of(&buffer);
     drop(buffer);
     let tenancy = next_tenancy();
-    let address = hold.address();
-    seen().insert(address, Seen { tenancy, hold });
+    let address = lease.address();
+    seen().insert(address, Seen { tenancy, lease });
     let (data, hint) = (address as *mut c_void, tenancy as *mut c_void);
     let mut array_buffer = ptr::null_mut();
     // SAFETY: the memory is held by `SEEN` until the finalizer (or `release`) lets go of it. The hint is a number, not a pointer.
@@ -126,9 +126,9 @@ fn let_go(address: u64, tenancy: u64) {
 }
 
 /// Takes the memory at `address` out of sight, if it is still the expected tenant's.
-fn forget(address: u64, expected: impl Fn(&Seen) -> bool) -> Option<Hold> {
+fn forget(address: u64, expected: impl Fn(&Seen) -> bool) -> Option<MemoryLease> {
     let mut seen = seen();
-    if seen.get(&address).is_some_and(expected) { seen.remove(&address).map(|seen| seen.hold) } else { None }
+    if seen.get(&address).is_some_and(expected) { seen.remove(&address).map(|seen| seen.lease) } else { None }
 }
 
 /// Detaches the view's ArrayBuffer and lets go of its memory, which goes back to the pool when the last transfer on it has settled.
@@ -136,7 +136,7 @@ pub fn release(env: sys::napi_env, view: &View) -> Result<()> {
     let base = {
         let seen = seen();
         let found = seen.range(..=view.address).next_back();
-        found.filter(|(base, seen)| view.address < *base + seen.hold.bytes()).map(|(&base, _)| base)
+        found.filter(|(base, seen)| view.address < *base + seen.lease.bytes()).map(|(&base, _)| base)
     };
     // SAFETY: the ArrayBuffer came with the view in this very call.
     check_status!(unsafe { sys::napi_detach_arraybuffer(env, view.array_buffer) })?;

@@ -369,7 +369,7 @@ impl Session {
     fn landing(&self, env: &Env, id: f64, batch: f64, view: &View) -> Result<Arc<Landing>> {
         let batch = batch as u64;
         self.state.delivery.expect(env, batch)?;
-        Ok(Arc::new(Landing { id: id as u64, batch, delivery: Arc::clone(&self.state.delivery), hold: view.hold() }))
+        Ok(Arc::new(Landing { id: id as u64, batch, delivery: Arc::clone(&self.state.delivery), lease: view.lease() }))
     }
 
     #[napi]
@@ -508,7 +508,7 @@ impl Session {
 
     #[napi]
     pub fn is_allocated(&self, view: View) -> bool {
-        view.hold().is_some()
+        view.lease().is_some()
     }
 
     #[napi]

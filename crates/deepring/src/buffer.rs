@@ -389,12 +389,12 @@ unsafe impl IoBuf for SharedBuffer {
 ///
 /// For bindings: what another runtime sees as its own memory is held by one of these per owner, and by one per operation in flight.
 #[derive(Clone)]
-pub struct Hold {
+pub struct MemoryLease {
     region: Arc<Region>,
 }
 
-impl Hold {
-    /// Gives up the buffer and keeps only its memory.
+impl MemoryLease {
+    /// A lease of the buffer's memory. The buffer itself can be dropped.
     pub fn of(buffer: &Buffer) -> Self {
         Self { region: Arc::clone(&buffer.region) }
     }
@@ -408,15 +408,10 @@ impl Hold {
     pub fn bytes(&self) -> u64 {
         self.region.bytes as u64
     }
-
-    /// Makes all pages present. See [`Buffer::populate`].
-    pub fn populate(&self) {
-        memory::populate(self.region.start, self.region.bytes);
-    }
 }
 
-impl fmt::Debug for Hold {
+impl fmt::Debug for MemoryLease {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Hold({} bytes at {:#x})", self.bytes(), self.address())
+        write!(f, "MemoryLease({} bytes at {:#x})", self.bytes(), self.address())
     }
 }

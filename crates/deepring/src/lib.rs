@@ -69,7 +69,7 @@ mod sys;
 mod verify;
 
 pub use backend::BackendKind;
-pub use buffer::{Buffer, Hold, IoBuf, IoBufMut, SharedBuffer};
+pub use buffer::{Buffer, IoBuf, IoBufMut, MemoryLease, SharedBuffer};
 pub use completion::{Completion, Outcome, Receipt};
 pub use engine::{Engine, EngineBuilder, Info, PathInfo, QUEUE_DEPTH_DEFAULT};
 pub use error::{Error, ErrorKind, Result};
