@@ -41,12 +41,12 @@ pub(crate) struct ReadTicket {
     size: u64,
 }
 
-/// Somebody who is told to try again.
-pub(crate) trait Waker: Send + Sync {
+/// Wakes a parked request so that it retries.
+pub(crate) trait Retry: Send + Sync {
     fn resume(&self, key: Key);
 }
 
-type Waiter = (Arc<dyn Waker>, Key);
+type Waiter = (Arc<dyn Retry>, Key);
 
 /// A place in the order of accepted writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,7 +73,7 @@ struct State {
     first_epoch: u64,
     /// Ends of accepted, unsettled writes: of those inside the file too, because somebody else may cut it under them.
     ends: BTreeMap<u64, u32>,
-    holds: Vec<Hold>,
+    holds: Vec<RangeLock>,
     active_writes: u32,
     /// Extenders at work.
     extending: u32,
@@ -91,7 +91,7 @@ struct State {
 
 /// A locked range of the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Hold {
+pub(crate) struct RangeLock {
     pub(crate) start: u64,
     pub(crate) end: u64,
     /// An edge: reads the range, modifies it, and writes it back.
@@ -104,7 +104,7 @@ pub(crate) struct Hold {
 /// error to whoever syncs next.
 const FOLIO_BYTES_MAX: u64 = 2 << 20;
 
-impl Hold {
+impl RangeLock {
     /// The lock of one block of a write.
     pub(crate) fn of(start: u64, end: u64, exclusive: bool, buffered: bool) -> Self {
         if buffered {
@@ -300,7 +300,7 @@ impl Inode {
     }
 
     /// Locks a range, or leaves a waiter.
-    pub(crate) fn lock(&self, hold: Hold, waiter: Waiter) -> bool {
+    pub(crate) fn lock(&self, hold: RangeLock, waiter: Waiter) -> bool {
         let mut state = lock(&self.state);
         let free = !state.holds.iter().any(|other| other.conflicts(&hold));
         if free {
@@ -311,7 +311,7 @@ impl Inode {
         free
     }
 
-    pub(crate) fn unlock(&self, hold: Hold) {
+    pub(crate) fn unlock(&self, hold: RangeLock) {
         let mut state = lock(&self.state);
         if let Some(index) = state.holds.iter().position(|other| *other == hold) {
             state.holds.swap_remove(index);

@@ -13,7 +13,7 @@ use crate::budget::{Budget, Cost};
 use crate::buffer::Buffer;
 use crate::error::{Error, ErrorKind};
 use crate::extend::Extension;
-use crate::inode::Hold;
+use crate::inode::RangeLock;
 use crate::open::{OpenFile, OpenOptions};
 use crate::plan::{Direction, Extent, extent_at};
 use crate::planted::{PlantedBug, planted};
@@ -272,7 +272,7 @@ impl Driver {
         // Far enough apart that the ranges of two handles never meet.
         let lane = if planted(PlantedBug::LocksPerHandle) { Arc::as_ptr(&request.file) as u64 } else { 0 };
         let (start, end) = (lane + extent.file_start, lane + extent.file_end());
-        let hold = request.is_write().then(|| Hold::of(start, end, extent.rmw, buffered));
+        let hold = request.is_write().then(|| RangeLock::of(start, end, extent.rmw, buffered));
         let locked = hold.is_none_or(|hold| request.file.inode.lock(hold, (Arc::clone(&self.waker), key)));
         if !locked {
             request.waits = Waits::Parked;
@@ -286,7 +286,7 @@ impl Driver {
     }
 
     /// Everything is granted: makes the block and stages its first operation.
-    fn start_block(&mut self, key: Key, extent: Extent, cost: Cost, hold: Option<Hold>) -> Issue {
+    fn start_block(&mut self, key: Key, extent: Extent, cost: Cost, hold: Option<RangeLock>) -> Issue {
         let Some(request) = self.requests.get_mut(key) else { return Issue::Away };
         request.tally.first_block_at.get_or_insert(self.now);
         request.tally.buffered |= !request.file.is_direct();

@@ -157,13 +157,13 @@ pub(crate) struct Driver {
     /// When this half of the turn began: what happens in it is not worth a clock of its own.
     now: Instant,
     stopping: bool,
-    waker: Arc<dyn crate::inode::Waker>,
-    control_waker: Arc<dyn crate::inode::Waker>,
+    waker: Arc<dyn crate::inode::Retry>,
+    control_waker: Arc<dyn crate::inode::Retry>,
 }
 
 struct Resume(Arc<Inbox<Message>>);
 
-impl crate::inode::Waker for Resume {
+impl crate::inode::Retry for Resume {
     fn resume(&self, key: Key) {
         self.0.post(Message::Resume(key));
     }
@@ -171,7 +171,7 @@ impl crate::inode::Waker for Resume {
 
 struct ResumeControl(Arc<Inbox<Message>>);
 
-impl crate::inode::Waker for ResumeControl {
+impl crate::inode::Retry for ResumeControl {
     fn resume(&self, key: Key) {
         self.0.post(Message::ResumeControl(key));
     }

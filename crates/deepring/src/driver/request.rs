@@ -5,7 +5,7 @@ use crate::buffer::Buffer;
 use crate::completion::Completion;
 use crate::error::Error;
 use crate::extend::Extension;
-use crate::inode::{Accepted, Hold, ReadTicket};
+use crate::inode::{Accepted, RangeLock, ReadTicket};
 use crate::open::OpenFile;
 use crate::plan::{Direction, Extent, Span};
 use crate::policy::Policy;
@@ -75,7 +75,7 @@ pub(crate) struct Request {
     /// Edges that found the end of the file nearer than was known, and wait in flight for the claim on it.
     pub(crate) late: Vec<Key>,
     /// The lock of an edge beyond the old end of the file: kept until the end is trimmed.
-    pub(crate) kept: Option<Hold>,
+    pub(crate) kept: Option<RangeLock>,
     /// The failure nearest to the start: where, counted from the start of the request, and what.
     pub(crate) failure: Option<(u64, Error)>,
     /// Where a read met the end of the file, counted from the start of the request.
@@ -208,7 +208,7 @@ pub(crate) struct Block {
     /// Whether the backend has an operation of it.
     pub(crate) at_device: bool,
     pub(crate) cost: Cost,
-    pub(crate) hold: Option<Hold>,
+    pub(crate) hold: Option<RangeLock>,
     /// See [`crate::inode::Inode::clamp`].
     pub(crate) ticket: ReadTicket,
 }
