@@ -184,10 +184,10 @@ impl Info {
                     device_requests: found.device_requests,
                     queue_depth: found.queue_depth,
                     file_system: found.file_system,
-                    direct: found.direct.direct,
-                    direct_reason: found.direct.reason,
-                    offset_alignment: found.direct.offset_alignment,
-                    memory_alignment: found.direct.memory_alignment,
+                    direct: found.direct_io.available,
+                    direct_reason: found.direct_io.reason,
+                    offset_alignment: found.direct_io.offset_alignment,
+                    memory_alignment: found.direct_io.memory_alignment,
                 })
             }
         };

@@ -89,7 +89,7 @@ fn a_directory_that_knows_no_unnamed_files_can_be_asked_about() {
         for engine in engines() {
             let info = engine.path_info(mounted.path()).expect("what is known of the directory");
             assert_eq!(info.file_system, "fuse");
-            assert!(info.direct.direct, "{info:?}");
+            assert!(info.direct_io.available, "{info:?}");
             assert_eq!(std::fs::read_dir(mounted.path()).expect("the directory").count(), 0, "looking left nothing behind");
         }
     });

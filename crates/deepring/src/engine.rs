@@ -302,7 +302,7 @@ impl Engine {
             device_requests,
             queue_depth: effective,
             file_system,
-            direct: file.support.clone(),
+            direct_io: file.support.clone(),
         })
     }
 
@@ -408,7 +408,7 @@ pub struct PathInfo {
     /// The file system's magic number as text, by name where it is a common one.
     pub file_system: String,
     /// Whether and how direct I/O works.
-    pub direct: DirectSupport,
+    pub direct_io: DirectSupport,
 }
 
 #[cfg(feature = "sim")]

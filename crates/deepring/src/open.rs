@@ -124,8 +124,8 @@ impl OpenOptions {
 /// What was found out about direct I/O on a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DirectSupport {
-    /// Whether transfers bypass the page cache.
-    pub direct: bool,
+    /// Whether transfers can bypass the page cache.
+    pub available: bool,
     /// Where the answer comes from, or why it is no.
     pub reason: String,
     /// File positions and lengths the device wants, in bytes; 1 for buffered files.
@@ -145,7 +145,7 @@ impl DirectSupport {
     /// As it is on this device. A loop device says that memory aligned to 512 bytes will do, whatever is below it. Where that is a disk with larger
     /// sectors, Linux 6.1 passes such memory on in pieces that are not whole sectors, and a plain `pwrite` fails with EIO.
     fn on(mut self, device: &Device) -> Self {
-        if self.direct && device.name.starts_with("loop") {
+        if self.available && device.name.starts_with("loop") {
             self.memory_alignment = self.memory_alignment.max(self.offset_alignment);
         }
         self
@@ -228,7 +228,7 @@ impl OpenFile {
     /// How far beyond its last byte a write may reach: in whole units of direct I/O even if the file has gone on buffered meanwhile, because the
     /// edge that is written now may have been planned before.
     pub(crate) fn padding_unit(&self) -> u64 {
-        if self.support.direct { self.support.geometry(self.is_block_device).write_unit } else { Geometry::BUFFERED.write_unit }
+        if self.support.available { self.support.geometry(self.is_block_device).write_unit } else { Geometry::BUFFERED.write_unit }
     }
 
     pub(crate) fn nowait(&self) -> bool {
@@ -302,16 +302,16 @@ pub(crate) fn open(path: &Arc<Path>, options: &OpenOptions) -> Result<OpenFile> 
         _ if write_only => unsupported("the file may not be read, and direct writes must read the edges they modify"),
         Direct::Prefer | Direct::Require => direct_support(&fd, &stat, is_block_device).on(&device),
     };
-    let switched = sys::set_direct(&fd, support.direct);
+    let switched = sys::set_direct(&fd, support.available);
     let support = match switched {
         Ok(()) => support,
-        Err(errno) if !support.direct => return Err(undo(failed(errno, "fcntl"))),
+        Err(errno) if !support.available => return Err(undo(failed(errno, "fcntl"))),
         Err(_) => {
             sys::set_direct(&fd, false).map_err(|errno| undo(failed(errno, "fcntl")))?;
             unsupported("the file system refuses O_DIRECT")
         }
     };
-    if options.direct == Direct::Require && !support.direct {
+    if options.direct == Direct::Require && !support.available {
         return Err(undo(Error::new(ErrorKind::Direct, "open").at(path).advise(support.reason)));
     }
 
@@ -334,7 +334,7 @@ pub(crate) fn open(path: &Arc<Path>, options: &OpenOptions) -> Result<OpenFile> 
         path: Arc::clone(path),
         inode,
         device,
-        direct: AtomicBool::new(support.direct),
+        direct: AtomicBool::new(support.available),
         support,
         is_block_device,
         required: options.direct == Direct::Require,
@@ -415,7 +415,7 @@ fn blocks_submitters(fd: &OwnedFd, stat: &libc::statx) -> bool {
 }
 
 fn unsupported(reason: impl Into<String>) -> DirectSupport {
-    DirectSupport { direct: false, reason: reason.into(), offset_alignment: 1, memory_alignment: 1 }
+    DirectSupport { available: false, reason: reason.into(), offset_alignment: 1, memory_alignment: 1 }
 }
 
 /// Yes, unless the alignment is one that no device has: the planner counts on powers of two.
@@ -423,7 +423,7 @@ fn supported(reason: &str, memory: u32, offset: u32) -> DirectSupport {
     if [memory, offset].iter().any(|alignment| !alignment.is_power_of_two() || *alignment > device::ALIGNMENT_MAX) {
         return unsupported(format!("{reason} asks for {offset} bytes in the file and {memory} in memory, which cannot be planned for"));
     }
-    DirectSupport { direct: true, reason: reason.into(), offset_alignment: offset, memory_alignment: memory }
+    DirectSupport { available: true, reason: reason.into(), offset_alignment: offset, memory_alignment: memory }
 }
 
 /// Finds the alignment: from `statx`, else from XFS, else the page size or logical block, confirmed by one real read.
@@ -531,9 +531,9 @@ mod tests {
     fn an_alignment_that_no_device_has_means_buffered_and_says_so() {
         for (memory, offset) in [(512, 3), (3, 512), (512, 1 << 20), (1 << 31, 512)] {
             let support = DirectSupport::of_xfs(memory, offset).expect("an answer");
-            assert!(!support.direct && support.reason.contains("cannot be planned for"), "{support:?}");
+            assert!(!support.available && support.reason.contains("cannot be planned for"), "{support:?}");
         }
-        assert!(DirectSupport::of_xfs(4, 65536).is_some_and(|support| support.direct));
+        assert!(DirectSupport::of_xfs(4, 65536).is_some_and(|support| support.available));
         assert!(DirectSupport::of_xfs(0, 0).is_none());
     }
 }

@@ -59,10 +59,10 @@ fn path_info_tells_device_depth_file_system_and_direct_support() {
     let of_file = engine.path_info(&path).expect("a file");
     let of_directory = engine.path_info(place.path()).expect("a directory");
     for info in [&of_file, &of_directory] {
-        assert!(!info.device.is_empty() && !info.file_system.is_empty() && !info.direct.reason.is_empty(), "{info:?}");
+        assert!(!info.device.is_empty() && !info.file_system.is_empty() && !info.direct_io.reason.is_empty(), "{info:?}");
         assert!(info.queue_depth >= 1 && info.queue_depth <= 7 && info.device_requests >= info.queue_depth, "{info:?}");
-        if info.direct.direct {
-            assert!(info.direct.offset_alignment.is_power_of_two() && info.direct.memory_alignment.is_power_of_two(), "{info:?}");
+        if info.direct_io.available {
+            assert!(info.direct_io.offset_alignment.is_power_of_two() && info.direct_io.memory_alignment.is_power_of_two(), "{info:?}");
         }
     }
     assert_eq!(
@@ -73,7 +73,7 @@ fn path_info_tells_device_depth_file_system_and_direct_support() {
     assert_eq!(engine.path_info(place.path().join("missing")).expect_err("missing").code(), "ENOENT");
     let memory = engine.path_info("/dev/shm");
     if let Ok(memory) = memory {
-        assert_eq!((memory.file_system.as_str(), memory.direct.direct, memory.direct.offset_alignment), ("tmpfs", false, 1));
+        assert_eq!((memory.file_system.as_str(), memory.direct_io.available, memory.direct_io.offset_alignment), ("tmpfs", false, 1));
     }
 }
 
@@ -91,7 +91,7 @@ fn a_receipt_tells_what_was_copied_and_whether_the_page_cache_was_bypassed() {
             let file = open(&engine, &path, direct);
             let bypasses = direct_here && direct == Direct::Prefer;
             assert_eq!(file.direct(), bypasses);
-            assert_eq!(file.direct_support().direct, bypasses);
+            assert_eq!(file.direct_support().available, bypasses);
             let aligned = engine.buffer(LEN).expect("memory");
             let (aligned, receipt) = file.read_exact_at(aligned, 0).wait().ok().expect("a read");
             assert_eq!((receipt.bytes, receipt.bounced, receipt.blocks, receipt.direct), (LEN as u64, 0, 2, bypasses), "{receipt:?}");

@@ -32,7 +32,7 @@ fn on_a_disk_with_blocks_of_four_kilobytes() {
     with_mounts("on_a_disk_with_blocks_of_four_kilobytes", |place| {
         let disk = disk(place, 4096, &["-b", "4096"], "");
         let engine = Engine::builder().build().expect("an engine");
-        assert_eq!(engine.path_info(&disk).expect("the disk").direct.offset_alignment, 4096);
+        assert_eq!(engine.path_info(&disk).expect("the disk").direct_io.offset_alignment, 4096);
         random_programs_at(&disk);
     });
 }
@@ -107,7 +107,7 @@ fn on_a_disk_with_sectors_smaller_than_the_blocks() {
     with_mounts("on_a_disk_with_sectors_smaller_than_the_blocks", |place| {
         let disk = disk(place, 512, &["-b", "4096"], "");
         let engine = Engine::builder().build().expect("an engine");
-        assert_eq!(engine.path_info(&disk).expect("the disk").direct.offset_alignment, 512);
+        assert_eq!(engine.path_info(&disk).expect("the disk").direct_io.offset_alignment, 512);
         random_programs_at(&disk);
     });
 }
@@ -118,9 +118,9 @@ fn on_another(kind: &str, device_block: u32, test: &str) {
             return skip(test, &format!("there is no mkfs.{kind}"));
         };
         let info = Engine::builder().build().expect("an engine").path_info(&disk).expect("the disk");
-        assert_eq!((info.file_system.as_str(), info.direct.direct), (kind, true), "{info:?}");
+        assert_eq!((info.file_system.as_str(), info.direct_io.available), (kind, true), "{info:?}");
         if kind == "xfs" {
-            assert_eq!(info.direct.offset_alignment, device_block, "{info:?}");
+            assert_eq!(info.direct_io.offset_alignment, device_block, "{info:?}");
         }
         random_programs_at(&disk);
     });

@@ -26,7 +26,7 @@ fn answer(input: &mut Unstructured<'_>) -> Result<()> {
     };
     let Some(support) = answered else { return Ok(()) };
     assert!(!support.reason.is_empty());
-    if !support.direct {
+    if !support.available {
         assert_eq!((support.offset_alignment, support.memory_alignment), (1, 1));
         return Ok(());
     }

@@ -36,7 +36,7 @@ pub(crate) fn directory() -> TempDir {
 /// Whether files in this directory can be read and written directly. Tests of what only direct I/O does ask first.
 pub(crate) fn is_direct(directory: &Path) -> bool {
     let engine = Engine::builder().build().expect("an engine");
-    engine.path_info(directory).expect("the test directory").direct.direct
+    engine.path_info(directory).expect("the test directory").direct_io.available
 }
 
 // ---- engines ----
