@@ -8,7 +8,7 @@ use crate::blocking::BlockingPool;
 use crate::buffer::{Buffer, IoBuf, IoBufMut, Pool};
 use crate::completion::{Completion, Outcome, Receipt};
 use crate::driver::request::{PathTarget, Submission, Target};
-use crate::driver::{BackendReport, Config, Driver, Message, Shared, start_backend};
+use crate::driver::{BackendReport, Config, Core, Driver, Message, start_backend};
 use crate::error::{Error, ErrorKind, Result};
 use crate::file::File;
 use crate::inbox::Inbox;
@@ -120,19 +120,19 @@ impl EngineBuilder {
                 Ok(started) => started,
                 Err(error) => return drop(report.send(Err(error))),
             };
-            let shared = Shared { inbox, blocking, pool, counters, report: Mutex::new(backend_report), config };
-            let shared = Arc::new(shared);
-            let (blocking, inbox) = (Arc::clone(&shared.blocking), Arc::clone(&shared.inbox));
-            if report.send(Ok(Arc::clone(&shared))).is_ok() {
-                Driver::new(shared, backend).run();
+            let core = Core { inbox, blocking, pool, counters, report: Mutex::new(backend_report), config };
+            let core = Arc::new(core);
+            let (blocking, inbox) = (Arc::clone(&core.blocking), Arc::clone(&core.inbox));
+            if report.send(Ok(Arc::clone(&core))).is_ok() {
+                Driver::new(core, backend).run();
             }
             blocking.stop();
             inbox.end();
         })
         .map_err(|errno| Error::os(errno, "pthread_create"))?;
         let gone = |_| Error::new(ErrorKind::Closed, "build");
-        let shared = started.recv().map_err(gone)??;
-        Ok(Engine { inner: Arc::new(Inner { shared, driver: Mutex::new(Some(driver)) }) })
+        let core = started.recv().map_err(gone)??;
+        Ok(Engine { inner: Arc::new(Inner { core, driver: Mutex::new(Some(driver)) }) })
     }
 
     pub(crate) fn config(&self) -> Result<Config> {
@@ -172,14 +172,14 @@ pub struct Engine {
 }
 
 struct Inner {
-    shared: Arc<Shared>,
+    core: Arc<Core>,
     driver: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.shared.inbox.close();
-        self.shared.inbox.post(Message::Shutdown);
+        self.core.inbox.close();
+        self.core.inbox.post(Message::Shutdown);
         let driver = self.driver.lock().unwrap_or_else(PoisonError::into_inner).take();
         // A completion that drops the last engine runs on a thread the driver waits for, or on the driver: it must not wait in turn. The
         // driver drains all the same.
@@ -229,7 +229,7 @@ impl Engine {
     /// # Errors
     /// `ENOMEM`.
     pub fn buffer(&self, len: usize) -> Result<Buffer> {
-        self.shared().pool.allocate(len, true)
+        self.core().pool.allocate(len, true)
     }
 
     /// A page-aligned buffer of `len` bytes from the pool, with old bytes of this process in it. Its pages are usually present already.
@@ -237,7 +237,7 @@ impl Engine {
     /// # Errors
     /// `ENOMEM`.
     pub fn pooled_buffer(&self, len: usize) -> Result<Buffer> {
-        self.shared().pool.allocate(len, false)
+        self.core().pool.allocate(len, false)
     }
 
     /// Reads a whole file by path: it must be exactly as long as the buffer. The file is opened when the request is admitted and
@@ -259,18 +259,18 @@ impl Engine {
         let raw = RawTransfer { direction, address, len, position: 0, exact: true, policy: None };
         let target = PathTarget { path: Arc::from(path), whole: true, mode: 0o666 };
         self.submit(Target::Path(Box::new(target)), raw, Arc::clone(&transfer) as Arc<dyn Completion>);
-        self.shared().inbox.wake();
-        Op::new(transfer, Arc::clone(&self.shared().inbox))
+        self.core().inbox.wake();
+        Op::new(transfer, Arc::clone(&self.core().inbox))
     }
 
     /// A snapshot of the counters.
     pub fn stats(&self) -> Stats {
-        self.shared().counters.snapshot()
+        self.core().counters.snapshot()
     }
 
     /// Which backend runs, why, and with what limits.
     pub fn info(&self) -> Info {
-        let Shared { config, report, .. } = &**self.shared();
+        let Core { config, report, .. } = &**self.core();
         let report = report.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let BackendReport { kind, reason, flags, ring_entries } = report;
         Info {
@@ -296,7 +296,7 @@ impl Engine {
         let path: Arc<Path> = Arc::from(path.as_ref());
         let (file, file_system) = open::examine(&path)?;
         let device_requests = file.device.requests;
-        let effective = self.shared().config.queue_depth.unwrap_or(u32::MAX).min((device_requests / 2).max(1));
+        let effective = self.core().config.queue_depth.unwrap_or(u32::MAX).min((device_requests / 2).max(1));
         Ok(PathInfo {
             device: file.device.name.clone(),
             device_requests,
@@ -308,17 +308,17 @@ impl Engine {
 
     // ---- inside the crate ----
 
-    pub(crate) fn shared(&self) -> &Arc<Shared> {
-        &self.inner.shared
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.inner.core
     }
 
     pub(crate) fn help(&self, job: impl FnOnce() + Send + 'static) {
-        self.shared().blocking.run(Box::new(job));
+        self.core().blocking.run(Box::new(job));
     }
 
     /// Accepts a transfer, or settles it at once with what is wrong with it. Does not wake the driver.
     pub(crate) fn submit(&self, target: Target, raw: RawTransfer, completion: Arc<dyn Completion>) {
-        let counters = &self.shared().counters;
+        let counters = &self.core().counters;
         let RawTransfer { direction, address, len, position, exact, policy } = raw;
         let call = match direction {
             Direction::Read => "read",
@@ -349,7 +349,7 @@ impl Engine {
             };
             return completion.settle(Outcome { result: Ok(receipt), memory_lost: false });
         }
-        if counters.queued.fetch_add(1, Ordering::Relaxed) >= self.shared().config.max_queued {
+        if counters.queued.fetch_add(1, Ordering::Relaxed) >= self.core().config.max_queued {
             sub(&counters.queued, 1);
             add(&counters.failed, 1);
             return refuse(ErrorKind::QueueFull, &target, completion, "wait for some of them, or raise max_queued");
@@ -364,7 +364,7 @@ impl Engine {
         let accepted_at = Instant::now();
         let submission = Submission { completion, target, policy, direction, exact, address, len, position, accepted, accepted_at };
         // Intake closes only when the last engine goes, and `self` is one.
-        let refused = self.shared().inbox.push_quietly(Message::Submit(submission));
+        let refused = self.core().inbox.push_quietly(Message::Submit(submission));
         debug_assert!(refused.is_ok());
     }
 }
@@ -414,8 +414,8 @@ pub struct PathInfo {
 #[cfg(feature = "sim")]
 impl Engine {
     /// An engine whose driver the caller runs.
-    pub(crate) fn simulated(shared: Arc<Shared>) -> Self {
-        Self { inner: Arc::new(Inner { shared, driver: Mutex::new(None) }) }
+    pub(crate) fn simulated(core: Arc<Core>) -> Self {
+        Self { inner: Arc::new(Inner { core, driver: Mutex::new(None) }) }
     }
 }
 
@@ -433,7 +433,7 @@ impl Engine {
 
     /// Makes the driver see what was submitted.
     pub fn wake(&self) {
-        self.shared().inbox.wake();
+        self.core().inbox.wake();
     }
 
     /// Whether both are the same engine.
@@ -448,13 +448,13 @@ impl Engine {
 
     /// Makes the driver look for requests whose completion says that they are cancelled.
     pub fn sweep(&self) {
-        self.shared().inbox.request_sweep();
+        self.core().inbox.request_sweep();
     }
 
     /// A policy for the handles of this engine; block sizes are rounded up as the engine's own, and cut to what may
     /// be in flight.
     pub fn policy(&self, mut limits: crate::policy::Limits) -> Policy {
-        limits.block_bytes = self.shared().config.policy_block_bytes(limits.block_bytes);
+        limits.block_bytes = self.core().config.policy_block_bytes(limits.block_bytes);
         Policy::new(limits)
     }
 }

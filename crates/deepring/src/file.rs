@@ -93,7 +93,7 @@ impl File {
         let transfer = Transfer::new(buf);
         self.engine.submit(Target::File(Arc::clone(&self.file)), raw, Arc::clone(&transfer) as Arc<dyn Completion>);
         self.engine.wake();
-        Op::new(transfer, Arc::clone(&self.engine.shared().inbox))
+        Op::new(transfer, Arc::clone(&self.engine.core().inbox))
     }
 
     /// Flushes data and metadata of every write accepted before this call, by any handle or engine of the process, to the device.
@@ -225,7 +225,7 @@ impl File {
 
     /// Keeps the descriptor open until it is dropped.
     fn using(&self) -> Use {
-        Use::of(&self.file, &self.engine.shared().inbox)
+        Use::of(&self.file, &self.engine.core().inbox)
     }
 
     fn control(&self, barrier: Barrier, canceled: Arc<AtomicBool>, job: impl FnOnce(Option<ErrorKind>) + Send + 'static) {
@@ -236,7 +236,7 @@ impl File {
         });
         let control = Control { file: Arc::clone(&self.file), barrier, job, canceled };
         // Intake closes only when the last engine goes, and `self` holds one.
-        let refused = self.engine.shared().inbox.push(Message::Control(control));
+        let refused = self.engine.core().inbox.push(Message::Control(control));
         debug_assert!(refused.is_ok());
     }
 
@@ -247,7 +247,7 @@ impl File {
     /// `address..address + len` stays valid, in place and unchanged until `then` was called.
     pub unsafe fn verify_then(&self, address: u64, len: u64, position: u64, then: impl FnOnce(Result<()>) + Send + 'static) {
         let file = Arc::clone(&self.file);
-        let pool = Arc::clone(&self.engine.shared().pool);
+        let pool = Arc::clone(&self.engine.core().pool);
         let using = self.using();
         self.engine.help(move || {
             // Through procfs it is the same file, even if its name has been given to another one.
@@ -273,7 +273,7 @@ impl Engine {
         then: impl FnOnce(Result<()>) + Send + 'static,
     ) {
         let path: Arc<Path> = Arc::from(path);
-        let pool = Arc::clone(&self.shared().pool);
+        let pool = Arc::clone(&self.core().pool);
         // SAFETY: passed on from the caller of this function.
         self.help(move || then(unsafe { crate::verify::compare(&path, &path, &pool, address, len, position) }));
     }

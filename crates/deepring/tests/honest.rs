@@ -66,8 +66,8 @@ fn path_info_tells_device_depth_file_system_and_direct_support() {
         }
     }
     assert_eq!(
-        (&of_file.device, &of_file.file_system, &of_file.direct),
-        (&of_directory.device, &of_directory.file_system, &of_directory.direct)
+        (&of_file.device, &of_file.file_system, &of_file.direct_io),
+        (&of_directory.device, &of_directory.file_system, &of_directory.direct_io)
     );
     assert_eq!(std::fs::read_dir(place.path()).expect("the directory").count(), 1, "looking left nothing behind");
     assert_eq!(engine.path_info(place.path().join("missing")).expect_err("missing").code(), "ENOENT");

@@ -48,7 +48,7 @@ fn on_a_loop_device_that_takes_less_memory_alignment_than_its_disk() {
         mount(&device.path, &at, "ext4", 0, "");
         let content = bytes(0, 100_000, 1);
         for engine in engines() {
-            let support = engine.path_info(&at).expect("the disk").direct;
+            let support = engine.path_info(&at).expect("the disk").direct_io;
             assert_eq!((support.offset_alignment, support.memory_alignment), (4096, 4096), "{support:?}");
             for (memory, position) in [(512, 0), (0, 512), (3584, 0), (16, 16), (2560, 4096)] {
                 let file = open(&engine, &at.join("file"), Direct::Require);

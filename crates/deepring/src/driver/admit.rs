@@ -104,7 +104,7 @@ enum Issue {
 impl Driver {
     /// Takes a submission into its queue.
     pub(super) fn accept(&mut self, submission: Submission) {
-        add(&self.shared.counters.submitted, 1);
+        add(&self.core.counters.submitted, 1);
         if self.stopping || submission.completion.canceled() {
             self.drop_queued(submission);
             return;
@@ -122,7 +122,7 @@ impl Driver {
 
     pub(super) fn block_bytes(&self, submission: &Submission) -> u64 {
         let asked = submission.policy.as_ref().map_or(0, |policy| policy.limits().block_bytes);
-        if asked == 0 { self.shared.config.block_bytes } else { asked }
+        if asked == 0 { self.core.config.block_bytes } else { asked }
     }
 
     /// The queue of the device this file lives on.
@@ -131,7 +131,7 @@ impl Driver {
         if let Some(&index) = self.device_index.get(&id) {
             return index;
         }
-        let config = self.shared.config;
+        let config = self.core.config;
         // Above its queue's size, submitting blocks the submitter; half of it leaves room for others.
         let requests = config.queue_depth.unwrap_or(u32::MAX).min((file.device.requests / 2).max(1));
         self.devices.push(DeviceQueue {
@@ -319,7 +319,7 @@ impl Driver {
             ticket,
         };
         if extent.bounce {
-            match self.shared.pool.bounce(extent.file_len as usize) {
+            match self.core.pool.bounce(extent.file_len as usize) {
                 Ok(mut bounce) => {
                     block.address = bounce.as_mut_ptr() as u64;
                     if direction == Direction::Write && stage == Stage::Transfer {
@@ -339,7 +339,7 @@ impl Driver {
         if let Some(policy) = request.submission.policy.as_ref().map(|policy| policy.number()) {
             self.wake_policy(policy);
         }
-        let counters = &self.shared.counters;
+        let counters = &self.core.counters;
         let in_flight = counters.in_flight.fetch_add(1, Ordering::Relaxed) + 1;
         counters.in_flight_max.fetch_max(in_flight, Ordering::Relaxed);
         let bytes = counters.in_flight_bytes.fetch_add(cost.bytes, Ordering::Relaxed) + cost.bytes;
@@ -385,7 +385,7 @@ impl Driver {
     /// Hands an operation to threads that do nothing else, so that whatever stalls there stalls nothing else; without threads, to a helper.
     fn offload(&mut self, op: DeviceOp) {
         if self.off_ring.is_none() {
-            self.off_ring = Threads::new(Arc::clone(&self.shared.inbox)).ok();
+            self.off_ring = Threads::new(Arc::clone(&self.core.inbox)).ok();
         }
         match &mut self.off_ring {
             Some(threads) => threads.push(op),
@@ -446,8 +446,8 @@ impl Driver {
 
     /// Counts a block out of what is in flight.
     pub(super) fn count_out(&self, block: &Block) {
-        sub(&self.shared.counters.in_flight, 1);
-        sub(&self.shared.counters.in_flight_bytes, block.cost.bytes);
+        sub(&self.core.counters.in_flight, 1);
+        sub(&self.core.counters.in_flight_bytes, block.cost.bytes);
     }
 
     // ---- before the first block ----

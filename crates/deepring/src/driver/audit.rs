@@ -49,7 +49,7 @@ impl Driver {
                 return Err(format!("policy {policy} counts {in_flight} blocks and has {blocks}"));
             }
         }
-        let counted = self.shared.counters.in_flight.load(Ordering::Relaxed);
+        let counted = self.core.counters.in_flight.load(Ordering::Relaxed);
         if counted != self.blocks.len() as u64 {
             return Err(format!("{counted} blocks are counted in flight, there are {}", self.blocks.len()));
         }

@@ -65,7 +65,7 @@ pub(super) fn apply(driver: &mut Driver, done: Done) {
             libc::EAGAIN if block.nowait => {
                 block.nowait = false;
                 request.tally.retried += 1;
-                add(&driver.shared.counters.punted, 1);
+                add(&driver.core.counters.punted, 1);
                 Next::Again
             }
             libc::EOPNOTSUPP | libc::EINVAL if block.nowait => {
@@ -77,19 +77,19 @@ pub(super) fn apply(driver: &mut Driver, done: Done) {
             libc::EINTR | libc::EAGAIN if block.attempts < ATTEMPTS_MAX => {
                 block.attempts += 1;
                 request.tally.retried += 1;
-                add(&driver.shared.counters.retried, 1);
+                add(&driver.core.counters.retried, 1);
                 Next::Again
             }
             libc::ECANCELED if block.attempts < ATTEMPTS_MAX => {
                 block.attempts += 1;
                 request.tally.retried += 1;
-                add(&driver.shared.counters.retried, 1);
+                add(&driver.core.counters.retried, 1);
                 Next::AgainBlocking
             }
             libc::EINVAL if block.direct && request.file.downgrade() => {
                 request.tally.retried += 1;
                 request.tally.buffered = true;
-                add(&driver.shared.counters.downgraded, 1);
+                add(&driver.core.counters.downgraded, 1);
                 Next::Again
             }
             // Another operation has just found that out, while this one was in flight.
@@ -104,7 +104,7 @@ pub(super) fn apply(driver: &mut Driver, done: Done) {
         let next = advance(block, direction, unit, result as u64, request.file.inode.reach());
         if matches!(next, Next::Again) {
             request.tally.resumed += 1;
-            add(&driver.shared.counters.resumed, 1);
+            add(&driver.core.counters.resumed, 1);
         }
         next
     };
@@ -269,7 +269,7 @@ pub(super) fn retire(driver: &mut Driver, key: Key) {
         if let Some(request) = driver.requests.get_mut(block.request) {
             request.tally.bounced += block.extent.len;
         }
-        add(&driver.shared.counters.bounced_bytes, block.extent.len);
+        add(&driver.core.counters.bounced_bytes, block.extent.len);
     }
     driver.count_out(&block);
     driver.give_back(&block);

@@ -117,7 +117,7 @@ pub(crate) struct BackendReport {
 }
 
 /// What the driver shares with its engine.
-pub(crate) struct Shared {
+pub(crate) struct Core {
     pub(crate) inbox: Arc<Inbox<Message>>,
     pub(crate) blocking: Arc<BlockingPool>,
     pub(crate) pool: Arc<Pool>,
@@ -127,7 +127,7 @@ pub(crate) struct Shared {
 }
 
 pub(crate) struct Driver {
-    shared: Arc<Shared>,
+    core: Arc<Core>,
     backend: Box<dyn Backend>,
     /// Beside a ring: for files that must not be given to it. Started when the first one is met.
     off_ring: Option<Threads<Message>>,
@@ -178,11 +178,11 @@ impl crate::inode::Retry for ResumeControl {
 }
 
 impl Driver {
-    pub(crate) fn new(shared: Arc<Shared>, backend: Box<dyn Backend>) -> Self {
+    pub(crate) fn new(core: Arc<Core>, backend: Box<dyn Backend>) -> Self {
         Self {
-            waker: Arc::new(Resume(Arc::clone(&shared.inbox))),
-            control_waker: Arc::new(ResumeControl(Arc::clone(&shared.inbox))),
-            shared,
+            waker: Arc::new(Resume(Arc::clone(&core.inbox))),
+            control_waker: Arc::new(ResumeControl(Arc::clone(&core.inbox))),
+            core,
             backend,
             off_ring: None,
             requests: Slots::new(),
@@ -221,13 +221,13 @@ impl Driver {
     /// everything.
     pub(crate) fn work(&mut self) -> Option<bool> {
         let mut messages = mem::take(&mut self.messages);
-        self.shared.inbox.take(&mut messages);
+        self.core.inbox.take(&mut messages);
         self.now = Instant::now();
         for message in messages.drain(..) {
             self.receive(message);
         }
         self.messages = messages;
-        if self.shared.inbox.take_sweep() {
+        if self.core.inbox.take_sweep() {
             self.sweep();
         }
         self.admit();
@@ -237,7 +237,7 @@ impl Driver {
         if self.stopping && self.is_drained() {
             return None;
         }
-        Some(self.shared.inbox.park())
+        Some(self.core.inbox.park())
     }
 
     /// The second half: submits, sleeps until something completes or somebody writes, and applies what has completed.
@@ -248,7 +248,7 @@ impl Driver {
             let _ = threads.submit();
         }
         let waited = self.backend.wait(sleep, &mut completed);
-        self.shared.inbox.unpark();
+        self.core.inbox.unpark();
         self.now = Instant::now();
         if let Some(threads) = &mut self.off_ring {
             // Only now: a wake that came before would be forgotten with what it was for.
@@ -305,8 +305,8 @@ impl Driver {
     /// Runs `job` on a helper thread; its answer comes through the inbox.
     fn help(&mut self, job: impl FnOnce() -> Message + Send + 'static) {
         self.jobs += 1;
-        let inbox = Arc::clone(&self.shared.inbox);
-        self.shared.blocking.run(Box::new(move || inbox.post(job())));
+        let inbox = Arc::clone(&self.core.inbox);
+        self.core.blocking.run(Box::new(move || inbox.post(job())));
     }
 
     /// Hands the large copies of this turn to helpers that have nothing else to do; makes what is left over itself.
@@ -320,13 +320,13 @@ impl Driver {
         let share = copies.len().div_ceil(COPIERS);
         while !copies.is_empty() {
             let part = copies.split_off(copies.len().saturating_sub(share));
-            let inbox = Arc::clone(&self.shared.inbox);
+            let inbox = Arc::clone(&self.core.inbox);
             let job = Box::new(move || {
                 part.iter().for_each(complete::Copy::run);
                 inbox.post(Message::Copied(part.iter().map(|copy| copy.key).collect()));
             });
             self.jobs += 1;
-            if let Err(job) = self.shared.blocking.try_run(job) {
+            if let Err(job) = self.core.blocking.try_run(job) {
                 job();
             }
         }
@@ -432,7 +432,7 @@ impl Driver {
     /// Drops a reference to a file; if it is the last one, on a helper thread, because closing may block.
     fn release(&self, file: Arc<OpenFile>) {
         if Arc::strong_count(&file) == 1 {
-            self.shared.blocking.run(Box::new(move || drop(file)));
+            self.core.blocking.run(Box::new(move || drop(file)));
         }
     }
 
@@ -467,7 +467,7 @@ impl Driver {
     }
 
     fn count(&self, submission: &Submission, result: &Result<Receipt, Error>) {
-        let counters = &self.shared.counters;
+        let counters = &self.core.counters;
         sub(&counters.queued, 1);
         match result {
             Ok(receipt) => {
@@ -587,7 +587,7 @@ impl Driver {
 
     /// The backend will never report on what it holds.
     fn lose_backend(&mut self, errno: Errno) {
-        let counters = Arc::clone(&self.shared.counters);
+        let counters = Arc::clone(&self.core.counters);
         let mut affected = Vec::new();
         for key in self.blocks.keys() {
             // What a helper is working on, or waits for one, the backend never had, or has given back.
@@ -613,7 +613,7 @@ impl Driver {
         match self.backend.successor() {
             Ok(successor) => {
                 self.backend = successor;
-                let mut report = self.shared.report.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut report = self.core.report.lock().unwrap_or_else(PoisonError::into_inner);
                 *report = BackendReport { kind: self.backend.kind(), reason, flags: Vec::new(), ring_entries: 0 };
             }
             // No ring and no thread: the next wait fails again, and everything submitted until then fails as lost.

@@ -279,7 +279,7 @@ impl Run {
             if !station.has_ended() {
                 violate(format!("engine {index} did not shut down: {}", station.describe()));
             }
-            let counters = &station.shared.counters;
+            let counters = &station.core.counters;
             for (name, counter) in
                 [("in_flight", &counters.in_flight), ("in_flight_bytes", &counters.in_flight_bytes), ("queued", &counters.queued)]
             {

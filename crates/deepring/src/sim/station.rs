@@ -5,7 +5,7 @@ use crate::backend::BackendKind;
 use crate::backend::sim::Sim;
 use crate::blocking::BlockingPool;
 use crate::buffer::Pool;
-use crate::driver::{BackendReport, Config, Driver, Message, Shared};
+use crate::driver::{BackendReport, Config, Core, Driver, Message};
 use crate::engine::Engine;
 use crate::inbox::Inbox;
 use crate::policy::Policy;
@@ -29,7 +29,7 @@ pub(crate) struct Station {
     pub(crate) engine: Option<Engine>,
     /// Gone after shutdown ended.
     driver: Option<Driver>,
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) core: Arc<Core>,
     phase: Phase,
     /// When the next helper job runs, if there is one.
     pub(crate) job_at_ns: Option<u64>,
@@ -43,13 +43,13 @@ impl Station {
         let blocking = Arc::new(BlockingPool::deferred());
         let pool = Arc::new(Pool::new(Arc::clone(&counters), Arc::clone(&blocking)));
         let report = BackendReport { kind: BackendKind::Uring, reason: "simulated".into(), flags: Vec::new(), ring_entries: 0 };
-        let shared = Arc::new(Shared { inbox, blocking, pool, counters, report: Mutex::new(report), config });
+        let core = Arc::new(Core { inbox, blocking, pool, counters, report: Mutex::new(report), config });
         let backend = Box::new(Sim::new(index, BackendKind::Uring));
         Ok(Self {
             index,
-            engine: Some(Engine::simulated(Arc::clone(&shared))),
-            driver: Some(Driver::new(Arc::clone(&shared), backend)),
-            shared,
+            engine: Some(Engine::simulated(Arc::clone(&core))),
+            driver: Some(Driver::new(Arc::clone(&core), backend)),
+            core,
             phase: Phase::Awake,
             job_at_ns: None,
             policies: Vec::new(),
@@ -63,7 +63,7 @@ impl Station {
                 Phase::Awake | Phase::Waiting { asleep: false } => true,
                 Phase::Waiting { asleep: true } => {
                     let completions = |world: &mut world::World| world.device.has_completions(self.index, world.now_ns);
-                    self.shared.inbox.is_signalled() || world::with(completions).unwrap_or(false)
+                    self.core.inbox.is_signalled() || world::with(completions).unwrap_or(false)
                 }
             }
     }
@@ -97,13 +97,13 @@ impl Station {
 
     /// Runs the waiting helper job `index`.
     pub(crate) fn run_job(&self, index: usize) {
-        if let Some(job) = self.shared.blocking.take(index) {
+        if let Some(job) = self.core.blocking.take(index) {
             job();
         }
     }
 
     pub(crate) fn jobs(&self) -> usize {
-        self.shared.blocking.waiting()
+        self.core.blocking.waiting()
     }
 
     /// What the driver's books say that cannot be.
