@@ -29,7 +29,7 @@ import {
   wordOf,
 } from '../lib/options.ts'
 import { pathOf } from '../lib/path.ts'
-import { policyOf } from '../lib/tuning.ts'
+import { handleLimitsOf } from '../lib/tuning.ts'
 import { elementsOf, viewOf } from '../lib/view.ts'
 import { contents, layGround, pattern, same } from './ground.ts'
 
@@ -155,7 +155,7 @@ test('words, flags, booleans, signals and options pass exactly if they are what 
         assert.ok(
           Object.keys(options.value).every((key) => known.has(key) || (options.value as Anything)[key] === undefined),
         )
-      checked(() => policyOf(Object(value) as Anything))
+      checked(() => handleLimitsOf(Object(value) as Anything))
     }),
     { numRuns: 1500 },
   )

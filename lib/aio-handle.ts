@@ -26,7 +26,7 @@ import {
 import { pathOf, type FilePath } from './path.ts'
 import type { Tensor } from './tensor.ts'
 import { perform, performBlocking, stage, type Transfer } from './transfer.ts'
-import { policyOf, TUNING_KEYS, type AioTuning } from './tuning.ts'
+import { handleLimitsOf, TUNING_KEYS, type AioTuning } from './tuning.ts'
 import { isDetached, viewOf, type Bytes, type TensorLike } from './view.ts'
 
 /**
@@ -102,7 +102,7 @@ export class AioHandle {
    */
   constructor(options?: AioHandleOptions) {
     const given = optionsOf(options, HANDLE_KEYS)
-    const policy = policyOf(given)
+    const limits = handleLimitsOf(given)
     const parallelism =
       given.intraOpParallelism === undefined
         ? 1
@@ -113,8 +113,8 @@ export class AioHandle {
     this.#engine = engineStateOf(this.#owner)
     checkOpen(this.#engine, 'aio_handle')
     this.#options = { ...given, intraOpParallelism: parallelism }
-    const limit = { ...policy, queueDepth: policy.queueDepth * parallelism }
-    this.#ledger = new Ledger(connect().createPolicy(this.#engine.number, limit))
+    const limit = { ...limits, queueDepth: limits.queueDepth * parallelism }
+    this.#ledger = new Ledger(connect().createHandle(this.#engine.number, limit))
     dropped.register(this, this.#ledger)
   }
 

@@ -23,7 +23,7 @@ import { booleanOf, optionsOf, signalOf, type SignalOptions } from './options.ts
 import { pathOf, type FilePath } from './path.ts'
 import { ALONE } from './file-state.ts'
 import { perform, performBlocking, type Transfer } from './transfer.ts'
-import { isTuned, policyOf, TUNING_KEYS, type AioTuning } from './tuning.ts'
+import { isTuned, handleLimitsOf, TUNING_KEYS, type AioTuning } from './tuning.ts'
 import { viewOf, type Bytes } from './view.ts'
 
 export {
@@ -126,13 +126,13 @@ async function aio(write: boolean, buffer: Bytes, path: FilePath, options: AioOp
   const given = optionsOf(options, ASYNC_KEYS)
   const transfer = wholeFile(write, buffer, path, given)
   const engine = engineStateOf(Engine.default)
-  const tuning = policyOf(given)
+  const tuning = handleLimitsOf(given)
   const signal = signalOf(given.signal)
-  const policy = isTuned(given) ? connect().createPolicy(engine.number, tuning) : 0
+  const handle = isTuned(given) ? connect().createHandle(engine.number, tuning) : 0
   try {
-    await perform(transfer, { ...ALONE, policy }, signal)
+    await perform(transfer, { ...ALONE, handle }, signal)
   } finally {
-    if (policy !== 0) connect().freePolicy(policy)
+    if (handle !== 0) connect().freeHandle(handle)
   }
   return 0
 }
@@ -141,12 +141,12 @@ function aioBlocking(write: boolean, buffer: Bytes, path: FilePath, options: Aio
   const given = optionsOf(options, SYNC_KEYS)
   const transfer = wholeFile(write, buffer, path, given)
   const engine = engineStateOf(Engine.default)
-  const tuning = policyOf(given)
-  const policy = isTuned(given) ? connect().createPolicy(engine.number, tuning) : 0
+  const tuning = handleLimitsOf(given)
+  const handle = isTuned(given) ? connect().createHandle(engine.number, tuning) : 0
   try {
-    performBlocking(transfer, { ...ALONE, policy })
+    performBlocking(transfer, { ...ALONE, handle })
   } finally {
-    if (policy !== 0) connect().freePolicy(policy)
+    if (handle !== 0) connect().freeHandle(handle)
   }
   return 0
 }

@@ -87,18 +87,18 @@ export function closeUnseen(opened: Opened): void {
 /** Under which limit a request runs, and with which others its outcome may wait. */
 export interface Lane {
   /** The limit of an `AioHandle`, or 0. */
-  readonly policy: number
+  readonly handle: number
   /** The batch that is told of together, or 0. */
   readonly batch: number
 }
 
 /** The lane of a request by itself. */
-export const ALONE: Lane = { policy: 0, batch: 0 }
+export const ALONE: Lane = { handle: 0, batch: 0 }
 
 /** Stages a read on an open file. */
 export function stageRead(
   state: FileState,
-  { policy, batch }: Lane,
+  { handle, batch }: Lane,
   buffer: unknown,
   view: Uint8Array,
   position: number,
@@ -107,14 +107,14 @@ export function stageRead(
   checkFileOpen(state, 'read')
   if (!state.readable) throw systemError('EBADF', 'read', state.path, `opened with flags '${state.flags}'`)
   const operation = new Operation(nextId(), finishRead, buffer, view, state.path)
-  connect().read(operation.id, state.number, policy, batch, view, position, exact)
+  connect().read(operation.id, state.number, handle, batch, view, position, exact)
   return operation
 }
 
 /** Stages a write on an open file. */
 export function stageWrite(
   state: FileState,
-  { policy, batch }: Lane,
+  { handle, batch }: Lane,
   buffer: unknown,
   view: Uint8Array,
   position: number,
@@ -122,7 +122,7 @@ export function stageWrite(
   checkFileOpen(state, 'write')
   checkWritable(state, 'write')
   const operation = new Operation(nextId(), finishWrite, buffer, view, state.path)
-  connect().write(operation.id, state.number, policy, batch, view, position)
+  connect().write(operation.id, state.number, handle, batch, view, position)
   return operation
 }
 

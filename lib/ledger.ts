@@ -2,8 +2,8 @@
  * What became of an `AioHandle`'s transfers, kept apart from the handle.
  *
  * The ledger counts the transfers under way, remembers the outcomes of the queued ones until a `wait` tells them, and
- * owns the handle's policy in the binding. It outlives a handle that was dropped: only when the last transfer has
- * settled does the policy go, and failures that nobody was told of become a process warning.
+ * owns the handle's number in the binding. It outlives a handle that was dropped: only when the last transfer has
+ * settled does the number go, and failures that nobody was told of become a process warning.
  */
 
 import { cancel, connect, enter, nextId, type Operation } from './completions.ts'
@@ -48,10 +48,10 @@ export class Ledger {
   #underWay = 0
   #dropped = false
 
-  constructor(policy: number) {
-    this.lane = { ...ALONE, policy }
+  constructor(handle: number) {
+    this.lane = { ...ALONE, handle }
     this.#batch = this.#newBatch()
-    this.#lane = { policy, batch: nextId() }
+    this.#lane = { handle, batch: nextId() }
   }
 
   /** Starts a transfer whose promise the caller has. */
@@ -144,7 +144,7 @@ export class Ledger {
   }
 
   #end(): void {
-    connect().freePolicy(this.lane.policy)
+    connect().freeHandle(this.lane.handle)
     const [first] = this.#untold
     if (first === undefined) return
     const message = `An AioHandle was dropped with ${this.#untold.size} failed operations that no wait() has told.`

@@ -71,11 +71,11 @@ export interface EngineConfig {
 }
 
 /** A limit below the device's, for the requests that name it; 0 leaves a number to the engine. */
-export interface Policy {
+export interface HandleLimits {
   queueDepth: number
   blockSize: number
   singleSubmit: boolean
-  windowed: boolean
+  refillWhenEmpty: boolean
 }
 
 /** See `info()`. */
@@ -162,8 +162,8 @@ export interface Native {
   closeEngine(id: number, engine: number): void
   engineInfo(id: number, engine: number, path: Uint8Array | null): void
   engineStats(engine: number): Stats
-  createPolicy(engine: number, policy: Policy): number
-  freePolicy(policy: number): void
+  createHandle(engine: number, limits: HandleLimits): number
+  freeHandle(handle: number): void
 
   /** flags: 1 read, 2 write, 4 create, 8 truncate, 16 exclusive. direct: 0 never, 1 prefer, 2 require. The detail is an {@link Opened}. */
   open(
@@ -179,19 +179,19 @@ export interface Native {
   read(
     id: number,
     file: number,
-    policy: number,
+    handle: number,
     batch: number,
     view: Uint8Array,
     position: number,
     exact: boolean,
   ): void
-  write(id: number, file: number, policy: number, batch: number, view: Uint8Array, position: number): void
+  write(id: number, file: number, handle: number, batch: number, view: Uint8Array, position: number): void
   /** whole: the file must be as long as the view. */
   readPath(
     id: number,
     engine: number,
     path: Uint8Array,
-    policy: number,
+    handle: number,
     batch: number,
     view: Uint8Array,
     position: number,
@@ -202,7 +202,7 @@ export interface Native {
     id: number,
     engine: number,
     path: Uint8Array,
-    policy: number,
+    handle: number,
     batch: number,
     view: Uint8Array,
     position: number,

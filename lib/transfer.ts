@@ -74,9 +74,9 @@ function stageUnkept(transfer: Transfer, lane: Lane): Operation {
   const engine = engineStateOf(transfer.engine)
   checkOpen(engine, write ? 'write' : 'read')
   const operation = new Operation(nextId(), write ? finishWrite : finishRead, subject, view, target.text)
-  const { policy, batch } = lane
-  if (write) connect().writePath(operation.id, engine.number, target.bytes, policy, batch, view, position, whole, MODE)
-  else connect().readPath(operation.id, engine.number, target.bytes, policy, batch, view, position, whole)
+  const { handle, batch } = lane
+  if (write) connect().writePath(operation.id, engine.number, target.bytes, handle, batch, view, position, whole, MODE)
+  else connect().readPath(operation.id, engine.number, target.bytes, handle, batch, view, position, whole)
   return operation
 }
 

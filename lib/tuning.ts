@@ -1,12 +1,12 @@
 /**
  * DeepNVMe's tuning parameters: how the blocks of one request are handed to the device.
  *
- * In the binding they are a *policy*, a limit that the requests naming it share. Batched submission and a sliding
+ * In the binding they are the limits of a *handle*, which the requests that name it share. Batched submission and a sliding
  * window are the default and the fastest everywhere we measured; the other settings are kept for ports and comparisons.
  */
 
 import { blockSizeOf, QUEUE_DEPTH_MAX } from './engine.ts'
-import type { Policy } from './native.ts'
+import type { HandleLimits } from './native.ts'
 import { booleanOf, integerOrDefault } from './options.ts'
 
 /** How the blocks of one request are handed to the device: DeepNVMe's parameters, under their names. */
@@ -32,13 +32,13 @@ export interface AioTuning {
 /** The keys of {@link AioTuning}. */
 export const TUNING_KEYS: readonly (keyof AioTuning)[] = ['blockSize', 'queueDepth', 'singleSubmit', 'overlapEvents']
 
-/** The policy that the options ask for; 0 stands for the engine's default. */
-export function policyOf(options: Readonly<AioTuning>): Policy {
+/** The limits that the options ask for; 0 stands for the engine's default. */
+export function handleLimitsOf(options: Readonly<AioTuning>): HandleLimits {
   return {
     queueDepth: integerOrDefault(options.queueDepth, 'options.queueDepth', 1, QUEUE_DEPTH_MAX),
     blockSize: options.blockSize === undefined ? 0 : blockSizeOf(options.blockSize, 'options.blockSize'),
     singleSubmit: booleanOf(options.singleSubmit, 'options.singleSubmit', false),
-    windowed: !booleanOf(options.overlapEvents, 'options.overlapEvents', true),
+    refillWhenEmpty: !booleanOf(options.overlapEvents, 'options.overlapEvents', true),
   }
 }
 

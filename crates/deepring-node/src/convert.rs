@@ -135,11 +135,11 @@ impl EngineConfig {
 }
 
 #[napi(object)]
-pub struct Limits {
+pub struct HandleLimits {
     pub queue_depth: u32,
     pub block_size: f64,
     pub single_submit: bool,
-    pub windowed: bool,
+    pub refill_when_empty: bool,
 }
 
 #[napi(object)]

@@ -1,13 +1,13 @@
-//! [`Session`]: what one JavaScript environment has of deepring: its files, engines, policies, and its list of completions.
+//! [`Session`]: what one JavaScript environment has of deepring: its files, engines, handles, and its list of completions.
 //!
 //! Every asynchronous call takes an id and returns nothing; its outcome arrives through [`Session::drain`]. Transfers are staged and go to the
 //! drivers with [`Session::flush`].
 
-use crate::convert::{Detail, EngineConfig, Failure, Info, Limits, Opened, Stat, Stats};
+use crate::convert::{Detail, EngineConfig, Failure, HandleLimits, Info, Opened, Stat, Stats};
 use crate::delivery::{Delivery, Landing, Record, is_cancellation};
 use crate::memory::{self, View};
 use deepring::raw::RawTransfer;
-use deepring::{Direct, Direction, Engine, File, OpenOptions, Policy};
+use deepring::{Direct, Direction, Engine, File, Handle, OpenOptions, Refill};
 use napi::Env;
 use napi::bindgen_prelude::*;
 use napi::sys;
@@ -34,7 +34,7 @@ struct State {
     delivery: Arc<Delivery>,
     engines: RefCell<HashMap<u32, Engine>>,
     files: RefCell<HashMap<u32, File>>,
-    policies: RefCell<HashMap<u32, Arc<Policy>>>,
+    handles: RefCell<HashMap<u32, Arc<Handle>>>,
     /// Files that were opened and whose records have not been drained.
     opened: Arc<Mutex<HashMap<u64, File>>>,
     /// Controls that can still be cancelled.
@@ -56,8 +56,8 @@ impl State {
         self.engines.borrow().get(&number).cloned().ok_or_else(|| unknown("engine", number))
     }
 
-    fn policy(&self, number: u32) -> Option<Arc<Policy>> {
-        self.policies.borrow().get(&number).cloned()
+    fn handle(&self, number: u32) -> Option<Arc<Handle>> {
+        self.handles.borrow().get(&number).cloned()
     }
 
     fn staged(&self, engine: &Engine) {
@@ -131,7 +131,7 @@ impl Session {
             delivery: Arc::new(Delivery::new()),
             engines: RefCell::default(),
             files: RefCell::default(),
-            policies: RefCell::default(),
+            handles: RefCell::default(),
             opened: Arc::default(),
             controls: RefCell::default(),
             details: RefCell::default(),
@@ -274,18 +274,19 @@ impl Session {
     }
 
     #[napi]
-    pub fn create_policy(&self, engine: u32, limits: Limits) -> Result<u32> {
-        let Limits { queue_depth, block_size, single_submit, windowed } = limits;
-        let limits = deepring::Limits { queue_depth, block_bytes: block_size as u64, single_submit, windowed };
-        let policy = self.state.engine(engine)?.policy(limits);
+    pub fn create_handle(&self, engine: u32, limits: HandleLimits) -> Result<u32> {
+        let HandleLimits { queue_depth, block_size, single_submit, refill_when_empty } = limits;
+        let refill = if refill_when_empty { Refill::WhenEmpty } else { Refill::Sliding };
+        let limits = deepring::HandleLimits { queue_depth, block_bytes: block_size as u64, single_submit, refill };
+        let handle = self.state.engine(engine)?.handle(limits);
         let number = self.state.number();
-        self.state.policies.borrow_mut().insert(number, Arc::new(policy));
+        self.state.handles.borrow_mut().insert(number, Arc::new(handle));
         Ok(number)
     }
 
     #[napi]
-    pub fn free_policy(&self, policy: u32) {
-        self.state.policies.borrow_mut().remove(&policy);
+    pub fn free_handle(&self, handle: u32) {
+        self.state.handles.borrow_mut().remove(&handle);
     }
 
     // ---- files ----
@@ -329,13 +330,13 @@ impl Session {
     }
 
     #[napi]
-    pub fn read(&self, env: &Env, id: f64, file: u32, policy: u32, batch: f64, view: View, position: f64, exact: bool) -> Result<()> {
-        self.transfer(env, id, file, policy, batch, &view, Direction::Read, position, exact)
+    pub fn read(&self, env: &Env, id: f64, file: u32, handle: u32, batch: f64, view: View, position: f64, exact: bool) -> Result<()> {
+        self.transfer(env, id, file, handle, batch, &view, Direction::Read, position, exact)
     }
 
     #[napi]
-    pub fn write(&self, env: &Env, id: f64, file: u32, policy: u32, batch: f64, view: View, position: f64) -> Result<()> {
-        self.transfer(env, id, file, policy, batch, &view, Direction::Write, position, true)
+    pub fn write(&self, env: &Env, id: f64, file: u32, handle: u32, batch: f64, view: View, position: f64) -> Result<()> {
+        self.transfer(env, id, file, handle, batch, &view, Direction::Write, position, true)
     }
 
     fn transfer(
@@ -343,7 +344,7 @@ impl Session {
         env: &Env,
         id: f64,
         file: u32,
-        policy: u32,
+        handle: u32,
         batch: f64,
         view: &View,
         direction: Direction,
@@ -352,7 +353,7 @@ impl Session {
     ) -> Result<()> {
         let files = self.state.files.borrow();
         let file = files.get(&file).ok_or_else(|| unknown("file", file))?;
-        let transfer = self.raw(view, direction, position, exact, policy);
+        let transfer = self.raw(view, direction, position, exact, handle);
         let landing = self.landing(env, id, batch, view)?;
         // SAFETY: engine memory is held by the landing, foreign memory by the facade, until the record has been drained; a worker that is
         // terminated waits for its transfers in the clean-up hook.
@@ -361,9 +362,9 @@ impl Session {
         Ok(())
     }
 
-    fn raw(&self, view: &View, direction: Direction, position: f64, exact: bool, policy: u32) -> RawTransfer {
-        let policy = if policy == 0 { None } else { self.state.policy(policy) };
-        RawTransfer { direction, address: view.address, len: view.len, position: position as u64, exact, policy }
+    fn raw(&self, view: &View, direction: Direction, position: f64, exact: bool, handle: u32) -> RawTransfer {
+        let handle = if handle == 0 { None } else { self.state.handle(handle) };
+        RawTransfer { direction, address: view.address, len: view.len, position: position as u64, exact, handle }
     }
 
     fn landing(&self, env: &Env, id: f64, batch: f64, view: &View) -> Result<Arc<Landing>> {
@@ -379,14 +380,14 @@ impl Session {
         id: f64,
         engine: u32,
         path: View,
-        policy: u32,
+        handle: u32,
         batch: f64,
         view: View,
         position: f64,
         whole: bool,
     ) -> Result<()> {
         let engine = self.state.engine(engine)?;
-        let transfer = self.raw(&view, Direction::Read, position, true, policy);
+        let transfer = self.raw(&view, Direction::Read, position, true, handle);
         let landing = self.landing(env, id, batch, &view)?;
         // SAFETY: as in `transfer`.
         unsafe { engine.submit_path(&path_of(&path), whole, 0, transfer, landing) };
@@ -401,7 +402,7 @@ impl Session {
         id: f64,
         engine: u32,
         path: View,
-        policy: u32,
+        handle: u32,
         batch: f64,
         view: View,
         position: f64,
@@ -409,7 +410,7 @@ impl Session {
         mode: u32,
     ) -> Result<()> {
         let engine = self.state.engine(engine)?;
-        let transfer = self.raw(&view, Direction::Write, position, true, policy);
+        let transfer = self.raw(&view, Direction::Write, position, true, handle);
         let landing = self.landing(env, id, batch, &view)?;
         // SAFETY: as in `transfer`.
         unsafe { engine.submit_path(&path_of(&path), whole, mode, transfer, landing) };

@@ -33,7 +33,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (sender, told) = channel();
     let mut memory = vec![0u8; BYTES];
     let (address, len) = (memory.as_mut_ptr() as u64, memory.len() as u64);
-    let transfer = RawTransfer { direction: Direction::Read, address, len, position: 1, exact: true, policy: None };
+    let transfer = RawTransfer { direction: Direction::Read, address, len, position: 1, exact: true, handle: None };
     // SAFETY: none. The memory is freed before the completion is settled, and that is the bug.
     unsafe { file.submit(transfer, Arc::new(Told(sender))) };
     drop(memory);

@@ -11,11 +11,11 @@ use crate::driver::request::{PathTarget, Submission, Target};
 use crate::driver::{BackendReport, Config, Core, Driver, Message, start_backend};
 use crate::error::{Error, ErrorKind, Result};
 use crate::file::File;
+use crate::handle::Handle;
 use crate::inbox::Inbox;
 use crate::op::{Op, Task, Transfer};
 use crate::open::{self, DirectSupport, OpenOptions};
 use crate::plan::Direction;
-use crate::policy::Policy;
 use crate::raw::RawTransfer;
 use crate::stats::{Counters, Stats, add, sub};
 use crate::sync::mpsc;
@@ -256,7 +256,7 @@ impl Engine {
 
     fn transfer_path<B: Send + 'static>(&self, path: &Path, direction: Direction, address: u64, len: u64, buf: B) -> Op<B> {
         let transfer = Transfer::new(buf);
-        let raw = RawTransfer { direction, address, len, position: 0, exact: true, policy: None };
+        let raw = RawTransfer { direction, address, len, position: 0, exact: true, handle: None };
         let target = PathTarget { path: Arc::from(path), whole: true, mode: 0o666 };
         self.submit(Target::Path(Box::new(target)), raw, Arc::clone(&transfer) as Arc<dyn Completion>);
         self.core().inbox.wake();
@@ -319,7 +319,7 @@ impl Engine {
     /// Accepts a transfer, or settles it at once with what is wrong with it. Does not wake the driver.
     pub(crate) fn submit(&self, target: Target, raw: RawTransfer, completion: Arc<dyn Completion>) {
         let counters = &self.core().counters;
-        let RawTransfer { direction, address, len, position, exact, policy } = raw;
+        let RawTransfer { direction, address, len, position, exact, handle } = raw;
         let call = match direction {
             Direction::Read => "read",
             Direction::Write => "write",
@@ -362,7 +362,7 @@ impl Engine {
             Target::Path(_) => None,
         };
         let accepted_at = Instant::now();
-        let submission = Submission { completion, target, policy, direction, exact, address, len, position, accepted, accepted_at };
+        let submission = Submission { completion, target, handle, direction, exact, address, len, position, accepted, accepted_at };
         // Intake closes only when the last engine goes, and `self` is one.
         let refused = self.core().inbox.push_quietly(Message::Submit(submission));
         debug_assert!(refused.is_ok());
@@ -451,18 +451,18 @@ impl Engine {
         self.core().inbox.request_sweep();
     }
 
-    /// A policy for the handles of this engine; block sizes are rounded up as the engine's own, and cut to what may
+    /// A handle for the handles of this engine; block sizes are rounded up as the engine's own, and cut to what may
     /// be in flight.
-    pub fn policy(&self, mut limits: crate::policy::Limits) -> Policy {
-        limits.block_bytes = self.core().config.policy_block_bytes(limits.block_bytes);
-        Policy::new(limits)
+    pub fn handle(&self, mut limits: crate::handle::HandleLimits) -> Handle {
+        limits.block_bytes = self.core().config.handle_block_bytes(limits.block_bytes);
+        Handle::new(limits)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::Limits;
+    use crate::handle::HandleLimits;
     use std::os::unix::ffi::OsStrExt;
 
     #[test]
@@ -476,7 +476,7 @@ mod tests {
     #[test]
     fn the_largest_block_that_can_be_asked_for_is_the_largest_there_is() {
         let engine = Engine::builder().in_flight_bytes(10_000_000).backend(BackendKind::Threads).build().expect("an engine");
-        let block = |bytes| engine.policy(Limits { block_bytes: bytes, ..Limits::default() }).limits().block_bytes;
+        let block = |bytes| engine.handle(HandleLimits { block_bytes: bytes, ..HandleLimits::default() }).limits().block_bytes;
         assert_eq!([block(u64::MAX), block(10_000_000), block(1), block(0)], [9_998_336, 9_998_336, 4096, 0]);
     }
 }

@@ -79,14 +79,14 @@ impl File {
 
     fn read<B: IoBufMut>(&self, mut buf: B, position: u64, exact: bool) -> Op<B> {
         let (address, len) = (buf.as_mut_ptr() as u64, buf.len() as u64);
-        self.transfer(buf, RawTransfer { direction: Direction::Read, address, len, position, exact, policy: None })
+        self.transfer(buf, RawTransfer { direction: Direction::Read, address, len, position, exact, handle: None })
     }
 
     /// Writes the whole buffer at `position`, extending the file if need be. The file's length is exact afterwards, whatever the alignment.
     /// Nothing is flushed; see [`File::sync_all`].
     pub fn write_at<B: IoBuf>(&self, buf: B, position: u64) -> Op<B> {
         let (address, len) = (buf.as_ptr() as u64, buf.len() as u64);
-        self.transfer(buf, RawTransfer { direction: Direction::Write, address, len, position, exact: true, policy: None })
+        self.transfer(buf, RawTransfer { direction: Direction::Write, address, len, position, exact: true, handle: None })
     }
 
     fn transfer<B: Send + 'static>(&self, buf: B, raw: RawTransfer) -> Op<B> {

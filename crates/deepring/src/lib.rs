@@ -50,6 +50,7 @@ mod file;
 #[cfg(any(test, feature = "fuzz"))]
 #[doc(hidden)]
 pub mod fuzz;
+mod handle;
 mod inbox;
 mod inode;
 #[cfg(all(loom, test))]
@@ -58,7 +59,6 @@ mod op;
 mod open;
 pub mod plan;
 mod planted;
-mod policy;
 pub mod raw;
 #[cfg(feature = "sim")]
 pub mod sim;
@@ -74,8 +74,8 @@ pub use completion::{Completion, Outcome, Receipt};
 pub use engine::{Engine, EngineBuilder, Info, PathInfo, QUEUE_DEPTH_DEFAULT};
 pub use error::{Error, ErrorKind, Result};
 pub use file::{File, FileStat};
+pub use handle::{Handle, HandleLimits, Refill};
 pub use op::{Completed, Op, Task};
 pub use open::{Direct, DirectSupport, OpenOptions};
 pub use plan::Direction;
-pub use policy::{Limits, Policy};
 pub use stats::{LatencySummary, Stats};

@@ -1,7 +1,7 @@
 //! For bindings: transfers on memory that belongs to another runtime.
 
+use crate::handle::Handle;
 use crate::plan::Direction;
-use crate::policy::Policy;
 use std::sync::Arc;
 
 /// A transfer on memory that the engine does not own.
@@ -22,5 +22,5 @@ pub struct RawTransfer {
     /// Whether a read that meets the end of the file is an error.
     pub exact: bool,
     /// A limit below the device's.
-    pub policy: Option<Arc<Policy>>,
+    pub handle: Option<Arc<Handle>>,
 }

@@ -4,7 +4,7 @@
 //! in which threads can meet one after the other: see `src/loom`. Anywhere else these are the names of std and nothing more. The crate
 //! as a dependency never sees loom, whatever flags its dependents are compiled with.
 //!
-//! Not exchanged: `Arc` (loom's is no `Arc<dyn Trait>`), counters that only count, and the locks of inodes, policies and buffers, under
+//! Not exchanged: `Arc` (loom's is no `Arc<dyn Trait>`), counters that only count, and the locks of inodes, handles and buffers, under
 //! which no other lock is taken and no wake is sent. In a model, a thread is never interrupted while it holds one of those.
 
 #[cfg(not(all(loom, test)))]

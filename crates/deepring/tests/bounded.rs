@@ -3,9 +3,10 @@
 
 mod ground;
 
+use deepring::Refill::{self, Sliding, WhenEmpty};
 use deepring::raw::RawTransfer;
 use deepring::{
-    BackendKind, Completed, Completion, Direct, Direction, Engine, ErrorKind, File, IoBuf, IoBufMut, Limits, Op, Outcome, Policy,
+    BackendKind, Completed, Completion, Direct, Direction, Engine, ErrorKind, File, Handle, HandleLimits, IoBuf, IoBufMut, Op, Outcome,
 };
 use ground::child::{alone, limit};
 use ground::gate::Gate;
@@ -15,6 +16,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(50);
+const REFILLS: [Refill; 2] = [Sliding, WhenEmpty];
 
 /// Counts completions, and lets somebody wait for them.
 #[derive(Default)]
@@ -55,8 +57,8 @@ fn lasting(len: usize) -> u64 {
     Box::leak(vec![0u8; len + 4096].into_boxed_slice()).as_mut_ptr().addr().next_multiple_of(4096) as u64
 }
 
-fn read_of(address: u64, len: u64, position: u64, policy: Option<&Arc<Policy>>) -> RawTransfer {
-    RawTransfer { direction: Direction::Read, address, len, position, exact: true, policy: policy.map(Arc::clone) }
+fn read_of(address: u64, len: u64, position: u64, handle: Option<&Arc<Handle>>) -> RawTransfer {
+    RawTransfer { direction: Direction::Read, address, len, position, exact: true, handle: handle.map(Arc::clone) }
 }
 
 fn submit(file: &File, transfer: RawTransfer, tally: &Arc<Tally>) {
@@ -329,10 +331,10 @@ fn a_file_by_path_is_closed_when_its_request_has_ended_whatever_else_goes_on() {
         let engine = builder.build().expect("an engine");
         let file = open(&engine, &path, Direct::Prefer);
         // A million small blocks, one after the other: seconds of work.
-        let policy = Arc::new(engine.policy(Limits { queue_depth: 1, block_bytes: 4096, ..Limits::default() }));
+        let handle = Arc::new(engine.handle(HandleLimits { queue_depth: 1, block_bytes: 4096, ..HandleLimits::default() }));
         let slow = Arc::new(Fickle { tally: Arc::new(Tally::default()), canceled: AtomicBool::new(false) });
         let memory = engine.buffer(4 << 30).expect("address space");
-        let transfer = read_of(memory.as_ptr() as u64, 4 << 30, 0, Some(&policy));
+        let transfer = read_of(memory.as_ptr() as u64, 4 << 30, 0, Some(&handle));
         // SAFETY: the memory is kept until the read has settled, and nobody looks at it.
         unsafe { file.submit(transfer, Arc::clone(&slow) as Arc<dyn Completion>) };
         engine.wake();
@@ -384,23 +386,23 @@ fn a_full_queue_says_so_and_gives_the_buffer_back() {
 // ---- a handle's own limits ----
 
 #[test]
-fn a_policy_s_depth_holds_for_all_its_requests_together() {
+fn a_handle_s_depth_holds_for_all_its_requests_together() {
     let place = directory();
     let path = place.path().join("file");
     std::fs::write(&path, bytes(0, 8 << 20, 1)).expect("the file");
     for builder in builders() {
-        for (queue_depth, windowed, single_submit) in
-            [(1, false, false), (1, true, true), (3, false, true), (4, true, false), (7, false, false), (0, false, true)]
+        for (queue_depth, refill, single_submit) in
+            [(1, Sliding, false), (1, WhenEmpty, true), (3, Sliding, true), (4, WhenEmpty, false), (7, Sliding, false), (0, Sliding, true)]
         {
             let engine = builder.clone().queue_depth(64).build().expect("an engine");
-            let limits = Limits { queue_depth, block_bytes: 60_000, single_submit, windowed };
-            let policy = Arc::new(engine.policy(limits));
-            assert_eq!(policy.limits().block_bytes, 61_440, "rounded up to whole pages");
+            let limits = HandleLimits { queue_depth, block_bytes: 60_000, single_submit, refill };
+            let handle = Arc::new(engine.handle(limits));
+            assert_eq!(handle.limits().block_bytes, 61_440, "rounded up to whole pages");
             let file = open(&engine, &path, Direct::Prefer);
             let tally = Arc::new(Tally::default());
             let memory = lasting(8 << 20);
             for part in 0..8u64 {
-                submit(&file, read_of(memory + (part << 20), 1 << 20, part << 20, Some(&policy)), &tally);
+                submit(&file, read_of(memory + (part << 20), 1 << 20, part << 20, Some(&handle)), &tally);
             }
             engine.wake();
             tally.wait_for(8);
@@ -414,16 +416,16 @@ fn a_policy_s_depth_holds_for_all_its_requests_together() {
 }
 
 #[test]
-fn a_policy_s_block_is_no_way_around_the_engine_s_bytes() {
+fn a_handle_s_block_is_no_way_around_the_engine_s_bytes() {
     let place = directory();
     let path = place.path().join("file");
     std::fs::write(&path, bytes(0, 8 << 20, 1)).expect("the file");
     for builder in builders() {
         let engine = builder.block_bytes(64 << 10).in_flight_bytes(1 << 20).build().expect("an engine");
-        let policy = Arc::new(engine.policy(Limits { block_bytes: 4 << 20, ..Limits::default() }));
+        let handle = Arc::new(engine.handle(HandleLimits { block_bytes: 4 << 20, ..HandleLimits::default() }));
         let file = open(&engine, &path, Direct::Prefer);
         let tally = Arc::new(Tally::default());
-        submit(&file, read_of(lasting(8 << 20), 8 << 20, 0, Some(&policy)), &tally);
+        submit(&file, read_of(lasting(8 << 20), 8 << 20, 0, Some(&handle)), &tally);
         engine.wake();
         tally.wait_for(1);
         let most = engine.stats().in_flight_bytes_max;
@@ -432,39 +434,44 @@ fn a_policy_s_block_is_no_way_around_the_engine_s_bytes() {
 }
 
 #[test]
-fn a_policy_does_not_slow_down_requests_without_it() {
+fn a_handle_does_not_slow_down_requests_without_it() {
     let place = directory();
     let path = place.path().join("file");
     std::fs::write(&path, bytes(0, 8 << 20, 1)).expect("the file");
     for builder in builders() {
         let engine = builder.block_bytes(64 << 10).queue_depth(32).build().expect("an engine");
-        let policy = Arc::new(engine.policy(Limits { queue_depth: 1, ..Limits::default() }));
+        let handle = Arc::new(engine.handle(HandleLimits { queue_depth: 1, ..HandleLimits::default() }));
         let file = open(&engine, &path, Direct::Prefer);
         let tally = Arc::new(Tally::default());
         let memory = lasting(16 << 20);
-        submit(&file, read_of(memory, 8 << 20, 0, Some(&policy)), &tally);
+        submit(&file, read_of(memory, 8 << 20, 0, Some(&handle)), &tally);
         submit(&file, read_of(memory + (8 << 20), 8 << 20, 0, None), &tally);
         engine.wake();
         tally.wait_for(2);
-        assert_eq!(engine.stats().in_flight_max, 32, "the request without a policy fills the device");
+        assert_eq!(engine.stats().in_flight_max, 32, "the request without a handle fills the device");
     }
 }
 
 #[test]
-fn writes_that_share_a_policy_and_a_unit_never_stall() {
+fn writes_that_share_a_handle_and_a_unit_never_stall() {
     let place = directory();
     let path = place.path().join("file");
     for builder in builders() {
         let path = path.clone();
-        within(LIMIT, "writes under a narrow policy", move || {
+        within(LIMIT, "writes under a narrow handle", move || {
             let mut chance = Chance::new();
             let engine = builder.queue_depth(8).block_bytes(4096).build().expect("an engine");
             for round in 0..40u64 {
                 std::fs::write(&path, b"").expect("the file");
                 let files = [open(&engine, &path, Direct::Prefer), open(&engine, &path, Direct::Prefer)];
-                let policies: Vec<Arc<Policy>> = (1..=2)
-                    .map(|queue_depth| Limits { queue_depth, windowed: round % 2 == 0, single_submit: round % 3 == 0, ..Limits::default() })
-                    .map(|limits| Arc::new(engine.policy(limits)))
+                let handles: Vec<Arc<Handle>> = (1..=2)
+                    .map(|queue_depth| HandleLimits {
+                        queue_depth,
+                        refill: REFILLS[usize::from(round % 2 == 0)],
+                        single_submit: round % 3 == 0,
+                        ..HandleLimits::default()
+                    })
+                    .map(|limits| Arc::new(engine.handle(limits)))
                     .collect();
                 let tally = Arc::new(Tally::default());
                 let end = 60_000;
@@ -473,9 +480,9 @@ fn writes_that_share_a_policy_and_a_unit_never_stall() {
                 let mut writes = 0;
                 while position < end as u64 {
                     let len = (1 + chance.below(5000)).min(end as u64 - position);
-                    let policy = Some(chance.pick(&policies)).filter(|_| writes % 5 > 0).map(Arc::clone);
+                    let handle = Some(chance.pick(&handles)).filter(|_| writes % 5 > 0).map(Arc::clone);
                     let transfer =
-                        RawTransfer { direction: Direction::Write, address: content + position, len, position, exact: true, policy };
+                        RawTransfer { direction: Direction::Write, address: content + position, len, position, exact: true, handle };
                     // SAFETY: the content is never freed and never written.
                     unsafe { chance.pick(&files).submit(transfer, Arc::clone(&tally) as Arc<dyn Completion>) };
                     position += len;
@@ -506,7 +513,7 @@ impl Completion for Fickle {
 }
 
 #[test]
-fn requests_that_are_cancelled_leave_their_place_in_a_policy_s_line() {
+fn requests_that_are_cancelled_leave_their_place_in_a_handle_s_line() {
     const REQUESTS: u64 = 24;
     let place = directory();
     let path = place.path().join("file");
@@ -516,14 +523,15 @@ fn requests_that_are_cancelled_leave_their_place_in_a_policy_s_line() {
         for round in 0..12u32 {
             let engine = builder.clone().block_bytes(64 << 10).build().expect("an engine");
             let file = open(&engine, &path, Direct::Prefer);
-            let limits = Limits { queue_depth: 1 + round % 3, windowed: round % 2 == 0, ..Limits::default() };
-            let policy = Arc::new(engine.policy(limits));
+            let limits =
+                HandleLimits { queue_depth: 1 + round % 3, refill: REFILLS[usize::from(round % 2 == 0)], ..HandleLimits::default() };
+            let handle = Arc::new(engine.handle(limits));
             let tally = Arc::new(Tally::default());
             let memory = lasting(512 << 10);
             let requests: Vec<Arc<Fickle>> = (0..REQUESTS)
                 .map(|index| {
                     let fickle = Arc::new(Fickle { tally: Arc::clone(&tally), canceled: AtomicBool::new(false) });
-                    let transfer = read_of(memory, 512 << 10, (index % 8) << 19, Some(&policy));
+                    let transfer = read_of(memory, 512 << 10, (index % 8) << 19, Some(&handle));
                     // SAFETY: memory from `lasting`, and nobody looks at what is read.
                     unsafe { file.submit(transfer, Arc::clone(&fickle) as Arc<dyn Completion>) };
                     fickle
@@ -549,21 +557,21 @@ fn requests_that_are_cancelled_leave_their_place_in_a_policy_s_line() {
 }
 
 #[test]
-fn a_request_that_meets_the_end_of_its_file_leaves_its_place_in_a_policy_s_line() {
+fn a_request_that_meets_the_end_of_its_file_leaves_its_place_in_a_handle_s_line() {
     const REQUESTS: u64 = 8;
     let place = directory();
     let path = place.path().join("file");
     std::fs::write(&path, bytes(0, 10_000, 1)).expect("the file");
     let memory = lasting(512 << 10);
     for builder in builders() {
-        for windowed in [false, true] {
+        for refill in REFILLS {
             let engine = builder.clone().block_bytes(64 << 10).build().expect("an engine");
             let file = open(&engine, &path, Direct::Prefer);
-            let policy = Arc::new(engine.policy(Limits { queue_depth: 1, windowed, ..Limits::default() }));
+            let handle = Arc::new(engine.handle(HandleLimits { queue_depth: 1, refill, ..HandleLimits::default() }));
             let tally = Arc::new(Tally::default());
             for _ in 0..REQUESTS {
                 // The first of eight blocks meets the end, while the request is first in line for the second.
-                let transfer = RawTransfer { exact: false, ..read_of(memory, 512 << 10, 0, Some(&policy)) };
+                let transfer = RawTransfer { exact: false, ..read_of(memory, 512 << 10, 0, Some(&handle)) };
                 // SAFETY: memory from `lasting`, and nobody looks at what is read.
                 unsafe { file.submit(transfer, Arc::clone(&tally) as Arc<dyn Completion>) };
             }

@@ -552,7 +552,7 @@ fn sync_waits_for_every_write_accepted_before_it() {
                     len: LEN - round,
                     position: write * LEN,
                     exact: true,
-                    policy: None,
+                    handle: None,
                 };
                 // SAFETY: the memory is never freed and never written.
                 unsafe { file.submit(transfer, Arc::clone(&tally) as Arc<dyn Completion>) };

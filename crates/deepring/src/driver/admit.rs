@@ -1,7 +1,7 @@
 //! From the queues to the device: which request goes next, and whether its next block may go.
 //!
 //! A device has two queues, for requests of one block and for larger ones, and serves them in turn, so that a small request passes a large
-//! one. Large requests share the device in quanta. A block goes when there is room in the backend, in its policy's window and in the
+//! one. Large requests share the device in quanta. A block goes when there is room in the backend, in its handle's window and in the
 //! device's budget, and when the locks it needs are free; a request that lacks one of the last two waits outside the queues.
 
 use super::complete::{retire, write_edge};
@@ -121,7 +121,7 @@ impl Driver {
     }
 
     pub(super) fn block_bytes(&self, submission: &Submission) -> u64 {
-        let asked = submission.policy.as_ref().map_or(0, |policy| policy.limits().block_bytes);
+        let asked = submission.handle.as_ref().map_or(0, |handle| handle.limits().block_bytes);
         if asked == 0 { self.core.config.block_bytes } else { asked }
     }
 
@@ -229,10 +229,10 @@ impl Driver {
             return Issue::Away;
         }
         if request.is_stopped() {
-            let policy = request.submission.policy.as_ref().map(|policy| policy.number());
+            let handle = request.submission.handle.as_ref().map(|handle| handle.number());
             self.conclude(key);
-            if let Some(policy) = policy {
-                self.wake_policy(policy);
+            if let Some(handle) = handle {
+                self.wake_handle(handle);
             }
             return Issue::Away;
         }
@@ -246,10 +246,10 @@ impl Driver {
             return Issue::Away;
         };
 
-        if let Some(policy) = &request.submission.policy {
-            if !policy.take() {
+        if let Some(handle) = &request.submission.handle {
+            if !handle.take() {
                 request.waits = Waits::Parked;
-                let line = self.policy_waiters.entry(policy.number()).or_default();
+                let line = self.handle_waiters.entry(handle.number()).or_default();
                 if std::mem::take(&mut request.first_in_line) {
                     line.push_front(key);
                 } else {
@@ -262,8 +262,8 @@ impl Driver {
         let device = &mut self.devices[request.device];
         let cost = device.cost(extent.file_len);
         if !device.budget.take(cost) {
-            if let Some(policy) = &request.submission.policy {
-                policy.untake();
+            if let Some(handle) = &request.submission.handle {
+                handle.untake();
             }
             return Issue::Full;
         }
@@ -277,8 +277,8 @@ impl Driver {
         if !locked {
             request.waits = Waits::Parked;
             device.budget.give(cost);
-            if let Some(policy) = &request.submission.policy {
-                policy.untake();
+            if let Some(handle) = &request.submission.handle {
+                handle.untake();
             }
             return Issue::Away;
         }
@@ -299,7 +299,7 @@ impl Driver {
         });
         let ticket = request.file.inode.read_ticket();
         let nowait = direction == Direction::Write && request.file.nowait();
-        let single_submit = request.submission.policy.as_ref().is_some_and(|policy| policy.limits().single_submit);
+        let single_submit = request.submission.handle.as_ref().is_some_and(|handle| handle.limits().single_submit);
         let stage = if extent.rmw && !known_empty { Stage::Modify } else { Stage::Transfer };
         let mut block = Block {
             request: key,
@@ -336,8 +336,8 @@ impl Driver {
                 }
             }
         }
-        if let Some(policy) = request.submission.policy.as_ref().map(|policy| policy.number()) {
-            self.wake_policy(policy);
+        if let Some(handle) = request.submission.handle.as_ref().map(|handle| handle.number()) {
+            self.wake_handle(handle);
         }
         let counters = &self.core.counters;
         let in_flight = counters.in_flight.fetch_add(1, Ordering::Relaxed) + 1;
@@ -410,14 +410,14 @@ impl Driver {
         })
     }
 
-    /// Returns what a block holds of budget, policy and locks, and counts it out.
+    /// Returns what a block holds of budget, handle and locks, and counts it out.
     pub(super) fn give_back(&mut self, block: &Block) {
         let Some(request) = self.requests.get_mut(block.request) else { return };
         self.devices[request.device].give_back(block.cost);
-        if let Some(policy) = &request.submission.policy {
-            policy.give();
-            let policy = policy.number();
-            self.wake_policy(policy);
+        if let Some(handle) = &request.submission.handle {
+            handle.give();
+            let handle = handle.number();
+            self.wake_handle(handle);
         }
         let Some(request) = self.requests.get_mut(block.request) else { return };
         if let Some(hold) = block.hold {
@@ -430,9 +430,9 @@ impl Driver {
         }
     }
 
-    /// Tells the first request in line that there may be a place in its policy's window.
-    pub(super) fn wake_policy(&mut self, policy: u64) {
-        let Some(line) = self.policy_waiters.get_mut(&policy) else { return };
+    /// Tells the first request in line that there may be a place in its handle's window.
+    pub(super) fn wake_handle(&mut self, handle: u64) {
+        let Some(line) = self.handle_waiters.get_mut(&handle) else { return };
         while let Some(key) = line.pop_front() {
             let Some(request) = self.requests.get_mut(key) else { continue };
             if request.waits == Waits::Parked {
@@ -441,7 +441,7 @@ impl Driver {
                 return;
             }
         }
-        self.policy_waiters.remove(&policy);
+        self.handle_waiters.remove(&handle);
     }
 
     /// Counts a block out of what is in flight.

@@ -20,15 +20,15 @@ impl Driver {
     pub(crate) fn audit(&self) -> Result<(), String> {
         let mut per_request: BTreeMap<u64, u32> = BTreeMap::new();
         let mut per_device: BTreeMap<usize, Cost> = BTreeMap::new();
-        let mut per_policy: BTreeMap<u64, (u32, u32)> = BTreeMap::new();
+        let mut per_handle: BTreeMap<u64, (u32, u32)> = BTreeMap::new();
         for (key, block) in self.all_blocks() {
             let Some(request) = self.requests.get(block.request) else { return Err(format!("block {key:?} belongs to no request")) };
             *per_request.entry(block.request.to_bits()).or_default() += 1;
             let used = per_device.entry(request.device).or_insert(Cost { requests: 0, bytes: 0 });
             used.requests += block.cost.requests;
             used.bytes += block.cost.bytes;
-            if let Some(policy) = &request.submission.policy {
-                per_policy.entry(policy.number()).or_insert((0, policy.in_flight())).0 += 1;
+            if let Some(handle) = &request.submission.handle {
+                per_handle.entry(handle.number()).or_insert((0, handle.in_flight())).0 += 1;
             }
         }
         for key in self.requests.keys() {
@@ -44,9 +44,9 @@ impl Driver {
                 return Err(format!("device {index} has {:?} taken, its blocks hold {counted:?}", device.used()));
             }
         }
-        for (policy, (blocks, in_flight)) in per_policy {
+        for (handle, (blocks, in_flight)) in per_handle {
             if blocks != in_flight {
-                return Err(format!("policy {policy} counts {in_flight} blocks and has {blocks}"));
+                return Err(format!("handle {handle} counts {in_flight} blocks and has {blocks}"));
             }
         }
         let counted = self.core.counters.in_flight.load(Ordering::Relaxed);

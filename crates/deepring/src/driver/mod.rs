@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   producers ──► inbox ──► queues ──► admit ──► blocks in flight ──► complete ──► settle ──► whoever asked
-//!                             ▲          │ budget, policy, locks         │
+//!                             ▲          │ budget, handle, locks         │
 //!                             └──────────┴──── try again ◄───────────────┘
 //!                                  helper threads: open, extend, trim, sync, close
 //! ```
@@ -58,9 +58,9 @@ pub(crate) struct Config {
 }
 
 impl Config {
-    /// The block size of a policy that asks for so many bytes; 0 leaves it to the engine. A block larger than what may be in flight
+    /// The block size of a handle that asks for so many bytes; 0 leaves it to the engine. A block larger than what may be in flight
     /// would run alone, and over the limit.
-    pub(crate) fn policy_block_bytes(&self, asked: u64) -> u64 {
+    pub(crate) fn handle_block_bytes(&self, asked: u64) -> u64 {
         let max = BLOCK_BYTES_MAX.min(self.in_flight_bytes - self.in_flight_bytes % BLOCK_BYTES_MIN);
         // First the limit: rounded up first, a number near 2^64 would become 0.
         asked.min(max).next_multiple_of(BLOCK_BYTES_MIN)
@@ -146,8 +146,8 @@ pub(crate) struct Driver {
     extending: usize,
     /// Helper jobs that will answer.
     jobs: usize,
-    /// Requests that wait for a place in their policy's window, by the policy's number.
-    policy_waiters: BTreeMap<u64, VecDeque<Key>>,
+    /// Requests that wait for a place in their handle's window, by the handle's number.
+    handle_waiters: BTreeMap<u64, VecDeque<Key>>,
     /// Large copies out of bounce blocks, to be made at the end of this turn.
     copies: Vec<complete::Copy>,
     settled: Vec<Settled>,
@@ -195,7 +195,7 @@ impl Driver {
             path_files: Vec::new(),
             extending: 0,
             jobs: 0,
-            policy_waiters: BTreeMap::new(),
+            handle_waiters: BTreeMap::new(),
             copies: Vec::new(),
             settled: Vec::new(),
             messages: Vec::new(),
@@ -411,9 +411,9 @@ impl Driver {
         let result = self.result_of(&mut request);
         let memory_lost = request.memory_lost;
         let Request { submission, file, .. } = request;
-        if let Some(policy) = submission.policy.as_ref().map(|policy| policy.number()) {
+        if let Some(handle) = submission.handle.as_ref().map(|handle| handle.number()) {
             // It may just have been told that there is a place in the window: the next in line is told instead.
-            self.wake_policy(policy);
+            self.wake_handle(handle);
         }
         self.count(&submission, &result);
         let file = if matches!(submission.target, Target::Path(_)) {
@@ -540,9 +540,9 @@ impl Driver {
             }
         }
         self.sweep_controls();
-        // Whoever was about to take a place in a policy's window may just have left: the next in line is told.
-        for policy in self.policy_waiters.keys().copied().collect::<Vec<_>>() {
-            self.wake_policy(policy);
+        // Whoever was about to take a place in a handle's window may just have left: the next in line is told.
+        for handle in self.handle_waiters.keys().copied().collect::<Vec<_>>() {
+            self.wake_handle(handle);
         }
     }
 

@@ -5,10 +5,10 @@ use crate::buffer::Buffer;
 use crate::completion::Completion;
 use crate::error::Error;
 use crate::extend::Extension;
+use crate::handle::Handle;
 use crate::inode::{Accepted, RangeLock, ReadTicket};
 use crate::open::OpenFile;
 use crate::plan::{Direction, Extent, Span};
-use crate::policy::Policy;
 use crate::slots::Key;
 use std::path::Path;
 use std::sync::Arc;
@@ -33,7 +33,7 @@ pub(crate) struct PathTarget {
 pub(crate) struct Submission {
     pub(crate) completion: Arc<dyn Completion>,
     pub(crate) target: Target,
-    pub(crate) policy: Option<Arc<Policy>>,
+    pub(crate) handle: Option<Arc<Handle>>,
     pub(crate) direction: Direction,
     /// A read that meets the end of the file is an error.
     pub(crate) exact: bool,
@@ -50,7 +50,7 @@ pub(crate) struct Submission {
 pub(crate) enum Waits {
     /// Nothing: it is in a queue, or all its blocks are in flight.
     No,
-    /// To be woken by an inode or a policy.
+    /// To be woken by an inode or a handle.
     Parked,
     /// For a helper thread's answer. Such a request cannot be settled before the answer is there.
     Helper,
@@ -64,7 +64,7 @@ pub(crate) struct Request {
     pub(crate) device: usize,
     pub(crate) block_bytes: u64,
     pub(crate) waits: Waits,
-    /// It was the first in line for its policy's window, and stays that if it finds no place.
+    /// It was the first in line for its handle's window, and stays that if it finds no place.
     pub(crate) first_in_line: bool,
     /// Where the next block begins, counted from the start of the request.
     pub(crate) cursor: u64,

@@ -4,7 +4,7 @@
 //!   plan       positions, lengths, addresses, block sizes  ─► extents
 //!   queue      the text of sysfs                            ─► a device's queue
 //!   geometry   statx and XFS_IOC_DIOINFO                    ─► alignment ─► extents
-//!   settings   DEEPRING_BACKEND, an engine's and a policy's numbers
+//!   settings   DEEPRING_BACKEND, an engine's and a handle's numbers
 //!   error      any errno, path and numbers                  ─► code, sentence, message
 //! ```
 //!

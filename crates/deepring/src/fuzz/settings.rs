@@ -1,4 +1,4 @@
-//! What an engine and a policy can be asked to be, by a program and by the environment.
+//! What an engine and a handle can be asked to be, by a program and by the environment.
 
 use crate::backend::BackendKind;
 use crate::engine::{BLOCK_BYTES_MAX, BLOCK_BYTES_MIN, EngineBuilder, backend_of};
@@ -34,7 +34,7 @@ fn check_numbers(input: &mut Unstructured<'_>) -> Result<()> {
             assert!(config.in_flight_bytes >= config.block_bytes && config.max_queued > 0, "{config:?}");
             assert!(config.queue_depth != Some(0), "{config:?}");
             let asked: u64 = input.arbitrary()?;
-            let block = config.policy_block_bytes(asked);
+            let block = config.handle_block_bytes(asked);
             assert!(if asked == 0 { block == 0 } else { is_block(block) && block <= config.in_flight_bytes }, "{asked} became {block}");
         }
         Err(error) => assert_eq!(error.kind(), ErrorKind::Invalid),

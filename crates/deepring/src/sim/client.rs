@@ -5,12 +5,12 @@
 //! beyond its size. Neighbours share units all the time.
 
 use super::request::{Holder, Request, What};
-use super::run::{Handle, Run};
+use super::run::{Opening, Run};
 use super::world::{self, violate};
 use crate::engine::Engine;
 use crate::file::File;
+use crate::handle::{HandleLimits, Refill};
 use crate::open::{self, Direct, OpenOptions};
-use crate::policy::Limits;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -19,13 +19,13 @@ impl Run {
         for station in &mut self.stations {
             let Some(engine) = &station.engine else { continue };
             for _ in 0..self.rng.below(3) {
-                let limits = Limits {
+                let limits = HandleLimits {
                     queue_depth: self.rng.below(5) as u32,
                     block_bytes: if self.rng.one_in(2) { 0 } else { 4096 << self.rng.below(4) },
                     single_submit: self.rng.one_in(4),
-                    windowed: self.rng.one_in(3),
+                    refill: if self.rng.one_in(3) { Refill::WhenEmpty } else { Refill::Sliding },
                 };
-                station.policies.push(Arc::new(engine.policy(limits)));
+                station.handles.push(Arc::new(engine.handle(limits)));
             }
         }
     }
@@ -58,13 +58,13 @@ impl Run {
         (!running.is_empty()).then(|| running[self.rng.index(running.len())].clone())
     }
 
-    /// An open handle.
+    /// An open file.
     pub(super) fn some_handle(&mut self) -> Option<usize> {
-        let open: Vec<_> = (0..self.handles.len()).filter(|&index| self.handles[index].open.is_some()).collect();
+        let open: Vec<_> = (0..self.openings.len()).filter(|&index| self.openings[index].open.is_some()).collect();
         if open.is_empty() || (open.len() < 3 && self.rng.one_in(4)) {
             self.open();
-            let newest = self.handles.len().checked_sub(1)?;
-            return self.handles[newest].open.is_some().then_some(newest);
+            let newest = self.openings.len().checked_sub(1)?;
+            return self.openings[newest].open.is_some().then_some(newest);
         }
         Some(open[self.rng.index(open.len())])
     }
@@ -96,7 +96,7 @@ impl Run {
                 let opened = Arc::new(opened);
                 let watch = Arc::downgrade(&opened);
                 let required = direct == Direct::Require;
-                self.handles.push(Handle { file, station, required, open: Some(File::new(engine, opened)), watch });
+                self.openings.push(Opening { file, station, required, open: Some(File::new(engine, opened)), watch });
             }
             Err(error) => {
                 let errno = error.errno().unwrap_or(0);
@@ -110,8 +110,8 @@ impl Run {
 
     fn close(&mut self) {
         let Some(index) = self.some_handle() else { return };
-        let Some(file) = self.handles[index].open.take() else { return };
-        let before: Vec<u64> = self.requests.iter().filter(|(_, request)| request.handle == Some(index)).map(|(&id, _)| id).collect();
+        let Some(file) = self.openings[index].open.take() else { return };
+        let before: Vec<u64> = self.requests.iter().filter(|(_, request)| request.opening == Some(index)).map(|(&id, _)| id).collect();
         let id = self.enter(index, What::Close, 0, 0, Holder::Control(Arc::default()));
         file.close_then(move |result| {
             world::with(|world| world.control_settled(id, result, &before));
@@ -120,20 +120,20 @@ impl Run {
 
     fn drop_handle(&mut self) {
         if let Some(index) = self.some_handle() {
-            self.handles[index].open = None;
+            self.openings[index].open = None;
         }
     }
 
     fn sync(&mut self) {
         let Some(index) = self.some_handle() else { return };
-        let file = self.handles[index].file;
+        let file = self.openings[index].file;
         // Writes by path are accepted when their file has been opened, which nobody can tell from outside.
         let counts = |request: &Request| request.file == file && request.what == What::Write && !request.by_path;
         let before: Vec<u64> = self.requests.iter().filter(|(_, request)| counts(request)).map(|(&id, _)| id).collect();
         let flag: Arc<AtomicBool> = Arc::default();
         let id = self.enter(index, What::Sync, 0, 0, Holder::Control(Arc::clone(&flag)));
         let data_only = self.rng.one_in(2);
-        if let Some(file) = &self.handles[index].open {
+        if let Some(file) = &self.openings[index].open {
             file.sync_then(data_only, flag, move |result| {
                 world::with(|world| world.control_settled(id, result, &before));
             });
@@ -142,7 +142,7 @@ impl Run {
 
     fn cut(&mut self) {
         let Some(index) = self.some_handle() else { return };
-        let file = self.handles[index].file;
+        let file = self.openings[index].file;
         let size = if self.rng.one_in(3) { self.near_unit() } else { self.rng.below(self.profile.file_bytes) };
         let raced = self.rng.one_in(2);
         let blocked = self.unsettled_on(file).any(|request| match request.what {
@@ -156,7 +156,7 @@ impl Run {
         let flag: Arc<AtomicBool> = Arc::default();
         let id = self.enter(index, What::Cut(size), size, size, Holder::Control(Arc::clone(&flag)));
         let number = self.files[file].number;
-        if let Some(open) = &self.handles[index].open {
+        if let Some(open) = &self.openings[index].open {
             open.set_len_then(size, flag, move |result| {
                 world::with(|world| {
                     if result.is_ok() && world.device.writes_to(number) {

@@ -238,7 +238,7 @@ impl Run {
         match error.kind() {
             ErrorKind::Os(libc::ENOENT) => yes(request.by_path && !request.existed, "the file was there"),
             ErrorKind::Os(libc::EINVAL) => {
-                let required = request.handle.is_some_and(|index| self.handles[index].required);
+                let required = request.opening.is_some_and(|index| self.openings[index].required);
                 yes(required, "the file could go on buffered")
             }
             ErrorKind::Os(errno) => {

@@ -126,7 +126,7 @@ pub(crate) struct Request {
     pub(crate) what: What,
     pub(crate) file: usize,
     pub(crate) station: usize,
-    pub(crate) handle: Option<usize>,
+    pub(crate) opening: Option<usize>,
     pub(crate) by_path: bool,
     /// Whether the file was there when the request was made.
     pub(crate) existed: bool,

@@ -40,7 +40,7 @@ pub(crate) struct SimFile {
     pub(crate) was_loose: bool,
 }
 
-pub(crate) struct Handle {
+pub(crate) struct Opening {
     pub(crate) file: usize,
     pub(crate) station: usize,
     /// It must not go on buffered.
@@ -63,7 +63,7 @@ pub(crate) struct Run {
     pub(crate) profile: Profile,
     pub(crate) stations: Vec<Station>,
     pub(crate) files: Vec<SimFile>,
-    pub(crate) handles: Vec<Handle>,
+    pub(crate) openings: Vec<Opening>,
     pub(crate) requests: BTreeMap<u64, Request>,
     pub(crate) next_id: u64,
     /// Requests made so far.
@@ -110,7 +110,7 @@ impl Run {
             profile,
             stations,
             files,
-            handles: Vec::new(),
+            openings: Vec::new(),
             requests: BTreeMap::new(),
             next_id: 1,
             made: 0,
@@ -254,7 +254,7 @@ impl Run {
         }
     }
 
-    /// Gives up every handle and every engine: the rest of the run is their shutdown.
+    /// Gives up every open file and every engine: the rest of the run is their shutdown.
     fn leave(&mut self) {
         for index in 0..self.stations.len() {
             self.shut_down(index);
@@ -262,8 +262,8 @@ impl Run {
     }
 
     pub(crate) fn shut_down(&mut self, station: usize) {
-        for handle in self.handles.iter_mut().filter(|handle| handle.station == station) {
-            handle.open = None;
+        for opening in self.openings.iter_mut().filter(|opening| opening.station == station) {
+            opening.open = None;
         }
         self.stations[station].engine = None;
     }
@@ -297,8 +297,8 @@ impl Run {
             if buffers > 0 && !lost {
                 violate(format!("engine {index} ends with {buffers} buffers that were not returned"));
             }
-            if let Some(policy) = station.policies.iter().find(|policy| policy.in_flight() > 0) {
-                violate(format!("a policy ends with {} blocks in flight", policy.in_flight()));
+            if let Some(handle) = station.handles.iter().find(|handle| handle.in_flight() > 0) {
+                violate(format!("a handle ends with {} blocks in flight", handle.in_flight()));
             }
         }
         self.check_all_files();
@@ -307,7 +307,7 @@ impl Run {
                 violate(format!("{} is not at rest: {left}", file.path.display()));
             }
         }
-        if self.handles.iter().any(|handle| handle.watch.strong_count() > 0) {
+        if self.openings.iter().any(|opening| opening.watch.strong_count() > 0) {
             violate("a file is still open after everybody has let go of it");
         }
         let parcels = world::with(|world| world.parcels).unwrap_or(0);

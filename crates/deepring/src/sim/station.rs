@@ -7,8 +7,8 @@ use crate::blocking::BlockingPool;
 use crate::buffer::Pool;
 use crate::driver::{BackendReport, Config, Core, Driver, Message};
 use crate::engine::Engine;
+use crate::handle::Handle;
 use crate::inbox::Inbox;
-use crate::policy::Policy;
 use crate::stats::Counters;
 use crate::sys::Errno;
 use crate::sys::event::Event;
@@ -33,7 +33,7 @@ pub(crate) struct Station {
     phase: Phase,
     /// When the next helper job runs, if there is one.
     pub(crate) job_at_ns: Option<u64>,
-    pub(crate) policies: Vec<Arc<Policy>>,
+    pub(crate) handles: Vec<Arc<Handle>>,
 }
 
 impl Station {
@@ -52,7 +52,7 @@ impl Station {
             core,
             phase: Phase::Awake,
             job_at_ns: None,
-            policies: Vec::new(),
+            handles: Vec::new(),
         })
     }
 

@@ -3,7 +3,7 @@
 use super::memory::Parcel;
 use super::model::fill;
 use super::request::{Holder, Memory, Request, Ticket, What, bell};
-use super::run::{Handle, Run};
+use super::run::{Opening, Run};
 use super::world;
 use crate::completion::Completion;
 use crate::engine::Engine;
@@ -46,7 +46,7 @@ impl Run {
             return self.transfer_path();
         }
         let Some(index) = self.some_handle() else { return };
-        let file = self.handles[index].file;
+        let file = self.openings[index].file;
         let write = self.rng.one_in(2);
         // Ranges are taken; a few tries find one that is free.
         for _ in 0..4 {
@@ -60,7 +60,7 @@ impl Run {
             }
             if self.is_free(file, start, end, write) {
                 let what = if write { What::Write } else { What::Read { exact: self.rng.one_in(2) } };
-                self.submit(Some(index), self.handles[index].station, file, what, start, end);
+                self.submit(Some(index), self.openings[index].station, file, what, start, end);
                 return;
             }
         }
@@ -129,16 +129,16 @@ impl Run {
         id
     }
 
-    /// As [`Run::enter_request`], for controls of a handle.
-    pub(super) fn enter(&mut self, handle: usize, what: What, start: u64, end: u64, holder: Holder) -> u64 {
-        let Handle { file, station, .. } = self.handles[handle];
+    /// As [`Run::enter_request`], for controls of an open file.
+    pub(super) fn enter(&mut self, opening: usize, what: What, start: u64, end: u64, holder: Holder) -> u64 {
+        let Opening { file, station, .. } = self.openings[opening];
         let model = &self.files[file].model;
         let sizes = (model.size_min, model.size_max);
         let request = Request {
             what,
             file,
             station,
-            handle: Some(handle),
+            opening: Some(opening),
             by_path: false,
             existed: true,
             start,
@@ -155,15 +155,15 @@ impl Run {
         id
     }
 
-    fn submit(&mut self, handle: Option<usize>, station: usize, file: usize, what: What, start: u64, end: u64) {
+    fn submit(&mut self, opening: Option<usize>, station: usize, file: usize, what: What, start: u64, end: u64) {
         let Some(engine) = self.stations[station].engine.clone() else { return };
         let model = &self.files[file].model;
         let request = Request {
             what,
             file,
             station,
-            handle,
-            by_path: handle.is_none(),
+            opening,
+            by_path: opening.is_none(),
             existed: self.files[file].exists,
             start,
             end,
@@ -180,12 +180,12 @@ impl Run {
             fill(memory.bytes_mut(), start, id);
         }
         world::with(|world| world.submitted(id, memory.address(), end - start));
-        // A partial transfer by path exists only at the seam for bindings, a policy too.
-        let partial_by_path = handle.is_none() && !matches!(what, What::ReadWhole | What::WriteWhole);
+        // A partial transfer by path exists only at the seam for bindings, a handle too.
+        let partial_by_path = opening.is_none() && !matches!(what, What::ReadWhole | What::WriteWhole);
         let holder = if partial_by_path || self.rng.one_in(2) {
-            self.submit_raw(&engine, handle, what, start, memory, id)
+            self.submit_raw(&engine, opening, what, start, memory, id)
         } else {
-            self.submit_op(&engine, handle, what, start, memory, id)
+            self.submit_op(&engine, opening, what, start, memory, id)
         };
         if let Some(request) = self.requests.get_mut(&id) {
             request.holder = holder;
@@ -207,22 +207,22 @@ impl Run {
         Memory::Parcel(Parcel::new(id, len, offset))
     }
 
-    fn submit_raw(&mut self, engine: &Engine, handle: Option<usize>, what: What, start: u64, memory: Memory, id: u64) -> Holder {
-        let station = handle.map_or_else(|| self.requests[&id].station, |index| self.handles[index].station);
-        let policies = &self.stations[station].policies;
-        let policy =
-            if policies.is_empty() || self.rng.one_in(2) { None } else { Some(Arc::clone(&policies[self.rng.index(policies.len())])) };
+    fn submit_raw(&mut self, engine: &Engine, opening: Option<usize>, what: What, start: u64, memory: Memory, id: u64) -> Holder {
+        let station = opening.map_or_else(|| self.requests[&id].station, |index| self.openings[index].station);
+        let handles = &self.stations[station].handles;
+        let handle =
+            if handles.is_empty() || self.rng.one_in(2) { None } else { Some(Arc::clone(&handles[self.rng.index(handles.len())])) };
         let transfer = RawTransfer {
             direction: if what.reads() { Direction::Read } else { Direction::Write },
             address: memory.address(),
             len: memory.bytes().len() as u64,
             position: start,
             exact: what == What::ReadWhole || what == (What::Read { exact: true }),
-            policy,
+            handle,
         };
         let ticket = Arc::new(Ticket { id, canceled: AtomicBool::new(false) });
         let completion = Arc::clone(&ticket) as Arc<dyn Completion>;
-        if let Some(file) = handle.and_then(|index| self.handles[index].open.as_ref()) {
+        if let Some(file) = opening.and_then(|index| self.openings[index].open.as_ref()) {
             // SAFETY: the memory is kept in the request's holder until it has settled, and leaked if it is lost.
             unsafe { file.submit(transfer, completion) };
         } else {
@@ -235,8 +235,8 @@ impl Run {
         Holder::Raw(memory, ticket)
     }
 
-    fn submit_op(&mut self, engine: &Engine, handle: Option<usize>, what: What, start: u64, memory: Memory, id: u64) -> Holder {
-        let mut op = if let Some(file) = handle.and_then(|index| self.handles[index].open.as_ref()) {
+    fn submit_op(&mut self, engine: &Engine, opening: Option<usize>, what: What, start: u64, memory: Memory, id: u64) -> Holder {
+        let mut op = if let Some(file) = opening.and_then(|index| self.openings[index].open.as_ref()) {
             match what {
                 What::Read { exact: true } => file.read_exact_at(memory, start),
                 What::Read { exact: false } => file.read_at(memory, start),

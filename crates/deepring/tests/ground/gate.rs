@@ -32,7 +32,7 @@ impl Gate {
         let (open, opened) = channel();
         let door = Arc::new(Door { arrived: Mutex::new(arrive), opened: Mutex::new(opened) });
         let address = std::ptr::from_mut(Box::leak(Box::new(0u8))) as u64;
-        let transfer = RawTransfer { direction: Direction::Read, address, len: 1, position: 0, exact: false, policy: None };
+        let transfer = RawTransfer { direction: Direction::Read, address, len: 1, position: 0, exact: false, handle: None };
         // SAFETY: the byte is leaked, so it stays, and nobody else uses it.
         unsafe { file.submit(transfer, door) };
         file.engine().wake();

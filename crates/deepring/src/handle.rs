@@ -5,22 +5,32 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// How the requests of one handle are cut and submitted. The defaults are the engine's: sliding window, batched submission.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Limits {
+pub struct HandleLimits {
     /// At most this many blocks in flight; 0 leaves it to the device's budget.
     pub queue_depth: u32,
     /// The size of one block in bytes; 0 takes the engine's.
     pub block_bytes: u64,
     /// Submit each block in a system call of its own (DeepNVMe's `single_submit`).
     pub single_submit: bool,
-    /// Fill the window, then wait until it is empty (DeepNVMe's `overlap_events = false`), instead of refilling as blocks complete.
-    pub windowed: bool,
+    /// When blocks that completed make room for others.
+    pub refill: Refill,
 }
 
-/// [`Limits`] with their state. Cheap to share; create one per handle.
+/// When the blocks of a handle that completed make room for others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Refill {
+    /// As each block completes.
+    #[default]
+    Sliding,
+    /// Only when all of them have completed (DeepNVMe's `overlap_events = false`).
+    WhenEmpty,
+}
+
+/// [`HandleLimits`] with their state. Cheap to share; create one per handle.
 #[derive(Debug)]
-pub struct Policy {
+pub struct Handle {
     number: u64,
-    limits: Limits,
+    limits: HandleLimits,
     window: Mutex<Window>,
 }
 
@@ -31,20 +41,20 @@ struct Window {
     left: u32,
 }
 
-impl Policy {
-    /// A policy with nothing in flight.
-    pub fn new(limits: Limits) -> Self {
+impl Handle {
+    /// A handle with nothing in flight.
+    pub fn new(limits: HandleLimits) -> Self {
         static CREATED: AtomicU64 = AtomicU64::new(0);
         Self { number: CREATED.fetch_add(1, Ordering::Relaxed), limits, window: Mutex::default() }
     }
 
-    /// Tells policies apart, in the order of their creation.
+    /// Tells handles apart, in the order of their creation.
     pub(crate) fn number(&self) -> u64 {
         self.number
     }
 
     /// What it was made of.
-    pub fn limits(&self) -> Limits {
+    pub fn limits(&self) -> HandleLimits {
         self.limits
     }
 
@@ -56,10 +66,13 @@ impl Policy {
     pub(crate) fn take(&self) -> bool {
         let depth = if self.limits.queue_depth == 0 { u32::MAX } else { self.limits.queue_depth };
         let mut window = self.window();
-        if self.limits.windowed && window.in_flight == 0 {
+        if self.limits.refill == Refill::WhenEmpty && window.in_flight == 0 {
             window.left = depth;
         }
-        let free = if self.limits.windowed { window.left > 0 } else { window.in_flight < depth };
+        let free = match self.limits.refill {
+            Refill::Sliding => window.in_flight < depth,
+            Refill::WhenEmpty => window.left > 0,
+        };
         if free {
             window.in_flight += 1;
             window.left = window.left.saturating_sub(1);
@@ -90,26 +103,26 @@ impl Policy {
 mod tests {
     use super::*;
 
-    fn take_all(policy: &Policy) -> u32 {
-        (0..100).take_while(|_| policy.take()).count() as u32
+    fn take_all(handle: &Handle) -> u32 {
+        (0..100).take_while(|_| handle.take()).count() as u32
     }
 
     #[test]
     fn a_sliding_window_refills_as_blocks_complete() {
-        let policy = Policy::new(Limits { queue_depth: 3, ..Limits::default() });
-        assert_eq!(take_all(&policy), 3);
-        policy.give();
-        assert_eq!(take_all(&policy), 1);
+        let handle = Handle::new(HandleLimits { queue_depth: 3, ..HandleLimits::default() });
+        assert_eq!(take_all(&handle), 3);
+        handle.give();
+        assert_eq!(take_all(&handle), 1);
     }
 
     #[test]
     fn a_fixed_window_refills_only_when_empty() {
-        let policy = Policy::new(Limits { queue_depth: 3, windowed: true, ..Limits::default() });
-        assert_eq!(take_all(&policy), 3);
-        policy.give();
-        policy.give();
-        assert!(!policy.take());
-        policy.give();
-        assert_eq!(take_all(&policy), 3);
+        let handle = Handle::new(HandleLimits { queue_depth: 3, refill: Refill::WhenEmpty, ..HandleLimits::default() });
+        assert_eq!(take_all(&handle), 3);
+        handle.give();
+        handle.give();
+        assert!(!handle.take());
+        handle.give();
+        assert_eq!(take_all(&handle), 3);
     }
 }
