@@ -5,7 +5,8 @@
 //! does not keep the process alive and a busy one does.
 
 use crate::convert::{Detail, Failure};
-use deepring::{BackendKind, Completion, ErrorKind, MemoryLease, Outcome};
+use deepring::binding::{Completion, MemoryLease, Outcome};
+use deepring::{BackendKind, ErrorKind};
 use napi::Env;
 use napi::Status;
 use napi::bindgen_prelude::Function;

@@ -6,7 +6,8 @@
 //!
 //! Runtimes that refuse external memory (Electron) get an ordinary ArrayBuffer, over-allocated so that an aligned view fits in.
 
-use deepring::{Buffer, MemoryLease};
+use deepring::Buffer;
+use deepring::binding::MemoryLease;
 use napi::bindgen_prelude::*;
 use napi::sys;
 use std::collections::BTreeMap;

@@ -6,8 +6,8 @@
 use crate::convert::{Detail, EngineConfig, Failure, HandleLimits, Info, Opened, Stat, Stats};
 use crate::delivery::{Delivery, Landing, Record, is_cancellation};
 use crate::memory::{self, View};
-use deepring::raw::RawTransfer;
-use deepring::{Direct, Direction, Engine, File, Handle, OpenOptions, Refill};
+use deepring::binding::{EngineBinding, FileBinding, Handle, RawTransfer, Refill};
+use deepring::{Direct, Direction, Engine, File, OpenOptions};
 use napi::Env;
 use napi::bindgen_prelude::*;
 use napi::sys;
@@ -277,7 +277,7 @@ impl Session {
     pub fn create_handle(&self, engine: u32, limits: HandleLimits) -> Result<u32> {
         let HandleLimits { queue_depth, block_size, single_submit, refill_when_empty } = limits;
         let refill = if refill_when_empty { Refill::WhenEmpty } else { Refill::Sliding };
-        let limits = deepring::HandleLimits { queue_depth, block_bytes: block_size as u64, single_submit, refill };
+        let limits = deepring::binding::HandleLimits { queue_depth, block_bytes: block_size as u64, single_submit, refill };
         let handle = self.state.engine(engine)?.handle(limits);
         let number = self.state.number();
         self.state.handles.borrow_mut().insert(number, Arc::new(handle));

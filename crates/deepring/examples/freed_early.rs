@@ -3,8 +3,8 @@
 //! The read begins at an odd position, so the engine copies its bytes out of a bounce block, on a thread of its own, into what is freed by
 //! then. Without the sanitizer nobody would notice, which is why this is no test.
 
-use deepring::raw::RawTransfer;
-use deepring::{BackendKind, Completion, Direct, Direction, Engine, OpenOptions, Outcome};
+use deepring::binding::{Completion, EngineBinding, FileBinding, Outcome, RawTransfer};
+use deepring::{BackendKind, Direct, Direction, Engine, OpenOptions};
 use std::error::Error;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};

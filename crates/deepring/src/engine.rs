@@ -6,17 +6,15 @@
 use crate::backend::BackendKind;
 use crate::blocking::BlockingPool;
 use crate::buffer::{Buffer, IoBuf, IoBufMut, Pool};
-use crate::completion::{Completion, Outcome, Receipt};
+use crate::completion::{Completion, Outcome, RawTransfer, Receipt};
 use crate::driver::request::{PathTarget, Submission, Target};
 use crate::driver::{BackendReport, Config, Core, Driver, Message, start_backend};
 use crate::error::{Error, ErrorKind, Result};
 use crate::file::File;
-use crate::handle::Handle;
 use crate::inbox::Inbox;
 use crate::op::{Op, Task, Transfer};
 use crate::open::{self, DirectSupport, OpenOptions};
 use crate::plan::Direction;
-use crate::raw::RawTransfer;
 use crate::stats::{Counters, Stats, add, sub};
 use crate::sync::mpsc;
 use crate::sync::thread::JoinHandle;
@@ -212,9 +210,9 @@ impl Engine {
     }
 
     /// Opens a file on a helper thread, and hands it to `then` there.
-    pub fn open_then(&self, path: impl AsRef<Path>, options: OpenOptions, then: impl FnOnce(Result<File>) + Send + 'static) {
+    pub(crate) fn open_then(&self, path: impl AsRef<Path>, options: OpenOptions, then: impl FnOnce(Result<File>) + Send + 'static) {
         let (engine, path): (_, Arc<Path>) = (self.clone(), Arc::from(path.as_ref()));
-        self.help(move || then(engine.open(path, options)));
+        self.run_blocking(move || then(engine.open(path, options)));
     }
 
     /// Opens a file on a helper thread.
@@ -312,7 +310,13 @@ impl Engine {
         &self.inner.core
     }
 
-    pub(crate) fn help(&self, job: impl FnOnce() + Send + 'static) {
+    /// Makes the driver look at what was submitted.
+    pub(crate) fn wake(&self) {
+        self.core().inbox.wake();
+    }
+
+    /// Runs a job that can block on a blocking thread.
+    pub(crate) fn run_blocking(&self, job: impl FnOnce() + Send + 'static) {
         self.core().blocking.run(Box::new(job));
     }
 
@@ -419,50 +423,9 @@ impl Engine {
     }
 }
 
-/// The seam for bindings.
-impl Engine {
-    /// Submits a transfer of a file by path, without waking the driver: [`Engine::wake`] must follow. With `whole`, a file that is read must be
-    /// exactly `position + len` bytes long, and a file that is written will be; `mode` counts if it is created.
-    ///
-    /// # Safety
-    /// See [`RawTransfer`].
-    pub unsafe fn submit_path(&self, path: &Path, whole: bool, mode: u32, transfer: RawTransfer, completion: Arc<dyn Completion>) {
-        let target = PathTarget { path: Arc::from(path), whole, mode };
-        self.submit(Target::Path(Box::new(target)), transfer, completion);
-    }
-
-    /// Makes the driver see what was submitted.
-    pub fn wake(&self) {
-        self.core().inbox.wake();
-    }
-
-    /// Whether both are the same engine.
-    pub fn is_same(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.inner, &other.inner)
-    }
-
-    /// Runs a job that may block on one of the engine's helper threads.
-    pub fn run_blocking(&self, job: impl FnOnce() + Send + 'static) {
-        self.help(job);
-    }
-
-    /// Makes the driver look for requests whose completion says that they are cancelled.
-    pub fn sweep(&self) {
-        self.core().inbox.request_sweep();
-    }
-
-    /// A handle for the handles of this engine; block sizes are rounded up as the engine's own, and cut to what may
-    /// be in flight.
-    pub fn handle(&self, mut limits: crate::handle::HandleLimits) -> Handle {
-        limits.block_bytes = self.core().config.handle_block_bytes(limits.block_bytes);
-        Handle::new(limits)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::handle::HandleLimits;
     use std::os::unix::ffi::OsStrExt;
 
     #[test]
@@ -471,12 +434,5 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::Invalid);
         assert_eq!(backend_of(Some(OsStr::new(""))).expect("nothing was asked for"), None);
         assert_eq!(backend_of(None).expect("nothing was asked for"), None);
-    }
-
-    #[test]
-    fn the_largest_block_that_can_be_asked_for_is_the_largest_there_is() {
-        let engine = Engine::builder().in_flight_bytes(10_000_000).backend(BackendKind::Threads).build().expect("an engine");
-        let block = |bytes| engine.handle(HandleLimits { block_bytes: bytes, ..HandleLimits::default() }).limits().block_bytes;
-        assert_eq!([block(u64::MAX), block(10_000_000), block(1), block(0)], [9_998_336, 9_998_336, 4096, 0]);
     }
 }

@@ -1,7 +1,7 @@
 //! [`File`]: an open file of an engine.
 
 use crate::buffer::{IoBuf, IoBufMut};
-use crate::completion::Completion;
+use crate::completion::{Completion, RawTransfer};
 use crate::driver::request::Target;
 use crate::driver::{Barrier, Control, Message, Use};
 use crate::engine::Engine;
@@ -9,7 +9,6 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::op::{Op, Task, Transfer};
 use crate::open::{DirectSupport, OpenFile};
 use crate::plan::Direction;
-use crate::raw::RawTransfer;
 use crate::sys::file as sys;
 use std::fmt;
 use std::path::Path;
@@ -166,18 +165,16 @@ impl fmt::Debug for File {
     }
 }
 
-/// The seam for bindings: results go to a callback, on a thread of the engine.
+/// The same with callbacks, for [`crate::binding`].
 impl File {
-    /// Submits a transfer without waking the driver: [`Engine::wake`] must follow.
-    ///
     /// # Safety
     /// See [`RawTransfer`].
-    pub unsafe fn submit(&self, transfer: RawTransfer, completion: Arc<dyn Completion>) {
+    pub(crate) unsafe fn submit(&self, transfer: RawTransfer, completion: Arc<dyn Completion>) {
         self.engine.submit(Target::File(Arc::clone(&self.file)), transfer, completion);
     }
 
-    /// See [`File::sync_all`] and [`File::sync_data`]. While it waits for writes, setting `canceled` and calling [`Engine::sweep`] ends it.
-    pub fn sync_then(&self, data_only: bool, canceled: Arc<AtomicBool>, then: impl FnOnce(Result<()>) + Send + 'static) {
+    /// See [`File::sync_all`] and [`File::sync_data`]. While it waits for writes, setting `canceled` and calling [`crate::binding::EngineBinding::sweep`] ends it.
+    pub(crate) fn sync_then(&self, data_only: bool, canceled: Arc<AtomicBool>, then: impl FnOnce(Result<()>) + Send + 'static) {
         let epoch = self.file.inode.begin_sync();
         let file = Arc::clone(&self.file);
         let call = if data_only { "fdatasync" } else { "fsync" };
@@ -190,7 +187,7 @@ impl File {
     }
 
     /// See [`File::set_len`]. `canceled` as for [`File::sync_then`].
-    pub fn set_len_then(&self, size: u64, canceled: Arc<AtomicBool>, then: impl FnOnce(Result<()>) + Send + 'static) {
+    pub(crate) fn set_len_then(&self, size: u64, canceled: Arc<AtomicBool>, then: impl FnOnce(Result<()>) + Send + 'static) {
         let file = Arc::clone(&self.file);
         self.control(Barrier::Truncate, canceled, move |instead| {
             let failed = |kind| Error::new(kind, "ftruncate").at(&file.path);
@@ -209,16 +206,16 @@ impl File {
     }
 
     /// See [`File::stat`].
-    pub fn stat_then(&self, then: impl FnOnce(Result<FileStat>) + Send + 'static) {
+    pub(crate) fn stat_then(&self, then: impl FnOnce(Result<FileStat>) + Send + 'static) {
         let (file, using) = (Arc::clone(&self.file), self.using());
-        self.engine.help(move || {
+        self.engine.run_blocking(move || {
             then(stat(&file));
             drop(using);
         });
     }
 
     /// See [`File::close`].
-    pub fn close_then(self, then: impl FnOnce(Result<()>) + Send + 'static) {
+    pub(crate) fn close_then(self, then: impl FnOnce(Result<()>) + Send + 'static) {
         let file = Arc::clone(&self.file);
         self.control(Barrier::Close, Arc::default(), move |_| then(file.close()));
     }
@@ -245,37 +242,17 @@ impl File {
     ///
     /// # Safety
     /// `address..address + len` stays valid, in place and unchanged until `then` was called.
-    pub unsafe fn verify_then(&self, address: u64, len: u64, position: u64, then: impl FnOnce(Result<()>) + Send + 'static) {
+    pub(crate) unsafe fn verify_then(&self, address: u64, len: u64, position: u64, then: impl FnOnce(Result<()>) + Send + 'static) {
         let file = Arc::clone(&self.file);
         let pool = Arc::clone(&self.engine.core().pool);
         let using = self.using();
-        self.engine.help(move || {
+        self.engine.run_blocking(move || {
             // Through procfs it is the same file, even if its name has been given to another one.
             let by_descriptor = format!("/proc/self/fd/{}", file.raw());
             // SAFETY: passed on from the caller of this function.
             then(unsafe { crate::verify::compare(Path::new(&by_descriptor), &file.path, &pool, address, len, position) });
             drop(using);
         });
-    }
-}
-
-impl Engine {
-    /// As [`File::verify_then`], by path.
-    ///
-    /// # Safety
-    /// As there.
-    pub unsafe fn verify_path_then(
-        &self,
-        path: &Path,
-        address: u64,
-        len: u64,
-        position: u64,
-        then: impl FnOnce(Result<()>) + Send + 'static,
-    ) {
-        let path: Arc<Path> = Arc::from(path);
-        let pool = Arc::clone(&self.core().pool);
-        // SAFETY: passed on from the caller of this function.
-        self.help(move || then(unsafe { crate::verify::compare(&path, &path, &pool, address, len, position) }));
     }
 }
 

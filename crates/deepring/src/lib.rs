@@ -38,6 +38,7 @@
 compile_error!("deepring needs 64-bit Linux");
 
 mod backend;
+pub mod binding;
 mod blocking;
 mod budget;
 mod buffer;
@@ -57,9 +58,8 @@ mod inode;
 mod loom;
 mod op;
 mod open;
-pub mod plan;
+mod plan;
 mod planted;
-pub mod raw;
 #[cfg(feature = "sim")]
 pub mod sim;
 mod slots;
@@ -69,12 +69,11 @@ mod sys;
 mod verify;
 
 pub use backend::BackendKind;
-pub use buffer::{Buffer, IoBuf, IoBufMut, MemoryLease, SharedBuffer};
-pub use completion::{Completion, Outcome, Receipt};
+pub use buffer::{Buffer, IoBuf, IoBufMut, SharedBuffer};
+pub use completion::Receipt;
 pub use engine::{Engine, EngineBuilder, Info, PathInfo, QUEUE_DEPTH_DEFAULT};
 pub use error::{Error, ErrorKind, Result};
 pub use file::{File, FileStat};
-pub use handle::{Handle, HandleLimits, Refill};
 pub use op::{Completed, Op, Task};
 pub use open::{Direct, DirectSupport, OpenOptions};
 pub use plan::Direction;

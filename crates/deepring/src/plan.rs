@@ -19,7 +19,7 @@
 
 /// Memory-unaligned transfers are copied through blocks of this size: large enough for the device, small enough that the copy of one
 /// overlaps the transfer of many others (256 KiB in a 32 MiB window measured 0.87 of direct; 1 MiB blocks 0.78).
-pub const BOUNCE_BYTES_MAX: u64 = 256 << 10;
+pub(crate) const BOUNCE_BYTES_MAX: u64 = 256 << 10;
 
 /// A read with unaligned ends of at most this many bytes becomes one bounced operation instead of head, middle and tail.
 const SMALL_READ_BYTES: u64 = 64 << 10;
@@ -36,21 +36,21 @@ pub enum Direction {
 /// What a file demands of direct transfers: powers of two, no larger than [`BOUNCE_BYTES_MAX`]. Buffered files have a `unit` and a `memory`
 /// of 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Geometry {
+pub(crate) struct Geometry {
     /// File positions and lengths of direct reads are multiples of this many bytes.
-    pub read_unit: u64,
+    pub(crate) read_unit: u64,
     /// The same for writes: at least the file-system block, so that no write is punted and no drive has to read-modify-write.
-    pub write_unit: u64,
+    pub(crate) write_unit: u64,
     /// Memory addresses are multiples of this many bytes.
-    pub memory: u64,
+    pub(crate) memory: u64,
 }
 
 impl Geometry {
     /// Buffered I/O: anything goes.
-    pub const BUFFERED: Self = Self { read_unit: 1, write_unit: 1, memory: 1 };
+    pub(crate) const BUFFERED: Self = Self { read_unit: 1, write_unit: 1, memory: 1 };
 
     /// The unit for transfers in `direction`.
-    pub fn unit(self, direction: Direction) -> u64 {
+    pub(crate) fn unit(self, direction: Direction) -> u64 {
         match direction {
             Direction::Read => self.read_unit,
             Direction::Write => self.write_unit,
@@ -60,46 +60,41 @@ impl Geometry {
 
 /// One request as the planner sees it. All fields are in bytes.
 #[derive(Debug, Clone, Copy)]
-pub struct Span {
+pub(crate) struct Span {
     /// Which way.
-    pub direction: Direction,
+    pub(crate) direction: Direction,
     /// Where in the file the request begins.
-    pub position: u64,
+    pub(crate) position: u64,
     /// How long it is.
-    pub len: u64,
+    pub(crate) len: u64,
     /// The memory address it begins at.
-    pub address: u64,
+    pub(crate) address: u64,
     /// The size of one block; a multiple of every unit.
-    pub block: u64,
+    pub(crate) block: u64,
 }
 
 /// One device operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Extent {
+pub(crate) struct Extent {
     /// The file range the device transfers.
-    pub file_start: u64,
+    pub(crate) file_start: u64,
     /// Its length.
-    pub file_len: u64,
+    pub(crate) file_len: u64,
     /// Bytes of that range before the first one the request wants. 0 unless bounced.
-    pub skip: u64,
+    pub(crate) skip: u64,
     /// Offset in the request of the first wanted byte.
-    pub offset: u64,
+    pub(crate) offset: u64,
     /// Number of wanted bytes.
-    pub len: u64,
+    pub(crate) len: u64,
     /// Whether the bytes pass through a bounce block.
-    pub bounce: bool,
+    pub(crate) bounce: bool,
     /// Whether the range must be read and modified before it is written.
-    pub rmw: bool,
+    pub(crate) rmw: bool,
 }
 
 impl Extent {
-    /// The file position after the last wanted byte.
-    pub fn wanted_end(&self) -> u64 {
-        self.file_start + self.skip + self.len
-    }
-
     /// The file position after the last transferred byte.
-    pub fn file_end(&self) -> u64 {
+    pub(crate) fn file_end(&self) -> u64 {
         self.file_start + self.file_len
     }
 }
@@ -116,7 +111,7 @@ fn up(value: u64, unit: u64) -> u64 {
 ///
 /// # Panics
 /// Never for `position + len <= 2^63 - 2^31`, which every entry point guarantees.
-pub fn extent_at(geometry: Geometry, span: &Span, offset: u64) -> Option<Extent> {
+pub(crate) fn extent_at(geometry: Geometry, span: &Span, offset: u64) -> Option<Extent> {
     if offset >= span.len {
         return None;
     }

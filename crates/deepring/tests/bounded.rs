@@ -3,11 +3,9 @@
 
 mod ground;
 
-use deepring::Refill::{self, Sliding, WhenEmpty};
-use deepring::raw::RawTransfer;
-use deepring::{
-    BackendKind, Completed, Completion, Direct, Direction, Engine, ErrorKind, File, Handle, HandleLimits, IoBuf, IoBufMut, Op, Outcome,
-};
+use deepring::binding::Refill::{self, Sliding, WhenEmpty};
+use deepring::binding::{Completion, EngineBinding, FileBinding, Handle, HandleLimits, Outcome, RawTransfer};
+use deepring::{BackendKind, Completed, Direct, Direction, Engine, ErrorKind, File, IoBuf, IoBufMut, Op};
 use ground::child::{alone, limit};
 use ground::gate::Gate;
 use ground::{Chance, MODES, assert_file, assert_same, backends, builders, bytes, directory, engines, open, patient, say, task, within};

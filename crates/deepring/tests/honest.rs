@@ -3,6 +3,7 @@
 
 mod ground;
 
+use deepring::binding::FileBinding;
 use deepring::{BackendKind, Direct, Engine, ErrorKind, OpenOptions, QUEUE_DEPTH_DEFAULT};
 use ground::child::{alone, alone_with, become_nobody, forbid, limit};
 use ground::disk::as_root;

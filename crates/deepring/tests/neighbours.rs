@@ -4,8 +4,8 @@
 
 mod ground;
 
-use deepring::raw::RawTransfer;
-use deepring::{Completed, Completion, Direct, Direction, Engine, EngineBuilder, ErrorKind, File, Outcome};
+use deepring::binding::{Completion, EngineBinding, FileBinding, Outcome, RawTransfer};
+use deepring::{Completed, Direct, Direction, Engine, EngineBuilder, ErrorKind, File};
 use ground::gate::Gate;
 use ground::{Chance, assert_file, assert_same, builders, byte, bytes, directory, engines, open, patient, within};
 use std::path::{Path, PathBuf};

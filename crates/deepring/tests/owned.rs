@@ -3,8 +3,8 @@
 
 mod ground;
 
-use deepring::raw::RawTransfer;
-use deepring::{BackendKind, Completed, Completion, Direct, Direction, Engine, ErrorKind, File, IoBuf, IoBufMut, Op, OpenOptions, Outcome};
+use deepring::binding::{Completion, EngineBinding, FileBinding, Outcome, RawTransfer};
+use deepring::{BackendKind, Completed, Direct, Direction, Engine, ErrorKind, File, IoBuf, IoBufMut, Op, OpenOptions};
 use ground::child::{alone, alone_ending, forbid};
 use ground::gate::Gate;
 use ground::{

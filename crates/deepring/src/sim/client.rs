@@ -7,6 +7,7 @@
 use super::request::{Holder, Request, What};
 use super::run::{Opening, Run};
 use super::world::{self, violate};
+use crate::binding::EngineBinding;
 use crate::engine::Engine;
 use crate::file::File;
 use crate::handle::{HandleLimits, Refill};

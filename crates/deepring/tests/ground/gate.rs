@@ -1,7 +1,7 @@
 //! Holds an engine's driver still, so that a test can queue as much as it likes and know that none of it has begun.
 
-use deepring::raw::RawTransfer;
-use deepring::{Completion, Direction, File, Outcome};
+use deepring::binding::{Completion, EngineBinding, FileBinding, Outcome, RawTransfer};
+use deepring::{Direction, File};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 

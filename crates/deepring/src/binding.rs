@@ -1,0 +1,197 @@
+//! The one seam for bindings: what another runtime needs beside the public API.
+//!
+//! A binding lends memory that belongs to its own runtime ([`RawTransfer`]), receives results in callbacks instead of
+//! futures ([`Completion`], the `*_then` methods), submits many requests before it wakes the driver once, and gives
+//! the requests of one handle a share of the device ([`Handle`]). Every callback runs on a thread of the engine.
+//!
+//! ```
+//! use deepring::binding::{Completion, EngineBinding, FileBinding, Outcome, RawTransfer};
+//! use deepring::{Direction, Engine, OpenOptions};
+//! use std::sync::{Arc, mpsc};
+//!
+//! struct Report(mpsc::Sender<Outcome>);
+//!
+//! impl Completion for Report {
+//!     fn settle(self: Arc<Self>, outcome: Outcome) {
+//!         self.0.send(outcome).expect("a receiver");
+//!     }
+//!
+//!     fn canceled(&self) -> bool {
+//!         false
+//!     }
+//! }
+//!
+//! # let directory = tempfile::tempdir().unwrap();
+//! # let path = directory.path().join("weights.bin");
+//! # std::fs::write(&path, vec![7u8; 1 << 16]).unwrap();
+//! let engine = Engine::builder().build()?;
+//! let file = engine.open(&path, OpenOptions::new().read(true))?;
+//! let mut memory = vec![0u8; 1 << 16];
+//! let (address, len) = (memory.as_mut_ptr() as u64, memory.len() as u64);
+//! let (sender, outcomes) = mpsc::channel();
+//! let transfer = RawTransfer { direction: Direction::Read, address, len, position: 0, exact: true, handle: None };
+//! // SAFETY: the memory lives until its outcome has arrived, and nothing touches it before.
+//! unsafe { file.submit(transfer, Arc::new(Report(sender))) };
+//! engine.wake();
+//! let receipt = outcomes.recv().expect("one outcome").result?;
+//! assert_eq!((receipt.bytes, memory[0]), (1 << 16, 7));
+//! # Ok::<(), deepring::Error>(())
+//! ```
+
+use crate::driver::request::{PathTarget, Target};
+use crate::engine::Engine;
+use crate::error::Result;
+use crate::file::{File, FileStat};
+use crate::open::OpenOptions;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+pub use crate::buffer::MemoryLease;
+pub use crate::completion::{Completion, Outcome, RawTransfer};
+pub use crate::handle::{Handle, HandleLimits, Refill};
+
+/// What a binding needs of an [`Engine`].
+pub trait EngineBinding {
+    /// Opens a file on a blocking thread, and passes it to `then` there. Errors are those of [`Engine::open`].
+    fn open_then(&self, path: impl AsRef<Path>, options: OpenOptions, then: impl FnOnce(Result<File>) + Send + 'static);
+
+    /// Submits a transfer of a file by path, without waking the driver: [`EngineBinding::wake`] must follow. With
+    /// `whole`, a file that is read must be exactly `position + len` bytes long, and a file that is written will be.
+    /// `mode` counts if the file is created.
+    ///
+    /// # Safety
+    /// See [`RawTransfer`].
+    unsafe fn submit_path(&self, path: &Path, whole: bool, mode: u32, transfer: RawTransfer, completion: Arc<dyn Completion>);
+
+    /// Makes the driver look at what was submitted.
+    fn wake(&self);
+
+    /// Makes the driver look for requests whose completion reports that they are canceled.
+    fn sweep(&self);
+
+    /// Whether both are the same engine.
+    fn is_same(&self, other: &Self) -> bool;
+
+    /// Runs a job that can block on one of the engine's blocking threads.
+    fn run_blocking(&self, job: impl FnOnce() + Send + 'static);
+
+    /// A handle with these limits. The block size is rounded up as the engine's own is, and cut to what can be in
+    /// flight.
+    fn handle(&self, limits: HandleLimits) -> Handle;
+
+    /// As [`FileBinding::verify_then`], by path.
+    ///
+    /// # Safety
+    /// As there.
+    unsafe fn verify_path_then(&self, path: &Path, address: u64, len: u64, position: u64, then: impl FnOnce(Result<()>) + Send + 'static);
+}
+
+/// What a binding needs of a [`File`].
+pub trait FileBinding {
+    /// Submits a transfer without waking the driver: [`EngineBinding::wake`] must follow.
+    ///
+    /// # Safety
+    /// See [`RawTransfer`].
+    unsafe fn submit(&self, transfer: RawTransfer, completion: Arc<dyn Completion>);
+
+    /// See [`File::sync_all`] and [`File::sync_data`]. To end it while it waits for writes, set `canceled` and call
+    /// [`EngineBinding::sweep`].
+    fn sync_then(&self, data_only: bool, canceled: Arc<AtomicBool>, then: impl FnOnce(Result<()>) + Send + 'static);
+
+    /// See [`File::set_len`]. `canceled` as for [`FileBinding::sync_then`].
+    fn set_len_then(&self, size: u64, canceled: Arc<AtomicBool>, then: impl FnOnce(Result<()>) + Send + 'static);
+
+    /// See [`File::stat`].
+    fn stat_then(&self, then: impl FnOnce(Result<FileStat>) + Send + 'static);
+
+    /// See [`File::close`].
+    fn close_then(self, then: impl FnOnce(Result<()>) + Send + 'static);
+
+    /// Compares `len` bytes of memory with the file, through a separate descriptor and without leaving its pages in
+    /// the page cache. The first difference is an error of kind [`crate::ErrorKind::Mismatch`] with its position.
+    ///
+    /// # Safety
+    /// `address..address + len` stays valid, in place and unchanged until `then` was called.
+    unsafe fn verify_then(&self, address: u64, len: u64, position: u64, then: impl FnOnce(Result<()>) + Send + 'static);
+}
+
+impl EngineBinding for Engine {
+    fn open_then(&self, path: impl AsRef<Path>, options: OpenOptions, then: impl FnOnce(Result<File>) + Send + 'static) {
+        Engine::open_then(self, path, options, then);
+    }
+
+    unsafe fn submit_path(&self, path: &Path, whole: bool, mode: u32, transfer: RawTransfer, completion: Arc<dyn Completion>) {
+        let target = PathTarget { path: Arc::from(path), whole, mode };
+        Engine::submit(self, Target::Path(Box::new(target)), transfer, completion);
+    }
+
+    fn wake(&self) {
+        Engine::wake(self);
+    }
+
+    fn sweep(&self) {
+        self.core().inbox.request_sweep();
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(self.core(), other.core())
+    }
+
+    fn run_blocking(&self, job: impl FnOnce() + Send + 'static) {
+        Engine::run_blocking(self, job);
+    }
+
+    fn handle(&self, mut limits: HandleLimits) -> Handle {
+        limits.block_bytes = self.core().config.handle_block_bytes(limits.block_bytes);
+        Handle::new(limits)
+    }
+
+    unsafe fn verify_path_then(&self, path: &Path, address: u64, len: u64, position: u64, then: impl FnOnce(Result<()>) + Send + 'static) {
+        let path: Arc<Path> = Arc::from(path);
+        let pool = Arc::clone(&self.core().pool);
+        // SAFETY: passed on from the caller of this function.
+        Engine::run_blocking(self, move || then(unsafe { crate::verify::compare(&path, &path, &pool, address, len, position) }));
+    }
+}
+
+impl FileBinding for File {
+    unsafe fn submit(&self, transfer: RawTransfer, completion: Arc<dyn Completion>) {
+        // SAFETY: passed on from the caller of this function.
+        unsafe { File::submit(self, transfer, completion) };
+    }
+
+    fn sync_then(&self, data_only: bool, canceled: Arc<AtomicBool>, then: impl FnOnce(Result<()>) + Send + 'static) {
+        File::sync_then(self, data_only, canceled, then);
+    }
+
+    fn set_len_then(&self, size: u64, canceled: Arc<AtomicBool>, then: impl FnOnce(Result<()>) + Send + 'static) {
+        File::set_len_then(self, size, canceled, then);
+    }
+
+    fn stat_then(&self, then: impl FnOnce(Result<FileStat>) + Send + 'static) {
+        File::stat_then(self, then);
+    }
+
+    fn close_then(self, then: impl FnOnce(Result<()>) + Send + 'static) {
+        File::close_then(self, then);
+    }
+
+    unsafe fn verify_then(&self, address: u64, len: u64, position: u64, then: impl FnOnce(Result<()>) + Send + 'static) {
+        // SAFETY: passed on from the caller of this function.
+        unsafe { File::verify_then(self, address, len, position, then) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::BackendKind;
+
+    #[test]
+    fn the_largest_block_that_can_be_asked_for_is_the_largest_there_is() {
+        let engine = Engine::builder().in_flight_bytes(10_000_000).backend(BackendKind::Threads).build().expect("an engine");
+        let block = |bytes| engine.handle(HandleLimits { block_bytes: bytes, ..HandleLimits::default() }).limits().block_bytes;
+        assert_eq!([block(u64::MAX), block(10_000_000), block(1), block(0)], [9_998_336, 9_998_336, 4096, 0]);
+    }
+}
