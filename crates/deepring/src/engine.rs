@@ -4,11 +4,13 @@
 //! cancelled, and the drop waits until the device has let go of everything.
 
 use crate::backend::BackendKind;
+use crate::backend::start::{BackendReport, start_backend};
 use crate::blocking::BlockingPool;
 use crate::buffer::{Buffer, IoBuf, IoBufMut, Pool};
 use crate::completion::{Completion, Outcome, RawTransfer, Receipt};
+use crate::config::{BLOCK_BYTES_MAX, BLOCK_BYTES_MIN, Config, END_MAX};
 use crate::driver::request::{PathTarget, Submission, Target};
-use crate::driver::{BackendReport, Config, Core, Driver, Message, start_backend};
+use crate::driver::{Core, Driver, Message};
 use crate::error::{Error, ErrorKind, Result};
 use crate::file::File;
 use crate::inbox::Inbox;
@@ -29,8 +31,6 @@ use std::time::{Duration, Instant};
 /// 4 MiB: what a device takes at once where it takes most (`max_sectors_kb`), so that the kernel need not merge. Smaller ones are no faster,
 /// and at 1 MiB a stream costs half as much CPU again.
 const BLOCK_BYTES_DEFAULT: u64 = 4 << 20;
-pub(crate) const BLOCK_BYTES_MIN: u64 = 4096;
-pub(crate) const BLOCK_BYTES_MAX: u64 = 1 << 30;
 /// Drives need little (7 GB/s at 0.5 ms: 3.5 MB), virtual ones more, since the host takes requests in turns: at 7 GB/s 64 MiB wrote 4 % faster
 /// than 32. Small requests that come in between wait for what is in flight: 9 ms at that rate.
 const IN_FLIGHT_BYTES_DEFAULT: u64 = 64 << 20;
@@ -41,9 +41,6 @@ pub const QUEUE_DEPTH_DEFAULT: u32 = 128;
 /// Ring entries if no queue depth is asked for: twice the usual limit of 128 device requests.
 const RING_ENTRIES_DEFAULT: u32 = 256;
 const RING_ENTRIES_MAX: u32 = 4096;
-/// The last position a transfer may end at: what a signed 64-bit offset can express, less a block of padding.
-pub(crate) const END_MAX: u64 = i64::MAX as u64 - BLOCK_BYTES_MAX;
-
 const BACKEND_VARIABLE: &str = "DEEPRING_BACKEND";
 
 /// Builds an [`Engine`]. Every setting has a default that suits most drives.

@@ -43,6 +43,7 @@ mod blocking;
 mod budget;
 mod buffer;
 mod completion;
+mod config;
 mod driver;
 mod engine;
 mod error;

@@ -5,8 +5,9 @@
 
 #[cfg(feature = "sim")]
 pub(crate) mod sim;
+pub(crate) mod start;
 pub(crate) mod threads;
-pub(crate) mod uring;
+mod uring;
 
 use crate::plan::Direction;
 use crate::slots::Key;

@@ -23,49 +23,29 @@ mod admit;
 mod audit;
 mod complete;
 mod control;
+mod core;
 pub(crate) mod request;
 
-use crate::backend::{Backend, BackendKind, Done, threads::Threads, uring::Uring};
-use crate::blocking::BlockingPool;
-use crate::buffer::Pool;
+use crate::backend::start::BackendReport;
+use crate::backend::{Backend, BackendKind, Done, threads::Threads};
 use crate::completion::{Completion, Outcome, Receipt};
-use crate::engine::{BLOCK_BYTES_MAX, BLOCK_BYTES_MIN};
 use crate::error::{Error, ErrorKind};
 use crate::inbox::Inbox;
 use crate::inode::Accepted;
 use crate::open::OpenFile;
 use crate::planted::{PlantedBug, planted};
 use crate::slots::{Key, Slots};
-use crate::stats::{Counters, add, sub};
+use crate::stats::{add, sub};
 use crate::sys::Errno;
 use admit::DeviceQueue;
 pub(crate) use control::{Barrier, Control, Use};
+pub(crate) use core::Core;
 use request::{Block, Request, Submission, Target, Waits};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::mem;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
-
-/// What an engine is built with, after defaults.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Config {
-    /// Requests in flight per device; `None`: half of what the device's queue holds.
-    pub(crate) queue_depth: Option<u32>,
-    pub(crate) block_bytes: u64,
-    pub(crate) in_flight_bytes: u64,
-    pub(crate) max_queued: u64,
-}
-
-impl Config {
-    /// The block size of a handle that asks for so many bytes; 0 leaves it to the engine. A block larger than what may be in flight
-    /// would run alone, and over the limit.
-    pub(crate) fn handle_block_bytes(&self, asked: u64) -> u64 {
-        let max = BLOCK_BYTES_MAX.min(self.in_flight_bytes - self.in_flight_bytes % BLOCK_BYTES_MIN);
-        // First the limit: rounded up first, a number near 2^64 would become 0.
-        asked.min(max).next_multiple_of(BLOCK_BYTES_MIN)
-    }
-}
 
 /// What producers and helper threads leave in the inbox.
 pub(crate) enum Message {
@@ -105,25 +85,6 @@ struct Settled {
     outcome: Outcome,
     /// The file, which may be closed only when all its outcomes have been told. A path request's file is closed by other means.
     file: Option<Arc<OpenFile>>,
-}
-
-/// Which backend runs, and why; read by `info()`.
-#[derive(Debug, Clone)]
-pub(crate) struct BackendReport {
-    pub(crate) kind: BackendKind,
-    pub(crate) reason: String,
-    pub(crate) flags: Vec<&'static str>,
-    pub(crate) ring_entries: u32,
-}
-
-/// What the driver shares with its engine.
-pub(crate) struct Core {
-    pub(crate) inbox: Arc<Inbox<Message>>,
-    pub(crate) blocking: Arc<BlockingPool>,
-    pub(crate) pool: Arc<Pool>,
-    pub(crate) counters: Arc<Counters>,
-    pub(crate) report: Mutex<BackendReport>,
-    pub(crate) config: Config,
 }
 
 pub(crate) struct Driver {
@@ -631,39 +592,6 @@ fn take_if(queue: &mut VecDeque<Submission>, taken: &mut Vec<Submission>, matche
         for submission in mem::take(queue) {
             if matches(&submission) { taken.push(submission) } else { queue.push_back(submission) }
         }
-    }
-}
-
-/// Starts a backend on the calling thread, which must be the driver's: the ring if it works and is not ruled out, else threads.
-pub(crate) fn start_backend(
-    inbox: &Arc<Inbox<Message>>,
-    entries: u32,
-    forced: Option<(BackendKind, &str)>,
-) -> Result<(Box<dyn Backend>, BackendReport), Error> {
-    let threads = |reason: String| {
-        let backend = Threads::new(Arc::clone(inbox)).map_err(|errno| Error::os(errno, "pthread_create"))?;
-        let report = BackendReport { kind: BackendKind::Threads, reason, flags: Vec::new(), ring_entries: 0 };
-        Ok((Box::new(backend) as Box<dyn Backend>, report))
-    };
-    if let Some((BackendKind::Threads, by)) = forced {
-        return threads(format!("asked for by {by}"));
-    }
-    match Uring::new(Arc::clone(inbox), entries) {
-        Ok(uring) => {
-            let report = BackendReport {
-                kind: BackendKind::Uring,
-                reason: forced.map_or_else(|| "io_uring works here".to_owned(), |(_, by)| format!("asked for by {by}")),
-                flags: uring.flags().to_vec(),
-                ring_entries: uring.capacity() as u32 + 1,
-            };
-            Ok((Box::new(uring), report))
-        }
-        Err(refusal) => match forced {
-            Some((_, by)) => {
-                Err(Error::os(refusal.errno, "io_uring_setup").advise(format!("{}; {by} allows nothing else", refusal.reason)))
-            }
-            None => threads(refusal.reason),
-        },
     }
 }
 

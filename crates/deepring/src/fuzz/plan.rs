@@ -1,6 +1,6 @@
 //! The planner, asked about anything its callers let through.
 
-use crate::engine::{BLOCK_BYTES_MAX, BLOCK_BYTES_MIN, END_MAX};
+use crate::config::{BLOCK_BYTES_MAX, BLOCK_BYTES_MIN, END_MAX};
 use crate::plan::{BOUNCE_BYTES_MAX, Direction, Extent, Geometry, Span, extent_at};
 use crate::sys::device::ALIGNMENT_MAX;
 use arbitrary::{Result, Unstructured};

@@ -1,7 +1,8 @@
 //! What an engine and a handle can be asked to be, by a program and by the environment.
 
 use crate::backend::BackendKind;
-use crate::engine::{BLOCK_BYTES_MAX, BLOCK_BYTES_MIN, EngineBuilder, backend_of};
+use crate::config::{BLOCK_BYTES_MAX, BLOCK_BYTES_MIN};
+use crate::engine::{EngineBuilder, backend_of};
 use crate::error::ErrorKind;
 use arbitrary::{Result, Unstructured};
 use std::ffi::OsStr;

@@ -11,7 +11,7 @@ use super::profile::Profile;
 use super::request::Request;
 use super::station::Station;
 use super::world::{self, violate};
-use crate::driver::Config;
+use crate::config::Config;
 use crate::file::File;
 use crate::inode::Inode;
 use crate::open::{self, OpenFile, OpenOptions};

@@ -3,9 +3,11 @@
 use super::world;
 use crate::backend::BackendKind;
 use crate::backend::sim::Sim;
+use crate::backend::start::BackendReport;
 use crate::blocking::BlockingPool;
 use crate::buffer::Pool;
-use crate::driver::{BackendReport, Config, Core, Driver, Message};
+use crate::config::Config;
+use crate::driver::{Core, Driver, Message};
 use crate::engine::Engine;
 use crate::handle::Handle;
 use crate::inbox::Inbox;
