@@ -175,7 +175,7 @@ impl File {
 
     /// See [`File::sync_all`] and [`File::sync_data`]. While it waits for writes, setting `canceled` and calling [`crate::binding::EngineBinding::sweep`] ends it.
     pub(crate) fn sync_then(&self, data_only: bool, canceled: Arc<AtomicBool>, then: impl FnOnce(Result<()>) + Send + 'static) {
-        let epoch = self.file.inode.begin_sync();
+        let epoch = self.file.inode.close_epoch();
         let file = Arc::clone(&self.file);
         let call = if data_only { "fdatasync" } else { "fsync" };
         self.control(Barrier::Sync(epoch), canceled, move |instead| {
@@ -194,13 +194,13 @@ impl File {
             then(if let Some(kind) = instead {
                 Err(failed(kind))
             } else {
-                let _eof = file.inode.eof_lock();
+                let _eof = file.inode.lock_end();
                 // What another process has appended is there for reads that are under way, as far as it is not cut off.
                 if let Ok(measured) = file.measure() {
-                    file.inode.believe(measured);
+                    file.inode.adopt_measured_if_quiet(measured);
                 }
                 let cut = sys::truncate(file.fd(), size).map_err(|errno| failed(ErrorKind::Os(errno)));
-                cut.inspect(|()| file.inode.cut(size))
+                cut.inspect(|()| file.inode.record_truncation(size))
             });
         });
     }
@@ -268,7 +268,7 @@ fn sync(file: &Arc<OpenFile>, data_only: bool, call: &'static str) -> Result<()>
 }
 
 fn stat(file: &OpenFile) -> Result<FileStat> {
-    let _eof = file.inode.eof_lock();
+    let _eof = file.inode.lock_end();
     let failed = |errno| Error::os(errno, "statx").at(&file.path);
     let stat = sys::statx(file.fd()).map_err(failed)?;
     let size = if file.is_block_device { file.measure().map_err(failed)? } else { file.inode.size_to_report(stat.stx_size) };

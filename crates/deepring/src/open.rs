@@ -319,9 +319,9 @@ pub(crate) fn open(path: &Arc<Path>, options: &OpenOptions) -> Result<OpenFile> 
     let size = size.map_err(|errno| undo(failed(errno, "ioctl")))?;
     let inode = Inode::of(identity(&stat, is_block_device), size);
     if options.truncate && size > 0 && !is_block_device {
-        let guard = inode.eof_lock();
+        let guard = inode.lock_end();
         sys::truncate(&fd, 0).map_err(|errno| failed(errno, "ftruncate"))?;
-        inode.cut(0);
+        inode.record_truncation(0);
         drop(guard);
     }
     if created && options.sync_directory {

@@ -12,8 +12,7 @@ use crate::backend::{Backend, BackendKind, DeviceOp, Done};
 use crate::budget::{Budget, Cost};
 use crate::buffer::Buffer;
 use crate::error::{Error, ErrorKind};
-use crate::extend::Extension;
-use crate::inode::RangeLock;
+use crate::inode::{Access, Extension, RangeLock};
 use crate::open::{OpenFile, OpenOptions};
 use crate::plan::{Direction, Extent, extent_at};
 use crate::planted::{PlantedBug, planted};
@@ -273,7 +272,7 @@ impl Driver {
         let lane = if planted(PlantedBug::LocksPerHandle) { Arc::as_ptr(&request.file) as u64 } else { 0 };
         let (start, end) = (lane + extent.file_start, lane + extent.file_end());
         let hold = request.is_write().then(|| RangeLock::of(start, end, extent.rmw, buffered));
-        let locked = hold.is_none_or(|hold| request.file.inode.lock(hold, (Arc::clone(&self.waker), key)));
+        let locked = hold.is_none_or(|hold| request.file.inode.lock_range(hold, (Arc::clone(&self.waker), key)) == Access::Granted);
         if !locked {
             request.waits = Waits::Parked;
             device.budget.give(cost);
@@ -294,9 +293,9 @@ impl Driver {
         request.cursor += extent.len;
         let direction = request.submission.direction;
         let user_address = request.submission.address + extent.offset;
-        let known_empty = request.extension.is_some_and(|extension: Extension| {
-            extent.file_start >= extension.promised && request.file.inode.is_sole_extender(extension.ticket)
-        });
+        let known_empty = request
+            .extension
+            .is_some_and(|extension: Extension| extent.file_start >= extension.promised && request.file.inode.is_sole_extender(extension));
         let ticket = request.file.inode.read_ticket();
         let nowait = direction == Direction::Write && request.file.nowait();
         let single_submit = request.submission.handle.as_ref().is_some_and(|handle| handle.limits().single_submit);
@@ -425,7 +424,7 @@ impl Driver {
                 // The unit at the end of the file: nobody else may pad it before this request has trimmed it.
                 request.kept = Some(hold);
             } else {
-                request.file.inode.unlock(hold);
+                request.file.inode.unlock_range(hold);
             }
         }
     }
@@ -456,7 +455,7 @@ impl Driver {
     fn activate(&mut self, key: Key) -> bool {
         let Some(request) = self.requests.get_mut(key) else { return false };
         let file = &request.file;
-        if !file.inode.activate_write((Arc::clone(&self.waker), key)) {
+        if file.inode.enter_write((Arc::clone(&self.waker), key)) == Access::Queued {
             request.waits = Waits::Parked;
             return false;
         }

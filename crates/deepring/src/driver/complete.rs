@@ -101,7 +101,7 @@ pub(super) fn apply(driver: &mut Driver, done: Done) {
             errno => Next::Failed(errno),
         }
     } else {
-        let next = advance(block, direction, unit, result as u64, request.file.inode.reach());
+        let next = advance(block, direction, unit, result as u64, request.file.inode.size_max_on_disk());
         if matches!(next, Next::Again) {
             request.tally.resumed += 1;
             add(&driver.core.counters.resumed, 1);

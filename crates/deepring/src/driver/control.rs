@@ -7,6 +7,7 @@
 use super::{Driver, Message};
 use crate::error::ErrorKind;
 use crate::inbox::Inbox;
+use crate::inode::Access;
 use crate::open::OpenFile;
 use crate::planted::{PlantedBug, planted};
 use crate::slots::Key;
@@ -53,7 +54,7 @@ impl Drop for Use {
 impl Driver {
     pub(super) fn accept_control(&mut self, control: Control) {
         if matches!(control.barrier, Barrier::Truncate) {
-            control.file.inode.announce_truncate();
+            control.file.inode.announce_truncation();
         }
         let key = self.controls.insert(control);
         self.try_control(key);
@@ -64,8 +65,8 @@ impl Driver {
         let inode = &control.file.inode;
         let waiter = (Arc::clone(&self.control_waker), key);
         let free = match control.barrier {
-            Barrier::Sync(epoch) => inode.settled_up_to(epoch, waiter),
-            Barrier::Truncate => inode.begin_truncate(waiter),
+            Barrier::Sync(epoch) => inode.wait_for_epoch(epoch, waiter) == Access::Granted,
+            Barrier::Truncate => inode.enter_truncation(waiter) == Access::Granted,
             Barrier::Close => control.file.unsettled.load(Ordering::Acquire) == 0 || planted(PlantedBug::ClosesInUse),
         };
         if free {
@@ -93,7 +94,7 @@ impl Driver {
             let gone = self.stopping || control.canceled.load(Ordering::Acquire);
             if gone && !matches!(control.barrier, Barrier::Close) {
                 if matches!(control.barrier, Barrier::Truncate) {
-                    control.file.inode.abandon_truncate();
+                    control.file.inode.withdraw_truncation();
                 }
                 self.run_control(key, Some(ErrorKind::Canceled));
             }
@@ -107,7 +108,7 @@ impl Driver {
             job(instead);
             if matches!(barrier, Barrier::Truncate) && instead.is_none() {
                 // The new size was recorded by the job, under the end-of-file lock.
-                file.inode.end_truncate();
+                file.inode.leave_truncation();
             }
             drop(file);
             Message::ControlDone

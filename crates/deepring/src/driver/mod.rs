@@ -31,7 +31,7 @@ use crate::backend::{Backend, BackendKind, Done, threads::Threads};
 use crate::completion::{Completion, Outcome, Receipt};
 use crate::error::{Error, ErrorKind};
 use crate::inbox::Inbox;
-use crate::inode::Accepted;
+use crate::inode::{Accepted, GiveUp};
 use crate::open::OpenFile;
 use crate::planted::{PlantedBug, planted};
 use crate::slots::{Key, Slots};
@@ -58,7 +58,7 @@ pub(crate) enum Message {
     /// The files of path requests were opened, or not.
     Opened(Vec<Opened>),
     /// Room was made for a write, or not.
-    Extended(Key, Result<crate::extend::Extension, Error>),
+    Extended(Key, Result<crate::inode::Extension, Error>),
     /// A helper has carried out an operation that the ring could not.
     Transferred(Done),
     /// The bytes of these blocks were copied to where they are wanted.
@@ -125,7 +125,7 @@ pub(crate) struct Driver {
 struct Resume(Arc<Inbox<Message>>);
 
 impl crate::inode::Retry for Resume {
-    fn resume(&self, key: Key) {
+    fn retry(&self, key: Key) {
         self.0.post(Message::Resume(key));
     }
 }
@@ -133,7 +133,7 @@ impl crate::inode::Retry for Resume {
 struct ResumeControl(Arc<Inbox<Message>>);
 
 impl crate::inode::Retry for ResumeControl {
-    fn resume(&self, key: Key) {
+    fn retry(&self, key: Key) {
         self.0.post(Message::ResumeControl(key));
     }
 }
@@ -331,7 +331,7 @@ impl Driver {
                 self.help(move || Message::Trimmed(key, crate::extend::finish(&file, reached, accepted, whole)));
                 return;
             }
-            let Some(without_end) = request.file.inode.give_up_end(accepted, reached) else {
+            let GiveUp::Done(without_end) = request.file.inode.give_up_end(accepted, reached) else {
                 request.waits = Waits::Helper;
                 let file = Arc::clone(&request.file);
                 self.help(move || Message::Trimmed(key, crate::extend::abandon(&file, reached, accepted)));
@@ -361,10 +361,10 @@ impl Driver {
         let Some(mut request) = self.requests.remove(key) else { return };
         let inode = &request.file.inode;
         if let Some(hold) = request.kept.take() {
-            inode.unlock(hold);
+            inode.unlock_range(hold);
         }
         if request.active {
-            inode.deactivate_write();
+            inode.leave_write();
         }
         if let Some(accepted) = request.submission.accepted {
             inode.settle_write(accepted);
@@ -512,7 +512,7 @@ impl Driver {
         let error = Error::new(ErrorKind::Canceled, admit::call_name(submission.direction));
         if let (Target::File(file), Some(accepted)) = (&submission.target, submission.accepted) {
             let file = Arc::clone(file);
-            if let Some(without_end) = file.inode.give_up_end(accepted, 0) {
+            if let GiveUp::Done(without_end) = file.inode.give_up_end(accepted, 0) {
                 submission.accepted = Some(without_end);
                 return self.settle_unopened(submission, error.at(&file.path));
             }
