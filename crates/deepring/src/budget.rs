@@ -23,13 +23,18 @@ impl Budget {
 
     /// Takes the cost if it fits. An operation larger than the whole budget fits when nothing else is in flight; otherwise it never would.
     pub(crate) fn take(&mut self, cost: Cost) -> bool {
-        let alone = self.used.requests == 0;
-        let fits = self.used.requests + cost.requests <= self.limit.requests && self.used.bytes + cost.bytes <= self.limit.bytes;
-        if alone || fits {
+        let fits = self.fits(cost);
+        if fits {
             self.used.requests += cost.requests;
             self.used.bytes += cost.bytes;
         }
-        alone || fits
+        fits
+    }
+
+    /// Whether the cost fits now.
+    pub(crate) fn fits(&self, cost: Cost) -> bool {
+        let alone = self.used.requests == 0;
+        alone || self.used.requests + cost.requests <= self.limit.requests && self.used.bytes + cost.bytes <= self.limit.bytes
     }
 
     pub(crate) fn give(&mut self, cost: Cost) {
@@ -39,7 +44,7 @@ impl Budget {
     }
 
     /// What is taken and not given back.
-    #[cfg(feature = "sim")]
+    #[cfg(any(debug_assertions, feature = "sim"))]
     pub(crate) fn used(&self) -> Cost {
         self.used
     }

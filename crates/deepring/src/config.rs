@@ -5,6 +5,9 @@ pub(crate) const BLOCK_BYTES_MAX: u64 = 1 << 30;
 /// The last position a transfer may end at: what a signed 64-bit offset can express, less a block of padding.
 pub(crate) const END_MAX: u64 = i64::MAX as u64 - BLOCK_BYTES_MAX;
 
+/// Copies this long are worth waking a thread for: about 15 us of copying against 5 us of waking.
+pub(crate) const OFFLOAD_BYTES: usize = 64 << 10;
+
 /// What an engine is built with, after defaults.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Config {
@@ -13,6 +16,8 @@ pub(crate) struct Config {
     pub(crate) block_bytes: u64,
     pub(crate) in_flight_bytes: u64,
     pub(crate) max_queued: u64,
+    /// Copies out of bounce blocks that are at least this long are made by blocking threads.
+    pub(crate) offload_bytes: usize,
 }
 
 impl Config {

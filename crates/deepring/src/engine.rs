@@ -8,7 +8,7 @@ use crate::backend::start::{BackendReport, start_backend};
 use crate::blocking::BlockingPool;
 use crate::buffer::{Buffer, IoBuf, IoBufMut, Pool};
 use crate::completion::{Completion, Outcome, RawTransfer, Receipt};
-use crate::config::{BLOCK_BYTES_MAX, BLOCK_BYTES_MIN, Config, END_MAX};
+use crate::config::{BLOCK_BYTES_MAX, BLOCK_BYTES_MIN, Config, END_MAX, OFFLOAD_BYTES};
 use crate::driver::request::{PathTarget, Submission, Target};
 use crate::driver::{Core, Driver, Message};
 use crate::error::{Error, ErrorKind, Result};
@@ -145,7 +145,8 @@ impl EngineBuilder {
             return Err(invalid("block_bytes must be 1 to 2^30"));
         }
         let block_bytes = block_bytes.next_multiple_of(BLOCK_BYTES_MIN);
-        Ok(Config { queue_depth: self.queue_depth, block_bytes, in_flight_bytes: in_flight_bytes.max(block_bytes), max_queued })
+        let in_flight_bytes = in_flight_bytes.max(block_bytes);
+        Ok(Config { queue_depth: self.queue_depth, block_bytes, in_flight_bytes, max_queued, offload_bytes: OFFLOAD_BYTES })
     }
 }
 

@@ -3,6 +3,8 @@
 //! A key names a slot *and* the tenant it was handed to. When a slot is reused its generation changes, so a completion that arrives for a
 //! former tenant finds nothing instead of somebody else's memory.
 
+use std::ops::{Index, IndexMut};
+
 /// Names one tenant of one slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Key(u64);
@@ -83,9 +85,35 @@ impl<T> Slots<T> {
         Some(tenant)
     }
 
+    /// As [`Slots::remove`], for a key whose tenant exists.
+    ///
+    /// # Panics
+    /// If it does not, as an index does.
+    #[track_caller]
+    pub(crate) fn take(&mut self, key: Key) -> T {
+        self.remove(key).unwrap_or_else(|| panic!("{key:?} names no tenant"))
+    }
+
     pub(crate) fn keys(&self) -> Vec<Key> {
         let occupied = self.table.iter().enumerate().filter(|(_, slot)| slot.tenant.is_some());
         occupied.map(|(index, slot)| Key::new(index, slot.generation)).collect()
+    }
+}
+
+/// For keys whose tenant exists.
+impl<T> Index<Key> for Slots<T> {
+    type Output = T;
+
+    #[track_caller]
+    fn index(&self, key: Key) -> &T {
+        self.get(key).unwrap_or_else(|| panic!("{key:?} names no tenant"))
+    }
+}
+
+impl<T> IndexMut<Key> for Slots<T> {
+    #[track_caller]
+    fn index_mut(&mut self, key: Key) -> &mut T {
+        self.get_mut(key).unwrap_or_else(|| panic!("{key:?} names no tenant"))
     }
 }
 

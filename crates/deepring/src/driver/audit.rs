@@ -1,7 +1,11 @@
-//! The driver's books, checked between two halves of a turn: what is held must be held by somebody.
+//! The driver's books: what is held must be held for something that exists.
+//!
+//! Checked after every half turn of a simulation, and after the turns of a debug build while there is little to check.
 
-use super::request::Block;
-use super::{Driver, Waits};
+use super::Driver;
+use super::block::Block;
+use super::request::{Phase, Waiting};
+use super::window::Window;
 use crate::budget::Cost;
 use crate::slots::Key;
 use std::collections::BTreeMap;
@@ -9,44 +13,64 @@ use std::fmt::Write;
 use std::sync::atomic::Ordering;
 
 impl Driver {
+    /// In a debug build, checks the books of an engine that has little to do. (A check takes as long as there are
+    /// requests; of a million, each turn would.)
+    #[cfg(debug_assertions)]
+    pub(super) fn check(&self) {
+        const REQUESTS_MAX: usize = 64;
+        if self.requests.len() <= REQUESTS_MAX {
+            let fault = self.audit().err();
+            debug_assert!(fault.is_none(), "{fault:?}: {}", self.describe());
+        }
+    }
+
     fn all_blocks(&self) -> impl Iterator<Item = (Key, &Block)> {
         self.blocks.keys().into_iter().filter_map(|key| Some((key, self.blocks.get(key)?)))
     }
 
-    /// Compares budget, windows and counters with the blocks in flight.
+    /// Compares lines, budgets, windows and counters with the requests and the blocks in flight.
     ///
     /// # Errors
     /// What does not fit.
     pub(crate) fn audit(&self) -> Result<(), String> {
+        self.audit_blocks()?;
+        self.audit_lines()
+    }
+
+    fn audit_blocks(&self) -> Result<(), String> {
         let mut per_request: BTreeMap<u64, u32> = BTreeMap::new();
         let mut per_device: BTreeMap<usize, Cost> = BTreeMap::new();
-        let mut per_handle: BTreeMap<u64, (u32, u32)> = BTreeMap::new();
+        let mut per_window: BTreeMap<u64, u32> = BTreeMap::new();
         for (key, block) in self.all_blocks() {
             let Some(request) = self.requests.get(block.request) else { return Err(format!("block {key:?} belongs to no request")) };
             *per_request.entry(block.request.to_bits()).or_default() += 1;
             let used = per_device.entry(request.device).or_insert(Cost { requests: 0, bytes: 0 });
-            used.requests += block.cost.requests;
-            used.bytes += block.cost.bytes;
+            used.requests += block.grant.cost.requests;
+            used.bytes += block.grant.cost.bytes;
             if let Some(handle) = &request.submission.handle {
-                per_handle.entry(handle.number()).or_insert((0, handle.in_flight())).0 += 1;
+                *per_window.entry(handle.number()).or_default() += 1;
             }
         }
         for key in self.requests.keys() {
-            let Some(request) = self.requests.get(key) else { continue };
             let counted = per_request.get(&key.to_bits()).copied().unwrap_or(0);
-            if request.in_flight != counted {
-                return Err(format!("request {key:?} counts {} blocks in flight and has {counted}", request.in_flight));
+            let in_flight = self.requests[key].in_flight;
+            if in_flight != counted {
+                return Err(format!("request {key:?} counts {in_flight} blocks in flight and has {counted}"));
             }
         }
         for (index, device) in self.devices.iter().enumerate() {
             let counted = per_device.get(&index).copied().unwrap_or(Cost { requests: 0, bytes: 0 });
-            if device.used() != counted {
-                return Err(format!("device {index} has {:?} taken, its blocks hold {counted:?}", device.used()));
+            if device.budget.used() != counted {
+                return Err(format!("device {index} has {:?} taken, its blocks hold {counted:?}", device.budget.used()));
             }
         }
-        for (handle, (blocks, in_flight)) in per_handle {
-            if blocks != in_flight {
-                return Err(format!("handle {handle} counts {in_flight} blocks and has {blocks}"));
+        for (number, window) in &self.windows {
+            let counted = per_window.get(number).copied().unwrap_or(0);
+            if window.in_flight() != counted {
+                return Err(format!("the window of handle {number} counts {} blocks and has {counted}", window.in_flight()));
+            }
+            if window.is_idle() {
+                return Err(format!("the window of handle {number} is idle and was not dropped"));
             }
         }
         let counted = self.core.counters.in_flight.load(Ordering::Relaxed);
@@ -56,38 +80,71 @@ impl Driver {
         Ok(())
     }
 
+    /// A request that is ready stands in its device's line once, one that waits for its window in that line, and no
+    /// other request stands in any.
+    fn audit_lines(&self) -> Result<(), String> {
+        let mut ready: Vec<u64> = self.devices.iter().flat_map(|device| device.schedule.begun()).map(Key::to_bits).collect();
+        let mut queued: Vec<u64> = self.windows.values().flat_map(Window::line).map(Key::to_bits).collect();
+        ready.sort_unstable();
+        queued.sort_unstable();
+        for key in self.requests.keys() {
+            let request = &self.requests[key];
+            let (is_ready, is_queued) = (ready.binary_search(&key.to_bits()).is_ok(), queued.binary_search(&key.to_bits()).is_ok());
+            let fits = match request.phase() {
+                Phase::Ready => is_ready,
+                Phase::Parked(Waiting::Window) => is_queued && !is_ready,
+                Phase::Parked(_) | Phase::MakingRoom | Phase::Draining | Phase::Trimming => !is_ready && !is_queued,
+            };
+            if !fits {
+                return Err(format!(
+                    "request {key:?} is {:?}, in its device's line {is_ready}, in its window's {is_queued}",
+                    request.phase()
+                ));
+            }
+            if request.phase() == Phase::Draining && request.in_flight == 0 {
+                return Err(format!("request {key:?} is drained and was not settled"));
+            }
+            if !request.late_edges.is_empty() && request.phase() != Phase::MakingRoom {
+                return Err(format!("request {key:?} has late edges in phase {:?}", request.phase()));
+            }
+        }
+        for line in [&ready, &queued] {
+            if line.windows(2).any(|pair| pair[0] == pair[1]) {
+                return Err("a request stands in a line twice".to_owned());
+            }
+            if let Some(&bits) = line.iter().find(|&&bits| self.requests.get(Key::from_bits(bits)).is_none()) {
+                return Err(format!("{:?} stands in a line and is gone", Key::from_bits(bits)));
+            }
+        }
+        Ok(())
+    }
+
     /// What is unfinished, for a report.
     pub(crate) fn describe(&self) -> String {
+        let (paths_queued, paths_open) = self.paths.counts();
         let mut text = format!(
-            "{} requests, {} blocks, {} controls, {} jobs, {} paths queued, {} paths open, {} extending, stopping {}",
+            "{} requests, {} blocks, {} controls, {} jobs, {paths_queued} paths queued, {paths_open} paths open, room for {}, stopping {}",
             self.requests.len(),
             self.blocks.len(),
             self.controls.len(),
             self.jobs,
-            self.paths.len(),
-            self.open_paths,
-            self.extending,
+            self.making_room,
             self.stopping
         );
         for key in self.requests.keys() {
-            let Some(request) = self.requests.get(key) else { continue };
-            let waits = match request.waits {
-                Waits::No => "for nothing",
-                Waits::Parked => "parked",
-                Waits::Helper => "for a helper",
-            };
+            let request = &self.requests[key];
             // A string takes whatever is written to it.
             let _ = write!(
                 text,
-                "\n  {:?} {}..{}: waits {waits}, cursor {}, {} in flight, {} late, failure {:?}, kept {:?}, stopped {}",
+                "\n  {:?} {}..{}: {:?}, {:?}, cursor {}, {} in flight, {} late edges, stopped {}",
                 request.submission.direction,
                 request.submission.position,
                 request.end(),
+                request.phase(),
+                request.claim,
                 request.cursor,
                 request.in_flight,
-                request.late.len(),
-                request.failure,
-                request.kept,
+                request.late_edges.len(),
                 request.is_stopped()
             );
         }

@@ -1,10 +1,11 @@
-//! Operations that must wait for others before they may run: sync, truncate, close. They run on helper threads.
+//! Operations that must wait for others before they can run: sync, truncate, close. They run on blocking threads.
 //!
 //! * **sync** runs when every write accepted before it has settled;
 //! * **truncate** runs alone: no write is at work, and none begins until it is done;
 //! * **close** runs when every request of the file has settled, and nothing else needs its descriptor.
 
-use super::{Driver, Message};
+use super::Driver;
+use super::message::{Answer, Message, Wake};
 use crate::error::ErrorKind;
 use crate::inbox::Inbox;
 use crate::inode::Access;
@@ -22,7 +23,7 @@ pub(crate) enum Barrier {
     Close,
 }
 
-/// A control: what it waits for, and what to do then. The job is told if it must not do it after all.
+/// A control: what it waits for, and the job to run then. The job is passed the reason if it must not do its work.
 pub(crate) struct Control {
     pub(crate) file: Arc<OpenFile>,
     pub(crate) barrier: Barrier,
@@ -30,7 +31,8 @@ pub(crate) struct Control {
     pub(crate) canceled: Arc<AtomicBool>,
 }
 
-/// Keeps a file from being closed while something other than a transfer needs its descriptor: a closed number may soon name another file.
+/// Keeps a file from being closed while something other than a transfer needs its descriptor: a closed number can soon
+/// name another file.
 pub(crate) struct Use {
     file: Arc<OpenFile>,
     inbox: Arc<Inbox<Message>>,
@@ -46,7 +48,7 @@ impl Use {
 impl Drop for Use {
     fn drop(&mut self) {
         if self.file.unsettled.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.inbox.post(Message::Unused(Arc::clone(&self.file)));
+            self.inbox.post(Message::Wake(Wake::File(Arc::clone(&self.file))));
         }
     }
 }
@@ -60,37 +62,41 @@ impl Driver {
         self.try_control(key);
     }
 
+    /// Runs a control if what it waits for has happened.
     pub(super) fn try_control(&mut self, key: Key) {
+        // The control can have run or been canceled since it registered.
         let Some(control) = self.controls.get(key) else { return };
         let inode = &control.file.inode;
-        let waiter = (Arc::clone(&self.control_waker), key);
-        let free = match control.barrier {
-            Barrier::Sync(epoch) => inode.wait_for_epoch(epoch, waiter) == Access::Granted,
-            Barrier::Truncate => inode.enter_truncation(waiter) == Access::Granted,
-            Barrier::Close => control.file.unsettled.load(Ordering::Acquire) == 0 || planted(PlantedBug::ClosesInUse),
+        let waiter = (Arc::clone(&self.retry_control), key);
+        let access = match control.barrier {
+            Barrier::Sync(epoch) => inode.wait_for_epoch(epoch, waiter),
+            Barrier::Truncate => inode.enter_truncation(waiter),
+            Barrier::Close if control.file.unsettled.load(Ordering::Acquire) == 0 => Access::Granted,
+            Barrier::Close if planted(PlantedBug::ClosesInUse) => Access::Granted,
+            Barrier::Close => Access::Queued,
         };
-        if free {
+        if access == Access::Granted {
             self.run_control(key, None);
         }
     }
 
-    /// A request of the file has settled: a close may have waited for it.
+    /// A request of the file has settled: a close can have waited for it.
     pub(super) fn try_closes(&mut self, file: &Arc<OpenFile>) {
         if file.unsettled.load(Ordering::Acquire) > 0 || self.controls.len() == 0 {
             return;
         }
         for key in self.controls.keys() {
-            let waits = |control: &Control| matches!(control.barrier, Barrier::Close) && Arc::ptr_eq(&control.file, file);
-            if self.controls.get(key).is_some_and(waits) {
+            let control = &self.controls[key];
+            if matches!(control.barrier, Barrier::Close) && Arc::ptr_eq(&control.file, file) {
                 self.try_control(key);
             }
         }
     }
 
-    /// Ends the waiting of controls that were cancelled, or of all when the engine shuts down. A close always runs.
+    /// Ends the waiting of controls that were canceled, or of all when the engine shuts down. A close always runs.
     pub(super) fn sweep_controls(&mut self) {
         for key in self.controls.keys() {
-            let Some(control) = self.controls.get(key) else { continue };
+            let control = &self.controls[key];
             let gone = self.stopping || control.canceled.load(Ordering::Acquire);
             if gone && !matches!(control.barrier, Barrier::Close) {
                 if matches!(control.barrier, Barrier::Truncate) {
@@ -102,16 +108,15 @@ impl Driver {
     }
 
     fn run_control(&mut self, key: Key, instead: Option<ErrorKind>) {
-        let Some(control) = self.controls.remove(key) else { return };
-        self.help(move || {
-            let Control { file, barrier, job, .. } = control;
+        let Control { file, barrier, job, .. } = self.controls.take(key);
+        self.ask(move || {
             job(instead);
             if matches!(barrier, Barrier::Truncate) && instead.is_none() {
-                // The new size was recorded by the job, under the end-of-file lock.
+                // The new size was recorded by the job, while it held the end of the file.
                 file.inode.leave_truncation();
             }
             drop(file);
-            Message::ControlDone
+            Answer::ControlRan
         });
     }
 }

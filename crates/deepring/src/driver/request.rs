@@ -1,13 +1,31 @@
-//! What the driver keeps per request, and per block of it that is in flight.
+//! A request: what its producer leaves, and its life from admission to settlement.
+//!
+//! ```text
+//!             issued, more left
+//!                  ┌───┐
+//!                  │   ▼       last block issued, failed, canceled, end of file
+//!   admitted ───► Ready ─────────────────────────────────────────► Draining ───────► settled
+//!                 │ ▲ │                                             │     │ nothing in flight     ▲
+//!          queued │ │ │ extends the file                  late edge │     │ its file's end        │
+//!                 ▼ │ └──────────────► MakingRoom ◄─────────────────┘     │ is to be put in order │
+//!              Parked     room made       │                               ▼                       │
+//!            woken  ▲◄────────────────────┘ (to Ready)                 Trimming ──────────────────┘
+//! ```
+//!
+//! [`Request::step`] is the only place where a phase changes. `MakingRoom` and `Trimming` wait for a blocking thread; a
+//! request in one of them stays there until the answer arrives, canceled or not. In every other phase a request that is
+//! over ([`Request::is_over`]) goes to `Draining`, and settles when nothing of it is in flight.
+//!
+//! A *late edge* is an edge whose read found the end of the file nearer than was known, because another process cut the
+//! file. Its write will move the end, so the request must claim it after all; the edge waits in flight for that.
 
-use crate::budget::Cost;
-use crate::buffer::Buffer;
+use super::schedule::Class;
 use crate::completion::Completion;
 use crate::error::Error;
 use crate::handle::Handle;
-use crate::inode::{Accepted, Extension, RangeLock, ReadTicket};
+use crate::inode::{Accepted, Extension, Inode, RangeLock};
 use crate::open::OpenFile;
-use crate::plan::{Direction, Extent, Span};
+use crate::plan::{Direction, Span};
 use crate::slots::Key;
 use std::path::Path;
 use std::sync::Arc;
@@ -28,7 +46,7 @@ pub(crate) struct PathTarget {
     pub(crate) mode: u32,
 }
 
-/// A request as its producer leaves it: everything there is to know while it waits, in one small value.
+/// A request as its producer leaves it: everything that is needed while it waits, in one small value.
 pub(crate) struct Submission {
     pub(crate) completion: Arc<dyn Completion>,
     pub(crate) target: Target,
@@ -44,73 +62,154 @@ pub(crate) struct Submission {
     pub(crate) accepted_at: Instant,
 }
 
-/// What a request is waiting for when it is in no queue of the driver's.
+/// The name of a transfer's system call, for errors.
+pub(crate) fn call_name(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Read => "read",
+        Direction::Write => "write",
+    }
+}
+
+/// Where a request is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Waits {
-    /// Nothing: it is in a queue, or all its blocks are in flight.
-    No,
-    /// To be woken by an inode or a handle.
-    Parked,
-    /// For a helper thread's answer. Such a request cannot be settled before the answer is there.
-    Helper,
+pub(super) enum Phase {
+    /// In its device's schedule, or about to issue.
+    Ready,
+    /// In no line of the schedule until it is woken.
+    Parked(Waiting),
+    /// A blocking thread claims the end of the file and makes room.
+    MakingRoom,
+    /// Nothing more is issued. The blocks in flight come back.
+    Draining,
+    /// A blocking thread puts the end of the file in order.
+    Trimming,
+}
+
+/// What a parked request waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Waiting {
+    /// Room in its handle's window.
+    Window,
+    /// The lock of its next block's range.
+    Range,
+    /// The end of a truncation.
+    Truncation,
+}
+
+/// What moves a request from one phase to the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Event {
+    Queued(Waiting),
+    Woken,
+    /// It moves the end of its file: found before its first block, or by a late edge.
+    NeedsRoom,
+    RoomMade,
+    /// Its last block is issued, or it failed, was canceled, or met the end of its file.
+    Over,
+    NeedsTrim,
+}
+
+/// What a write holds of the end of its file.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Claim {
+    /// A read.
+    None,
+    /// No trim cuts what it writes, and syncs wait for it.
+    Accepted(Accepted),
+    /// It has begun: truncations wait for it, too.
+    Active(Accepted),
+    /// It moves the end. `edge` is the lock of the unit at the end, kept until that is trimmed.
+    Extending { accepted: Accepted, extension: Extension, edge: Option<RangeLock> },
+}
+
+impl Claim {
+    pub(super) fn accepted(&self) -> Option<Accepted> {
+        match *self {
+            Self::None => None,
+            Self::Accepted(accepted) | Self::Active(accepted) | Self::Extending { accepted, .. } => Some(accepted),
+        }
+    }
+
+    pub(super) fn extension(&self) -> Option<Extension> {
+        if let Self::Extending { extension, .. } = self { Some(*extension) } else { None }
+    }
+
+    pub(super) fn is_active(&self) -> bool {
+        matches!(self, Self::Active(_) | Self::Extending { .. })
+    }
+
+    /// The claim on the end of the file was given up.
+    pub(super) fn without_end(self) -> Self {
+        match self {
+            Self::None => Self::None,
+            Self::Accepted(accepted) => Self::Accepted(accepted.without_end()),
+            Self::Active(accepted) => Self::Active(accepted.without_end()),
+            Self::Extending { accepted, extension, edge } => Self::Extending { accepted: accepted.without_end(), extension, edge },
+        }
+    }
+
+    /// Releases everything that is held.
+    pub(super) fn release(self, inode: &Inode) {
+        if let Self::Extending { edge: Some(lock), .. } = self {
+            inode.unlock_range(lock);
+        }
+        if self.is_active() {
+            inode.leave_write();
+        }
+        if let Some(accepted) = self.accepted() {
+            inode.settle_write(accepted);
+        }
+    }
 }
 
 /// A request from admission to settlement.
-pub(crate) struct Request {
-    pub(crate) submission: Submission,
-    pub(crate) file: Arc<OpenFile>,
+pub(super) struct Request {
+    pub(super) submission: Submission,
+    pub(super) file: Arc<OpenFile>,
     /// Index of the device's queue.
-    pub(crate) device: usize,
-    pub(crate) block_bytes: u64,
-    pub(crate) waits: Waits,
-    /// It was the first in line for its handle's window, and stays that if it finds no place.
-    pub(crate) first_in_line: bool,
+    pub(super) device: usize,
+    pub(super) class: Class,
+    pub(super) block_bytes: u64,
+    phase: Phase,
+    pub(super) claim: Claim,
     /// Where the next block begins, counted from the start of the request.
-    pub(crate) cursor: u64,
-    pub(crate) in_flight: u32,
-    /// A write that its inode counts among the active ones.
-    pub(crate) active: bool,
-    pub(crate) extension: Option<Extension>,
-    /// Edges that found the end of the file nearer than was known, and wait in flight for the claim on it.
-    pub(crate) late: Vec<Key>,
-    /// The lock of an edge beyond the old end of the file: kept until the end is trimmed.
-    pub(crate) kept: Option<RangeLock>,
+    pub(super) cursor: u64,
+    pub(super) in_flight: u32,
+    /// Late edges, which wait in flight for `RoomMade`.
+    pub(super) late_edges: Vec<Key>,
     /// The failure nearest to the start: where, counted from the start of the request, and what.
-    pub(crate) failure: Option<(u64, Error)>,
+    failure: Option<(u64, Error)>,
     /// Where a read met the end of the file, counted from the start of the request.
-    pub(crate) eof: Option<u64>,
-    pub(crate) memory_lost: bool,
-    pub(crate) tally: Tally,
+    eof: Option<u64>,
+    pub(super) memory_lost: bool,
+    pub(super) tally: Tally,
 }
 
 /// What becomes the receipt.
 #[derive(Debug, Default)]
-pub(crate) struct Tally {
-    pub(crate) blocks: u32,
-    pub(crate) bounced: u64,
-    pub(crate) resumed: u32,
-    pub(crate) retried: u32,
-    pub(crate) buffered: bool,
-    pub(crate) first_block_at: Option<Instant>,
+pub(super) struct Tally {
+    pub(super) blocks: u32,
+    pub(super) bounced: u64,
+    pub(super) resumed: u32,
+    pub(super) retried: u32,
+    pub(super) buffered: bool,
+    pub(super) first_block_at: Option<Instant>,
 }
 
 impl Request {
-    pub(crate) fn new(submission: Submission, file: Arc<OpenFile>, device: usize, block_bytes: u64) -> Self {
+    pub(super) fn new(mut submission: Submission, file: Arc<OpenFile>, device: usize, class: Class, block_bytes: u64) -> Self {
         let geometry = file.geometry();
-        let block_bytes = block_bytes.next_multiple_of(geometry.read_unit.max(geometry.write_unit));
         Self {
+            claim: submission.accepted.take().map_or(Claim::None, Claim::Accepted),
             submission,
             file,
             device,
-            block_bytes,
-            waits: Waits::No,
-            first_in_line: false,
+            class,
+            block_bytes: block_bytes.next_multiple_of(geometry.read_unit.max(geometry.write_unit)),
+            phase: Phase::Ready,
             cursor: 0,
             in_flight: 0,
-            active: false,
-            extension: None,
-            late: Vec::new(),
-            kept: None,
+            late_edges: Vec::new(),
             failure: None,
             eof: None,
             memory_lost: false,
@@ -118,128 +217,84 @@ impl Request {
         }
     }
 
-    pub(crate) fn span(&self) -> Span {
+    pub(super) fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// Moves the request on. A pair that is not listed does not happen.
+    pub(super) fn step(&mut self, event: Event) {
+        self.phase = match (self.phase, event) {
+            (Phase::Ready, Event::Queued(waiting)) => Phase::Parked(waiting),
+            (Phase::Parked(_), Event::Woken) | (Phase::MakingRoom, Event::RoomMade) => Phase::Ready,
+            (Phase::Ready | Phase::Parked(_) | Phase::MakingRoom | Phase::Draining, Event::NeedsRoom) => Phase::MakingRoom,
+            (Phase::Ready | Phase::Parked(_), Event::Over) => Phase::Draining,
+            (Phase::Draining, Event::NeedsTrim) => Phase::Trimming,
+            (phase, event) => {
+                debug_assert!(false, "{event:?} in phase {phase:?}");
+                phase
+            }
+        };
+    }
+
+    pub(super) fn span(&self) -> Span {
         let Submission { direction, position, len, address, .. } = self.submission;
         Span { direction, position, len, address, block: self.block_bytes }
     }
 
-    pub(crate) fn is_write(&self) -> bool {
+    pub(super) fn is_write(&self) -> bool {
         self.submission.direction == Direction::Write
     }
 
-    pub(crate) fn is_whole(&self) -> bool {
+    pub(super) fn is_whole(&self) -> bool {
         matches!(&self.submission.target, Target::Path(path) if path.whole)
     }
 
-    pub(crate) fn end(&self) -> u64 {
+    pub(super) fn end(&self) -> u64 {
         self.submission.position + self.submission.len
     }
 
-    /// No further block is to be issued, whatever the cursor says.
-    pub(crate) fn is_stopped(&self) -> bool {
+    /// Whether no further block is to be issued: all are, or it failed, was canceled, or met the end of its file.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_issued() || self.is_stopped()
+    }
+
+    /// Whether all blocks are issued.
+    pub(super) fn is_issued(&self) -> bool {
+        self.cursor >= self.submission.len
+    }
+
+    /// Whether it is over for another reason than that all is issued.
+    pub(super) fn is_stopped(&self) -> bool {
         self.failure.is_some() || self.eof.is_some() || self.submission.completion.canceled()
     }
 
     /// Records a failure `offset` bytes into the request; the one nearest to the start is kept.
-    pub(crate) fn fail(&mut self, offset: u64, error: Error) {
+    pub(super) fn fail(&mut self, offset: u64, error: Error) {
         if self.failure.as_ref().is_none_or(|&(nearest, _)| offset < nearest) {
             self.failure = Some((offset, error));
         }
     }
 
+    pub(super) fn has_failed(&self) -> bool {
+        self.failure.is_some()
+    }
+
+    pub(super) fn take_failure(&mut self) -> Option<Error> {
+        self.failure.take().map(|(_, error)| error)
+    }
+
+    /// Records that a read met the end of the file `offset` bytes into the request; the nearest is kept.
+    pub(super) fn met_end(&mut self, offset: u64) {
+        self.eof = Some(self.eof.map_or(offset, |nearest| nearest.min(offset)));
+    }
+
+    pub(super) fn has_met_end(&self) -> bool {
+        self.eof.is_some()
+    }
+
     /// Bytes moved from the start without a gap, once nothing is in flight.
-    pub(crate) fn transferred(&self) -> u64 {
+    pub(super) fn transferred(&self) -> u64 {
         let failure = self.failure.as_ref().map_or(u64::MAX, |&(offset, _)| offset);
         self.cursor.min(failure).min(self.eof.unwrap_or(u64::MAX))
-    }
-}
-
-/// What a block is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Stage {
-    /// Reading the unit that an edge will modify.
-    Modify,
-    Transfer,
-}
-
-/// Where reads fell short, and how often: at the end of the file, or wherever the device was not in the mood to go on.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Ends {
-    furthest: (u64, u32),
-    /// The last one that did not come as far, and how many of them in a row.
-    nearer: (u64, u32),
-    /// Reads that brought nothing new.
-    pub(crate) vain: u32,
-}
-
-impl Ends {
-    /// Counts a read that ended at `place`. Returns how many have ended there.
-    ///
-    /// A read that does not come as far as an earlier one says nothing about the end of the file, so it does not count against it. Only if
-    /// the file was cut meanwhile do they all end nearer, and at one place.
-    pub(crate) fn count(&mut self, place: u64) -> u32 {
-        let (furthest, times) = self.furthest;
-        let counted = if times == 0 || place >= furthest { &mut self.furthest } else { &mut self.nearer };
-        *counted = (place, if counted.0 == place { counted.1 + 1 } else { 1 });
-        counted.1
-    }
-}
-
-/// One extent of a request, at the device.
-pub(crate) struct Block {
-    pub(crate) request: Key,
-    pub(crate) extent: Extent,
-    pub(crate) stage: Stage,
-    /// The bounce block, if it needs one.
-    pub(crate) bounce: Option<Buffer>,
-    /// Where the device's bytes begin in memory.
-    pub(crate) address: u64,
-    /// Where the current operation begins, counted from the start of the extent.
-    pub(crate) from: u64,
-    /// How far the extent has been transferred without a gap.
-    pub(crate) done: u64,
-    /// Where reads fell short, counted as `from`.
-    pub(crate) ends: Ends,
-    pub(crate) attempts: u32,
-    pub(crate) nowait: bool,
-    /// Whether the file was direct when the current operation was staged.
-    pub(crate) direct: bool,
-    /// Whether the backend has an operation of it.
-    pub(crate) at_device: bool,
-    pub(crate) cost: Cost,
-    pub(crate) hold: Option<RangeLock>,
-    /// See [`crate::inode::Inode::clamp`].
-    pub(crate) ticket: ReadTicket,
-}
-
-impl Block {
-    pub(crate) fn direction(&self, of_request: Direction) -> Direction {
-        if self.stage == Stage::Modify { Direction::Read } else { of_request }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::Ends;
-
-    #[test]
-    fn reads_that_fall_short_do_not_hide_the_end_of_the_file() {
-        let mut ends = Ends::default();
-        let counts = [2506, 165, 2506, 621, 2506, 0, 2506].map(|place| ends.count(place));
-        assert_eq!(counts, [1, 1, 2, 1, 3, 1, 4]);
-    }
-
-    #[test]
-    fn a_file_that_was_cut_meanwhile_ends_where_all_further_reads_end() {
-        let mut ends = Ends::default();
-        let counts = [2506, 0, 0, 0, 7, 0].map(|place| ends.count(place));
-        assert_eq!(counts, [1, 1, 2, 3, 1, 1]);
-    }
-
-    #[test]
-    fn a_read_that_comes_further_begins_anew() {
-        let mut ends = Ends::default();
-        let counts = [512, 512, 4096, 512, 4096].map(|place| ends.count(place));
-        assert_eq!(counts, [1, 2, 1, 1, 2]);
     }
 }

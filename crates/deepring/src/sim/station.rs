@@ -7,7 +7,7 @@ use crate::backend::start::BackendReport;
 use crate::blocking::BlockingPool;
 use crate::buffer::Pool;
 use crate::config::Config;
-use crate::driver::{Core, Driver, Message};
+use crate::driver::{Core, Driver, Message, Turn};
 use crate::engine::Engine;
 use crate::handle::Handle;
 use crate::inbox::Inbox;
@@ -82,16 +82,16 @@ impl Station {
     pub(crate) fn turn(&mut self) {
         let Some(driver) = &mut self.driver else { return };
         match self.phase {
-            Phase::Awake => match driver.work() {
-                Some(asleep) => {
+            Phase::Awake => match driver.run_ready() {
+                Turn::Wait { sleep: asleep } => {
                     self.phase = Phase::Waiting { asleep };
                     // Waiting begins with submitting.
                     world::with(|world| world.submit(self.index));
                 }
-                None => self.driver = None,
+                Turn::Drained => self.driver = None,
             },
             Phase::Waiting { asleep } => {
-                driver.rest(asleep);
+                driver.wait_and_reap(asleep);
                 self.phase = Phase::Awake;
             }
         }

@@ -1,0 +1,406 @@
+//! A block: one extent of a request, from the moment it is granted to the moment it is retired.
+//!
+//! An edge has two stages: it reads its unit ([`Stage::Modify`]), puts the request's bytes on top, and writes it
+//! ([`Stage::Transfer`]). Every other block has one. A stage can take several operations, because transfers fall short
+//! and are interrupted; [`super::verdict`] decides what each result means. The block holds its part of the budget, of its
+//! handle's window and of the file's range locks until it is retired.
+
+use super::Driver;
+use super::message::{Answer, Message};
+use super::request::{Claim, Request, call_name};
+use super::verdict::{Cause, Facts, Progress, Verdict, judge};
+use crate::backend::threads::{Threads, transfer};
+use crate::backend::{Backend, BackendKind, DeviceOp, Done};
+use crate::budget::Cost;
+use crate::buffer::Buffer;
+use crate::error::Error;
+use crate::inode::{RangeLock, ReadTicket};
+use crate::plan::{Direction, Extent};
+use crate::planted::{PlantedBug, planted};
+use crate::slots::Key;
+use crate::stats::{add, sub};
+use crate::sys::memory;
+use std::mem;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// What a block is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Reading the unit that an edge will modify.
+    Modify,
+    Transfer,
+}
+
+/// Who has a block's memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Holder {
+    Driver,
+    /// The backend. If it is lost, the kernel can still use the memory.
+    Backend,
+    /// A thread that carries out a blocking call, or copies: it is never lost.
+    Thread,
+}
+
+/// What is granted to a block before it starts, and released when it is retired.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Grant {
+    pub(super) cost: Cost,
+    /// Of a write: the lock of its range.
+    pub(super) lock: Option<RangeLock>,
+}
+
+/// One extent of a request, in flight.
+pub(super) struct Block {
+    pub(super) request: Key,
+    pub(super) extent: Extent,
+    pub(super) grant: Grant,
+    stage: Stage,
+    holder: Holder,
+    progress: Progress,
+    /// The bounce block, if it needs one.
+    bounce: Option<Buffer>,
+    /// Where the device's bytes begin in memory.
+    address: u64,
+    /// See [`crate::inode::Inode::clamp`].
+    ticket: ReadTicket,
+}
+
+impl Block {
+    /// The direction of its operations now.
+    fn direction(&self, request: &Request) -> Direction {
+        if self.stage == Stage::Modify { Direction::Read } else { request.submission.direction }
+    }
+
+    /// Whether the kernel could still use its memory if the backend were lost.
+    pub(super) fn is_at_backend(&self) -> bool {
+        self.holder == Holder::Backend
+    }
+
+    /// Leaks the memory that the kernel can still write to. The request's own memory is its owner's to leak.
+    pub(super) fn leak(self) {
+        mem::forget(self.bounce);
+    }
+}
+
+impl Driver {
+    /// Everything is granted: makes the block and stages its first operation. Returns whether there is memory for it.
+    pub(super) fn start_block(&mut self, key: Key, extent: Extent, grant: Grant) -> bool {
+        let request = &mut self.requests[key];
+        let direction = request.submission.direction;
+        let known_empty = request
+            .claim
+            .extension()
+            .is_some_and(|extension| extent.file_start >= extension.promised && request.file.inode.is_sole_extender(extension));
+        let stage = if extent.rmw && !known_empty { Stage::Modify } else { Stage::Transfer };
+        let user_address = request.submission.address + extent.offset;
+        let mut bounce = None;
+        if extent.bounce {
+            match self.core.pool.bounce(extent.file_len as usize) {
+                Ok(mut buffer) => {
+                    if direction == Direction::Write && stage == Stage::Transfer {
+                        fill(&mut buffer, &extent, 0, user_address);
+                    }
+                    bounce = Some(buffer);
+                }
+                Err(error) => {
+                    request.fail(extent.offset, error);
+                    self.release_resources(key, &extent, grant);
+                    return false;
+                }
+            }
+        }
+        let address = bounce.as_mut().map_or(user_address, |buffer| buffer.as_mut_ptr() as u64);
+        request.tally.first_block_at.get_or_insert(self.now);
+        request.tally.buffered |= !request.file.is_direct();
+        request.tally.blocks += 1;
+        request.in_flight += 1;
+        request.cursor += extent.len;
+        let nowait = direction == Direction::Write && request.file.nowait();
+        let ticket = request.file.inode.read_ticket();
+        let progress = Progress::new(nowait);
+        let block = Block { request: key, extent, grant, stage, holder: Holder::Driver, progress, bounce, address, ticket };
+        let block = self.blocks.insert(block);
+        self.track(grant.cost);
+        self.stage(block);
+        true
+    }
+
+    /// Counts a block among what is in flight.
+    fn track(&self, cost: Cost) {
+        let counters = &self.core.counters;
+        let in_flight = counters.in_flight.fetch_add(1, Ordering::Relaxed) + 1;
+        counters.in_flight_max.fetch_max(in_flight, Ordering::Relaxed);
+        let bytes = counters.in_flight_bytes.fetch_add(cost.bytes, Ordering::Relaxed) + cost.bytes;
+        counters.in_flight_bytes_max.fetch_max(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn untrack(&self, block: &Block) {
+        sub(&self.core.counters.in_flight, 1);
+        sub(&self.core.counters.in_flight_bytes, block.grant.cost.bytes);
+    }
+
+    // ---- operations ----
+
+    /// Hands the block's next operation to the backend: from where it got to, to the end of its extent.
+    fn stage(&mut self, key: Key) {
+        let op = self.next_operation(key);
+        let request = &self.requests[self.blocks[key].request];
+        if request.file.blocks_submitters && self.backend.kind() == BackendKind::Uring {
+            self.blocks[key].holder = Holder::Thread;
+            self.push_off_ring(op);
+        } else {
+            self.blocks[key].holder = Holder::Backend;
+            self.backend.push(op);
+        }
+    }
+
+    /// Carries the block's next operation out by a blocking call: for a ring that cannot start a worker thread.
+    fn stage_blocking(&mut self, key: Key) {
+        let op = DeviceOp { nowait: false, ..self.next_operation(key) };
+        self.blocks[key].holder = Holder::Thread;
+        self.ask(move || Answer::Transferred(Done { key, result: transfer(&op) }));
+    }
+
+    /// Hands an operation on a file that must not be given to a ring to separate threads, so that a server that stalls
+    /// there stalls nothing else. If they cannot be started, to a blocking thread.
+    fn push_off_ring(&mut self, op: DeviceOp) {
+        if self.off_ring.is_none() {
+            self.off_ring = Threads::new(Arc::clone(&self.core.inbox)).ok();
+        }
+        match &mut self.off_ring {
+            Some(threads) => threads.push(op),
+            None => self.ask(move || Answer::Transferred(Done { key: op.key, result: transfer(&op) })),
+        }
+    }
+
+    fn next_operation(&mut self, key: Key) -> DeviceOp {
+        let block = &mut self.blocks[key];
+        let request = &self.requests[block.request];
+        block.progress.direct = request.file.is_direct();
+        let direction = block.direction(request);
+        let from = block.progress.from;
+        DeviceOp {
+            key,
+            fd: request.file.raw(),
+            direction,
+            address: block.address + from,
+            len: (block.extent.file_len - from) as u32,
+            position: block.extent.file_start + from,
+            nowait: block.progress.nowait && direction == Direction::Write,
+        }
+    }
+
+    /// Applies one completion.
+    pub(super) fn complete(&mut self, done: Done) {
+        // A completion can arrive for a block that went with a lost ring. Its key then names nothing, never another block.
+        let Some(block) = self.blocks.get_mut(done.key) else { return };
+        block.holder = Holder::Driver;
+        let request = &mut self.requests[block.request];
+        let (inode, direction) = (&request.file.inode, block.direction(request));
+        let geometry = request.file.geometry();
+        let facts = Facts {
+            direction,
+            len: block.extent.file_len,
+            wanted: if block.stage == Stage::Modify { block.extent.file_len } else { block.extent.skip + block.extent.len },
+            unit: geometry.unit(direction).max(geometry.memory),
+            file_end: inode.size_max_on_disk().saturating_sub(block.extent.file_start),
+            direct: request.file.is_direct(),
+        };
+        let verdict = judge(&mut block.progress, done.result, facts);
+        let counters = &self.core.counters;
+        match verdict {
+            Verdict::Finished => return self.finish_stage(done.key),
+            Verdict::Failed(errno) => return self.fail_block(done.key, errno),
+            Verdict::Resume => {
+                request.tally.resumed += 1;
+                add(&counters.resumed, 1);
+            }
+            Verdict::Repeat(cause) => {
+                request.tally.retried += 1;
+                match cause {
+                    Cause::Punted => add(&counters.punted, 1),
+                    Cause::NowaitRefused => request.file.forget_nowait(),
+                    Cause::Interrupted => add(&counters.retried, 1),
+                    Cause::Buffered => request.tally.buffered = true,
+                }
+            }
+            Verdict::RepeatBlocking => {
+                request.tally.retried += 1;
+                add(&counters.retried, 1);
+                return self.stage_blocking(done.key);
+            }
+            Verdict::Downgrade => {
+                if request.file.downgrade() {
+                    add(&counters.downgraded, 1);
+                } else if request.file.is_direct() {
+                    // Direct I/O was required.
+                    return self.fail_block(done.key, libc::EINVAL);
+                }
+                request.tally.retried += 1;
+                request.tally.buffered = true;
+            }
+        }
+        if planted(PlantedBug::ReleasesBudgetEarly) {
+            let cost = mem::replace(&mut block.grant.cost, Cost { requests: 0, bytes: 0 });
+            self.devices[request.device].budget.give(cost);
+        }
+        self.stage(done.key);
+    }
+
+    fn fail_block(&mut self, key: Key, errno: i32) {
+        let block = &self.blocks[key];
+        let request = &mut self.requests[block.request];
+        let extent = block.extent;
+        // Of a bounced block nothing counts; of a direct one, what was moved before.
+        let moved = if extent.bounce { 0 } else { block.progress.done };
+        // And of a read, nothing beyond the size that was promised: what lies there can be padding.
+        let direction = block.direction(request);
+        let limit = if direction == Direction::Read { request.file.inode.clamp(block.ticket) } else { u64::MAX };
+        let moved = moved.min(limit.saturating_sub(extent.file_start));
+        request.fail(extent.offset + moved, Error::os(errno, call_name(direction)));
+        self.retire(key);
+    }
+
+    /// The current stage has transferred all that it can.
+    fn finish_stage(&mut self, key: Key) {
+        let block = &mut self.blocks[key];
+        let request = &mut self.requests[block.request];
+        let extent = block.extent;
+        if block.stage == Stage::Modify {
+            let ends_early = block.progress.done < extent.file_len;
+            if ends_early && request.claim.extension().is_none() && !request.file.is_block_device {
+                return self.claim_late(key);
+            }
+            return self.write_edge(key);
+        }
+        if request.submission.direction == Direction::Write {
+            return self.retire(key);
+        }
+        let end = (extent.file_start + block.progress.done).min(request.file.inode.clamp(block.ticket));
+        let got = end.saturating_sub(extent.file_start + extent.skip).min(extent.len);
+        if got < extent.len {
+            request.met_end(extent.offset + got);
+        }
+        let to = request.submission.address + extent.offset;
+        match block.bounce.take() {
+            None => self.retire(key),
+            Some(bounce) => self.copy_out(Copy { key, bounce, skip: extent.skip as usize, len: got as usize, to }),
+        }
+    }
+
+    /// The unit of an edge has been read: puts the request's bytes on top, and writes it.
+    pub(super) fn write_edge(&mut self, key: Key) {
+        let block = &mut self.blocks[key];
+        let request = &self.requests[block.request];
+        if let Some(bounce) = &mut block.bounce {
+            fill(bounce, &block.extent, block.progress.done, request.submission.address + block.extent.offset);
+        }
+        block.stage = Stage::Transfer;
+        block.progress.restart();
+        self.stage(key);
+    }
+
+    // ---- the end of a block ----
+
+    /// Takes a block out and, if its request has nothing more to do, settles that.
+    pub(super) fn retire(&mut self, key: Key) {
+        let request = self.drop_block(key);
+        self.conclude(request);
+    }
+
+    /// Takes a block out, with everything that it holds. Returns its request.
+    pub(super) fn drop_block(&mut self, key: Key) -> Key {
+        // The callers have just used the block.
+        let block = self.blocks.take(key);
+        if block.extent.bounce {
+            self.requests[block.request].tally.bounced += block.extent.len;
+            add(&self.core.counters.bounced_bytes, block.extent.len);
+        }
+        self.untrack(&block);
+        self.release_resources(block.request, &block.extent, block.grant);
+        self.requests[block.request].in_flight -= 1;
+        block.request
+    }
+
+    /// Returns what a block holds of the budget, its handle's window and the range locks.
+    pub(super) fn release_resources(&mut self, key: Key, extent: &Extent, grant: Grant) {
+        let request = &mut self.requests[key];
+        self.devices[request.device].budget.give(grant.cost);
+        if let Some(lock) = grant.lock {
+            let end = request.end();
+            match &mut request.claim {
+                // The unit at the end of the file: no other request may pad it before this one has trimmed it.
+                Claim::Extending { edge: edge @ None, .. } if extent.rmw && lock.end >= end => *edge = Some(lock),
+                _ => request.file.inode.unlock_range(lock),
+            }
+        }
+        self.give_window(key);
+    }
+
+    // ---- copies out of bounce blocks ----
+
+    /// Brings the bytes of a bounced read to the request's memory: at once, or with the other large copies of this turn
+    /// on blocking threads, so that the driver goes on submitting. Until then the block stays in flight.
+    fn copy_out(&mut self, copy: Copy) {
+        if copy.len >= self.core.config.offload_bytes {
+            self.blocks[copy.key].holder = Holder::Thread;
+            self.copies.push(copy);
+        } else {
+            copy.run();
+            self.retire(copy.key);
+        }
+    }
+
+    /// Hands the large copies of this turn to blocking threads that have nothing else to do, and makes the others here.
+    pub(super) fn offload_copies(&mut self) {
+        /// Two threads copy as fast as most machines' memory goes.
+        const COPIERS: usize = 2;
+        if self.copies.is_empty() {
+            return;
+        }
+        let mut copies = mem::take(&mut self.copies);
+        let share = copies.len().div_ceil(COPIERS);
+        while !copies.is_empty() {
+            let part = copies.split_off(copies.len().saturating_sub(share));
+            let inbox = Arc::clone(&self.core.inbox);
+            let job = Box::new(move || {
+                part.iter().for_each(Copy::run);
+                let keys = part.iter().map(|copy| copy.key).collect();
+                inbox.post(Message::Answer(Answer::Copied(keys)));
+            });
+            self.jobs += 1;
+            if let Err(job) = self.core.blocking.try_run(job) {
+                job();
+            }
+        }
+    }
+}
+
+/// One copy from a bounce block to a request's memory.
+pub(super) struct Copy {
+    key: Key,
+    bounce: Buffer,
+    skip: usize,
+    len: usize,
+    to: u64,
+}
+
+impl Copy {
+    fn run(&self) {
+        let wanted = &self.bounce[self.skip..self.skip + self.len];
+        // SAFETY: the request's memory was handed over for writing, is at least this long, and belongs to the engine until
+        // the request is settled, which it is not before this block is retired. The bounce block does not overlap it.
+        unsafe { memory::copy_past_cache(wanted.as_ptr(), self.to as *mut u8, self.len) };
+    }
+}
+
+/// Prepares the bounce block of a write: `valid` bytes of it have been read from the file, the request's own bytes go on
+/// top, and the rest is zeroed, so that no old memory ever reaches a disk.
+fn fill(bounce: &mut Buffer, extent: &Extent, valid: u64, user_address: u64) {
+    bounce[valid as usize..].fill(0);
+    let wanted = &mut bounce[extent.skip as usize..(extent.skip + extent.len) as usize];
+    // SAFETY: the request's memory was handed over by its owner, is at least `offset + len` bytes long, and is not written
+    // to before the request is settled. The bounce block is the engine's and does not overlap it.
+    unsafe { memory::copy_past_cache(user_address as *const u8, wanted.as_mut_ptr(), wanted.len()) };
+}

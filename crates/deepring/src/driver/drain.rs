@@ -1,0 +1,141 @@
+//! Early ends: cancellation, shutdown, and the loss of the ring.
+
+use super::Driver;
+use super::request::{Submission, Target, call_name};
+use crate::backend::start::BackendReport;
+use crate::error::{Error, ErrorKind};
+use crate::inode::GiveUp;
+use crate::planted::{PlantedBug, planted};
+use crate::stats::add;
+use crate::sys::Errno;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+impl Driver {
+    /// Drops every canceled request: queued ones at once, the others as soon as nothing of them is in flight.
+    pub(super) fn sweep(&mut self) {
+        let stopping = self.stopping;
+        let gone = |submission: &Submission| stopping || submission.completion.canceled();
+        if stopping {
+            self.fail_unfinished();
+        }
+        let mut dropped = Vec::new();
+        self.paths.sweep(gone, &mut dropped);
+        // Out of all lines at once: one by one would be quadratic in their number.
+        let requests = &self.requests;
+        for device in &mut self.devices {
+            device.schedule.sweep(|key| requests[key].is_stopped(), gone, &mut dropped);
+        }
+        for window in self.windows.values_mut() {
+            window.sweep(|key| requests[key].is_stopped());
+        }
+        for submission in dropped {
+            self.drop_queued(submission);
+        }
+        for key in self.requests.keys() {
+            if self.requests[key].is_stopped() {
+                if planted(PlantedBug::FreesOnDrop) {
+                    self.settle_early(key);
+                }
+                // It stands in no line any more, and one that is over is not woken.
+                self.conclude_unqueued(key);
+            }
+        }
+        self.sweep_controls();
+        // The first in a line for a window can have left it.
+        for number in self.windows.keys().copied().collect::<Vec<_>>() {
+            self.wake_first(number);
+        }
+    }
+
+    /// The engine shuts down: what is not issued yet fails.
+    fn fail_unfinished(&mut self) {
+        for key in self.requests.keys() {
+            let request = &mut self.requests[key];
+            if !request.is_over() {
+                let canceled = Error::new(ErrorKind::Canceled, call_name(request.submission.direction));
+                request.fail(request.cursor, canceled.advise("the engine is shutting down"));
+            }
+        }
+    }
+
+    /// Ends a request that has not begun. If a trim was left to it, because it was to move the end of its file, that is
+    /// done first.
+    pub(super) fn drop_queued(&mut self, mut submission: Submission) {
+        let error = Error::new(ErrorKind::Canceled, call_name(submission.direction));
+        let (file, accepted) = match (&submission.target, submission.accepted) {
+            (Target::File(file), Some(accepted)) => (Arc::clone(file), accepted),
+            (Target::File(file), None) => {
+                let error = error.at(&file.path);
+                return self.settle_unopened(submission, error);
+            }
+            (Target::Path(target), _) => {
+                let error = error.at(&target.path);
+                return self.settle_unopened(submission, error);
+            }
+        };
+        match file.inode.give_up_end(accepted, 0) {
+            GiveUp::Done(without_end) => {
+                submission.accepted = Some(without_end);
+                self.settle_unopened(submission, error.at(&file.path));
+            }
+            GiveUp::MustTrim => {
+                let key = self.admit(submission, file);
+                self.requests[key].fail(0, error);
+                self.conclude_unqueued(key);
+            }
+        }
+    }
+
+    pub(super) fn stop(&mut self) {
+        self.stopping = true;
+        self.sweep();
+    }
+
+    pub(super) fn is_drained(&self) -> bool {
+        let device_is_done = self.requests.len() == 0 && self.blocks.len() == 0;
+        (device_is_done || planted(PlantedBug::ClosesEarly))
+            && self.controls.len() == 0
+            && self.jobs == 0
+            && self.paths.is_closed()
+            && self.settled.is_empty()
+    }
+
+    /// The backend will never report on what it holds: those blocks fail, and their memory is leaked and counted.
+    pub(super) fn lose_backend(&mut self, errno: Errno) {
+        let mut affected = Vec::new();
+        for key in self.blocks.keys() {
+            if !self.blocks[key].is_at_backend() {
+                continue;
+            }
+            let block = self.blocks.take(key);
+            let counters = &self.core.counters;
+            add(&counters.leaked, 1);
+            add(&counters.leaked_bytes, block.extent.file_len);
+            self.untrack(&block);
+            self.release_resources(block.request, &block.extent, block.grant);
+            let request = &mut self.requests[block.request];
+            request.in_flight -= 1;
+            request.memory_lost = true;
+            let lost = Error::new(ErrorKind::Lost, call_name(request.submission.direction));
+            request.fail(block.extent.offset, lost.advise(format!("the ring failed with error {errno}")));
+            affected.push(block.request);
+            block.leak();
+        }
+        match self.backend.successor() {
+            Ok(successor) => {
+                self.backend = successor;
+                let reason = format!("the ring was lost while running (error {errno}); new requests go to threads");
+                let mut report = self.core.report.lock().unwrap_or_else(PoisonError::into_inner);
+                *report = BackendReport { kind: self.backend.kind(), reason, flags: Vec::new(), ring_entries: 0 };
+            }
+            // No ring and no thread: the next wait fails again, and everything submitted until then fails as lost.
+            Err(_) => std::thread::sleep(Duration::from_millis(1)),
+        }
+        affected.sort_unstable_by_key(|key| key.to_bits());
+        affected.dedup();
+        for key in affected {
+            self.conclude(key);
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! From a submission to a block in flight: into its device's schedule, and out of it when its turn comes.
+//!
+//! A block is issued when the backend has a place, the handle's window and the device's budget have room, and the range
+//! of a write can be locked. All four are checked before any is taken, so nothing has to be given back. Without a place
+//! or budget the request keeps its turn; without room in its window, or without the lock, it parks.
+
+use super::Driver;
+use super::block::Grant;
+use super::request::{Claim, Event, Phase, Request, Submission, Target, Waiting};
+use super::schedule::{Class, Issued, Next, Round, Schedule};
+use super::window::{Room, Window};
+use crate::budget::{Budget, Cost};
+use crate::inode::{Access, RangeLock};
+use crate::open::OpenFile;
+use crate::plan::extent_at;
+use crate::planted::{PlantedBug, planted};
+use crate::slots::Key;
+use crate::stats::add;
+use std::sync::Arc;
+
+/// Requests for which room is made at once.
+const MAKING_ROOM_MAX: usize = 64;
+
+/// What a device request can carry at most in scattered memory: 254 segments of 4 KiB on common queues, less one for
+/// safety of rounding.
+const SCATTERED_REQUEST_BYTES: u64 = 1 << 20;
+
+/// The requests of one device, and what it may have in flight.
+pub(super) struct DeviceQueue {
+    pub(super) budget: Budget,
+    pub(super) schedule: Schedule<Submission>,
+    request_bytes: u64,
+}
+
+impl DeviceQueue {
+    fn cost(&self, bytes: u64) -> Cost {
+        let requests = bytes.div_ceil(self.request_bytes.clamp(4096, SCATTERED_REQUEST_BYTES));
+        Cost { requests: requests as u32, bytes }
+    }
+}
+
+impl Driver {
+    /// Takes a submission into its queue.
+    pub(super) fn accept(&mut self, submission: Submission) {
+        add(&self.core.counters.submitted, 1);
+        if self.stopping || submission.completion.canceled() {
+            return self.drop_queued(submission);
+        }
+        match &submission.target {
+            Target::Path(_) => self.paths.push(submission),
+            Target::File(file) => {
+                let file = Arc::clone(file);
+                let device = self.device_of(&file);
+                let class = self.class_of(&submission);
+                self.devices[device].schedule.enqueue(class, submission);
+            }
+        }
+    }
+
+    fn block_bytes(&self, submission: &Submission) -> u64 {
+        let asked = submission.handle.as_ref().map_or(0, |handle| handle.limits().block_bytes);
+        if asked == 0 { self.core.config.block_bytes } else { asked }
+    }
+
+    fn class_of(&self, submission: &Submission) -> Class {
+        if submission.len > self.block_bytes(submission) { Class::Large } else { Class::Small }
+    }
+
+    /// Makes a request of a submission, on the device that its file lives on.
+    pub(super) fn admit(&mut self, submission: Submission, file: Arc<OpenFile>) -> Key {
+        let device = self.device_of(&file);
+        let (class, block_bytes) = (self.class_of(&submission), self.block_bytes(&submission));
+        self.requests.insert(Request::new(submission, file, device, class, block_bytes))
+    }
+
+    /// The queue of the device that this file lives on.
+    fn device_of(&mut self, file: &Arc<OpenFile>) -> usize {
+        let id = if planted(PlantedBug::DepthPerHandle) { Arc::as_ptr(file) as u64 } else { file.device.id };
+        if let Some(&index) = self.device_index.get(&id) {
+            return index;
+        }
+        let config = self.core.config;
+        // Above its queue's size, submitting blocks the submitter; half of it leaves room for others.
+        let requests = config.queue_depth.unwrap_or(u32::MAX).min((file.device.requests / 2).max(1));
+        let budget = Budget::new(requests, config.in_flight_bytes);
+        self.devices.push(DeviceQueue { budget, schedule: Schedule::new(), request_bytes: file.device.request_bytes });
+        let index = self.devices.len() - 1;
+        self.device_index.insert(id, index);
+        index
+    }
+
+    /// Issues everything that can go.
+    pub(super) fn issue_all(&mut self) {
+        self.open_paths();
+        for device in 0..self.devices.len() {
+            let mut round = Round::default();
+            loop {
+                let can_begin = self.has_place() && self.making_room < MAKING_ROOM_MAX;
+                let (class, key) = match self.devices[device].schedule.next(&round, can_begin) {
+                    None => break,
+                    Some(Next::Begun(class, key)) => (class, key),
+                    Some(Next::Fresh(class, submission)) => {
+                        let Target::File(file) = &submission.target else {
+                            debug_assert!(false, "path requests are opened before they are scheduled");
+                            continue;
+                        };
+                        let file = Arc::clone(file);
+                        (class, self.admit(submission, file))
+                    }
+                };
+                let issued = self.issue(key);
+                self.devices[device].schedule.report(&mut round, class, key, issued);
+            }
+        }
+    }
+
+    /// Whether the backend takes another operation.
+    fn has_place(&self) -> bool {
+        self.blocks.len() < self.backend.capacity()
+    }
+
+    /// Issues the next block of a request whose turn it is, if it can go. Unless `Full`, it is not in the schedule now.
+    fn issue(&mut self, key: Key) -> Issued {
+        if !self.has_place() {
+            return Issued::Full;
+        }
+        let request = &mut self.requests[key];
+        debug_assert_eq!(request.phase(), Phase::Ready);
+        if request.is_stopped() {
+            self.leave_window(key);
+            self.conclude_unqueued(key);
+            return Issued::Left;
+        }
+        if matches!(request.claim, Claim::Accepted(_)) && !self.activate(key) {
+            return Issued::Left;
+        }
+        let request = &mut self.requests[key];
+        let Some(extent) = extent_at(request.file.geometry(), &request.span(), request.cursor) else {
+            // A write of nothing, which only makes a file and ends it.
+            self.conclude_unqueued(key);
+            return Issued::Left;
+        };
+
+        // A handle without a window has nothing in flight.
+        if let Some(handle) = &request.submission.handle
+            && let Some(window) = self.windows.get_mut(&handle.number())
+            && window.room_for(key) == Room::Queued
+        {
+            request.step(Event::Queued(Waiting::Window));
+            return Issued::Left;
+        }
+        let device = &mut self.devices[request.device];
+        let cost = device.cost(extent.file_len);
+        if !device.budget.fits(cost) {
+            return Issued::Full;
+        }
+        let lock = request.is_write().then(|| {
+            // Far enough apart that the ranges of two opens never meet.
+            let lane = if planted(PlantedBug::LocksPerHandle) { Arc::as_ptr(&request.file) as u64 } else { 0 };
+            // Buffered writes are locked too: another open of the file can be direct.
+            RangeLock::of(lane + extent.file_start, lane + extent.file_end(), extent.rmw, !request.file.is_direct())
+        });
+        if let Some(lock) = lock
+            && request.file.inode.lock_range(lock, (Arc::clone(&self.retry_request), key)) == Access::Queued
+        {
+            self.leave_window(key);
+            self.requests[key].step(Event::Queued(Waiting::Range));
+            return Issued::Left;
+        }
+        let taken = device.budget.take(cost);
+        debug_assert!(taken);
+        self.take_window(key);
+        let started = self.start_block(key, extent, Grant { cost, lock });
+        let request = &self.requests[key];
+        if request.submission.handle.as_ref().is_some_and(|handle| handle.limits().single_submit) {
+            // An error shows again at the next wait, where it is handled.
+            let _ = self.backend.submit();
+        }
+        if !started || self.requests[key].is_issued() {
+            self.leave_window(key);
+            self.conclude_unqueued(key);
+            return Issued::Left;
+        }
+        Issued::More(extent.len)
+    }
+
+    /// A request that waited can go on: it stands in its device's line again.
+    pub(super) fn ready(&mut self, key: Key) {
+        let request = &self.requests[key];
+        debug_assert_eq!(request.phase(), Phase::Ready);
+        self.devices[request.device].schedule.ready(request.class, key);
+    }
+
+    /// Something that a request waited for is free again.
+    pub(super) fn wake_request(&mut self, key: Key) {
+        // The request can have ended since it registered, or wait for something else by now.
+        let Some(request) = self.requests.get_mut(key) else { return };
+        if matches!(request.phase(), Phase::Parked(Waiting::Range | Waiting::Truncation)) {
+            request.step(Event::Woken);
+            self.ready(key);
+        }
+    }
+
+    // ---- the windows of handles ----
+
+    fn window_of(&self, key: Key) -> Option<u64> {
+        self.requests[key].submission.handle.as_ref().map(|handle| handle.number())
+    }
+
+    /// A block of this request takes its place in its handle's window.
+    fn take_window(&mut self, key: Key) {
+        if let Some(handle) = &self.requests[key].submission.handle {
+            let number = handle.number();
+            self.windows.entry(number).or_insert_with(|| Window::new(handle.limits())).take(key);
+            self.wake_first(number);
+        }
+    }
+
+    /// A block of this request is done: its place in its handle's window is free.
+    pub(super) fn give_window(&mut self, key: Key) {
+        if let Some(number) = self.window_of(key)
+            && let Some(window) = self.windows.get_mut(&number)
+        {
+            window.give();
+            self.wake_first(number);
+        }
+    }
+
+    /// The request waits for something else than its window, or is over. Called before its phase changes.
+    pub(super) fn leave_window(&mut self, key: Key) {
+        let Some(number) = self.window_of(key) else {
+            // Most requests have no handle.
+            return;
+        };
+        let phase = self.requests[key].phase();
+        let Some(window) = self.windows.get_mut(&number) else {
+            // An idle window was dropped, and nothing stands in line for it.
+            return;
+        };
+        match phase {
+            Phase::Parked(Waiting::Window) => window.leave(key),
+            // It was woken, and is the first in line until it issues a block.
+            Phase::Ready => window.pass(key),
+            _ => return,
+        }
+        self.wake_first(number);
+    }
+
+    /// Wakes the first request in line for a window, if there is room for it. Drops a window that is idle.
+    pub(super) fn wake_first(&mut self, number: u64) {
+        let Some(window) = self.windows.get(&number) else {
+            // An idle window was dropped, and nothing stands in line for it.
+            return;
+        };
+        if window.is_idle() {
+            self.windows.remove(&number);
+        } else if let Some(key) = window.first() {
+            let request = &mut self.requests[key];
+            // It can have been woken before, and stand in its device's line.
+            if request.phase() == Phase::Parked(Waiting::Window) {
+                request.step(Event::Woken);
+                self.ready(key);
+            }
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! What reaches the driver through its inbox.
+
+use super::control::Control;
+use super::request::Submission;
+use crate::backend::Done;
+use crate::error::Error;
+use crate::inode::Extension;
+use crate::open::OpenFile;
+use crate::slots::Key;
+use std::sync::Arc;
+
+pub(crate) enum Message {
+    Submit(Submission),
+    Control(Control),
+    Wake(Wake),
+    /// A blocking thread has done a job of the driver's.
+    Answer(Answer),
+    Shutdown,
+}
+
+/// Something that was held is free again. The request or control can be gone by now, or wait for something else.
+pub(crate) enum Wake {
+    Request(Key),
+    Control(Key),
+    /// Nothing uses the file's descriptor any more: a close can go on.
+    File(Arc<OpenFile>),
+}
+
+/// What a blocking thread reports. Each job of the driver's is answered once.
+pub(crate) enum Answer {
+    /// The files of path requests were opened, or not.
+    Opened(Vec<Opened>),
+    /// Room was made for a write, or not.
+    RoomMade(Key, Result<Extension, Error>),
+    /// An operation that the ring could not carry out is done.
+    Transferred(Done),
+    /// The bytes of these blocks were copied to their requests' memory.
+    Copied(Vec<Key>),
+    /// The end of the file was put in order after a write, or not.
+    Trimmed(Key, Result<(), Error>),
+    /// This many files of path requests were closed.
+    PathsClosed(usize),
+    /// A control has run.
+    ControlRan,
+}
+
+/// A path request and its file.
+pub(crate) struct Opened {
+    pub(super) submission: Submission,
+    pub(super) result: Result<Arc<OpenFile>, Error>,
+}

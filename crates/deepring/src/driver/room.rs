@@ -1,0 +1,133 @@
+//! Writes and the end of their file: claiming it before the first block, and putting it in order after the last.
+//!
+//! Both steps are carried out by blocking threads: see [`crate::extend`].
+
+use super::Driver;
+use super::message::Answer;
+use super::request::{Claim, Event, Phase, Submission, Waiting};
+use crate::error::{Error, ErrorKind};
+use crate::extend;
+use crate::inode::{Access, Extension, GiveUp};
+use crate::slots::Key;
+use std::mem;
+use std::sync::Arc;
+
+impl Driver {
+    /// Makes a write active in its inode and, if it extends the file, asks for room. Returns whether blocks can go now.
+    pub(super) fn activate(&mut self, key: Key) -> bool {
+        let request = &mut self.requests[key];
+        let file = &request.file;
+        if file.inode.enter_write((Arc::clone(&self.retry_request), key)) == Access::Queued {
+            request.step(Event::Queued(Waiting::Truncation));
+            return false;
+        }
+        if let Claim::Accepted(accepted) = request.claim {
+            request.claim = Claim::Active(accepted);
+        }
+        let unit = file.padding_unit();
+        let is_empty = request.submission.len == 0;
+        let extends = request.is_whole() || !is_empty && request.end().next_multiple_of(unit) > file.inode.size();
+        if file.is_block_device || !extends {
+            return true;
+        }
+        self.make_room(key);
+        false
+    }
+
+    /// Asks a blocking thread to claim the end of the file.
+    fn make_room(&mut self, key: Key) {
+        let request = &mut self.requests[key];
+        request.step(Event::NeedsRoom);
+        self.making_room += 1;
+        let (file, position, end) = (Arc::clone(&request.file), request.submission.position, request.end());
+        self.ask(move || {
+            let extension = extend::begin(&file, position, end);
+            Answer::RoomMade(key, extension.map_err(|(errno, call)| Error::os(errno, call)))
+        });
+    }
+
+    /// The file ends nearer than was known when this edge was planned, so its write will move the end. The edge waits in
+    /// flight, with its lock and its place; the thread that makes the claim waits for neither.
+    pub(super) fn claim_late(&mut self, edge: Key) {
+        let key = self.blocks[edge].request;
+        let request = &mut self.requests[key];
+        request.late_edges.push(edge);
+        if request.phase() != Phase::MakingRoom {
+            self.unqueue(key);
+            self.make_room(key);
+        }
+    }
+
+    pub(super) fn room_made(&mut self, key: Key, result: Result<Extension, Error>) {
+        self.making_room -= 1;
+        let request = &mut self.requests[key];
+        request.step(Event::RoomMade);
+        let edges = mem::take(&mut request.late_edges);
+        match result {
+            Ok(extension) => {
+                if let Some(accepted) = request.claim.accepted() {
+                    request.claim = Claim::Extending { accepted, extension, edge: None };
+                }
+                for edge in edges {
+                    self.write_edge(edge);
+                }
+            }
+            Err(error) if edges.is_empty() => request.fail(request.cursor, error),
+            Err(error) => {
+                for edge in edges {
+                    let offset = self.blocks[edge].extent.offset;
+                    self.requests[key].fail(offset, error.clone());
+                    self.drop_block(edge);
+                }
+            }
+        }
+        if self.requests[key].is_over() { self.conclude_unqueued(key) } else { self.ready(key) }
+    }
+
+    /// Puts the end of the file in order after the last block of a write. Returns whether it is in order now; else a
+    /// blocking thread sees to it.
+    pub(super) fn release_end(&mut self, key: Key) -> bool {
+        let request = &mut self.requests[key];
+        if request.is_whole() && !request.claim.is_active() && !request.has_failed() {
+            // It never began. With no bytes to miss, that would look like success.
+            request.fail(0, Error::new(ErrorKind::Canceled, "write"));
+        }
+        let reached = match request.transferred() {
+            0 => 0,
+            transferred => request.submission.position + transferred,
+        };
+        let (file, is_whole) = (Arc::clone(&request.file), request.is_whole());
+        let succeeded = !request.has_failed() && request.is_issued();
+        match request.claim {
+            Claim::None => true,
+            Claim::Extending { accepted, .. } => {
+                request.step(Event::NeedsTrim);
+                self.ask(move || Answer::Trimmed(key, extend::finish(&file, reached, accepted, is_whole && succeeded)));
+                false
+            }
+            Claim::Accepted(accepted) | Claim::Active(accepted) => match file.inode.give_up_end(accepted, reached) {
+                GiveUp::Done(_) => {
+                    request.claim = request.claim.without_end();
+                    true
+                }
+                GiveUp::MustTrim => {
+                    request.step(Event::NeedsTrim);
+                    self.ask(move || Answer::Trimmed(key, extend::abandon(&file, reached, accepted)));
+                    false
+                }
+            },
+        }
+    }
+
+    pub(super) fn trimmed(&mut self, key: Key, result: Result<(), Error>) {
+        let request = &mut self.requests[key];
+        debug_assert_eq!(request.phase(), Phase::Trimming);
+        request.claim = request.claim.without_end();
+        if let Err(error) = result {
+            // The bytes are where they belong, the length is not: a failure at the end of what was asked.
+            let Submission { position, len, .. } = request.submission;
+            request.fail(len, error.range(position, len, len));
+        }
+        self.settle(key);
+    }
+}

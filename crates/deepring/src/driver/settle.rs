@@ -1,0 +1,187 @@
+//! The end of a request: its outcome, its receipt, and the delivery of both.
+
+use super::Driver;
+use super::request::{Event, Phase, Request, Submission, Target, call_name};
+use crate::backend::BackendKind;
+use crate::completion::{Completion, Outcome, Receipt};
+use crate::error::{Error, ErrorKind};
+use crate::open::OpenFile;
+use crate::plan::Direction;
+use crate::planted::{PlantedBug, planted};
+use crate::slots::Key;
+use crate::stats::{add, sub};
+use std::mem;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// An outcome not yet delivered.
+pub(super) struct Settled {
+    completion: Arc<dyn Completion>,
+    outcome: Outcome,
+    /// The file, which can be closed only when all its outcomes have been delivered. A path request's file is closed by
+    /// other means.
+    file: Option<Arc<OpenFile>>,
+}
+
+impl Driver {
+    /// Goes on with a request that can be over: after a block, a failure or a cancellation.
+    pub(super) fn conclude(&mut self, key: Key) {
+        if self.requests[key].is_over() {
+            self.unqueue(key);
+            self.conclude_unqueued(key);
+        }
+    }
+
+    /// The same for a request that is over and stands in no line.
+    pub(super) fn conclude_unqueued(&mut self, key: Key) {
+        let request = &mut self.requests[key];
+        debug_assert!(request.is_over());
+        if matches!(request.phase(), Phase::Ready | Phase::Parked(_)) {
+            request.step(Event::Over);
+        }
+        let request = &self.requests[key];
+        if request.phase() == Phase::Draining && request.in_flight == 0 && (!request.is_write() || self.release_end(key)) {
+            self.settle(key);
+        }
+    }
+
+    /// Takes a request out of every line: its device's schedule, and the one for its handle's window.
+    pub(super) fn unqueue(&mut self, key: Key) {
+        let request = &self.requests[key];
+        if request.phase() == Phase::Ready {
+            self.devices[request.device].schedule.remove(request.class, key);
+        }
+        self.leave_window(key);
+    }
+
+    /// Ends the request in its inode, queues its outcome, and hands on the file of a path request.
+    pub(super) fn settle(&mut self, key: Key) {
+        let mut request = self.requests.take(key);
+        debug_assert!(request.in_flight == 0 && request.late_edges.is_empty());
+        request.claim.release(&request.file.inode);
+        let result = self.result_of(&mut request);
+        let Request { submission, file, memory_lost, .. } = request;
+        self.count(&submission, &result);
+        let file = match submission.target {
+            Target::File(_) => Some(file),
+            Target::Path(_) => {
+                self.paths.ended(file);
+                None
+            }
+        };
+        if planted(PlantedBug::SettlesTwice) && result.is_err() {
+            let outcome = Outcome { result: result.clone(), memory_lost };
+            self.settled.push(Settled { completion: Arc::clone(&submission.completion), outcome, file: None });
+        }
+        self.settled.push(Settled { completion: submission.completion, outcome: Outcome { result, memory_lost }, file });
+    }
+
+    fn result_of(&self, request: &mut Request) -> Result<Receipt, Error> {
+        let Submission { direction, position, len, exact, .. } = request.submission;
+        let call = call_name(direction);
+        let transferred = request.transferred();
+        let failure = request.take_failure();
+        let range = |error: Error| error.at(&request.file.path).range(position, len, transferred);
+        if let Some(error) = failure {
+            return Err(range(error));
+        }
+        if request.has_met_end() && exact {
+            return Err(range(Error::new(ErrorKind::Eof, call)));
+        }
+        if !request.has_met_end() && transferred < len {
+            return Err(range(Error::new(ErrorKind::Canceled, call)));
+        }
+        let now = self.now;
+        let tally = &request.tally;
+        let started = tally.first_block_at.unwrap_or(now);
+        Ok(Receipt {
+            bytes: transferred,
+            backend: if request.file.blocks_submitters { BackendKind::Threads } else { self.backend.kind() },
+            direct: !tally.buffered,
+            blocks: tally.blocks,
+            bounced: tally.bounced,
+            resumed: tally.resumed,
+            retried: tally.retried,
+            queue: started.saturating_duration_since(request.submission.accepted_at),
+            device: now.saturating_duration_since(started),
+        })
+    }
+
+    fn count(&self, submission: &Submission, result: &Result<Receipt, Error>) {
+        let counters = &self.core.counters;
+        sub(&counters.queued, 1);
+        match result {
+            Ok(receipt) => {
+                add(&counters.completed, 1);
+                let moved = match submission.direction {
+                    Direction::Read => &counters.read_bytes,
+                    Direction::Write => &counters.written_bytes,
+                };
+                add(moved, receipt.bytes);
+                counters.latency.record((receipt.queue + receipt.device).as_micros() as u64);
+            }
+            Err(error) if error.kind() == ErrorKind::Canceled => add(&counters.canceled, 1),
+            Err(_) => add(&counters.failed, 1),
+        }
+    }
+
+    /// Ends a request that never got as far as a file.
+    pub(super) fn settle_unopened(&mut self, submission: Submission, error: Error) {
+        let Submission { position, len, .. } = submission;
+        let result = Err(error.range(position, len, 0));
+        if let (Some(accepted), Target::File(file)) = (submission.accepted, &submission.target) {
+            file.inode.settle_write(accepted);
+        }
+        self.count(&submission, &result);
+        let file = if let Target::File(file) = submission.target { Some(file) } else { None };
+        self.settled.push(Settled { completion: submission.completion, outcome: Outcome { result, memory_lost: false }, file });
+    }
+
+    /// Delivers the outcomes of this half turn in one batch, so one wake covers them all.
+    pub(super) fn deliver_outcomes(&mut self) {
+        let mut settled = mem::take(&mut self.settled);
+        for Settled { completion, outcome, file } in settled.drain(..) {
+            completion.settle(outcome);
+            if let Some(file) = file {
+                // After the delivery, so that a close ends after everything it waited for.
+                if file.unsettled.fetch_sub(1, Ordering::AcqRel) == 1 {
+                    self.try_closes(&file);
+                }
+                self.release(file);
+            }
+        }
+        // Delivering settles nothing further; the allocation serves the next batch.
+        debug_assert!(self.settled.is_empty());
+        self.settled = settled;
+    }
+
+    /// Drops a reference to a file; if it is the last one, on a blocking thread, because closing can block.
+    pub(super) fn release(&self, file: Arc<OpenFile>) {
+        if Arc::strong_count(&file) == 1 {
+            self.core.blocking.run(Box::new(move || drop(file)));
+        }
+    }
+}
+
+/// For [`PlantedBug::FreesOnDrop`]: the completion of a request whose outcome was delivered too early.
+struct Ignored;
+
+impl Completion for Ignored {
+    fn settle(self: Arc<Self>, _: Outcome) {}
+
+    fn canceled(&self) -> bool {
+        true
+    }
+}
+
+impl Driver {
+    /// [`PlantedBug::FreesOnDrop`]: delivers the outcome of a canceled request while blocks of it are in flight.
+    pub(super) fn settle_early(&mut self, key: Key) {
+        let request = &mut self.requests[key];
+        if request.in_flight > 0 && request.submission.completion.canceled() {
+            let completion = mem::replace(&mut request.submission.completion, Arc::new(Ignored));
+            let result = Err(Error::new(ErrorKind::Canceled, call_name(request.submission.direction)));
+            self.settled.push(Settled { completion, outcome: Outcome { result, memory_lost: false }, file: None });
+        }
+    }
+}
