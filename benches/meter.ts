@@ -1,7 +1,7 @@
 /**
  * The stopwatch inside a contender's process, and its report.
  *
- * `lab/src/meter.rs` is the same for the contenders in Rust. Opening, allocating, touching and filling happen before `start`, unless
+ * `native/src/meter.rs` is the same for the contenders in Rust. Opening, allocating, touching and filling happen before `start`, unless
  * the figure is about them.
  */
 

@@ -4,7 +4,7 @@
 
 import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
-import { ROOT } from './lab.ts'
+import { ROOT } from './native.ts'
 
 /** Printed by `--help` and after a mistake. */
 export const USAGE = `npm run bench -- [options]

@@ -1,6 +1,6 @@
 /**
  * The seeded sequences behind the random and the small benchmark: the same numbers in every run and, for positions, in Rust
- * (`lab/src/random.rs`).
+ * (`native/src/random.rs`).
  */
 
 import { PAGE_BYTES } from './tiles.ts'

@@ -17,7 +17,7 @@ import {
 } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import type { Lab } from './lab.ts'
+import type { Lab } from './native.ts'
 
 /** A residue in the page cache above this share of a file makes a cold read a lie. */
 const RESIDENT_SHARE_MAX = 0.01
@@ -108,7 +108,7 @@ export class Scratch {
   }
 }
 
-/** The name of the small file with this index, as in `lab/src/small.rs`. */
+/** The name of the small file with this index, as in `native/src/small.rs`. */
 export function tensorPath(folder: string, index: number): string {
   return join(folder, `${String(index).padStart(4, '0')}.bin`)
 }

@@ -4,7 +4,7 @@
 
 import type { Figure } from './figure.ts'
 import type { FioState } from './contenders/fio.ts'
-import type { Lab } from './lab.ts'
+import type { Lab } from './native.ts'
 import type { Heat } from './rounds.ts'
 import type { Scratch } from './scratch.ts'
 import type { Sweep } from './sweep.ts'

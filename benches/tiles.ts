@@ -1,5 +1,5 @@
 /**
- * The data of every file: real weights, tiled, with a stamp on each page. `lab/src/tiles.rs` is the same definition in Rust.
+ * The data of every file: real weights, tiled, with a stamp on each page. `native/src/tiles.rs` is the same definition in Rust.
  *
  * Byte x of a file is byte (origin + x) mod L of the source, except that the first eight bytes of each 4096-byte page hold the page's
  * number in its file and a seed, both as little-endian u32.

@@ -1,5 +1,5 @@
 /**
- * The predecessor's algorithm over libaio system calls (`lab/src/predecessor.rs`), over one large file and over many small ones.
+ * The predecessor's algorithm over libaio system calls (`native/src/predecessor.rs`), over one large file and over many small ones.
  *
  * Its memory is backed by huge pages and touched, the same kind as deepring's: measured against 4 KiB pages it would lose a tenth for a
  * reason that is not its algorithm.

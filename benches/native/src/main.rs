@@ -49,7 +49,7 @@ fn main() -> ExitCode {
             "stream" => stream::run(&arguments),
             "small" => small::run(&arguments),
             "random" => random::run(&arguments),
-            other => Err(format!("unknown command '{other}'; the module header of benches/lab/src/main.rs lists them")),
+            other => Err(format!("unknown command '{other}'; the module header of benches/native/src/main.rs lists them")),
         })
     };
     match outcome {

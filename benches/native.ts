@@ -1,5 +1,5 @@
 /**
- * The lab program (`benches/lab`), built when it is needed and spoken to by `key=value` arguments.
+ * The lab program (`benches/native`), built when it is needed and spoken to by `key=value` arguments.
  */
 
 import { spawn } from 'node:child_process'
