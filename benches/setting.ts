@@ -3,7 +3,7 @@
  */
 
 import type { Figure } from './figure.ts'
-import type { FioState } from './contenders/fio.ts'
+import type { FioState } from './fio-state.ts'
 import type { Lab } from './native.ts'
 import type { Heat } from './rounds.ts'
 import type { Scratch } from './scratch.ts'

@@ -10,9 +10,7 @@ import { join } from 'node:path'
 import type { Outcome } from './outcome.ts'
 import { READ_SEED, type Tensors } from './scratch.ts'
 import type { Setting } from './setting.ts'
-
-/** What is done with files. `sync` is a new file that is on the disk when the region ends. */
-export type Task = 'read' | 'overwrite' | 'new' | 'sync'
+import type { Task } from './task.ts'
 
 /** Where the bytes of one run go, or come from, and how to recognise them. */
 export interface Props {

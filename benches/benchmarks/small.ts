@@ -12,8 +12,8 @@ import { ratioFigure, type Ratio } from '../figure.ts'
 import { sizes } from '../positions.ts'
 import { heat, race } from '../rounds.ts'
 import type { Benchmark, Result, Setting } from '../setting.ts'
-import type { Task } from '../stage.ts'
 import { sweep } from '../sweep.ts'
+import type { Task } from '../task.ts'
 
 const COUNT_MAX = 1000
 const COUNT_MIN = 16

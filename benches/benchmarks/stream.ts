@@ -16,8 +16,8 @@ import { predecessorCandidates, predecessorDefault } from '../contenders/predece
 import { ratioFigure, type Ratio } from '../figure.ts'
 import { heat, race, type Entry, type Heat } from '../rounds.ts'
 import type { Benchmark, Result, Setting } from '../setting.ts'
-import type { Task } from '../stage.ts'
 import { sweep, type Sweep } from '../sweep.ts'
+import type { Task } from '../task.ts'
 
 const FIO_FLOOR = 0.95
 const PREDECESSOR_FLOOR = 0.97

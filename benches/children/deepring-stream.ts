@@ -6,7 +6,7 @@
 import { allocate, open } from '../../index.ts'
 import type { Memory } from '../contenders/deepring.ts'
 import { Meter, report } from '../meter.ts'
-import type { Task } from '../stage.ts'
+import type { Task } from '../task.ts'
 import { Tiles } from '../tiles.ts'
 import { parameters, type FileParameters } from './parameters.ts'
 import { ranOf } from './ran.ts'

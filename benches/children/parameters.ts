@@ -2,7 +2,7 @@
  * What a parent tells the processes it starts, and how they read it.
  */
 
-import type { Task } from '../stage.ts'
+import type { Task } from '../task.ts'
 
 /** The bytes a process is to write or to expect: see `tiles.ts`. */
 export interface Content {

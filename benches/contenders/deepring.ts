@@ -7,7 +7,8 @@ import { runChild, type Contender } from '../contender.ts'
 import type { Outcome } from '../outcome.ts'
 import type { Tensors } from '../scratch.ts'
 import type { Setting } from '../setting.ts'
-import { fileStage, tensorStage, type Props, type Task } from '../stage.ts'
+import { fileStage, tensorStage, type Props } from '../stage.ts'
+import type { Task } from '../task.ts'
 
 /** Whose memory takes the bytes: deepring's, touched before; deepring's, allocated in the timed region; an ordinary Buffer, touched. */
 export type Memory = 'touched' | 'allocating' | 'buffer'

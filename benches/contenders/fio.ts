@@ -8,13 +8,12 @@
 
 import type { Reads } from '../children/parameters.ts'
 import { execute, type Contender } from '../contender.ts'
+import type { FioState } from '../fio-state.ts'
 import type { Outcome } from '../outcome.ts'
 import type { Setting } from '../setting.ts'
-import { fileStage, type Task } from '../stage.ts'
+import { fileStage } from '../stage.ts'
+import type { Task } from '../task.ts'
 import { PAGE_BYTES } from '../tiles.ts'
-
-/** Whether fio can be had. */
-export type FioState = { readonly version: string } | { readonly missing: string }
 
 /** Asks fio for its version. */
 export async function findFio(): Promise<FioState> {

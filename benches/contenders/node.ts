@@ -9,7 +9,8 @@ import type { FileParameters, RandomParameters, Reads, SmallParameters } from '.
 import { runChild, type Contender } from '../contender.ts'
 import type { Tensors } from '../scratch.ts'
 import type { Setting } from '../setting.ts'
-import { fileStage, tensorStage, type Task } from '../stage.ts'
+import { fileStage, tensorStage } from '../stage.ts'
+import type { Task } from '../task.ts'
 
 const WIDE_POOL = { UV_THREADPOOL_SIZE: '64' }
 

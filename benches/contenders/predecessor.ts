@@ -8,7 +8,8 @@
 import type { Contender } from '../contender.ts'
 import type { Tensors } from '../scratch.ts'
 import type { Setting } from '../setting.ts'
-import { fileStage, tensorStage, type Task } from '../stage.ts'
+import { fileStage, tensorStage } from '../stage.ts'
+import type { Task } from '../task.ts'
 
 interface Shape {
   readonly block: number
