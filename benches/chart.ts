@@ -4,7 +4,7 @@
  * Self-contained, readable on a light and on a dark page, and every number that is drawn is also written.
  */
 
-import type { Result } from './setting.ts'
+import type { Result } from './bench-context.ts'
 import { missing, summarize, UNITS } from './summary.ts'
 import { digits } from './table.ts'
 

@@ -20,7 +20,7 @@ import { describeMachine, machineLine } from './machine.ts'
 import { parseOptions, USAGE, type Options } from './options.ts'
 import { writeCharts, writeReport } from './report.ts'
 import { Scratch } from './scratch.ts'
-import type { Benchmark, Result, Setting } from './setting.ts'
+import type { Benchmark, Result, Setting } from './bench-context.ts'
 import { contenderTable, figureTable } from './table.ts'
 
 const BENCHMARKS: readonly Benchmark[] = [...STREAMS, ...RANDOMS, ...SMALLS, ...LOOPS, ...MEMORIES]

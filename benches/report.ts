@@ -8,7 +8,7 @@ import { chart } from './chart.ts'
 import type { Figure } from './figure.ts'
 import { machineLine, type Machine } from './machine.ts'
 import type { Options } from './options.ts'
-import type { Result } from './setting.ts'
+import type { Result } from './bench-context.ts'
 import { missing } from './summary.ts'
 
 /** Writes the charts, and gives their paths. */

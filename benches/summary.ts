@@ -4,7 +4,7 @@
  */
 
 import { cpuSeconds, machineSeconds, type Outcome } from './outcome.ts'
-import type { Result, Scale } from './setting.ts'
+import type { Result, Scale } from './bench-context.ts'
 import { median } from './statistics.ts'
 
 /** How a scale is printed. */

@@ -4,7 +4,7 @@
 
 import { styleText } from 'node:util'
 import type { Figure } from './figure.ts'
-import type { Result } from './setting.ts'
+import type { Result } from './bench-context.ts'
 import { downgrades, missing, summarize, UNITS, type Timing } from './summary.ts'
 
 /** Three significant digits, without an exponent. */

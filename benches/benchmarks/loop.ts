@@ -6,8 +6,8 @@ import type { FileParameters } from '../children/parameters.ts'
 import { runChild, type Contender } from '../contender.ts'
 import { figure } from '../figure.ts'
 import { heat, race } from '../rounds.ts'
-import type { Benchmark, Result, Setting } from '../setting.ts'
-import { fileStage } from '../stage.ts'
+import type { Benchmark, Result, Setting } from '../bench-context.ts'
+import { fileStage } from '../run-environment.ts'
 
 const PASSES = 10
 const CEILING_MS = 5

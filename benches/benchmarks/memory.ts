@@ -7,8 +7,8 @@ import { runChild, type Contender } from '../contender.ts'
 import { figure } from '../figure.ts'
 import { heat, race } from '../rounds.ts'
 import { READ_SEED } from '../scratch.ts'
-import type { Benchmark, Result, Setting } from '../setting.ts'
-import { fileStage } from '../stage.ts'
+import type { Benchmark, Result, Setting } from '../bench-context.ts'
+import { fileStage } from '../run-environment.ts'
 
 const MIB = 2 ** 20
 const CEILING_MIB = 64

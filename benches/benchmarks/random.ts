@@ -9,7 +9,7 @@ import { fioRandomCandidates } from '../contenders/fio.ts'
 import { nodeRandomCandidates } from '../contenders/node.ts'
 import { ratioFigure, type Ratio } from '../figure.ts'
 import { heat, race, type Entry } from '../rounds.ts'
-import type { Benchmark, Result, Setting } from '../setting.ts'
+import type { Benchmark, Result, Setting } from '../bench-context.ts'
 import { sweep, type Sweep } from '../sweep.ts'
 
 const DEPTH = 128

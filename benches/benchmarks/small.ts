@@ -11,7 +11,7 @@ import { predecessorSmallCandidates } from '../contenders/predecessor.ts'
 import { ratioFigure, type Ratio } from '../figure.ts'
 import { sizes } from '../positions.ts'
 import { heat, race } from '../rounds.ts'
-import type { Benchmark, Result, Setting } from '../setting.ts'
+import type { Benchmark, Result, Setting } from '../bench-context.ts'
 import { sweep } from '../sweep.ts'
 import type { Task } from '../task.ts'
 

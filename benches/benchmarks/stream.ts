@@ -15,7 +15,7 @@ import { nodeStream } from '../contenders/node.ts'
 import { predecessorCandidates, predecessorDefault } from '../contenders/predecessor.ts'
 import { ratioFigure, type Ratio } from '../figure.ts'
 import { heat, race, type Entry, type Heat } from '../rounds.ts'
-import type { Benchmark, Result, Setting } from '../setting.ts'
+import type { Benchmark, Result, Setting } from '../bench-context.ts'
 import { sweep, type Sweep } from '../sweep.ts'
 import type { Task } from '../task.ts'
 

@@ -6,8 +6,8 @@ import type { FileParameters, RandomParameters, Reads, SmallParameters } from '.
 import { runChild, type Contender } from '../contender.ts'
 import type { Outcome } from '../outcome.ts'
 import type { Tensors } from '../scratch.ts'
-import type { Setting } from '../setting.ts'
-import { fileStage, tensorStage, type Props } from '../stage.ts'
+import type { Setting } from '../bench-context.ts'
+import { fileStage, tensorStage, type Props } from '../run-environment.ts'
 import type { Task } from '../task.ts'
 
 /** Whose memory takes the bytes: deepring's, touched before; deepring's, allocated in the timed region; an ordinary Buffer, touched. */

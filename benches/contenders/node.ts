@@ -8,8 +8,8 @@
 import type { FileParameters, RandomParameters, Reads, SmallParameters } from '../children/parameters.ts'
 import { runChild, type Contender } from '../contender.ts'
 import type { Tensors } from '../scratch.ts'
-import type { Setting } from '../setting.ts'
-import { fileStage, tensorStage } from '../stage.ts'
+import type { Setting } from '../bench-context.ts'
+import { fileStage, tensorStage } from '../run-environment.ts'
 import type { Task } from '../task.ts'
 
 const WIDE_POOL = { UV_THREADPOOL_SIZE: '64' }

@@ -7,8 +7,8 @@
 
 import type { Contender } from '../contender.ts'
 import type { Tensors } from '../scratch.ts'
-import type { Setting } from '../setting.ts'
-import { fileStage, tensorStage } from '../stage.ts'
+import type { Setting } from '../bench-context.ts'
+import { fileStage, tensorStage } from '../run-environment.ts'
 import type { Task } from '../task.ts'
 
 interface Shape {

@@ -5,7 +5,7 @@
  *   2. tile them into one large tensor, every tile different                 tiles.ts
  *   3. swap all of it out to files and back through deepring                 round-trip.ts, swap.ts
  *   4. compare every byte with its source                                    difference.ts
- *   5. move the large file again beside node:fs, one process each            race.ts, contender.ts, meter.ts
+ *   5. move the large file again beside node:fs, one process each            comparison.ts, contender.ts, meter.ts
  *   6. a table, and the path that ran                                        report.ts
  *
  * The exit code is 0 only if every byte came back, 1 if not or if anything failed, 2 for wrong arguments. Whatever happens, the
@@ -19,7 +19,7 @@ import { fitSize } from './budget.ts'
 import { loadModels } from './models.ts'
 import { parseOptions, USAGE, type DemoOptions } from './options.ts'
 import { Progress } from './progress.ts'
-import { race } from './race.ts'
+import { race } from './comparison.ts'
 import { formatRace, formatTaken } from './report.ts'
 import { roundTrip } from './round-trip.ts'
 import { formatSize } from './size.ts'

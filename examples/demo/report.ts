@@ -1,6 +1,6 @@
 /** The last words of the demo: the table of the race, and the way the bytes took. */
 
-import { CONTENDERS, type RaceResult } from './race.ts'
+import { CONTENDERS, type RaceResult } from './comparison.ts'
 import { formatSize, gigabytesPerSecond } from './size.ts'
 import type { PathTaken } from './swap.ts'
 import { formatTable } from './table.ts'

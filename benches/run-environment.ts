@@ -9,7 +9,7 @@
 import { join } from 'node:path'
 import type { Outcome } from './outcome.ts'
 import { READ_SEED, type Tensors } from './scratch.ts'
-import type { Setting } from './setting.ts'
+import type { Setting } from './bench-context.ts'
 import type { Task } from './task.ts'
 
 /** Where the bytes of one run go, or come from, and how to recognise them. */
