@@ -4,21 +4,21 @@
 
 import type { Figure } from './figure.ts'
 import type { FioState } from './fio-state.ts'
-import type { Lab } from './native.ts'
-import type { Heat } from './rounds.ts'
+import type { NativeProgram } from './native.ts'
+import type { Comparison } from './rounds.ts'
 import type { Scratch } from './scratch.ts'
 import type { Sweep } from './sweep.ts'
 
 /** The surroundings of a benchmark. */
-export interface Setting {
-  readonly lab: Lab
+export interface BenchContext {
+  readonly native: NativeProgram
   readonly scratch: Scratch
   readonly fio: FioState
   /** Bytes of the one large file. */
   readonly bytes: number
   readonly rounds: number
   /** Shows what is going on. */
-  readonly tell: (words: string) => void
+  readonly showProgress: (words: string) => void
 }
 
 /** What is shown of a benchmark's contenders beside time and memory. */
@@ -30,12 +30,12 @@ export interface Result {
   readonly title: string
   readonly scale: Scale
   readonly sweeps: readonly Sweep[]
-  readonly heats: readonly Heat[]
+  readonly comparisons: readonly Comparison[]
   readonly figures: readonly Figure[]
 }
 
 /** A benchmark: a name for `--only`, and how it is run. */
 export interface Benchmark {
   readonly name: string
-  readonly run: (setting: Setting) => Promise<Result>
+  readonly run: (context: BenchContext) => Promise<Result>
 }

@@ -48,7 +48,7 @@ export function execute(
     child.on('close', (code, signal) => {
       clearTimeout(deadline)
       if (code === 0) resolve({ stdout, stderr })
-      else reject(new Error(complaint(stderr) ?? `${program} ended with ${signal ?? `code ${code}`}`))
+      else reject(new Error(errorLine(stderr) ?? `${program} ended with ${signal ?? `code ${code}`}`))
     })
   })
 }
@@ -65,7 +65,7 @@ export async function runChild<Parameters extends object>(
 }
 
 /** The line of standard error that names the error: for a stack trace of Node the one above the frames, else the last. */
-function complaint(stderr: string): string | undefined {
+function errorLine(stderr: string): string | undefined {
   const lines = stderr
     .split('\n')
     .map((line) => line.trim())

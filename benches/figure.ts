@@ -7,7 +7,7 @@
 
 import { cpuSeconds, type Outcome } from './outcome.ts'
 import { median, spread, type Spread } from './statistics.ts'
-import type { Heat } from './rounds.ts'
+import type { Comparison } from './rounds.ts'
 
 /** The bar of a figure: at least, more than, at most; without any it is only reported. */
 export interface Bar {
@@ -36,7 +36,7 @@ export interface Figure extends Bar {
   readonly note?: string
 }
 
-/** A ratio between two contenders of one heat. */
+/** A ratio between two contenders of one comparison. */
 export interface Ratio extends Bar {
   readonly name: string
   readonly of: string
@@ -81,14 +81,14 @@ export function figure(
   }
 }
 
-/** The figure of a ratio, from the rounds of its heat. */
-export function ratioFigure(heat: Heat, ratio: Ratio): Figure {
+/** The figure of a ratio, from the rounds of its comparison. */
+export function ratioFigure(comparison: Comparison, ratio: Ratio): Figure {
   const { name, of, against, metric, ...bar } = ratio
   const { per, word } = METRIC[metric]
   const meaning = `${word} of ${of} / ${against}`
-  const reason = heat.missing.get(of) ?? heat.missing.get(against)
+  const reason = comparison.missing.get(of) ?? comparison.missing.get(against)
   if (reason !== undefined) return figure(name, meaning, 'x', bar, [], reason)
-  const values = heat.rounds.flatMap((round) => {
+  const values = comparison.rounds.flatMap((round) => {
     const mine = round.get(of)
     const theirs = round.get(against)
     return mine === undefined || theirs === undefined ? [] : [per(mine) / per(theirs)]

@@ -1,5 +1,5 @@
 /**
- * The performance lab: deepring against fio, against what Node can do by itself, and against the predecessor's algorithm.
+ * The performance bench: deepring against fio, against what Node can do by itself, and against the predecessor's algorithm.
  *
  * 1. Build the rivals, describe the machine, measure its idle noise, make the scratch folder.
  * 2. For each benchmark: find every rival's best configuration by a sweep, then let it alternate with deepring, round by round.
@@ -15,12 +15,12 @@ import { SMALLS } from './benchmarks/small.ts'
 import { STREAMS } from './benchmarks/stream.ts'
 import { findFio } from './contenders/fio.ts'
 import type { Figure } from './figure.ts'
-import { Lab } from './native.ts'
+import { NativeProgram } from './native.ts'
 import { describeMachine, machineLine } from './machine.ts'
 import { parseOptions, USAGE, type Options } from './options.ts'
 import { writeCharts, writeReport } from './report.ts'
 import { Scratch } from './scratch.ts'
-import type { Benchmark, Result, Setting } from './bench-context.ts'
+import type { BenchContext, Benchmark, Result } from './bench-context.ts'
 import { contenderTable, figureTable } from './table.ts'
 
 const BENCHMARKS: readonly Benchmark[] = [...STREAMS, ...RANDOMS, ...SMALLS, ...LOOPS, ...MEMORIES]
@@ -51,9 +51,9 @@ function chosen(only: readonly string[]): readonly Benchmark[] {
 
 async function bench(options: Options, benchmarks: readonly Benchmark[]): Promise<readonly Figure[]> {
   const started = new Date()
-  const lab = await Lab.build()
+  const native = await NativeProgram.build()
   const fio = await findFio()
-  const scratch = new Scratch(options.folder, lab, FILES * options.bytes + SMALL_FILES_BYTES)
+  const scratch = new Scratch(options.folder, native, FILES * options.bytes + SMALL_FILES_BYTES)
   const abandon = (): void => {
     scratch.close()
     process.exit(130)
@@ -70,17 +70,17 @@ async function bench(options: Options, benchmarks: readonly Benchmark[]): Promis
     }
     const results: Result[] = []
     for (const { name, run } of benchmarks) {
-      const setting: Setting = {
-        lab,
+      const context: BenchContext = {
+        native,
         scratch,
         fio,
         bytes: options.bytes,
         rounds: options.rounds,
-        tell: (words) => tell(`${name}: ${words}`),
+        showProgress: (words) => showProgress(`${name}: ${words}`),
       }
       // oxlint-disable-next-line no-await-in-loop -- one at a time, or they would measure each other
-      const result = await run(setting)
-      tell('')
+      const result = await run(context)
+      showProgress('')
       results.push(result)
       console.log(`\n${contenderTable(result, machine.idleNoise)}`)
     }
@@ -98,7 +98,7 @@ async function bench(options: Options, benchmarks: readonly Benchmark[]): Promis
 }
 
 /** Shows what is going on: on a terminal in one line that is overwritten, else not at all, for a log wants the tables. */
-function tell(words: string): void {
+function showProgress(words: string): void {
   if (process.stderr.isTTY) process.stderr.write(`\r\u001B[K${words.slice(0, (process.stderr.columns ?? 80) - 1)}`)
 }
 

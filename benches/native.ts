@@ -1,5 +1,5 @@
 /**
- * The lab program (`benches/native`), built when it is needed and spoken to by `key=value` arguments.
+ * The native program (`benches/native`), built when it is needed and spoken to by `key=value` arguments.
  */
 
 import { spawn } from 'node:child_process'
@@ -13,7 +13,7 @@ export const ROOT: string = fileURLToPath(new URL('..', import.meta.url))
 type Arguments = Readonly<Record<string, string | number>>
 
 /** The built program. */
-export class Lab {
+export class NativeProgram {
   readonly program: string
 
   private constructor(program: string) {
@@ -21,7 +21,7 @@ export class Lab {
   }
 
   /** Builds the program (cargo does nothing if it is up to date) and finds it. */
-  static async build(): Promise<Lab> {
+  static async build(): Promise<NativeProgram> {
     const words = ['build', '--release', '--package', 'deepring-lab', '--message-format', 'json-render-diagnostics']
     const messages = await cargo(words)
     const artifacts = messages
@@ -29,23 +29,23 @@ export class Lab {
       .flatMap((line) => (line.startsWith('{') ? [JSON.parse(line) as { executable?: string | null }] : []))
     const program = artifacts.findLast(({ executable }) => typeof executable === 'string')?.executable
     if (program === undefined || program === null) throw new Error('cargo built no deepring-lab')
-    return new Lab(program)
+    return new NativeProgram(program)
   }
 
   /** Runs a command that prepares or checks something, and gives what it says. */
-  async ask(command: string, words: Arguments): Promise<Record<string, unknown>> {
-    const { stdout } = await execute(this.program, [command, ...spell(words)])
+  async run(command: string, words: Arguments): Promise<Record<string, unknown>> {
+    const { stdout } = await execute(this.program, [command, ...formatArguments(words)])
     return JSON.parse(stdout) as Record<string, unknown>
   }
 
   /** Runs a command that is a contender. */
   async measure(command: string, words: Arguments): Promise<Outcome> {
-    const { stdout } = await execute(this.program, [command, ...spell(words)])
+    const { stdout } = await execute(this.program, [command, ...formatArguments(words)])
     return parseOutcome(stdout)
   }
 }
 
-function spell(words: Arguments): string[] {
+function formatArguments(words: Arguments): string[] {
   return Object.entries(words).map(([key, value]) => `${key}=${value}`)
 }
 

@@ -38,7 +38,8 @@ export function writeReport(
     title: result.title,
     sweeps: result.sweeps,
     missing: missing(result),
-    heats: result.heats.map(({ contenders, rounds }) => ({
+    // The key of the report file, which other programs read.
+    heats: result.comparisons.map(({ contenders, rounds }) => ({
       contenders: contenders.map(({ name, configuration }) => ({ name, configuration })),
       rounds: rounds.map((round) => Object.fromEntries(round)),
     })),

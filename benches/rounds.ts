@@ -1,8 +1,8 @@
 /**
  * Rounds: contenders one after the other, the order swapped every time.
  *
- * A heat is a small group whose members are compared with each other; the one everybody is compared with stands in the middle, so that
- * it is the neighbour of its rivals in both orders. A contender that fails is out of its heat for good, with the reason; the bench
+ * A comparison is a small group whose members are compared with each other; the one everybody is compared with stands in the middle, so that
+ * it is the neighbour of its rivals in both orders. A contender that fails is out of its comparison for good, with the reason; the bench
  * goes on.
  */
 
@@ -10,7 +10,7 @@ import type { Contender } from './contender.ts'
 import type { Outcome } from './outcome.ts'
 
 /** A group of contenders and what their rounds gave. */
-export interface Heat {
+export interface Comparison {
   readonly contenders: readonly Contender[]
   /** Rounds at most. */
   readonly roundsMax: number
@@ -20,11 +20,11 @@ export interface Heat {
   readonly missing: Map<string, string>
 }
 
-/** A place in a heat: the contender, or the name of one that cannot run and the reason. */
+/** A place in a comparison: the contender, or the name of one that cannot run and the reason. */
 export type Entry = Contender | { readonly name: string; readonly missing: string }
 
-/** Forms a heat. One whose figures have no bar may make do with fewer rounds. */
-export function heat(entries: readonly Entry[], roundsMax: number = Infinity): Heat {
+/** Forms a comparison. One whose figures have no bar may make do with fewer rounds. */
+export function comparison(entries: readonly Entry[], roundsMax: number = Infinity): Comparison {
   const contenders: Contender[] = []
   const missing = new Map<string, string>()
   for (const entry of entries) {
@@ -34,15 +34,19 @@ export function heat(entries: readonly Entry[], roundsMax: number = Infinity): H
   return { contenders, roundsMax, rounds: [], missing }
 }
 
-/** Runs all heats for so many rounds, every other round backwards. */
-export async function race(heats: readonly Heat[], rounds: number, tell: (words: string) => void): Promise<void> {
+/** Runs all comparisons for so many rounds, every other round backwards. */
+export async function runRounds(
+  comparisons: readonly Comparison[],
+  rounds: number,
+  showProgress: (words: string) => void,
+): Promise<void> {
   for (let round = 0; round < rounds; round += 1) {
-    for (const { contenders, roundsMax, rounds: done, missing } of inOrder(heats, round)) {
+    for (const { contenders, roundsMax, rounds: done, missing } of inOrder(comparisons, round)) {
       if (round >= roundsMax) continue
       const outcomes = new Map<string, Outcome>()
       for (const contender of inOrder(contenders, round)) {
         if (missing.has(contender.name)) continue
-        tell(`round ${round + 1} of ${rounds}: ${contender.name}`)
+        showProgress(`round ${round + 1} of ${rounds}: ${contender.name}`)
         try {
           // oxlint-disable-next-line no-await-in-loop -- one at a time, or they would measure each other
           outcomes.set(contender.name, await contender.run())

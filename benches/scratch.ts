@@ -17,7 +17,7 @@ import {
 } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import type { Lab } from './native.ts'
+import type { NativeProgram } from './native.ts'
 
 /** A residue in the page cache above this share of a file makes a cold read a lie. */
 const RESIDENT_SHARE_MAX = 0.01
@@ -37,11 +37,11 @@ export class Scratch {
   readonly folder: string
   /** The concatenated weights, the source of the tiling. */
   readonly source: string
-  readonly #lab: Lab
+  readonly #native: NativeProgram
   #count = 0
   #seed = READ_SEED
 
-  constructor(parent: string, lab: Lab, neededBytes: number) {
+  constructor(parent: string, native: NativeProgram, neededBytes: number) {
     mkdirSync(parent, { recursive: true })
     const { bavail, bsize } = statfsSync(parent)
     if (bavail * bsize < neededBytes) {
@@ -49,7 +49,7 @@ export class Scratch {
         `the bench needs ${gibibytes(neededBytes)} GiB in ${parent}, where ${gibibytes(bavail * bsize)} are free; choose another place with --dir or a smaller --size`,
       )
     }
-    this.#lab = lab
+    this.#native = native
     this.folder = mkdtempSync(join(parent, 'deepring-bench-'))
     this.source = join(this.folder, 'weights')
     writeFileSync(this.source, weights())
@@ -77,13 +77,13 @@ export class Scratch {
   /** Removes what a run created, and has the file system done with it before anything else is timed. */
   async drop(folder: string): Promise<void> {
     rmSync(folder, { recursive: true, force: true })
-    await this.#lab.ask('evict', { path: this.source })
+    await this.#native.run('evict', { path: this.source })
   }
 
   /** A file of tiled weights, written through. Asked for again, it is the same file. */
   async file(name: string, bytes: number): Promise<string> {
     const file = join(this.folder, name)
-    if (!existsSync(file)) await this.#lab.ask('prepare', { file, bytes, seed: READ_SEED, source: this.source })
+    if (!existsSync(file)) await this.#native.run('prepare', { file, bytes, seed: READ_SEED, source: this.source })
     return file
   }
 
@@ -93,13 +93,13 @@ export class Scratch {
     mkdirSync(folder)
     const list = `${folder}.sizes`
     writeFileSync(list, sizes.join('\n'))
-    await this.#lab.ask('tensors', { folder, list, seed: READ_SEED, source: this.source })
+    await this.#native.run('tensors', { folder, list, seed: READ_SEED, source: this.source })
     return { folder, list, sizes }
   }
 
   /** Flushes the file system and takes a file, or the files of a folder, out of the page cache. Rejects if they stay. */
   async evict(path: string): Promise<void> {
-    const { bytes, residentBytes } = await this.#lab.ask('evict', { path })
+    const { bytes, residentBytes } = await this.#native.run('evict', { path })
     if (Number(residentBytes) > Number(bytes) * RESIDENT_SHARE_MAX) {
       throw new Error(
         `${path} cannot be taken out of the page cache: ${String(residentBytes)} of ${String(bytes)} bytes stay; run as root, or on a disk file system`,

@@ -8,7 +8,7 @@ import { holds, ratioFigure } from './figure.ts'
 import { parseOptions, parseSize } from './options.ts'
 import type { Outcome } from './outcome.ts'
 import { positions, sizes } from './positions.ts'
-import { heat, race } from './rounds.ts'
+import { comparison, runRounds } from './rounds.ts'
 import { median, quantile, spread } from './statistics.ts'
 import { sweep } from './sweep.ts'
 
@@ -49,14 +49,14 @@ test('a median is the middle value, or the mean of the two middle ones', (t) => 
 
 test('rounds swap their order every time', async (t) => {
   const order: string[] = []
-  const group = heat([scripted('a', [1], order), scripted('b', [1], order)])
-  await race([group], 3, quiet)
+  const group = comparison([scripted('a', [1], order), scripted('b', [1], order)])
+  await runRounds([group], 3, quiet)
   t.is(order.join(''), 'abbaab')
 })
 
 test('a figure is the median of the ratios of its rounds, so a slow minute that both share does not count', async (t) => {
-  const group = heat([scripted('a', [1, 10, 1]), scripted('b', [2, 20, 2])])
-  await race([group], 3, quiet)
+  const group = comparison([scripted('a', [1, 10, 1]), scripted('b', [2, 20, 2])])
+  await runRounds([group], 3, quiet)
   const figure = ratioFigure(group, { name: 'x', of: 'a', against: 'b', metric: 'speed', floor: 1.9 })
   t.is(figure.value, 2)
   t.is(figure.holds, true)
@@ -65,8 +65,12 @@ test('a figure is the median of the ratios of its rounds, so a slow minute that 
 })
 
 test('a figure whose rival is missing, or fails, has no value and does not hold', async (t) => {
-  const group = heat([scripted('a', [1]), scripted('b', [1, -1]), { name: 'fio', missing: 'fio is not installed' }])
-  await race([group], 2, quiet)
+  const group = comparison([
+    scripted('a', [1]),
+    scripted('b', [1, -1]),
+    { name: 'fio', missing: 'fio is not installed' },
+  ])
+  await runRounds([group], 2, quiet)
   for (const [against, note] of [
     ['fio', 'fio is not installed'],
     ['b', 'b failed: no such thing'],

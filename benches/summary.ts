@@ -1,5 +1,5 @@
 /**
- * One line per contender: the medians of all its runs in a benchmark, whichever heats they were in. The table and the charts show these;
+ * One line per contender: the medians of all its runs in a benchmark, whichever comparisons they were in. The table and the charts show these;
  * figures are computed from the rounds, not from here.
  */
 
@@ -45,11 +45,11 @@ export interface Summary {
 /** Sums up a benchmark. `noise` is the machine's idle busy seconds per second. */
 export function summarize(result: Result, noise: number): Summary[] {
   const outcomes = new Map<string, { configuration: string; runs: Outcome[] }>()
-  for (const heat of result.heats) {
-    for (const { name, configuration } of heat.contenders) {
+  for (const comparison of result.comparisons) {
+    for (const { name, configuration } of comparison.contenders) {
       const entry = outcomes.get(name) ?? { configuration, runs: [] }
       outcomes.set(name, entry)
-      for (const round of heat.rounds) {
+      for (const round of comparison.rounds) {
         const outcome = round.get(name)
         if (outcome !== undefined) entry.runs.push(outcome)
       }
@@ -89,7 +89,7 @@ function timing(runs: readonly Outcome[], scale: 'bytes' | 'operations', noise: 
 
 /** Everything that could not run, each reason once. */
 export function missing(result: Result): string[] {
-  return [...new Set(result.heats.flatMap((heat) => [...heat.missing.values()]))]
+  return [...new Set(result.comparisons.flatMap((comparison) => [...comparison.missing.values()]))]
 }
 
 /** Contenders of deepring that ran, but not on the path their figures are about. */

@@ -32,7 +32,7 @@ export interface Sweep {
 export async function sweep(
   name: string,
   candidates: readonly Contender[],
-  tell: (words: string) => void,
+  showProgress: (words: string) => void,
   runs: number = RUNS,
 ): Promise<{ readonly sweep: Sweep; readonly best: Entry }> {
   const speeds = candidates.map((): number[] => [])
@@ -40,7 +40,7 @@ export async function sweep(
   for (let run = 0; run < runs; run += 1) {
     for (const [index, contender] of candidates.entries()) {
       if (failures.has(index)) continue
-      tell(`sweep, run ${run + 1} of ${runs}: ${contender.name} ${contender.configuration}`)
+      showProgress(`sweep, run ${run + 1} of ${runs}: ${contender.name} ${contender.configuration}`)
       try {
         // oxlint-disable-next-line no-await-in-loop -- one at a time, or they would measure each other
         const outcome: Outcome = await contender.run()

@@ -5,9 +5,9 @@
 import type { FileParameters } from '../children/parameters.ts'
 import { runChild, type Contender } from '../contender.ts'
 import { figure } from '../figure.ts'
-import { heat, race } from '../rounds.ts'
-import type { Benchmark, Result, Setting } from '../bench-context.ts'
-import { fileStage } from '../run-environment.ts'
+import { comparison, runRounds } from '../rounds.ts'
+import type { BenchContext, Benchmark, Result } from '../bench-context.ts'
+import { fileEnvironment } from '../run-environment.ts'
 
 const PASSES = 10
 const CEILING_MS = 5
@@ -20,20 +20,20 @@ type Parameters = FileParameters & { readonly passes: number }
 /** The one benchmark. */
 export const LOOPS: readonly Benchmark[] = [{ name: 'loop-delay', run }]
 
-async function run(setting: Setting): Promise<Result> {
-  const { bytes, scratch, tell } = setting
+async function run(context: BenchContext): Promise<Result> {
+  const { bytes, scratch, showProgress } = context
   const file = await scratch.file('read', bytes)
-  const stage = fileStage(setting, 'read', file)
+  const inEnvironment = fileEnvironment(context, 'read', file)
   const deepring: Contender = {
     name: 'deepring',
     configuration: `defaults, ${PASSES} passes`,
     run: () =>
-      stage(({ target, seed }) =>
-        runChild<Parameters>('deepring-delay', { file: target, bytes, seed, source: scratch.source, passes: PASSES }),
+      inEnvironment(({ path, seed }) =>
+        runChild<Parameters>('deepring-delay', { file: path, bytes, seed, source: scratch.source, passes: PASSES }),
       ),
   }
-  const group = heat([deepring])
-  await race([group], Math.min(ROUNDS, setting.rounds), tell)
+  const group = comparison([deepring])
+  await runRounds([group], Math.min(ROUNDS, context.rounds), showProgress)
   const outcomes = group.rounds.flatMap((round) => [...round.values()])
   const late = outcomes.map(({ extra }) => (extra?.['busyP99Ms'] ?? NaN) - (extra?.['idleP99Ms'] ?? NaN))
   const latest = outcomes.map(({ extra }) => extra?.['busyMaxMs'] ?? NaN)
@@ -54,7 +54,7 @@ async function run(setting: Setting): Promise<Result> {
     title: 'The event loop while reading',
     scale: 'bytes',
     sweeps: [],
-    heats: [group],
+    comparisons: [group],
     figures,
   }
 }

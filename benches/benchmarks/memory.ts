@@ -5,10 +5,10 @@
 import type { FileParameters } from '../children/parameters.ts'
 import { runChild, type Contender } from '../contender.ts'
 import { figure } from '../figure.ts'
-import { heat, race } from '../rounds.ts'
+import { comparison, runRounds } from '../rounds.ts'
 import { READ_SEED } from '../scratch.ts'
-import type { Benchmark, Result, Setting } from '../bench-context.ts'
-import { fileStage } from '../run-environment.ts'
+import type { BenchContext, Benchmark, Result } from '../bench-context.ts'
+import { fileEnvironment } from '../run-environment.ts'
 
 const MIB = 2 ** 20
 const CEILING_MIB = 64
@@ -19,29 +19,29 @@ const ROUNDS = 3
 /** The one benchmark. */
 export const MEMORIES: readonly Benchmark[] = [{ name: 'memory-peak', run }]
 
-async function run(setting: Setting): Promise<Result> {
-  const { scratch } = setting
-  const file = await scratch.file('read', setting.bytes)
-  const stage = fileStage(setting, 'read', file)
+async function run(context: BenchContext): Promise<Result> {
+  const { scratch } = context
+  const file = await scratch.file('read', context.bytes)
+  const inEnvironment = fileEnvironment(context, 'read', file)
   const contender = (name: string, configuration: string, bytes: number): Contender => ({
     name,
     configuration,
     run: () =>
-      stage(({ target }) =>
-        runChild<FileParameters>('deepring-memory', { file: target, bytes, seed: READ_SEED, source: scratch.source }),
+      inEnvironment(({ path }) =>
+        runChild<FileParameters>('deepring-memory', { file: path, bytes, seed: READ_SEED, source: scratch.source }),
       ),
   })
-  const group = heat([
+  const group = comparison([
     contender('idle', 'deepring imported, nothing asked of it', 0),
-    contender('deepring', 'defaults', setting.bytes),
+    contender('deepring', 'defaults', context.bytes),
   ])
-  await race([group], Math.min(ROUNDS, setting.rounds), setting.tell)
+  await runRounds([group], Math.min(ROUNDS, context.rounds), context.showProgress)
   const beyond = group.rounds.flatMap((round) => {
     const idle = round.get('idle')
     const reading = round.get('deepring')
     return idle === undefined || reading === undefined
       ? []
-      : [(reading.peakBytes - idle.peakBytes - setting.bytes) / MIB]
+      : [(reading.peakBytes - idle.peakBytes - context.bytes) / MIB]
   })
   const reason = group.missing.get('idle') ?? group.missing.get('deepring')
   const figures = [
@@ -54,5 +54,12 @@ async function run(setting: Setting): Promise<Result> {
       reason,
     ),
   ]
-  return { name: 'memory-peak', title: 'Memory while reading', scale: 'none', sweeps: [], heats: [group], figures }
+  return {
+    name: 'memory-peak',
+    title: 'Memory while reading',
+    scale: 'none',
+    sweeps: [],
+    comparisons: [group],
+    figures,
+  }
 }

@@ -8,8 +8,8 @@ import { deepringRandom, deepringRandomRust } from '../contenders/deepring.ts'
 import { fioRandomCandidates } from '../contenders/fio.ts'
 import { nodeRandomCandidates } from '../contenders/node.ts'
 import { ratioFigure, type Ratio } from '../figure.ts'
-import { heat, race, type Entry } from '../rounds.ts'
-import type { Benchmark, Result, Setting } from '../bench-context.ts'
+import { comparison, runRounds, type Entry } from '../rounds.ts'
+import type { BenchContext, Benchmark, Result } from '../bench-context.ts'
 import { sweep, type Sweep } from '../sweep.ts'
 
 const DEPTH = 128
@@ -24,27 +24,27 @@ const BYTES_PER_OPERATION_MIN = 4096
 /** The one benchmark. */
 export const RANDOMS: readonly Benchmark[] = [{ name: 'random-read', run }]
 
-async function run(setting: Setting): Promise<Result> {
-  const { bytes, tell, rounds } = setting
-  const file = await setting.scratch.file('read', bytes)
+async function run(context: BenchContext): Promise<Result> {
+  const { bytes, showProgress, rounds } = context
+  const file = await context.scratch.file('read', bytes)
   const all = Math.ceil(bytes / BYTES_PER_OPERATION_MIN)
   const some = { operations: Math.min(PROBE_OPERATIONS, all), depth: DEPTH, order: ORDER }
-  const probe = await deepringRandomRust(setting, file, some).run()
+  const probe = await deepringRandomRust(context, file, some).run()
   const operations = Math.min(all, Math.ceil((some.operations / probe.wallSeconds) * SECONDS))
   const reads = { ...some, operations }
   const sweeps: Sweep[] = []
-  let fio: Entry = { name: 'fio', missing: 'missing' in setting.fio ? setting.fio.missing : '' }
-  if ('version' in setting.fio) {
-    const found = await sweep('fio random', fioRandomCandidates(setting, file, reads), tell)
+  let fio: Entry = { name: 'fio', missing: 'missing' in context.fio ? context.fio.missing : '' }
+  if ('version' in context.fio) {
+    const found = await sweep('fio random', fioRandomCandidates(context, file, reads), showProgress)
     sweeps.push(found.sweep)
     fio = found.best
   }
-  const node = await sweep('node random', nodeRandomCandidates(setting, file, reads), tell)
+  const node = await sweep('node random', nodeRandomCandidates(context, file, reads), showProgress)
   sweeps.push(node.sweep)
 
-  const rust = heat([fio, deepringRandomRust(setting, file, reads)])
-  const script = heat([deepringRandom(setting, file, reads), node.best])
-  await race([rust, script], rounds, tell)
+  const rust = comparison([fio, deepringRandomRust(context, file, reads)])
+  const script = comparison([deepringRandom(context, file, reads), node.best])
+  await runRounds([rust, script], rounds, showProgress)
   const against = node.best.name
   const ofRust: Ratio[] = [
     { name: 'random-rust-vs-fio', of: 'deepring in Rust', against: 'fio', metric: 'speed', floor: 0.9 },
@@ -63,7 +63,7 @@ async function run(setting: Setting): Promise<Result> {
     title: 'Reading 4 KiB pages at random, 128 at a time',
     scale: 'operations',
     sweeps,
-    heats: [rust, script],
+    comparisons: [rust, script],
     figures,
   }
 }

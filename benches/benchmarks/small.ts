@@ -10,8 +10,8 @@ import { nodeSmall } from '../contenders/node.ts'
 import { predecessorSmallCandidates } from '../contenders/predecessor.ts'
 import { ratioFigure, type Ratio } from '../figure.ts'
 import { sizes } from '../positions.ts'
-import { heat, race } from '../rounds.ts'
-import type { Benchmark, Result, Setting } from '../bench-context.ts'
+import { comparison, runRounds } from '../rounds.ts'
+import type { BenchContext, Benchmark, Result } from '../bench-context.ts'
 import { sweep } from '../sweep.ts'
 import type { Task } from '../task.ts'
 
@@ -33,17 +33,21 @@ const WORDS = {
 /** The three benchmarks. */
 export const SMALLS: readonly Benchmark[] = (['read', 'overwrite', 'new'] as const).map((task) => ({
   name: WORDS[task].name,
-  run: (setting) => run(setting, task),
+  run: (context) => run(context, task),
 }))
 
-async function run(setting: Setting, task: keyof typeof WORDS & Task): Promise<Result> {
+async function run(context: BenchContext, task: keyof typeof WORDS & Task): Promise<Result> {
   const { name, title } = WORDS[task]
-  const count = Math.max(COUNT_MIN, Math.min(COUNT_MAX, Math.round(setting.bytes / BYTES_PER_TENSOR)))
-  const tensors = await setting.scratch.tensors(name, sizes(count, SMALLEST_BYTES, LARGEST_BYTES, SIZES_SEED))
-  const old = await sweep(`predecessor ${name}`, predecessorSmallCandidates(setting, task, tensors), setting.tell)
-  const node = nodeSmall(setting, task, tensors)
-  const group = heat([old.best, deepringSmall(setting, task, tensors), node])
-  await race([group], setting.rounds, setting.tell)
+  const count = Math.max(COUNT_MIN, Math.min(COUNT_MAX, Math.round(context.bytes / BYTES_PER_TENSOR)))
+  const tensors = await context.scratch.tensors(name, sizes(count, SMALLEST_BYTES, LARGEST_BYTES, SIZES_SEED))
+  const old = await sweep(
+    `predecessor ${name}`,
+    predecessorSmallCandidates(context, task, tensors),
+    context.showProgress,
+  )
+  const node = nodeSmall(context, task, tensors)
+  const group = comparison([old.best, deepringSmall(context, task, tensors), node])
+  await runRounds([group], context.rounds, context.showProgress)
   const reads = task === 'read'
   const ratios: Ratio[] = [
     {
@@ -67,7 +71,7 @@ async function run(setting: Setting, task: keyof typeof WORDS & Task): Promise<R
     title: `${title} (${count})`,
     scale: 'bytes',
     sweeps: [old.sweep],
-    heats: [group],
+    comparisons: [group],
     figures: ratios.map((ratio) => ratioFigure(group, ratio)),
   }
 }

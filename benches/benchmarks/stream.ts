@@ -1,7 +1,7 @@
 /**
  * `stream`: one large file, read, overwritten, created, created and on the disk.
  *
- * | heat | its middle | around it |
+ * | comparison | its middle | around it |
  * |---|---|---|
  * | disk | deepring | fio's best, the predecessor's best and its default |
  * | node (reading) | fs.readFile | deepring with and without its allocation inside the region |
@@ -14,8 +14,8 @@ import { fioStreamCandidates } from '../contenders/fio.ts'
 import { nodeStream } from '../contenders/node.ts'
 import { predecessorCandidates, predecessorDefault } from '../contenders/predecessor.ts'
 import { ratioFigure, type Ratio } from '../figure.ts'
-import { heat, race, type Entry, type Heat } from '../rounds.ts'
-import type { Benchmark, Result, Setting } from '../bench-context.ts'
+import { comparison, runRounds, type Comparison, type Entry } from '../rounds.ts'
+import type { BenchContext, Benchmark, Result } from '../bench-context.ts'
 import { sweep, type Sweep } from '../sweep.ts'
 import type { Task } from '../task.ts'
 
@@ -35,20 +35,24 @@ export const STREAMS: readonly Benchmark[] = [
   { name: 'stream-sync', run: createAndSync },
 ]
 
-async function read(setting: Setting): Promise<Result> {
-  const file = await setting.scratch.file('read', setting.bytes)
-  const deepring = deepringStream(setting, 'read', file)
-  const allocating = deepringStream(setting, 'read', file, 'allocating')
-  const disk = await rivals(setting, 'read', file)
-  const node = heat([deepring, nodeStream(setting, 'read', file, 'readFile'), allocating])
-  const bestOfNode = heat(
-    [nodeStream(setting, 'read', file, 'handles'), deepring, nodeStream(setting, 'read', file, 'direct')],
+async function read(context: BenchContext): Promise<Result> {
+  const file = await context.scratch.file('read', context.bytes)
+  const deepring = deepringStream(context, 'read', file)
+  const allocating = deepringStream(context, 'read', file, 'allocating')
+  const disk = await rivals(context, 'read', file)
+  const node = comparison([deepring, nodeStream(context, 'read', file, 'readFile'), allocating])
+  const bestOfNode = comparison(
+    [nodeStream(context, 'read', file, 'handles'), deepring, nodeStream(context, 'read', file, 'direct')],
     REPORTED_ROUNDS,
   )
-  const path = heat([deepringThreads(setting, 'read', file), deepring, deepringStream(setting, 'read', file, 'buffer')])
+  const path = comparison([
+    deepringThreads(context, 'read', file),
+    deepring,
+    deepringStream(context, 'read', file, 'buffer'),
+  ])
   const cold = 'fs.readFile'
-  return run(setting, 'stream-read', 'Reading one large file', disk.sweeps, [
-    [disk.heat, disk.ratios('stream-read')],
+  return run(context, 'stream-read', 'Reading one large file', disk.sweeps, [
+    [disk.comparison, disk.ratios('stream-read')],
     [
       node,
       [
@@ -88,22 +92,22 @@ async function read(setting: Setting): Promise<Result> {
   ])
 }
 
-async function overwrite(setting: Setting): Promise<Result> {
-  const file = await setting.scratch.file('overwritten', setting.bytes)
-  const disk = await rivals(setting, 'overwrite', file)
-  const path = heat([deepringThreads(setting, 'overwrite', file), deepringStream(setting, 'overwrite', file)])
-  return run(setting, 'stream-overwrite', 'Overwriting one large file', disk.sweeps, [
-    [disk.heat, disk.ratios('stream-overwrite')],
+async function overwrite(context: BenchContext): Promise<Result> {
+  const file = await context.scratch.file('overwritten', context.bytes)
+  const disk = await rivals(context, 'overwrite', file)
+  const path = comparison([deepringThreads(context, 'overwrite', file), deepringStream(context, 'overwrite', file)])
+  return run(context, 'stream-overwrite', 'Overwriting one large file', disk.sweeps, [
+    [disk.comparison, disk.ratios('stream-overwrite')],
     [path, [threads('stream-overwrite')]],
   ])
 }
 
-async function create(setting: Setting): Promise<Result> {
-  const disk = await rivals(setting, 'new', '')
-  const deepring = deepringStream(setting, 'new', '')
-  const path = heat([deepringThreads(setting, 'new', ''), deepring, nodeStream(setting, 'new', '', 'writeFile')])
-  return run(setting, 'stream-new', 'Writing one large new file', disk.sweeps, [
-    [disk.heat, disk.ratios('stream-new')],
+async function create(context: BenchContext): Promise<Result> {
+  const disk = await rivals(context, 'new', '')
+  const deepring = deepringStream(context, 'new', '')
+  const path = comparison([deepringThreads(context, 'new', ''), deepring, nodeStream(context, 'new', '', 'writeFile')])
+  return run(context, 'stream-new', 'Writing one large new file', disk.sweeps, [
+    [disk.comparison, disk.ratios('stream-new')],
     [
       path,
       [
@@ -114,14 +118,14 @@ async function create(setting: Setting): Promise<Result> {
   ])
 }
 
-async function createAndSync(setting: Setting): Promise<Result> {
-  const fio = await best(setting, 'sync', '')
-  const disk = heat([
+async function createAndSync(context: BenchContext): Promise<Result> {
+  const fio = await best(context, 'sync', '')
+  const disk = comparison([
     fio.best,
-    deepringStream(setting, 'sync', ''),
-    nodeStream(setting, 'sync', '', 'writeFileFlushed'),
+    deepringStream(context, 'sync', ''),
+    nodeStream(context, 'sync', '', 'writeFileFlushed'),
   ])
-  return run(setting, 'stream-sync', 'Writing one large new file that is on the disk', fio.sweeps, [
+  return run(context, 'stream-sync', 'Writing one large new file that is on the disk', fio.sweeps, [
     [
       disk,
       [
@@ -134,15 +138,15 @@ async function createAndSync(setting: Setting): Promise<Result> {
 
 /** The rivals that use the disk as deepring does, each at its best, with deepring in the middle. */
 async function rivals(
-  setting: Setting,
+  context: BenchContext,
   task: Task,
   file: string,
-): Promise<{ heat: Heat; sweeps: readonly Sweep[]; ratios: (name: string) => Ratio[] }> {
-  const fio = await best(setting, task, file)
-  const old = await sweep(`predecessor ${task}`, predecessorCandidates(setting, task, file), setting.tell)
-  const usual = predecessorDefault(setting, task, file)
+): Promise<{ comparison: Comparison; sweeps: readonly Sweep[]; ratios: (name: string) => Ratio[] }> {
+  const fio = await best(context, task, file)
+  const old = await sweep(`predecessor ${task}`, predecessorCandidates(context, task, file), context.showProgress)
+  const usual = predecessorDefault(context, task, file)
   return {
-    heat: heat([fio.best, deepringStream(setting, task, file), old.best, usual]),
+    comparison: comparison([fio.best, deepringStream(context, task, file), old.best, usual]),
     sweeps: [...fio.sweeps, old.sweep],
     ratios: (name) => [
       { name: `${name}-vs-fio`, of: 'deepring', against: 'fio', metric: 'speed', floor: FIO_FLOOR },
@@ -158,9 +162,13 @@ async function rivals(
   }
 }
 
-async function best(setting: Setting, task: Task, file: string): Promise<{ best: Entry; sweeps: readonly Sweep[] }> {
-  if ('missing' in setting.fio) return { best: { name: 'fio', missing: setting.fio.missing }, sweeps: [] }
-  const found = await sweep(`fio ${task}`, fioStreamCandidates(setting, task, file), setting.tell)
+async function best(
+  context: BenchContext,
+  task: Task,
+  file: string,
+): Promise<{ best: Entry; sweeps: readonly Sweep[] }> {
+  if ('missing' in context.fio) return { best: { name: 'fio', missing: context.fio.missing }, sweeps: [] }
+  const found = await sweep(`fio ${task}`, fioStreamCandidates(context, task, file), context.showProgress)
   return { best: found.best, sweeps: [found.sweep] }
 }
 
@@ -175,20 +183,20 @@ function threads(name: string): Ratio {
 }
 
 async function run(
-  setting: Setting,
+  context: BenchContext,
   name: string,
   title: string,
   sweeps: readonly Sweep[],
-  plan: readonly (readonly [Heat, readonly Ratio[]])[],
+  plan: readonly (readonly [Comparison, readonly Ratio[]])[],
 ): Promise<Result> {
-  const heats = plan.map(([group]) => group)
-  await race(heats, setting.rounds, setting.tell)
+  const comparisons = plan.map(([group]) => group)
+  await runRounds(comparisons, context.rounds, context.showProgress)
   return {
     name,
     title,
     scale: 'bytes',
     sweeps,
-    heats,
+    comparisons,
     figures: plan.flatMap(([group, ratios]) => ratios.map((ratio) => ratioFigure(group, ratio))),
   }
 }

@@ -6,8 +6,8 @@ import type { FileParameters, RandomParameters, Reads, SmallParameters } from '.
 import { runChild, type Contender } from '../contender.ts'
 import type { Outcome } from '../outcome.ts'
 import type { Tensors } from '../scratch.ts'
-import type { Setting } from '../bench-context.ts'
-import { fileStage, tensorStage, type Props } from '../run-environment.ts'
+import type { BenchContext } from '../bench-context.ts'
+import { fileEnvironment, tensorEnvironment, type RunTarget } from '../run-environment.ts'
 import type { Task } from '../task.ts'
 
 /** Whose memory takes the bytes: deepring's, touched before; deepring's, allocated in the timed region; an ordinary Buffer, touched. */
@@ -20,14 +20,14 @@ const MEMORY: Readonly<Record<Memory, { name: string; configuration: string }>> 
 }
 
 /** deepring over the one large file. */
-export function deepringStream(setting: Setting, task: Task, file: string, memory: Memory = 'touched'): Contender {
-  return stream(setting, task, file, { ...MEMORY[memory], memory, environment: {} })
+export function deepringStream(context: BenchContext, task: Task, file: string, memory: Memory = 'touched'): Contender {
+  return stream(context, task, file, { ...MEMORY[memory], memory, environment: {} })
 }
 
 /** The same on the backend without io_uring. */
-export function deepringThreads(setting: Setting, task: Task, file: string): Contender {
+export function deepringThreads(context: BenchContext, task: Task, file: string): Contender {
   const environment = { DEEPRING_BACKEND: 'threads' }
-  return stream(setting, task, file, {
+  return stream(context, task, file, {
     name: 'deepring threads',
     configuration: 'defaults, backend threads',
     memory: 'touched',
@@ -43,21 +43,21 @@ interface Variant {
 }
 
 function stream(
-  setting: Setting,
+  context: BenchContext,
   task: Task,
   file: string,
   { name, configuration, memory, environment }: Variant,
 ): Contender {
-  const stage = fileStage(setting, task, file)
-  const { bytes, scratch } = setting
+  const inEnvironment = fileEnvironment(context, task, file)
+  const { bytes, scratch } = context
   return {
     name,
     configuration,
     run: () =>
-      stage(({ target, seed }) =>
+      inEnvironment(({ path, seed }) =>
         runChild<FileParameters & { task: Task; memory: Memory }>(
           'deepring-stream',
-          { task, memory, file: target, bytes, seed, source: scratch.source },
+          { task, memory, file: path, bytes, seed, source: scratch.source },
           environment,
         ),
       ),
@@ -65,33 +65,37 @@ function stream(
 }
 
 /** deepring reading pages of the large file at random from JavaScript, one promise each. */
-export function deepringRandom(setting: Setting, file: string, reads: Reads): Contender {
-  const stage = fileStage(setting, 'read', file)
-  const { bytes, scratch } = setting
-  const run = ({ target, seed }: Props): Promise<Outcome> =>
-    runChild<RandomParameters>('deepring-random', { ...reads, file: target, bytes, seed, source: scratch.source })
-  return { name: 'deepring', configuration: `4K × ${reads.depth}, one promise each`, run: () => stage(run) }
+export function deepringRandom(context: BenchContext, file: string, reads: Reads): Contender {
+  const inEnvironment = fileEnvironment(context, 'read', file)
+  const { bytes, scratch } = context
+  const run = ({ path, seed }: RunTarget): Promise<Outcome> =>
+    runChild<RandomParameters>('deepring-random', { ...reads, file: path, bytes, seed, source: scratch.source })
+  return { name: 'deepring', configuration: `4K × ${reads.depth}, one promise each`, run: () => inEnvironment(run) }
 }
 
 /** The same from Rust, with no JavaScript in the process. */
-export function deepringRandomRust(setting: Setting, file: string, reads: Reads): Contender {
-  const stage = fileStage(setting, 'read', file)
-  const { bytes, lab, scratch } = setting
-  const run = ({ target, seed }: Props): Promise<Outcome> =>
-    lab.measure('random', { ...reads, file: target, bytes, seed, source: scratch.source })
-  return { name: 'deepring in Rust', configuration: `4K × ${reads.depth}, one future each`, run: () => stage(run) }
+export function deepringRandomRust(context: BenchContext, file: string, reads: Reads): Contender {
+  const inEnvironment = fileEnvironment(context, 'read', file)
+  const { bytes, native, scratch } = context
+  const run = ({ path, seed }: RunTarget): Promise<Outcome> =>
+    native.measure('random', { ...reads, file: path, bytes, seed, source: scratch.source })
+  return {
+    name: 'deepring in Rust',
+    configuration: `4K × ${reads.depth}, one future each`,
+    run: () => inEnvironment(run),
+  }
 }
 
 /** deepring over the small files: one handle, all calls at once, one wait. */
-export function deepringSmall(setting: Setting, task: Task, tensors: Tensors): Contender {
-  const stage = tensorStage(setting, task, tensors)
-  const { source } = setting.scratch
+export function deepringSmall(context: BenchContext, task: Task, tensors: Tensors): Contender {
+  const inEnvironment = tensorEnvironment(context, task, tensors)
+  const { source } = context.scratch
   return {
     name: 'deepring',
     configuration: 'defaults, AioHandle',
     run: () =>
-      stage(({ target, seed }) =>
-        runChild<SmallParameters>('deepring-small', { task, folder: target, sizes: tensors.sizes, seed, source }),
+      inEnvironment(({ path, seed }) =>
+        runChild<SmallParameters>('deepring-small', { task, folder: path, sizes: tensors.sizes, seed, source }),
       ),
   }
 }

@@ -10,8 +10,8 @@ import type { Reads } from '../children/parameters.ts'
 import { execute, type Contender } from '../contender.ts'
 import type { FioState } from '../fio-state.ts'
 import type { Outcome } from '../outcome.ts'
-import type { Setting } from '../bench-context.ts'
-import { fileStage } from '../run-environment.ts'
+import type { BenchContext } from '../bench-context.ts'
+import { fileEnvironment } from '../run-environment.ts'
 import type { Task } from '../task.ts'
 import { PAGE_BYTES } from '../tiles.ts'
 
@@ -53,36 +53,36 @@ const RANDOM_TUNINGS: readonly Tuning[] = [
 ]
 
 /** All configurations of fio that move the one large file. */
-export function fioStreamCandidates(setting: Setting, task: Task, file: string): Contender[] {
-  const stage = fileStage(setting, task, file, false)
+export function fioStreamCandidates(context: BenchContext, task: Task, file: string): Contender[] {
+  const inEnvironment = fileEnvironment(context, task, file, false)
   const direction = task === 'read' ? ['--rw=read', '--readonly'] : ['--rw=write']
   const flush = task === 'sync' ? ['--end_fsync=1'] : []
   return STREAM_TUNINGS.map(({ configuration, words }) => ({
     name: 'fio',
     configuration,
     run: () =>
-      stage(({ target }) =>
-        launch(setting, [...words, ...direction, ...flush, `--filename=${target}`, `--size=${setting.bytes}`]),
+      inEnvironment(({ path }) =>
+        launch(context, [...words, ...direction, ...flush, `--filename=${path}`, `--size=${context.bytes}`]),
       ),
   }))
 }
 
 /** All configurations of fio that read pages of the large file at random. */
-export function fioRandomCandidates(setting: Setting, file: string, { operations, depth }: Reads): Contender[] {
-  const stage = fileStage(setting, 'read', file)
+export function fioRandomCandidates(context: BenchContext, file: string, { operations, depth }: Reads): Contender[] {
+  const inEnvironment = fileEnvironment(context, 'read', file)
   const reads = [
     '--rw=randread',
     '--bs=4k',
     `--iodepth=${depth}`,
     '--readonly',
     '--norandommap=1',
-    `--size=${setting.bytes}`,
+    `--size=${context.bytes}`,
     `--io_size=${operations * PAGE_BYTES}`,
   ]
   return RANDOM_TUNINGS.map(({ configuration, words }) => ({
     name: 'fio',
     configuration: `4K × ${depth}, ${configuration}`,
-    run: () => stage(({ target }) => launch(setting, [...words, ...reads, `--filename=${target}`])),
+    run: () => inEnvironment(({ path }) => launch(context, [...words, ...reads, `--filename=${path}`])),
   }))
 }
 
@@ -101,7 +101,7 @@ interface FioJob {
   readonly write: FioSection
 }
 
-async function launch(setting: Setting, words: readonly string[]): Promise<Outcome> {
+async function launch(context: BenchContext, words: readonly string[]): Promise<Outcome> {
   const job = [
     '--name=bench',
     '--thread',
@@ -111,7 +111,7 @@ async function launch(setting: Setting, words: readonly string[]): Promise<Outco
     '--scramble_buffers=0',
     '--output-format=json',
   ]
-  const { stdout, stderr } = await execute(setting.lab.program, ['launch', 'fio', ...job, ...words])
+  const { stdout, stderr } = await execute(context.native.program, ['launch', 'fio', ...job, ...words])
   const text = stdout.trimEnd()
   const cut = text.lastIndexOf('\n')
   const whole = JSON.parse(text.slice(cut)) as {

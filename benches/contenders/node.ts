@@ -8,8 +8,8 @@
 import type { FileParameters, RandomParameters, Reads, SmallParameters } from '../children/parameters.ts'
 import { runChild, type Contender } from '../contender.ts'
 import type { Tensors } from '../scratch.ts'
-import type { Setting } from '../bench-context.ts'
-import { fileStage, tensorStage } from '../run-environment.ts'
+import type { BenchContext } from '../bench-context.ts'
+import { fileEnvironment, tensorEnvironment } from '../run-environment.ts'
 import type { Task } from '../task.ts'
 
 const WIDE_POOL = { UV_THREADPOOL_SIZE: '64' }
@@ -33,18 +33,18 @@ const METHODS: Readonly<
 }
 
 /** Node over the one large file. */
-export function nodeStream(setting: Setting, task: Task, file: string, method: NodeMethod): Contender {
+export function nodeStream(context: BenchContext, task: Task, file: string, method: NodeMethod): Contender {
   const { name, configuration, environment } = METHODS[method]
-  const stage = fileStage(setting, task, file)
-  const { bytes, scratch } = setting
+  const inEnvironment = fileEnvironment(context, task, file)
+  const { bytes, scratch } = context
   return {
     name,
     configuration,
     run: () =>
-      stage(({ target, seed }) =>
+      inEnvironment(({ path, seed }) =>
         runChild<FileParameters & { method: NodeMethod }>(
           'node-stream',
-          { method, file: target, bytes, seed, source: scratch.source },
+          { method, file: path, bytes, seed, source: scratch.source },
           environment,
         ),
       ),
@@ -52,30 +52,30 @@ export function nodeStream(setting: Setting, task: Task, file: string, method: N
 }
 
 /** Node reading pages of the large file at random, past the page cache with 64 threads: by promises or by callbacks. */
-export function nodeRandomCandidates(setting: Setting, file: string, reads: Reads): Contender[] {
-  const stage = fileStage(setting, 'read', file)
-  const { bytes, scratch } = setting
+export function nodeRandomCandidates(context: BenchContext, file: string, reads: Reads): Contender[] {
+  const inEnvironment = fileEnvironment(context, 'read', file)
+  const { bytes, scratch } = context
   return CALLS.map((calls) => ({
     name: 'node:fs, 64 threads',
     configuration: `4K × ${reads.depth}, O_DIRECT, ${calls}`,
     run: () =>
-      stage(({ target, seed }) => {
-        const words = { ...reads, calls, file: target, bytes, seed, source: scratch.source }
+      inEnvironment(({ path, seed }) => {
+        const words = { ...reads, calls, file: path, bytes, seed, source: scratch.source }
         return runChild<RandomParameters & { calls: Calls }>('node-random', words, WIDE_POOL)
       }),
   }))
 }
 
 /** Node over the small files, sixteen at a time. */
-export function nodeSmall(setting: Setting, task: Task, tensors: Tensors): Contender {
-  const stage = tensorStage(setting, task, tensors)
-  const { source } = setting.scratch
+export function nodeSmall(context: BenchContext, task: Task, tensors: Tensors): Contender {
+  const inEnvironment = tensorEnvironment(context, task, tensors)
+  const { source } = context.scratch
   return {
     name: task === 'read' ? 'fs.readFile' : 'fs.writeFile',
     configuration: task === 'read' ? '16 at a time, cold cache' : '16 at a time, to the page cache',
     run: () =>
-      stage(({ target, seed }) =>
-        runChild<SmallParameters>('node-small', { task, folder: target, sizes: tensors.sizes, seed, source }),
+      inEnvironment(({ path, seed }) =>
+        runChild<SmallParameters>('node-small', { task, folder: path, sizes: tensors.sizes, seed, source }),
       ),
   }
 }

@@ -7,8 +7,8 @@
 
 import type { Contender } from '../contender.ts'
 import type { Tensors } from '../scratch.ts'
-import type { Setting } from '../bench-context.ts'
-import { fileStage, tensorStage } from '../run-environment.ts'
+import type { BenchContext } from '../bench-context.ts'
+import { fileEnvironment, tensorEnvironment } from '../run-environment.ts'
 import type { Task } from '../task.ts'
 
 interface Shape {
@@ -43,23 +43,23 @@ const SMALL_READ_SHAPES: readonly Shape[] = [MIB, MIB / 8].flatMap((block) =>
 const SMALL_WRITE_SHAPES: readonly Shape[] = parallelisms(MIB, [1, 2, 4, 8])
 
 /** All configurations over one large file. */
-export function predecessorCandidates(setting: Setting, task: Task, file: string): Contender[] {
-  return STREAM_SHAPES.map((shape) => stream(setting, task, file, shape, 'predecessor'))
+export function predecessorCandidates(context: BenchContext, task: Task, file: string): Contender[] {
+  return STREAM_SHAPES.map((shape) => stream(context, task, file, shape, 'predecessor'))
 }
 
 /** The configuration its constructor has, printed beside its best. */
-export function predecessorDefault(setting: Setting, task: Task, file: string): Contender {
-  return stream(setting, task, file, DEFAULT_SHAPE, 'predecessor by default')
+export function predecessorDefault(context: BenchContext, task: Task, file: string): Contender {
+  return stream(context, task, file, DEFAULT_SHAPE, 'predecessor by default')
 }
 
 /** All configurations over small files. */
-export function predecessorSmallCandidates(setting: Setting, task: Task, tensors: Tensors): Contender[] {
-  return (task === 'read' ? SMALL_READ_SHAPES : SMALL_WRITE_SHAPES).map((shape) => small(setting, task, tensors, shape))
+export function predecessorSmallCandidates(context: BenchContext, task: Task, tensors: Tensors): Contender[] {
+  return (task === 'read' ? SMALL_READ_SHAPES : SMALL_WRITE_SHAPES).map((shape) => small(context, task, tensors, shape))
 }
 
-function stream(setting: Setting, task: Task, file: string, shape: Shape, name: string): Contender {
-  const stage = fileStage(setting, task, file)
-  const { lab, scratch, bytes } = setting
+function stream(context: BenchContext, task: Task, file: string, shape: Shape, name: string): Contender {
+  const inEnvironment = fileEnvironment(context, task, file)
+  const { native, scratch, bytes } = context
   const words = {
     ...shape,
     ...COMMON,
@@ -69,14 +69,14 @@ function stream(setting: Setting, task: Task, file: string, shape: Shape, name: 
   }
   return {
     name,
-    configuration: spell(shape),
-    run: () => stage(({ target, seed }) => lab.measure('stream', { ...words, file: target, bytes, seed })),
+    configuration: describe(shape),
+    run: () => inEnvironment(({ path, seed }) => native.measure('stream', { ...words, file: path, bytes, seed })),
   }
 }
 
-function small(setting: Setting, task: Task, tensors: Tensors, shape: Shape): Contender {
-  const stage = tensorStage(setting, task, tensors)
-  const { lab, scratch } = setting
+function small(context: BenchContext, task: Task, tensors: Tensors, shape: Shape): Contender {
+  const inEnvironment = tensorEnvironment(context, task, tensors)
+  const { native, scratch } = context
   const words = {
     ...shape,
     ...COMMON,
@@ -86,8 +86,8 @@ function small(setting: Setting, task: Task, tensors: Tensors, shape: Shape): Co
   }
   return {
     name: 'predecessor',
-    configuration: spell(shape),
-    run: () => stage(({ target, seed }) => lab.measure('small', { ...words, folder: target, seed })),
+    configuration: describe(shape),
+    run: () => inEnvironment(({ path, seed }) => native.measure('small', { ...words, folder: path, seed })),
   }
 }
 
@@ -95,7 +95,7 @@ function parallelisms(block: number, values: readonly number[]): Shape[] {
   return values.map((parallel) => ({ block, depth: 128, mode: 'overlapped', parallel }))
 }
 
-function spell({ block, depth, mode, parallel }: Shape): string {
+function describe({ block, depth, mode, parallel }: Shape): string {
   const size = block >= MIB ? `${block / MIB}M` : `${block / 1024}K`
   return `${size} × ${depth}, ${mode}${parallel === 1 ? '' : `, ${parallel} threads`}`
 }
