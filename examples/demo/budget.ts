@@ -14,7 +14,7 @@ const MEMORY_COPIES = 3
 /** The smallest tensor worth moving, and the steps in which it shrinks. */
 const STEP_BYTES = 2 ** 20
 
-export interface Room {
+export interface FreeSpace {
   /** Where the files go, for the sentence. */
   directory: string
   driveBytes: number
@@ -29,15 +29,15 @@ export interface Budget {
 }
 
 /** @param weightBytes - What the small tensors need besides. */
-export function fitSize(wantedBytes: number, weightBytes: number, room: Room): Budget {
-  const driveFits = Math.max(0, room.driveBytes - weightBytes) / DRIVE_COPIES
-  const memoryFits = Math.max(0, room.memoryBytes - weightBytes) / MEMORY_COPIES
+export function fitSize(wantedBytes: number, weightBytes: number, space: FreeSpace): Budget {
+  const driveFits = Math.max(0, space.driveBytes - weightBytes) / DRIVE_COPIES
+  const memoryFits = Math.max(0, space.memoryBytes - weightBytes) / MEMORY_COPIES
   if (wantedBytes <= Math.min(driveFits, memoryFits)) return { sizeBytes: wantedBytes, shrunkBecause: undefined }
   const sizeBytes = Math.floor(Math.min(driveFits, memoryFits) / STEP_BYTES) * STEP_BYTES
   const [free, copies] =
     driveFits < memoryFits
-      ? [`${formatSize(room.driveBytes)} are free in ${room.directory}`, DRIVE_COPIES]
-      : [`${formatSize(room.memoryBytes)} of memory are available`, MEMORY_COPIES]
+      ? [`${formatSize(space.driveBytes)} are free in ${space.directory}`, DRIVE_COPIES]
+      : [`${formatSize(space.memoryBytes)} of memory are available`, MEMORY_COPIES]
   const why = `${free}, and the demo needs ${copies} times the tensor and ${formatSize(weightBytes)}`
   const shrunkBecause =
     sizeBytes === 0 ? why : `the large tensor is ${formatSize(sizeBytes)} instead of ${formatSize(wantedBytes)}: ${why}`

@@ -27,7 +27,7 @@ export const CONTENDERS: readonly { name: ContenderName; kind: 'read' | 'write';
   { name: 'writeFile', kind: 'write', title: 'fs.writeFile' },
 ]
 
-export interface Standing {
+export interface ContenderResult {
   name: ContenderName
   rounds: Cost[]
   /** The median of each figure by itself; undefined if the contender failed. */
@@ -36,8 +36,8 @@ export interface Standing {
   failure: string | undefined
 }
 
-export interface RaceResult {
-  standings: Standing[]
+export interface Comparison {
+  results: ContenderResult[]
   /** Undefined if the page cache was dropped before each read, else why not. */
   warmBecause: string | undefined
 }
@@ -48,55 +48,55 @@ export interface RaceResult {
  * @param deadlineMs on `performance.now()`: no round begins that would probably end later, except the first
  * @param progress hears the part done, between 0 and 1
  */
-export async function race(
+export async function compareContenders(
   workspace: Workspace,
   file: string,
   bytes: number,
   crc32: number,
   deadlineMs: number,
   progress: (part: number) => void,
-): Promise<RaceResult> {
+): Promise<Comparison> {
   const started = performance.now()
-  const standings = CONTENDERS.map(({ name }): Standing => {
+  const results = CONTENDERS.map(({ name }): ContenderResult => {
     return { name, rounds: [], median: undefined, failure: undefined }
   })
   let warmBecause: string | undefined
   for (let round = 0; round < ROUNDS_MAX; round++) {
     const order = round % 2 === 0 ? CONTENDERS : CONTENDERS.toReversed()
     for (const [index, { name, kind }] of order.entries()) {
-      const standing = standings.find((candidate) => candidate.name === name)!
-      if (standing.failure === undefined) {
+      const result = results.find((candidate) => candidate.name === name)!
+      if (result.failure === undefined) {
         if (kind === 'read') warmBecause = await dropPageCache()
-        await compete(workspace, standing, kind, file, bytes, crc32)
+        await runOnce(workspace, result, kind, file, bytes, crc32)
       }
       progress((round + (index + 1) / order.length) / ROUNDS_MAX)
     }
     const now = performance.now()
     if (now + (now - started) / (round + 1) > deadlineMs) break
   }
-  for (const standing of standings) {
-    if (standing.failure === undefined) standing.median = medianCost(standing.rounds)
+  for (const result of results) {
+    if (result.failure === undefined) result.median = medianCost(result.rounds)
   }
-  return { standings, warmBecause }
+  return { results, warmBecause }
 }
 
-async function compete(
+async function runOnce(
   workspace: Workspace,
-  standing: Standing,
+  result: ContenderResult,
   kind: 'read' | 'write',
   file: string,
   bytes: number,
   crc32: number,
 ): Promise<void> {
-  const target = kind === 'read' ? file : workspace.path(`${standing.name}.bin`)
+  const target = kind === 'read' ? file : workspace.path(`${result.name}.bin`)
   try {
-    const report = await runContender(workspace, [standing.name, target, String(bytes), file])
+    const report = await runContender(workspace, [result.name, target, String(bytes), file])
     if (kind === 'read' && report.crc32 !== crc32) throw new Error('the bytes that arrived are not those of the file')
     if (kind === 'write' && (await stat(target)).size !== bytes)
       throw new Error('the file that was written has another length')
-    standing.rounds.push(report.cost)
+    result.rounds.push(report.cost)
   } catch (error) {
-    standing.failure = (error as Error).message
+    result.failure = (error as Error).message
   } finally {
     if (kind === 'write') await rm(target, { force: true })
   }
@@ -112,7 +112,7 @@ function runContender(workspace: Workspace, parameters: string[]): Promise<Conte
       if ('failure' in report) reject(new Error(report.failure))
       else resolve(report)
     })
-    workspace.adopt(child)
+    workspace.endWithProcess(child)
   })
 }
 

@@ -93,7 +93,12 @@ async function readWithFileHandles(path: string, memory: Uint8Array): Promise<Ui
   return memory
 }
 
-async function compete(name: ContenderName, path: string, bytes: number, sourcePath: string): Promise<ContenderReport> {
+async function runContender(
+  name: ContenderName,
+  path: string,
+  bytes: number,
+  sourcePath: string,
+): Promise<ContenderReport> {
   // Loads the binding and starts the engine, as Node's own start has loaded and started libuv.
   if (name.startsWith('deepring')) stats()
   const run = await contenders[name](path, bytes, sourcePath)
@@ -104,7 +109,7 @@ async function compete(name: ContenderName, path: string, bytes: number, sourceP
 }
 
 const [name, path, bytes, sourcePath] = process.argv.slice(2)
-const report = await compete(name as ContenderName, path!, Number(bytes), sourcePath!).catch(
+const report = await runContender(name as ContenderName, path!, Number(bytes), sourcePath!).catch(
   (error: Error): ContenderFailure => ({ failure: error.message }),
 )
 console.log(JSON.stringify(report))

@@ -1,15 +1,15 @@
 /** The last words of the demo: the table of the race, and the way the bytes took. */
 
-import { CONTENDERS, type RaceResult } from './comparison.ts'
+import { CONTENDERS, type Comparison } from './comparison.ts'
 import { formatSize, gigabytesPerSecond } from './size.ts'
 import type { PathTaken } from './swap.ts'
 import { formatTable } from './table.ts'
 
 /** One row per contender. A contender that failed keeps its row: its limit is a result too. */
-export function formatRace({ standings, warmBecause }: RaceResult, bytes: number): string {
+export function formatComparison({ results, warmBecause }: Comparison, bytes: number): string {
   const rows = CONTENDERS.map(({ name, kind, title }) => {
-    const standing = standings.find((candidate) => candidate.name === name)
-    const cost = standing?.median
+    const result = results.find((candidate) => candidate.name === name)
+    const cost = result?.median
     const label = `${kind.padEnd(7)}${title}`
     if (!cost) return [label, 'failed', '', '', '']
     return [
@@ -20,12 +20,10 @@ export function formatRace({ standings, warmBecause }: RaceResult, bytes: number
       `${cost.loopP99Ms.toFixed(1)} ms`,
     ]
   })
-  const rounds = Math.max(...standings.map((standing) => standing.rounds.length))
+  const rounds = Math.max(...results.map((result) => result.rounds.length))
   const cold =
     warmBecause === undefined ? 'page cache dropped before each read' : `buffered reads are WARM: ${warmBecause}`
-  const failures = standings.flatMap(({ name, failure }) =>
-    failure === undefined ? [] : [`${name} failed: ${failure}`],
-  )
+  const failures = results.flatMap(({ name, failure }) => (failure === undefined ? [] : [`${name} failed: ${failure}`]))
   return [
     formatTable(
       [`${formatSize(bytes)}, median of ${rounds}`, 'GB/s', 'CPU s/GB', 'peak memory', 'loop delay p99'],

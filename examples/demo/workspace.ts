@@ -42,7 +42,7 @@ export class Workspace {
   }
 
   /** The child ends with this process at the latest. */
-  adopt(child: ChildProcess): void {
+  endWithProcess(child: ChildProcess): void {
     this.#children.add(child)
     child.once('exit', () => this.#children.delete(child))
   }
