@@ -1,5 +1,5 @@
 /**
- * What every benchmark is handed: where it works, with which programs, at what size.
+ * What every benchmark receives: its working folder, its programs, its sizes.
  */
 
 import type { Figure } from './figure.ts'
@@ -9,7 +9,7 @@ import type { Comparison } from './rounds.ts'
 import type { Scratch } from './scratch.ts'
 import type { Sweep } from './sweep.ts'
 
-/** The surroundings of a benchmark. */
+/** The context of a benchmark. */
 export interface BenchContext {
   readonly native: NativeProgram
   readonly scratch: Scratch
@@ -17,14 +17,14 @@ export interface BenchContext {
   /** Bytes of the one large file. */
   readonly bytes: number
   readonly rounds: number
-  /** Shows what is going on. */
+  /** Shows progress on the terminal. */
   readonly showProgress: (words: string) => void
 }
 
-/** What is shown of a benchmark's contenders beside time and memory. */
+/** The unit in which a benchmark counts speed and CPU; `none` if it is not timed. */
 export type Scale = 'bytes' | 'operations' | 'none'
 
-/** What a benchmark gives. */
+/** The result of a benchmark. */
 export interface Result {
   readonly name: string
   readonly title: string
@@ -34,7 +34,7 @@ export interface Result {
   readonly figures: readonly Figure[]
 }
 
-/** A benchmark: a name for `--only`, and how it is run. */
+/** A benchmark: its name for `--only`, and how to run it. */
 export interface Benchmark {
   readonly name: string
   readonly run: (context: BenchContext) => Promise<Result>

@@ -1,7 +1,8 @@
 /**
- * One SVG per benchmark: a bar for each contender's median, a line from its slowest to its fastest run, and its CPU beside it.
+ * One SVG per benchmark: a bar for each contender's median, a line from its slowest to its fastest
+ * run, and its CPU beside it.
  *
- * Self-contained, readable on a light and on a dark page, and every number that is drawn is also written.
+ * Self-contained and readable on light and dark pages. Every number drawn is also written out.
  */
 
 import type { Result } from './bench-context.ts'

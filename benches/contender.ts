@@ -1,18 +1,18 @@
 /**
- * A contender: something that can be run again and again, each time in a process of its own, and gives an outcome.
+ * A contender: runs repeatedly, each time in its own process, and returns an outcome.
  *
- * The parent starts one process at a time and sleeps until it has ended, so nothing of the bench competes with what is measured. A
- * process that hangs is ended after a deadline and counts as failed.
+ * The parent starts one process at a time and sleeps until it exits, so the bench does not compete
+ * with what it measures. A process that hangs is killed after a deadline and counts as failed.
  */
 
 import { spawn } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import { parseOutcome, type Outcome } from './outcome.ts'
 
-/** Long enough for the slowest rival on a slow disk, short enough to end a night's run by itself. */
+/** Long enough for the slowest rival on a slow disk, short enough that an overnight run ends. */
 const DEADLINE_MS = 600_000
 
-/** Something that runs. */
+/** One way to move the data, in one configuration. */
 export interface Contender {
   /** Its name, the same in every configuration. */
   readonly name: string
@@ -22,13 +22,13 @@ export interface Contender {
   run(): Promise<Outcome>
 }
 
-/** The output of a process that ended well. */
+/** The output of a process that exited with code 0. */
 export interface Output {
   readonly stdout: string
   readonly stderr: string
 }
 
-/** Runs a program to its end. Rejects with the last line it complained with. */
+/** Runs a program to its end. Rejects with its error line if it fails. */
 export function execute(
   program: string,
   words: readonly string[],
@@ -53,7 +53,7 @@ export function execute(
   })
 }
 
-/** Runs one of `children/` in a Node process of its own. */
+/** Runs one of `children/` in its own Node process. */
 export async function runChild<Parameters extends object>(
   child: string,
   parameters: Parameters,
@@ -64,7 +64,10 @@ export async function runChild<Parameters extends object>(
   return parseOutcome(stdout)
 }
 
-/** The line of standard error that names the error: for a stack trace of Node the one above the frames, else the last. */
+/**
+ * The line of standard error that names the error: in a Node stack trace the one above the frames,
+ * otherwise the last.
+ */
 function errorLine(stderr: string): string | undefined {
   const lines = stderr
     .split('\n')

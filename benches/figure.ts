@@ -1,18 +1,21 @@
 /**
- * A figure: one number that the bench stands for, with the bar it must reach.
+ * A figure: one number the bench reports, with the bar it must reach.
  *
- * Most are the median over the rounds of a ratio between two contenders that ran next to each other. A figure whose contender did not
- * run has no value and does not hold: what was not measured is not passed.
+ * Most figures are the median, over all rounds, of a ratio between two contenders that ran next to
+ * each other. If a contender did not run, the figure has no value and does not hold, because what
+ * was not measured has not passed.
  */
 
 import { cpuSeconds, type Outcome } from './outcome.ts'
 import { median, spread, type Spread } from './statistics.ts'
 import type { Comparison } from './rounds.ts'
 
-/** The bar of a figure: at least, more than, at most; without any it is only reported. */
+/**
+ * The bar of a figure: at least, more than, or at most. Without one the figure is only reported.
+ */
 export interface Bar {
   readonly floor?: number
-  /** The floor itself is not enough. */
+  /** The value must exceed the floor. */
   readonly exclusive?: boolean
   readonly ceiling?: number
 }
@@ -21,7 +24,7 @@ export interface Bar {
 export interface Figure extends Bar {
   /** Stable name, for scripts. */
   readonly name: string
-  /** What is divided by what, for people. */
+  /** What is divided by what, in words. */
   readonly meaning: string
   /** `x` for a ratio, else the unit. */
   readonly unit: string
@@ -29,10 +32,10 @@ export interface Figure extends Bar {
   readonly value: number | null
   /** Whether the bar is reached; null if there is none. */
   readonly holds: boolean | null
-  /** How many rounds went into it. */
+  /** Rounds with a value. */
   readonly rounds: number
   readonly spread: Spread | null
-  /** Why there is no value. */
+  /** Why the value is missing. */
   readonly note?: string
 }
 

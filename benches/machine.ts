@@ -1,5 +1,5 @@
 /**
- * What the figures were measured on, and how busy that machine is when nobody asks it anything.
+ * The machine the figures were measured on, and how busy it is while the bench is idle.
  */
 
 import { existsSync, readFileSync, realpathSync, statSync } from 'node:fs'
@@ -10,7 +10,7 @@ import { busySeconds } from './meter.ts'
 
 const NOISE_WINDOW_MS = 2000
 
-/** The machine, in words. */
+/** A description of the machine. */
 export interface Machine {
   readonly kernel: string
   readonly processor: string
@@ -23,7 +23,9 @@ export interface Machine {
   readonly idleNoise: number
 }
 
-/** Describes the machine and the disk under `folder`. Waits two seconds to measure the idle noise. */
+/**
+ * Describes the machine and the disk under `folder`. Waits two seconds to measure the idle noise.
+ */
 export async function describeMachine(folder: string): Promise<Machine> {
   const before = busySeconds()
   await sleep(NOISE_WINDOW_MS)
@@ -63,16 +65,17 @@ function fileSystem(folder: string): string {
   )
 }
 
-/** What the kernel says of the disk; empty for file systems without one. */
+/** What the kernel reports about the disk; empty for file systems without one. */
 function disk(folder: string): Record<string, string> {
   const number = statSync(folder).dev
-  // The encoding of new_encode_dev: the minor's low byte, twelve bits of major, the rest of the minor.
+  // The encoding of new_encode_dev: the minor's low byte, twelve bits of major, the rest of the
+  // minor.
   const major = (number >>> 8) & 0xfff
   const minor = (number & 0xff) | ((number >>> 12) & 0xfff00)
   const link = `/sys/dev/block/${major}:${minor}`
   if (!existsSync(link)) return {}
   const device = realpathSync(link)
-  // A partition has no queue; its disk, one folder up, has.
+  // A partition has no queue; its disk, one folder up, has one.
   const place = existsSync(join(device, 'queue')) ? device : dirname(device)
   const facts: Record<string, string> = { name: basename(place) }
   for (const [key, file] of Object.entries({
@@ -86,7 +89,7 @@ function disk(folder: string): Record<string, string> {
     try {
       facts[key] = readFileSync(join(place, file), 'utf8').trim()
     } catch {
-      // Virtual disks have no model, and other facts come and go with the kernel's version.
+      // Virtual disks have no model, and other attributes depend on the kernel version.
     }
   }
   return facts

@@ -1,11 +1,13 @@
 /**
- * The performance bench: deepring against fio, against what Node can do by itself, and against the predecessor's algorithm.
+ * The bench: deepring against fio, against Node's own file API, and against the predecessor's
+ * algorithm.
  *
  * 1. Build the rivals, describe the machine, measure its idle noise, make the scratch folder.
- * 2. For each benchmark: find every rival's best configuration by a sweep, then let it alternate with deepring, round by round.
- * 3. Print tables, write charts and JSON, and with `--check` exit with 1 if a figure does not reach its bar.
+ * 2. For each benchmark: find each rival's best configuration with a sweep, then alternate it with
+ *    deepring, round by round.
+ * 3. Print tables, write charts and JSON. With `--check`, exit with 1 if a figure misses its bar.
  *
- * `docs/benchmarks.md` says how to read it.
+ * `docs/benchmarks.md` explains the results.
  */
 
 import { LOOPS } from './benchmarks/loop.ts'
@@ -25,17 +27,19 @@ import { contenderTable, figureTable } from './table.ts'
 
 const BENCHMARKS: readonly Benchmark[] = [...STREAMS, ...RANDOMS, ...SMALLS, ...LOOPS, ...MEMORIES]
 
-/** The file that is read, the one that is overwritten, the one that is new, and room for the small ones. */
+/**
+ * Large files on the disk at once: one read, one overwritten, one new. The small files come on top.
+ */
 const FILES = 3
 const SMALL_FILES_BYTES = 2 * 2 ** 30
 
 /** Below this, a median of ratios still moves with a single round. */
 const ROUNDS_MIN = 7
 
-/** Busy seconds per second of an idle machine above which nothing measured on it is worth much. */
+/** Busy seconds per second of an idle machine above which its measurements are unreliable. */
 const NOISE_MAX = 0.2
 
-/** What the command line asked for is understood but cannot be: exit code 2, as for a misspelt option. */
+/** Exit code for a wrong command line: a misspelled option, or a benchmark that does not exist. */
 const MISUSE = 2
 
 function fits(word: string, { name }: Benchmark): boolean {
@@ -45,7 +49,9 @@ function fits(word: string, { name }: Benchmark): boolean {
 function chosen(only: readonly string[]): readonly Benchmark[] {
   const unknown = only.find((word) => !BENCHMARKS.some((benchmark) => fits(word, benchmark)))
   if (unknown !== undefined)
-    throw new Error(`--only ${unknown} names no benchmark; there are ${BENCHMARKS.map(({ name }) => name).join(', ')}`)
+    throw new Error(
+      `--only ${unknown} does not name a benchmark; the benchmarks are ${BENCHMARKS.map(({ name }) => name).join(', ')}`,
+    )
   return only.length === 0 ? BENCHMARKS : BENCHMARKS.filter((benchmark) => only.some((word) => fits(word, benchmark)))
 }
 
@@ -65,7 +71,7 @@ async function bench(options: Options, benchmarks: readonly Benchmark[]): Promis
     console.log('missing' in fio ? `MISSING: ${fio.missing}; every figure against fio fails` : fio.version)
     if (machine.idleNoise > NOISE_MAX) {
       console.log(
-        `BUSY: something else keeps this machine busy, ${machine.idleNoise.toFixed(2)} seconds of CPU per second; wait for it`,
+        `BUSY: other processes use ${machine.idleNoise.toFixed(2)} seconds of CPU per second on this machine; wait until they finish`,
       )
     }
     const results: Result[] = []
@@ -97,7 +103,7 @@ async function bench(options: Options, benchmarks: readonly Benchmark[]): Promis
   }
 }
 
-/** Shows what is going on: on a terminal in one line that is overwritten, else not at all, for a log wants the tables. */
+/** Shows progress on a terminal, in one line that is overwritten. A log gets only the tables. */
 function showProgress(words: string): void {
   if (process.stderr.isTTY) process.stderr.write(`\r\u001B[K${words.slice(0, (process.stderr.columns ?? 80) - 1)}`)
 }
@@ -116,7 +122,7 @@ if (options.help) {
 } else {
   const figures = await bench(options, benchmarks)
   if (options.rounds < ROUNDS_MIN)
-    console.log(`\nfewer than ${ROUNDS_MIN} rounds: these figures are an indication, no more`)
+    console.log(`\nfewer than ${ROUNDS_MIN} rounds: these figures are only an indication`)
   const failed = figures.filter(({ holds }) => holds === false)
   if (failed.length > 0)
     console.log(

@@ -1,17 +1,20 @@
 /**
- * The stopwatch inside a contender's process, and its report.
+ * The timer inside a contender's process, and its report.
  *
- * `native/src/meter.rs` is the same for the contenders in Rust. Opening, allocating, touching and filling happen before `start`, unless
- * the figure is about them.
+ * `native/src/meter.rs` is its counterpart for the contenders in Rust. Opening, allocating,
+ * touching and filling happen before the timer starts, unless the figure is about them.
  */
 
 import { readFileSync, writeSync } from 'node:fs'
 import type { Outcome } from './outcome.ts'
 
-/** USER_HZ: the unit of /proc/stat, fixed by the kernel's interface on every architecture Node runs on. */
+/**
+ * USER_HZ: the unit of /proc/stat, fixed by the kernel's interface on every architecture Node runs
+ * on.
+ */
 const TICKS_PER_SECOND = 100
 
-/** A running stopwatch. */
+/** A running timer. It starts when it is constructed. */
 export class Meter {
   readonly #cpu = process.resourceUsage()
   readonly #busySeconds = busySeconds()
@@ -33,12 +36,15 @@ export class Meter {
   }
 }
 
-/** Hands the outcome to the parent. Nothing else in a child prints. */
+/** Prints the outcome for the parent. A child prints nothing else. */
 export function report(outcome: Outcome): void {
   writeSync(1, `${JSON.stringify(outcome)}\n`)
 }
 
-/** Seconds all processors together have worked since boot: user, nice, system, irq, softirq. Stolen time is the host's. */
+/**
+ * Busy seconds of all processors since boot: user, nice, system, irq, softirq. Stolen time is left
+ * out, because the host used it.
+ */
 export function busySeconds(): number {
   const [, user, nice, system, , , irq, softirq] = readFileSync('/proc/stat', 'utf8')
     .split('\n', 1)[0]!
@@ -47,7 +53,7 @@ export function busySeconds(): number {
   return (user! + nice! + system! + irq! + softirq!) / TICKS_PER_SECOND
 }
 
-/** The most memory this process has had resident, in bytes. */
+/** The largest resident set of this process so far, in bytes. */
 export function peakBytes(): number {
   const match = /^VmHWM:\s*(\d+) kB$/m.exec(readFileSync('/proc/self/status', 'utf8'))
   if (match === null) throw new Error('/proc/self/status has no VmHWM')

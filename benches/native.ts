@@ -1,5 +1,6 @@
 /**
- * The native program (`benches/native`), built when it is needed and spoken to by `key=value` arguments.
+ * The native bench program (`benches/native`), built on demand and called with `key=value`
+ * arguments.
  */
 
 import { spawn } from 'node:child_process'
@@ -20,7 +21,7 @@ export class NativeProgram {
     this.program = program
   }
 
-  /** Builds the program (cargo does nothing if it is up to date) and finds it. */
+  /** Builds the program (cargo does nothing if it is up to date) and locates it. */
   static async build(): Promise<NativeProgram> {
     const words = ['build', '--release', '--package', 'deepring-lab', '--message-format', 'json-render-diagnostics']
     const messages = await cargo(words)
@@ -32,13 +33,13 @@ export class NativeProgram {
     return new NativeProgram(program)
   }
 
-  /** Runs a command that prepares or checks something, and gives what it says. */
+  /** Runs a command that prepares or checks something, and returns its JSON. */
   async run(command: string, words: Arguments): Promise<Record<string, unknown>> {
     const { stdout } = await execute(this.program, [command, ...formatArguments(words)])
     return JSON.parse(stdout) as Record<string, unknown>
   }
 
-  /** Runs a command that is a contender. */
+  /** Runs a contender's command and returns its outcome. */
   async measure(command: string, words: Arguments): Promise<Outcome> {
     const { stdout } = await execute(this.program, [command, ...formatArguments(words)])
     return parseOutcome(stdout)
@@ -49,7 +50,7 @@ function formatArguments(words: Arguments): string[] {
   return Object.entries(words).map(([key, value]) => `${key}=${value}`)
 }
 
-/** Cargo's messages for programs; those for people go straight to the terminal. */
+/** Returns cargo's machine-readable messages. Its diagnostics go straight to the terminal. */
 function cargo(words: readonly string[]): Promise<string> {
   return new Promise((resolve, reject) => {
     const child = spawn('cargo', words, { cwd: ROOT, stdio: ['ignore', 'pipe', 'inherit'] })

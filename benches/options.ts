@@ -6,20 +6,23 @@ import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { ROOT } from './native.ts'
 
-/** Printed by `--help` and after a mistake. */
+/** Printed by `--help` and after a usage error. */
 export const USAGE = `npm run bench -- [options]
 
   --check         exit with 1 if a figure does not reach its bar
-  --json FILE     write figures, raw rounds and the machine to FILE, charts beside it
+  --json FILE     write figures, raw rounds and the machine's description to FILE, charts beside it
   --only NAME     run one benchmark (stream-read) or one family (stream); may be repeated
   --size BYTES    size of the large file, with K, M or G; default 1G; a multiple of 8M
-  --rounds N      rounds per figure; default 8, at least 7 for a figure to be worth anything
-  --dir DIR       where to work; default target/, on the disk of the checkout`
+  --rounds N      rounds per figure; default 8; below 7 the figures are only an indication
+  --dir DIR       working folder; default target/, on the disk of the checkout`
 
-/** A multiple of the largest block of a sweep, or the rivals would move a short last block at another speed. */
+/**
+ * The largest block of a sweep. At other sizes the rivals would end with a short block at another
+ * speed.
+ */
 const SIZE_STEP_BYTES = 8 * 2 ** 20
 
-/** What was asked for. */
+/** The parsed options. */
 export interface Options {
   readonly check: boolean
   readonly help: boolean
@@ -31,7 +34,7 @@ export interface Options {
   readonly folder: string
 }
 
-/** Reads the arguments. Throws an Error that says what is wrong with them. */
+/** Parses the arguments. Throws an Error that names the wrong one. */
 export function parseOptions(words: readonly string[]): Options {
   const { values } = parseArgs({
     args: [...words],

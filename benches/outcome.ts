@@ -1,8 +1,9 @@
 /**
- * What one run of one contender gave: the timed region in numbers, whoever measured it.
+ * The result of one run of one contender: the measurements of its timed region.
  *
- * GB is 10^9 bytes, as disks are sold and fio prints. CPU is the process's own (rusage); "machine" is the busy time of all processors
- * in the same window less the idle noise measured before anything ran, so kernel workers are seen too. It comes in ticks of 10 ms.
+ * GB is 10^9 bytes, as disk vendors and fio count. CPU is the process's own (rusage). "Machine" is
+ * the busy time of all processors in the same window, less the idle noise measured before the first
+ * run, so it includes kernel workers. It is counted in ticks of 10 ms.
  */
 
 /** One measured run. */
@@ -15,17 +16,17 @@ export interface Outcome {
   readonly systemSeconds: number
   /** Busy time of the whole machine, in seconds. */
   readonly busySeconds: number
-  /** The window of `busySeconds` where it is longer than the region, in seconds. */
+  /** The window of `busySeconds` if it is longer than the region, in seconds. */
   readonly busyWindowSeconds?: number
-  /** The largest resident set the process has had, in bytes. */
+  /** The largest resident set of the process, in bytes. */
   readonly peakBytes: number
   /** Bytes moved in the region. */
   readonly bytes: number
   /** Requests made in the region. */
   readonly operations: number
-  /** The path that ran, where the contender can tell (`uring, direct`). */
+  /** The path that ran (`uring, direct`), if the contender knows it. */
   readonly ran?: string
-  /** What else a benchmark asked its contender for, by name. */
+  /** Extra measurements of a benchmark, by name. */
   readonly extra?: Readonly<Record<string, number>>
 }
 
@@ -34,12 +35,12 @@ export function cpuSeconds(outcome: Outcome): number {
   return outcome.userSeconds + outcome.systemSeconds
 }
 
-/** Busy seconds of the machine, less what it is busy with anyway. `noise` is busy seconds per second. */
+/** Busy seconds of the machine, less its idle noise. `noise` is busy seconds per second. */
 export function machineSeconds(outcome: Outcome, noise: number): number {
   return Math.max(0, outcome.busySeconds - noise * (outcome.busyWindowSeconds ?? outcome.wallSeconds))
 }
 
-/** Reads the object a contender printed as its last line. */
+/** Parses the object that a contender printed as its last line. */
 export function parseOutcome(output: string): Outcome {
   const line = output.trimEnd().split('\n').at(-1) ?? ''
   const value = JSON.parse(line) as Partial<Record<keyof Outcome, unknown>>

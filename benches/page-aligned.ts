@@ -1,11 +1,13 @@
 /// <reference lib="es2024.sharedmemory" />
 /**
- * Page-aligned memory in plain JavaScript, which direct I/O wants and `Buffer.alloc` does not give.
+ * Page-aligned memory in plain JavaScript. Direct I/O requires it, and `Buffer.alloc` does not
+ * provide it.
  *
- * A shared buffer that may grow is a mapping of its own, and so starts on a page. There is no other way without an addon.
+ * A growable shared buffer is its own mapping, so it starts on a page. Without an addon there is no
+ * other way.
  */
 
-/** `bytes` bytes that start on a page. */
+/** `bytes` bytes of memory that start on a page. */
 export function pageAligned(bytes: number): Uint8Array<SharedArrayBuffer> {
   return new Uint8Array(new SharedArrayBuffer(bytes, { maxByteLength: bytes }), 0, bytes)
 }

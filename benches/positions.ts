@@ -1,6 +1,6 @@
 /**
- * The seeded sequences behind the random and the small benchmark: the same numbers in every run and, for positions, in Rust
- * (`native/src/random.rs`).
+ * The seeded sequences of the random and the small benchmarks, the same in every run. The positions
+ * are also the same in Rust (`native/src/random.rs`).
  */
 
 import { PAGE_BYTES } from './tiles.ts'
@@ -21,8 +21,10 @@ export function positions(count: number, bytes: number, seed: number): Float64Ar
   return Float64Array.from({ length: count }, () => Math.floor((next() * pages) / 2 ** 32) * PAGE_BYTES)
 }
 
-/** `count` tensor sizes between `smallest` and `largest` bytes, multiples of a page (the predecessor could move no others), evenly
- * spread over the sizes. */
+/**
+ * `count` tensor sizes, evenly spread between `smallest` and `largest` bytes. They are multiples of
+ * a page, because the predecessor could move no others.
+ */
 export function sizes(count: number, smallest: number, largest: number, seed: number): number[] {
   const next = generator(seed)
   const steps = (largest - smallest) / PAGE_BYTES + 1

@@ -1,5 +1,5 @@
 /**
- * What is left when the bench has ended: a JSON file with figures and raw rounds, and the charts.
+ * The bench's output files: a JSON file with figures and raw rounds, and the charts.
  */
 
 import { mkdirSync, writeFileSync } from 'node:fs'
@@ -11,7 +11,7 @@ import type { Options } from './options.ts'
 import type { Result } from './bench-context.ts'
 import { missing } from './summary.ts'
 
-/** Writes the charts, and gives their paths. */
+/** Writes the charts, and returns their paths. */
 export function writeCharts(results: readonly Result[], machine: Machine, folder: string): string[] {
   mkdirSync(folder, { recursive: true })
   return results.flatMap((result) => {
@@ -38,7 +38,7 @@ export function writeReport(
     title: result.title,
     sweeps: result.sweeps,
     missing: missing(result),
-    // The key of the report file, which other programs read.
+    // Other programs read this key, so it keeps its name.
     heats: result.comparisons.map(({ contenders, rounds }) => ({
       contenders: contenders.map(({ name, configuration }) => ({ name, configuration })),
       rounds: rounds.map((round) => Object.fromEntries(round)),

@@ -1,29 +1,29 @@
 /**
- * Rounds: contenders one after the other, the order swapped every time.
+ * Rounds: contenders run one after another, and every other round runs in reverse order.
  *
- * A comparison is a small group whose members are compared with each other; the one everybody is compared with stands in the middle, so that
- * it is the neighbour of its rivals in both orders. A contender that fails is out of its comparison for good, with the reason; the bench
- * goes on.
+ * A comparison is a small group of contenders that are compared with each other. The contender that
+ * all others are compared with stands in the middle, so it runs next to its rivals in both orders.
+ * A contender that fails leaves its comparison for good, and the reason is kept. The bench goes on.
  */
 
 import type { Contender } from './contender.ts'
 import type { Outcome } from './outcome.ts'
 
-/** A group of contenders and what their rounds gave. */
+/** A group of contenders and the outcomes of their rounds. */
 export interface Comparison {
   readonly contenders: readonly Contender[]
-  /** Rounds at most. */
+  /** The largest number of rounds. */
   readonly roundsMax: number
   /** Per round, the outcomes by contender name. */
   readonly rounds: Map<string, Outcome>[]
-  /** Contenders that could not take part, and why. */
+  /** Contenders that could not run, and why. */
   readonly missing: Map<string, string>
 }
 
-/** A place in a comparison: the contender, or the name of one that cannot run and the reason. */
+/** A member of a comparison: a contender, or the name of one that cannot run and the reason. */
 export type Entry = Contender | { readonly name: string; readonly missing: string }
 
-/** Forms a comparison. One whose figures have no bar may make do with fewer rounds. */
+/** Creates a comparison. Fewer rounds are enough if none of its figures has a bar. */
 export function comparison(entries: readonly Entry[], roundsMax: number = Infinity): Comparison {
   const contenders: Contender[] = []
   const missing = new Map<string, string>()
@@ -34,7 +34,7 @@ export function comparison(entries: readonly Entry[], roundsMax: number = Infini
   return { contenders, roundsMax, rounds: [], missing }
 }
 
-/** Runs all comparisons for so many rounds, every other round backwards. */
+/** Runs all comparisons for `rounds` rounds, every other round in reverse order. */
 export async function runRounds(
   comparisons: readonly Comparison[],
   rounds: number,

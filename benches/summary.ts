@@ -1,6 +1,6 @@
 /**
- * One line per contender: the medians of all its runs in a benchmark, whichever comparisons they were in. The table and the charts show these;
- * figures are computed from the rounds, not from here.
+ * One line per contender: the medians of all its runs in a benchmark, over all its comparisons. The
+ * table and the charts show these medians. Figures are computed from the rounds instead.
  */
 
 import { cpuSeconds, machineSeconds, type Outcome } from './outcome.ts'
@@ -20,7 +20,7 @@ export const UNITS: Readonly<Record<Scale, Units>> = {
   none: { speed: '', cpu: '' },
 }
 
-/** What the runs of a contender took, in the scale's units. */
+/** Speed and CPU of a contender's runs, in the scale's units. */
 export interface Timing {
   readonly speed: number
   readonly slowest: number
@@ -37,12 +37,12 @@ export interface Summary {
   readonly configuration: string
   readonly ran: string
   readonly runs: number
-  /** Null where there is nothing to time. */
+  /** Null if the benchmark is not timed. */
   readonly timing: Timing | null
   readonly peakMiB: number
 }
 
-/** Sums up a benchmark. `noise` is the machine's idle busy seconds per second. */
+/** Summarizes a benchmark. `noise` is the machine's idle busy seconds per second. */
 export function summarize(result: Result, noise: number): Summary[] {
   const outcomes = new Map<string, { configuration: string; runs: Outcome[] }>()
   for (const comparison of result.comparisons) {
@@ -92,11 +92,11 @@ export function missing(result: Result): string[] {
   return [...new Set(result.comparisons.flatMap((comparison) => [...comparison.missing.values()]))]
 }
 
-/** Contenders of deepring that ran, but not on the path their figures are about. */
+/** deepring's contenders that ran on another path than their figures are about. */
 export function downgrades(lines: readonly Summary[]): string[] {
   return lines.flatMap(({ name, ran }) => {
     if (!name.startsWith('deepring') || ran === '') return []
     const wanted = name === 'deepring threads' ? 'threads, direct' : 'uring, direct'
-    return ran === wanted ? [] : [`${name} ran on "${ran}", not "${wanted}"; \`info()\` tells why`]
+    return ran === wanted ? [] : [`${name} ran on "${ran}", not "${wanted}"; \`info()\` reports why`]
   })
 }

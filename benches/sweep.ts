@@ -1,8 +1,9 @@
 /**
- * A sweep finds the configuration in which a rival is at its best, before it is compared with anything.
+ * A sweep finds a rival's best configuration before the comparison.
  *
- * Every candidate runs the same number of times, in turns rather than one after the other, so that a slow minute of the host falls on
- * all of them. The best median wins. A candidate that fails (locked memory, an old program) is out, and the report says why.
+ * All candidates run the same number of times, in turns, so that a slow minute of the host affects
+ * all of them. The best median wins. A candidate that fails (locked memory, an old program) is
+ * dropped, and the report gives the reason.
  */
 
 import type { Contender } from './contender.ts'
@@ -12,7 +13,7 @@ import type { Entry } from './rounds.ts'
 
 const RUNS = 3
 
-/** One candidate of a sweep and what it gave. */
+/** One candidate of a sweep and its speeds. */
 export interface Candidate {
   readonly configuration: string
   /** Bytes per second, one value per run. */

@@ -1,5 +1,5 @@
 /**
- * The terminal's side of the report.
+ * The report's tables for the terminal.
  */
 
 import { styleText } from 'node:util'
@@ -59,7 +59,10 @@ export function figureTable(figures: readonly Figure[]): string {
   return grid([['', 'figure', 'median', 'bar', 'middle half', 'all rounds', 'rounds', 'of'], ...rows], 2)
 }
 
-/** Columns under each other: the first `texts` to the left, the rest as they come, separated by two spaces. */
+/**
+ * Aligned columns, two spaces apart: the first `texts` and the last to the left, the others to the
+ * right.
+ */
 function grid(rows: readonly (readonly string[])[], texts: number): string {
   const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => (row[column] ?? '').length)))
   const last = widths.length - 1

@@ -1,8 +1,9 @@
 /**
- * The data of every file: real weights, tiled, with a stamp on each page. `native/src/tiles.rs` is the same definition in Rust.
+ * The data of every file: real weights, tiled, with a stamp on each page. `native/src/tiles.rs` is
+ * the same definition in Rust.
  *
- * Byte x of a file is byte (origin + x) mod L of the source, except that the first eight bytes of each 4096-byte page hold the page's
- * number in its file and a seed, both as little-endian u32.
+ * Byte x of a file is byte (origin + x) mod L of the source, except that the first eight bytes of
+ * each 4096-byte page hold the page's number in its file and a seed, both as little-endian u32.
  */
 
 import { readFileSync } from 'node:fs'
@@ -10,14 +11,14 @@ import { readFileSync } from 'node:fs'
 /** The unit that carries a stamp, in bytes. */
 export const PAGE_BYTES = 4096
 
-/** Of so many pages one is compared in full; of the others the stamp. */
+/** One page in this many is compared in full; of the others only the stamp. */
 const FULL_EVERY = 64
 
 /** Which part of the tiling a file holds. */
 export interface Pattern {
   /** Where in the tiling the file begins, in bytes. */
   readonly origin: number
-  /** Which writing of the file this is. */
+  /** Identifies one write of the file. */
   readonly seed: number
 }
 
@@ -29,7 +30,10 @@ export class Tiles {
     this.#source = readFileSync(path)
   }
 
-  /** Writes what stands at `position` of a file (a multiple of a page) into `bytes` (at a multiple of 4 in its buffer). */
+  /**
+   * Fills `bytes` with the content at `position` of a file. `position` is a multiple of a page;
+   * `bytes` starts at a multiple of 4 in its buffer.
+   */
   fill(bytes: Uint8Array, pattern: Pattern, position = 0): void {
     const source = this.#source
     let from = (pattern.origin + position) % source.length
@@ -45,7 +49,9 @@ export class Tiles {
     }
   }
 
-  /** Throws, naming the first page of `bytes` that is not what stands at `position` of the file. */
+  /**
+   * Throws if `bytes` is not the content at `position` of the file, and names the first wrong page.
+   */
   check(bytes: Uint8Array, pattern: Pattern, position = 0): void {
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
     const expected = new Uint8Array(PAGE_BYTES)

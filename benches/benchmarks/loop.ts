@@ -1,5 +1,5 @@
 /**
- * `loop`: how late the event loop's timers are while deepring reads ten times the large file.
+ * `loop`: how late the event loop's timers are while deepring reads the large file ten times.
  */
 
 import type { FileParameters } from '../children/parameters.ts'
@@ -12,7 +12,9 @@ import { fileEnvironment } from '../run-environment.ts'
 const PASSES = 10
 const CEILING_MS = 5
 
-/** Ten gigabytes a round make a p99 of thousands of samples; three rounds show whether it is the same twice. */
+/**
+ * Ten gigabytes a round give the p99 thousands of samples. Three rounds show whether it repeats.
+ */
 const ROUNDS = 3
 
 type Parameters = FileParameters & { readonly passes: number }

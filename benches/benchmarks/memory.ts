@@ -1,5 +1,6 @@
 /**
- * `memory`: the peak of a process that reads the large file into one buffer, over the idle process and the buffer itself.
+ * `memory`: the peak of a process that reads the large file into one buffer, less the idle process
+ * and the buffer itself.
  */
 
 import type { FileParameters } from '../children/parameters.ts'
@@ -32,7 +33,7 @@ async function run(context: BenchContext): Promise<Result> {
       ),
   })
   const group = comparison([
-    contender('idle', 'deepring imported, nothing asked of it', 0),
+    contender('idle', 'deepring imported, no requests', 0),
     contender('deepring', 'defaults', context.bytes),
   ])
   await runRounds([group], Math.min(ROUNDS, context.rounds), context.showProgress)

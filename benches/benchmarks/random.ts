@@ -1,7 +1,8 @@
 /**
- * `random`: pages of 4 KiB at random places of the large file, 128 at a time, from Rust and from JavaScript.
+ * `random`: pages of 4 KiB at random positions of the large file, 128 at a time, from Rust and from
+ * JavaScript.
  *
- * Everybody but fio reads the same list of positions; fio draws its own, as evenly.
+ * All contenders but fio read the same list of positions. fio draws its own, as evenly.
  */
 
 import { deepringRandom, deepringRandomRust } from '../contenders/deepring.ts'
@@ -15,10 +16,13 @@ import { sweep, type Sweep } from '../sweep.ts'
 const DEPTH = 128
 const ORDER = 7
 
-/** A run takes about so long, whatever the disk is: what a process costs before its code is warm shall not decide a figure per read. */
+/**
+ * Approximate length of a run on any disk. It is long enough that a process's warm-up does not
+ * decide a figure per read.
+ */
 const SECONDS = 2.5
 const PROBE_OPERATIONS = 16_384
-/** At most so many of the file's pages are read, so that few are read twice. */
+/** At most one read per this many bytes of the file, so that few pages are read twice. */
 const BYTES_PER_OPERATION_MIN = 4096
 
 /** The one benchmark. */

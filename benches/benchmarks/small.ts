@@ -1,8 +1,8 @@
 /**
- * `small`: a thousand tensors of 64 KiB to 1 MiB, each a file, read, overwritten, created.
+ * `small`: a thousand tensors of 64 KiB to 1 MiB, one file each: read, overwritten, created.
  *
- * Every contender works as its user would: deepring by an AioHandle with its defaults, the predecessor by a handle of the parallelism
- * that suits it best, Node by readFile and writeFile.
+ * Every contender works as its users would. deepring uses an AioHandle with its defaults, the
+ * predecessor a handle with its best parallelism, Node readFile and writeFile.
  */
 
 import { deepringSmall } from '../contenders/deepring.ts'
@@ -25,9 +25,9 @@ const SIZES_SEED = 2026
 const BYTES_PER_TENSOR = 2 ** 30 / COUNT_MAX
 
 const WORDS = {
-  read: { name: 'small-read', title: 'Reading small tensors, a file each' },
-  overwrite: { name: 'small-overwrite', title: 'Overwriting small tensors, a file each' },
-  new: { name: 'small-create', title: 'Creating small tensors, a file each' },
+  read: { name: 'small-read', title: 'Reading small tensors, one file each' },
+  overwrite: { name: 'small-overwrite', title: 'Overwriting small tensors, one file each' },
+  new: { name: 'small-create', title: 'Creating small tensors, one file each' },
 } as const
 
 /** The three benchmarks. */

@@ -1,5 +1,5 @@
 /**
- * `stream`: one large file, read, overwritten, created, created and on the disk.
+ * `stream`: one large file: read, overwritten, created, created and synced.
  *
  * | comparison | its middle | around it |
  * |---|---|---|
@@ -24,7 +24,7 @@ const PREDECESSOR_FLOOR = 0.97
 const THREADS_FLOOR = 0.9
 const BUFFER_FLOOR = 0.85
 
-/** Rounds of what is only reported. */
+/** Rounds of a comparison that is only reported. */
 const REPORTED_ROUNDS = 3
 
 /** The four benchmarks. */
@@ -125,7 +125,7 @@ async function createAndSync(context: BenchContext): Promise<Result> {
     deepringStream(context, 'sync', ''),
     nodeStream(context, 'sync', '', 'writeFileFlushed'),
   ])
-  return run(context, 'stream-sync', 'Writing one large new file that is on the disk', fio.sweeps, [
+  return run(context, 'stream-sync', 'Writing and syncing one large new file', fio.sweeps, [
     [
       disk,
       [
@@ -136,7 +136,10 @@ async function createAndSync(context: BenchContext): Promise<Result> {
   ])
 }
 
-/** The rivals that use the disk as deepring does, each at its best, with deepring in the middle. */
+/**
+ * The rivals that use the disk as deepring does, each in its best configuration, with deepring in
+ * the middle.
+ */
 async function rivals(
   context: BenchContext,
   task: Task,

@@ -1,7 +1,8 @@
 /**
- * How long the event loop is kept from its timers while deepring reads, against how long it is when nothing happens.
+ * The delay of the event loop's timers while deepring reads, and while the process is idle.
  *
- * `monitorEventLoopDelay` counts its own interval of 1 ms, so an idle process is measured first and its value handed over beside.
+ * `monitorEventLoopDelay` counts its own interval of 1 ms, so the idle process is measured first,
+ * and both values are reported.
  */
 
 import { monitorEventLoopDelay } from 'node:perf_hooks'

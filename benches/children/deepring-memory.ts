@@ -1,6 +1,6 @@
 /**
- * How much memory a process needs to read a file into one buffer. With `bytes: 0` it has imported deepring and does nothing: the idle
- * process that is taken off.
+ * The peak memory of a process that reads a file into one buffer. With `bytes: 0` it only imports
+ * deepring: the idle process whose peak is subtracted.
  */
 
 import { allocate, open } from '../../index.ts'

@@ -1,5 +1,5 @@
 /**
- * deepring reads pages at random from JavaScript: `depth` lanes, every read a promise of its own.
+ * deepring reads pages at random from JavaScript: `depth` lanes, each read with its own promise.
  */
 
 import { allocate, open } from '../../index.ts'
@@ -21,7 +21,7 @@ let ran = ''
 const lane = async (page: Uint8Array, index: number): Promise<void> => {
   while (next < operations) {
     const position = places[next++]!
-    // oxlint-disable-next-line no-await-in-loop -- a lane has one read under way; the lanes are the depth
+    // oxlint-disable-next-line no-await-in-loop -- a lane has one read in flight; the lanes are the depth
     const { receipt } = await handle.read(page, { position })
     last[index] = position
     if (ran === '') ran = ranOf(receipt)

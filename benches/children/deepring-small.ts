@@ -1,6 +1,7 @@
 /**
- * deepring moves many small files: an AioHandle with its defaults, an asynchronous call for each file, one wait. Opening and closing
- * are in the region. The tensors lie one after the other in one allocation, as a model's would.
+ * deepring moves many small files: an AioHandle with its defaults, one asynchronous call per file,
+ * one wait. Opening and closing are in the region. The tensors lie one after another in one
+ * allocation, like those of a model.
  */
 
 import { allocate } from '../../index.ts'
@@ -37,7 +38,7 @@ for (const { data, path } of tensors) {
 }
 const settled = await handle.wait()
 const outcome = meter.stop(end, sizes.length)
-if (settled !== sizes.length) throw new Error(`wait() gave ${settled} for ${sizes.length} operations`)
+if (settled !== sizes.length) throw new Error(`wait() returned ${settled} for ${sizes.length} operations`)
 if (task === 'read') {
   const tiles = new Tiles(source)
   for (const { data, pattern } of tensors) tiles.check(data, pattern)

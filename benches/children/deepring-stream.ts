@@ -1,6 +1,7 @@
 /**
- * deepring moves one large file. A file that exists is open before the region, one that is created is opened inside; memory is
- * allocated and touched, or filled, before, unless the allocation is what the figure is about.
+ * deepring moves one large file. An existing file is opened before the timed region, a new one
+ * inside it. Memory is allocated and touched, or filled, before the region, unless the figure is
+ * about the allocation.
  */
 
 import { allocate, open } from '../../index.ts'

@@ -1,5 +1,6 @@
 /**
- * Node reads pages at random past the page cache: `depth` lanes over libuv's pool of 64 threads, page-aligned memory.
+ * Node reads pages at random past the page cache: `depth` lanes over libuv's pool of 64 threads,
+ * page-aligned memory.
  */
 
 import { constants, read } from 'node:fs'
@@ -22,7 +23,7 @@ let next = 0
 const byPromises = async (page: Uint8Array, lane: number): Promise<void> => {
   while (next < operations) {
     const position = places[next++]!
-    // oxlint-disable-next-line no-await-in-loop -- a lane has one read under way; the lanes are the depth
+    // oxlint-disable-next-line no-await-in-loop -- a lane has one read in flight; the lanes are the depth
     const { bytesRead } = await handle.read(page, 0, PAGE_BYTES, position)
     if (bytesRead !== PAGE_BYTES) throw new Error(`read ${bytesRead} bytes at ${position}`)
     last[lane] = position

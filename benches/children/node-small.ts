@@ -1,5 +1,6 @@
 /**
- * Node moves many small files, a few at a time. What it has read is kept, and compared after the region.
+ * Node moves many small files, a few at a time. What it reads is kept and compared after the
+ * region.
  */
 
 import { open, readFile, writeFile } from 'node:fs/promises'
@@ -29,7 +30,7 @@ const lane = async (): Promise<void> => {
   while (next < sizes.length) {
     const index = next
     next += 1
-    // oxlint-disable-next-line no-await-in-loop -- a lane has one file under way; the lanes are the parallelism
+    // oxlint-disable-next-line no-await-in-loop -- a lane has one file in progress; the lanes are the parallelism
     await move(index, tensorPath(folder, index))
   }
 }

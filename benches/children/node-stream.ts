@@ -1,5 +1,6 @@
 /**
- * Node moves one large file. Memory that the method lets the caller bring is brought, touched or filled, before the region.
+ * Node moves one large file. If the method accepts the caller's memory, that memory is touched or
+ * filled before the region.
  */
 
 import { constants } from 'node:fs'
@@ -27,7 +28,7 @@ async function readWhole(): Promise<void> {
   report({ ...outcome, ran: 'buffered' })
 }
 
-/** Each lane has a handle of its own and takes the next piece when it has done one. */
+/** Each lane has its own handle and takes the next piece when its last one is done. */
 async function readPieces(lanes: number, flags: number, data: Uint8Array): Promise<void> {
   data.fill(0x5a)
   const handles = await Promise.all(Array.from({ length: lanes }, () => open(file, flags)))
@@ -37,7 +38,7 @@ async function readPieces(lanes: number, flags: number, data: Uint8Array): Promi
       const position = next
       next += PIECE_BYTES
       const length = Math.min(PIECE_BYTES, bytes - position)
-      // oxlint-disable-next-line no-await-in-loop -- a lane has one piece under way; the lanes are the parallelism
+      // oxlint-disable-next-line no-await-in-loop -- a lane has one piece in flight; the lanes are the parallelism
       const { bytesRead } = await handle.read(data, position, length, position)
       if (bytesRead !== length) throw new Error(`read ${bytesRead} of ${length} bytes at ${position}`)
     }

@@ -1,10 +1,10 @@
 /**
- * What a parent tells the processes it starts, and how they read it.
+ * The parameters that a parent passes to its child processes, and how they read them.
  */
 
 import type { Task } from '../task.ts'
 
-/** The bytes a process is to write or to expect: see `tiles.ts`. */
+/** The bytes a process writes or expects: see `tiles.ts`. */
 export interface Content {
   readonly seed: number
   /** The file with the source bytes. */

@@ -1,4 +1,4 @@
-/** The path that ran, in the words of the tables. */
+/** The path that ran, as the tables print it. */
 
 import { info, stats } from '../../index.ts'
 
@@ -7,7 +7,7 @@ export function ranOf({ backend, direct }: { readonly backend: string; readonly 
   return `${backend}, ${direct ? 'direct' : 'buffered'}`
 }
 
-/** From the default engine as a whole, where requests give no receipts. */
+/** From the default engine as a whole, for requests without receipts. */
 export async function ranByEngine(): Promise<string> {
   const { backend } = await info()
   return ranOf({ backend, direct: stats().downgraded === 0 })

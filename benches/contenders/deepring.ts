@@ -1,5 +1,6 @@
 /**
- * deepring with its default options, from JavaScript through the facade; and from Rust where a figure asks for that.
+ * deepring with its default options: from JavaScript through the facade, and from Rust for the
+ * figures that need it.
  */
 
 import type { FileParameters, RandomParameters, Reads, SmallParameters } from '../children/parameters.ts'
@@ -10,7 +11,10 @@ import type { BenchContext } from '../bench-context.ts'
 import { fileEnvironment, tensorEnvironment, type RunTarget } from '../run-environment.ts'
 import type { Task } from '../task.ts'
 
-/** Whose memory takes the bytes: deepring's, touched before; deepring's, allocated in the timed region; an ordinary Buffer, touched. */
+/**
+ * The memory that holds the bytes: deepring's, touched before; deepring's, allocated in the timed
+ * region; an ordinary Buffer, touched.
+ */
 export type Memory = 'touched' | 'allocating' | 'buffer'
 
 const MEMORY: Readonly<Record<Memory, { name: string; configuration: string }>> = {

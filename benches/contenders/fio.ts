@@ -1,9 +1,10 @@
 /**
- * fio with io_uring: what the disk and the kernel can do when nothing but speed is asked for.
+ * fio with io_uring: what the disk and the kernel can do when only speed matters.
  *
- * Its timed region is its own (`runtime`; with end_fsync the flush is inside), and so is the CPU reported for it. It gets what makes it
- * fast: one thread, clocks reduced, no scrambling of buffers. A new file is preallocated by fio before its region begins, which deepring
- * does inside its own. The data it writes are random bytes.
+ * fio times its own region (`runtime`; with end_fsync the flush is inside) and reports its own CPU.
+ * It runs with the options that make it fast: one thread, fewer clock reads, no scrambling of
+ * buffers. fio preallocates a new file before its region begins; deepring does so inside its own.
+ * fio writes random bytes.
  */
 
 import type { Reads } from '../children/parameters.ts'
@@ -15,7 +16,7 @@ import { fileEnvironment } from '../run-environment.ts'
 import type { Task } from '../task.ts'
 import { PAGE_BYTES } from '../tiles.ts'
 
-/** Asks fio for its version. */
+/** Finds out whether fio is installed, and its version. */
 export async function findFio(): Promise<FioState> {
   try {
     const { stdout } = await execute('fio', ['--version'])
@@ -30,8 +31,10 @@ interface Tuning {
   readonly words: readonly string[]
 }
 
-/** Block sizes and depths of the sweep, each plain and with registered memory and batched submission: without these fio's requests are
- * split small, and it is no rival. */
+/**
+ * Block sizes and depths of the sweep, each plain and with registered memory and batched
+ * submission. Without these fio's requests are split small, and it is too slow to be a rival.
+ */
 const STREAM_TUNINGS: readonly Tuning[] = ['1M', '8M'].flatMap((block) =>
   [8, 32, 128].flatMap((depth) => [
     { configuration: `${block} × ${depth}`, words: [`--bs=${block}`, `--iodepth=${depth}`] },
@@ -128,8 +131,8 @@ async function launch(context: BenchContext, words: readonly string[]): Promise<
   const section = first.read.io_bytes > 0 ? first.read : first.write
   const userSeconds = ((first.usr_cpu / 100) * first.job_runtime) / 1e3
   const systemSeconds = ((first.sys_cpu / 100) * first.job_runtime) / 1e3
-  // The machine was watched while the whole of fio ran. What fio worked outside its region, filling buffers for the most part, is known
-  // from the totals of the process and comes off.
+  // The machine's busy time covers the whole run of fio. The CPU that fio used outside its region,
+  // mostly to fill buffers, is the total of the process less that of the region. It is subtracted.
   const setUpSeconds = Math.max(0, whole.userSeconds + whole.systemSeconds - userSeconds - systemSeconds)
   return {
     wallSeconds: section.runtime / 1e3,

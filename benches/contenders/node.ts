@@ -1,8 +1,8 @@
 /**
- * What Node can do without an addon: the calls everybody uses, and the best that can be built from them.
+ * What Node can do without an addon: the usual calls, and the best that can be built from them.
  *
- * A rival that reads through the page cache finds its file cold. The process runs with libuv's default of 4 threads except where 64 are
- * part of the method.
+ * A rival that reads through the page cache starts with a cold file. The process runs with libuv's
+ * default of 4 threads except where 64 are part of the method.
  */
 
 import type { FileParameters, RandomParameters, Reads, SmallParameters } from '../children/parameters.ts'
@@ -16,7 +16,7 @@ const WIDE_POOL = { UV_THREADPOOL_SIZE: '64' }
 
 const CALLS = ['promises', 'callbacks'] as const
 
-/** How a single read is asked for. */
+/** How a single read is called. */
 export type Calls = (typeof CALLS)[number]
 
 /** How Node moves the large file. */
@@ -51,7 +51,10 @@ export function nodeStream(context: BenchContext, task: Task, file: string, meth
   }
 }
 
-/** Node reading pages of the large file at random, past the page cache with 64 threads: by promises or by callbacks. */
+/**
+ * Node reading pages of the large file at random, past the page cache with 64 threads: by promises
+ * or by callbacks.
+ */
 export function nodeRandomCandidates(context: BenchContext, file: string, reads: Reads): Contender[] {
   const inEnvironment = fileEnvironment(context, 'read', file)
   const { bytes, scratch } = context

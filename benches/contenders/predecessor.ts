@@ -1,8 +1,9 @@
 /**
- * The predecessor's algorithm over libaio system calls (`native/src/predecessor.rs`), over one large file and over many small ones.
+ * The predecessor's algorithm over libaio system calls (`native/src/predecessor.rs`), over one
+ * large file and over many small ones.
  *
- * Its memory is backed by huge pages and touched, the same kind as deepring's: measured against 4 KiB pages it would lose a tenth for a
- * reason that is not its algorithm.
+ * Its memory is touched and backed by huge pages, as deepring's is. With 4 KiB pages it would be a
+ * tenth slower for a reason other than its algorithm.
  */
 
 import type { Contender } from '../contender.ts'
@@ -33,13 +34,15 @@ const STREAM_SHAPES: readonly Shape[] = [MIB, 8 * MIB].flatMap((block) =>
   ),
 )
 
-/** The configurations of the sweep over small files that are read: any parallelism, its default block (a slice is then one request) and one
- * that cuts a slice into several. */
+/**
+ * The configurations of the sweep that reads small files: every parallelism, with its default block
+ * (a slice is then one request) and with one that cuts a slice into several.
+ */
 const SMALL_READ_SHAPES: readonly Shape[] = [MIB, MIB / 8].flatMap((block) =>
   parallelisms(block, [1, 2, 3, 4, 5, 6, 7, 8]),
 )
 
-/** The same for writing, where the figures are only reported: the round parallelisms. */
+/** The same for writing, where the figures are only reported: fewer parallelisms. */
 const SMALL_WRITE_SHAPES: readonly Shape[] = parallelisms(MIB, [1, 2, 4, 8])
 
 /** All configurations over one large file. */
@@ -47,7 +50,7 @@ export function predecessorCandidates(context: BenchContext, task: Task, file: s
   return STREAM_SHAPES.map((shape) => stream(context, task, file, shape, 'predecessor'))
 }
 
-/** The configuration its constructor has, printed beside its best. */
+/** The configuration of its constructor, shown beside its best. */
 export function predecessorDefault(context: BenchContext, task: Task, file: string): Contender {
   return stream(context, task, file, DEFAULT_SHAPE, 'predecessor by default')
 }
