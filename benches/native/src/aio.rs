@@ -1,16 +1,17 @@
 //! The kernel's old asynchronous I/O (`io_setup`, `io_submit`, `io_getevents`) by raw system calls.
 //!
-//! No libaio: its library is a thin wrapper over the same three calls, and a benchmark that needs a package nobody else needs is a
-//! benchmark that is skipped. Structures follow `include/uapi/linux/aio_abi.h` for little-endian machines.
+//! No libaio: that library only wraps the same three calls, and a benchmark that needs an extra
+//! package gets skipped. Structures follow `include/uapi/linux/aio_abi.h` for little-endian
+//! machines.
 
 use std::io;
 use std::os::fd::RawFd;
 
-/// `struct iocb`: one transfer to be queued.
+/// `struct iocb`: one transfer to queue.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(crate) struct Block {
-    /// Comes back in the event; here the index of the block among the context's.
+    /// Comes back in the event; here the block's length in bytes.
     data: u64,
     key: u32,
     rw_flags: u32,
@@ -25,7 +26,7 @@ pub(crate) struct Block {
     event_file: u32,
 }
 
-/// `struct io_event`: one transfer that has ended.
+/// `struct io_event`: one completed transfer.
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Event {
@@ -63,8 +64,8 @@ impl Block {
     }
 
     /// # Safety
-    /// The memory at `address` must stay mapped and unused by others until the block's event has been reaped; whoever *submits* the
-    /// block relies on that promise given here.
+    /// The memory at `address` must stay mapped and unused by others until the block's event has
+    /// been reaped. The code that submits the block relies on this promise.
     pub(crate) unsafe fn transfer(direction: Direction, file: RawFd, address: usize, bytes: usize, position: u64) -> Self {
         const PREAD: u16 = 0;
         const PWRITE: u16 = 1;
@@ -81,7 +82,8 @@ impl Block {
 }
 
 impl Event {
-    /// Whether all bytes of the block moved. The predecessor never looked; a rival whose failures count as speed is no rival.
+    /// Checks that all bytes of the block moved. The predecessor never checked, but a failure must
+    /// not count as speed.
     pub(crate) fn check(&self) -> Result<(), String> {
         if self.result == self.data as i64 {
             return Ok(());
@@ -109,15 +111,16 @@ impl Context {
         Ok(Self { id })
     }
 
-    /// Queues all of `blocks`, in as many calls as the kernel wants for it.
+    /// Queues all of `blocks`, in as many calls as the kernel needs.
     pub(crate) fn submit(&self, blocks: &mut [Block], pointers: &mut Vec<*mut Block>) -> Result<(), String> {
         pointers.clear();
         pointers.extend(blocks.iter_mut().map(std::ptr::from_mut));
         let mut submitted = 0;
         while submitted < pointers.len() {
             let rest = &mut pointers[submitted..];
-            // SAFETY: `rest` points at initialised blocks that outlive the call, and the kernel copies them before it returns. The
-            // memory they name was promised by the caller of `Block::transfer`.
+            // SAFETY: `rest` points at initialized blocks that outlive the call, and the kernel
+            // copies them before it returns. The caller of `Block::transfer` promised that the
+            // memory they name stays valid.
             let status = unsafe { libc::syscall(libc::SYS_io_submit, self.id, rest.len() as libc::c_long, rest.as_mut_ptr()) };
             if status <= 0 {
                 return Err(format!("io_submit of {} blocks: {}", rest.len(), io::Error::last_os_error()));
@@ -130,7 +133,8 @@ impl Context {
     /// Waits for at least `least` events, takes at most `events.len()`, and checks each.
     pub(crate) fn reap(&self, least: usize, events: &mut [Event]) -> Result<usize, String> {
         loop {
-            // SAFETY: the kernel writes at most `events.len()` events into the slice; no timeout is passed.
+            // SAFETY: the kernel writes at most `events.len()` events into the slice; no timeout is
+            // passed.
             let status = unsafe {
                 libc::syscall(
                     libc::SYS_io_getevents,
@@ -156,7 +160,8 @@ impl Context {
 
 impl Drop for Context {
     fn drop(&mut self) {
-        // SAFETY: the context was made by io_setup and is destroyed once; the kernel waits here for what is still in flight.
+        // SAFETY: the context was made by io_setup and is destroyed once; the kernel waits here for
+        // what is still in flight.
         unsafe { libc::syscall(libc::SYS_io_destroy, self.id) };
     }
 }

@@ -1,7 +1,9 @@
-//! Memory for the rivals, of a kind the caller names, so that a comparison is not decided by the page size.
+//! Memory for the rivals with a chosen page size, so that the page size does not decide a
+//! comparison.
 //!
-//! deepring's buffers are backed by huge pages where the system grants them, and contiguous memory is worth a tenth of the speed
-//! (requests at the device stay large). A rival therefore gets the same kind; `small` is there to show what that is worth.
+//! deepring's buffers are backed by huge pages where the system grants them, and contiguous memory
+//! is worth a tenth of the speed (requests at the device stay large). A rival therefore gets the
+//! same kind. `small` exists to show the difference.
 
 use std::io;
 use std::ptr::NonNull;
@@ -31,7 +33,8 @@ pub(crate) struct Arena {
 impl Arena {
     pub(crate) fn new(bytes: usize, pages: Pages) -> Result<Self, String> {
         let map_bytes = bytes.next_multiple_of(HUGE_PAGE_BYTES) + HUGE_PAGE_BYTES;
-        // SAFETY: a fresh anonymous mapping at an address of the kernel's choice touches nothing that exists.
+        // SAFETY: a fresh anonymous mapping at an address of the kernel's choice touches nothing
+        // that exists.
         let map = unsafe {
             libc::mmap(
                 std::ptr::null_mut(),
@@ -45,15 +48,18 @@ impl Arena {
         if map == libc::MAP_FAILED {
             return Err(format!("mmap of {map_bytes} bytes: {}", io::Error::last_os_error()));
         }
-        let map = NonNull::new(map.cast::<u8>()).ok_or("mmap gave the null page")?;
+        let map = NonNull::new(map.cast::<u8>()).ok_or("mmap returned address 0")?;
         let skip = map.as_ptr().align_offset(HUGE_PAGE_BYTES);
-        // SAFETY: `skip` is less than one huge page, and the mapping is a huge page longer than what was asked for.
+        // SAFETY: `skip` is less than one huge page, and the mapping is a huge page longer than
+        // requested.
         let start = unsafe { map.add(skip) };
         let advice = if pages == Pages::Huge { libc::MADV_HUGEPAGE } else { libc::MADV_NOHUGEPAGE };
-        // SAFETY: the range lies inside the mapping made above. Advice that the kernel refuses changes nothing, hence no check.
+        // SAFETY: the range lies inside the mapping made above. Advice that the kernel refuses
+        // changes nothing, hence no check.
         unsafe { libc::madvise(start.as_ptr().cast(), map_bytes - skip, advice) };
         let mut arena = Self { map, map_bytes, start, bytes };
-        // Page faults belong to the set-up. 0x5a, not 0: a read that never arrives must not look like a hole that was read.
+        // Page faults belong to the set-up. 0x5a, not 0: a read that never arrives must not look
+        // like a read of a hole.
         arena.bytes_mut().fill(0x5a);
         Ok(arena)
     }

@@ -1,11 +1,12 @@
-//! `key=value` arguments, checked to the last one: a misspelt key must not silently measure something else.
+//! `key=value` arguments. Every key is checked, because a misspelled key must not silently measure
+//! something else.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-/// The arguments of one command. Every key must be asked for before [`Arguments::finish`].
+/// The arguments of one command. Every key must be read before [`Arguments::finish`].
 pub(crate) struct Arguments {
     values: RefCell<BTreeMap<String, String>>,
 }
@@ -36,16 +37,16 @@ impl Arguments {
         text.parse().map_err(|_| format!("argument {key}={text} is not a whole number"))
     }
 
-    /// One of a few words, mapped to what it stands for.
+    /// One of a few words, mapped to its value.
     pub(crate) fn choice<T: Copy>(&self, key: &str, choices: &[(&str, T)]) -> Result<T, String> {
         let text = self.text(key)?;
         choices.iter().find(|(word, _)| *word == text).map(|(_, choice)| *choice).ok_or_else(|| {
             let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
-            format!("argument {key}={text} is none of {}", words.join(", "))
+            format!("argument {key}={text} is not one of {}", words.join(", "))
         })
     }
 
-    /// Refuses what nobody asked for.
+    /// Refuses keys that the command did not read.
     pub(crate) fn finish(&self) -> Result<(), String> {
         match self.values.borrow().keys().next() {
             None => Ok(()),
@@ -63,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_nobody_asked_for_is_refused() -> Result<(), String> {
+    fn a_key_that_was_not_read_is_refused() -> Result<(), String> {
         let arguments = parsed(&["bytes=4096", "depht=8"])?;
         assert_eq!(arguments.number("bytes"), Ok(4096));
         assert_eq!(arguments.finish(), Err("argument 'depht' is unknown here".to_owned()));

@@ -1,7 +1,8 @@
-//! Takes files out of the page cache, and proves it.
+//! Takes files out of the page cache, and verifies it.
 //!
-//! Before every run the file system is flushed (what the run before wrote or deleted must not be this one's burden) and the run's files
-//! leave the cache. A page can be kept there by whoever maps or locks it, so the residue is counted with mincore and reported.
+//! Before every run the file system is flushed, so that a run does not pay for the writes and
+//! deletions of the run before, and the run's files leave the cache. A process that maps or locks a
+//! page keeps it there, so the residue is counted with mincore and reported.
 
 use std::fs::{self, File};
 use std::io;
@@ -12,7 +13,7 @@ use crate::arguments::Arguments;
 
 const PAGE_BYTES: usize = 4096;
 
-/// `path` is a file, or a folder whose files are meant.
+/// `path` is a file, or a folder whose files are evicted.
 pub(crate) fn evict(arguments: &Arguments) -> Result<String, String> {
     let path = arguments.path("path")?;
     arguments.finish()?;
@@ -23,7 +24,7 @@ pub(crate) fn evict(arguments: &Arguments) -> Result<String, String> {
     }
     let mut resident = resident(&files)?;
     if resident > 0 {
-        // Only root may; for others the residue reported below is the answer.
+        // Only root can do this. For other users the residue is reported below.
         let _refused = fs::write("/proc/sys/vm/drop_caches", "1");
         resident = self::resident(&files)?;
     }
@@ -76,7 +77,8 @@ fn resident_bytes(path: &Path) -> Result<u64, String> {
     if bytes == 0 {
         return Ok(0);
     }
-    // SAFETY: a fresh mapping at an address of the kernel's choice touches nothing that exists; it is never read through.
+    // SAFETY: a fresh mapping at an address of the kernel's choice touches nothing that exists; it
+    // is never read through.
     let map = unsafe { libc::mmap(std::ptr::null_mut(), bytes, libc::PROT_READ, libc::MAP_SHARED, file.as_raw_fd(), 0) };
     if map == libc::MAP_FAILED {
         return Err(format!("mmap of {}: {}", path.display(), io::Error::last_os_error()));

@@ -1,4 +1,4 @@
-//! Files opened past the page cache, in the predecessor's manner.
+//! Files opened past the page cache, as the predecessor opened them.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -7,7 +7,8 @@ use std::path::Path;
 
 use crate::aio::Direction;
 
-/// Opens for direct I/O, creating the file where it is to be written. Never truncates: neither did the predecessor.
+/// Opens for direct I/O, and creates the file for a write. Never truncates, as the predecessor did
+/// not.
 pub(crate) fn open(path: &Path, direction: Direction) -> Result<File, String> {
     let writes = direction == Direction::Write;
     OpenOptions::new()
@@ -30,7 +31,8 @@ pub(crate) fn read_all(file: &File, bytes: &mut [u8], position: u64, path: &Path
     file.read_exact_at(bytes, position).map_err(|error| format!("{}: {error} while reading at {position}", path.display()))
 }
 
-/// Raises the soft limit of open files to the hard one: a rival that opens a thousand files at once must not fail on a shell's limit.
+/// Raises the soft limit of open files to the hard one: a rival that opens a thousand files at once
+/// must not fail on a shell's limit.
 pub(crate) fn raise_file_limit() -> Result<(), String> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: getrlimit fills the structure it is given.

@@ -1,4 +1,5 @@
-//! The predecessor's handle: P worker threads, each with a queue of its own, every operation cut into P slices.
+//! The predecessor's handle: P worker threads, each with its own queue, and every operation cut
+//! into P slices.
 //!
 //! ```text
 //!   caller ── operation ──┬─> worker 0: FIFO, one slice at a time ──┐
@@ -6,8 +7,9 @@
 //!                         └─> worker P-1                            ┘
 //! ```
 //!
-//! It cut an operation of n bytes at n·t/P and refused it when P did not divide n. Here the cuts fall on pages of 4 KiB, the same where
-//! P divides the pages, and possible at every P from 1 to 8 where it would have refused. Workers end when the handle is dropped.
+//! The predecessor cut an operation of n bytes at n·t/P, and refused it if P did not divide n. Here
+//! the cuts fall on pages of 4 KiB. They are the same where P divides the pages, and they also work
+//! where the predecessor refused. Workers exit when the handle is dropped.
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
@@ -22,7 +24,7 @@ struct Worker {
     thread: Option<JoinHandle<()>>,
 }
 
-/// P workers and the operations they have been given.
+/// P workers and the operations queued at them.
 pub(crate) struct Handle {
     workers: Vec<Worker>,
 }
@@ -36,8 +38,8 @@ impl Handle {
     /// Gives every worker its slice of an operation.
     ///
     /// # Safety
-    /// The operation's memory must stay mapped and unused by others until [`Handle::wait`] has returned for it, or the handle is
-    /// dropped.
+    /// The operation's memory must stay mapped and unused by others until [`Handle::wait`] has
+    /// returned for it, or the handle is dropped.
     pub(crate) unsafe fn queue(&self, operation: Slice) -> Result<(), String> {
         for (index, worker) in self.workers.iter().enumerate() {
             let slice = cut(operation, index, self.workers.len());
@@ -58,7 +60,8 @@ impl Drop for Handle {
         for worker in &mut self.workers {
             worker.slices = None;
             if let Some(thread) = worker.thread.take() {
-                // A worker that panicked has said so on standard error; the process ends with an error by its missing outcome.
+                // A worker that panicked has reported it on standard error. The process fails
+                // because the worker's outcome is missing.
                 let _panicked = thread.join();
             }
         }
@@ -72,7 +75,8 @@ impl Worker {
         let (outbox, outcomes) = channel();
         let thread = thread::spawn(move || {
             for slice in inbox {
-                // SAFETY: `Handle::queue` had its caller promise that the memory stays until the outcome sent here has been waited for.
+                // SAFETY: the caller of `Handle::queue` promised that the memory stays until it has
+                // waited for the outcome sent here.
                 let outcome = unsafe { queue.run(slice) };
                 if outbox.send(outcome).is_err() {
                     break;

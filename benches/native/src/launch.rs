@@ -1,7 +1,8 @@
-//! Runs a foreign program and measures it from outside: its standard output, CPU, peak memory, and the machine's busy time meanwhile.
+//! Runs a foreign program and measures it from outside: its standard output, CPU, peak memory, and
+//! the machine's busy time while it runs.
 //!
-//! fio reports the CPU of its timed region itself; its set-up (filling buffers, parsing) is in the totals measured here, so the caller
-//! takes the difference off the machine's busy time before it calls that fio's.
+//! fio reports the CPU of its timed region itself. The totals measured here include its set-up
+//! (filling buffers, parsing), so the caller subtracts the difference from the machine's busy time.
 
 use std::ffi::OsString;
 use std::process::{Command, Stdio};

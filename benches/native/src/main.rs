@@ -1,18 +1,20 @@
-//! The lab: what `npm run bench` needs that JavaScript cannot do itself, as one small program with a command each.
+//! The native part of `npm run bench`: one small program, with one command for each thing that
+//! JavaScript cannot do itself.
 //!
 //! | command | does |
 //! |---|---|
 //! | `prepare`  | writes a file of tiled real weights past the page cache |
-//! | `tensors`  | the same for many small files whose sizes stand in a list |
-//! | `evict`    | flushes the file system and takes files out of the page cache, and says what stayed |
+//! | `tensors`  | the same for many small files whose sizes are in a list |
+//! | `evict`    | flushes the file system and takes files out of the page cache, and reports what stayed |
 //! | `verify`   | reads a file or the small files back from the disk and compares every page with what should be there |
 //! | `stream`   | the predecessor's loop over one large file (rival) |
 //! | `small`    | the predecessor's loop over many small files (rival) |
-//! | `random`   | 4 KiB random reads through the deepring crate, no JavaScript anywhere (contender) |
+//! | `random`   | 4 KiB random reads through the deepring crate, without JavaScript (contender) |
 //! | `launch`   | runs a foreign program (fio) and measures it from outside |
 //!
-//! Arguments are `key=value`. Measuring commands print one JSON object on standard output: seconds of the timed region, its CPU
-//! seconds, the machine's busy seconds, peak memory, bytes. An error goes to standard error in one sentence, with exit code 1.
+//! Arguments are `key=value`. Measuring commands print one JSON object on standard output: seconds
+//! of the timed region, its CPU seconds, the machine's busy seconds, peak memory, bytes. An error
+//! goes to standard error in one sentence, with exit code 1.
 #![expect(clippy::print_stdout, reason = "the results of this program are what it prints")]
 #![expect(clippy::print_stderr, reason = "its errors go where a program's errors go")]
 

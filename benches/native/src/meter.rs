@@ -1,7 +1,8 @@
-//! What one timed region cost: wall time, this process's CPU, the whole machine's busy time.
+//! The cost of one timed region: wall time, this process's CPU, the whole machine's busy time.
 //!
-//! The machine's busy time (`/proc/stat`, in ticks of 10 ms) sees kernel threads that work for a process without being charged to it.
-//! It also sees everybody else, so the parent takes off the noise it measured while nothing ran.
+//! The machine's busy time (`/proc/stat`, in ticks of 10 ms) includes kernel threads that work for
+//! a process without being charged to it. It also includes all other processes, so the parent
+//! subtracts the noise it measured while nothing ran.
 
 use std::fs;
 use std::io;
@@ -51,7 +52,8 @@ impl Meter {
 }
 
 impl Measured {
-    /// The object that every contender reports. `ran` is the path that moved the bytes, in a few plain words.
+    /// The object that every contender reports. `ran` is the path that moved the bytes, in a few
+    /// words.
     pub(crate) fn json(&self, bytes: u64, operations: u64, ran: &str) -> String {
         format!(
             r#"{{"wallSeconds":{:.9},"userSeconds":{:.6},"systemSeconds":{:.6},"busySeconds":{:.3},"peakBytes":{},"bytes":{bytes},"operations":{operations},"ran":"{ran}"}}"#,
@@ -74,7 +76,8 @@ pub(crate) fn cpu_seconds(who: libc::c_int) -> Result<(CpuSeconds, u64), String>
     Ok((CpuSeconds { user: seconds(usage.ru_utime), system: seconds(usage.ru_stime) }, usage.ru_maxrss as u64 * 1024))
 }
 
-/// Seconds all processors together have worked since boot: user, nice, system, irq, softirq. Stolen time is the host's.
+/// Busy seconds of all processors since boot: user, nice, system, irq, softirq. Stolen time is left
+/// out, because the host used it.
 pub(crate) fn busy_seconds() -> Result<f64, String> {
     let text = fs::read_to_string("/proc/stat").map_err(|error| format!("/proc/stat: {error}"))?;
     let line = text.lines().next().unwrap_or_default();
@@ -87,7 +90,7 @@ pub(crate) fn busy_seconds() -> Result<f64, String> {
     Ok((user + nice + system + irq + softirq) as f64 / ticks_per_second as f64)
 }
 
-/// The most memory this process has had resident (`VmHWM`).
+/// The largest resident set of this process so far (`VmHWM`).
 fn peak_bytes() -> Result<u64, String> {
     let text = fs::read_to_string("/proc/self/status").map_err(|error| format!("/proc/self/status: {error}"))?;
     let kilobytes = text.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());

@@ -1,10 +1,13 @@
-//! The predecessor's loop over the kernel's old asynchronous I/O, written anew from its description.
+//! The predecessor's loop over the kernel's old asynchronous I/O, rewritten from its description.
 //!
-//! One operation (bytes of memory, a file, a position) is cut into blocks. **Windowed**, its constructor's default: submit as many
-//! blocks as the queue holds, wait for all of them, repeat; the queue fills and drains like a saw. **Overlapped**: submit as many as
-//! there is room for, wait for at least one, refill by as many as ended. Either submits a window in one call, or block by block.
+//! One operation (bytes of memory, a file, a position) is cut into blocks. **Windowed**, its
+//! constructor's default: submit as many blocks as the queue holds, wait for all of them, repeat.
+//! The queue fills and drains completely each time. **Overlapped**: submit as many as there is room
+//! for, wait for at least one, refill the places of those that ended. Both submit in one call, or
+//! block by block.
 //!
-//! Kinder to it than it was to itself: results are read (a failed block is an error, not speed), a partial submission is continued.
+//! Kinder than the original: results are read (a failed block is an error, not speed), and a
+//! partial submission is continued.
 
 use std::os::fd::RawFd;
 
@@ -19,7 +22,7 @@ pub(crate) struct Shape {
     pub(crate) single_submit: bool,
 }
 
-/// What one worker has to move: part of one operation.
+/// The part of one operation that one worker moves.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Slice {
     pub(crate) direction: Direction,
@@ -29,7 +32,7 @@ pub(crate) struct Slice {
     pub(crate) position: u64,
 }
 
-/// A context with the tables of blocks and events it uses over and over.
+/// A context with the tables of blocks and events it reuses.
 pub(crate) struct Queue {
     context: Context,
     shape: Shape,
@@ -38,7 +41,8 @@ pub(crate) struct Queue {
     events: Vec<Event>,
 }
 
-// SAFETY: `pointers` is scratch of one `submit` call and points into `blocks`, which moves along; nothing else shares the queue.
+// SAFETY: `pointers` is scratch memory of one `submit` call and points into `blocks`, which moves
+// along; nothing else shares the queue.
 unsafe impl Send for Queue {}
 
 impl Queue {
@@ -64,7 +68,7 @@ impl Queue {
             let mut staged = 0;
             while staged < room && moved < slice.bytes {
                 let bytes = self.shape.block_bytes.min(slice.bytes - moved);
-                // SAFETY: the block lies inside the slice, for which our caller has promised.
+                // SAFETY: the block lies inside the slice, which the caller's promise covers.
                 self.blocks[staged] =
                     unsafe { Block::transfer(slice.direction, slice.file, slice.address + moved, bytes, slice.position + moved as u64) };
                 moved += bytes;

@@ -1,6 +1,7 @@
 //! Files of tiled weights, written through, and their verification.
 //!
-//! Written with direct I/O and flushed, so that a later read meets the disk and a later overwrite meets written blocks.
+//! Written with direct I/O and flushed, so that a later read reaches the disk and a later overwrite
+//! finds written blocks.
 
 use std::fs;
 use std::path::Path;
@@ -40,7 +41,8 @@ pub(crate) fn tensors(arguments: &Arguments) -> Result<String, String> {
     Ok(format!(r#"{{"files":{}}}"#, tensors.len()))
 }
 
-/// Compares what is on the disk with what a contender was to write: one file, or (`many=yes`) the small files.
+/// Compares what is on the disk with what a contender should have written: one file, or
+/// (`many=yes`) the small files.
 pub(crate) fn verify(arguments: &Arguments) -> Result<String, String> {
     let tiles = Tiles::open(&arguments.path("source")?)?;
     let mut chunk = Arena::new(CHUNK_BYTES, Pages::Huge)?;

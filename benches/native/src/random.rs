@@ -1,7 +1,8 @@
 //! 4 KiB random reads through the deepring crate: the engine without JavaScript.
 //!
-//! `depth` lanes, each with a buffer of its own, each reading one page after the other from a shared, seeded list of positions. The
-//! lanes are futures on one thread: a lane is polled when its read has ended and submits its next at once, so the depth holds.
+//! `depth` lanes, each with its own buffer, read pages from a shared, seeded list of positions. The
+//! lanes are futures on one thread. A lane is polled when its read has completed and submits its
+//! next at once, so the depth stays constant.
 
 use std::cell::Cell;
 
@@ -13,8 +14,9 @@ use crate::arguments::Arguments;
 use crate::meter::Meter;
 use crate::tiles::{PAGE_BYTES, Pattern, Tiles};
 
-/// The generator behind the positions, the same as in `benches/positions.ts`: a 32-bit linear congruential one, because both languages
-/// have it in one line, and only its upper bits are used.
+/// The generator behind the positions, the same as in `benches/positions.ts`: a 32-bit linear
+/// congruential generator, because it takes one line in both languages. Only its upper bits are
+/// used.
 fn next(state: u32) -> u32 {
     state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223)
 }

@@ -1,7 +1,8 @@
 //! The predecessor over many small files: its asynchronous calls for all of them, then one wait.
 //!
-//! Per file: stat and open on the caller's thread, a slice for each worker, at the end one close. All of it is in the timed region.
-//! Every file is open from its call to the wait, as it was there.
+//! Per file: stat and open on the caller's thread, a slice for each worker, at the end one close.
+//! All of it is in the timed region. Every file stays open from its call to the wait, as in the
+//! original.
 
 use std::fs;
 use std::os::fd::AsRawFd;
@@ -17,16 +18,16 @@ use crate::predecessor::Slice;
 use crate::stream::{DIRECTIONS, shape};
 use crate::tiles::{Pattern, Tiles};
 
-/// The small files of a benchmark: what one process needs to know of each.
+/// The small files of a benchmark: what one process needs to know about each.
 pub(crate) struct Tensor {
     pub(crate) path: PathBuf,
     pub(crate) bytes: usize,
-    /// Where it lies in the one arena that holds them all, and where in the tiling it begins.
+    /// Its offset in the arena that holds all tensors, and in the tiling.
     pub(crate) offset: usize,
     pub(crate) pattern: Pattern,
 }
 
-/// Reads the list of sizes (one a line) and lays the tensors out one after the other.
+/// Reads the list of sizes (one a line) and lays the tensors out one after another.
 pub(crate) fn layout(arguments: &Arguments) -> Result<Vec<Tensor>, String> {
     let list = arguments.path("list")?;
     let folder = arguments.path("folder")?;
@@ -76,7 +77,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<String, String> {
         let operation =
             Slice { direction, file: file.as_raw_fd(), address: arena.address() + tensor.offset, bytes: tensor.bytes, position: 0 };
         files.push(file);
-        // SAFETY: nothing touches the arena until every operation has been waited for; files and arena outlive the handle.
+        // SAFETY: nothing touches the arena until every operation has been waited for; files and
+        // arena outlive the handle.
         unsafe { handle.queue(operation)? };
     }
     for file in files.drain(..) {

@@ -1,7 +1,7 @@
 //! The predecessor over one large file.
 //!
-//! The timed region begins before the file is opened where it creates one and after that where it does not, as for every contender.
-//! The memory is mapped, touched and (for writing) filled before.
+//! As for every contender, the timed region begins before the open if the run creates the file, and
+//! after it otherwise. The memory is mapped, touched and (for writing) filled before the region.
 
 use std::os::fd::AsRawFd;
 
@@ -55,7 +55,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<String, String> {
         Some(file) => file,
         None => direct::open(&path, direction)?,
     };
-    // SAFETY: nothing touches the arena until `wait` has returned, and it is dropped after the handle.
+    // SAFETY: nothing touches the arena until `wait` has returned, and it is dropped after the
+    // handle.
     unsafe { handle.queue(Slice { direction, file: file.as_raw_fd(), address: arena.address(), bytes: arena.len(), position: 0 })? };
     handle.wait()?;
     let measured = meter.stop()?;

@@ -1,9 +1,11 @@
 //! The data of every file: real weights, tiled, with a stamp on each page.
 //!
-//! Byte x of a file is byte (origin + x) mod L of the source, the concatenated weights of real models, except that the first eight
-//! bytes of each 4096-byte page hold the page's number in its file and a seed, both as little-endian u32. So no page is zero or equals
-//! another (nothing on the way to the disk can compress or merge them away), filling is one memcpy, and a page that arrives in the
-//! wrong place, or never, is found by its stamp. `benches/tiles.ts` is the same definition for the JavaScript contenders.
+//! Byte x of a file is byte (origin + x) mod L of the source, the concatenated weights of real
+//! models, except that the first eight bytes of each 4096-byte page hold the page's number in its
+//! file and a seed, both as little-endian u32. No page is zero or equal to another, so nothing on
+//! the way to the disk can compress or merge pages away. Filling is one memcpy. The stamp reveals a
+//! page that arrives in the wrong place, or never. `benches/tiles.ts` is the same definition for
+//! the JavaScript contenders.
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +13,7 @@ use std::path::Path;
 /// The unit that carries a stamp.
 pub(crate) const PAGE_BYTES: usize = 4096;
 
-/// Of so many pages one is compared in full; of the others the stamp.
+/// One page in this many is compared in full; of the others only the stamp.
 const FULL_EVERY: usize = 64;
 
 /// The source bytes.
@@ -24,7 +26,7 @@ pub(crate) struct Tiles {
 pub(crate) struct Pattern {
     /// Where in the tiling the file begins.
     pub(crate) origin: u64,
-    /// Which writing of the file this is.
+    /// Identifies one write of the file.
     pub(crate) seed: u32,
 }
 
@@ -37,7 +39,7 @@ impl Tiles {
         Ok(Self { source })
     }
 
-    /// Writes what stands at `position` of a file into `bytes`. `position` is a multiple of a page.
+    /// Fills `bytes` with the content at `position` of a file. `position` is a multiple of a page.
     pub(crate) fn fill(&self, bytes: &mut [u8], pattern: Pattern, position: u64) {
         debug_assert_eq!(position % PAGE_BYTES as u64, 0);
         self.copy(bytes, pattern.origin + position);
@@ -48,7 +50,8 @@ impl Tiles {
         }
     }
 
-    /// Whether `bytes` are what stands at `position` of a file; the error names the first page that is not.
+    /// Checks that `bytes` is the content at `position` of a file. The error names the first wrong
+    /// page.
     pub(crate) fn check(&self, bytes: &[u8], pattern: Pattern, position: u64) -> Result<(), String> {
         let mut expected = [0_u8; PAGE_BYTES];
         for (index, page) in bytes.chunks(PAGE_BYTES).enumerate() {
@@ -113,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn an_earlier_writing_is_not_taken_for_this_one() {
+    fn an_earlier_write_is_not_taken_for_this_one() {
         let mut bytes = vec![0; 2 * PAGE_BYTES];
         tiles().fill(&mut bytes, Pattern { origin: 0, seed: 1 }, 0);
         assert!(tiles().check(&bytes, Pattern { origin: 0, seed: 2 }, 0).is_err());
