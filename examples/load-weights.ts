@@ -1,15 +1,16 @@
 /**
- * Loads weights from a file into a tensor, and lets the user give up.
+ * Loads weights from a file into a tensor. The user can cancel it.
  *
- *   node examples/load-weights.ts            a 64 MiB sample that it makes and removes
+ *   node examples/load-weights.ts            a 64 MiB sample that it creates and removes
  *   node examples/load-weights.ts FILE       any file
  *
- * Run it in a checkout after `npm run build:native`, with Node 24 or newer (`await using`). In a project of your own the import
- * is `from 'deepring'`.
+ * Run it in a checkout after `npm run build:native`, with Node 24 or newer (`await using`). In your
+ * own project the import is `from 'deepring'`.
  *
- * What it shows: memory that the device writes into directly, one promise for the whole file, a receipt that says which way the
- * bytes took, and an `AbortSignal` that ends a read early. After an abort the tensor may be used again at once: the promise
- * rejects only when the kernel has let go of it.
+ * It shows memory that the device writes into directly, one promise for the whole file, a receipt
+ * that reports the path of the bytes, and an `AbortSignal` that ends a read early. After an abort
+ * the tensor can be used again at once, because the promise rejects only after the kernel has
+ * released it.
  */
 
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
@@ -32,7 +33,7 @@ async function loadWeights(path: string, signal: AbortSignal): Promise<void> {
   console.log(`read ${bytesRead} bytes in ${seconds.toFixed(3)} s: ${(bytesRead / 1e9 / seconds).toFixed(2)} GB/s`)
   console.log(`receipt: ${way}, ${receipt.blocks} blocks, ${receipt.bounced} bytes copied on the way`)
 
-  // The same again, given up at once.
+  // The same read again, aborted at once.
   const controller = new AbortController()
   const reason = new Error('nobody needs these weights any more')
   const read = file.read(weights.data, { position: 0, signal: AbortSignal.any([signal, controller.signal]) })
@@ -61,7 +62,7 @@ const given = process.argv[2]
 if (given !== undefined) {
   await loadWeights(given, signal)
 } else {
-  // Not in the system's temporary directory, which is often memory: direct I/O is for drives.
+  // Not in the system's temporary directory, which is often memory. Direct I/O needs a drive.
   const directory = await mkdtemp(join(process.cwd(), 'load-weights-'))
   try {
     await loadWeights(await makeSample(directory), signal)

@@ -1,13 +1,15 @@
 /**
- * Many small records from random places: 20 000 reads of 4 KiB, 128 of them under way at any time.
+ * Many small records from random positions: 20 000 reads of 4 KiB, 128 of them in flight at any
+ * time.
  *
  *   node examples/random-records.ts
  *
- * Run it in a checkout after `npm run build:native`, with Node 24 or newer (`await using`). In a project of your own the import
- * is `from 'deepring'`.
+ * Run it in a checkout after `npm run build:native`, with Node 24 or newer (`await using`). In your
+ * own project the import is `from 'deepring'`.
  *
- * A drive answers small reads quickly only if it is asked for many at once. With node:fs at most four are under way, one per
- * thread of libuv's pool; here each of 128 lanes has its own slot of one buffer and asks for the next record when it has one.
+ * A drive serves small reads quickly only if many are in flight. With node:fs at most four are, one
+ * per thread of libuv's pool. Here each of 128 lanes has its own slot of one buffer and reads the
+ * next record when the last one has arrived.
  */
 
 import { mkdtemp, rm } from 'node:fs/promises'
@@ -24,7 +26,7 @@ const directory = await mkdtemp(join(process.cwd(), 'random-records-'))
 try {
   await using file = await open(join(directory, 'records.bin'), 'w+')
 
-  // Every record holds its own number, so that a wrong one is noticed.
+  // Every record holds its own number, so that a wrong one is detected.
   using content = allocate(RECORDS * RECORD_BYTES)
   const numbers = new Uint32Array(content.buffer, content.byteOffset, content.byteLength / 4)
   for (let index = 0; index < numbers.length; index++) numbers[index] = Math.floor((index * 4) / RECORD_BYTES)

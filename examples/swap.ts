@@ -1,14 +1,16 @@
 /**
- * Optimizer state that is larger than its buffers: read k + 1, compute k, write k - 1, all at the same time.
+ * Optimizer state that is larger than its buffers: read k + 1, compute k, write k - 1, all at the
+ * same time.
  *
  *   node examples/swap.ts
  *
- * Run it in a checkout after `npm run build:native`, with Node 22.18 or newer. In a project of your own the imports are
- * `from 'deepring'` and `from 'deepring/aio'`. The names are DeepNVMe's: who knows its swapper can read this
- * (docs/porting-from-deepnvme.md).
+ * Run it in a checkout after `npm run build:native`, with Node 22.18 or newer. In your own project
+ * the imports are `from 'deepring'` and `from 'deepring/aio'`. The names are DeepNVMe's, so users
+ * of its swapper can read this (docs/porting-from-deepnvme.md).
  *
- * Three buffers go round. While partition k is computed, its successor arrives in the next buffer and its predecessor leaves
- * from the one before. Reads and writes have a handle each, because `wait()` waits for everything its handle was given.
+ * Three buffers rotate. While partition k is computed, partition k + 1 is read into the next
+ * buffer, and partition k - 1 is written from the one before. Reads and writes have separate
+ * handles, because `wait()` waits for all operations of its handle.
  */
 
 import { mkdtemp, readFile, rm } from 'node:fs/promises'
@@ -33,8 +35,9 @@ const buffers = Array.from({ length: BUFFERS }, () => reader.newCpuLockedTensor(
 const bufferOf = (partition: number): Tensor<'F32'> => buffers[partition % BUFFERS]!
 
 /**
- * Stands for an optimizer's step, which would run on other threads or another device. On this thread, requests leave at the end of
- * the tick that made them, so it lets that end before it begins.
+ * Stands for an optimizer's step, which would run on other threads or another device. Here it runs
+ * on this thread, and requests leave at the end of the tick that made them. It therefore lets that
+ * tick end before it computes.
  */
 async function compute({ data }: Tensor<'F32'>): Promise<void> {
   await setImmediate()
@@ -47,7 +50,7 @@ async function step(): Promise<void> {
     await reader.wait()
     if (partition + 1 < PARTITIONS) reader.asyncPread(bufferOf(partition + 1), fileOf(partition + 1))
     await compute(bufferOf(partition))
-    // The predecessor's write must be over: the next read goes into its buffer.
+    // The previous write must have completed, because the next read goes into its buffer.
     await writer.wait()
     writer.asyncPwrite(bufferOf(partition), fileOf(partition))
   }
@@ -63,7 +66,7 @@ try {
   for (let count = 0; count < STEPS; count++) await step()
   const seconds = (performance.now() - started) / 1000
 
-  // Read with node:fs: what the files hold is for everybody to see, not only for the library that wrote them.
+  // Read with node:fs, which checks the files independently of the library that wrote them.
   let wrong = 0
   for (let partition = 0; partition < PARTITIONS; partition++) {
     const { buffer, byteOffset } = await readFile(fileOf(partition))

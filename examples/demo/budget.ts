@@ -1,9 +1,10 @@
 /**
- * How large the large tensor can be here.
+ * The size of the large tensor that fits here.
  *
- * The demo wants three times its size on the drive (the swapped tensor, the copy that a contender writes, and as much again so
- * that the drive is never filled) and in memory (the source, what came back, and room for everybody else). Where there is less it
- * takes a smaller tensor and says so, instead of failing half way.
+ * The demo needs three times its size on the drive (the swapped tensor, the copy that a contender
+ * writes, and as much again so that the drive is never filled) and in memory (the source, the
+ * returned tensor, and as much again for other processes). With less space it takes a smaller
+ * tensor and reports that, instead of failing half way.
  */
 
 import { formatSize } from './size.ts'
@@ -15,7 +16,7 @@ const MEMORY_COPIES = 3
 const STEP_BYTES = 2 ** 20
 
 export interface FreeSpace {
-  /** Where the files go, for the sentence. */
+  /** Where the files go, for the message. */
   directory: string
   driveBytes: number
   memoryBytes: number
@@ -24,11 +25,11 @@ export interface FreeSpace {
 export interface Budget {
   /** 0 if not even the smallest tensor fits. */
   sizeBytes: number
-  /** Undefined if the wanted size fits, else a sentence for the person who asked for it. */
+  /** Undefined if the wanted size fits, otherwise a sentence for the user. */
   shrunkBecause: string | undefined
 }
 
-/** @param weightBytes - What the small tensors need besides. */
+/** @param weightBytes - What the small tensors need in addition. */
 export function fitSize(wantedBytes: number, weightBytes: number, space: FreeSpace): Budget {
   const driveFits = Math.max(0, space.driveBytes - weightBytes) / DRIVE_COPIES
   const memoryFits = Math.max(0, space.memoryBytes - weightBytes) / MEMORY_COPIES

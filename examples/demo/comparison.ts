@@ -1,9 +1,10 @@
 /**
- * deepring beside node:fs, on the file that the demo has just swapped out.
+ * deepring compared with node:fs, on the file that the demo has just swapped out.
  *
- * Every contender runs in a child process of its own, so that its memory and CPU are its own. A round runs all of them, the next
- * round in the opposite order, so that none always follows the same neighbour; the figure is the median. As many rounds run as
- * fit into the time, at least one. It is a demonstration, not a measurement: `npm run bench` is fair by construction.
+ * Every contender runs in its own child process, so that its memory and CPU are its own. A round
+ * runs all of them. The next round runs in reverse order, so that none always follows the same
+ * neighbor. The figure is the median. As many rounds run as fit into the time, but at least one.
+ * This is a demonstration, not a measurement: `npm run bench` is fair by construction.
  */
 
 import { execFile } from 'node:child_process'
@@ -32,21 +33,21 @@ export interface ContenderResult {
   rounds: Cost[]
   /** The median of each figure by itself; undefined if the contender failed. */
   median: Cost | undefined
-  /** Why it failed, as its own error says (`fs.readFile` refuses files of 2 GiB and more). */
+  /** Why it failed, from its own error (`fs.readFile` refuses files of 2 GiB and more). */
   failure: string | undefined
 }
 
 export interface Comparison {
   results: ContenderResult[]
-  /** Undefined if the page cache was dropped before each read, else why not. */
+  /** Undefined if the page cache was dropped before each read, otherwise the reason. */
   warmBecause: string | undefined
 }
 
 /**
  * @param file path of the written file that readers read and writers copy
- * @param crc32 what the readers' bytes must have
- * @param deadlineMs on `performance.now()`: no round begins that would probably end later, except the first
- * @param progress hears the part done, between 0 and 1
+ * @param crc32 the checksum that the readers' bytes must have
+ * @param deadlineMs on `performance.now()`: no round but the first begins if it would end later
+ * @param progress receives the completed part, between 0 and 1
  */
 export async function compareContenders(
   workspace: Workspace,
@@ -91,9 +92,8 @@ async function runOnce(
   const target = kind === 'read' ? file : workspace.path(`${result.name}.bin`)
   try {
     const report = await runContender(workspace, [result.name, target, String(bytes), file])
-    if (kind === 'read' && report.crc32 !== crc32) throw new Error('the bytes that arrived are not those of the file')
-    if (kind === 'write' && (await stat(target)).size !== bytes)
-      throw new Error('the file that was written has another length')
+    if (kind === 'read' && report.crc32 !== crc32) throw new Error('the bytes read are not those of the file')
+    if (kind === 'write' && (await stat(target)).size !== bytes) throw new Error('the written file has another length')
     result.rounds.push(report.cost)
   } catch (error) {
     result.failure = (error as Error).message
@@ -102,7 +102,7 @@ async function runOnce(
   }
 }
 
-/** Rejects with what the contender says went wrong, or with how its process ended. */
+/** Rejects with the failure that the contender reported, or with the exit of its process. */
 function runContender(workspace: Workspace, parameters: string[]): Promise<ContenderReport> {
   const program = join(import.meta.dirname, 'contender.ts')
   return new Promise((resolve, reject) => {

@@ -1,11 +1,13 @@
 /**
- * One way to move one large file, in a process of its own: `node contender.ts NAME FILE BYTES SOURCE` prints one line of JSON,
- * its report or why it failed. Readers read FILE; writers create it from what is in SOURCE.
+ * One way to move one large file, in its own process: `node contender.ts NAME FILE BYTES
+ * SOURCE` prints one line of JSON, its report or why it failed. Readers read FILE. Writers create
+ * it with the content of SOURCE.
  *
- * The timed region ends with the bytes in memory (reads) or on the drive (writes, fsync included), because that is what a program
- * waits for. Memory is allocated inside it, as `fs.readFile` cannot but do; where the name ends in `-reused`, the memory is there
- * already and has been touched, as in a program that swaps. Readers answer with the CRC-32 of what they got, which is computed
- * outside the timed region: fast and wrong would not count.
+ * The timed region ends with the bytes in memory (reads) or on the drive (writes, fsync included),
+ * because that is what a program waits for. Memory is allocated inside it, because `fs.readFile`
+ * always does so. If the name ends in `-reused`, the memory has been allocated and touched before,
+ * as in a program that swaps. Readers report the CRC-32 of their bytes, which is computed outside
+ * the timed region, because a fast but wrong read does not count.
  */
 
 import { open as openFile, readFile, writeFile } from 'node:fs/promises'
@@ -25,7 +27,7 @@ export type ContenderName =
 
 export interface ContenderReport {
   cost: Cost
-  /** CRC-32 of what a reader holds in the end; 0 for writers. */
+  /** CRC-32 of the bytes read; 0 for writers. */
   crc32: number
 }
 
@@ -39,10 +41,10 @@ const FILE_HANDLES = 4
 /** One `read` of node:fs moves at most 2^31 - 1 bytes. */
 const FILE_HANDLE_READ_BYTES_MAX = 2 ** 30
 
-/** The timed part. Readers give the memory that holds the bytes. */
+/** The timed part. Readers return the memory that holds the bytes. */
 type Run = () => Promise<Uint8Array | void>
 
-/** What each contender does before the clock runs, and what it does then. */
+/** Prepares each contender outside the timed region, and returns its timed part. */
 const contenders: Record<ContenderName, (path: string, bytes: number, sourcePath: string) => Run | Promise<Run>> = {
   'deepring-read': (path, bytes) => () => readWithDeepring(path, allocateUnsafe(bytes)),
   'deepring-read-reused'(path, bytes) {

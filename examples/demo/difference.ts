@@ -1,15 +1,19 @@
 /**
- * The judge: two byte ranges are equal, or here is the first place where they are not.
+ * Compares two byte ranges and finds the first position where they differ.
  *
- * Everything is compared with its source. A checksum would do for chance errors, but would not say where.
+ * All data is compared with its source. A checksum would find chance errors, but not their
+ * position.
  */
 
 import { setImmediate } from 'node:timers/promises'
 
-/** Compared between two turns of the event loop: about two milliseconds of work. */
+/** Bytes compared between two turns of the event loop: about two milliseconds of work. */
 const WINDOW_BYTES = 16 * 2 ** 20
 
-/** The position of the first byte that differs, undefined if none does. `progress` hears the bytes compared so far. */
+/**
+ * The position of the first byte that differs, undefined if none does. `progress` receives the
+ * bytes compared so far.
+ */
 export async function findDifference(
   expected: Uint8Array,
   actual: Uint8Array,

@@ -5,11 +5,11 @@
  *   2. tile them into one large tensor, every tile different                 tiles.ts
  *   3. swap all of it out to files and back through deepring                 round-trip.ts, swap.ts
  *   4. compare every byte with its source                                    difference.ts
- *   5. move the large file again beside node:fs, one process each            comparison.ts, contender.ts, meter.ts
+ *   5. move the large file again, beside node:fs, one process each           comparison.ts, contender.ts, meter.ts
  *   6. a table, and the path that ran                                        report.ts
  *
- * The exit code is 0 only if every byte came back, 1 if not or if anything failed, 2 for wrong arguments. Whatever happens, the
- * directory is removed: workspace.ts.
+ * The exit code is 0 only if every byte came back, 1 if not or if anything failed, 2 for wrong
+ * arguments. The directory is always removed: workspace.ts.
  */
 
 import { writeFile } from 'node:fs/promises'
@@ -25,16 +25,22 @@ import { roundTrip } from './round-trip.ts'
 import { formatSize } from './size.ts'
 import { Workspace } from './workspace.ts'
 
-/** Beside the installed packages: on the checkout's disk, ignored by git, and there whenever the models are. */
+/**
+ * Beside the installed packages: on the checkout's disk, ignored by git, and present whenever the
+ * models are.
+ */
 const PARENT_DEFAULT = join(import.meta.dirname, '..', '..', 'node_modules', '.cache')
 
-/** The whole demo should take less than a minute, so no round of the race begins that would end later than this. */
+/**
+ * The whole demo should take less than a minute, so no round of the comparison begins that would
+ * end later than this.
+ */
 const LAST_ROUND_MS = 45_000
 
 const EXIT_FAILED = 1
 const EXIT_USAGE = 2
 
-/** Resolves with whether deepring did all of it without a fault. */
+/** Resolves with true if deepring moved all of it without a fault. */
 async function demo(options: DemoOptions): Promise<boolean> {
   const started = performance.now()
   const progress = new Progress(process.stdout)
@@ -51,14 +57,14 @@ async function demo(options: DemoOptions): Promise<boolean> {
   }
   if (shrunkBecause !== undefined) progress.line(`note        ${shrunkBecause}`)
   if (sizeBytes === 0) {
-    progress.line('\nThere is not enough room. Choose another place with --dir, or free some space.')
+    progress.line('\nThere is not enough space. Choose another directory with --dir, or free some space.')
     return false
   }
 
   const trip = await roundTrip(workspace, progress, models, sizeBytes, options.plantError)
   for (const mismatch of trip.mismatches) progress.line(`MISMATCH    ${mismatch}`)
 
-  // Bytes that are wrong are not worth timing.
+  // Wrong bytes are not worth timing.
   let part = 0
   const comparison =
     trip.mismatches.length > 0
@@ -94,7 +100,7 @@ async function demo(options: DemoOptions): Promise<boolean> {
       ? `\n${trip.tensors} tensors, ${trip.bytes} bytes out and back: every byte is the same (${seconds} s)`
       : `\n${trip.mismatches.length} of ${trip.tensors} tensors did not come back as they were (${seconds} s)`,
   )
-  // In the race a rival may fail by its own limits; deepring may not.
+  // A rival can fail by its own limits. deepring must not fail.
   const failed = comparison?.results.some(({ name, failure }) => name.startsWith('deepring') && failure !== undefined)
   return exact && !failed
 }

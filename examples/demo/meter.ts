@@ -1,19 +1,23 @@
 /**
- * What one piece of work costs its process: time, CPU, memory, and how long the event loop was kept waiting.
+ * What one piece of work costs its process: time, CPU, memory and event-loop delay.
  *
- * Peak memory is `VmHWM`, not `getrusage`: the kernel hands a parent's peak on to the child it starts, and the parent here holds
- * gigabytes. (A child that did nothing reported its parent's 500 MiB as `maxRSS` and 42 MiB as `VmHWM`.) It never falls, so
- * whoever wants to know what one way costs runs it in a process of its own.
+ * Peak memory is `VmHWM`, not `getrusage`: a child process inherits its parent's peak there, and
+ * the parent here holds gigabytes. (A child that did nothing reported its parent's 500 MiB as
+ * `maxRSS` and 42 MiB as `VmHWM`.) The peak never falls, so each contender is measured in its own
+ * process.
  *
- * CPU is that of the process, system calls included. Kernel threads that write the page cache back are not in it, which is to
- * the advantage of buffered writes.
+ * CPU is that of the process, system calls included. Kernel threads that write the page cache back
+ * are not included, which favors buffered writes.
  */
 
 import { readFileSync } from 'node:fs'
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { setTimeout } from 'node:timers/promises'
 
-/** `monitorEventLoopDelay` counts its own interval as delay; at 1 ms an idle loop shows about 1.1 ms instead of 10. */
+/**
+ * `monitorEventLoopDelay` counts its own interval as delay; at 1 ms an idle loop shows about 1.1 ms
+ * instead of 10.
+ */
 const LOOP_RESOLUTION_MS = 1
 
 /** Long enough for some hundred samples of the idle loop. */
@@ -24,12 +28,12 @@ export interface Cost {
   cpuSeconds: number
   /** Highest resident memory of the process since it started. */
   peakBytes: number
-  /** Event-loop delay while the work ran, the idle loop's p99 taken off. */
+  /** Event-loop delay while the work ran, less the idle loop's p99. */
   loopP99Ms: number
   loopMaxMs: number
 }
 
-/** Runs `work` once and gives what it gave, with what it cost. */
+/** Runs `work` once and returns its value and its cost. */
 export async function measure<T>(work: () => Promise<T>): Promise<{ value: T; cost: Cost }> {
   const loop = monitorEventLoopDelay({ resolution: LOOP_RESOLUTION_MS })
   loop.enable()
@@ -43,7 +47,7 @@ export async function measure<T>(work: () => Promise<T>): Promise<{ value: T; co
   const seconds = (performance.now() - started) / 1000
   const cpu = process.cpuUsage(cpuBefore)
 
-  // A loop that was blocked to the very end has yet to notice: the timer of the histogram needs one more turn.
+  // If the loop was blocked to the very end, the histogram's timer needs one more turn to see it.
   await setTimeout(LOOP_RESOLUTION_MS)
   loop.disable()
   const cost = {

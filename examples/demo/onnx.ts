@@ -1,17 +1,20 @@
 /**
  * The weights of an ONNX model, without a runtime.
  *
- * An ONNX file is one protobuf message, `ModelProto`; its graph keeps weights in one of two places: as `initializer`s, or as the
- * `value` attribute of `Constant` nodes (what PaddlePaddle's exporter writes). Both are collected, also from the bodies of `If`
- * and `Loop`. The bytes are not copied: each weight is a view into the model's own buffer, wherever it happens to start, which
- * is exactly the unaligned memory a real program would hand to deepring.
+ * An ONNX file is one protobuf message, `ModelProto`; its graph keeps weights in one of two places:
+ * as `initializer`s, or as the `value` attribute of `Constant` nodes (what PaddlePaddle's exporter
+ * writes). Both are collected, also from the bodies of `If` and `Loop`. The bytes are not copied.
+ * Each weight is a view into the model's own buffer, at any offset, which is exactly the unaligned
+ * memory that a real program would pass to deepring.
  *
- * The wire format is read by `BinaryReader` of `@bufbuild/protobuf`: maintained, conformance-tested, typed, no dependencies, no
- * install script, and `bytes()` gives a view. `onnx-proto` was left out because it is 23 MB of generated code over protobufjs 6,
- * whose line is superseded and has an install script; `protobufjs` 8 because for five messages it would compile an untyped
- * decoder at run time; `pbf` would do as well, with two dependencies more.
+ * The wire format is read by `BinaryReader` of `@bufbuild/protobuf`: maintained,
+ * conformance-tested, typed, no dependencies, no install script, and `bytes()` gives a view.
+ * `onnx-proto` is not used because it is 23 MB of generated code over protobufjs 6, which is
+ * superseded and has an install script. `protobufjs` 8 would compile an untyped decoder at run time
+ * for five messages. `pbf` would do as well, with two more dependencies.
  *
- * Field numbers are those of onnx/onnx.proto3 in github.com/onnx/onnx; a protobuf field never changes its number.
+ * Field numbers are those of onnx/onnx.proto3 in github.com/onnx/onnx; a protobuf field never
+ * changes its number.
  */
 
 import { BinaryReader, WireType } from '@bufbuild/protobuf/wire'
@@ -37,7 +40,10 @@ const TENSOR_DATA_TYPE = 2
 const TENSOR_NAME = 8
 const TENSOR_RAW_DATA = 9
 
-/** `TensorProto.DataType` by its number. Left out are strings, complex numbers and elements smaller than a byte. */
+/**
+ * `TensorProto.DataType` by its number. Strings, complex numbers and elements smaller than a byte
+ * are left out.
+ */
 const DATA_TYPES: Readonly<Record<number, DType>> = {
   1: 'F32',
   2: 'U8',
@@ -56,15 +62,21 @@ const DATA_TYPES: Readonly<Record<number, DType>> = {
   19: 'F8_E5M2',
 }
 
-/** Bodies of `If` and `Loop` in one another. Real models have a few; a file made to exhaust the stack has thousands. */
+/**
+ * The deepest nesting of `If` and `Loop` bodies. Real models have a few levels; a file made to
+ * exhaust the stack has thousands.
+ */
 const GRAPHS_MAX = 64
 
-/** The file is no ONNX model, or one whose weights are not stored as raw bytes. */
+/** The file is not an ONNX model, or its weights are not stored as raw bytes. */
 export class OnnxError extends Error {
   override readonly name = 'OnnxError'
 }
 
-/** All weights of a model in the order of the file. Throws an {@link OnnxError} for anything that it cannot read. */
+/**
+ * All weights of a model in the order of the file. Throws an {@link OnnxError} if it cannot read
+ * the model.
+ */
 export function readWeights(model: Uint8Array): Weight[] {
   const weights: Weight[] = []
   try {
@@ -80,7 +92,7 @@ export function readWeights(model: Uint8Array): Weight[] {
   return weights
 }
 
-/** Calls `take` for each field of one message; what it does not take (false) is skipped. */
+/** Calls `take` for each field of one message. A field that it does not take (false) is skipped. */
 function eachField(message: Uint8Array, take: (field: number, reader: BinaryReader, type: WireType) => boolean): void {
   const reader = new BinaryReader(message)
   while (reader.pos < reader.len) {
@@ -89,14 +101,16 @@ function eachField(message: Uint8Array, take: (field: number, reader: BinaryRead
   }
 }
 
-/** The bytes of a field that must be a message, a string or bytes: of another wire type, its length would be nonsense. */
+/**
+ * The bytes of a field that must be a message, a string or bytes. Another wire type has no length.
+ */
 function payload(reader: BinaryReader, type: WireType, what: string): Uint8Array<ArrayBuffer> {
   if (type !== WireType.LengthDelimited) throw new OnnxError(`not an ONNX model: ${what} is of wire type ${type}`)
   return reader.bytes() as Uint8Array<ArrayBuffer>
 }
 
 function readGraph(graph: Uint8Array, weights: Weight[], depth: number): void {
-  if (depth > GRAPHS_MAX) throw new OnnxError(`not an ONNX model: more than ${GRAPHS_MAX} graphs in one another`)
+  if (depth > GRAPHS_MAX) throw new OnnxError(`not an ONNX model: more than ${GRAPHS_MAX} nested graphs`)
   eachField(graph, (field, reader, type) => {
     if (field === GRAPH_NODE) readNode(payload(reader, type, 'node'), weights, depth)
     else if (field === GRAPH_INITIALIZER) weights.push(readTensor(payload(reader, type, 'initializer'), 'initializer'))
@@ -138,13 +152,13 @@ function readTensor(tensor: Uint8Array, nameFallback: string): Weight {
     return true
   })
   const dtype = DATA_TYPES[dataType]
-  if (dtype === undefined)
-    throw new OnnxError(`${name}: ONNX data type ${dataType} is none that deepring has a name for`)
+  if (dtype === undefined) throw new OnnxError(`${name}: deepring has no name for ONNX data type ${dataType}`)
   if (!shape.every((dim) => Number.isSafeInteger(dim) && dim >= 0))
-    throw new OnnxError(`${name}: [${shape.join(', ')}] is no shape`)
+    throw new OnnxError(`${name}: [${shape.join(', ')}] is not a valid shape`)
   const expectedBytes = shape.reduce((product, dim) => product * dim, DTYPES[dtype].bytes)
   if (data.length !== expectedBytes) {
-    // Typed fields (float_data and so on) and external files are legal ONNX, but no model of the demo uses them.
+    // Typed fields (float_data and so on) and external files are legal ONNX, but no model of the
+    // demo uses them.
     throw new OnnxError(
       `${name}: raw_data holds ${data.length} bytes, ${dtype} [${shape.join(', ')}] needs ${expectedBytes}`,
     )
@@ -158,7 +172,10 @@ function text(bytes: Uint8Array): string {
   return decoder.decode(bytes)
 }
 
-/** Repeated integers come one by one or packed into one length-delimited field; a reader must take both. */
+/**
+ * Repeated integers come one by one or packed into one length-delimited field. A reader must accept
+ * both.
+ */
 function readDims(reader: BinaryReader, type: WireType, shape: number[]): void {
   if (type === WireType.Varint) {
     shape.push(Number(reader.int64()))

@@ -1,4 +1,7 @@
-/** What the person typed after `npm run demo --`. Unknown options are errors, so a typing mistake is never a default. */
+/**
+ * The arguments after `npm run demo --`. Unknown options are errors, so a typo never selects a
+ * default.
+ */
 
 import { parseArgs } from 'node:util'
 import { parseSize } from './size.ts'
@@ -12,11 +15,11 @@ compares every byte, and shows what the same bytes cost with node:fs.
   --dir DIRECTORY  where the swap files go; a fresh directory is made inside and removed at the end
                    (default: inside the checkout)
   --json FILE      also write every figure, with the raw rounds, to FILE
-  --plant-error    damage one byte of the swapped-out tensor, to see the comparison find it (exit code 1)
+  --plant-error    damage one byte of the swapped-out tensor, to show that the comparison finds it (exit code 1)
   --help           this text
 `
 
-/** The bytes of the large tensor when nobody says otherwise: large enough that start-up costs vanish in the rate. */
+/** The default size of the large tensor: large enough that start-up costs vanish in the rate. */
 const SIZE_BYTES_DEFAULT = 2 ** 30
 
 /** Below this the rates mean nothing and the tensor has hardly more than one tile. */
@@ -30,7 +33,7 @@ export interface DemoOptions {
   help: boolean
 }
 
-/** Throws (TypeError of `parseArgs`, or RangeError) for arguments that make no sense. */
+/** Throws (TypeError of `parseArgs`, or RangeError) for invalid arguments. */
 export function parseOptions(args: string[]): DemoOptions {
   const { values } = parseArgs({
     args,

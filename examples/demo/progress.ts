@@ -1,8 +1,10 @@
 /**
- * One bar on a terminal, one line per finished step everywhere else (a log should not be full of carriage returns).
+ * One bar on a terminal, one line per finished step everywhere else (a log should not be full of
+ * carriage returns).
  *
- * The bar does not count what it is told: while a step runs it samples a counter twenty times a second. For transfers that is
- * deepring's own `stats()`, so one request of a gigabyte moves the bar smoothly, which also shows that the event loop is free.
+ * While a step runs, the bar samples a counter twenty times a second. For transfers that is
+ * deepring's own `stats()`, so one request of a gigabyte moves the bar smoothly. This also shows
+ * that the event loop is free.
  */
 
 import { formatSize, gigabytesPerSecond } from './size.ts'
@@ -17,7 +19,7 @@ export interface Step<T> {
   seconds: number
 }
 
-/** Standard output, as far as it is needed. */
+/** The part of standard output that is used. */
 interface Output {
   readonly isTTY?: boolean | undefined
   write(text: string): unknown
@@ -30,12 +32,15 @@ export class Progress {
     this.#out = out
   }
 
-  /** A line of its own; never called while a bar is shown. */
+  /** Writes a separate line. Never called while a bar is shown. */
   line(text = ''): void {
     this.#out.write(`${text}\n`)
   }
 
-  /** Shows a bar while `work` runs; `done` tells the part that is done, between 0 and 1. Leaves no line. */
+  /**
+   * Shows a bar while `work` runs; `done` returns the completed part, between 0 and 1. Leaves no
+   * line.
+   */
   async bar<T>(label: string, done: () => number, work: () => Promise<T>): Promise<T> {
     if (!this.#out.isTTY) return work()
     const timer = setInterval(() => this.#draw(label, done()), SAMPLE_MS)
@@ -51,7 +56,7 @@ export class Progress {
    * Runs `work` under a bar and leaves one line about it.
    *
    * @param totalBytes - What `doneBytes` reaches at the end.
-   * @param summary - What the step was about, for the line that stays.
+   * @param summary - Describes the step in the line that stays.
    */
   async step<T>(
     label: string,

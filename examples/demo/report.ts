@@ -1,4 +1,4 @@
-/** The last words of the demo: the table of the race, and the way the bytes took. */
+/** The final output of the demo: the table of the comparison, and the path of the bytes. */
 
 import { CONTENDERS, type Comparison } from './comparison.ts'
 import { formatSize, gigabytesPerSecond } from './size.ts'

@@ -1,7 +1,8 @@
 /**
  * Tile, swap out, swap in, compare: the part of the demo that must not fail.
  *
- * The bars of the two transfers follow `stats()`, deepring's own counters, so they show bytes that the drive has acknowledged.
+ * The bars of the two transfers follow `stats()`, deepring's own counters, so they show bytes that
+ * the drive has acknowledged.
  */
 
 import { open as openFile, readFile } from 'node:fs/promises'
@@ -19,10 +20,12 @@ export interface RoundTrip {
   bytes: number
   swapOutSeconds: number
   swapInSeconds: number
-  /** One sentence per tensor that came back different; empty is what everybody hopes for. */
+  /** One sentence per tensor that came back different; empty if all are the same. */
   mismatches: string[]
   taken: PathTaken
-  /** The swapped-out large tensor, left in place for the race, and what its bytes must sum up to. */
+  /**
+   * The swapped-out large tensor, left in place for the comparison, and the checksum of its bytes.
+   */
   largePath: string
   largeCrc32: number
 }
@@ -103,7 +106,10 @@ export async function roundTrip(
   }
 }
 
-/** Each small tensor is compared twice: as it came back, and as node:fs, which shares no code with deepring, sees its file. */
+/**
+ * Each small tensor is compared twice: as it came back, and as node:fs reads its file, because
+ * node:fs shares no code with deepring.
+ */
 async function compareWeights(weights: readonly SwappedWeight[], returned: readonly Tensor[]): Promise<string[]> {
   const mismatches: string[] = []
   for (const [index, { weight, path }] of weights.entries()) {
@@ -116,7 +122,7 @@ async function compareWeights(weights: readonly SwappedWeight[], returned: reado
   return mismatches
 }
 
-/** The canary: turns one bit over, as a failing drive would. */
+/** The planted bug: flips one bit, as a failing drive would. */
 async function damage(path: string, position: number): Promise<void> {
   const file = await openFile(path, 'r+')
   try {

@@ -1,10 +1,11 @@
 /**
  * Out to the drive and back, as a user of DeepNVMe writes it.
  *
- * Out: one `AioHandle` takes every tensor (`asyncPwrite` only queues) and one `wait()` ends them all. The small ones are views
- * into the model files, at whatever address they have there; the large one is engine memory. Back: the small ones through the
- * handle again, each into a fresh tensor of its own type and shape, the large one through a `FileHandle`, the way a program
- * reads that knows deepring's own API.
+ * Out: one `AioHandle` takes every tensor (`asyncPwrite` only queues), and one `wait()` waits for
+ * them all. The small ones are views into the model files, at any address; the large one is engine
+ * memory. Back: the small ones come through an `AioHandle` again, each into a fresh tensor of its
+ * type and shape. The large one comes through a `FileHandle`, as in a program that uses deepring's
+ * own API.
  */
 
 import { allocateTensor, info, open, type Tensor } from '../../index.ts'
@@ -17,7 +18,7 @@ export interface SwappedWeight {
   path: string
 }
 
-/** The way the bytes of the large tensor took, and why that one. */
+/** The path of the large tensor's bytes, and why it was chosen. */
 export interface PathTaken {
   backend: string
   backendReason: string
@@ -55,7 +56,7 @@ export async function swapInWeights(weights: readonly SwappedWeight[]): Promise<
   return tensors
 }
 
-/** Reads the large tensor with one request, and tells which way it came. */
+/** Reads the large tensor with one request, and reports the path of its bytes. */
 export async function swapInLarge(tensor: Tensor, path: string): Promise<PathTaken> {
   await using file = await open(path, 'r')
   const { receipt } = await file.read(tensor, { position: 0 })

@@ -1,11 +1,12 @@
 /**
  * A tensor of any size, made of real weights.
  *
- * Zeros would flatter: a drive or file system may compress or skip them, and bytes read from the wrong place would look right.
- * So the large tensor repeats all weights of the models, one tile after the other, and every tile carries its own number in the
- * low bits of one word per 512-byte sector. No two tiles are equal in any sector, and because the weights are not a whole number
- * of sectors long, no block is found twice at the same place in its tile either: a block that lands or is read anywhere else
- * than where it belongs is seen by the comparison.
+ * Zeros would flatter: a drive or file system can compress or skip them, and bytes read from the
+ * wrong place would look right. So the large tensor repeats all weights of the models, one tile
+ * after the other, and every tile carries its own number in the low bits of one word per 512-byte
+ * sector. No two tiles are equal in any sector. The weights are not a whole number of sectors long,
+ * so no block appears twice at the same place in its tile either. The comparison detects any block
+ * that is written to or read from the wrong place.
  */
 
 import { setImmediate } from 'node:timers/promises'
@@ -13,7 +14,10 @@ import { setImmediate } from 'node:timers/promises'
 /** The smallest unit a drive can misplace. */
 const SECTOR_BYTES = 512
 
-/** The number of a tile is kept in 16 bits. With the demo's 15 MiB tiles that is a tensor of about a terabyte. */
+/**
+ * The number of a tile is kept in 16 bits. With the demo's 15 MiB tiles that is a tensor of about a
+ * terabyte.
+ */
 const TILES_MAX = 2 ** 16
 
 /** Puts `parts` end to end: one tile. */
@@ -21,7 +25,10 @@ export function joinTile(parts: readonly Uint8Array[]): Uint8Array {
   return Buffer.concat(parts)
 }
 
-/** Fills `target` tile by tile. `progress` hears the bytes filled so far; the event loop gets its turn between two tiles. */
+/**
+ * Fills `target` tile by tile. `progress` receives the bytes filled so far. The event loop gets a
+ * turn between two tiles.
+ */
 export async function fillWithTiles(
   target: Uint8Array,
   tile: Uint8Array,
@@ -38,7 +45,10 @@ export async function fillWithTiles(
   }
 }
 
-/** In a little-endian float the first two bytes are the end of the mantissa: the values stay those of plausible weights. */
+/**
+ * In a little-endian float the first two bytes are the end of the mantissa: the values stay those
+ * of plausible weights.
+ */
 function stamp(part: Uint8Array, index: number): void {
   for (let at = 0; at + 1 < part.length; at += SECTOR_BYTES) {
     part[at]! ^= index & 0xff

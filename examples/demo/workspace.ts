@@ -1,9 +1,10 @@
 /**
- * The directory of one run, and the promise that it is gone afterwards.
+ * The directory of one run, which is always removed afterwards.
  *
- * It is removed in the `exit` handler, because that runs on every way out that can be caught: the end, a thrown error, and the
- * signals below, which are turned into an exit. (SIGKILL cannot be caught; what it leaves is named `deepring-demo-*`.) The
- * handler must be synchronous, and it also ends the child that runs at that moment, which could otherwise still create files.
+ * It is removed in the `exit` handler, because that runs on every exit that can be caught: the end,
+ * a thrown error, and the signals below, which are turned into an exit. (SIGKILL cannot be caught;
+ * what it leaves is named `deepring-demo-*`.) The handler must be synchronous. It also kills the
+ * child that runs at that moment, which could otherwise still create files.
  */
 
 import type { ChildProcess } from 'node:child_process'
@@ -41,7 +42,7 @@ export class Workspace {
     return bavail * bsize
   }
 
-  /** The child ends with this process at the latest. */
+  /** Kills the child when this process exits. */
   endWithProcess(child: ChildProcess): void {
     this.#children.add(child)
     child.once('exit', () => this.#children.delete(child))
@@ -49,7 +50,8 @@ export class Workspace {
 
   #remove(): void {
     for (const child of this.#children) child.kill('SIGKILL')
-    // Files that are still queued for writing are created while this removes; then the directory is not empty at the end.
+    // Files that are still queued for writing are created while this removes; then the directory is
+    // not empty at the end.
     rmSync(this.directory, { recursive: true, force: true, maxRetries: REMOVE_RETRIES, retryDelay: REMOVE_RETRY_MS })
   }
 }
