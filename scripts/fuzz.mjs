@@ -6,7 +6,7 @@
 //   npm run fuzz -- --seed 7                        libFuzzer's seed; else one is drawn and told
 //   npm run fuzz -- --keep                          adds what was found worth keeping to the committed corpus, made small
 //
-// Needs rustup with a nightly toolchain; cargo-fuzz is installed under target/ if it is not there. First of all the target `planted`,
+// Needs rustup with a nightly toolchain; cargo-fuzz is installed under target/ if it is not there. First of all the target `canary`,
 // a planner with a bug, must crash: a fuzzer that cannot see that sees nothing.
 //
 // An input that crashes stays in crates/deepring/fuzz/artifacts. Once it is understood, it goes into the corpus together with the repair.
@@ -19,8 +19,10 @@ import { createInterface } from 'node:readline'
 import { parseArgs } from 'node:util'
 
 const CARGO_FUZZ_VERSION = '0.13.2'
-/** The planted bug crashes within a second; a machine that is busy gets more. */
-const PLANTED_SECONDS = 60
+/** The target with the planted bug. */
+const PLANTED_BUG = 'planted'
+/** The canary dies within a second; a machine that is busy gets more. */
+const PLANTED_BUG_SECONDS = 60
 /** Inputs are numbers and short texts. */
 const INPUT_BYTES_MAX = 256
 /** Files of a committed corpus: the smallest. What they do not reach, the next run finds again in seconds. */
@@ -48,12 +50,12 @@ mkdirSync(join(root, 'target'), { recursive: true })
 const work = mkdtempSync(join(root, 'target/fuzz-'))
 process.on('exit', () => rmSync(work, { recursive: true, force: true }))
 
-const planted = await fuzz('planted', 'plan', PLANTED_SECONDS)
+const planted = await fuzz(PLANTED_BUG, 'plan', PLANTED_BUG_SECONDS)
 if (!planted.crashed) {
-  console.error(`deepring: the planted bug survived ${planted.executions} executions: the fuzzer sees nothing`)
+  console.error(`deepring: the canary survived ${planted.executions} executions: the fuzzer sees nothing`)
   count.crashes += 1
 }
-rmSync(join(crate, 'fuzz/artifacts/planted'), { recursive: true, force: true })
+rmSync(join(crate, 'fuzz/artifacts', PLANTED_BUG), { recursive: true, force: true })
 for (const target of targets) {
   const { executions, crashed } = await fuzz(target, target, Number(values.seconds))
   count.executions += executions
@@ -83,8 +85,8 @@ async function fuzz(target, corpus, seconds) {
     child.on('error', () => resolve(true))
     child.on('close', (status) => resolve(status !== 0))
   })
-  // A planted bug that does not compile is no proof of anything.
-  return { executions, crashed: crashed && (target !== 'planted' || executions > 0) }
+  // A canary that does not compile is no proof of anything.
+  return { executions, crashed: crashed && (target !== PLANTED_BUG || executions > 0) }
 }
 
 /** Makes the grown corpus small without losing anything that it reaches, and puts it in the place of the committed one. */

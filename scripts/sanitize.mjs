@@ -64,7 +64,7 @@ const cargo = (command, ...rest) => [
 const count = { passed: 0, failed: 0, skipped: 0 }
 
 if (chosen.length === 0) {
-  await canary()
+  await plantedBug()
   await suite(['--lib'], true)
 }
 for (const test of chosen.length > 0 ? chosen : TESTS) await suite(['--test', test], false)
@@ -73,7 +73,7 @@ console.log(`asan: ${count.passed} passed, ${count.failed} failed, ${count.skipp
 process.exitCode = count.failed > 0 || count.passed === 0 ? 1 : 0
 
 /** The program with a bug. It counts as a test that passes if it is reported. */
-async function canary() {
+async function plantedBug() {
   const { stderr, status } = spawnSync('cargo', cargo('run', '--example', 'freed_early'), {
     cwd: root,
     env: environment,
