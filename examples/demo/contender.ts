@@ -1,7 +1,7 @@
 /**
- * One way to move one large file, in its own process: `node contender.ts NAME FILE BYTES
- * SOURCE` prints one line of JSON, its report or why it failed. Readers read FILE. Writers create
- * it with the content of SOURCE.
+ * One way to move one large file, in its own process: `node contender.ts NAME FILE BYTES SOURCE`
+ * prints one line of JSON, its report or why it failed. Readers read FILE. Writers create it with
+ * the content of SOURCE.
  *
  * The timed region ends with the bytes in memory (reads) or on the drive (writes, fsync included),
  * because that is what a program waits for. Memory is allocated inside it, because `fs.readFile`

