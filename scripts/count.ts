@@ -1,12 +1,15 @@
 /**
- * What the lines that test runners print say about how many tests passed, failed and were skipped.
+ * Counts passed, failed and skipped tests from the lines that test runners print.
  *
- * Cargo's own count is one line per test binary: `test result: ok. 5 passed; 0 failed; 1 ignored; 0 measured; ...`. A Rust test
- * has no way to say that it cannot run here, so it prints `skipped: NAME: WHY` (past the harness, which hides the output of tests that
- * pass) and returns; the harness takes it for one that passed. Here it is counted as what it is. NAME is the test's own name: one
- * that says several times what it lacks is one skipped test, and one that fails after all has failed.
+ * Cargo's own count is one line per test binary:
+ * `test result: ok. 5 passed; 0 failed; 1 ignored; 0 measured; ...`. A Rust test cannot report that
+ * it cannot run here, so it prints `skipped: NAME: WHY` (past the harness, which hides the output
+ * of tests that pass) and returns. The harness counts it as passed; here it counts as skipped. NAME
+ * is the test's own name. A test that prints several reasons is one skipped test, and one that then
+ * fails has failed.
  *
- * ava prints the Test Anything Protocol: `ok 3 - title`, `not ok 4 - title`, `ok 5 - title # SKIP`, `not ok 6 - title # TODO`.
+ * ava prints the Test Anything Protocol: `ok 3 - title`, `not ok 4 - title`, `ok 5 - title # SKIP`,
+ * `not ok 6 - title # TODO`.
  */
 
 export interface Count {
@@ -15,10 +18,10 @@ export interface Count {
   skipped: number
 }
 
-/** Takes the lines of one runner, one after the other, without control characters. */
+/** Takes the lines of one runner in order, without control characters. */
 export type LineCounter = (line: string) => void
 
-/** Adds to `count` what cargo says. */
+/** Adds the results that cargo prints to `count`. */
 export function cargoCounter(count: Count): LineCounter {
   let skipped = new Set<string>()
   let failed = new Set<string>()
@@ -31,7 +34,7 @@ export function cargoCounter(count: Count): LineCounter {
     const result = /^test result: \w+\. (\d+) passed; (\d+) failed; (\d+) ignored/.exec(line)
     if (!result) return
     const [passedOrSkipped, failures, ignored] = result.slice(1).map(Number) as [number, number, number]
-    // More than there are tests cannot have been skipped, whatever was printed.
+    // No more tests can be skipped than there are, even if more lines were printed.
     const skips = Math.min([...skipped].filter((name) => !failed.has(name)).length, passedOrSkipped)
     count.passed += passedOrSkipped - skips
     count.failed += failures
@@ -40,7 +43,7 @@ export function cargoCounter(count: Count): LineCounter {
   }
 }
 
-/** Adds to `count` what ava says. */
+/** Adds the results that ava prints to `count`. */
 export function tapCounter(count: Count): LineCounter {
   return (line) => {
     const result = /^(not )?ok \d+/.exec(line)

@@ -1,15 +1,18 @@
-// Looks for input that breaks a promise of the planner or of a parser, with libFuzzer, and ends with one line:
-// `fuzz: seed S, N targets, M executions, 0 crashes`. Exit status 1 if anything crashed.
+// Searches with libFuzzer for input that breaks a promise of the planner or of a parser, and ends
+// with one line: `fuzz: seed S, N targets, M executions, 0 crashes`. Exit status 1 if anything
+// crashed.
 //
-//   npm run fuzz                                    60 seconds for each target of crates/deepring/fuzz
-//   npm run fuzz -- --seconds 600 --target plan     one target for ten minutes; --target may be given more than once
-//   npm run fuzz -- --seed 7                        libFuzzer's seed; else one is drawn and told
-//   npm run fuzz -- --keep                          adds what was found worth keeping to the committed corpus, made small
+//   npm run fuzz                                 60 s for each target of crates/deepring/fuzz
+//   npm run fuzz -- --seconds 600 --target plan  ten minutes of one target; --target can repeat
+//   npm run fuzz -- --seed 7                     libFuzzer's seed; default: drawn and printed
+//   npm run fuzz -- --keep                       adds useful new inputs to the committed corpus
 //
-// Needs rustup with a nightly toolchain; cargo-fuzz is installed under target/ if it is not there. First of all the target `canary`,
-// a planner with a bug, must crash: a fuzzer that cannot see that sees nothing.
+// Needs rustup with a nightly toolchain; cargo-fuzz is installed under target/ if it is not there.
+// First the target `canary`, a planner with a planted bug, must crash, because a fuzzer that misses
+// this bug would miss others.
 //
-// An input that crashes stays in crates/deepring/fuzz/artifacts. Once it is understood, it goes into the corpus together with the repair.
+// An input that crashes stays in crates/deepring/fuzz/artifacts. Once it is understood, it goes
+// into the corpus together with the fix.
 
 import { spawn, spawnSync } from 'node:child_process'
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs'
@@ -21,11 +24,14 @@ import { parseArgs } from 'node:util'
 const CARGO_FUZZ_VERSION = '0.13.2'
 /** The target with the planted bug. */
 const PLANTED_BUG = 'planted'
-/** The canary dies within a second; a machine that is busy gets more. */
+/** The planted bug is found within a second; a busy machine gets more. */
 const PLANTED_BUG_SECONDS = 60
 /** Inputs are numbers and short texts. */
 const INPUT_BYTES_MAX = 256
-/** Files of a committed corpus: the smallest. What they do not reach, the next run finds again in seconds. */
+/**
+ * Files of a committed corpus; the smallest are kept. The next run finds the rest of the coverage
+ * again in seconds.
+ */
 const CORPUS_FILES_MAX = 64
 
 const root = join(import.meta.dirname, '..')
@@ -52,7 +58,9 @@ process.on('exit', () => rmSync(work, { recursive: true, force: true }))
 
 const planted = await fuzz(PLANTED_BUG, 'plan', PLANTED_BUG_SECONDS)
 if (!planted.crashed) {
-  console.error(`deepring: the canary survived ${planted.executions} executions: the fuzzer sees nothing`)
+  console.error(
+    `deepring: ${planted.executions} executions did not find the planted bug; the result of this run proves nothing`,
+  )
   count.crashes += 1
 }
 rmSync(join(crate, 'fuzz/artifacts', PLANTED_BUG), { recursive: true, force: true })
@@ -65,7 +73,10 @@ for (const target of targets) {
 console.log(`fuzz: seed ${seed}, ${targets.length} targets, ${count.executions} executions, ${count.crashes} crashes`)
 process.exitCode = count.crashes > 0 ? 1 : 0
 
-/** Runs one target from a copy of a corpus. What is found goes to the copy: the committed corpus grows by --keep only. */
+/**
+ * Runs one target from a copy of a corpus. New inputs go to the copy; only --keep adds to the
+ * committed corpus.
+ */
 async function fuzz(target, corpus, seconds) {
   const grown = join(work, target)
   cpSync(join(corpora, corpus), grown, { recursive: true })
@@ -78,18 +89,18 @@ async function fuzz(target, corpus, seconds) {
   reports.on('line', (line) => {
     const executed = /^stat::number_of_executed_units: +(\d+)/.exec(line)
     if (executed) executions = Number(executed[1])
-    // One line for each new input is more than anybody reads.
+    // One line for each new input would be too many.
     if (!/^#\d+\s+(NEW|REDUCE|RELOAD)/.test(line)) console.log(line)
   })
   const crashed = await new Promise((resolve) => {
     child.on('error', () => resolve(true))
     child.on('close', (status) => resolve(status !== 0))
   })
-  // A canary that does not compile is no proof of anything.
+  // A planted bug that does not compile proves nothing.
   return { executions, crashed: crashed && (target !== PLANTED_BUG || executions > 0) }
 }
 
-/** Makes the grown corpus small without losing anything that it reaches, and puts it in the place of the committed one. */
+/** Minimizes the grown corpus without losing coverage, and replaces the committed one. */
 function keep(target) {
   const parameters = ['+nightly', 'fuzz', 'cmin', target, join(work, target)]
   const { status } = spawnSync('cargo', parameters, { cwd: crate, env: environment, stdio: 'inherit' })

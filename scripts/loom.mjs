@@ -1,10 +1,12 @@
-// Runs the models of crates/deepring/src/loom under loom, and ends with one line: `loom: N models, N orders, N failed`.
+// Runs the models of crates/deepring/src/loom under loom, and ends with one line:
+// `loom: N models, N orders, N failed`.
 //
-//   npm run loom                          as in `npm test`: the engine's models with up to 2 preemptions
-//   npm run loom -- --preemptions 3       more orders of the engine's models, in minutes
-//   npm run loom -- NAME                  models whose name contains NAME
+//   npm run loom                     as in `npm test`: the engine's models, up to 2 preemptions
+//   npm run loom -- --preemptions 3  more orders of the engine's models, in minutes
+//   npm run loom -- NAME             models whose name contains NAME
 //
-// The models are unit tests compiled with `--cfg loom`, into a target directory of their own so that nothing else is built again.
+// The models are unit tests compiled with `--cfg loom`, into a separate target directory so that
+// nothing else is rebuilt.
 
 import { spawn } from 'node:child_process'
 import { join } from 'node:path'
@@ -19,7 +21,7 @@ const environment = {
   ...process.env,
   RUSTFLAGS: '--cfg loom',
   CARGO_TARGET_DIR: join(root, 'target/loom'),
-  // Optimised as a whole, the tests take longer to build than to run.
+  // Optimized as a whole, the tests take longer to build than to run.
   CARGO_PROFILE_RELEASE_LTO: 'off',
   CARGO_PROFILE_RELEASE_CODEGEN_UNITS: '16',
 }

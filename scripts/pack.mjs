@@ -1,12 +1,15 @@
-// Packs what npm would publish: the root tarball and one tarball for each platform whose binary has been built.
+// Packs what npm would publish: the root tarball and one tarball for each platform whose binary has
+// been built.
 //
 //   npm run pack                 into target/pack
 //   npm run pack -- --out NAME   into target/NAME
-//   npm run pack -- --all        and fail unless every platform under npm/ has its binary, as a release must
+//   npm run pack -- --all        fails if a platform under npm/ lacks its binary, for a release
 //
-// A bare `npm pack` would be of no use, because the committed package.json cannot name the platform packages: until they are published
-// `npm ci` would fail on them in every clone. So a copy is staged, its package.json names each platform at exactly this version and
-// loses what only a checkout needs, and its dist/ is compiled from the staged sources, which leaves no stale file of an earlier build.
+// A bare `npm pack` is not enough, because the committed package.json cannot name the platform
+// packages. Until they are published, `npm ci` would fail on them in every clone. So a copy is
+// staged. Its package.json names each platform at exactly this version and drops what only a
+// checkout needs. Its dist/ is compiled from the staged sources, so it has no stale file of an
+// earlier build.
 
 import { execFileSync } from 'node:child_process'
 import { cpSync, existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
@@ -20,7 +23,7 @@ const { values: chosen } = parseArgs({ options })
 // Under target/, so that the compiler finds the checkout's node_modules from the staged sources.
 const out = join(root, 'target', chosen.out)
 
-/** What package.json says to those who work on a checkout. */
+/** The keys of package.json that only a checkout needs. */
 const CHECKOUT_ONLY = ['devDependencies', 'overrides', 'scripts', 'ava', 'napi', 'allowScripts']
 
 const manifest = readManifest(root)
@@ -72,7 +75,10 @@ function pack(stage) {
   return packed
 }
 
-/** One version everywhere: the loader refuses a platform package of another version, and the binary reports the crate's. */
+/**
+ * One version everywhere: the loader refuses a platform package of another version, and the binary
+ * reports the crate's.
+ */
 function checkVersions() {
   const crates = /^\[workspace\.package\]\n(?:[^[].*\n)*?version = "([^"]+)"/m.exec(
     readFileSync(join(root, 'Cargo.toml'), 'utf8'),

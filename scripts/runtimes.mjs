@@ -1,15 +1,17 @@
-// Installs the packed package beside each JavaScript runtime it is made for, and runs the scenarios of __test__/runtimes there: memory looked
-// at after the fact, processes and workers that end in the middle of requests, quiet, and a smoke of every public function.
+// Installs the packed package beside each JavaScript runtime it supports, and runs the scenarios of
+// __test__/runtimes there: memory checked afterwards, processes and workers that end in the middle
+// of requests, the promise of quiet, and a smoke test of every public function.
 //
-//   npm run runtimes                              all runtimes, 1000 terminations of workers on each
+//   npm run runtimes                              all runtimes, 1000 worker terminations on each
 //   npm run runtimes -- --only node22 --only bun  these
 //   npm run runtimes -- --terminations 100        fewer
-//   npm run runtimes -- --scenario terminate      programs whose name begins so
-//   npm run runtimes -- --seed 7                  another course of events; default: the time
+//   npm run runtimes -- --scenario terminate      only programs whose name begins with terminate
+//   npm run runtimes -- --seed 7                  another order of events; default: from the time
 //
-// The runtimes are npm packages that bring their binaries along. Each is installed once, at an exact version, into target/runtimes. Ends
-// with one line, `runtimes: 6 runtimes, N scenarios, T terminations, 0 failures, ...`, and with status 1 if anything failed. What cannot
-// run on a runtime is counted as skipped, with its reason.
+// The runtimes are npm packages that contain their binaries. Each is installed once, at an exact
+// version, into target/runtimes. Ends with one line,
+// `runtimes: 6 runtimes, N scenarios, T terminations, 0 failures, ...`, and with status 1 if
+// anything failed. What cannot run on a runtime is counted as skipped, with its reason.
 
 import { execFileSync } from 'node:child_process'
 import { cpSync, existsSync, globSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
@@ -20,7 +22,7 @@ import { directDirectory, install, pack, root } from '../__test__/packed.ts'
 import { runScenario } from '../__test__/runtimes/runtime.ts'
 import { scenarios } from '../__test__/runtimes/scenarios.ts'
 
-/** The newest of each line that deepring supports. */
+/** The newest version of each line that deepring supports. */
 const RUNTIMES = [
   { name: 'node20', host: 'node', version: '20.20.2' },
   { name: 'node22', host: 'node', version: '22.23.3' },
@@ -49,7 +51,7 @@ const extent = {
   appends: 1000,
   seed: wholeNumber('seed'),
 }
-if (runtimes.length === 0 || wanted.length === 0) stop('nothing was chosen')
+if (runtimes.length === 0 || wanted.length === 0) stop('no runtime or no scenario matches the arguments')
 
 console.log(`seed ${extent.seed}`)
 const commands = runtimes.map((runtime) => ({ ...runtime, command: obtain(runtime) }))
@@ -79,7 +81,7 @@ console.log(
 )
 process.exitCode = count.failed > 0 || count.passed === 0 ? 1 : 0
 
-/** The executable of a runtime, installed if it is not there yet. */
+/** The executable of a runtime, installed if it is missing. */
 function obtain({ name, host, version }) {
   const folder = join(root, 'target', 'runtimes', `${name}-${version}`)
   const command = join(folder, 'node_modules', '.bin', host)
@@ -87,7 +89,8 @@ function obtain({ name, host, version }) {
     process.stderr.write(`deepring: installing ${host} ${version}\n`)
     rmSync(folder, { recursive: true, force: true })
     mkdirSync(folder, { recursive: true })
-    // The binaries are put in place by scripts of these packages, which npm runs only for those that are named.
+    // Install scripts of these packages put the binaries in place. npm runs them only for the
+    // packages named here.
     const manifest = { private: true, dependencies: { [host]: version }, allowScripts: { [host]: true } }
     writeFileSync(join(folder, 'package.json'), JSON.stringify(manifest))
     const parameters = ['install', '--no-audit', '--no-fund', '--no-package-lock', '--loglevel=error']
@@ -97,13 +100,16 @@ function obtain({ name, host, version }) {
   return command
 }
 
-/** Whether an executable is there, and is what it should be. */
+/** Whether an executable exists and has the right version. */
 function works(command, version) {
   if (!existsSync(command)) return false
   return execFileSync(command, ['--version'], { encoding: 'utf8' }).includes(version)
 }
 
-/** A project outside the checkout, with the package installed as npm would publish it, and the programs. */
+/**
+ * A project outside the checkout, with the package installed as npm would publish it, and the
+ * programs.
+ */
 function packedProject() {
   const tarballs = pack()
   const folder = install(tarballs.root, tarballs.platform)

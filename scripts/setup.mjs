@@ -1,14 +1,16 @@
-// Makes a checkout ready, then starts what was asked for under the development Node.
+// Prepares a checkout, then starts the given script under the development Node.
 //
 //   node scripts/setup.mjs                       install and build only
 //   node scripts/setup.mjs SCRIPT [ARGUMENT...]  the same, then run SCRIPT
 //
-// This file is plain JavaScript because it runs first in a fresh clone, on whatever Node the machine has. It only installs and
-// builds. SCRIPT then runs in a new process with node_modules/.bin first in PATH, because `npm run` has put the system's Node
-// there before the development Node existed. DEEPRING_NODE names another executable for SCRIPT, such as a newer Node under test.
+// This file is plain JavaScript because it runs first in a fresh clone, on the machine's own Node.
+// It only installs and builds. SCRIPT then runs in a new process with node_modules/.bin first in
+// PATH, because `npm run` has put the system's Node there before the development Node existed.
+// DEEPRING_NODE names another executable for SCRIPT, such as a newer Node under test.
 //
-// Each step decides by itself whether anything is to be done: the installed tree is compared with package-lock.json entry by entry
-// (not by time stamps, which `git checkout` and `npm install` set in either order), cargo knows what is stale, and tsc takes about a second.
+// Each step decides by itself whether it has work. The installed tree is compared with
+// package-lock.json entry by entry (not by time stamps, which `git checkout` and `npm install` set
+// in either order). cargo knows what is stale, and tsc takes about a second.
 
 import { spawn, spawnSync } from 'node:child_process'
 import { existsSync, readFileSync } from 'node:fs'
@@ -26,7 +28,7 @@ if (!installed()) {
   run('npm', ['ci', '--no-audit', '--no-fund', '--loglevel=error'], 'installing the development dependencies')
   if (!installed())
     stop(
-      '`npm ci` ended well, but node_modules still differs from package-lock.json. Remove node_modules and try again.',
+      '`npm ci` succeeded, but node_modules still differs from package-lock.json. Remove node_modules and try again.',
     )
 }
 run('npm', ['run', '--silent', 'build:native'], 'building the native binding')
@@ -35,7 +37,7 @@ run('npm', ['run', '--silent', 'build:ts'], 'compiling the TypeScript sources')
 const [script, ...rest] = process.argv.slice(2)
 if (script) start(process.env.DEEPRING_NODE || join(bin, 'node'), [join(root, script), ...rest])
 
-/** What cannot be installed from package.json must be there already; say what is missing before anything is downloaded. */
+/** Checks for the tools that package.json cannot install, before anything is downloaded. */
 function requireTools() {
   const [major, minor] = process.versions.node.split('.').map(Number)
   if (major < 20 || (major === 20 && minor < 19))
@@ -44,7 +46,10 @@ function requireTools() {
     stop('`cargo` is not in PATH; install Rust (https://rustup.rs) to build the engine.')
 }
 
-/** Whether node_modules holds exactly what package-lock.json asks for, as npm's own record of the installed tree tells it. */
+/**
+ * Whether node_modules holds exactly what package-lock.json asks for, according to npm's own record
+ * of the installed tree.
+ */
 function installed() {
   const record = join(root, 'node_modules', '.package-lock.json')
   if (!existsSync(record) || !existsSync(join(bin, 'node'))) return false
@@ -54,7 +59,7 @@ function installed() {
   paths.delete('') // the project itself
   for (const path of paths) {
     if (!wanted[path]) return false
-    // An optional package may be absent: it is for another platform.
+    // An optional package can be absent, because it is for another platform.
     if (!found[path] && wanted[path].optional) continue
     if (found[path]?.version !== wanted[path].version || found[path]?.integrity !== wanted[path].integrity) return false
   }
@@ -71,7 +76,8 @@ function run(command, parameters, purpose) {
 /** Runs a program in place of this one: same terminal, same signals, same exit status. */
 function start(command, parameters) {
   const child = spawn(command, parameters, { env: environment, stdio: 'inherit' })
-  // The terminal sends an interrupt to both; this process outlives it to report how the child ended. Others are passed on.
+  // The terminal sends an interrupt to both processes. This one survives it to report how the child
+  // ended. Other signals are passed on.
   process.on('SIGINT', () => {})
   for (const signal of ['SIGTERM', 'SIGHUP']) process.on(signal, () => child.kill(signal))
   child.on('error', (error) => stop(`${command} could not be started: ${error.message}`))

@@ -1,19 +1,23 @@
-// Runs the Rust suite and the TypeScript suite, and ends with one line that counts both: `N passed, N failed, N skipped`.
+// Runs the Rust suite and the TypeScript suite, and ends with one line that counts both:
+// `N passed, N failed, N skipped`.
 //
 //   npm test                          both
 //   npm run test:rust                 cargo only
-//   npm run test:rust -- ARGUMENT...  `cargo test --workspace` with these arguments, and nothing else of Rust
+//   npm run test:rust -- ARGUMENT...  only `cargo test --workspace` with these arguments
 //   npm run test:ts                   ava only
 //   npm run test:ts -- FILE...        ava with these arguments
 //
-// Tests do direct I/O, so they need a directory whose file system takes O_DIRECT. They find it in DEEPRING_TEST_DIR; if that is not
-// set, a temporary directory under target/ is made for the run and removed afterwards: it lies on the disk of the checkout, while
-// the system's temporary directory is often memory. DEEPRING_BACKEND=threads runs everything on the other backend.
+// Tests do direct I/O, so they need a directory whose file system supports O_DIRECT. They find it
+// in DEEPRING_TEST_DIR. If that is not set, a temporary directory under target/ is made for the run
+// and removed afterwards. It lies on the disk of the checkout, while the system's temporary
+// directory is often memory. DEEPRING_BACKEND=threads runs everything on the other backend.
 //
-// The simulation has a build of its own: it needs the feature `sim`, while all other tests are to run on the engine as it ships.
+// The simulation has a separate build, because it needs the feature `sim` and all other tests run
+// on the engine as it ships.
 //
-// The count comes from what the runners print (see count.ts), and their exit statuses are checked against it: a runner that fails without a
-// failed test (it did not compile, it crashed) counts as one failure, and a run in which no test ran at all fails.
+// The count comes from what the runners print (see count.ts), and their exit statuses are checked
+// against it. A runner that fails without a failed test (it did not compile, it crashed) counts as
+// one failure. A run without any test fails.
 
 import { spawn } from 'node:child_process'
 import { chmodSync, closeSync, constants, mkdirSync, mkdtempSync, openSync, rmSync } from 'node:fs'
@@ -36,10 +40,10 @@ const count = { passed: 0, failed: 0, skipped: 0 }
 if (only !== 'ts') {
   await suite('cargo', ['test', '--workspace', '--no-fail-fast', ...parameters], cargoCounter(count))
   const simulation = ['test', '--release', '-p', 'deepring', '--features', 'sim', '--test', 'sim', '--no-fail-fast']
-  // With arguments, something else is wanted.
+  // Arguments select other tests.
   if (parameters.length === 0) {
     await suite('cargo', simulation, cargoCounter(count))
-    // The models count as tests: cargo's own line for them is among what this prints.
+    // The models count as tests, because this prints cargo's own line for them.
     await suite(process.execPath, [join(root, 'scripts/loom.mjs')], cargoCounter(count))
   }
 }
@@ -51,7 +55,7 @@ if (only !== 'rust') {
 console.log(`\n${count.passed} passed, ${count.failed} failed, ${count.skipped} skipped`)
 process.exitCode = count.failed > 0 || count.passed === 0 ? 1 : 0
 
-/** Runs one runner, shows its output as it comes, and adds up each of its lines. */
+/** Runs one runner, shows its output as it comes, and counts each of its lines. */
 async function suite(command, runnerParameters, countLine) {
   const failedBefore = count.failed
   const child = spawn(command, runnerParameters, { cwd: root, env: environment, stdio: ['ignore', 'pipe', 'inherit'] })
@@ -74,13 +78,16 @@ async function suite(command, runnerParameters, countLine) {
   }
 }
 
-/** A directory for tests that do direct I/O. One that was made here goes when this process does, interrupted or not. */
+/**
+ * A directory for tests that do direct I/O. One made here is removed when this process exits,
+ * interrupted or not.
+ */
 function testDirectory() {
   let path = process.env.DEEPRING_TEST_DIR
   if (!path) {
     mkdirSync(join(root, 'target'), { recursive: true })
     path = mkdtempSync(join(root, 'target', 'test-'))
-    // Some tests go on as another user, who must be able to reach their files.
+    // Some tests continue as another user, who must be able to access their files.
     chmodSync(path, 0o755)
     process.on('exit', () => rmSync(path, { recursive: true, force: true }))
     for (const signal of ['SIGINT', 'SIGTERM'])
@@ -91,7 +98,7 @@ function testDirectory() {
     closeSync(openSync(probe, constants.O_RDWR | constants.O_CREAT | (constants.O_DIRECT ?? 0), 0o600))
   } catch (error) {
     console.error(
-      `deepring: ${path} takes no direct I/O (${error.code}); set DEEPRING_TEST_DIR to a directory on a disk`,
+      `deepring: ${path} does not support direct I/O (${error.code}); set DEEPRING_TEST_DIR to a directory on a disk`,
     )
   }
   rmSync(probe, { force: true })
