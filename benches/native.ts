@@ -23,13 +23,20 @@ export class NativeProgram {
 
   /** Builds the program (cargo does nothing if it is up to date) and locates it. */
   static async build(): Promise<NativeProgram> {
-    const words = ['build', '--release', '--package', 'deepring-lab', '--message-format', 'json-render-diagnostics']
+    const words = [
+      'build',
+      '--release',
+      '--package',
+      'deepring-bench-native',
+      '--message-format',
+      'json-render-diagnostics',
+    ]
     const messages = await cargo(words)
     const artifacts = messages
       .split('\n')
       .flatMap((line) => (line.startsWith('{') ? [JSON.parse(line) as { executable?: string | null }] : []))
     const program = artifacts.findLast(({ executable }) => typeof executable === 'string')?.executable
-    if (program === undefined || program === null) throw new Error('cargo built no deepring-lab')
+    if (program === undefined || program === null) throw new Error('cargo built no deepring-bench-native')
     return new NativeProgram(program)
   }
 

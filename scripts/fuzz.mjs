@@ -8,7 +8,7 @@
 //   npm run fuzz -- --keep                       adds useful new inputs to the committed corpus
 //
 // Needs rustup with a nightly toolchain; cargo-fuzz is installed under target/ if it is not there.
-// First the target `canary`, a planner with a planted bug, must crash, because a fuzzer that misses
+// First the target `planted`, a planner with a planted bug, must crash, because a fuzzer that misses
 // this bug would miss others.
 //
 // An input that crashes stays in crates/deepring/fuzz/artifacts. Once it is understood, it goes

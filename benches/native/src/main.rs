@@ -60,7 +60,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(message) => {
-            eprintln!("deepring-lab {command}: {message}");
+            eprintln!("deepring-bench-native {command}: {message}");
             ExitCode::FAILURE
         }
     }
