@@ -2,7 +2,7 @@
 //! make. Only with the feature `sim`; for tests of the engine, and no part of its public API.
 //!
 //! ```text
-//!            client ──► Engine, File, Op ──► inbox ──► Driver ──► backend/sim ──► files on a memory file system
+//!            client ──► Engine, File, Op ──► inbox ──► Driver ──► sim/device ──► files on a memory file system
 //!              │  (the real code, all of it)              │            │
 //!              └───────── judge ◄── model                 └─► helper jobs ──► sys ──► faults
 //! ```
@@ -28,6 +28,7 @@
 //! the real kernel does differently from the simulated one (the part of the tests on real files).
 
 mod client;
+pub(crate) mod device;
 mod judge;
 mod kernel;
 pub(crate) mod memory;

@@ -1,8 +1,8 @@
 //! An engine under simulation: the real driver, whose turns the campaign takes one half at a time, and helper jobs that wait to be run.
 
+use super::device::Sim;
 use super::world;
 use crate::backend::BackendKind;
-use crate::backend::sim::Sim;
 use crate::backend::start::BackendReport;
 use crate::blocking::BlockingPool;
 use crate::buffer::Pool;

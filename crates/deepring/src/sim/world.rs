@@ -3,11 +3,11 @@
 //! There is one world per thread, found through a thread-local, because a backend, a completion, a freed buffer and a system call all meet
 //! in it and have nothing else in common. It never calls into the engine.
 
+use super::device::Device;
 use super::kernel::Kernel;
 use super::memory::{Owner, Ranges};
 use super::prng::{Prng, mix};
 use super::profile::Profile;
-use crate::backend::sim::Device;
 use crate::completion::{Outcome, Receipt};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::Errno;

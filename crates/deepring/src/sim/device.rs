@@ -17,10 +17,10 @@
 //! what it was writing has reached the file by then, or never does: a write that lands at any time later could undo what the next backend
 //! wrote, against which no engine can do anything.
 
-use super::{Backend, BackendKind, DeviceOp, Done};
+use super::memory::Owner;
+use super::world::{self, World};
+use crate::backend::{Backend, BackendKind, DeviceOp, Done};
 use crate::plan::Direction;
-use crate::sim::memory::Owner;
-use crate::sim::world::{self, World};
 use crate::sys::{Errno, file};
 
 /// Where the flights of one backend are counted.
