@@ -17,102 +17,12 @@
 //! what it was writing has reached the file by then, or never does: a write that lands at any time later could undo what the next backend
 //! wrote, against which no engine can do anything.
 
-use super::memory::Owner;
+use super::flight::{Fate, Flight, Lane};
+use super::ranges::Owner;
 use super::world::{self, World};
-use crate::backend::{Backend, BackendKind, DeviceOp, Done};
+use crate::backend::{BackendKind, DeviceOp, Done};
 use crate::plan::Direction;
 use crate::sys::{Errno, file};
-
-/// Where the flights of one backend are counted.
-#[derive(Debug, Clone)]
-pub(crate) struct Lane {
-    /// The engine.
-    pub(crate) station: usize,
-    pub(crate) lost: bool,
-    /// What it had when it was lost, and was given afterwards.
-    pub(crate) lost_operations: u64,
-    pub(crate) kind: BackendKind,
-}
-
-/// What an operation will end with.
-#[derive(Debug, Clone, Copy)]
-enum Fate {
-    /// At most so many bytes.
-    Moves(u32),
-    /// An error, after so many bytes.
-    Fails(Errno, u32),
-}
-
-/// An operation between `push` and the moment its completion was taken.
-#[derive(Debug)]
-struct Flight {
-    lane: usize,
-    op: DeviceOp,
-    /// Which opening of the descriptor it is for.
-    opening: u64,
-    inode: u64,
-    device: u32,
-    fate: Fate,
-    /// The first piece ends here.
-    cut: u32,
-    moved: u32,
-    submitted: bool,
-    lost: bool,
-    /// When the next step is due.
-    due_ns: u64,
-    /// Performed: what it will report.
-    result: Option<i32>,
-}
-
-impl Flight {
-    fn touches(&self, address: u64, len: u64) -> bool {
-        self.op.address < address + len && address < self.op.address + u64::from(self.op.len)
-    }
-}
-
-/// Everything in flight at the simulated devices of a world.
-#[derive(Debug, Default)]
-pub(crate) struct Device {
-    flights: Vec<Flight>,
-    lanes: Vec<Lane>,
-}
-
-impl Device {
-    /// Whether completions of this engine wait to be taken.
-    pub(crate) fn has_completions(&self, station: usize, now_ns: u64) -> bool {
-        let ready = |flight: &Flight| !flight.lost && flight.result.is_some() && flight.due_ns <= now_ns;
-        self.flights.iter().any(|flight| ready(flight) && self.lanes[flight.lane].station == station)
-    }
-
-    /// When something happens next.
-    pub(crate) fn next_ns(&self, now_ns: u64) -> Option<u64> {
-        self.flights.iter().filter(|flight| flight.submitted && flight.due_ns > now_ns).map(|flight| flight.due_ns).min()
-    }
-
-    /// Whether an operation that was not lost may still touch the range.
-    pub(crate) fn holds(&self, address: u64, len: u64) -> bool {
-        self.flights.iter().any(|flight| !flight.lost && flight.touches(address, len))
-    }
-
-    /// Whether a lost operation may still touch the range.
-    pub(crate) fn has_lost(&self, address: u64, len: u64) -> bool {
-        self.flights.iter().any(|flight| flight.lost && flight.touches(address, len))
-    }
-
-    /// Whether a write to the file is in flight.
-    pub(crate) fn writes_to(&self, inode: u64) -> bool {
-        self.flights.iter().any(|flight| !flight.lost && flight.inode == inode && flight.op.direction == Direction::Write)
-    }
-
-    /// How many operations of this engine went with a ring.
-    pub(crate) fn lost_operations(&self, station: usize) -> u64 {
-        self.lanes.iter().filter(|lane| lane.station == station).map(|lane| lane.lost_operations).sum()
-    }
-
-    pub(crate) fn uses(&self, opening: u64) -> bool {
-        self.flights.iter().any(|flight| !flight.lost && flight.opening == opening)
-    }
-}
 
 /// The devices' part of the world.
 impl World {
@@ -122,7 +32,7 @@ impl World {
         self.device.lanes.len() - 1
     }
 
-    fn push(&mut self, lane: usize, op: DeviceOp) {
+    pub(super) fn push(&mut self, lane: usize, op: DeviceOp) {
         if self.device.lanes[lane].lost {
             // Staged in a ring that nobody will ever submit.
             self.device.lanes[lane].lost_operations += 1;
@@ -383,7 +293,7 @@ impl World {
     }
 
     /// Takes completions out: all that are due, or some of them.
-    fn collect(&mut self, lane: usize, done: &mut Vec<Done>) -> Result<(), Errno> {
+    pub(super) fn collect(&mut self, lane: usize, done: &mut Vec<Done>) -> Result<(), Errno> {
         self.submit(self.device.lanes[lane].station);
         let now_ns = self.now_ns;
         let mut ready: Vec<_> = (0..self.device.flights.len())
@@ -443,7 +353,7 @@ impl World {
         }
     }
 
-    fn close_lane(&mut self, lane: usize) {
+    pub(super) fn close_lane(&mut self, lane: usize) {
         let held = self.device.flights.iter().filter(|flight| flight.lane == lane && !flight.lost).count();
         if held > 0 {
             self.violate(format!("a backend was switched off while {held} operations were in flight"));
@@ -454,57 +364,4 @@ impl World {
 /// Carries an operation out for a helper, if this thread is a simulation's. Returns what the call returns.
 pub(crate) fn transfer(op: &DeviceOp) -> Option<i32> {
     world::with(|world| world.block(op))
-}
-
-/// The backend of one engine: a handle to the world's devices.
-pub(crate) struct Sim {
-    lane: usize,
-}
-
-impl Sim {
-    /// A backend of this thread's world for the engine `station`.
-    pub(crate) fn new(station: usize, kind: BackendKind) -> Self {
-        Self { lane: world::with(|world| world.add_lane(station, kind)).unwrap_or(0) }
-    }
-
-    fn lane(&self) -> Option<Lane> {
-        world::with(|world| world.device.lanes[self.lane].clone())
-    }
-}
-
-impl Backend for Sim {
-    fn kind(&self) -> BackendKind {
-        self.lane().map_or(BackendKind::Uring, |lane| lane.kind)
-    }
-
-    fn capacity(&self) -> usize {
-        world::with(|world| world.profile.capacity).unwrap_or(1)
-    }
-
-    fn push(&mut self, op: DeviceOp) {
-        world::with(|world| world.push(self.lane, op));
-    }
-
-    fn submit(&mut self) -> Result<(), Errno> {
-        if let Some(lane) = self.lane() {
-            world::with(|world| world.submit(lane.station));
-        }
-        Ok(())
-    }
-
-    fn wait(&mut self, _: bool, done: &mut Vec<Done>) -> Result<(), Errno> {
-        // Virtual time has passed while the driver was not called; see `crate::sim::run`.
-        world::with(|world| world.collect(self.lane, done)).unwrap_or(Ok(()))
-    }
-
-    fn successor(&self) -> Result<Box<dyn Backend>, Errno> {
-        let station = self.lane().map_or(0, |lane| lane.station);
-        Ok(Box::new(Self::new(station, BackendKind::Threads)))
-    }
-}
-
-impl Drop for Sim {
-    fn drop(&mut self) {
-        world::with(|world| world.close_lane(self.lane));
-    }
 }

@@ -3,7 +3,7 @@
 //! Files are real, on whatever file system the campaign was given; their device, their alignment and `O_DIRECT` are made up here. While a
 //! helper job is inside a call, the device works on.
 
-use super::memory::Owner;
+use super::ranges::Owner;
 use super::world::{Descriptor, World, bit, with};
 use crate::sys::Errno;
 use crate::sys::device::Queue;

@@ -27,27 +27,34 @@
 //! What this does not see: races inside one half of a driver's turn or inside one helper job, which are atomic here (loom's part), and what
 //! the real kernel does differently from the simulated one (the part of the tests on real files).
 
+mod backend;
 mod client;
 pub(crate) mod device;
+mod flight;
 mod judge;
 mod kernel;
-pub(crate) mod memory;
+mod memory;
 mod model;
 mod prng;
 mod profile;
+mod ranges;
 mod request;
 mod run;
 mod station;
 mod transfer;
-pub(crate) mod world;
+mod world;
 
 pub use crate::planted::PlantedBug;
 use crate::planted::plant;
+use crate::sys::fault;
+use kernel::Kernel;
 use prng::Prng;
 use profile::Profile;
 use run::Run;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use world::World;
 
 /// What a campaign is to do.
 #[derive(Debug, Clone)]
@@ -124,7 +131,8 @@ impl Campaign {
     fn play(&self, seed: u64, directory: &Path, summary: &mut Summary) -> std::io::Result<()> {
         let mut rng = Prng::new(prng::mix(seed));
         let profile = Profile::draw(&mut rng);
-        world::create(rng.branch(), profile.clone(), self.traced);
+        world::enter(World::new(rng.branch(), profile.clone(), self.traced));
+        fault::install(Some(Rc::new(Kernel)));
         let mut run = Run::new(rng, profile.clone(), directory)?;
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| run.play())) {
             let text = panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
@@ -137,7 +145,8 @@ impl Campaign {
             // The engine may be in any state; nothing of it is touched again.
             std::mem::forget(run);
         }
-        if let Some(mut world) = world::destroy() {
+        fault::install(None);
+        if let Some(mut world) = world::leave() {
             summary.device_operations += world.tally.device_operations;
             summary.moved_bytes += world.tally.moved_bytes;
             summary.faults += world.tally.faults;

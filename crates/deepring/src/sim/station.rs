@@ -1,6 +1,6 @@
 //! An engine under simulation: the real driver, whose turns the campaign takes one half at a time, and helper jobs that wait to be run.
 
-use super::device::Sim;
+use super::backend::Sim;
 use super::world;
 use crate::backend::BackendKind;
 use crate::backend::start::BackendReport;

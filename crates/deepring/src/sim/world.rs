@@ -3,19 +3,16 @@
 //! There is one world per thread, found through a thread-local, because a backend, a completion, a freed buffer and a system call all meet
 //! in it and have nothing else in common. It never calls into the engine.
 
-use super::device::Device;
-use super::kernel::Kernel;
-use super::memory::{Owner, Ranges};
+use super::flight::Device;
 use super::prng::{Prng, mix};
 use super::profile::Profile;
+use super::ranges::{Owner, Ranges};
 use crate::completion::{Outcome, Receipt};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::Errno;
-use crate::sys::fault;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::os::fd::RawFd;
-use std::rc::Rc;
 
 /// How many events of a traced run are kept.
 const TRACE_LEN: usize = 4000;
@@ -100,35 +97,13 @@ pub(crate) fn with<T>(f: impl FnOnce(&mut World) -> T) -> Option<T> {
     WORLD.with_borrow_mut(|world| world.as_mut().map(f))
 }
 
-/// Makes a world for this thread, in the kernel's place.
-pub(crate) fn create(rng: Prng, profile: Profile, traced: bool) {
-    let world = World {
-        rng,
-        now_ns: 0,
-        profile,
-        device: Device::default(),
-        ranges: Ranges::default(),
-        told: Vec::new(),
-        tally: Tally::default(),
-        lost_rings: 0,
-        parcels: 0,
-        armed: false,
-        injected_anywhere: 0,
-        descriptors: BTreeMap::new(),
-        openings: 0,
-        files: BTreeMap::new(),
-        unsettled: BTreeMap::new(),
-        violation: None,
-        digest: 0,
-        trace: traced.then(Vec::new),
-    };
+/// Makes this the world of this thread.
+pub(crate) fn enter(world: World) {
     WORLD.set(Some(world));
-    fault::install(Some(Rc::new(Kernel)));
 }
 
 /// Ends this thread's world.
-pub(crate) fn destroy() -> Option<World> {
-    fault::install(None);
+pub(crate) fn leave() -> Option<World> {
     WORLD.take()
 }
 
@@ -138,6 +113,29 @@ pub(crate) fn violate(what: impl Into<String>) {
 }
 
 impl World {
+    pub(crate) fn new(rng: Prng, profile: Profile, traced: bool) -> Self {
+        Self {
+            rng,
+            now_ns: 0,
+            profile,
+            device: Device::default(),
+            ranges: Ranges::default(),
+            told: Vec::new(),
+            tally: Tally::default(),
+            lost_rings: 0,
+            parcels: 0,
+            armed: false,
+            injected_anywhere: 0,
+            descriptors: BTreeMap::new(),
+            openings: 0,
+            files: BTreeMap::new(),
+            unsettled: BTreeMap::new(),
+            violation: None,
+            digest: 0,
+            trace: traced.then(Vec::new),
+        }
+    }
+
     pub(crate) fn violate(&mut self, what: impl Into<String>) {
         let what = what.into();
         self.note(|| format!("VIOLATION: {what}"));
