@@ -3,6 +3,7 @@
 //! Planner, budget, slots and driver are the same for all backends. A backend keeps no policy: it does not retry, split, or judge results.
 //! It owns no memory either; the driver keeps buffer and file of every operation alive until its completion was taken from [`Backend::wait`].
 
+pub(crate) mod interpose;
 pub(crate) mod start;
 pub(crate) mod threads;
 mod uring;

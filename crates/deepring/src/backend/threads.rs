@@ -88,12 +88,7 @@ impl<T> Shared<T> {
 
 /// Carries one operation out, blocking. Returns bytes, or a negative error number.
 pub(crate) fn transfer(op: &DeviceOp) -> i32 {
-    #[cfg(feature = "sim")]
-    if let Some(result) = crate::sim::device::transfer(op) {
-        return result;
-    }
-    #[cfg(all(loom, test))]
-    if let Some(result) = crate::loom::memory::transfer(op) {
+    if let Some(result) = super::interpose::transfer(op) {
         return result;
     }
     let flags = if op.nowait { file::NOWAIT } else { 0 };

@@ -14,10 +14,11 @@
 //! Every kind of model is shown to fail with a bug of [`crate::planted`] planted.
 
 mod engine;
-pub(crate) mod memory;
+mod memory;
 mod outcome;
 mod wake;
 
+use crate::backend::interpose;
 use crate::planted::{PlantedBug, plant};
 use std::process::Command;
 use std::sync::Arc;
@@ -32,6 +33,8 @@ fn explore(preemptions: Option<usize>, encounter: impl Fn() + Send + Sync + 'sta
     let mut builder = loom::model::Builder::new();
     builder.max_branches = STEPS_MAX;
     builder.preemption_bound = builder.preemption_bound.or(preemptions);
+    // All threads of a model are coroutines of this one.
+    interpose::install(Some(memory::transfer));
     let orders = Arc::new(AtomicU64::new(0));
     let counted = Arc::clone(&orders);
     builder.check(move || {

@@ -361,7 +361,8 @@ impl World {
     }
 }
 
-/// Carries an operation out for a helper, if this thread is a simulation's. Returns what the call returns.
-pub(crate) fn transfer(op: &DeviceOp) -> Option<i32> {
-    world::with(|world| world.block(op))
+/// A blocking transfer of a helper job. Returns what the system call would return.
+pub(super) fn transfer(op: &DeviceOp) -> i32 {
+    // Installed only while this thread has a world.
+    world::with(|world| world.block(op)).unwrap_or(-libc::EIO)
 }

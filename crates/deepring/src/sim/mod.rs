@@ -29,7 +29,7 @@
 
 mod backend;
 mod client;
-pub(crate) mod device;
+mod device;
 mod flight;
 mod judge;
 mod kernel;
@@ -44,6 +44,7 @@ mod station;
 mod transfer;
 mod world;
 
+use crate::backend::interpose;
 pub use crate::planted::PlantedBug;
 use crate::planted::plant;
 use crate::sys::fault;
@@ -133,6 +134,7 @@ impl Campaign {
         let profile = Profile::draw(&mut rng);
         world::enter(World::new(rng.branch(), profile.clone(), self.traced));
         fault::install(Some(Rc::new(Kernel)));
+        interpose::install(Some(device::transfer));
         let mut run = Run::new(rng, profile.clone(), directory)?;
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| run.play())) {
             let text = panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
@@ -146,6 +148,7 @@ impl Campaign {
             std::mem::forget(run);
         }
         fault::install(None);
+        interpose::install(None);
         if let Some(mut world) = world::leave() {
             summary.device_operations += world.tally.device_operations;
             summary.moved_bytes += world.tally.moved_bytes;
