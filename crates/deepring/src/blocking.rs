@@ -14,12 +14,54 @@ pub(crate) const THREADS_MAX: usize = if cfg!(all(loom, test)) { 1 } else { 4 };
 
 pub(crate) type Job = Box<dyn FnOnce() + Send>;
 
-#[derive(Default)]
+/// Decides where and when a job runs: on [`Threads`], or in the order that a simulation draws.
+pub(crate) trait Executor: Send + Sync {
+    /// Runs a job now or later.
+    fn run(&self, job: Job);
+
+    /// Runs a job only if it need not wait for another; else returns it.
+    fn try_run(&self, job: Job) -> Result<(), Job>;
+
+    /// Ends the executor after what is queued.
+    fn stop(&self);
+}
+
+/// See the module.
 pub(crate) struct BlockingPool {
+    executor: Box<dyn Executor>,
+}
+
+impl Default for BlockingPool {
+    fn default() -> Self {
+        Self::new(Threads::default())
+    }
+}
+
+impl BlockingPool {
+    pub(crate) fn new(executor: impl Executor + 'static) -> Self {
+        Self { executor: Box::new(executor) }
+    }
+
+    /// Queues a job.
+    pub(crate) fn run(&self, job: Job) {
+        self.executor.run(job);
+    }
+
+    /// Runs a job only if a thread is free for it or can be started; else gives it back.
+    pub(crate) fn try_run(&self, job: Job) -> Result<(), Job> {
+        self.executor.try_run(job)
+    }
+
+    /// Runs what is queued and ends the threads. Later jobs run on their caller's thread.
+    pub(crate) fn stop(&self) {
+        self.executor.stop();
+    }
+}
+
+/// The threads of an engine.
+#[derive(Default)]
+struct Threads {
     shared: Arc<Shared>,
-    /// A simulation runs the jobs, in an order of its choice.
-    #[cfg(feature = "sim")]
-    deferred: bool,
 }
 
 #[derive(Default)]
@@ -59,9 +101,8 @@ impl Shared {
     }
 }
 
-impl BlockingPool {
-    /// Runs a job only if a thread is free for it or can be started; else gives it back.
-    pub(crate) fn try_run(&self, job: Job) -> Result<(), Job> {
+impl Executor for Threads {
+    fn try_run(&self, job: Job) -> Result<(), Job> {
         let state = self.shared.lock();
         let is_free = state.idle > state.jobs.len() || (state.threads.len() < THREADS_MAX && !state.stopping);
         drop(state);
@@ -73,15 +114,11 @@ impl BlockingPool {
         }
     }
 
-    /// Queues a job. If no thread can be started at all, the job runs on the calling thread: late is better than never.
-    pub(crate) fn run(&self, job: Job) {
+    /// If no thread can be started at all, the job runs on the calling thread: late is better than never.
+    fn run(&self, job: Job) {
         let mut state = self.shared.lock();
         let can_grow = state.threads.len() < THREADS_MAX && !state.stopping;
         state.jobs.push_back(job);
-        #[cfg(feature = "sim")]
-        if self.deferred {
-            return;
-        }
         if state.idle >= state.jobs.len() {
             drop(state);
             self.shared.work.notify_one();
@@ -103,8 +140,7 @@ impl BlockingPool {
         }
     }
 
-    /// Runs what is queued and ends the threads. Later jobs run on their caller's thread.
-    pub(crate) fn stop(&self) {
+    fn stop(&self) {
         let threads = {
             let mut state = self.shared.lock();
             state.stopping = true;
@@ -118,24 +154,6 @@ impl BlockingPool {
                 drop(handle.join());
             }
         }
-    }
-}
-
-#[cfg(feature = "sim")]
-impl BlockingPool {
-    /// No threads: jobs wait until they are taken.
-    pub(crate) fn deferred() -> Self {
-        Self { deferred: true, ..Self::default() }
-    }
-
-    /// How many jobs wait.
-    pub(crate) fn waiting(&self) -> usize {
-        self.shared.lock().jobs.len()
-    }
-
-    /// Takes a waiting job out.
-    pub(crate) fn take(&self, index: usize) -> Option<Job> {
-        self.shared.lock().jobs.remove(index)
     }
 }
 

@@ -31,6 +31,7 @@ mod backend;
 mod client;
 mod device;
 mod flight;
+mod jobs;
 mod judge;
 mod kernel;
 mod memory;

@@ -1,6 +1,7 @@
 //! An engine under simulation: the real driver, whose turns the campaign takes one half at a time, and helper jobs that wait to be run.
 
 use super::backend::Sim;
+use super::jobs::JobQueue;
 use super::world;
 use crate::backend::BackendKind;
 use crate::backend::start::BackendReport;
@@ -33,6 +34,7 @@ pub(crate) struct Station {
     driver: Option<Driver>,
     pub(crate) core: Arc<Core>,
     phase: Phase,
+    jobs: JobQueue,
     /// When the next helper job runs, if there is one.
     pub(crate) job_at_ns: Option<u64>,
     pub(crate) handles: Vec<Arc<Handle>>,
@@ -42,7 +44,8 @@ impl Station {
     pub(crate) fn new(index: usize, config: Config) -> Result<Self, Errno> {
         let inbox: Arc<Inbox<Message>> = Arc::new(Inbox::new(Event::new()?));
         let counters = Arc::new(Counters::default());
-        let blocking = Arc::new(BlockingPool::deferred());
+        let jobs = JobQueue::default();
+        let blocking = Arc::new(BlockingPool::new(jobs.clone()));
         let pool = Arc::new(Pool::new(Arc::clone(&counters), Arc::clone(&blocking)));
         let report = BackendReport { kind: BackendKind::Uring, reason: "simulated".into(), flags: Vec::new(), ring_entries: 0 };
         let core = Arc::new(Core { inbox, blocking, pool, counters, report: Mutex::new(report), config });
@@ -53,6 +56,7 @@ impl Station {
             driver: Some(Driver::new(Arc::clone(&core), backend)),
             core,
             phase: Phase::Awake,
+            jobs,
             job_at_ns: None,
             handles: Vec::new(),
         })
@@ -99,13 +103,13 @@ impl Station {
 
     /// Runs the waiting helper job `index`.
     pub(crate) fn run_job(&self, index: usize) {
-        if let Some(job) = self.core.blocking.take(index) {
+        if let Some(job) = self.jobs.take(index) {
             job();
         }
     }
 
     pub(crate) fn jobs(&self) -> usize {
-        self.core.blocking.waiting()
+        self.jobs.len()
     }
 
     /// What the driver's books say that cannot be.

@@ -1,0 +1,38 @@
+//! Jobs for blocking threads, kept until the run takes one out: so the order in which they run is drawn, too.
+
+use crate::blocking::{Executor, Job};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// The jobs of one engine. The engine's pool and the run have a clone each.
+#[derive(Clone, Default)]
+pub(super) struct JobQueue(Arc<Mutex<VecDeque<Job>>>);
+
+impl JobQueue {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Job>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    pub(super) fn take(&self, index: usize) -> Option<Job> {
+        self.lock().remove(index)
+    }
+}
+
+impl Executor for JobQueue {
+    fn run(&self, job: Job) {
+        self.lock().push_back(job);
+    }
+
+    /// A simulated thread is always free.
+    fn try_run(&self, job: Job) -> Result<(), Job> {
+        self.run(job);
+        Ok(())
+    }
+
+    /// The run takes out what is left.
+    fn stop(&self) {}
+}
