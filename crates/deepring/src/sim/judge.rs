@@ -4,7 +4,7 @@
 //! written; an acknowledged write must be in the file at that moment. Whenever a file has no unsettled request, all of it is read and
 //! compared.
 
-use super::memory::STALE;
+use super::buffer::STALE;
 use super::model::{Doubt, View, byte};
 use super::request::{Holder, Memory, Request, What, bell};
 use super::run::{Run, is_violated};

@@ -28,20 +28,20 @@
 //! the real kernel does differently from the simulated one (the part of the tests on real files).
 
 mod backend;
+mod buffer;
 mod client;
 mod device;
+mod engine;
 mod flight;
 mod jobs;
 mod judge;
 mod kernel;
-mod memory;
 mod model;
 mod prng;
 mod profile;
 mod ranges;
 mod request;
 mod run;
-mod station;
 mod transfer;
 mod world;
 

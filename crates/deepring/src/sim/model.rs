@@ -8,7 +8,7 @@
 
 use super::prng::mix;
 
-/// The bytes that the writer `salt` puts at `position`. They are odd, so neither a hole nor [`super::memory::STALE`] looks like them.
+/// The bytes that the writer `salt` puts at `position`. They are odd, so neither a hole nor [`super::buffer::STALE`] looks like them.
 pub(crate) fn fill(bytes: &mut [u8], position: u64, salt: u64) {
     let mut at = position;
     let mut rest = bytes;

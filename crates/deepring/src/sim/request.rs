@@ -1,6 +1,6 @@
 //! A request as the campaign remembers it, from submission until it was judged.
 
-use super::memory::Parcel;
+use super::buffer::Parcel;
 use super::model::{Racer, View};
 use super::world;
 use crate::buffer::{Buffer, IoBuf, IoBufMut};

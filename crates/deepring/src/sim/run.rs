@@ -5,11 +5,11 @@
 //! that sleeps is called only if its inbox was signalled or its device has completions, so a wake that is lost shows: nobody can move, and
 //! requests are unsettled.
 
+use super::engine::Station;
 use super::model::{Model, fill};
 use super::prng::Prng;
 use super::profile::Profile;
 use super::request::Request;
-use super::station::Station;
 use super::world::{self, violate};
 use crate::config::Config;
 use crate::file::File;

@@ -1,6 +1,6 @@
 //! How the client makes a transfer: where, with which memory, and through which of the engine's doors.
 
-use super::memory::Parcel;
+use super::buffer::Parcel;
 use super::model::fill;
 use super::request::{Holder, Memory, Request, Ticket, What, bell};
 use super::run::{Opening, Run};
