@@ -1,29 +1,29 @@
 //! The simulated backend of one engine.
 
-use super::flight::Lane;
+use super::flight::BackendState;
 use super::world;
 use crate::backend::{Backend, BackendKind, DeviceOp, Done};
 use crate::sys::Errno;
 
 /// The backend of one engine: a handle to the world's devices.
 pub(crate) struct Sim {
-    lane: usize,
+    backend: usize,
 }
 
 impl Sim {
-    /// A backend of this thread's world for the engine `station`.
-    pub(crate) fn new(station: usize, kind: BackendKind) -> Self {
-        Self { lane: world::with(|world| world.add_lane(station, kind)).unwrap_or(0) }
+    /// A backend of this thread's world for the engine `engine`.
+    pub(crate) fn new(engine: usize, kind: BackendKind) -> Self {
+        Self { backend: world::with(|world| world.add_backend(engine, kind)).unwrap_or(0) }
     }
 
-    fn lane(&self) -> Option<Lane> {
-        world::with(|world| world.device.lanes[self.lane].clone())
+    fn backend(&self) -> Option<BackendState> {
+        world::with(|world| world.devices.backends[self.backend].clone())
     }
 }
 
 impl Backend for Sim {
     fn kind(&self) -> BackendKind {
-        self.lane().map_or(BackendKind::Uring, |lane| lane.kind)
+        self.backend().map_or(BackendKind::Uring, |backend| backend.kind)
     }
 
     fn capacity(&self) -> usize {
@@ -31,29 +31,29 @@ impl Backend for Sim {
     }
 
     fn push(&mut self, op: DeviceOp) {
-        world::with(|world| world.push(self.lane, op));
+        world::with(|world| world.push(self.backend, op));
     }
 
     fn submit(&mut self) -> Result<(), Errno> {
-        if let Some(lane) = self.lane() {
-            world::with(|world| world.submit(lane.station));
+        if let Some(backend) = self.backend() {
+            world::with(|world| world.submit(backend.engine));
         }
         Ok(())
     }
 
     fn wait(&mut self, _: bool, done: &mut Vec<Done>) -> Result<(), Errno> {
         // Virtual time has passed while the driver was not called; see `crate::sim::run`.
-        world::with(|world| world.collect(self.lane, done)).unwrap_or(Ok(()))
+        world::with(|world| world.collect(self.backend, done)).unwrap_or(Ok(()))
     }
 
     fn successor(&self) -> Result<Box<dyn Backend>, Errno> {
-        let station = self.lane().map_or(0, |lane| lane.station);
-        Ok(Box::new(Self::new(station, BackendKind::Threads)))
+        let engine = self.backend().map_or(0, |backend| backend.engine);
+        Ok(Box::new(Self::new(engine, BackendKind::Threads)))
     }
 }
 
 impl Drop for Sim {
     fn drop(&mut self) {
-        world::with(|world| world.close_lane(self.lane));
+        world::with(|world| world.close_backend(self.backend));
     }
 }

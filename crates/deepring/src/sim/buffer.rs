@@ -3,30 +3,30 @@
 use super::world;
 use crate::buffer::{IoBuf, IoBufMut};
 
-/// What lies before and behind the bytes of a [`Parcel`].
+/// What lies before and behind the bytes of a [`GuardedBuffer`].
 const GUARD: u8 = 0xa6;
 const GUARD_BYTES: usize = 64;
-/// What is in a parcel before it is read into: even, so that it is nobody's content.
-pub(crate) const STALE: u8 = 0xee;
+/// What is in a buffer before it is read into: even, so that it is nobody's content.
+pub(crate) const UNREAD: u8 = 0xee;
 
 /// A buffer that knows when it is freed, begins at any address, and has a guard on both sides.
 #[derive(Debug)]
-pub(crate) struct Parcel {
+pub(crate) struct GuardedBuffer {
     space: Vec<u8>,
     start: usize,
     len: usize,
     id: u64,
 }
 
-impl Parcel {
+impl GuardedBuffer {
     /// `len` bytes at an address that is `offset` more than a multiple of 4096, for the request `id`.
     pub(crate) fn new(id: u64, len: usize, offset: usize) -> Self {
-        let mut space = vec![STALE; len + 4096 + offset + 2 * GUARD_BYTES];
+        let mut space = vec![UNREAD; len + 4096 + offset + 2 * GUARD_BYTES];
         let first = space.as_ptr() as usize + GUARD_BYTES;
         let start = first.next_multiple_of(4096) + offset - space.as_ptr() as usize;
         space[start - GUARD_BYTES..start].fill(GUARD);
         space[start + len..start + len + GUARD_BYTES].fill(GUARD);
-        world::with(|world| world.parcels += 1);
+        world::with(|world| world.live_buffers += 1);
         Self { space, start, len, id }
     }
 
@@ -50,15 +50,15 @@ impl Parcel {
     }
 }
 
-impl Drop for Parcel {
+impl Drop for GuardedBuffer {
     fn drop(&mut self) {
         let (id, address, len, intact) = (self.id, self.address(), self.len as u64, self.is_intact());
-        world::with(|world| world.parcel_freed(id, address, len, intact));
+        world::with(|world| world.buffer_freed(id, address, len, intact));
     }
 }
 
 // SAFETY: the vector is never resized, and its heap block stays in place when the value is moved.
-unsafe impl IoBuf for Parcel {
+unsafe impl IoBuf for GuardedBuffer {
     fn as_ptr(&self) -> *const u8 {
         self.bytes().as_ptr()
     }
@@ -67,8 +67,8 @@ unsafe impl IoBuf for Parcel {
     }
 }
 
-// SAFETY: the parcel owns its vector.
-unsafe impl IoBufMut for Parcel {
+// SAFETY: the buffer owns its vector.
+unsafe impl IoBufMut for GuardedBuffer {
     fn as_mut_ptr(&mut self) -> *mut u8 {
         self.bytes_mut().as_mut_ptr()
     }

@@ -1,10 +1,10 @@
-//! What the client does: opens, transfers, syncs, cuts, cancels, drops, closes, shuts down.
+//! What the client does: opens, transfers, syncs, truncates, cancels, drops, closes, shuts down.
 //!
 //! It keeps to the rule of [`crate::File`]: where the outcome would depend on an order that nobody promised, it either waits or keeps book of
 //! what may come out. Two writes never overlap. Reads may overlap writes, and find each byte old or new. A truncation may race with writes
 //! beyond its size. Neighbours share units all the time.
 
-use super::request::{Holder, Request, What};
+use super::request::{Holder, Request, RequestKind};
 use super::run::{Opening, Run};
 use super::world::{self, violate};
 use crate::binding::EngineBinding;
@@ -16,9 +16,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 impl Run {
-    pub(super) fn make_policies(&mut self) {
-        for station in &mut self.stations {
-            let Some(engine) = &station.engine else { continue };
+    pub(super) fn make_handles(&mut self) {
+        for engine in &mut self.engines {
+            let Some(api) = &engine.api else { continue };
             for _ in 0..self.rng.below(3) {
                 let limits = HandleLimits {
                     queue_depth: self.rng.below(5) as u32,
@@ -26,7 +26,7 @@ impl Run {
                     single_submit: self.rng.one_in(4),
                     refill: if self.rng.one_in(3) { Refill::WhenEmpty } else { Refill::Sliding },
                 };
-                station.handles.push(Arc::new(engine.handle(limits)));
+                engine.handles.push(Arc::new(api.handle(limits)));
             }
         }
     }
@@ -42,25 +42,25 @@ impl Run {
         match self.rng.below(100) {
             0..72 if self.requests.len() < self.profile.outstanding => self.transfer(),
             0..76 if self.requests.len() < self.profile.outstanding => self.sync(),
-            0..80 if self.requests.len() < self.profile.outstanding => self.cut(),
+            0..80 if self.requests.len() < self.profile.outstanding => self.truncate(),
             80..83 => self.open(),
             83..85 => self.close(),
-            85 => self.drop_handle(),
+            85 => self.drop_file(),
             86..91 => self.cancel(),
             91..95 => self.drop_operation(),
-            95 => self.cut_by_others(),
+            95 => self.truncate_externally(),
             _ => {}
         }
     }
 
     /// A running engine.
     pub(super) fn some_engine(&mut self) -> Option<(usize, Engine)> {
-        let running: Vec<_> = self.stations.iter().enumerate().filter_map(|(index, s)| Some((index, s.engine.clone()?))).collect();
+        let running: Vec<_> = self.engines.iter().enumerate().filter_map(|(index, s)| Some((index, s.api.clone()?))).collect();
         (!running.is_empty()).then(|| running[self.rng.index(running.len())].clone())
     }
 
     /// An open file.
-    pub(super) fn some_handle(&mut self) -> Option<usize> {
+    pub(super) fn some_open_file(&mut self) -> Option<usize> {
         let open: Vec<_> = (0..self.openings.len()).filter(|&index| self.openings[index].open.is_some()).collect();
         if open.is_empty() || (open.len() < 3 && self.rng.one_in(4)) {
             self.open();
@@ -75,7 +75,7 @@ impl Run {
     }
 
     fn open(&mut self) {
-        let Some((station, engine)) = self.some_engine() else { return };
+        let Some((index, engine)) = self.some_engine() else { return };
         let file = self.rng.index(self.files.len());
         let direct = match self.rng.below(8) {
             0 => Direct::Never,
@@ -88,16 +88,16 @@ impl Run {
         let path = Arc::clone(&self.files[file].path);
         let opened = open::open(&path, &options);
         world::with(|world| world.note(|| format!("open {} truncate {truncate}: {:?}", path.display(), opened.is_ok())));
-        self.look_at(file);
+        self.probe_file(file);
         match opened {
             Ok(opened) => {
                 if truncate {
-                    self.files[file].model.cut(0, &[]);
+                    self.files[file].model.truncate(0, &[]);
                 }
                 let opened = Arc::new(opened);
                 let watch = Arc::downgrade(&opened);
                 let required = direct == Direct::Require;
-                self.openings.push(Opening { file, station, required, open: Some(File::new(engine, opened)), watch });
+                self.openings.push(Opening { file, engine: index, required, open: Some(File::new(engine, opened)), watch });
             }
             Err(error) => {
                 let errno = error.errno().unwrap_or(0);
@@ -110,29 +110,29 @@ impl Run {
     }
 
     fn close(&mut self) {
-        let Some(index) = self.some_handle() else { return };
+        let Some(index) = self.some_open_file() else { return };
         let Some(file) = self.openings[index].open.take() else { return };
         let before: Vec<u64> = self.requests.iter().filter(|(_, request)| request.opening == Some(index)).map(|(&id, _)| id).collect();
-        let id = self.enter(index, What::Close, 0, 0, Holder::Control(Arc::default()));
+        let id = self.record_control(index, RequestKind::Close, 0, 0, Holder::Control(Arc::default()));
         file.close_then(move |result| {
             world::with(|world| world.control_settled(id, result, &before));
         });
     }
 
-    fn drop_handle(&mut self) {
-        if let Some(index) = self.some_handle() {
+    fn drop_file(&mut self) {
+        if let Some(index) = self.some_open_file() {
             self.openings[index].open = None;
         }
     }
 
     fn sync(&mut self) {
-        let Some(index) = self.some_handle() else { return };
+        let Some(index) = self.some_open_file() else { return };
         let file = self.openings[index].file;
         // Writes by path are accepted when their file has been opened, which nobody can tell from outside.
-        let counts = |request: &Request| request.file == file && request.what == What::Write && !request.by_path;
+        let counts = |request: &Request| request.file == file && request.kind == RequestKind::Write && !request.by_path;
         let before: Vec<u64> = self.requests.iter().filter(|(_, request)| counts(request)).map(|(&id, _)| id).collect();
         let flag: Arc<AtomicBool> = Arc::default();
-        let id = self.enter(index, What::Sync, 0, 0, Holder::Control(Arc::clone(&flag)));
+        let id = self.record_control(index, RequestKind::Sync, 0, 0, Holder::Control(Arc::clone(&flag)));
         let data_only = self.rng.one_in(2);
         if let Some(file) = &self.openings[index].open {
             file.sync_then(data_only, flag, move |result| {
@@ -141,26 +141,26 @@ impl Run {
         }
     }
 
-    fn cut(&mut self) {
-        let Some(index) = self.some_handle() else { return };
+    fn truncate(&mut self) {
+        let Some(index) = self.some_open_file() else { return };
         let file = self.openings[index].file;
         let size = if self.rng.one_in(3) { self.near_unit() } else { self.rng.below(self.profile.file_bytes) };
         let raced = self.rng.one_in(2);
-        let blocked = self.unsettled_on(file).any(|request| match request.what {
-            What::Cut(_) | What::WriteWhole => true,
-            What::Write => !raced && request.end > size,
+        let blocked = self.unsettled_on(file).any(|request| match request.kind {
+            RequestKind::Truncate(_) | RequestKind::WriteWhole => true,
+            RequestKind::Write => !raced && request.end > size,
             _ => false,
         });
         if blocked {
             return;
         }
         let flag: Arc<AtomicBool> = Arc::default();
-        let id = self.enter(index, What::Cut(size), size, size, Holder::Control(Arc::clone(&flag)));
+        let id = self.record_control(index, RequestKind::Truncate(size), size, size, Holder::Control(Arc::clone(&flag)));
         let number = self.files[file].number;
         if let Some(open) = &self.openings[index].open {
             open.set_len_then(size, flag, move |result| {
                 world::with(|world| {
-                    if result.is_ok() && world.device.writes_to(number) {
+                    if result.is_ok() && world.devices.writes_to(number) {
                         world.violate("a truncation ran while a write was at the device");
                     }
                     world.control_settled(id, result, &[]);
@@ -169,30 +169,31 @@ impl Run {
         }
     }
 
-    /// Another process cuts the file while nobody here works on it.
-    fn cut_by_others(&mut self) {
+    /// Another process truncates the file while nobody here works on it.
+    fn truncate_externally(&mut self) {
         let index = self.rng.index(self.files.len());
-        let chance = self.profile.cut_by_others;
+        let chance = self.profile.truncate_externally;
         if !self.rng.chance(chance) || self.unsettled_on(index).next().is_some() || !self.files[index].exists {
             return;
         }
         self.check_file(index);
         let file = &mut self.files[index];
         let number = file.number;
-        let loose = world::with(|world| world.facts(number).loose).unwrap_or(true);
-        if loose || file.was_loose || file.stale || file.model.size_max == 0 {
+        let untrimmed = world::with(|world| world.facts(number).untrimmed).unwrap_or(true);
+        if untrimmed || file.was_untrimmed || file.size_outdated || file.model.size_max == 0 {
             return;
         }
         let size = self.rng.below(file.model.size_max);
         if std::fs::OpenOptions::new().write(true).open(&file.path).and_then(|file| file.set_len(size)).is_ok() {
-            world::with(|world| world.note(|| format!("somebody else cuts {} to {size}", file.path.display())));
-            file.model.cut(size, &[]);
-            file.stale = true;
+            world::with(|world| world.note(|| format!("somebody else truncates {} to {size}", file.path.display())));
+            file.model.truncate(size, &[]);
+            file.size_outdated = true;
         }
     }
 
     fn cancel(&mut self) {
-        let candidates: Vec<u64> = self.requests.iter().filter(|(_, request)| request.what != What::Close).map(|(&id, _)| id).collect();
+        let candidates: Vec<u64> =
+            self.requests.iter().filter(|(_, request)| request.kind != RequestKind::Close).map(|(&id, _)| id).collect();
         if candidates.is_empty() {
             return;
         }
@@ -200,7 +201,7 @@ impl Run {
         world::with(|world| world.note(|| format!("cancel {id}")));
         let Some(request) = self.requests.get_mut(&id) else { return };
         request.cancel();
-        if let Some(engine) = &self.stations[request.station].engine {
+        if let Some(engine) = &self.engines[request.engine].api {
             engine.sweep();
         }
     }

@@ -17,7 +17,7 @@
 //! what it was writing has reached the file by then, or never does: a write that lands at any time later could undo what the next backend
 //! wrote, against which no engine can do anything.
 
-use super::flight::{Fate, Flight, Lane};
+use super::flight::{BackendState, Ending, Flight};
 use super::ranges::Owner;
 use super::world::{self, World};
 use crate::backend::{BackendKind, DeviceOp, Done};
@@ -27,15 +27,15 @@ use crate::sys::{Errno, file};
 /// The devices' part of the world.
 impl World {
     /// A backend for an engine.
-    pub(crate) fn add_lane(&mut self, station: usize, kind: BackendKind) -> usize {
-        self.device.lanes.push(Lane { station, lost: false, lost_operations: 0, kind });
-        self.device.lanes.len() - 1
+    pub(crate) fn add_backend(&mut self, engine: usize, kind: BackendKind) -> usize {
+        self.devices.backends.push(BackendState { engine, lost: false, lost_operations: 0, kind });
+        self.devices.backends.len() - 1
     }
 
-    pub(super) fn push(&mut self, lane: usize, op: DeviceOp) {
-        if self.device.lanes[lane].lost {
+    pub(super) fn push(&mut self, backend: usize, op: DeviceOp) {
+        if self.devices.backends[backend].lost {
             // Staged in a ring that nobody will ever submit.
-            self.device.lanes[lane].lost_operations += 1;
+            self.devices.backends[backend].lost_operations += 1;
             return;
         }
         self.tally.device_operations += 1;
@@ -45,26 +45,26 @@ impl World {
         let (opening, inode, direct) = (descriptor.opening, descriptor.inode, descriptor.direct);
         let device = self.facts(inode).device;
         let flight = Flight {
-            lane,
+            backend,
             op,
             opening,
             inode,
             device,
-            fate: self.fate(&op, direct, inode, true),
-            cut: self.rng.between(0, u64::from(op.len)) as u32,
+            ending: self.ending(&op, direct, inode, true),
+            first_end: self.rng.between(0, u64::from(op.len)) as u32,
             moved: 0,
             submitted: false,
             lost: false,
             due_ns: u64::MAX,
             result: None,
         };
-        self.note(|| format!("push {op:?} direct {direct} inode {inode} fate {:?}", flight.fate));
+        self.note(|| format!("push {op:?} direct {direct} inode {inode} ending {:?}", flight.ending));
         self.check_operation(&op, direct, inode);
-        if self.device.flights.iter().any(|other| other.lane == lane && other.op.key == op.key) {
+        if self.devices.flights.iter().any(|other| other.backend == backend && other.op.key == op.key) {
             self.violate(format!("an operation was pushed twice: {op:?}"));
         }
-        self.device.flights.push(flight);
-        self.check_budget(lane, device);
+        self.devices.flights.push(flight);
+        self.check_budget(backend, device);
     }
 
     /// Whether an operation may be made at all.
@@ -84,25 +84,25 @@ impl World {
     }
 
     /// Draws what becomes of an operation. A ring may find no worker for it; a blocking call needs none.
-    fn fate(&mut self, op: &DeviceOp, direct: bool, inode: u64, by_ring: bool) -> Fate {
+    fn ending(&mut self, op: &DeviceOp, direct: bool, inode: u64, by_ring: bool) -> Ending {
         let p = self.profile.clone();
         let write = op.direction == Direction::Write;
         let fail = |world: &mut Self, errno: Errno| {
             world.inject(inode, errno);
             let moved = if world.rng.one_in(2) { 0 } else { world.rng.below(u64::from(op.len)) as u32 };
-            Fate::Fails(errno, moved)
+            Ending::Fails(errno, moved)
         };
         if direct && self.facts(inode).refuses_direct {
             self.inject(inode, libc::EINVAL);
-            return Fate::Fails(libc::EINVAL, 0);
+            return Ending::Fails(libc::EINVAL, 0);
         }
         if op.nowait && self.facts(inode).refuses_nowait {
             self.tally.faults += 1;
-            return Fate::Fails(self.rng.pick(&[libc::EOPNOTSUPP, libc::EINVAL]), 0);
+            return Ending::Fails(self.rng.pick(&[libc::EOPNOTSUPP, libc::EINVAL]), 0);
         }
         if op.nowait && self.rng.chance(p.would_block) {
             self.tally.faults += 1;
-            return Fate::Fails(libc::EAGAIN, 0);
+            return Ending::Fails(libc::EAGAIN, 0);
         }
         if self.rng.chance(p.interrupted) {
             return fail(self, libc::EINTR);
@@ -124,11 +124,11 @@ impl World {
             // A read of nothing would mean that the file ends; a write of nothing only means that the kernel is in no mood.
             if write && self.rng.one_in(8) {
                 self.inject(inode, libc::EIO);
-                return Fate::Moves(0);
+                return Ending::Moves(0);
             }
-            return Fate::Moves(self.rng.between(1, u64::from(op.len)) as u32);
+            return Ending::Moves(self.rng.between(1, u64::from(op.len)) as u32);
         }
-        Fate::Moves(op.len)
+        Ending::Moves(op.len)
     }
 
     fn check_range(&mut self, op: &DeviceOp) {
@@ -137,13 +137,13 @@ impl World {
         }
     }
 
-    /// Adds up what the engine of this lane has in flight at one device, without trusting its own count.
-    fn check_budget(&mut self, lane: usize, device: u32) {
-        let station = self.device.lanes[lane].station;
+    /// Adds up what the engine of this backend has in flight at one device, without trusting its own count.
+    fn check_budget(&mut self, backend: usize, device: u32) {
+        let engine = self.devices.backends[backend].engine;
         let request_bytes = self.profile.request_bytes.clamp(4096, 1 << 20);
         let (mut operations, mut requests, mut bytes) = (0, 0, 0);
         let mut all = 0;
-        for flight in self.device.flights.iter().filter(|flight| !flight.lost && self.device.lanes[flight.lane].station == station) {
+        for flight in self.devices.flights.iter().filter(|flight| !flight.lost && self.devices.backends[flight.backend].engine == engine) {
             all += 1;
             if flight.device == device {
                 operations += 1;
@@ -163,12 +163,12 @@ impl World {
     }
 
     /// What was pushed is the device's from now on.
-    pub(crate) fn submit(&mut self, station: usize) {
-        for index in 0..self.device.flights.len() {
-            let flight = &self.device.flights[index];
-            if !flight.submitted && self.device.lanes[flight.lane].station == station {
+    pub(crate) fn submit(&mut self, engine: usize) {
+        for index in 0..self.devices.flights.len() {
+            let flight = &self.devices.flights[index];
+            if !flight.submitted && self.devices.backends[flight.backend].engine == engine {
                 let due_ns = self.now_ns + self.latency();
-                let flight = &mut self.device.flights[index];
+                let flight = &mut self.devices.flights[index];
                 (flight.submitted, flight.due_ns) = (true, due_ns);
             }
         }
@@ -184,26 +184,26 @@ impl World {
     pub(crate) fn advance(&mut self, until_ns: u64) {
         loop {
             let due = |flight: &Flight| flight.submitted && flight.result.is_none() && flight.due_ns <= until_ns;
-            let flights = self.device.flights.iter().enumerate().filter(|(_, flight)| due(flight));
+            let flights = self.devices.flights.iter().enumerate().filter(|(_, flight)| due(flight));
             let Some((index, _)) = flights.min_by_key(|(_, flight)| flight.due_ns) else { break };
-            self.now_ns = self.now_ns.max(self.device.flights[index].due_ns);
+            self.now_ns = self.now_ns.max(self.devices.flights[index].due_ns);
             self.perform(index);
         }
         self.now_ns = self.now_ns.max(until_ns);
-        self.device.flights.retain(|flight| !(flight.lost && flight.result.is_some()));
+        self.devices.flights.retain(|flight| !(flight.lost && flight.result.is_some()));
     }
 
     /// Moves the next piece of an operation.
     fn perform(&mut self, index: usize) {
         let pause = 1 + self.rng.below(self.profile.latency_ns + 1) / 4;
-        let flight = &self.device.flights[index];
-        let (op, fate, lost) = (flight.op, flight.fate, flight.lost);
-        let (limit, errno) = match fate {
-            Fate::Moves(limit) => (limit.min(op.len), 0),
-            Fate::Fails(errno, limit) => (limit.min(op.len), errno),
+        let flight = &self.devices.flights[index];
+        let (op, ending, lost) = (flight.op, flight.ending, flight.lost);
+        let (limit, errno) = match ending {
+            Ending::Moves(limit) => (limit.min(op.len), 0),
+            Ending::Fails(errno, limit) => (limit.min(op.len), errno),
         };
-        let (from, first) = (flight.moved, flight.moved < flight.cut && flight.cut < limit);
-        let piece = if first { flight.cut } else { limit } - from.min(limit);
+        let (from, first) = (flight.moved, flight.moved < flight.first_end && flight.first_end < limit);
+        let piece = if first { flight.first_end } else { limit } - from.min(limit);
         let opening = flight.opening;
         self.check_range(&op);
         if !lost && self.descriptor(op.fd).is_none_or(|descriptor| descriptor.opening != opening) {
@@ -211,11 +211,11 @@ impl World {
         }
         if self.is_violated() {
             // Whoever gave up the memory or the descriptor may have given it to somebody else.
-            self.device.flights[index].result = Some(-libc::EIO);
+            self.devices.flights[index].result = Some(-libc::EIO);
             return;
         }
         let moved = if lost { Self::scribble(&op, from, piece) } else { self.transfer(&op, from, piece) };
-        let flight = &mut self.device.flights[index];
+        let flight = &mut self.devices.flights[index];
         flight.moved += moved;
         flight.due_ns = self.now_ns + pause;
         if !first || moved < piece {
@@ -235,14 +235,14 @@ impl World {
             return -libc::EBADF;
         };
         self.check_operation(op, descriptor.direct, descriptor.inode);
-        if self.device.holds(op.address, op.len.into()) {
+        if self.devices.holds(op.address, op.len.into()) {
             self.violate(format!("a blocking call is made for memory that the device has: {op:?}"));
         }
-        let fate = self.fate(op, descriptor.direct, descriptor.inode, false);
-        self.note(|| format!("block {op:?} direct {} inode {} fate {fate:?}", descriptor.direct, descriptor.inode));
-        let (limit, errno) = match fate {
-            Fate::Moves(limit) => (limit.min(op.len), 0),
-            Fate::Fails(errno, limit) => (limit.min(op.len), errno),
+        let ending = self.ending(op, descriptor.direct, descriptor.inode, false);
+        self.note(|| format!("block {op:?} direct {} inode {} ending {ending:?}", descriptor.direct, descriptor.inode));
+        let (limit, errno) = match ending {
+            Ending::Moves(limit) => (limit.min(op.len), 0),
+            Ending::Fails(errno, limit) => (limit.min(op.len), errno),
         };
         let first = self.rng.between(0, u64::from(limit)) as u32;
         let mut moved = 0;
@@ -293,57 +293,57 @@ impl World {
     }
 
     /// Takes completions out: all that are due, or some of them.
-    pub(super) fn collect(&mut self, lane: usize, done: &mut Vec<Done>) -> Result<(), Errno> {
-        self.submit(self.device.lanes[lane].station);
+    pub(super) fn collect(&mut self, backend: usize, done: &mut Vec<Done>) -> Result<(), Errno> {
+        self.submit(self.devices.backends[backend].engine);
         let now_ns = self.now_ns;
-        let mut ready: Vec<_> = (0..self.device.flights.len())
+        let mut ready: Vec<_> = (0..self.devices.flights.len())
             .filter(|&index| {
-                let flight = &self.device.flights[index];
-                flight.lane == lane && flight.result.is_some() && flight.due_ns <= now_ns
+                let flight = &self.devices.flights[index];
+                flight.backend == backend && flight.result.is_some() && flight.due_ns <= now_ns
             })
             .collect();
         let wanted = if ready.is_empty() || self.rng.one_in(2) { ready.len() } else { self.rng.between(1, ready.len() as u64) as usize };
         let mut taken = Vec::new();
         for _ in 0..wanted {
             let index = ready.swap_remove(self.rng.index(ready.len()));
-            let Flight { op, result, .. } = self.device.flights[index];
+            let Flight { op, result, .. } = self.devices.flights[index];
             self.check_range(&op);
             done.push(Done { key: op.key, result: result.unwrap_or(0) });
             taken.push(index);
         }
         taken.sort_unstable();
         for index in taken.into_iter().rev() {
-            self.device.flights.remove(index);
+            self.devices.flights.remove(index);
         }
-        if self.rng.chance(self.profile.lost) && !self.device.lanes[lane].lost {
-            self.lose(lane);
+        if self.rng.chance(self.profile.lost) && !self.devices.backends[backend].lost {
+            self.lose(backend);
             return Err(libc::EBADF);
         }
         Ok(())
     }
 
-    /// The ring of this lane will never answer again.
-    fn lose(&mut self, lane: usize) {
-        self.note(|| format!("the ring of lane {lane} is lost"));
-        self.device.lanes[lane].lost = true;
+    /// The ring of this backend will never answer again.
+    fn lose(&mut self, backend: usize) {
+        self.note(|| format!("the ring of backend {backend} is lost"));
+        self.devices.backends[backend].lost = true;
         self.lost_rings += 1;
-        for index in 0..self.device.flights.len() {
-            let Flight { op, result, lane: its, .. } = self.device.flights[index];
-            if its != lane {
+        for index in 0..self.devices.flights.len() {
+            let Flight { op, result, backend: its, .. } = self.devices.flights[index];
+            if its != backend {
                 continue;
             }
-            self.device.lanes[lane].lost_operations += 1;
+            self.devices.backends[backend].lost_operations += 1;
             if op.direction == Direction::Write && result.is_none() && self.rng.one_in(2) {
-                while self.device.flights[index].result.is_none() {
+                while self.devices.flights[index].result.is_none() {
                     self.perform(index);
                 }
             }
             let later = self.now_ns + self.latency() * 20;
-            let flight = &mut self.device.flights[index];
+            let flight = &mut self.devices.flights[index];
             (flight.lost, flight.submitted, flight.due_ns, flight.moved) = (true, true, later, 0);
             if op.direction == Direction::Read {
                 flight.result = None;
-                flight.fate = Fate::Moves(op.len);
+                flight.ending = Ending::Moves(op.len);
             } else {
                 flight.result = Some(0);
             }
@@ -353,8 +353,8 @@ impl World {
         }
     }
 
-    pub(super) fn close_lane(&mut self, lane: usize) {
-        let held = self.device.flights.iter().filter(|flight| flight.lane == lane && !flight.lost).count();
+    pub(super) fn close_backend(&mut self, backend: usize) {
+        let held = self.devices.flights.iter().filter(|flight| flight.backend == backend && !flight.lost).count();
         if held > 0 {
             self.violate(format!("a backend was switched off while {held} operations were in flight"));
         }

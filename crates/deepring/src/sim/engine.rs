@@ -26,10 +26,10 @@ enum Phase {
     Waiting { asleep: bool },
 }
 
-pub(crate) struct Station {
+pub(crate) struct EngineUnderTest {
     index: usize,
     /// Gone after shutdown began.
-    pub(crate) engine: Option<Engine>,
+    pub(crate) api: Option<Engine>,
     /// Gone after shutdown ended.
     driver: Option<Driver>,
     pub(crate) core: Arc<Core>,
@@ -40,7 +40,7 @@ pub(crate) struct Station {
     pub(crate) handles: Vec<Arc<Handle>>,
 }
 
-impl Station {
+impl EngineUnderTest {
     pub(crate) fn new(index: usize, config: Config) -> Result<Self, Errno> {
         let inbox: Arc<Inbox<Message>> = Arc::new(Inbox::new(Event::new()?));
         let counters = Arc::new(Counters::default());
@@ -52,7 +52,7 @@ impl Station {
         let backend = Box::new(Sim::new(index, BackendKind::Uring));
         Ok(Self {
             index,
-            engine: Some(Engine::simulated(Arc::clone(&core))),
+            api: Some(Engine::simulated(Arc::clone(&core))),
             driver: Some(Driver::new(Arc::clone(&core), backend)),
             core,
             phase: Phase::Awake,
@@ -68,7 +68,7 @@ impl Station {
             && match self.phase {
                 Phase::Awake | Phase::Waiting { asleep: false } => true,
                 Phase::Waiting { asleep: true } => {
-                    let completions = |world: &mut world::World| world.device.has_completions(self.index, world.now_ns);
+                    let completions = |world: &mut world::World| world.devices.has_completions(self.index, world.now_ns);
                     self.core.inbox.is_signalled() || world::with(completions).unwrap_or(false)
                 }
             }

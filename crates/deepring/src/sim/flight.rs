@@ -6,9 +6,9 @@ use crate::sys::Errno;
 
 /// Where the flights of one backend are counted.
 #[derive(Debug, Clone)]
-pub(crate) struct Lane {
+pub(crate) struct BackendState {
     /// The engine.
-    pub(crate) station: usize,
+    pub(crate) engine: usize,
     pub(crate) lost: bool,
     /// What it had when it was lost, and was given afterwards.
     pub(crate) lost_operations: u64,
@@ -17,7 +17,7 @@ pub(crate) struct Lane {
 
 /// What an operation will end with.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Fate {
+pub(super) enum Ending {
     /// At most so many bytes.
     Moves(u32),
     /// An error, after so many bytes.
@@ -27,15 +27,15 @@ pub(super) enum Fate {
 /// An operation between `push` and the moment its completion was taken.
 #[derive(Debug)]
 pub(super) struct Flight {
-    pub(super) lane: usize,
+    pub(super) backend: usize,
     pub(super) op: DeviceOp,
     /// Which opening of the descriptor it is for.
     pub(super) opening: u64,
     pub(super) inode: u64,
     pub(super) device: u32,
-    pub(super) fate: Fate,
+    pub(super) ending: Ending,
     /// The first piece ends here.
-    pub(super) cut: u32,
+    pub(super) first_end: u32,
     pub(super) moved: u32,
     pub(super) submitted: bool,
     pub(super) lost: bool,
@@ -53,16 +53,16 @@ impl Flight {
 
 /// Everything in flight at the simulated devices of a world.
 #[derive(Debug, Default)]
-pub(crate) struct Device {
+pub(crate) struct Devices {
     pub(super) flights: Vec<Flight>,
-    pub(super) lanes: Vec<Lane>,
+    pub(super) backends: Vec<BackendState>,
 }
 
-impl Device {
+impl Devices {
     /// Whether completions of this engine wait to be taken.
-    pub(crate) fn has_completions(&self, station: usize, now_ns: u64) -> bool {
+    pub(crate) fn has_completions(&self, engine: usize, now_ns: u64) -> bool {
         let ready = |flight: &Flight| !flight.lost && flight.result.is_some() && flight.due_ns <= now_ns;
-        self.flights.iter().any(|flight| ready(flight) && self.lanes[flight.lane].station == station)
+        self.flights.iter().any(|flight| ready(flight) && self.backends[flight.backend].engine == engine)
     }
 
     /// When something happens next.
@@ -86,8 +86,8 @@ impl Device {
     }
 
     /// How many operations of this engine went with a ring.
-    pub(crate) fn lost_operations(&self, station: usize) -> u64 {
-        self.lanes.iter().filter(|lane| lane.station == station).map(|lane| lane.lost_operations).sum()
+    pub(crate) fn lost_operations(&self, engine: usize) -> u64 {
+        self.backends.iter().filter(|backend| backend.engine == engine).map(|backend| backend.lost_operations).sum()
     }
 
     pub(crate) fn uses(&self, opening: u64) -> bool {

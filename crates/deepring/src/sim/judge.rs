@@ -4,11 +4,11 @@
 //! written; an acknowledged write must be in the file at that moment. Whenever a file has no unsettled request, all of it is read and
 //! compared.
 
-use super::buffer::STALE;
-use super::model::{Doubt, View, byte};
-use super::request::{Holder, Memory, Request, What, bell};
+use super::buffer::UNREAD;
+use super::model::{Alternative, View, byte};
+use super::request::{Holder, Memory, Request, RequestKind, request_waker};
 use super::run::{Run, is_violated};
-use super::world::{self, Told, violate};
+use super::world::{self, Reported, violate};
 use crate::completion::Receipt;
 use crate::error::{Error, ErrorKind, Result};
 use crate::op::Completed;
@@ -20,14 +20,14 @@ use std::task::{Context, Poll};
 impl Run {
     /// Judges everything that has settled since the last step.
     pub(super) fn judge_all(&mut self) {
-        let told = world::with(|world| std::mem::take(&mut world.told)).unwrap_or_default();
-        for told in told {
+        let reported = world::with(|world| std::mem::take(&mut world.reported)).unwrap_or_default();
+        for reported in reported {
             if is_violated() {
                 return;
             }
-            match told {
-                Told::Transfer { id, outcome } => self.judge_transfer(id, outcome),
-                Told::Control { id, result } => self.judge_control(id, &result),
+            match reported {
+                Reported::Transfer { id, outcome } => self.judge_transfer(id, outcome),
+                Reported::Control { id, result } => self.judge_control(id, &result),
             }
         }
     }
@@ -38,7 +38,7 @@ impl Run {
         let Some(request) = self.requests.remove(&id) else { return };
         let Completed { buf, result } = completed;
         self.judge(id, &request, buf.as_ref(), Some(&result));
-        self.look_if_quiet(request.file);
+        self.check_if_idle(request.file);
     }
 
     fn judge_transfer(&mut self, id: u64, outcome: Option<(Result<Receipt>, bool)>) {
@@ -55,7 +55,7 @@ impl Run {
                     std::mem::forget(memory);
                 }
             }
-            (Holder::Op(mut op), None) => match Pin::new(&mut op).poll(&mut Context::from_waker(&bell(id))) {
+            (Holder::Op(mut op), None) => match Pin::new(&mut op).poll(&mut Context::from_waker(&request_waker(id))) {
                 Poll::Pending => violate(format!("request {id} has ended and its operation is pending")),
                 Poll::Ready(Completed { buf, result }) => {
                     if buf.is_none() && !lost_before {
@@ -67,16 +67,16 @@ impl Run {
             (Holder::Dropped, None) => self.judge(id, &request, None, None),
             _ => violate(format!("request {id} ended in a way it was not made")),
         }
-        self.look_if_quiet(request.file);
+        self.check_if_idle(request.file);
     }
 
     /// `result`: `None` if nobody knows.
     fn judge(&mut self, id: u64, request: &Request, memory: Option<&Memory>, result: Option<&Result<Receipt>>) {
-        self.look_at(request.file);
+        self.probe_file(request.file);
         if let Some(Err(error)) = result
-            && let Err(why) = self.excuse(request, error)
+            && let Err(why) = self.find_cause(request, error)
         {
-            violate(format!("request {id} ({:?} {}..{}) failed for no reason: {error}: {why}", request.what, request.start, request.end));
+            violate(format!("request {id} ({:?} {}..{}) failed for no reason: {error}: {why}", request.kind, request.start, request.end));
         }
         let len = request.end - request.start;
         let transferred = match result {
@@ -87,12 +87,13 @@ impl Run {
         if transferred > len {
             violate(format!("request {id} moved {transferred} bytes of {len}"));
         }
-        if request.what.reads() {
+        if request.kind.reads() {
             self.judge_read(id, request, memory, result);
         } else {
             self.judge_write(id, request, transferred.min(len), result);
-            let unchanged =
-                |memory: &Memory| View { start: request.start, bytes: vec![], doubts: vec![own(request)] }.mismatch(memory.bytes());
+            let unchanged = |memory: &Memory| {
+                View { start: request.start, bytes: vec![], alternatives: vec![written_by(request)] }.mismatch(memory.bytes())
+            };
             if let Some(wrong) = memory.and_then(unchanged) {
                 violate(format!("the memory that request {id} writes from was changed: {wrong}"));
             }
@@ -103,12 +104,12 @@ impl Run {
         let (Some(memory), Some(result), Some(view)) = (memory, result, &request.view) else { return };
         let len = request.end - request.start;
         // What the file may have been while the read was under way.
-        let size_min = request.racers.iter().filter_map(|racer| racer.cuts).fold(request.sizes.0, u64::min);
-        let size_max = request.racers.iter().map(super::model::Racer::reach).fold(request.sizes.1, u64::max);
+        let size_min = request.concurrent.iter().filter_map(|change| change.truncates).fold(request.sizes.0, u64::min);
+        let size_max = request.concurrent.iter().map(super::model::ConcurrentChange::reach).fold(request.sizes.1, u64::max);
         // A file whose trimming failed is longer than it should be, and the next one to open it believes that.
         let number = self.files[request.file].number;
-        let loose = world::with(|world| world.facts(number).loose).unwrap_or(false);
-        let size_max = if loose { u64::MAX } else { size_max };
+        let untrimmed = world::with(|world| world.facts(number).untrimmed).unwrap_or(false);
+        let size_max = if untrimmed { u64::MAX } else { size_max };
         let (least, most) = (size_min.saturating_sub(request.start).min(len), size_max.saturating_sub(request.start).min(len));
         let got = match result {
             Ok(receipt) => receipt.bytes,
@@ -121,7 +122,7 @@ impl Run {
         if ended && !(least..=most).contains(&got) {
             violate(format!("request {id} read {got} bytes at {}, not {least} to {most}: {result:?}", request.start));
         }
-        let must_be_whole = matches!(request.what, What::Read { exact: true } | What::ReadWhole);
+        let must_be_whole = matches!(request.kind, RequestKind::Read { exact: true } | RequestKind::ReadWhole);
         if result.is_ok() && must_be_whole && got != len {
             violate(format!("request {id} promised {len} bytes and read {got}"));
         }
@@ -132,21 +133,21 @@ impl Run {
             violate(format!("request {id} says that a file of {len} bytes has not {len} bytes"));
         }
         let mut view = view.clone();
-        for racer in &request.racers {
-            view.doubts.push(Doubt { start: racer.start, end: racer.end, writer: Some(racer.salt) });
+        for change in &request.concurrent {
+            view.alternatives.push(Alternative { start: change.start, end: change.end, writer: Some(change.salt) });
             // Whoever extends the file leaves zeros between its end and where it writes, or up to the new length; and, if the engine does not know
             // that somebody has cut the file, within what it is just writing.
-            let end = if self.files[request.file].stale { racer.end } else { racer.start };
-            view.doubts.push(Doubt { start: request.sizes.0, end, writer: None });
-            if let Some(size) = racer.cuts {
+            let end = if self.files[request.file].size_outdated { change.end } else { change.start };
+            view.alternatives.push(Alternative { start: request.sizes.0, end, writer: None });
+            if let Some(size) = change.truncates {
                 // And what is cut off reads as zeros when it is extended again.
-                view.doubts.push(Doubt { start: size, end: u64::MAX, writer: None });
+                view.alternatives.push(Alternative { start: size, end: u64::MAX, writer: None });
             }
         }
-        let got = if loose { got.min(request.sizes.0.saturating_sub(request.start)) } else { got };
+        let got = if untrimmed { got.min(request.sizes.0.saturating_sub(request.start)) } else { got };
         if let Some(wrong) = view.mismatch(&memory.bytes()[..got.min(len) as usize]) {
-            let stale = memory.bytes()[..got.min(len) as usize].contains(&STALE);
-            let arrived = if stale { "some never arrived" } else { "all arrived" };
+            let unread = memory.bytes()[..got.min(len) as usize].contains(&UNREAD);
+            let arrived = if unread { "some never arrived" } else { "all arrived" };
             violate(format!("request {id} read {got} bytes at {} ({arrived}): {wrong}", request.start));
         }
     }
@@ -157,10 +158,10 @@ impl Run {
         let file = &mut self.files[request.file];
         let Some(result) = result else {
             // It may have done anything between nothing and all.
-            file.model.doubt(start, end, Some(salt));
+            file.model.allow(start, end, Some(salt));
             file.model.size_max = file.model.size_max.max(end);
-            if request.what == What::WriteWhole {
-                file.model.doubt(end, u64::MAX, None);
+            if request.kind == RequestKind::WriteWhole {
+                file.model.allow(end, u64::MAX, None);
                 file.model.size_min = file.model.size_min.min(len);
             }
             return;
@@ -169,27 +170,27 @@ impl Run {
             violate(format!("request {id} wrote {transferred} of {len} bytes and says all is well"));
         }
         // A cut that raced with the write came before or after it.
-        let cut = request.racers.iter().filter_map(|racer| racer.cuts).min().unwrap_or(u64::MAX);
-        if request.what == What::WriteWhole && result.is_ok() {
-            file.model.cut(len, &[]);
-        } else if request.what == What::WriteWhole && transferred == len {
+        let truncated_to = request.concurrent.iter().filter_map(|change| change.truncates).min().unwrap_or(u64::MAX);
+        if request.kind == RequestKind::WriteWhole && result.is_ok() {
+            file.model.truncate(len, &[]);
+        } else if request.kind == RequestKind::WriteWhole && transferred == len {
             // Everything was written, and the trimming failed.
             file.model.size_min = file.model.size_min.min(len);
         }
         let reached = start + transferred;
-        file.model.write(start, reached.min(cut), salt);
-        if reached > cut {
-            file.model.doubt(start.max(cut), reached, Some(salt));
-            file.model.doubt(start.max(cut), reached, None);
+        file.model.write(start, reached.min(truncated_to), salt);
+        if reached > truncated_to {
+            file.model.allow(start.max(truncated_to), reached, Some(salt));
+            file.model.allow(start.max(truncated_to), reached, None);
             file.model.size_max = file.model.size_max.max(reached);
-            file.model.size_min = file.model.size_min.min(cut);
+            file.model.size_min = file.model.size_min.min(truncated_to);
         }
-        file.model.doubt(reached, end, Some(salt));
-        if file.stale && result.is_err() {
+        file.model.allow(reached, end, Some(salt));
+        if file.size_outdated && result.is_err() {
             // The engine did not know that the file had become shorter, and had no reason to order the end.
             file.model.size_max = file.model.size_max.max(end);
         }
-        if result.is_ok() && len > 0 && cut == u64::MAX {
+        if result.is_ok() && len > 0 && truncated_to == u64::MAX {
             self.check_acknowledged(id, request);
         }
     }
@@ -203,7 +204,7 @@ impl Run {
         if probe.read_exact_at(&mut found, request.start).is_err() {
             return violate(format!("request {id} was acknowledged and the file ends before {}", request.end));
         }
-        if let Some(wrong) = (View { start: request.start, bytes: vec![], doubts: vec![own(request)] }).mismatch(&found) {
+        if let Some(wrong) = (View { start: request.start, bytes: vec![], alternatives: vec![written_by(request)] }).mismatch(&found) {
             violate(format!("request {id} ({}..{}) was acknowledged and is not in the file: {wrong}", request.start, request.end));
         }
     }
@@ -211,28 +212,28 @@ impl Run {
     fn judge_control(&mut self, id: u64, result: &Result<()>) {
         let Some(request) = self.requests.remove(&id) else { return violate(format!("control {id} ended and was not made")) };
         if let Err(error) = result
-            && let Err(why) = self.excuse(&request, error)
+            && let Err(why) = self.find_cause(&request, error)
         {
-            violate(format!("{:?} {id} failed for no reason: {error}: {why}", request.what));
+            violate(format!("{:?} {id} failed for no reason: {error}: {why}", request.kind));
         }
         let file = &mut self.files[request.file];
-        match (request.what, result) {
-            (What::Cut(size), Ok(())) => {
-                file.model.cut(size, &request.racers);
-                file.stale = false;
-                world::with(|world| world.facts(file.number).loose = false);
+        match (request.kind, result) {
+            (RequestKind::Truncate(size), Ok(())) => {
+                file.model.truncate(size, &request.concurrent);
+                file.size_outdated = false;
+                world::with(|world| world.facts(file.number).untrimmed = false);
             }
-            (What::Sync, Ok(())) if file.sync_failed => violate(format!("sync {id} succeeded after one had failed")),
-            (What::Sync, Err(error)) if error.errno().is_some() => file.sync_failed = true,
+            (RequestKind::Sync, Ok(())) if file.sync_failed => violate(format!("sync {id} succeeded after one had failed")),
+            (RequestKind::Sync, Err(error)) if error.errno().is_some() => file.sync_failed = true,
             _ => {}
         }
-        self.look_if_quiet(request.file);
+        self.check_if_idle(request.file);
     }
 
     /// Finds the reason for an error.
-    fn excuse(&mut self, request: &Request, error: &Error) -> std::result::Result<(), &'static str> {
+    fn find_cause(&mut self, request: &Request, error: &Error) -> std::result::Result<(), &'static str> {
         let file = &self.files[request.file];
-        let stopping = self.stations[request.station].engine.is_none();
+        let stopping = self.engines[request.engine].api.is_none();
         let number = (file.number > 0).then_some(file.number);
         let yes = |reason: bool, why: &'static str| if reason { Ok(()) } else { Err(why) };
         match error.kind() {
@@ -248,17 +249,19 @@ impl Run {
             ErrorKind::Canceled => yes(request.canceled || stopping, "nobody cancelled it"),
             ErrorKind::QueueFull => yes(self.profile.max_queued < 1 << 20, "the queue has no such limit"),
             ErrorKind::Lost => yes(world::with(|world| world.lost_rings > 0).unwrap_or(false), "no ring was lost"),
-            ErrorKind::SyncFailed(_) => yes(request.what == What::Sync && file.sync_failed, "no sync has failed"),
+            ErrorKind::SyncFailed(_) => yes(request.kind == RequestKind::Sync && file.sync_failed, "no sync has failed"),
             // Judged with the bytes.
-            ErrorKind::Eof => yes(matches!(request.what, What::Read { exact: true } | What::ReadWhole), "a short read is allowed"),
-            ErrorKind::SizeMismatch => yes(request.what == What::ReadWhole, "any size is allowed"),
+            ErrorKind::Eof => {
+                yes(matches!(request.kind, RequestKind::Read { exact: true } | RequestKind::ReadWhole), "a short read is allowed")
+            }
+            ErrorKind::SizeMismatch => yes(request.kind == RequestKind::ReadWhole, "any size is allowed"),
             _ => Err("this error has no place here"),
         }
     }
 
     // ---- whole files ----
 
-    fn look_if_quiet(&mut self, file: usize) {
+    fn check_if_idle(&mut self, file: usize) {
         if !self.requests.values().any(|request| request.file == file) && self.rng.one_in(3) {
             self.check_file(file);
         }
@@ -272,7 +275,7 @@ impl Run {
 
     /// Compares a file that nobody works on with its model.
     pub(super) fn check_file(&mut self, index: usize) {
-        self.look_at(index);
+        self.probe_file(index);
         let file = &mut self.files[index];
         let Ok(mut found) = std::fs::read(&file.path) else {
             if file.exists {
@@ -281,19 +284,19 @@ impl Run {
             return;
         };
         let name = file.path.display();
-        let loose = world::with(|world| world.facts(file.number).loose).unwrap_or(false);
+        let untrimmed = world::with(|world| world.facts(file.number).untrimmed).unwrap_or(false);
         let on_disk = found.len() as u64;
         let promised = file.inode.as_ref().map_or(on_disk, |inode| inode.size());
-        if loose {
+        if untrimmed {
             // Somebody comes and puts the length right.
             let size = on_disk.min(promised).min(file.model.size_max);
             if std::fs::OpenOptions::new().write(true).open(&file.path).and_then(|file| file.set_len(size)).is_err() {
                 violate(format!("{name} cannot be repaired"));
             }
             found.truncate(size as usize);
-            (file.stale, file.was_loose) = (true, true);
-            world::with(|world| world.facts(file.number).loose = false);
-        } else if promised != on_disk && !file.stale {
+            (file.size_outdated, file.was_untrimmed) = (true, true);
+            world::with(|world| world.facts(file.number).untrimmed = false);
+        } else if promised != on_disk && !file.size_outdated {
             return violate(format!("{name} has {on_disk} bytes, {promised} are promised"));
         }
         let size = found.len() as u64;
@@ -306,13 +309,13 @@ impl Run {
         }
         file.model.resolve(found);
         if promised == on_disk {
-            file.stale = false;
+            file.size_outdated = false;
         }
     }
 }
 
 /// The bytes that the request wrote, or should have.
-fn own(request: &Request) -> Doubt {
+fn written_by(request: &Request) -> Alternative {
     debug_assert_eq!(byte(request.start, request.salt) & 1, 1);
-    Doubt { start: request.start, end: request.end, writer: Some(request.salt) }
+    Alternative { start: request.start, end: request.end, writer: Some(request.salt) }
 }

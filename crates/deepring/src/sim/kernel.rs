@@ -50,7 +50,7 @@ impl Interposer for Kernel {
     fn returned(&self, address: u64, bytes: u64) {
         with(|world| {
             world.ranges.give_back(address);
-            if world.device.holds(address, bytes) || world.device.has_lost(address, bytes) {
+            if world.devices.holds(address, bytes) || world.devices.has_lost(address, bytes) {
                 world.violate("a bounce block went back to its pool while the device may still touch it");
             }
         });
@@ -59,7 +59,7 @@ impl Interposer for Kernel {
 
 impl World {
     fn refusal(&mut self, call: Call, fd: RawFd) -> Option<Errno> {
-        if !self.armed {
+        if !self.injecting {
             if call == Call::Close {
                 self.closed(fd);
             }
@@ -96,7 +96,7 @@ impl World {
                 let chance = if call == Call::Statx { p.statx_fails } else { p.truncate_fails };
                 let refused = self.rng.chance(chance);
                 if let (true, Some(inode)) = (refused, inode) {
-                    self.facts(inode).loose = true;
+                    self.facts(inode).untrimmed = true;
                 }
                 refused.then_some(libc::EIO)
             }
@@ -123,7 +123,7 @@ impl World {
 
     fn closed(&mut self, fd: RawFd) {
         if let Some(descriptor) = self.descriptors.remove(&fd)
-            && self.device.uses(descriptor.opening)
+            && self.devices.uses(descriptor.opening)
         {
             self.violate(format!("the descriptor {fd} was closed while operations on it were in flight"));
         }

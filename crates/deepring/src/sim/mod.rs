@@ -121,7 +121,7 @@ impl Campaign {
             let seed = self.seed.wrapping_add(summary.runs);
             let directory = self.directory.join(format!("run-{seed}"));
             std::fs::create_dir_all(&directory)?;
-            let played = self.play(seed, &directory, &mut summary);
+            let played = self.run_once(seed, &directory, &mut summary);
             std::fs::remove_dir_all(&directory)?;
             played?;
             progress(&summary);
@@ -130,14 +130,14 @@ impl Campaign {
         Ok(summary)
     }
 
-    fn play(&self, seed: u64, directory: &Path, summary: &mut Summary) -> std::io::Result<()> {
+    fn run_once(&self, seed: u64, directory: &Path, summary: &mut Summary) -> std::io::Result<()> {
         let mut rng = Prng::new(prng::mix(seed));
         let profile = Profile::draw(&mut rng);
         world::enter(World::new(rng.branch(), profile.clone(), self.traced));
         fault::install(Some(Rc::new(Kernel)));
         interpose::install(Some(device::transfer));
         let mut run = Run::new(rng, profile.clone(), directory)?;
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| run.play())) {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| run.execute())) {
             let text = panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
             world::violate(format!("panic: {}", text.unwrap_or_default()));
         }

@@ -8,7 +8,7 @@
 
 use super::prng::mix;
 
-/// The bytes that the writer `salt` puts at `position`. They are odd, so neither a hole nor [`super::buffer::STALE`] looks like them.
+/// The bytes that the writer `salt` puts at `position`. They are odd, so neither a hole nor [`super::buffer::UNREAD`] looks like them.
 pub(crate) fn fill(bytes: &mut [u8], position: u64, salt: u64) {
     let mut at = position;
     let mut rest = bytes;
@@ -33,14 +33,14 @@ pub(crate) fn byte(position: u64, salt: u64) -> u8 {
 
 /// Bytes that may be there instead of the certain ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Doubt {
+pub(crate) struct Alternative {
     pub(crate) start: u64,
     pub(crate) end: u64,
     /// Whose bytes; `None`: zeros.
     pub(crate) writer: Option<u64>,
 }
 
-impl Doubt {
+impl Alternative {
     fn explains(&self, position: u64, found: u8) -> bool {
         (self.start..self.end).contains(&position) && self.writer.map_or(0, |salt| byte(position, salt)) == found
     }
@@ -48,18 +48,18 @@ impl Doubt {
 
 /// Something that may change a file while others look at it.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Racer {
+pub(crate) struct ConcurrentChange {
     pub(crate) start: u64,
     pub(crate) end: u64,
     pub(crate) salt: u64,
-    /// It cuts the file to this size.
-    pub(crate) cuts: Option<u64>,
+    /// It truncates the file to this size.
+    pub(crate) truncates: Option<u64>,
 }
 
-impl Racer {
+impl ConcurrentChange {
     /// The end of the file it may bring about.
     pub(crate) fn reach(&self) -> u64 {
-        self.end.max(self.cuts.unwrap_or(0))
+        self.end.max(self.truncates.unwrap_or(0))
     }
 }
 
@@ -69,13 +69,13 @@ pub(crate) struct View {
     pub(crate) start: u64,
     /// What is certain, or was: as far as the file reached.
     pub(crate) bytes: Vec<u8>,
-    pub(crate) doubts: Vec<Doubt>,
+    pub(crate) alternatives: Vec<Alternative>,
 }
 
 impl View {
     fn explains(&self, index: usize, found: u8) -> bool {
         let position = self.start + index as u64;
-        self.bytes.get(index) == Some(&found) || self.doubts.iter().any(|doubt| doubt.explains(position, found))
+        self.bytes.get(index) == Some(&found) || self.alternatives.iter().any(|alternative| alternative.explains(position, found))
     }
 
     /// The first byte of `found` that nothing explains.
@@ -92,7 +92,7 @@ impl View {
 #[derive(Debug)]
 pub(crate) struct Model {
     bytes: Vec<u8>,
-    doubts: Vec<Doubt>,
+    alternatives: Vec<Alternative>,
     /// The length lies between these.
     pub(crate) size_min: u64,
     pub(crate) size_max: u64,
@@ -101,7 +101,7 @@ pub(crate) struct Model {
 impl Model {
     pub(crate) fn new(bytes: Vec<u8>) -> Self {
         let size = bytes.len() as u64;
-        Self { bytes, doubts: Vec::new(), size_min: size, size_max: size }
+        Self { bytes, alternatives: Vec::new(), size_min: size, size_max: size }
     }
 
     /// What may be read from this range; nothing beyond the largest length the file may have.
@@ -109,7 +109,7 @@ impl Model {
         let (end, len) = (end.min(self.size_max).max(start), self.bytes.len() as u64);
         let mut bytes = self.bytes[start.min(len) as usize..end.min(len) as usize].to_vec();
         bytes.resize((end - start) as usize, 0);
-        View { start, bytes, doubts: self.doubts.clone() }
+        View { start, bytes, alternatives: self.alternatives.clone() }
     }
 
     fn reach(&mut self, end: u64) {
@@ -125,31 +125,37 @@ impl Model {
         }
         self.reach(end);
         fill(&mut self.bytes[start as usize..end as usize], start, salt);
-        self.clear_doubts(start, end);
+        self.clear_alternatives(start, end);
         self.size_min = self.size_min.max(end);
         self.size_max = self.size_max.max(end);
     }
 
-    fn clear_doubts(&mut self, start: u64, end: u64) {
-        let halves = |doubt: Doubt| [Doubt { end: doubt.end.min(start), ..doubt }, Doubt { start: doubt.start.max(end), ..doubt }];
-        self.doubts = self.doubts.drain(..).flat_map(halves).filter(|doubt| doubt.start < doubt.end).collect();
+    fn clear_alternatives(&mut self, start: u64, end: u64) {
+        let halves = |alternative: Alternative| {
+            [
+                Alternative { end: alternative.end.min(start), ..alternative },
+                Alternative { start: alternative.start.max(end), ..alternative },
+            ]
+        };
+        self.alternatives =
+            self.alternatives.drain(..).flat_map(halves).filter(|alternative| alternative.start < alternative.end).collect();
     }
 
     /// These bytes may be there.
-    pub(crate) fn doubt(&mut self, start: u64, end: u64, writer: Option<u64>) {
+    pub(crate) fn allow(&mut self, start: u64, end: u64, writer: Option<u64>) {
         if start < end {
-            self.doubts.push(Doubt { start, end, writer });
+            self.alternatives.push(Alternative { start, end, writer });
         }
     }
 
     /// The file was cut, or extended with zeros, to `size`. `raced`: writes that may have come after it, or before.
-    pub(crate) fn cut(&mut self, size: u64, raced: &[Racer]) {
+    pub(crate) fn truncate(&mut self, size: u64, raced: &[ConcurrentChange]) {
         self.bytes.truncate(size as usize);
-        self.clear_doubts(size, u64::MAX);
+        self.clear_alternatives(size, u64::MAX);
         (self.size_min, self.size_max) = (size, size);
-        for racer in raced.iter().filter(|racer| racer.end > size) {
-            self.doubt(racer.start.max(size), racer.end, Some(racer.salt));
-            self.size_max = self.size_max.max(racer.end);
+        for change in raced.iter().filter(|change| change.end > size) {
+            self.allow(change.start.max(size), change.end, Some(change.salt));
+            self.size_max = self.size_max.max(change.end);
         }
     }
 
@@ -158,6 +164,6 @@ impl Model {
         let size = found.len() as u64;
         (self.size_min, self.size_max) = (size, size);
         self.bytes = found;
-        self.doubts.clear();
+        self.alternatives.clear();
     }
 }

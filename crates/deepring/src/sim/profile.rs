@@ -56,7 +56,7 @@ pub(crate) struct Profile {
     pub(crate) spurious: u32,
 
     // ---- the other calls ----
-    pub(crate) helper_ns: u64,
+    pub(crate) job_delay_ns: u64,
     pub(crate) open_fails: u32,
     pub(crate) close_fails: u32,
     pub(crate) statx_fails: u32,
@@ -64,8 +64,8 @@ pub(crate) struct Profile {
     pub(crate) allocate_unsupported: bool,
     pub(crate) truncate_fails: u32,
     pub(crate) sync_fails: u32,
-    /// Somebody else cuts the file while nobody works on it.
-    pub(crate) cut_by_others: u32,
+    /// Somebody else truncates the file while nobody works on it.
+    pub(crate) truncate_externally: u32,
 }
 
 /// How likely one kind of fault is in one run: usually not at all or rare, sometimes frequent.
@@ -118,7 +118,7 @@ impl Profile {
             refuses_nowait: fault(rng),
             lost: 0,
             spurious: fault(rng),
-            helper_ns: rng.pick(&[100, 5_000, 50_000]),
+            job_delay_ns: rng.pick(&[100, 5_000, 50_000]),
             open_fails: fault(rng) / 4,
             close_fails: fault(rng) / 4,
             statx_fails: fault(rng) / 8,
@@ -126,7 +126,7 @@ impl Profile {
             allocate_unsupported: !calm && rng.one_in(8),
             truncate_fails: fault(rng) / 8,
             sync_fails: fault(rng) / 8,
-            cut_by_others: fault(rng),
+            truncate_externally: fault(rng),
         };
         if !calm && rng.one_in(24) {
             profile.lost = rng.pick(&[300, 3_000, 50_000]);

@@ -1,7 +1,7 @@
 //! A request as the campaign remembers it, from submission until it was judged.
 
-use super::buffer::Parcel;
-use super::model::{Racer, View};
+use super::buffer::GuardedBuffer;
+use super::model::{ConcurrentChange, View};
 use super::world;
 use crate::buffer::{Buffer, IoBuf, IoBufMut};
 use crate::completion::{Completion, Outcome};
@@ -13,21 +13,21 @@ use std::task::{Wake, Waker};
 /// The memory of a request: the client's, or the engine's.
 #[derive(Debug)]
 pub(crate) enum Memory {
-    Parcel(Parcel),
+    Guarded(GuardedBuffer),
     Pooled(Buffer),
 }
 
 impl Memory {
     pub(crate) fn bytes(&self) -> &[u8] {
         match self {
-            Self::Parcel(parcel) => parcel.bytes(),
+            Self::Guarded(buffer) => buffer.bytes(),
             Self::Pooled(buffer) => buffer,
         }
     }
 
     pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
         match self {
-            Self::Parcel(parcel) => parcel.bytes_mut(),
+            Self::Guarded(buffer) => buffer.bytes_mut(),
             Self::Pooled(buffer) => buffer,
         }
     }
@@ -55,12 +55,12 @@ unsafe impl IoBufMut for Memory {
 }
 
 /// Receives the end of a request that was submitted as bindings do.
-pub(crate) struct Ticket {
+pub(crate) struct RequestCompletion {
     pub(crate) id: u64,
     pub(crate) canceled: AtomicBool,
 }
 
-impl Completion for Ticket {
+impl Completion for RequestCompletion {
     fn settle(self: Arc<Self>, outcome: Outcome) {
         world::with(|world| world.transfer_settled(self.id, outcome));
     }
@@ -71,23 +71,23 @@ impl Completion for Ticket {
 }
 
 /// Receives the end of an [`Op`].
-struct Bell(u64);
+struct RequestWaker(u64);
 
-impl Wake for Bell {
+impl Wake for RequestWaker {
     fn wake(self: Arc<Self>) {
         world::with(|world| world.op_settled(self.0));
     }
 }
 
 /// A waker that tells the world when the request `id` has ended.
-pub(crate) fn bell(id: u64) -> Waker {
-    Waker::from(Arc::new(Bell(id)))
+pub(crate) fn request_waker(id: u64) -> Waker {
+    Waker::from(Arc::new(RequestWaker(id)))
 }
 
 /// Where a request's memory is, and how its end is heard of.
 pub(crate) enum Holder {
     /// Submitted as bindings do: the memory is the client's.
-    Raw(Memory, Arc<Ticket>),
+    Raw(Memory, Arc<RequestCompletion>),
     /// Submitted as Rust programs do: the engine has the memory.
     Op(Op<Memory>),
     /// An [`Op`] that was dropped: its memory is freed when it settles, and nobody hears how that went.
@@ -98,7 +98,7 @@ pub(crate) enum Holder {
 
 /// What was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum What {
+pub(crate) enum RequestKind {
     Read {
         exact: bool,
     },
@@ -106,15 +106,15 @@ pub(crate) enum What {
     /// By path, the whole file.
     ReadWhole,
     WriteWhole,
-    Cut(u64),
+    Truncate(u64),
     Sync,
     Close,
 }
 
-impl What {
+impl RequestKind {
     /// Whether it changes the file.
     pub(crate) fn changes(self) -> bool {
-        matches!(self, Self::Write | Self::WriteWhole | Self::Cut(_))
+        matches!(self, Self::Write | Self::WriteWhole | Self::Truncate(_))
     }
 
     pub(crate) fn reads(self) -> bool {
@@ -123,9 +123,9 @@ impl What {
 }
 
 pub(crate) struct Request {
-    pub(crate) what: What,
+    pub(crate) kind: RequestKind,
     pub(crate) file: usize,
-    pub(crate) station: usize,
+    pub(crate) engine: usize,
     pub(crate) opening: Option<usize>,
     pub(crate) by_path: bool,
     /// Whether the file was there when the request was made.
@@ -140,15 +140,15 @@ pub(crate) struct Request {
     /// The bounds of the file's length then.
     pub(crate) sizes: (u64, u64),
     /// What may have changed the file meanwhile.
-    pub(crate) racers: Vec<Racer>,
+    pub(crate) concurrent: Vec<ConcurrentChange>,
 }
 
 impl Request {
-    pub(crate) fn racer(&self) -> Racer {
-        match self.what {
-            What::Cut(size) => Racer { start: size, end: size, salt: self.salt, cuts: Some(size) },
-            What::WriteWhole => Racer { start: self.start, end: self.end, salt: self.salt, cuts: Some(self.end) },
-            _ => Racer { start: self.start, end: self.end, salt: self.salt, cuts: None },
+    pub(crate) fn change(&self) -> ConcurrentChange {
+        match self.kind {
+            RequestKind::Truncate(size) => ConcurrentChange { start: size, end: size, salt: self.salt, truncates: Some(size) },
+            RequestKind::WriteWhole => ConcurrentChange { start: self.start, end: self.end, salt: self.salt, truncates: Some(self.end) },
+            _ => ConcurrentChange { start: self.start, end: self.end, salt: self.salt, truncates: None },
         }
     }
 
@@ -156,11 +156,11 @@ impl Request {
         self.start < end && start < self.end
     }
 
-    /// Asks for an early end. The engine is told by whoever calls this.
+    /// Asks for an early end. The engine is reported by whoever calls this.
     pub(crate) fn cancel(&mut self) {
         self.canceled = true;
         match &self.holder {
-            Holder::Raw(_, ticket) => ticket.canceled.store(true, Ordering::Release),
+            Holder::Raw(_, completion) => completion.canceled.store(true, Ordering::Release),
             Holder::Op(op) => op.cancel(),
             Holder::Dropped => {}
             Holder::Control(flag) => flag.store(true, Ordering::Release),

@@ -5,7 +5,7 @@
 //! that sleeps is called only if its inbox was signalled or its device has completions, so a wake that is lost shows: nobody can move, and
 //! requests are unsettled.
 
-use super::engine::Station;
+use super::engine::EngineUnderTest;
 use super::model::{Model, fill};
 use super::prng::Prng;
 use super::profile::Profile;
@@ -35,14 +35,14 @@ pub(crate) struct SimFile {
     pub(crate) inode: Option<Arc<Inode>>,
     pub(crate) sync_failed: bool,
     /// Somebody else has changed its length, which the engine may find out later.
-    pub(crate) stale: bool,
+    pub(crate) size_outdated: bool,
     /// A trim of it has failed: from then on the engine believes its own promise, and nobody else may cut the file.
-    pub(crate) was_loose: bool,
+    pub(crate) was_untrimmed: bool,
 }
 
 pub(crate) struct Opening {
     pub(crate) file: usize,
-    pub(crate) station: usize,
+    pub(crate) engine: usize,
     /// It must not go on buffered.
     pub(crate) required: bool,
     /// Gone when it was closed or dropped.
@@ -54,14 +54,14 @@ pub(crate) struct Opening {
 #[derive(Debug, Clone, Copy)]
 enum Actor {
     Driver(usize),
-    Helper(usize),
+    Job(usize),
     Client,
 }
 
 pub(crate) struct Run {
     pub(crate) rng: Prng,
     pub(crate) profile: Profile,
-    pub(crate) stations: Vec<Station>,
+    pub(crate) engines: Vec<EngineUnderTest>,
     pub(crate) files: Vec<SimFile>,
     pub(crate) openings: Vec<Opening>,
     pub(crate) requests: BTreeMap<u64, Request>,
@@ -83,8 +83,8 @@ impl Run {
             // Its requests are small, and are to meet such copies as well.
             offload_bytes: 4 << 10,
         };
-        let stations = (0..profile.engines).map(|index| Station::new(index, config).map_err(std::io::Error::from_raw_os_error));
-        let stations = stations.collect::<std::io::Result<Vec<_>>>()?;
+        let engines = (0..profile.engines).map(|index| EngineUnderTest::new(index, config).map_err(std::io::Error::from_raw_os_error));
+        let engines = engines.collect::<std::io::Result<Vec<_>>>()?;
         let mut files = Vec::new();
         for index in 0..profile.files {
             let path: Arc<Path> = Arc::from(directory.join(format!("{index}.bin")));
@@ -103,14 +103,14 @@ impl Run {
                 number: 0,
                 inode: None,
                 sync_failed: false,
-                stale: false,
-                was_loose: false,
+                size_outdated: false,
+                was_untrimmed: false,
             });
         }
         let mut run = Self {
             rng,
             profile,
-            stations,
+            engines,
             files,
             openings: Vec::new(),
             requests: BTreeMap::new(),
@@ -119,15 +119,15 @@ impl Run {
             client_at_ns: 0,
             burst_left: 0,
         };
-        run.make_policies();
+        run.make_handles();
         for file in 0..run.files.len() {
-            run.look_at(file);
+            run.probe_file(file);
         }
         Ok(run)
     }
 
     /// Finds out what can be known of a file without asking the engine, once it is there.
-    pub(crate) fn look_at(&mut self, index: usize) {
+    pub(crate) fn probe_file(&mut self, index: usize) {
         let file = &mut self.files[index];
         if file.probe.is_some() || !file.path.exists() {
             return;
@@ -135,17 +135,17 @@ impl Run {
         file.exists = true;
         file.probe = std::fs::File::open(&file.path).ok();
         file.number = file.probe.as_ref().and_then(|probe| probe.metadata().ok()).map_or(0, |metadata| inode_number(&metadata));
-        let armed = world::with(|world| std::mem::take(&mut world.armed)).unwrap_or(false);
+        let injecting = world::with(|world| std::mem::take(&mut world.injecting)).unwrap_or(false);
         match open::open(&file.path, &OpenOptions::new().read(true)) {
             Ok(opened) => file.inode = Some(Arc::clone(&opened.inode)),
             Err(error) => violate(format!("a file cannot be looked at: {error}")),
         }
-        world::with(|world| world.armed = armed);
+        world::with(|world| world.injecting = injecting);
     }
 
     /// Lets everybody move until all is done, or something is wrong.
-    pub(crate) fn play(&mut self) {
-        world::with(|world| world.armed = true);
+    pub(crate) fn execute(&mut self) {
+        world::with(|world| world.injecting = true);
         let mut steps = 0;
         let mut closing = false;
         while !is_violated() {
@@ -164,10 +164,10 @@ impl Run {
             } else {
                 closing = true;
                 self.check_all_files();
-                self.leave();
+                self.close_all();
             }
         }
-        world::with(|world| world.armed = false);
+        world::with(|world| world.injecting = false);
         if !is_violated() {
             self.check_end();
         }
@@ -176,20 +176,20 @@ impl Run {
     /// One move of one actor, or of time. Returns whether there was any.
     fn step(&mut self) -> bool {
         let now_ns = world::with(|world| world.now_ns).unwrap_or(0);
-        let busy = self.made < self.profile.operations && self.stations.iter().any(|station| station.engine.is_some());
+        let busy = self.made < self.profile.operations && self.engines.iter().any(|engine| engine.api.is_some());
         let mut actors = Vec::new();
         let mut next_ns = u64::MAX;
-        for (index, station) in self.stations.iter_mut().enumerate() {
-            if station.can_turn() {
+        for (index, engine) in self.engines.iter_mut().enumerate() {
+            if engine.can_turn() {
                 actors.push(Actor::Driver(index));
             }
-            if station.jobs() == 0 {
-                station.job_at_ns = None;
+            if engine.jobs() == 0 {
+                engine.job_at_ns = None;
                 continue;
             }
-            let at_ns = *station.job_at_ns.get_or_insert_with(|| now_ns + self.rng.about(self.profile.helper_ns));
+            let at_ns = *engine.job_at_ns.get_or_insert_with(|| now_ns + self.rng.about(self.profile.job_delay_ns));
             if at_ns <= now_ns {
-                actors.push(Actor::Helper(index));
+                actors.push(Actor::Job(index));
             }
             next_ns = next_ns.min(at_ns);
         }
@@ -200,7 +200,7 @@ impl Run {
             next_ns = next_ns.min(self.client_at_ns);
         }
         if actors.is_empty() {
-            let device_ns = world::with(|world| world.device.next_ns(now_ns)).flatten().unwrap_or(u64::MAX);
+            let device_ns = world::with(|world| world.devices.next_ns(now_ns)).flatten().unwrap_or(u64::MAX);
             next_ns = next_ns.min(device_ns);
             if next_ns == u64::MAX {
                 return false;
@@ -209,7 +209,7 @@ impl Run {
             self.wake_spuriously();
         } else {
             let actor = self.rng.pick(&actors);
-            self.act(actor);
+            self.step_actor(actor);
             let spent_ns = self.rng.below(200);
             world::with(|world| world.advance(now_ns + spent_ns));
         }
@@ -217,21 +217,21 @@ impl Run {
         true
     }
 
-    fn act(&mut self, actor: Actor) {
+    fn step_actor(&mut self, actor: Actor) {
         match actor {
             Actor::Driver(index) => {
-                self.stations[index].turn();
+                self.engines[index].turn();
                 if self.rng.one_in(4)
-                    && let Some(fault) = self.stations[index].audit()
+                    && let Some(fault) = self.engines[index].audit()
                 {
                     violate(format!("the driver's books are wrong: {fault}"));
                 }
             }
-            Actor::Helper(index) => {
-                let station = &mut self.stations[index];
-                let job = self.rng.index(station.jobs());
-                station.job_at_ns = None;
-                station.run_job(job);
+            Actor::Job(index) => {
+                let engine = &mut self.engines[index];
+                let job = self.rng.index(engine.jobs());
+                engine.job_at_ns = None;
+                engine.run_job(job);
             }
             Actor::Client => {
                 if self.burst_left == 0 {
@@ -249,39 +249,39 @@ impl Run {
 
     /// A wait may end without a reason, and a wake may come twice.
     fn wake_spuriously(&mut self) {
-        for station in &mut self.stations {
-            if station.is_asleep() && self.rng.chance(self.profile.spurious) {
-                station.turn();
+        for engine in &mut self.engines {
+            if engine.is_asleep() && self.rng.chance(self.profile.spurious) {
+                engine.turn();
             }
         }
     }
 
     /// Gives up every open file and every engine: the rest of the run is their shutdown.
-    fn leave(&mut self) {
-        for index in 0..self.stations.len() {
+    fn close_all(&mut self) {
+        for index in 0..self.engines.len() {
             self.shut_down(index);
         }
     }
 
-    pub(crate) fn shut_down(&mut self, station: usize) {
-        for opening in self.openings.iter_mut().filter(|opening| opening.station == station) {
+    pub(crate) fn shut_down(&mut self, engine: usize) {
+        for opening in self.openings.iter_mut().filter(|opening| opening.engine == engine) {
             opening.open = None;
         }
-        self.stations[station].engine = None;
+        self.engines[engine].api = None;
     }
 
     pub(crate) fn describe(&self) -> String {
-        self.stations.iter().map(Station::describe).collect::<Vec<_>>().join("; ")
+        self.engines.iter().map(EngineUnderTest::describe).collect::<Vec<_>>().join("; ")
     }
 
     /// After the end: whatever was taken has been given back.
     fn check_end(&mut self) {
         let lost = world::with(|world| world.lost_rings > 0).unwrap_or(false);
-        for (index, station) in self.stations.iter().enumerate() {
-            if !station.has_ended() {
-                violate(format!("engine {index} did not shut down: {}", station.describe()));
+        for (index, engine) in self.engines.iter().enumerate() {
+            if !engine.has_ended() {
+                violate(format!("engine {index} did not shut down: {}", engine.describe()));
             }
-            let counters = &station.core.counters;
+            let counters = &engine.core.counters;
             for (name, counter) in
                 [("in_flight", &counters.in_flight), ("in_flight_bytes", &counters.in_flight_bytes), ("queued", &counters.queued)]
             {
@@ -291,7 +291,7 @@ impl Run {
                 }
             }
             let (leaked, lost_operations) =
-                (counters.leaked.load(Ordering::Relaxed), world::with(|world| world.device.lost_operations(index)));
+                (counters.leaked.load(Ordering::Relaxed), world::with(|world| world.devices.lost_operations(index)));
             if lost_operations != Some(leaked) {
                 violate(format!("engine {index} counts {leaked} operations as leaked, and {lost_operations:?} were lost with rings"));
             }
@@ -309,9 +309,9 @@ impl Run {
         if self.openings.iter().any(|opening| opening.watch.strong_count() > 0) {
             violate("a file is still open after everybody has let go of it");
         }
-        let parcels = world::with(|world| world.parcels).unwrap_or(0);
-        if parcels > 0 && !lost {
-            violate(format!("{parcels} buffers never came back"));
+        let live_buffers = world::with(|world| world.live_buffers).unwrap_or(0);
+        if live_buffers > 0 && !lost {
+            violate(format!("{live_buffers} buffers never came back"));
         }
     }
 }

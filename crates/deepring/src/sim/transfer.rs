@@ -1,8 +1,8 @@
 //! How the client makes a transfer: where, with which memory, and through which of the engine's doors.
 
-use super::buffer::Parcel;
+use super::buffer::GuardedBuffer;
 use super::model::fill;
-use super::request::{Holder, Memory, Request, Ticket, What, bell};
+use super::request::{Holder, Memory, Request, RequestCompletion, RequestKind, request_waker};
 use super::run::{Opening, Run};
 use super::world;
 use crate::binding::EngineBinding;
@@ -46,7 +46,7 @@ impl Run {
         if self.rng.below(100) < self.profile.path_percent {
             return self.transfer_path();
         }
-        let Some(index) = self.some_handle() else { return };
+        let Some(index) = self.some_open_file() else { return };
         let file = self.openings[index].file;
         let write = self.rng.one_in(2);
         // Ranges are taken; a few tries find one that is free.
@@ -60,15 +60,15 @@ impl Run {
                 }
             }
             if self.is_free(file, start, end, write) {
-                let what = if write { What::Write } else { What::Read { exact: self.rng.one_in(2) } };
-                self.submit(Some(index), self.openings[index].station, file, what, start, end);
+                let kind = if write { RequestKind::Write } else { RequestKind::Read { exact: self.rng.one_in(2) } };
+                self.submit(Some(index), self.openings[index].engine, file, kind, start, end);
                 return;
             }
         }
     }
 
     fn transfer_path(&mut self) {
-        let Some((station, _)) = self.some_engine() else { return };
+        let Some((engine, _)) = self.some_engine() else { return };
         let file = self.rng.index(self.files.len());
         let model = &self.files[file].model;
         let (size, certain) = (model.size_max, model.size_min == model.size_max);
@@ -76,21 +76,21 @@ impl Run {
             0..3 => {
                 let len = if certain && !self.rng.one_in(8) { size } else { self.rng.below(self.profile.file_bytes) };
                 if self.is_free(file, 0, len, false) {
-                    self.submit(None, station, file, What::ReadWhole, 0, len);
+                    self.submit(None, engine, file, RequestKind::ReadWhole, 0, len);
                 }
             }
             3..5 => {
                 let len = self.range().1.min(self.profile.file_bytes);
-                if !self.unsettled_on(file).any(|request| request.what.changes()) {
-                    self.submit(None, station, file, What::WriteWhole, 0, len);
+                if !self.unsettled_on(file).any(|request| request.kind.changes()) {
+                    self.submit(None, engine, file, RequestKind::WriteWhole, 0, len);
                 }
             }
-            kind => {
+            draw => {
                 let (start, end) = self.range();
-                let write = kind < 7;
+                let write = draw < 7;
                 if self.is_free(file, start, end, write) {
-                    let what = if write { What::Write } else { What::Read { exact: false } };
-                    self.submit(None, station, file, what, start, end);
+                    let kind = if write { RequestKind::Write } else { RequestKind::Read { exact: false } };
+                    self.submit(None, engine, file, kind, start, end);
                 }
             }
         }
@@ -99,46 +99,46 @@ impl Run {
     /// Whether a request for this range may be made now.
     fn is_free(&mut self, file: usize, start: u64, end: u64, write: bool) -> bool {
         let races = self.rng.one_in(2);
-        !self.unsettled_on(file).any(|request| match request.what {
-            What::WriteWhole => write || !races,
-            What::Cut(size) => end > size && !races,
-            What::Write => request.overlaps(start, end) && (write || !races),
+        !self.unsettled_on(file).any(|request| match request.kind {
+            RequestKind::WriteWhole => write || !races,
+            RequestKind::Truncate(size) => end > size && !races,
+            RequestKind::Write => request.overlaps(start, end) && (write || !races),
             _ => false,
         })
     }
 
     /// Takes a request into the books, with everything that races with it.
-    fn enter_request(&mut self, request: Request) -> u64 {
+    fn record_request(&mut self, request: Request) -> u64 {
         let id = self.next_id;
         self.next_id += 1;
         self.made += 1;
         let mut request = Request { salt: id, ..request };
-        let racer = request.racer();
+        let change = request.change();
         for other in self.requests.values_mut().filter(|other| other.file == request.file) {
-            if other.what.changes() {
-                request.racers.push(other.racer());
+            if other.kind.changes() {
+                request.concurrent.push(other.change());
             }
-            if request.what.changes() {
-                other.racers.push(racer);
+            if request.kind.changes() {
+                other.concurrent.push(change);
             }
         }
         world::with(|world| {
-            world.note(|| format!("request {id}: {:?} of file {} {}..{}", request.what, request.file, request.start, request.end));
+            world.note(|| format!("request {id}: {:?} of file {} {}..{}", request.kind, request.file, request.start, request.end));
             world.digest(&[id, request.start, request.end]);
         });
         self.requests.insert(id, request);
         id
     }
 
-    /// As [`Run::enter_request`], for controls of an open file.
-    pub(super) fn enter(&mut self, opening: usize, what: What, start: u64, end: u64, holder: Holder) -> u64 {
-        let Opening { file, station, .. } = self.openings[opening];
+    /// As [`Run::record_request`], for controls of an open file.
+    pub(super) fn record_control(&mut self, opening: usize, kind: RequestKind, start: u64, end: u64, holder: Holder) -> u64 {
+        let Opening { file, engine, .. } = self.openings[opening];
         let model = &self.files[file].model;
         let sizes = (model.size_min, model.size_max);
         let request = Request {
-            what,
+            kind,
             file,
-            station,
+            engine,
             opening: Some(opening),
             by_path: false,
             existed: true,
@@ -149,20 +149,20 @@ impl Run {
             canceled: false,
             view: None,
             sizes,
-            racers: Vec::new(),
+            concurrent: Vec::new(),
         };
-        let id = self.enter_request(request);
+        let id = self.record_request(request);
         world::with(|world| world.submitted(id, 0, 0));
         id
     }
 
-    fn submit(&mut self, opening: Option<usize>, station: usize, file: usize, what: What, start: u64, end: u64) {
-        let Some(engine) = self.stations[station].engine.clone() else { return };
+    fn submit(&mut self, opening: Option<usize>, engine: usize, file: usize, kind: RequestKind, start: u64, end: u64) {
+        let Some(api) = self.engines[engine].api.clone() else { return };
         let model = &self.files[file].model;
         let request = Request {
-            what,
+            kind,
             file,
-            station,
+            engine,
             opening,
             by_path: opening.is_none(),
             existed: self.files[file].exists,
@@ -171,22 +171,22 @@ impl Run {
             salt: 0,
             holder: Holder::Dropped,
             canceled: false,
-            view: what.reads().then(|| model.view(start, end)),
+            view: kind.reads().then(|| model.view(start, end)),
             sizes: (model.size_min, model.size_max),
-            racers: Vec::new(),
+            concurrent: Vec::new(),
         };
-        let id = self.enter_request(request);
-        let mut memory = self.memory(&engine, id, (end - start) as usize);
-        if !what.reads() {
+        let id = self.record_request(request);
+        let mut memory = self.memory(&api, id, (end - start) as usize);
+        if !kind.reads() {
             fill(memory.bytes_mut(), start, id);
         }
         world::with(|world| world.submitted(id, memory.address(), end - start));
         // A partial transfer by path exists only at the seam for bindings, a handle too.
-        let partial_by_path = opening.is_none() && !matches!(what, What::ReadWhole | What::WriteWhole);
+        let partial_by_path = opening.is_none() && !matches!(kind, RequestKind::ReadWhole | RequestKind::WriteWhole);
         let holder = if partial_by_path || self.rng.one_in(2) {
-            self.submit_raw(&engine, opening, what, start, memory, id)
+            self.submit_raw(&api, opening, kind, start, memory, id)
         } else {
-            self.submit_op(&engine, opening, what, start, memory, id)
+            self.submit_op(&api, opening, kind, start, memory, id)
         };
         if let Some(request) = self.requests.get_mut(&id) {
             request.holder = holder;
@@ -205,50 +205,50 @@ impl Run {
             2 => 8,
             _ => 0,
         };
-        Memory::Parcel(Parcel::new(id, len, offset))
+        Memory::Guarded(GuardedBuffer::new(id, len, offset))
     }
 
-    fn submit_raw(&mut self, engine: &Engine, opening: Option<usize>, what: What, start: u64, memory: Memory, id: u64) -> Holder {
-        let station = opening.map_or_else(|| self.requests[&id].station, |index| self.openings[index].station);
-        let handles = &self.stations[station].handles;
+    fn submit_raw(&mut self, engine: &Engine, opening: Option<usize>, kind: RequestKind, start: u64, memory: Memory, id: u64) -> Holder {
+        let index = opening.map_or_else(|| self.requests[&id].engine, |index| self.openings[index].engine);
+        let handles = &self.engines[index].handles;
         let handle =
             if handles.is_empty() || self.rng.one_in(2) { None } else { Some(Arc::clone(&handles[self.rng.index(handles.len())])) };
         let transfer = RawTransfer {
-            direction: if what.reads() { Direction::Read } else { Direction::Write },
+            direction: if kind.reads() { Direction::Read } else { Direction::Write },
             address: memory.address(),
             len: memory.bytes().len() as u64,
             position: start,
-            exact: what == What::ReadWhole || what == (What::Read { exact: true }),
+            exact: kind == RequestKind::ReadWhole || kind == (RequestKind::Read { exact: true }),
             handle,
         };
-        let ticket = Arc::new(Ticket { id, canceled: AtomicBool::new(false) });
-        let completion = Arc::clone(&ticket) as Arc<dyn Completion>;
+        let reported = Arc::new(RequestCompletion { id, canceled: AtomicBool::new(false) });
+        let completion = Arc::clone(&reported) as Arc<dyn Completion>;
         if let Some(file) = opening.and_then(|index| self.openings[index].open.as_ref()) {
             // SAFETY: the memory is kept in the request's holder until it has settled, and leaked if it is lost.
             unsafe { file.submit(transfer, completion) };
         } else {
-            let whole = matches!(what, What::ReadWhole | What::WriteWhole);
+            let whole = matches!(kind, RequestKind::ReadWhole | RequestKind::WriteWhole);
             let path = Arc::clone(&self.files[self.requests[&id].file].path);
             // SAFETY: as above.
             unsafe { engine.submit_path(&path, whole, 0o600, transfer, completion) };
         }
         engine.wake();
-        Holder::Raw(memory, ticket)
+        Holder::Raw(memory, reported)
     }
 
-    fn submit_op(&mut self, engine: &Engine, opening: Option<usize>, what: What, start: u64, memory: Memory, id: u64) -> Holder {
+    fn submit_op(&mut self, engine: &Engine, opening: Option<usize>, kind: RequestKind, start: u64, memory: Memory, id: u64) -> Holder {
         let mut op = if let Some(file) = opening.and_then(|index| self.openings[index].open.as_ref()) {
-            match what {
-                What::Read { exact: true } => file.read_exact_at(memory, start),
-                What::Read { exact: false } => file.read_at(memory, start),
+            match kind {
+                RequestKind::Read { exact: true } => file.read_exact_at(memory, start),
+                RequestKind::Read { exact: false } => file.read_at(memory, start),
                 _ => file.write_at(memory, start),
             }
         } else {
             let path = Arc::clone(&self.files[self.requests[&id].file].path);
-            if what.reads() { engine.read_file(&path, memory) } else { engine.write_file(&path, memory) }
+            if kind.reads() { engine.read_file(&path, memory) } else { engine.write_file(&path, memory) }
         };
         // From now on the world hears of its end. If it has ended already, there is nobody to ring.
-        match Pin::new(&mut op).poll(&mut Context::from_waker(&bell(id))) {
+        match Pin::new(&mut op).poll(&mut Context::from_waker(&request_waker(id))) {
             Poll::Pending => Holder::Op(op),
             Poll::Ready(completed) => {
                 self.judge_refused(id, completed);

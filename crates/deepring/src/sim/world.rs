@@ -3,7 +3,7 @@
 //! There is one world per thread, found through a thread-local, because a backend, a completion, a freed buffer and a system call all meet
 //! in it and have nothing else in common. It never calls into the engine.
 
-use super::flight::Device;
+use super::flight::Devices;
 use super::prng::{Prng, mix};
 use super::profile::Profile;
 use super::ranges::{Owner, Ranges};
@@ -19,7 +19,7 @@ const TRACE_LEN: usize = 4000;
 
 /// How a request ended, for whoever checks it.
 #[derive(Debug)]
-pub(crate) enum Told {
+pub(crate) enum Reported {
     /// A transfer: how it went, and whether its memory is lost; `None` if its [`crate::Op`] knows.
     Transfer {
         id: u64,
@@ -42,7 +42,7 @@ pub(crate) struct Descriptor {
 
 /// What the world has decided about a file, and done to it.
 #[derive(Debug, Clone)]
-pub(crate) struct Facts {
+pub(crate) struct FileFacts {
     pub(crate) device: u32,
     pub(crate) offset_alignment: u32,
     pub(crate) memory_alignment: u32,
@@ -51,7 +51,7 @@ pub(crate) struct Facts {
     /// Errors that operations on the file were given, one bit per number.
     pub(crate) injected: u128,
     /// A truncation or a look at the size failed, so the file may have been left longer than it should be.
-    pub(crate) loose: bool,
+    pub(crate) untrimmed: bool,
 }
 
 /// What was done, for the summary.
@@ -67,20 +67,20 @@ pub(crate) struct World {
     pub(crate) rng: Prng,
     pub(crate) now_ns: u64,
     pub(crate) profile: Profile,
-    pub(crate) device: Device,
+    pub(crate) devices: Devices,
     pub(crate) ranges: Ranges,
-    pub(crate) told: Vec<Told>,
+    pub(crate) reported: Vec<Reported>,
     pub(crate) tally: Tally,
     pub(crate) lost_rings: u32,
     /// Buffers made and not freed.
-    pub(crate) parcels: u64,
+    pub(crate) live_buffers: u64,
     /// Whether calls are refused; off while the campaign itself looks at files.
-    pub(crate) armed: bool,
-    /// As [`Facts::injected`], for calls that have no file yet.
+    pub(crate) injecting: bool,
+    /// As [`FileFacts::injected`], for calls that have no file yet.
     pub(crate) injected_anywhere: u128,
     pub(super) descriptors: BTreeMap<RawFd, Descriptor>,
     pub(super) openings: u64,
-    files: BTreeMap<u64, Facts>,
+    files: BTreeMap<u64, FileFacts>,
     /// Requests that were submitted and have not settled, with the memory they lent.
     unsettled: BTreeMap<u64, (u64, u64)>,
     violation: Option<String>,
@@ -118,13 +118,13 @@ impl World {
             rng,
             now_ns: 0,
             profile,
-            device: Device::default(),
+            devices: Devices::default(),
             ranges: Ranges::default(),
-            told: Vec::new(),
+            reported: Vec::new(),
             tally: Tally::default(),
             lost_rings: 0,
-            parcels: 0,
-            armed: false,
+            live_buffers: 0,
+            injecting: false,
             injected_anywhere: 0,
             descriptors: BTreeMap::new(),
             openings: 0,
@@ -182,16 +182,16 @@ impl World {
     }
 
     /// What is decided about a file; decided now if it is new.
-    pub(crate) fn facts(&mut self, inode: u64) -> &mut Facts {
+    pub(crate) fn facts(&mut self, inode: u64) -> &mut FileFacts {
         let (rng, profile) = (&mut self.rng, &self.profile);
-        self.files.entry(inode).or_insert_with(|| Facts {
+        self.files.entry(inode).or_insert_with(|| FileFacts {
             device: rng.below(profile.devices.into()) as u32,
             offset_alignment: profile.offset_alignment,
             memory_alignment: profile.memory_alignment,
             refuses_direct: rng.chance(profile.refuses_direct),
             refuses_nowait: rng.chance(profile.refuses_nowait),
             injected: 0,
-            loose: false,
+            untrimmed: false,
         })
     }
 
@@ -226,11 +226,11 @@ impl World {
             return self.violate(format!("request {id} settled twice"));
         };
         self.digest(&[id, self.now_ns]);
-        if self.device.holds(address, len) {
+        if self.devices.holds(address, len) {
             self.violate(format!("request {id} settled while the device still has its memory"));
         }
         // Of an operation that was dropped, nobody says whether its memory is lost: then it must be leaked if it is.
-        let still_lost = self.device.has_lost(address, len);
+        let still_lost = self.devices.has_lost(address, len);
         if lost == Some(false) && still_lost {
             self.violate(format!("request {id} gives back memory that a lost ring may still write to"));
         }
@@ -244,14 +244,14 @@ impl World {
     pub(crate) fn transfer_settled(&mut self, id: u64, outcome: Outcome) {
         self.note(|| format!("request {id} settled: {:?}", outcome.result.as_ref().map_err(Error::to_string)));
         self.settled(id, Some(outcome.memory_lost));
-        self.told.push(Told::Transfer { id, outcome: Some((outcome.result, outcome.memory_lost)) });
+        self.reported.push(Reported::Transfer { id, outcome: Some((outcome.result, outcome.memory_lost)) });
     }
 
     /// An [`crate::Op`] has ended; how, it tells whoever still has it.
     pub(crate) fn op_settled(&mut self, id: u64) {
         self.note(|| format!("request {id} settled"));
         self.settled(id, None);
-        self.told.push(Told::Transfer { id, outcome: None });
+        self.reported.push(Reported::Transfer { id, outcome: None });
     }
 
     /// A sync, a truncation or a close has ended. `before`: requests that had to settle first.
@@ -263,19 +263,19 @@ impl World {
             self.violate(format!("control {id} ran before request {request} had settled"));
         }
         self.settled(id, None);
-        self.told.push(Told::Control { id, result });
+        self.reported.push(Reported::Control { id, result });
     }
 
     /// The memory of a buffer went back to the allocator.
-    pub(crate) fn parcel_freed(&mut self, id: u64, address: u64, len: u64, intact: bool) {
-        self.parcels -= 1;
+    pub(crate) fn buffer_freed(&mut self, id: u64, address: u64, len: u64, intact: bool) {
+        self.live_buffers -= 1;
         if !intact {
             self.violate(format!("bytes beside the memory of request {id} were overwritten"));
         }
         if self.is_unsettled(id) {
             self.violate(format!("the memory of request {id} was freed before it settled"));
         }
-        if self.device.holds(address, len) || self.device.has_lost(address, len) {
+        if self.devices.holds(address, len) || self.devices.has_lost(address, len) {
             self.violate(format!("the memory of request {id} was freed while the device may still touch it"));
         }
     }
