@@ -1,17 +1,16 @@
-//! The simulated backend of one engine.
+//! The simulated backend of one engine. It keeps no state: everything in flight lies in the world.
 
 use super::flight::BackendState;
 use super::world;
 use crate::backend::{Backend, BackendKind, DeviceOp, Done};
 use crate::sys::Errno;
 
-/// The backend of one engine: a handle to the world's devices.
 pub(crate) struct Sim {
     backend: usize,
 }
 
 impl Sim {
-    /// A backend of this thread's world for the engine `engine`.
+    /// A backend in this thread's world for the engine with this index.
     pub(crate) fn new(engine: usize, kind: BackendKind) -> Self {
         Self { backend: world::with(|world| world.add_backend(engine, kind)).unwrap_or(0) }
     }

@@ -1,15 +1,16 @@
-//! The memory of a client: buffers that know when they are freed.
+//! The client's buffers: each reports to the world when it is freed, and whether its surroundings
+//! are intact.
 
 use super::world;
 use crate::buffer::{IoBuf, IoBufMut};
 
-/// What lies before and behind the bytes of a [`GuardedBuffer`].
+/// Fills the guards on both sides of a [`GuardedBuffer`].
 const GUARD: u8 = 0xa6;
 const GUARD_BYTES: usize = 64;
-/// What is in a buffer before it is read into: even, so that it is nobody's content.
+/// Fills a buffer before it is read into. Even, so it is never content, which is odd.
 pub(crate) const UNREAD: u8 = 0xee;
 
-/// A buffer that knows when it is freed, begins at any address, and has a guard on both sides.
+/// A buffer at any address, with a guard on both sides.
 #[derive(Debug)]
 pub(crate) struct GuardedBuffer {
     space: Vec<u8>,
@@ -19,7 +20,7 @@ pub(crate) struct GuardedBuffer {
 }
 
 impl GuardedBuffer {
-    /// `len` bytes at an address that is `offset` more than a multiple of 4096, for the request `id`.
+    /// `len` bytes for the request `id`, at an address `offset` bytes past a multiple of 4096.
     pub(crate) fn new(id: u64, len: usize, offset: usize) -> Self {
         let mut space = vec![UNREAD; len + 4096 + offset + 2 * GUARD_BYTES];
         let first = space.as_ptr() as usize + GUARD_BYTES;
@@ -42,7 +43,7 @@ impl GuardedBuffer {
         self.space.as_ptr() as u64 + self.start as u64
     }
 
-    /// Whether the bytes on both sides are as they were.
+    /// Whether both guards are unchanged.
     pub(crate) fn is_intact(&self) -> bool {
         let before = &self.space[self.start - GUARD_BYTES..self.start];
         let after = &self.space[self.start + self.len..self.start + self.len + GUARD_BYTES];
@@ -67,7 +68,7 @@ unsafe impl IoBuf for GuardedBuffer {
     }
 }
 
-// SAFETY: the buffer owns its vector.
+// SAFETY: the value owns its vector.
 unsafe impl IoBufMut for GuardedBuffer {
     fn as_mut_ptr(&mut self) -> *mut u8 {
         self.bytes_mut().as_mut_ptr()

@@ -1,8 +1,9 @@
 //! What the client does: opens, transfers, syncs, truncates, cancels, drops, closes, shuts down.
 //!
-//! It keeps to the rule of [`crate::File`]: where the outcome would depend on an order that nobody promised, it either waits or keeps book of
-//! what may come out. Two writes never overlap. Reads may overlap writes, and find each byte old or new. A truncation may race with writes
-//! beyond its size. Neighbours share units all the time.
+//! It keeps to the rule of [`crate::File`]: where the outcome would depend on an order that nobody
+//! promised, it either waits or keeps book of what may come out. Two writes never overlap. Reads
+//! may overlap writes, and find each byte old or new. A truncation may race with writes beyond its
+//! size. Neighbours share units all the time.
 
 use super::request::{Holder, Request, RequestKind};
 use super::run::{Opening, Run};
@@ -128,7 +129,8 @@ impl Run {
     fn sync(&mut self) {
         let Some(index) = self.some_open_file() else { return };
         let file = self.openings[index].file;
-        // Writes by path are accepted when their file has been opened, which nobody can tell from outside.
+        // Writes by path are accepted when their file has been opened, which nobody can tell from
+        // outside.
         let counts = |request: &Request| request.file == file && request.kind == RequestKind::Write && !request.by_path;
         let before: Vec<u64> = self.requests.iter().filter(|(_, request)| counts(request)).map(|(&id, _)| id).collect();
         let flag: Arc<AtomicBool> = Arc::default();

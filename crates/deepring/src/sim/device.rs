@@ -1,21 +1,24 @@
-//! The simulated backend: a device in virtual time, over real files, with every fault a device can have.
+//! The simulated devices: in virtual time, over real files, with every fault that a device can
+//! have.
 //!
-//! An operation lives in four steps, each at a moment of its own: pushed, submitted, *performed* (in one or two pieces: that is when bytes
-//! move), completed. Moments are drawn from the world's stream, so operations overtake one another and completions come in any order. What
-//! an operation will end with is drawn when it is pushed: all of it, a part of any length, or an error, possibly after some bytes have
-//! moved.
+//! An operation takes four steps: it is pushed, submitted, *performed* (bytes move, in one or two
+//! pieces) and completed. The time of each step is drawn, so operations overtake one another and
+//! completions arrive in any order. How an operation will end is drawn when it is pushed: all of
+//! it, a part of any length, or an error, possibly after some bytes have moved.
 //!
-//! The device trusts nobody. It reports a violation if
+//! The device checks everything that the engine gives it. It reports a violation if
 //!
-//! * more operations or bytes are pushed than the device's budget or the ring's capacity allows, or one operation twice;
+//! * more operations or bytes are pushed than the device's budget or the ring's capacity allows, or
+//!   one operation is pushed twice;
 //! * an operation on a direct file is not aligned;
-//! * memory is touched, or completed on, that no unsettled request and no live bounce block owns;
-//! * a descriptor was closed before the operation on it had completed;
-//! * it is switched off while it still holds operations.
+//! * memory is touched, or an operation on it completes, although no unsettled request and no live
+//!   bounce block owns it;
+//! * a descriptor is closed before an operation on it has completed;
+//! * a backend is dropped while it still holds operations.
 //!
-//! **A lost ring** stops answering. What it was reading still arrives in memory at some later time (that is why such memory is leaked);
-//! what it was writing has reached the file by then, or never does: a write that lands at any time later could undo what the next backend
-//! wrote, against which no engine can do anything.
+//! **A lost ring** stops answering. What it was reading still arrives in memory later, which is why
+//! such memory is leaked. What it was writing has reached the file by then, or never does. A write
+//! that lands later could undo what the next backend wrote, and no engine could prevent that.
 
 use super::flight::{BackendState, Ending, Flight};
 use super::ranges::Owner;
@@ -26,7 +29,7 @@ use crate::sys::{Errno, file};
 
 /// The devices' part of the world.
 impl World {
-    /// A backend for an engine.
+    /// Registers a backend of an engine.
     pub(crate) fn add_backend(&mut self, engine: usize, kind: BackendKind) -> usize {
         self.devices.backends.push(BackendState { engine, lost: false, lost_operations: 0, kind });
         self.devices.backends.len() - 1
@@ -34,7 +37,7 @@ impl World {
 
     pub(super) fn push(&mut self, backend: usize, op: DeviceOp) {
         if self.devices.backends[backend].lost {
-            // Staged in a ring that nobody will ever submit.
+            // Staged in a ring that will never be submitted.
             self.devices.backends[backend].lost_operations += 1;
             return;
         }
@@ -67,7 +70,7 @@ impl World {
         self.check_budget(backend, device);
     }
 
-    /// Whether an operation may be made at all.
+    /// Checks that the operation is well formed.
     fn check_operation(&mut self, op: &DeviceOp, direct: bool, inode: u64) {
         let facts = self.facts(inode);
         let (offset_unit, memory_unit) = (facts.offset_alignment, facts.memory_alignment);
@@ -83,7 +86,7 @@ impl World {
         self.check_range(op);
     }
 
-    /// Draws what becomes of an operation. A ring may find no worker for it; a blocking call needs none.
+    /// Draws how an operation will end. Only a ring can cancel one, when it finds no worker thread.
     fn ending(&mut self, op: &DeviceOp, direct: bool, inode: u64, by_ring: bool) -> Ending {
         let p = self.profile.clone();
         let write = op.direction == Direction::Write;
@@ -121,7 +124,8 @@ impl World {
         }
         if self.rng.chance(p.short) {
             self.tally.faults += 1;
-            // A read of nothing would mean that the file ends; a write of nothing only means that the kernel is in no mood.
+            // A read of 0 bytes would mean the end of the file. A write of 0 bytes means nothing:
+            // the kernel made no progress.
             if write && self.rng.one_in(8) {
                 self.inject(inode, libc::EIO);
                 return Ending::Moves(0);
@@ -133,11 +137,12 @@ impl World {
 
     fn check_range(&mut self, op: &DeviceOp) {
         if self.ranges.owner(op.address, op.len.into()).is_none() {
-            self.violate(format!("the device was given memory that belongs to nobody: {op:?}"));
+            self.violate(format!("the device was given memory that is not lent: {op:?}"));
         }
     }
 
-    /// Adds up what the engine of this backend has in flight at one device, without trusting its own count.
+    /// Adds up what the engine of this backend has in flight at one device, and compares that with
+    /// the budget.
     fn check_budget(&mut self, backend: usize, device: u32) {
         let engine = self.devices.backends[backend].engine;
         let request_bytes = self.profile.request_bytes.clamp(4096, 1 << 20);
@@ -152,7 +157,8 @@ impl World {
             }
         }
         let depth = u64::from(self.profile.queue_depth.unwrap_or(u32::MAX)).min(u64::from(self.profile.device_requests / 2).max(1));
-        // One operation on scattered memory may be more device requests than the whole budget; then it is alone.
+        // One operation on scattered memory can be more device requests than the whole budget. Then
+        // it must be alone.
         if (operations > 1 && requests > depth) || bytes > self.profile.in_flight_bytes {
             let limit = self.profile.in_flight_bytes;
             self.violate(format!("{requests} requests of {depth} and {bytes} bytes of {limit} are in flight at one device"));
@@ -162,7 +168,7 @@ impl World {
         }
     }
 
-    /// What was pushed is the device's from now on.
+    /// Submits what the engine has pushed.
     pub(crate) fn submit(&mut self, engine: usize) {
         for index in 0..self.devices.flights.len() {
             let flight = &self.devices.flights[index];
@@ -180,7 +186,7 @@ impl World {
         if stalled { latency * 50 } else { latency }
     }
 
-    /// Lets the devices work until `until_ns`.
+    /// Lets time pass until `until_ns`, and performs what is due by then.
     pub(crate) fn advance(&mut self, until_ns: u64) {
         loop {
             let due = |flight: &Flight| flight.submitted && flight.result.is_none() && flight.due_ns <= until_ns;
@@ -193,7 +199,7 @@ impl World {
         self.devices.flights.retain(|flight| !(flight.lost && flight.result.is_some()));
     }
 
-    /// Moves the next piece of an operation.
+    /// Performs the next piece of an operation.
     fn perform(&mut self, index: usize) {
         let pause = 1 + self.rng.below(self.profile.latency_ns + 1) / 4;
         let flight = &self.devices.flights[index];
@@ -210,7 +216,7 @@ impl World {
             self.violate(format!("a descriptor was closed before its operation was performed: {op:?}"));
         }
         if self.is_violated() {
-            // Whoever gave up the memory or the descriptor may have given it to somebody else.
+            // The memory or the descriptor may belong to another request by now.
             self.devices.flights[index].result = Some(-libc::EIO);
             return;
         }
@@ -227,7 +233,8 @@ impl World {
         }
     }
 
-    /// An operation that a helper makes by a blocking call. The devices work on while it is inside.
+    /// Performs an operation that a job makes by a blocking call. The devices go on working during
+    /// it.
     fn block(&mut self, op: &DeviceOp) -> i32 {
         self.tally.device_operations += 1;
         let Some(descriptor) = self.descriptor(op.fd) else {
@@ -236,10 +243,10 @@ impl World {
         };
         self.check_operation(op, descriptor.direct, descriptor.inode);
         if self.devices.holds(op.address, op.len.into()) {
-            self.violate(format!("a blocking call is made for memory that the device has: {op:?}"));
+            self.violate(format!("a blocking call names memory that the device still holds: {op:?}"));
         }
         let ending = self.ending(op, descriptor.direct, descriptor.inode, false);
-        self.note(|| format!("block {op:?} direct {} inode {} ending {ending:?}", descriptor.direct, descriptor.inode));
+        self.note(|| format!("blocking {op:?} direct {} inode {} ending {ending:?}", descriptor.direct, descriptor.inode));
         let (limit, errno) = match ending {
             Ending::Moves(limit) => (limit.min(op.len), 0),
             Ending::Fails(errno, limit) => (limit.min(op.len), errno),
@@ -270,29 +277,30 @@ impl World {
         }
         let (address, position) = (op.address + u64::from(from), op.position + u64::from(from));
         let result = match op.direction {
-            // SAFETY: the range lies in the operation's memory, which was just found to be owned by a live request or bounce block; all
-            // of the simulation runs on this thread.
+            // SAFETY: the range lies in the operation's memory. `check_range` has just found a live
+            // request or bounce block that owns it, and the whole simulation runs on this thread.
             Direction::Read => unsafe { file::read_at(op.fd, address, piece, position, 0) },
             // SAFETY: as above.
             Direction::Write => unsafe { file::write_at(op.fd, address, piece, position, 0) },
         };
         if result < 0 {
-            self.violate(format!("the file system below the simulation answers {result} to {op:?}"));
+            self.violate(format!("the file system below the simulation returned {result} for {op:?}"));
         }
         result.max(0) as u32
     }
 
-    /// What a lost ring was reading arrives: bytes that nobody wants any more.
+    /// A read of a lost ring arrives: no request wants its bytes any more.
     fn scribble(op: &DeviceOp, from: u32, piece: u32) -> u32 {
         if op.direction == Direction::Read {
             let start = (op.address + u64::from(from)) as *mut u8;
-            // SAFETY: the range was just found to be leaked, so nobody else has it or ever will.
+            // SAFETY: `check_range` has just found the range leaked, so nothing else uses it, now
+            // or later.
             unsafe { start.write_bytes(0xdb, piece as usize) };
         }
         piece
     }
 
-    /// Takes completions out: all that are due, or some of them.
+    /// Takes out all completions that are due, or some of them.
     pub(super) fn collect(&mut self, backend: usize, done: &mut Vec<Done>) -> Result<(), Errno> {
         self.submit(self.devices.backends[backend].engine);
         let now_ns = self.now_ns;
@@ -322,7 +330,7 @@ impl World {
         Ok(())
     }
 
-    /// The ring of this backend will never answer again.
+    /// Loses the ring of this backend: it will never complete anything again.
     fn lose(&mut self, backend: usize) {
         self.note(|| format!("the ring of backend {backend} is lost"));
         self.devices.backends[backend].lost = true;
@@ -356,12 +364,12 @@ impl World {
     pub(super) fn close_backend(&mut self, backend: usize) {
         let held = self.devices.flights.iter().filter(|flight| flight.backend == backend && !flight.lost).count();
         if held > 0 {
-            self.violate(format!("a backend was switched off while {held} operations were in flight"));
+            self.violate(format!("a backend was dropped while {held} operations were in flight"));
         }
     }
 }
 
-/// A blocking transfer of a helper job. Returns what the system call would return.
+/// A blocking transfer of a job. Returns what the system call would return.
 pub(super) fn transfer(op: &DeviceOp) -> i32 {
     // Installed only while this thread has a world.
     world::with(|world| world.block(op)).unwrap_or(-libc::EIO)

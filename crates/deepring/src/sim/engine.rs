@@ -1,4 +1,5 @@
-//! An engine under simulation: the real driver, whose turns the campaign takes one half at a time, and helper jobs that wait to be run.
+//! An engine under test: the shipping driver, which the run turns by one half at a time, and the
+//! jobs of its blocking threads, which the run takes out one by one.
 
 use super::backend::Sim;
 use super::jobs::JobQueue;
@@ -20,22 +21,22 @@ use std::sync::{Arc, Mutex};
 /// Where the driver is in its loop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// About to work.
+    /// Before the first half of a turn.
     Awake,
-    /// In its backend's wait; asleep if the inbox let it.
+    /// In its backend's wait. It sleeps only if the inbox was empty.
     Waiting { asleep: bool },
 }
 
 pub(crate) struct EngineUnderTest {
     index: usize,
-    /// Gone after shutdown began.
+    /// The public side. Dropped when shutdown begins.
     pub(crate) api: Option<Engine>,
-    /// Gone after shutdown ended.
+    /// Dropped when shutdown has ended.
     driver: Option<Driver>,
     pub(crate) core: Arc<Core>,
     phase: Phase,
     jobs: JobQueue,
-    /// When the next helper job runs, if there is one.
+    /// When the next job runs, if there is one.
     pub(crate) job_at_ns: Option<u64>,
     pub(crate) handles: Vec<Arc<Handle>>,
 }
@@ -62,7 +63,8 @@ impl EngineUnderTest {
         })
     }
 
-    /// Whether the driver has something to do: work, or a reason to end its wait. A driver that sleeps over a message has none.
+    /// Whether the driver can move: it has work, or a reason to end its wait. A driver that missed
+    /// the wake of a message has none.
     pub(crate) fn can_turn(&self) -> bool {
         self.driver.is_some()
             && match self.phase {
@@ -89,7 +91,7 @@ impl EngineUnderTest {
             Phase::Awake => match driver.run_ready() {
                 Turn::Wait { sleep: asleep } => {
                     self.phase = Phase::Waiting { asleep };
-                    // Waiting begins with submitting.
+                    // A backend's wait begins with submitting.
                     world::with(|world| world.submit(self.index));
                 }
                 Turn::Drained => self.driver = None,
@@ -101,7 +103,7 @@ impl EngineUnderTest {
         }
     }
 
-    /// Runs the waiting helper job `index`.
+    /// Runs the queued job `index`.
     pub(crate) fn run_job(&self, index: usize) {
         if let Some(job) = self.jobs.take(index) {
             job();
@@ -112,12 +114,12 @@ impl EngineUnderTest {
         self.jobs.len()
     }
 
-    /// What the driver's books say that cannot be.
+    /// The first inconsistency in the driver's state, if there is one.
     pub(crate) fn audit(&mut self) -> Option<String> {
         self.driver.as_mut()?.audit().err()
     }
 
-    /// What the driver is stuck with.
+    /// The driver's unfinished work, for a report.
     pub(crate) fn describe(&self) -> String {
         match &self.driver {
             Some(driver) => format!("engine {} ({:?}): {}", self.index, self.phase, driver.describe()),

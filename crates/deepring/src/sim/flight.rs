@@ -1,26 +1,28 @@
-//! Operations between `push` and the moment their completion was taken.
+//! The operations in flight at the simulated devices, and the backends that they belong to.
+//!
+//! This is the ledger only. How operations move and end is in `device`.
 
 use crate::backend::{BackendKind, DeviceOp};
 use crate::plan::Direction;
 use crate::sys::Errno;
 
-/// Where the flights of one backend are counted.
+/// One backend of an engine. A lost ring and its replacement are two.
 #[derive(Debug, Clone)]
 pub(crate) struct BackendState {
-    /// The engine.
+    /// The index of its engine.
     pub(crate) engine: usize,
     pub(crate) lost: bool,
-    /// What it had when it was lost, and was given afterwards.
+    /// Operations that it held when it was lost, and those pushed to it afterwards.
     pub(crate) lost_operations: u64,
     pub(crate) kind: BackendKind,
 }
 
-/// What an operation will end with.
+/// How an operation will end; drawn when it is pushed.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Ending {
-    /// At most so many bytes.
+    /// It moves at most this number of bytes.
     Moves(u32),
-    /// An error, after so many bytes.
+    /// It fails with this error after it has moved this number of bytes.
     Fails(Errno, u32),
 }
 
@@ -29,19 +31,19 @@ pub(super) enum Ending {
 pub(super) struct Flight {
     pub(super) backend: usize,
     pub(super) op: DeviceOp,
-    /// Which opening of the descriptor it is for.
+    /// See `Descriptor::opening`.
     pub(super) opening: u64,
     pub(super) inode: u64,
     pub(super) device: u32,
     pub(super) ending: Ending,
-    /// The first piece ends here.
+    /// Bytes of the first piece.
     pub(super) first_end: u32,
     pub(super) moved: u32,
     pub(super) submitted: bool,
     pub(super) lost: bool,
     /// When the next step is due.
     pub(super) due_ns: u64,
-    /// Performed: what it will report.
+    /// Set once it was performed: the result that its completion will carry.
     pub(super) result: Option<i32>,
 }
 
@@ -51,7 +53,7 @@ impl Flight {
     }
 }
 
-/// Everything in flight at the simulated devices of a world.
+/// Everything in flight at the devices of a world.
 #[derive(Debug, Default)]
 pub(crate) struct Devices {
     pub(super) flights: Vec<Flight>,
@@ -59,13 +61,13 @@ pub(crate) struct Devices {
 }
 
 impl Devices {
-    /// Whether completions of this engine wait to be taken.
+    /// Whether completions of this engine are ready.
     pub(crate) fn has_completions(&self, engine: usize, now_ns: u64) -> bool {
         let ready = |flight: &Flight| !flight.lost && flight.result.is_some() && flight.due_ns <= now_ns;
         self.flights.iter().any(|flight| ready(flight) && self.backends[flight.backend].engine == engine)
     }
 
-    /// When something happens next.
+    /// When the next step of any operation is due.
     pub(crate) fn next_ns(&self, now_ns: u64) -> Option<u64> {
         self.flights.iter().filter(|flight| flight.submitted && flight.due_ns > now_ns).map(|flight| flight.due_ns).min()
     }
@@ -85,7 +87,7 @@ impl Devices {
         self.flights.iter().any(|flight| !flight.lost && flight.inode == inode && flight.op.direction == Direction::Write)
     }
 
-    /// How many operations of this engine went with a ring.
+    /// Operations of this engine that were lost with a ring.
     pub(crate) fn lost_operations(&self, engine: usize) -> u64 {
         self.backends.iter().filter(|backend| backend.engine == engine).map(|backend| backend.lost_operations).sum()
     }

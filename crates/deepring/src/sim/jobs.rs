@@ -1,4 +1,4 @@
-//! Jobs for blocking threads, kept until the run takes one out: so the order in which they run is drawn, too.
+//! The jobs of an engine's blocking threads. The run takes them out in an order that it draws.
 
 use crate::blocking::{Executor, Job};
 use std::collections::VecDeque;

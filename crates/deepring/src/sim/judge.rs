@@ -1,8 +1,8 @@
 //! Whether what came back is what may come back.
 //!
-//! Each request is judged when it settles: its error must have a cause, its count must fit the file's length, its bytes must be ones that were
-//! written; an acknowledged write must be in the file at that moment. Whenever a file has no unsettled request, all of it is read and
-//! compared.
+//! Each request is judged when it settles: its error must have a cause, its count must fit the
+//! file's length, its bytes must be ones that were written; an acknowledged write must be in the
+//! file at that moment. Whenever a file has no unsettled request, all of it is read and compared.
 
 use super::buffer::UNREAD;
 use super::model::{Alternative, View, byte};
@@ -106,7 +106,8 @@ impl Run {
         // What the file may have been while the read was under way.
         let size_min = request.concurrent.iter().filter_map(|change| change.truncates).fold(request.sizes.0, u64::min);
         let size_max = request.concurrent.iter().map(super::model::ConcurrentChange::reach).fold(request.sizes.1, u64::max);
-        // A file whose trimming failed is longer than it should be, and the next one to open it believes that.
+        // A file whose trimming failed is longer than it should be, and the next one to open it
+        // believes that.
         let number = self.files[request.file].number;
         let untrimmed = world::with(|world| world.facts(number).untrimmed).unwrap_or(false);
         let size_max = if untrimmed { u64::MAX } else { size_max };
@@ -135,8 +136,9 @@ impl Run {
         let mut view = view.clone();
         for change in &request.concurrent {
             view.alternatives.push(Alternative { start: change.start, end: change.end, writer: Some(change.salt) });
-            // Whoever extends the file leaves zeros between its end and where it writes, or up to the new length; and, if the engine does not know
-            // that somebody has cut the file, within what it is just writing.
+            // Whoever extends the file leaves zeros between its end and where it writes, or up to
+            // the new length; and, if the engine does not know that somebody has cut the file,
+            // within what it is just writing.
             let end = if self.files[request.file].size_outdated { change.end } else { change.start };
             view.alternatives.push(Alternative { start: request.sizes.0, end, writer: None });
             if let Some(size) = change.truncates {
@@ -187,7 +189,8 @@ impl Run {
         }
         file.model.allow(reached, end, Some(salt));
         if file.size_outdated && result.is_err() {
-            // The engine did not know that the file had become shorter, and had no reason to order the end.
+            // The engine did not know that the file had become shorter, and had no reason to order
+            // the end.
             file.model.size_max = file.model.size_max.max(end);
         }
         if result.is_ok() && len > 0 && truncated_to == u64::MAX {

@@ -1,7 +1,7 @@
-//! The kernel of a simulated world: which calls fail, and what files and devices look like.
+//! The simulated kernel: which calls fail, and how files and devices look.
 //!
-//! Files are real, on whatever file system the campaign was given; their device, their alignment and `O_DIRECT` are made up here. While a
-//! helper job is inside a call, the device works on.
+//! Files are real, on any file system that the campaign was given. Their device, their alignment
+//! and `O_DIRECT` are invented here. While a job is inside a call, the devices go on working.
 
 use super::ranges::Owner;
 use super::world::{Descriptor, World, bit, with};
@@ -10,10 +10,11 @@ use crate::sys::device::Queue;
 use crate::sys::fault::{self, Call, Interposer};
 use std::os::fd::RawFd;
 
-/// Simulated devices have major numbers that no kernel gives out; the minor number says what the queue is like.
+/// The major number of simulated devices, which no kernel assigns. The minor number encodes the
+/// queue.
 const MAJOR: u32 = 0x7eed;
 
-/// Answers in the kernel's place.
+/// Takes the kernel's place; installed by the campaign.
 pub(super) struct Kernel;
 
 impl Interposer for Kernel {
@@ -65,7 +66,7 @@ impl World {
             }
             return None;
         }
-        // The device works on while a helper thread is busy.
+        // The devices go on working while a blocking thread is in its call.
         if self.rng.one_in(2) {
             let until_ns = self.now_ns + self.rng.about(self.profile.latency_ns);
             self.advance(until_ns);
@@ -112,7 +113,7 @@ impl World {
         }
     }
 
-    /// What an `fallocate` that runs out of space leaves behind: part of what was asked for.
+    /// What an `fallocate` that runs out of space leaves behind: part of the requested range.
     fn grow(&mut self, fd: RawFd, end: u64) {
         let size = std::fs::metadata(format!("/proc/self/fd/{fd}")).map_or(u64::MAX, |metadata| metadata.len());
         if size < end {

@@ -1,31 +1,47 @@
-//! The whole engine in a simulated world: seeded, deterministic, in virtual time, with every fault that a drive, a kernel and a client can
-//! make. Only with the feature `sim`; for tests of the engine, and no part of its public API.
+//! The whole engine in a simulated world: seeded, deterministic, in virtual time, with every fault
+//! of a drive, a kernel and a client. Only with the feature `sim`; for tests of the engine, and not
+//! part of its public API.
 //!
 //! ```text
-//!            client ──► Engine, File, Op ──► inbox ──► Driver ──► sim/device ──► files on a memory file system
-//!              │  (the real code, all of it)              │            │
-//!              └───────── judge ◄── model                 └─► helper jobs ──► sys ──► faults
+//!            client ──► Engine, File, Op ──► inbox ──► Driver ──► device ──► files on a memory file system
+//!              │  (the shipping code, all of it)          │          │
+//!              └───────── judge ◄── model                 └─► jobs ──► sys ──► kernel (faults)
 //! ```
 //!
-//! What is simulated is only what lies outside: the device ([`crate::backend`]), the kernel's other calls, the scheduling of threads, and
-//! the program that uses the engine. Driver, planner, budget, slots, inodes, inbox, buffers and the public API are the ones that ship. One
-//! thread runs everything, and one stream of numbers decides everything, so a seed is a complete description of what happened.
+//! Only what lies outside the engine is simulated:
 //!
-//! A **campaign** is a series of runs. Each run draws its own world (how many engines and files, how bad the device; see `profile`), makes
-//! some hundred requests, shuts down, and checks
+//! * `client`, `transfer`: the program that uses the engine;
+//! * `backend`, `device`, `flight`: the devices, behind [`crate::backend::Backend`];
+//! * `kernel`: the other system calls, behind `sys::fault`;
+//! * `engine`, `jobs`, `run`: the scheduling of threads;
+//! * `world`, `ranges`, `profile`, `prng`: the state of all these, and its one source of
+//!   randomness.
 //!
-//! * every operation settled exactly once, with an error only if there is a cause for it;
-//! * every byte read, and at rest every byte of every file, is one that was written there; a write that failed or was cancelled left
-//!   everything outside its own range alone, and the file's length is what was promised;
-//! * the device touched only memory that it was lent, before the request settled; every buffer came back once;
+//! Driver, planner, budget, slots, inodes, inbox, buffers and the public API are the ones that
+//! ship. One thread runs everything and one stream of numbers decides everything, so a seed
+//! describes a run completely.
+//!
+//! A **campaign** is a series of runs. Each run draws its own world: how many engines and files,
+//! how faulty the device (see `profile`). It makes some hundred requests, shuts down, and checks
+//! that
+//!
+//! * every operation settled exactly once, and only with an error that has a cause;
+//! * every byte that was read, and at rest every byte of every file, is one that was written there;
+//! * a write that failed or was canceled left everything outside its own range alone, and the
+//!   file's length is what was promised;
+//! * the device touched only memory that it was lent, before the request settled, and every buffer
+//!   came back once;
 //! * no more was in flight than the budget allows, at every single push;
 //! * no request, block, lock, window or counter is left over, and shutdown ended;
 //! * a failed sync stays failed.
 //!
-//! Who guards the guards: [`PlantedBug`] plants one of ten bugs, and the campaign must find it.
+//! `model` is the oracle: what each file must hold, byte by byte. `judge` compares the engine with
+//! it. The checks themselves are checked: [`PlantedBug`] plants one of ten bugs, and the campaign
+//! must find it.
 //!
-//! What this does not see: races inside one half of a driver's turn or inside one helper job, which are atomic here (loom's part), and what
-//! the real kernel does differently from the simulated one (the part of the tests on real files).
+//! The simulation does not see races inside one half of a driver's turn or inside one job, which
+//! are atomic here; the loom models cover those. It does not see what the real kernel does
+//! differently from the simulated one; the tests on real files cover that.
 
 mod backend;
 mod buffer;
@@ -58,27 +74,29 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use world::World;
 
-/// What a campaign is to do.
+/// The settings of a campaign.
 #[derive(Debug, Clone)]
 pub struct Campaign {
     /// The first run's seed; each following run has the next number.
     pub seed: u64,
-    /// Runs are made until so many operations were simulated; at least one run is made.
+    /// The campaign ends after the run that reaches this number of operations. It makes at least
+    /// one run.
     pub operations: u64,
-    /// Where files are created and removed: best on a memory file system, which need not know direct I/O.
+    /// Where files are created and removed. A memory file system is fastest; direct I/O is not
+    /// needed.
     pub directory: PathBuf,
     /// A bug to plant.
     pub bug: Option<PlantedBug>,
-    /// Keep a record of the last events, to be shown with a violation.
+    /// Whether to keep the last events, to show them with a violation.
     pub traced: bool,
 }
 
-/// What must never happen, and happened.
+/// Something that must never happen and did.
 #[derive(Debug, Clone)]
 pub struct Violation {
-    /// The seed of the run: a campaign that begins with it meets the violation in its first run.
+    /// The seed of the run. A campaign that begins with it meets the violation in its first run.
     pub seed: u64,
-    /// How many operations the campaign had simulated by then.
+    /// Operations that the campaign had simulated by then.
     pub operation: u64,
     /// What happened.
     pub what: String,
@@ -88,14 +106,14 @@ pub struct Violation {
     pub profile: String,
 }
 
-/// What a campaign did.
+/// The results of a campaign.
 #[derive(Debug, Clone, Default)]
 pub struct Summary {
-    /// Requests and controls that the engine was given.
+    /// Requests and controls submitted to the engine.
     pub operations: u64,
     /// Runs made.
     pub runs: u64,
-    /// Operations that the engine gave to the device.
+    /// Device operations that the engine issued.
     pub device_operations: u64,
     /// Bytes that the device moved.
     pub moved_bytes: u64,
@@ -103,17 +121,19 @@ pub struct Summary {
     pub faults: u64,
     /// Rings that were lost.
     pub lost_rings: u64,
-    /// A number that is the same for the same seed, and for no other course of events.
+    /// A digest of everything that happened: the same for the same seed, and different for any
+    /// other course of events.
     pub fingerprint: u64,
     /// The violation that ended the campaign.
     pub violation: Option<Violation>,
 }
 
 impl Campaign {
-    /// Runs the campaign on this thread, until it has done its operations or met a violation. `progress` is called after each run.
+    /// Runs the campaign on this thread until it has made its operations or met a violation. Calls
+    /// `progress` after each run.
     ///
     /// # Errors
-    /// The directory cannot be used, or the process has no descriptor left.
+    /// The directory cannot be used, or the process has no free descriptor.
     pub fn run(&self, mut progress: impl FnMut(&Summary)) -> std::io::Result<Summary> {
         let mut summary = Summary::default();
         plant(self.bug);
@@ -145,7 +165,7 @@ impl Campaign {
         summary.operations += operations;
         summary.runs += 1;
         if run::is_violated() {
-            // The engine may be in any state; nothing of it is touched again.
+            // The engine can be in any state. Nothing of it is touched again.
             std::mem::forget(run);
         }
         fault::install(None);

@@ -1,14 +1,17 @@
 //! What a file must hold: the bytes that were acknowledged, and what is open about the others.
 //!
-//! Every request writes content of its own, a function of its number and the position, so that a byte names its writer. A write that
-//! succeeded makes its range certain. One that failed makes what it did not report as done *doubtful*: each byte is the old or the new one.
-//! Nothing else about a file is ever in doubt but its length, and that only while truncations and writes race, or after an operation was
-//! dropped whose end nobody saw; then it is known to lie between two bounds. When nobody works on a file, it is read, checked, and what was
-//! in doubt is certain again.
+//! Every request writes content of its own, a function of its number and the position, so that a
+//! byte names its writer. A write that succeeded makes its range certain. One that failed makes
+//! what it did not report as done *doubtful*: each byte is the old or the new one. Nothing else
+//! about a file is ever in doubt but its length, and that only while truncations and writes race,
+//! or after an operation was dropped whose end nobody saw; then it is known to lie between two
+//! bounds. When nobody works on a file, it is read, checked, and what was in doubt is certain
+//! again.
 
 use super::prng::mix;
 
-/// The bytes that the writer `salt` puts at `position`. They are odd, so neither a hole nor [`super::buffer::UNREAD`] looks like them.
+/// The bytes that the writer `salt` puts at `position`. They are odd, so neither a hole nor
+/// [`super::buffer::UNREAD`] looks like them.
 pub(crate) fn fill(bytes: &mut [u8], position: u64, salt: u64) {
     let mut at = position;
     let mut rest = bytes;
@@ -148,7 +151,8 @@ impl Model {
         }
     }
 
-    /// The file was cut, or extended with zeros, to `size`. `raced`: writes that may have come after it, or before.
+    /// The file was cut, or extended with zeros, to `size`. `raced`: writes that may have come
+    /// after it, or before.
     pub(crate) fn truncate(&mut self, size: u64, raced: &[ConcurrentChange]) {
         self.bytes.truncate(size as usize);
         self.clear_alternatives(size, u64::MAX);

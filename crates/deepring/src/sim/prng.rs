@@ -1,4 +1,5 @@
-//! The source of every decision of a simulation: `SplitMix64` (Steele, Lea, Flood 2014), small, fast, and the same everywhere.
+//! The source of every decision of a simulation: `SplitMix64` (Steele, Lea, Flood 2014), small,
+//! fast, and the same everywhere.
 
 /// A deterministic stream of numbers.
 #[derive(Debug, Clone)]
@@ -57,7 +58,8 @@ impl Prng {
 
     /// A duration around `mean`: mostly shorter, sometimes several times as long.
     pub(crate) fn about(&mut self, mean: u64) -> u64 {
-        // The sum of a geometric number of halves has a long tail and needs no floating point, which would differ between machines.
+        // The sum of a geometric number of halves has a long tail and needs no floating point,
+        // which would differ between machines.
         let mut total = self.below(mean + 1);
         while self.one_in(3) {
             total += self.below(mean + 1);

@@ -1,5 +1,6 @@
-//! What kind of run it is: how large the engines, how busy the client, how bad the device. Drawn anew for each run, because a campaign in
-//! which everything is always broken a little never sees what happens when one thing is broken a lot.
+//! What kind of run it is: how large the engines, how busy the client, how bad the device. Drawn
+//! anew for each run, because a campaign in which everything is always broken a little never sees
+//! what happens when one thing is broken a lot.
 
 use super::prng::Prng;
 

@@ -1,17 +1,15 @@
-//! Whose memory is whose: every range that the device may touch is registered here, and nothing else may be touched.
-//!
-//! A range is lent when a request is submitted and given back when it settles; bounce blocks are lent by the pool. What a lost ring still
-//! holds stays lent for ever.
+//! The memory that the device is allowed to touch. A request lends its range from submission until
+//! it settles; the pool lends bounce blocks. What a lost ring still holds stays lent for ever.
 
 use std::collections::BTreeMap;
 
-/// Who vouches for a range.
+/// Why the device may touch a range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Owner {
     /// The unsettled request with this number.
     Request(u64),
     Bounce,
-    /// A request or a bounce block that a lost ring still had.
+    /// It belonged to a request or a bounce block that a lost ring still held.
     Leaked,
 }
 
@@ -31,7 +29,7 @@ impl Ranges {
         self.lent.remove(&address);
     }
 
-    /// The range that this address lies in stays lent for ever.
+    /// The range that contains this address stays lent for ever.
     pub(crate) fn leak(&mut self, address: u64) {
         if let Some((_, (end, owner))) = self.lent.range_mut(..=address).next_back()
             && address < *end
@@ -40,7 +38,7 @@ impl Ranges {
         }
     }
 
-    /// Who has lent the whole range, if anybody has.
+    /// The owner of the whole range; `None` if it is not lent, or not all of it by one owner.
     pub(crate) fn owner(&self, address: u64, len: u64) -> Option<Owner> {
         let (_, &(end, owner)) = self.lent.range(..=address).next_back()?;
         (address + len <= end).then_some(owner)

@@ -90,7 +90,8 @@ pub(crate) enum Holder {
     Raw(Memory, Arc<RequestCompletion>),
     /// Submitted as Rust programs do: the engine has the memory.
     Op(Op<Memory>),
-    /// An [`Op`] that was dropped: its memory is freed when it settles, and nobody hears how that went.
+    /// An [`Op`] that was dropped: its memory is freed when it settles, and nobody hears how that
+    /// went.
     Dropped,
     /// Not a transfer. The flag cancels it.
     Control(Arc<AtomicBool>),

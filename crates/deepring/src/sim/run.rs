@@ -1,9 +1,11 @@
-//! One run: a world, an engine or two, a few files, a client that makes requests at random, and the loop that lets them all move.
+//! One run: a world, an engine or two, a few files, a client that makes requests at random, and the
+//! loop that lets them all move.
 //!
-//! Everything happens on one thread. At each step, one of those who can do something is drawn: a driver does half a turn, a helper job
-//! runs, the client makes a request or changes its mind. When nobody can, virtual time moves on to the next thing that is due. A driver
-//! that sleeps is called only if its inbox was signalled or its device has completions, so a wake that is lost shows: nobody can move, and
-//! requests are unsettled.
+//! Everything happens on one thread. At each step, one of those who can do something is drawn: a
+//! driver does half a turn, a helper job runs, the client makes a request or changes its mind. When
+//! nobody can, virtual time moves on to the next thing that is due. A driver that sleeps is called
+//! only if its inbox was signalled or its device has completions, so a wake that is lost shows:
+//! nobody can move, and requests are unsettled.
 
 use super::engine::EngineUnderTest;
 use super::model::{Model, fill};
@@ -36,7 +38,8 @@ pub(crate) struct SimFile {
     pub(crate) sync_failed: bool,
     /// Somebody else has changed its length, which the engine may find out later.
     pub(crate) size_outdated: bool,
-    /// A trim of it has failed: from then on the engine believes its own promise, and nobody else may cut the file.
+    /// A trim of it has failed: from then on the engine believes its own promise, and nobody else
+    /// may cut the file.
     pub(crate) was_untrimmed: bool,
 }
 

@@ -1,4 +1,5 @@
-//! How the client makes a transfer: where, with which memory, and through which of the engine's doors.
+//! How the client makes a transfer: where, with which memory, and through which of the engine's
+//! doors.
 
 use super::buffer::GuardedBuffer;
 use super::model::fill;
@@ -224,7 +225,8 @@ impl Run {
         let reported = Arc::new(RequestCompletion { id, canceled: AtomicBool::new(false) });
         let completion = Arc::clone(&reported) as Arc<dyn Completion>;
         if let Some(file) = opening.and_then(|index| self.openings[index].open.as_ref()) {
-            // SAFETY: the memory is kept in the request's holder until it has settled, and leaked if it is lost.
+            // SAFETY: the memory is kept in the request's holder until it has settled, and leaked
+            // if it is lost.
             unsafe { file.submit(transfer, completion) };
         } else {
             let whole = matches!(kind, RequestKind::ReadWhole | RequestKind::WriteWhole);

@@ -1,7 +1,8 @@
-//! What the engine's surroundings look like in a simulation, and what they have seen: clock, devices, descriptors, files, memory.
+//! The state of everything around the engines: clock, devices, descriptors, files and lent memory,
+//! with the first violation and the trace.
 //!
-//! There is one world per thread, found through a thread-local, because a backend, a completion, a freed buffer and a system call all meet
-//! in it and have nothing else in common. It never calls into the engine.
+//! There is one world per thread, in a thread-local: backends, completions, freed buffers and
+//! system calls all report to it and share nothing else. It never calls into the engine.
 
 use super::flight::Devices;
 use super::prng::{Prng, mix};
@@ -14,13 +15,14 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::os::fd::RawFd;
 
-/// How many events of a traced run are kept.
+/// Events that a traced run keeps.
 const TRACE_LEN: usize = 4000;
 
-/// How a request ended, for whoever checks it.
+/// The reported outcome of a request, not yet judged.
 #[derive(Debug)]
 pub(crate) enum Reported {
-    /// A transfer: how it went, and whether its memory is lost; `None` if its [`crate::Op`] knows.
+    /// The result of a transfer and whether its memory is lost; `None` if its [`crate::Op`] holds
+    /// them.
     Transfer {
         id: u64,
         outcome: Option<(Result<Receipt>, bool)>,
@@ -34,13 +36,13 @@ pub(crate) enum Reported {
 /// An open descriptor.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Descriptor {
-    /// Descriptors are reused; this number is not.
+    /// Unique, unlike the descriptor's number.
     pub(crate) opening: u64,
     pub(crate) inode: u64,
     pub(crate) direct: bool,
 }
 
-/// What the world has decided about a file, and done to it.
+/// What was drawn for a file, and what was done to it.
 #[derive(Debug, Clone)]
 pub(crate) struct FileFacts {
     pub(crate) device: u32,
@@ -48,13 +50,13 @@ pub(crate) struct FileFacts {
     pub(crate) memory_alignment: u32,
     pub(crate) refuses_direct: bool,
     pub(crate) refuses_nowait: bool,
-    /// Errors that operations on the file were given, one bit per number.
+    /// Errors injected into operations on the file, one bit per number.
     pub(crate) injected: u128,
-    /// A truncation or a look at the size failed, so the file may have been left longer than it should be.
+    /// A truncation or a query of the size failed, so the file can be longer than promised.
     pub(crate) untrimmed: bool,
 }
 
-/// What was done, for the summary.
+/// Counts for the summary.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Tally {
     pub(crate) device_operations: u64,
@@ -72,16 +74,16 @@ pub(crate) struct World {
     pub(crate) reported: Vec<Reported>,
     pub(crate) tally: Tally,
     pub(crate) lost_rings: u32,
-    /// Buffers made and not freed.
+    /// Guarded buffers that are not freed yet.
     pub(crate) live_buffers: u64,
-    /// Whether calls are refused; off while the campaign itself looks at files.
+    /// Whether calls can fail. Off while the campaign itself inspects files.
     pub(crate) injecting: bool,
-    /// As [`FileFacts::injected`], for calls that have no file yet.
+    /// As [`FileFacts::injected`], for calls without a file.
     pub(crate) injected_anywhere: u128,
     pub(super) descriptors: BTreeMap<RawFd, Descriptor>,
     pub(super) openings: u64,
     files: BTreeMap<u64, FileFacts>,
-    /// Requests that were submitted and have not settled, with the memory they lent.
+    /// Submitted requests that have not settled, with the address and length that they lent.
     unsettled: BTreeMap<u64, (u64, u64)>,
     violation: Option<String>,
     digest: u64,
@@ -92,12 +94,12 @@ thread_local! {
     static WORLD: RefCell<Option<World>> = const { RefCell::new(None) };
 }
 
-/// Does something with this thread's world, if there is one.
+/// Calls `f` with this thread's world, if there is one.
 pub(crate) fn with<T>(f: impl FnOnce(&mut World) -> T) -> Option<T> {
     WORLD.with_borrow_mut(|world| world.as_mut().map(f))
 }
 
-/// Makes this the world of this thread.
+/// Makes `world` the world of this thread.
 pub(crate) fn enter(world: World) {
     WORLD.set(Some(world));
 }
@@ -107,7 +109,7 @@ pub(crate) fn leave() -> Option<World> {
     WORLD.take()
 }
 
-/// Reports what must never happen. The first report counts.
+/// Reports something that must never happen. Only the first report is kept.
 pub(crate) fn violate(what: impl Into<String>) {
     with(|world| world.violate(what));
 }
@@ -150,7 +152,7 @@ impl World {
         self.violation.take()
     }
 
-    /// Adds an event to the trace, if one is kept.
+    /// Adds an event to the trace if the run is traced.
     pub(crate) fn note(&mut self, event: impl FnOnce() -> String) {
         if let Some(trace) = &mut self.trace {
             if trace.len() >= TRACE_LEN {
@@ -164,7 +166,7 @@ impl World {
         self.trace.take().unwrap_or_default()
     }
 
-    /// Adds to the fingerprint of the run: two runs of one seed must have the same.
+    /// Adds to the fingerprint of the run.
     pub(crate) fn digest(&mut self, values: &[u64]) {
         for value in values {
             self.digest = mix(self.digest ^ value);
@@ -181,7 +183,7 @@ impl World {
         self.descriptors.get(&fd).copied()
     }
 
-    /// What is decided about a file; decided now if it is new.
+    /// The facts about a file; drawn now if the file is new.
     pub(crate) fn facts(&mut self, inode: u64) -> &mut FileFacts {
         let (rng, profile) = (&mut self.rng, &self.profile);
         self.files.entry(inode).or_insert_with(|| FileFacts {
@@ -195,13 +197,13 @@ impl World {
         })
     }
 
-    /// Remembers that the file may now answer with this error.
+    /// Records that an operation on the file was given this error.
     pub(crate) fn inject(&mut self, inode: u64, errno: Errno) {
         self.tally.faults += 1;
         self.facts(inode).injected |= bit(errno);
     }
 
-    /// Whether an operation on the file may have ended with this error.
+    /// Whether an operation on the file was given this error.
     pub(crate) fn was_injected(&mut self, inode: Option<u64>, errno: Errno) -> bool {
         let anywhere = self.injected_anywhere;
         let here = inode.map_or(0, |inode| self.facts(inode).injected);
@@ -210,7 +212,7 @@ impl World {
 
     // ---- requests ----
 
-    /// A request is about to be submitted, with this memory.
+    /// A request is about to be submitted. It lends this memory.
     pub(crate) fn submitted(&mut self, id: u64, address: u64, len: u64) {
         self.unsettled.insert(id, (address, len));
         self.ranges.lend(address, len, Owner::Request(id));
@@ -220,7 +222,8 @@ impl World {
         self.unsettled.contains_key(&id)
     }
 
-    /// A request has ended, and its memory is the client's again unless it is lost.
+    /// A request has settled. Its memory is the client's again unless it is lost; `lost` is `None`
+    /// if the client has not seen the outcome.
     pub(crate) fn settled(&mut self, id: u64, lost: Option<bool>) {
         let Some((address, len)) = self.unsettled.remove(&id) else {
             return self.violate(format!("request {id} settled twice"));
@@ -229,7 +232,8 @@ impl World {
         if self.devices.holds(address, len) {
             self.violate(format!("request {id} settled while the device still has its memory"));
         }
-        // Of an operation that was dropped, nobody says whether its memory is lost: then it must be leaked if it is.
+        // Of a dropped operation the client sees no outcome: its memory must be leaked if it is
+        // lost.
         let still_lost = self.devices.has_lost(address, len);
         if lost == Some(false) && still_lost {
             self.violate(format!("request {id} gives back memory that a lost ring may still write to"));
@@ -247,14 +251,14 @@ impl World {
         self.reported.push(Reported::Transfer { id, outcome: Some((outcome.result, outcome.memory_lost)) });
     }
 
-    /// An [`crate::Op`] has ended; how, it tells whoever still has it.
+    /// An [`crate::Op`] has settled. Its outcome is in the `Op`.
     pub(crate) fn op_settled(&mut self, id: u64) {
         self.note(|| format!("request {id} settled"));
         self.settled(id, None);
         self.reported.push(Reported::Transfer { id, outcome: None });
     }
 
-    /// A sync, a truncation or a close has ended. `before`: requests that had to settle first.
+    /// A sync, a truncation or a close has settled. `before`: requests that had to settle first.
     pub(crate) fn control_settled(&mut self, id: u64, result: Result<()>, before: &[u64]) {
         self.note(|| format!("control {id} settled: {:?}", result.as_ref().map_err(Error::to_string)));
         let early = before.iter().find(|&&request| self.is_unsettled(request));
@@ -266,7 +270,7 @@ impl World {
         self.reported.push(Reported::Control { id, result });
     }
 
-    /// The memory of a buffer went back to the allocator.
+    /// A guarded buffer was freed.
     pub(crate) fn buffer_freed(&mut self, id: u64, address: u64, len: u64, intact: bool) {
         self.live_buffers -= 1;
         if !intact {
@@ -281,7 +285,7 @@ impl World {
     }
 }
 
-/// The error's bit in a set of errors.
+/// The bit of an error in a set of errors.
 pub(super) fn bit(errno: Errno) -> u128 {
     1u128.checked_shl(errno as u32).unwrap_or(0)
 }
