@@ -1,9 +1,9 @@
-//! What the client does: opens, transfers, syncs, truncates, cancels, drops, closes, shuts down.
+//! The client: opens, transfers, syncs, truncates, cancels, drops, closes and shuts down.
 //!
-//! It keeps to the rule of [`crate::File`]: where the outcome would depend on an order that nobody
-//! promised, it either waits or keeps book of what may come out. Two writes never overlap. Reads
-//! may overlap writes, and find each byte old or new. A truncation may race with writes beyond its
-//! size. Neighbours share units all the time.
+//! It follows the rule of [`crate::File`]. Where an outcome depends on an order that is not
+//! promised, the client either waits or keeps every outcome in the model that is allowed. Two
+//! writes never overlap. A read can overlap writes; it finds each byte old or new. A truncation can
+//! race with writes beyond its size. Neighboring writes share units all the time.
 
 use super::request::{Holder, Request, RequestKind};
 use super::run::{Opening, Run};
@@ -32,7 +32,7 @@ impl Run {
         }
     }
 
-    /// One move of the client.
+    /// The client's move: one request, or a change of one.
     pub(super) fn client(&mut self) {
         if self.profile.shutdown_at.is_some_and(|at| at <= self.made) {
             self.profile.shutdown_at = None;
@@ -54,13 +54,13 @@ impl Run {
         }
     }
 
-    /// A running engine.
+    /// A running engine and its index.
     pub(super) fn some_engine(&mut self) -> Option<(usize, Engine)> {
         let running: Vec<_> = self.engines.iter().enumerate().filter_map(|(index, s)| Some((index, s.api.clone()?))).collect();
         (!running.is_empty()).then(|| running[self.rng.index(running.len())].clone())
     }
 
-    /// An open file.
+    /// The index of an open file; opens one if there are few.
     pub(super) fn some_open_file(&mut self) -> Option<usize> {
         let open: Vec<_> = (0..self.openings.len()).filter(|&index| self.openings[index].open.is_some()).collect();
         if open.is_empty() || (open.len() < 3 && self.rng.one_in(4)) {
@@ -104,7 +104,7 @@ impl Run {
                 let errno = error.errno().unwrap_or(0);
                 let number = self.files[file].number;
                 if !world::with(|world| world.was_injected(Some(number), errno)).unwrap_or(true) {
-                    violate(format!("open failed for no reason: {error}"));
+                    violate(format!("open failed without a cause: {error}"));
                 }
             }
         }
@@ -129,8 +129,8 @@ impl Run {
     fn sync(&mut self) {
         let Some(index) = self.some_open_file() else { return };
         let file = self.openings[index].file;
-        // Writes by path are accepted when their file has been opened, which nobody can tell from
-        // outside.
+        // A write by path is accepted when its file has been opened. That moment is not visible
+        // here.
         let counts = |request: &Request| request.file == file && request.kind == RequestKind::Write && !request.by_path;
         let before: Vec<u64> = self.requests.iter().filter(|(_, request)| counts(request)).map(|(&id, _)| id).collect();
         let flag: Arc<AtomicBool> = Arc::default();
@@ -171,7 +171,7 @@ impl Run {
         }
     }
 
-    /// Another process truncates the file while nobody here works on it.
+    /// Another process truncates a file that has no unsettled request.
     fn truncate_externally(&mut self) {
         let index = self.rng.index(self.files.len());
         let chance = self.profile.truncate_externally;
@@ -187,7 +187,7 @@ impl Run {
         }
         let size = self.rng.below(file.model.size_max);
         if std::fs::OpenOptions::new().write(true).open(&file.path).and_then(|file| file.set_len(size)).is_ok() {
-            world::with(|world| world.note(|| format!("somebody else truncates {} to {size}", file.path.display())));
+            world::with(|world| world.note(|| format!("another process truncates {} to {size}", file.path.display())));
             file.model.truncate(size, &[]);
             file.size_outdated = true;
         }

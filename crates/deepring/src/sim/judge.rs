@@ -1,8 +1,9 @@
-//! Whether what came back is what may come back.
+//! Whether each outcome is one that is allowed.
 //!
-//! Each request is judged when it settles: its error must have a cause, its count must fit the
-//! file's length, its bytes must be ones that were written; an acknowledged write must be in the
-//! file at that moment. Whenever a file has no unsettled request, all of it is read and compared.
+//! Each request is judged when it settles. Its error must have a cause, its count must fit the
+//! file's length, and the bytes that it read must be ones that were written. An acknowledged write
+//! must be in the file at that moment. A file without unsettled requests is read and compared as a
+//! whole.
 
 use super::buffer::UNREAD;
 use super::model::{Alternative, View, byte};
@@ -18,7 +19,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 impl Run {
-    /// Judges everything that has settled since the last step.
+    /// Judges what has settled since the last step.
     pub(super) fn judge_all(&mut self) {
         let reported = world::with(|world| std::mem::take(&mut world.reported)).unwrap_or_default();
         for reported in reported {
@@ -32,7 +33,7 @@ impl Run {
         }
     }
 
-    /// A transfer that was refused before the engine took it.
+    /// Judges a transfer that settled at its first poll.
     pub(super) fn judge_refused(&mut self, id: u64, completed: Completed<Memory>) {
         world::with(|world| world.settled(id, Some(false)));
         let Some(request) = self.requests.remove(&id) else { return };
@@ -42,13 +43,13 @@ impl Run {
     }
 
     fn judge_transfer(&mut self, id: u64, outcome: Option<(Result<Receipt>, bool)>) {
-        let Some(mut request) = self.requests.remove(&id) else { return violate(format!("request {id} ended and was not made")) };
+        let Some(mut request) = self.requests.remove(&id) else { return violate(format!("request {id} settled and was never made")) };
         let holder = std::mem::replace(&mut request.holder, Holder::Dropped);
         let lost_before = world::with(|world| world.lost_rings > 0).unwrap_or(false);
         match (holder, outcome) {
             (Holder::Raw(memory, _), Some((result, lost))) => {
                 if lost && !lost_before {
-                    violate(format!("request {id} lost its memory, and no ring was lost"));
+                    violate(format!("request {id} lost its memory although no ring was lost"));
                 }
                 self.judge(id, &request, Some(&memory), Some(&result));
                 if lost {
@@ -56,7 +57,7 @@ impl Run {
                 }
             }
             (Holder::Op(mut op), None) => match Pin::new(&mut op).poll(&mut Context::from_waker(&request_waker(id))) {
-                Poll::Pending => violate(format!("request {id} has ended and its operation is pending")),
+                Poll::Pending => violate(format!("request {id} has settled and its operation is pending")),
                 Poll::Ready(Completed { buf, result }) => {
                     if buf.is_none() && !lost_before {
                         violate(format!("request {id} did not get its buffer back: {result:?}"));
@@ -65,18 +66,18 @@ impl Run {
                 }
             },
             (Holder::Dropped, None) => self.judge(id, &request, None, None),
-            _ => violate(format!("request {id} ended in a way it was not made")),
+            _ => violate(format!("request {id} settled through another entry point than it was made")),
         }
         self.check_if_idle(request.file);
     }
 
-    /// `result`: `None` if nobody knows.
+    /// `result` is `None` if the client has dropped the operation and does not see it.
     fn judge(&mut self, id: u64, request: &Request, memory: Option<&Memory>, result: Option<&Result<Receipt>>) {
         self.probe_file(request.file);
         if let Some(Err(error)) = result
             && let Err(why) = self.find_cause(request, error)
         {
-            violate(format!("request {id} ({:?} {}..{}) failed for no reason: {error}: {why}", request.kind, request.start, request.end));
+            violate(format!("request {id} ({:?} {}..{}) failed without a cause: {error}: {why}", request.kind, request.start, request.end));
         }
         let len = request.end - request.start;
         let transferred = match result {
@@ -103,11 +104,11 @@ impl Run {
     fn judge_read(&mut self, id: u64, request: &Request, memory: Option<&Memory>, result: Option<&Result<Receipt>>) {
         let (Some(memory), Some(result), Some(view)) = (memory, result, &request.view) else { return };
         let len = request.end - request.start;
-        // What the file may have been while the read was under way.
+        // The bounds of the file's length while the read was in flight.
         let size_min = request.concurrent.iter().filter_map(|change| change.truncates).fold(request.sizes.0, u64::min);
         let size_max = request.concurrent.iter().map(super::model::ConcurrentChange::reach).fold(request.sizes.1, u64::max);
-        // A file whose trimming failed is longer than it should be, and the next one to open it
-        // believes that.
+        // A file whose trim failed is longer than promised, and the next open takes that length for
+        // granted.
         let number = self.files[request.file].number;
         let untrimmed = world::with(|world| world.facts(number).untrimmed).unwrap_or(false);
         let size_max = if untrimmed { u64::MAX } else { size_max };
@@ -128,21 +129,21 @@ impl Run {
             violate(format!("request {id} promised {len} bytes and read {got}"));
         }
         if result.as_ref().is_err_and(|error| error.kind() == ErrorKind::Eof) && got == len {
-            violate(format!("request {id} read everything and says that the file ended"));
+            violate(format!("request {id} read everything and reports the end of the file"));
         }
         if result.as_ref().is_err_and(|error| error.kind() == ErrorKind::SizeMismatch) && size_min == size_max && size_min == len {
-            violate(format!("request {id} says that a file of {len} bytes has not {len} bytes"));
+            violate(format!("request {id} reports a size mismatch for a file of {len} bytes as asked"));
         }
         let mut view = view.clone();
         for change in &request.concurrent {
             view.alternatives.push(Alternative { start: change.start, end: change.end, writer: Some(change.salt) });
-            // Whoever extends the file leaves zeros between its end and where it writes, or up to
-            // the new length; and, if the engine does not know that somebody has cut the file,
-            // within what it is just writing.
+            // An extender leaves zeros between the end of the file and its start, or up to the new
+            // length. If another process has truncated the file and the engine has not noticed, the
+            // zeros can also lie in the range that is being written.
             let end = if self.files[request.file].size_outdated { change.end } else { change.start };
             view.alternatives.push(Alternative { start: request.sizes.0, end, writer: None });
             if let Some(size) = change.truncates {
-                // And what is cut off reads as zeros when it is extended again.
+                // A truncated range reads as zeros when the file is extended again.
                 view.alternatives.push(Alternative { start: size, end: u64::MAX, writer: None });
             }
         }
@@ -159,7 +160,7 @@ impl Run {
         let len = end - start;
         let file = &mut self.files[request.file];
         let Some(result) = result else {
-            // It may have done anything between nothing and all.
+            // It can have written any part of its range.
             file.model.allow(start, end, Some(salt));
             file.model.size_max = file.model.size_max.max(end);
             if request.kind == RequestKind::WriteWhole {
@@ -169,14 +170,14 @@ impl Run {
             return;
         };
         if result.is_ok() && transferred != len {
-            violate(format!("request {id} wrote {transferred} of {len} bytes and says all is well"));
+            violate(format!("request {id} wrote {transferred} of {len} bytes and reports success"));
         }
-        // A cut that raced with the write came before or after it.
+        // A truncation that raced with the write came before or after it.
         let truncated_to = request.concurrent.iter().filter_map(|change| change.truncates).min().unwrap_or(u64::MAX);
         if request.kind == RequestKind::WriteWhole && result.is_ok() {
             file.model.truncate(len, &[]);
         } else if request.kind == RequestKind::WriteWhole && transferred == len {
-            // Everything was written, and the trimming failed.
+            // Everything was written, and the trim failed.
             file.model.size_min = file.model.size_min.min(len);
         }
         let reached = start + transferred;
@@ -189,8 +190,8 @@ impl Run {
         }
         file.model.allow(reached, end, Some(salt));
         if file.size_outdated && result.is_err() {
-            // The engine did not know that the file had become shorter, and had no reason to order
-            // the end.
+            // The engine did not know that the file had become shorter, and had no reason to trim
+            // it.
             file.model.size_max = file.model.size_max.max(end);
         }
         if result.is_ok() && len > 0 && truncated_to == u64::MAX {
@@ -198,10 +199,10 @@ impl Run {
         }
     }
 
-    /// What was just acknowledged must be in the file now.
+    /// Checks that a write that was just acknowledged is in the file now.
     fn check_acknowledged(&mut self, id: u64, request: &Request) {
         let Some(probe) = &self.files[request.file].probe else {
-            return violate(format!("request {id} wrote to a file that is not there"));
+            return violate(format!("request {id} wrote to a file that does not exist"));
         };
         let mut found = vec![0; (request.end - request.start) as usize];
         if probe.read_exact_at(&mut found, request.start).is_err() {
@@ -213,11 +214,11 @@ impl Run {
     }
 
     fn judge_control(&mut self, id: u64, result: &Result<()>) {
-        let Some(request) = self.requests.remove(&id) else { return violate(format!("control {id} ended and was not made")) };
+        let Some(request) = self.requests.remove(&id) else { return violate(format!("control {id} settled and was never made")) };
         if let Err(error) = result
             && let Err(why) = self.find_cause(&request, error)
         {
-            violate(format!("{:?} {id} failed for no reason: {error}: {why}", request.kind));
+            violate(format!("{:?} {id} failed without a cause: {error}: {why}", request.kind));
         }
         let file = &mut self.files[request.file];
         match (request.kind, result) {
@@ -233,32 +234,35 @@ impl Run {
         self.check_if_idle(request.file);
     }
 
-    /// Finds the reason for an error.
+    /// Looks for the cause of an error.
+    ///
+    /// # Errors
+    /// There is none; says which cause is missing.
     fn find_cause(&mut self, request: &Request, error: &Error) -> std::result::Result<(), &'static str> {
         let file = &self.files[request.file];
         let stopping = self.engines[request.engine].api.is_none();
         let number = (file.number > 0).then_some(file.number);
         let yes = |reason: bool, why: &'static str| if reason { Ok(()) } else { Err(why) };
         match error.kind() {
-            ErrorKind::Os(libc::ENOENT) => yes(request.by_path && !request.existed, "the file was there"),
+            ErrorKind::Os(libc::ENOENT) => yes(request.by_path && !request.existed, "the file existed"),
             ErrorKind::Os(libc::EINVAL) => {
                 let required = request.opening.is_some_and(|index| self.openings[index].required);
-                yes(required, "the file could go on buffered")
+                yes(required, "the file allows buffered I/O")
             }
             ErrorKind::Os(errno) => {
                 let injected = world::with(|world| world.was_injected(number, errno)).unwrap_or(false);
                 yes(injected, "no such error was injected")
             }
-            ErrorKind::Canceled => yes(request.canceled || stopping, "nobody cancelled it"),
+            ErrorKind::Canceled => yes(request.canceled || stopping, "it was not canceled"),
             ErrorKind::QueueFull => yes(self.profile.max_queued < 1 << 20, "the queue has no such limit"),
             ErrorKind::Lost => yes(world::with(|world| world.lost_rings > 0).unwrap_or(false), "no ring was lost"),
             ErrorKind::SyncFailed(_) => yes(request.kind == RequestKind::Sync && file.sync_failed, "no sync has failed"),
-            // Judged with the bytes.
+            // The count is judged with the bytes.
             ErrorKind::Eof => {
                 yes(matches!(request.kind, RequestKind::Read { exact: true } | RequestKind::ReadWhole), "a short read is allowed")
             }
             ErrorKind::SizeMismatch => yes(request.kind == RequestKind::ReadWhole, "any size is allowed"),
-            _ => Err("this error has no place here"),
+            _ => Err("no request can end with this error"),
         }
     }
 
@@ -276,7 +280,7 @@ impl Run {
         }
     }
 
-    /// Compares a file that nobody works on with its model.
+    /// Compares a file without unsettled requests with its model.
     pub(super) fn check_file(&mut self, index: usize) {
         self.probe_file(index);
         let file = &mut self.files[index];
@@ -291,7 +295,7 @@ impl Run {
         let on_disk = found.len() as u64;
         let promised = file.inode.as_ref().map_or(on_disk, |inode| inode.size());
         if untrimmed {
-            // Somebody comes and puts the length right.
+            // Another process repairs the length.
             let size = on_disk.min(promised).min(file.model.size_max);
             if std::fs::OpenOptions::new().write(true).open(&file.path).and_then(|file| file.set_len(size)).is_err() {
                 violate(format!("{name} cannot be repaired"));
@@ -317,7 +321,7 @@ impl Run {
     }
 }
 
-/// The bytes that the request wrote, or should have.
+/// The content of a write in its range.
 fn written_by(request: &Request) -> Alternative {
     debug_assert_eq!(byte(request.start, request.salt) & 1, 1);
     Alternative { start: request.start, end: request.end, writer: Some(request.salt) }

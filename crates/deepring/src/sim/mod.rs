@@ -3,7 +3,7 @@
 //! part of its public API.
 //!
 //! ```text
-//!            client ──► Engine, File, Op ──► inbox ──► Driver ──► device ──► files on a memory file system
+//!            client ──► Engine, File, Op ──► inbox ──► Driver ──► device ──► files
 //!              │  (the shipping code, all of it)          │          │
 //!              └───────── judge ◄── model                 └─► jobs ──► sys ──► kernel (faults)
 //! ```

@@ -1,11 +1,12 @@
-//! What a file must hold: the bytes that were acknowledged, and what is open about the others.
+//! The oracle: what a file must hold, and which alternatives are allowed.
 //!
-//! Every request writes content of its own, a function of its number and the position, so that a
-//! byte names its writer. A write that succeeded makes its range certain. One that failed makes
-//! what it did not report as done *doubtful*: each byte is the old or the new one. Nothing else
-//! about a file is ever in doubt but its length, and that only while truncations and writes race,
-//! or after an operation was dropped whose end nobody saw; then it is known to lie between two
-//! bounds. When nobody works on a file, it is read, checked, and what was in doubt is certain
+//! Every request writes its own content, a function of its number and the position, so a byte names
+//! its writer. A write that succeeded makes its range certain. Where a write failed, the bytes that
+//! it did not report as transferred have an *alternative*: each is the old or the new one.
+//!
+//! Apart from such bytes only the length can be uncertain: while truncations and writes race, and
+//! after a dropped operation, whose outcome the client never sees. It then lies between two bounds.
+//! A file without unsettled requests is read and checked, and from then on all of it is certain
 //! again.
 
 use super::prng::mix;
@@ -34,12 +35,12 @@ pub(crate) fn byte(position: u64, salt: u64) -> u8 {
     word(position >> 3, salt)[(position & 7) as usize]
 }
 
-/// Bytes that may be there instead of the certain ones.
+/// Bytes that are allowed in place of the certain ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Alternative {
     pub(crate) start: u64,
     pub(crate) end: u64,
-    /// Whose bytes; `None`: zeros.
+    /// The writer of the bytes; `None` for zeros.
     pub(crate) writer: Option<u64>,
 }
 
@@ -49,7 +50,7 @@ impl Alternative {
     }
 }
 
-/// Something that may change a file while others look at it.
+/// An unsettled request that can change the file while another request uses it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ConcurrentChange {
     pub(crate) start: u64,
@@ -60,17 +61,17 @@ pub(crate) struct ConcurrentChange {
 }
 
 impl ConcurrentChange {
-    /// The end of the file it may bring about.
+    /// The largest end of the file that it can cause.
     pub(crate) fn reach(&self) -> u64 {
         self.end.max(self.truncates.unwrap_or(0))
     }
 }
 
-/// A range of a file at one moment, to be compared with what a reader found.
+/// What a read of a range can find, as of one moment.
 #[derive(Debug, Clone)]
 pub(crate) struct View {
     pub(crate) start: u64,
-    /// What is certain, or was: as far as the file reached.
+    /// The certain bytes; zeros beyond what was ever written.
     pub(crate) bytes: Vec<u8>,
     pub(crate) alternatives: Vec<Alternative>,
 }
@@ -96,7 +97,7 @@ impl View {
 pub(crate) struct Model {
     bytes: Vec<u8>,
     alternatives: Vec<Alternative>,
-    /// The length lies between these.
+    /// The bounds of the length.
     pub(crate) size_min: u64,
     pub(crate) size_max: u64,
 }
@@ -107,7 +108,7 @@ impl Model {
         Self { bytes, alternatives: Vec::new(), size_min: size, size_max: size }
     }
 
-    /// What may be read from this range; nothing beyond the largest length the file may have.
+    /// What a read of this range can find. Ends at the largest length that the file can have.
     pub(crate) fn view(&self, start: u64, end: u64) -> View {
         let (end, len) = (end.min(self.size_max).max(start), self.bytes.len() as u64);
         let mut bytes = self.bytes[start.min(len) as usize..end.min(len) as usize].to_vec();
@@ -121,7 +122,7 @@ impl Model {
         }
     }
 
-    /// These bytes are certain from now on.
+    /// The writer `salt` has surely written this range.
     pub(crate) fn write(&mut self, start: u64, end: u64, salt: u64) {
         if start >= end {
             return;
@@ -144,15 +145,15 @@ impl Model {
             self.alternatives.drain(..).flat_map(halves).filter(|alternative| alternative.start < alternative.end).collect();
     }
 
-    /// These bytes may be there.
+    /// The range can also hold the bytes of this writer.
     pub(crate) fn allow(&mut self, start: u64, end: u64, writer: Option<u64>) {
         if start < end {
             self.alternatives.push(Alternative { start, end, writer });
         }
     }
 
-    /// The file was cut, or extended with zeros, to `size`. `raced`: writes that may have come
-    /// after it, or before.
+    /// The file was truncated, or extended with zeros, to `size`. `raced`: changes that came before
+    /// or after it.
     pub(crate) fn truncate(&mut self, size: u64, raced: &[ConcurrentChange]) {
         self.bytes.truncate(size as usize);
         self.clear_alternatives(size, u64::MAX);
@@ -163,7 +164,7 @@ impl Model {
         }
     }
 
-    /// The file was found to have this length and these bytes; they have been checked.
+    /// The file was found with this length and these bytes, and they have been checked.
     pub(crate) fn resolve(&mut self, found: Vec<u8>) {
         let size = found.len() as u64;
         (self.size_min, self.size_max) = (size, size);

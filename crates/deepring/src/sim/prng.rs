@@ -24,12 +24,12 @@ impl Prng {
         mix(self.0)
     }
 
-    /// A stream of its own for another part of the simulation.
+    /// An independent stream for another part of the simulation.
     pub(crate) fn branch(&mut self) -> Self {
         Self(self.number())
     }
 
-    /// 0 to `limit - 1`; 0 if there is no choice.
+    /// A number below `limit`; 0 if `limit` is 0.
     pub(crate) fn below(&mut self, limit: u64) -> u64 {
         ((u128::from(self.number()) * u128::from(limit)) >> 64) as u64
     }
@@ -43,7 +43,7 @@ impl Prng {
         self.below(len as u64) as usize
     }
 
-    /// True so many times in a million.
+    /// True with this probability.
     pub(crate) fn chance(&mut self, per_million: u32) -> bool {
         per_million > 0 && self.below(1_000_000) < u64::from(per_million)
     }

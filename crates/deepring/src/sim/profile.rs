@@ -1,6 +1,7 @@
-//! What kind of run it is: how large the engines, how busy the client, how bad the device. Drawn
-//! anew for each run, because a campaign in which everything is always broken a little never sees
-//! what happens when one thing is broken a lot.
+//! The profile of a run: how large the engines, how busy the client, how faulty the device.
+//!
+//! Each run draws its own. A campaign in which every fault is always a little likely would never
+//! see what happens when one fault is frequent.
 
 use super::prng::Prng;
 
@@ -13,23 +14,23 @@ pub(crate) struct Profile {
     pub(crate) block_bytes: u64,
     pub(crate) in_flight_bytes: u64,
     pub(crate) max_queued: u64,
-    /// Operations the simulated ring takes.
+    /// Operations that the simulated ring holds.
     pub(crate) capacity: usize,
 
     // ---- the client ----
     pub(crate) operations: u64,
-    /// Requests unsettled at once.
+    /// Unsettled requests at once.
     pub(crate) outstanding: usize,
     pub(crate) files: usize,
-    /// Where requests end at most.
+    /// The largest end of a request, apart from two units beyond it.
     pub(crate) file_bytes: u64,
-    /// Between two requests.
+    /// The mean pause after a burst.
     pub(crate) pause_ns: u64,
-    /// Requests that come at once now and then.
+    /// The most requests without a pause between them.
     pub(crate) burst: u64,
-    /// Out of a hundred requests, how many go by path.
+    /// The percentage of transfers that name a path, not an open file.
     pub(crate) path_percent: u64,
-    /// The operation before which the first engine is shut down.
+    /// The number of requests after which the first engine is shut down.
     pub(crate) shutdown_at: Option<u64>,
 
     // ---- the device ----
@@ -47,11 +48,11 @@ pub(crate) struct Profile {
     pub(crate) io_error: u32,
     pub(crate) no_space: u32,
     pub(crate) canceled: u32,
-    /// A file that refuses direct transfers once they are tried.
+    /// A file refuses direct transfers although it reports support for them.
     pub(crate) refuses_direct: u32,
-    /// A file that does not know `RWF_NOWAIT`.
+    /// A file refuses `RWF_NOWAIT`.
     pub(crate) refuses_nowait: u32,
-    /// The ring is lost in a wait.
+    /// A wait ends with the loss of the ring.
     pub(crate) lost: u32,
     /// A wait ends without a reason.
     pub(crate) spurious: u32,
@@ -65,11 +66,11 @@ pub(crate) struct Profile {
     pub(crate) allocate_unsupported: bool,
     pub(crate) truncate_fails: u32,
     pub(crate) sync_fails: u32,
-    /// Somebody else truncates the file while nobody works on it.
+    /// Another process truncates a file that has no unsettled request.
     pub(crate) truncate_externally: u32,
 }
 
-/// How likely one kind of fault is in one run: usually not at all or rare, sometimes frequent.
+/// The probability of one kind of fault in one run: usually zero or low, sometimes high.
 fn level(rng: &mut Prng) -> u32 {
     match rng.below(16) {
         0..8 => 0,

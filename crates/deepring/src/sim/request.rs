@@ -1,4 +1,4 @@
-//! A request as the campaign remembers it, from submission until it was judged.
+//! A request as the client remembers it, from submission until it is judged.
 
 use super::buffer::GuardedBuffer;
 use super::model::{ConcurrentChange, View};
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Wake, Waker};
 
-/// The memory of a request: the client's, or the engine's.
+/// The memory of a request: the client's own, or a buffer of the engine's pool.
 #[derive(Debug)]
 pub(crate) enum Memory {
     Guarded(GuardedBuffer),
@@ -54,7 +54,7 @@ unsafe impl IoBufMut for Memory {
     }
 }
 
-/// Receives the end of a request that was submitted as bindings do.
+/// The completion of a request that was submitted as a binding does.
 pub(crate) struct RequestCompletion {
     pub(crate) id: u64,
     pub(crate) canceled: AtomicBool,
@@ -70,7 +70,7 @@ impl Completion for RequestCompletion {
     }
 }
 
-/// Receives the end of an [`Op`].
+/// The waker of an [`Op`].
 struct RequestWaker(u64);
 
 impl Wake for RequestWaker {
@@ -79,25 +79,25 @@ impl Wake for RequestWaker {
     }
 }
 
-/// A waker that tells the world when the request `id` has ended.
+/// A waker that reports to the world that the request `id` has settled.
 pub(crate) fn request_waker(id: u64) -> Waker {
     Waker::from(Arc::new(RequestWaker(id)))
 }
 
-/// Where a request's memory is, and how its end is heard of.
+/// Who holds a request's memory, and how its outcome is reported.
 pub(crate) enum Holder {
-    /// Submitted as bindings do: the memory is the client's.
+    /// Submitted as a binding does: the client holds the memory.
     Raw(Memory, Arc<RequestCompletion>),
-    /// Submitted as Rust programs do: the engine has the memory.
+    /// Submitted as a Rust program does: the operation holds the memory.
     Op(Op<Memory>),
-    /// An [`Op`] that was dropped: its memory is freed when it settles, and nobody hears how that
-    /// went.
+    /// An [`Op`] that was dropped: its memory is freed when it settles, and its outcome is not
+    /// seen.
     Dropped,
     /// Not a transfer. The flag cancels it.
     Control(Arc<AtomicBool>),
 }
 
-/// What was asked for.
+/// What a request does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RequestKind {
     Read {
@@ -129,18 +129,18 @@ pub(crate) struct Request {
     pub(crate) engine: usize,
     pub(crate) opening: Option<usize>,
     pub(crate) by_path: bool,
-    /// Whether the file was there when the request was made.
+    /// Whether the file existed when the request was made.
     pub(crate) existed: bool,
     pub(crate) start: u64,
     pub(crate) end: u64,
     pub(crate) salt: u64,
     pub(crate) holder: Holder,
     pub(crate) canceled: bool,
-    /// Reads: what there was to read when the request was made.
+    /// Of a read: what the file held when the request was made.
     pub(crate) view: Option<View>,
-    /// The bounds of the file's length then.
+    /// The bounds of the file's length at that moment.
     pub(crate) sizes: (u64, u64),
-    /// What may have changed the file meanwhile.
+    /// What can have changed the file while the request was unsettled.
     pub(crate) concurrent: Vec<ConcurrentChange>,
 }
 
@@ -157,7 +157,7 @@ impl Request {
         self.start < end && start < self.end
     }
 
-    /// Asks for an early end. The engine is reported by whoever calls this.
+    /// Sets the request's cancel flag. The caller then asks the engine to sweep.
     pub(crate) fn cancel(&mut self) {
         self.canceled = true;
         match &self.holder {

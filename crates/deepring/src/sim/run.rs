@@ -1,11 +1,11 @@
-//! One run: a world, an engine or two, a few files, a client that makes requests at random, and the
-//! loop that lets them all move.
+//! One run: a world, one or two engines, a few files, a client that makes requests at random, and
+//! the loop that moves them all.
 //!
-//! Everything happens on one thread. At each step, one of those who can do something is drawn: a
-//! driver does half a turn, a helper job runs, the client makes a request or changes its mind. When
-//! nobody can, virtual time moves on to the next thing that is due. A driver that sleeps is called
-//! only if its inbox was signalled or its device has completions, so a wake that is lost shows:
-//! nobody can move, and requests are unsettled.
+//! Everything happens on one thread. Each step draws one actor of those that can move: a driver
+//! takes half a turn, a job runs, or the client makes or cancels a request. When no actor can move,
+//! virtual time advances to the next event. A sleeping driver is called only if its inbox was
+//! signaled or its device has completions. So a lost wake shows: no actor can move, and requests
+//! are unsettled.
 
 use super::engine::EngineUnderTest;
 use super::model::{Model, fill};
@@ -22,7 +22,7 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
-/// Steps per request before a run counts as going round in circles.
+/// Steps per request after which a run counts as livelocked.
 const STEPS_PER_OPERATION: u64 = 4000;
 
 #[allow(clippy::struct_excessive_bools, reason = "independent facts about a file")]
@@ -30,30 +30,30 @@ pub(crate) struct SimFile {
     pub(crate) path: Arc<Path>,
     pub(crate) model: Model,
     pub(crate) exists: bool,
-    /// Looks at the file past everything.
+    /// Reads the file past the engine.
     pub(crate) probe: Option<std::fs::File>,
     pub(crate) number: u64,
-    /// The engine's idea of the file, kept alive for the run.
+    /// The engine's inode, kept alive for the run.
     pub(crate) inode: Option<Arc<Inode>>,
     pub(crate) sync_failed: bool,
-    /// Somebody else has changed its length, which the engine may find out later.
+    /// Another process has changed its length, and the engine has perhaps not noticed yet.
     pub(crate) size_outdated: bool,
-    /// A trim of it has failed: from then on the engine believes its own promise, and nobody else
-    /// may cut the file.
+    /// A trim of it has failed. The engine then relies on the size it has promised, so for the rest
+    /// of the run no other process truncates the file.
     pub(crate) was_untrimmed: bool,
 }
 
 pub(crate) struct Opening {
     pub(crate) file: usize,
     pub(crate) engine: usize,
-    /// It must not go on buffered.
+    /// Opened with [`open::Direct::Require`]: no buffered fallback.
     pub(crate) required: bool,
-    /// Gone when it was closed or dropped.
+    /// `None` once it was closed or dropped.
     pub(crate) open: Option<File>,
     pub(crate) watch: Weak<OpenFile>,
 }
 
-/// Who may move.
+/// Something that can move; the index is the engine's.
 #[derive(Debug, Clone, Copy)]
 enum Actor {
     Driver(usize),
@@ -76,7 +76,8 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// Sets everything up in `directory`, which must be empty. The thread's world must exist.
+    /// Creates files in `directory`, which must be empty, and engines. The thread must have a
+    /// world.
     pub(crate) fn new(mut rng: Prng, profile: Profile, directory: &Path) -> std::io::Result<Self> {
         let config = Config {
             queue_depth: profile.queue_depth,
@@ -129,7 +130,7 @@ impl Run {
         Ok(run)
     }
 
-    /// Finds out what can be known of a file without asking the engine, once it is there.
+    /// Opens a file past the engine, once it exists, and notes its inode.
     pub(crate) fn probe_file(&mut self, index: usize) {
         let file = &mut self.files[index];
         if file.probe.is_some() || !file.path.exists() {
@@ -141,12 +142,12 @@ impl Run {
         let injecting = world::with(|world| std::mem::take(&mut world.injecting)).unwrap_or(false);
         match open::open(&file.path, &OpenOptions::new().read(true)) {
             Ok(opened) => file.inode = Some(Arc::clone(&opened.inode)),
-            Err(error) => violate(format!("a file cannot be looked at: {error}")),
+            Err(error) => violate(format!("a file cannot be examined: {error}")),
         }
         world::with(|world| world.injecting = injecting);
     }
 
-    /// Lets everybody move until all is done, or something is wrong.
+    /// Moves the actors until all is done or a violation is found.
     pub(crate) fn execute(&mut self) {
         world::with(|world| world.injecting = true);
         let mut steps = 0;
@@ -154,14 +155,14 @@ impl Run {
         while !is_violated() {
             steps += 1;
             if steps > (self.profile.operations + 50) * STEPS_PER_OPERATION {
-                violate(format!("{steps} steps and no end: {}", self.describe()));
+                violate(format!("the run does not end after {steps} steps: {}", self.describe()));
             }
             if self.step() {
                 continue;
             }
-            // Nobody can move, and nothing is due.
+            // No actor can move, and nothing is due.
             if !self.requests.is_empty() {
-                violate(format!("nobody can move and {} requests are unsettled: {}", self.requests.len(), self.describe()));
+                violate(format!("no actor can move and {} requests are unsettled: {}", self.requests.len(), self.describe()));
             } else if closing {
                 break;
             } else {
@@ -176,7 +177,7 @@ impl Run {
         }
     }
 
-    /// One move of one actor, or of time. Returns whether there was any.
+    /// Moves one actor, or time. Returns false if neither can move.
     fn step(&mut self) -> bool {
         let now_ns = world::with(|world| world.now_ns).unwrap_or(0);
         let busy = self.made < self.profile.operations && self.engines.iter().any(|engine| engine.api.is_some());
@@ -227,7 +228,7 @@ impl Run {
                 if self.rng.one_in(4)
                     && let Some(fault) = self.engines[index].audit()
                 {
-                    violate(format!("the driver's books are wrong: {fault}"));
+                    violate(format!("the driver's state is inconsistent: {fault}"));
                 }
             }
             Actor::Job(index) => {
@@ -250,7 +251,7 @@ impl Run {
         }
     }
 
-    /// A wait may end without a reason, and a wake may come twice.
+    /// Ends the wait of a sleeping driver without a reason, now and then.
     fn wake_spuriously(&mut self) {
         for engine in &mut self.engines {
             if engine.is_asleep() && self.rng.chance(self.profile.spurious) {
@@ -259,7 +260,7 @@ impl Run {
         }
     }
 
-    /// Gives up every open file and every engine: the rest of the run is their shutdown.
+    /// Drops every open file and every engine. The rest of the run is their shutdown.
     fn close_all(&mut self) {
         for index in 0..self.engines.len() {
             self.shut_down(index);
@@ -277,7 +278,7 @@ impl Run {
         self.engines.iter().map(EngineUnderTest::describe).collect::<Vec<_>>().join("; ")
     }
 
-    /// After the end: whatever was taken has been given back.
+    /// Checks after the end that everything was released.
     fn check_end(&mut self) {
         let lost = world::with(|world| world.lost_rings > 0).unwrap_or(false);
         for (index, engine) in self.engines.iter().enumerate() {
@@ -310,11 +311,11 @@ impl Run {
             }
         }
         if self.openings.iter().any(|opening| opening.watch.strong_count() > 0) {
-            violate("a file is still open after everybody has let go of it");
+            violate("a file is still open although nothing uses it");
         }
         let live_buffers = world::with(|world| world.live_buffers).unwrap_or(0);
         if live_buffers > 0 && !lost {
-            violate(format!("{live_buffers} buffers never came back"));
+            violate(format!("{live_buffers} buffers were never freed"));
         }
     }
 }

@@ -1,5 +1,4 @@
-//! How the client makes a transfer: where, with which memory, and through which of the engine's
-//! doors.
+//! How the client makes a transfer: which range, with which memory, and through which entry point.
 
 use super::buffer::GuardedBuffer;
 use super::model::fill;
@@ -18,7 +17,7 @@ use std::sync::atomic::AtomicBool;
 use std::task::{Context, Poll};
 
 impl Run {
-    /// A position on, or next to, a boundary that matters.
+    /// A position on or next to a boundary of a sector, a page or a block.
     pub(super) fn near_unit(&mut self) -> u64 {
         let unit = self.rng.pick(&[512, 4096, 4096, self.profile.block_bytes]);
         let boundary = self.rng.below(self.profile.file_bytes / unit + 1) * unit;
@@ -50,7 +49,7 @@ impl Run {
         let Some(index) = self.some_open_file() else { return };
         let file = self.openings[index].file;
         let write = self.rng.one_in(2);
-        // Ranges are taken; a few tries find one that is free.
+        // Other requests occupy ranges. A few tries find a free one.
         for _ in 0..4 {
             let (mut start, mut end) = self.range();
             if write && self.rng.one_in(5) {
@@ -97,7 +96,7 @@ impl Run {
         }
     }
 
-    /// Whether a request for this range may be made now.
+    /// Whether the client can make a request for this range now. Draws whether reads can race.
     fn is_free(&mut self, file: usize, start: u64, end: u64, write: bool) -> bool {
         let races = self.rng.one_in(2);
         !self.unsettled_on(file).any(|request| match request.kind {
@@ -108,7 +107,7 @@ impl Run {
         })
     }
 
-    /// Takes a request into the books, with everything that races with it.
+    /// Records a request and the concurrent changes on both sides.
     fn record_request(&mut self, request: Request) -> u64 {
         let id = self.next_id;
         self.next_id += 1;
@@ -182,7 +181,7 @@ impl Run {
             fill(memory.bytes_mut(), start, id);
         }
         world::with(|world| world.submitted(id, memory.address(), end - start));
-        // A partial transfer by path exists only at the seam for bindings, a handle too.
+        // A partial transfer by path, and handle limits, exist only at the seam for bindings.
         let partial_by_path = opening.is_none() && !matches!(kind, RequestKind::ReadWhole | RequestKind::WriteWhole);
         let holder = if partial_by_path || self.rng.one_in(2) {
             self.submit_raw(&api, opening, kind, start, memory, id)
@@ -225,8 +224,8 @@ impl Run {
         let reported = Arc::new(RequestCompletion { id, canceled: AtomicBool::new(false) });
         let completion = Arc::clone(&reported) as Arc<dyn Completion>;
         if let Some(file) = opening.and_then(|index| self.openings[index].open.as_ref()) {
-            // SAFETY: the memory is kept in the request's holder until it has settled, and leaked
-            // if it is lost.
+            // SAFETY: the request's holder keeps the memory until it has settled, and leaks it if
+            // it is lost.
             unsafe { file.submit(transfer, completion) };
         } else {
             let whole = matches!(kind, RequestKind::ReadWhole | RequestKind::WriteWhole);
@@ -249,7 +248,7 @@ impl Run {
             let path = Arc::clone(&self.files[self.requests[&id].file].path);
             if kind.reads() { engine.read_file(&path, memory) } else { engine.write_file(&path, memory) }
         };
-        // From now on the world hears of its end. If it has ended already, there is nobody to ring.
+        // From now on the waker reports the outcome. A refused operation has already settled.
         match Pin::new(&mut op).poll(&mut Context::from_waker(&request_waker(id))) {
             Poll::Pending => Holder::Op(op),
             Poll::Ready(completed) => {
