@@ -1,41 +1,44 @@
-//! Bugs planted on purpose, so that whoever looks for bugs can be shown to find them.
+//! Bugs planted on purpose: each check that looks for bugs must report the ones that are meant for
+//! it.
 //!
-//! Each is a mistake that some storage engine was shipped with, at the place where it would be made here. Without the feature `sim`,
-//! [`planted`] is the constant `false` and the compiler removes every one of them. With it, a thread chooses one for the simulation that
-//! runs on it, and the campaign of [`crate::sim`] must report a violation. Bugs that show only where threads meet are for the models in
-//! `src/loom`, which loom must see fail.
+//! Each is a mistake that a storage engine has shipped with, at the place where deepring would make
+//! it. Without the feature `sim`, [`planted`] is the constant `false` and the compiler removes
+//! every one of them. With it, a thread chooses one for the simulation that runs on it, and the
+//! campaign of `deepring::sim` must report a violation. Bugs that show only where threads meet are
+//! for the loom models in `src/loom`, which must fail with them.
 
 /// A planted bug.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(not(feature = "sim"), allow(missing_docs, unreachable_pub, reason = "the names are used, the values never are"))]
 pub enum PlantedBug {
-    /// A completion counts as success whatever it says (`DeepSpeed`'s AIO library).
+    /// A completion counts as success whatever its result is (`DeepSpeed`'s AIO library).
     IgnoresResult,
     /// A short transfer counts as a whole one.
     ShortIsDone,
-    /// A dropped operation ends, and its memory is freed, while the device still has it (foyer, kvikio).
+    /// A dropped operation settles, and its memory is freed, while the device still uses it (foyer,
+    /// kvikio).
     FreesOnDrop,
     /// Shutdown ends without waiting for the device (compio, monoio).
     ClosesEarly,
-    /// An error number is taken for a number of bytes.
+    /// An error number is taken for a byte count.
     ForgetsErrnoSign,
-    /// The depth is counted per handle, not per device.
+    /// The queue depth is counted per handle, not per device.
     DepthPerHandle,
     /// Edges are locked per handle, not per inode.
     LocksPerHandle,
-    /// The driver falls asleep over a message that came while it worked.
+    /// The driver falls asleep although a message arrived during its turn.
     LosesWake,
     /// A request that failed is settled twice.
     SettlesTwice,
-    /// An operation that is repeated has given its share of the budget back already.
+    /// A retried operation has already returned its share of the budget.
     ReleasesBudgetEarly,
-    /// A producer wakes the driver, and then leaves what it should find. For models.
+    /// A producer wakes the driver before it leaves its message. For loom models.
     WakesFirst,
-    /// What is left in an inbox after its end stays there. For models.
+    /// Messages that arrive after the inbox has ended are kept. For loom models.
     KeepsAfterEnd,
-    /// Whoever waits for an outcome looks, lets go of the lock, and waits then. For models.
+    /// A waiter checks for the outcome, releases the lock, and only then waits. For loom models.
     LooksThenWaits,
-    /// A file is closed while a request that was accepted may still use it. For models.
+    /// A file is closed while an accepted request can still use it. For loom models.
     ClosesInUse,
 }
 
@@ -46,7 +49,7 @@ mod selection {
 
     #[cfg(feature = "sim")]
     impl PlantedBug {
-        /// All that a simulation finds.
+        /// Those that a simulation must find.
         pub const ALL: [Self; 10] = [
             Self::IgnoresResult,
             Self::ShortIsDone,

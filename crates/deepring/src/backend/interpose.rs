@@ -1,8 +1,8 @@
 //! The one place where a test takes the kernel's part in a blocking transfer.
 //!
-//! A simulation and a loom model bring their own device. Each installs it on the thread that it runs on, and
-//! `threads::transfer` asks here before it makes the system call. In any other build the answer is the constant `None`, and
-//! the compiler removes the question.
+//! A simulation and a loom model bring their own device. Each installs it on the thread that it
+//! runs on, and `threads::transfer` asks here before it makes the system call. In any other build
+//! the answer is the constant `None`, and the compiler removes the question.
 
 #[cfg(any(feature = "sim", all(loom, test)))]
 mod installed {

@@ -1,4 +1,5 @@
-//! The whole engine: real driver, real inbox, real backend `threads` (one thread of it), a model's device.
+//! The whole engine: the shipping driver, inbox and backend `threads` (one thread), over the device
+//! of `memory`.
 
 use super::memory::{LENT_BYTES, Lent, WRITTEN, lent};
 use super::{explore, noticed};
@@ -12,22 +13,22 @@ use crate::sync::STACK_WORDS;
 use crate::sync::thread::{Builder, JoinHandle};
 use std::path::PathBuf;
 
-/// Enough for nearly every bug, and few enough to try them all.
+/// Enough for nearly every bug, and few enough to try every order.
 const PREEMPTIONS: Option<usize> = Some(2);
 
-/// A write that extends its file has three times the steps, and system calls among them.
+/// A write that extends its file has three times the steps, some of them system calls.
 const WRITE_PREEMPTIONS: Option<usize> = Some(1);
 
-/// Runs an encounter on a thread whose stack holds an engine's calls.
-fn deep(encounter: impl FnOnce() + Send + 'static) {
-    spawn(encounter).join().expect("an encounter");
+/// Runs a model on a thread with a stack that is large enough for the driver.
+fn deep(model: impl FnOnce() + Send + 'static) {
+    spawn(model).join().expect("a model");
 }
 
 fn spawn(body: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
-    Builder::new().stack_size(STACK_WORDS).spawn(body).expect("a model's thread")
+    Builder::new().stack_size(STACK_WORDS).spawn(body).expect("a thread")
 }
 
-/// A file as long as one lent buffer. Its bytes are never read: the device is a model's.
+/// A file as long as one lent buffer. Its bytes are never read: the device is a stand-in.
 fn path() -> (tempfile::TempDir, PathBuf) {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("file");
@@ -59,7 +60,7 @@ fn a_request_is_handed_to_the_device_and_its_outcome_back() {
 }
 
 #[test]
-fn a_driver_that_sleeps_over_a_message_is_noticed() {
+fn a_driver_that_misses_a_message_is_noticed() {
     let (_directory, path) = path();
     noticed(PlantedBug::LosesWake, "deadlock", PREEMPTIONS, move || waited_for(path.clone()));
 }
@@ -140,7 +141,7 @@ fn a_file_that_is_closed_in_use_is_noticed() {
     noticed(PlantedBug::ClosesInUse, "closed while the device had it", PREEMPTIONS, move || closed(path.clone()));
 }
 
-/// With a helper thread: room is made for the write, and the end of the file is put in order after it.
+/// With a blocking thread: space is preallocated for the write, and the file is trimmed after it.
 fn write_dropped(path: PathBuf) {
     deep(move || {
         std::fs::write(&path, []).expect("an empty file");
@@ -150,7 +151,7 @@ fn write_dropped(path: PathBuf) {
         drop((file, engine));
         assert_eq!(lent(), 0);
         let len = std::fs::metadata(&path).expect("a file").len();
-        assert!([0, LENT_BYTES as u64].contains(&len), "{len} bytes: neither what was nor what was asked for");
+        assert!([0, LENT_BYTES as u64].contains(&len), "{len} bytes: neither the old length nor the new one");
     });
 }
 

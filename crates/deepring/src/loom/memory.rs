@@ -1,7 +1,8 @@
-//! The memory of a model, and the device that moves bytes to and from it.
+//! The memory of a model, and the device that transfers to and from it.
 //!
-//! Loom watches the one cell behind each [`Lent`]: two touches without an order between them fail the model. Beyond that, the device
-//! looks whether the memory still exists and whether its file is still open, when it begins and when it is done.
+//! Loom watches the one cell behind each [`Lent`]: two accesses without an order between them fail
+//! the model. The device also checks, when it begins and when it is done, that the memory still
+//! exists and that its file is still open.
 
 use crate::backend::DeviceOp;
 use crate::buffer::{IoBuf, IoBufMut};
@@ -15,10 +16,10 @@ use std::sync::Arc;
 /// What the device writes.
 pub(crate) const WRITTEN: u8 = 0xd1;
 
-/// One block of the smallest kind.
+/// The smallest block.
 pub(crate) const LENT_BYTES: usize = 512;
 
-/// A buffer that is watched.
+/// A watched buffer.
 pub(crate) struct Lent {
     cell: Arc<Cell>,
     bytes: Box<[u8]>,
@@ -27,24 +28,24 @@ pub(crate) struct Lent {
 struct Cell {
     address: u64,
     watched: UnsafeCell<u8>,
-    /// Touched by the device and by whoever frees the memory, so that loom tries one before the other and the other way round.
+    /// Accessed by the device and by the owner that frees the memory, so loom tries both orders.
     turn: AtomicUsize,
 }
 
-// SAFETY: loom's cell is to be shared; finding out whether that goes well is what it is for.
+// SAFETY: sharing loom's cell is its purpose: loom fails the model if an access has no order.
 unsafe impl Sync for Cell {}
 
 thread_local! {
-    /// What exists and what existed. All threads of a model are coroutines of one real thread.
+    /// The buffers that exist. All threads of a model are coroutines of one real thread.
     static LENT: RefCell<Vec<Arc<Cell>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Before each order, nothing exists.
+/// Starts an order with no buffers.
 pub(super) fn forget() {
     LENT.take();
 }
 
-/// How many buffers exist.
+/// The number of buffers that exist.
 pub(super) fn lent() -> usize {
     LENT.with_borrow(Vec::len)
 }
@@ -57,9 +58,10 @@ impl Lent {
         Self { cell, bytes }
     }
 
-    /// What is in it.
+    /// The watched byte.
     pub(super) fn value(&self) -> u8 {
-        // SAFETY: the pointer is valid in the closure; loom fails the model if somebody else writes at the same time.
+        // SAFETY: the pointer is valid in the closure; loom fails the model if another thread
+        // writes at the same time.
         self.cell.watched.with(|value| unsafe { *value })
     }
 }
@@ -97,7 +99,8 @@ pub(super) fn transfer(op: &DeviceOp) -> i32 {
         let find = |lent: &Vec<Arc<Cell>>| lent.iter().find(|cell| cell.address == op.address).cloned();
         let cell = LENT.with_borrow(find).expect("the memory was freed while the device had it");
         match op.direction {
-            // SAFETY: the pointer is valid in the closure; loom fails the model if somebody else looks at the same time.
+            // SAFETY: the pointer is valid in the closure; loom fails the model if another thread
+            // reads at the same time.
             Direction::Read => cell.watched.with_mut(|value| unsafe { *value = WRITTEN }),
             Direction::Write => cell.watched.with(|_| ()),
         }

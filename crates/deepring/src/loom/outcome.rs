@@ -1,4 +1,4 @@
-//! One operation between whoever asked for it and the driver that settles it.
+//! One operation between its caller and the driver that settles it.
 
 use super::memory::{Lent, lent};
 use super::{explore, noticed};
@@ -12,7 +12,7 @@ use crate::sync::thread::{self, JoinHandle};
 use crate::sys::event::Event;
 use std::sync::Arc;
 
-/// An operation, and the driver that settles it at some time.
+/// An operation, and a driver that settles it at any time.
 fn operation(memory_lost: bool) -> (Op<Lent>, Arc<Inbox<Message>>, JoinHandle<()>) {
     let inbox = Arc::new(Inbox::new(Event::new().expect("a model's event")));
     let transfer = Transfer::new(Lent::new());
@@ -34,12 +34,12 @@ fn waited_for() {
 }
 
 #[test]
-fn an_outcome_reaches_whoever_waits_for_it() {
+fn an_outcome_reaches_the_thread_that_waits_for_it() {
     explore(None, waited_for);
 }
 
 #[test]
-fn a_waiter_that_looks_and_then_waits_is_noticed() {
+fn a_waiter_that_checks_and_then_waits_is_noticed() {
     noticed(PlantedBug::LooksThenWaits, "deadlock", None, waited_for);
 }
 
@@ -51,27 +51,27 @@ fn polled() {
 }
 
 #[test]
-fn an_outcome_wakes_whoever_polled_for_it() {
+fn an_outcome_wakes_the_task_that_polled_for_it() {
     explore(None, polled);
 }
 
 #[test]
-fn a_future_that_looks_and_then_leaves_its_waker_is_noticed() {
+fn a_future_that_checks_and_then_leaves_its_waker_is_noticed() {
     noticed(PlantedBug::LooksThenWaits, "deadlock", None, polled);
 }
 
 #[test]
-fn a_task_ends_for_whoever_waits() {
+fn a_task_ends_for_the_thread_that_waits() {
     explore(None, || {
         let (task, end) = Task::new();
-        let helper = thread::spawn(move || end(Ok(7)));
+        let job = thread::spawn(move || end(Ok(7)));
         assert_eq!(task.wait().expect("ended well"), 7);
-        helper.join().expect("a helper");
+        job.join().expect("a job");
     });
 }
 
 #[test]
-fn memory_of_a_dropped_operation_is_freed_once_whoever_comes_first() {
+fn memory_of_a_dropped_operation_is_freed_once_in_either_order() {
     explore(None, || {
         let (op, _inbox, driver) = operation(false);
         drop(op);
@@ -81,7 +81,7 @@ fn memory_of_a_dropped_operation_is_freed_once_whoever_comes_first() {
 }
 
 #[test]
-fn lost_memory_is_never_freed_whoever_comes_first() {
+fn lost_memory_is_never_freed_in_either_order() {
     explore(None, || {
         let (op, _inbox, driver) = operation(true);
         drop(op);
@@ -97,7 +97,7 @@ fn a_drop_before_the_end_is_seen_by_the_driver_and_asks_it_to_sweep() {
         let transfer = Transfer::new(Lent::new());
         let op = Op::new(Arc::clone(&transfer), Arc::clone(&inbox));
         let owner = thread::spawn(move || drop(op));
-        // As the driver does: whoever was asked to sweep finds the operation cancelled.
+        // As in the driver: a sweep that was requested finds the operation canceled.
         if inbox.take_sweep() {
             assert!(transfer.canceled());
         }

@@ -8,14 +8,14 @@ use crate::sys::event::Event;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// With three threads, all orders are 10^5: half a minute. Up to three preemptions are a second.
+/// Three threads have 10^5 orders, which take half a minute. Up to three preemptions take a second.
 const PREEMPTIONS: Option<usize> = Some(3);
 
 fn inbox<T>() -> Arc<Inbox<T>> {
     Arc::new(Inbox::new(Event::new().expect("a model's event")))
 }
 
-/// Looks, and sleeps, and looks again, as the driver does, until `done` is satisfied with what came.
+/// Takes messages and sleeps in turn, as the driver does, until `done` accepts the list.
 fn drive<T>(inbox: &Inbox<T>, mut done: impl FnMut(&mut Vec<T>) -> bool) {
     let mut list = Vec::new();
     loop {
@@ -50,7 +50,7 @@ fn no_wake_is_lost_between_two_producers_and_a_driver_that_falls_asleep() {
 }
 
 #[test]
-fn a_driver_that_parks_without_looking_is_noticed() {
+fn a_driver_that_parks_without_checking_is_noticed() {
     noticed(PlantedBug::LosesWake, "deadlock", None, two_producers);
 }
 
@@ -100,7 +100,7 @@ fn a_request_to_sweep_is_seen_before_the_driver_sleeps() {
     explore(PREEMPTIONS, sweep_and_message);
 }
 
-/// Counts the messages that are gone.
+/// Counts the messages that were dropped.
 struct Counted(Arc<AtomicUsize>);
 
 impl Drop for Counted {
@@ -116,7 +116,7 @@ fn end_among_producers() {
         let (inbox, gone) = (Arc::clone(&inbox), Arc::clone(&gone));
         thread::spawn(move || drop(inbox.push(Counted(gone))))
     };
-    let helper = {
+    let job = {
         let (inbox, gone) = (Arc::clone(&inbox), Arc::clone(&gone));
         thread::spawn(move || inbox.post(Counted(gone)))
     };
@@ -125,18 +125,18 @@ fn end_among_producers() {
     inbox.take(&mut list);
     drop(list);
     producer.join().expect("a producer");
-    // The producer was refused or its message is in the list: nothing but the helper's can still come.
+    // The producer was refused, or its message is in the list. Only the job's can still arrive.
     inbox.end();
-    helper.join().expect("a helper");
+    job.join().expect("a job");
     assert_eq!(gone.load(Ordering::Relaxed), 2, "a message was kept after the end");
 }
 
 #[test]
-fn whatever_is_left_in_an_inbox_is_taken_given_back_or_dropped_at_its_end() {
+fn every_message_is_taken_returned_or_dropped_at_the_end_of_an_inbox() {
     explore(None, end_among_producers);
 }
 
 #[test]
-fn an_inbox_that_keeps_what_comes_after_its_end_is_noticed() {
+fn an_inbox_that_keeps_messages_after_its_end_is_noticed() {
     noticed(PlantedBug::KeepsAfterEnd, "a message was kept", None, end_among_producers);
 }

@@ -1,4 +1,4 @@
-//! The `eventfd` of a model: the same counter behind the same names, on locks that loom knows.
+//! The `eventfd` of a loom model: the same counter and the same names, on loom's locks.
 
 use super::Errno;
 use crate::sync::{Condvar, Mutex};
@@ -11,7 +11,7 @@ pub(crate) struct Event {
     signalled: Condvar,
 }
 
-#[allow(clippy::unnecessary_wraps, reason = "the real one may be refused")]
+#[allow(clippy::unnecessary_wraps, reason = "the real call can fail")]
 impl Event {
     pub(crate) fn new() -> Result<Self, Errno> {
         Ok(Self { count: Mutex::new(0), signalled: Condvar::new() })
@@ -30,7 +30,7 @@ impl Event {
         *count = 0;
     }
 
-    #[allow(clippy::unused_self, reason = "the real one has a descriptor")]
+    #[allow(clippy::unused_self, reason = "the real event has a descriptor")]
     pub(crate) fn raw(&self) -> RawFd {
         -1
     }

@@ -1,6 +1,8 @@
-//! Where a simulation stands between us and the kernel: it may refuse a call, and decides what files and devices look like.
+//! The seam between the engine's system calls and a simulation, which can fail a call and decides
+//! how files and devices look.
 //!
-//! Only with the feature `sim`, and only on a thread that installed an [`Interposer`]; every other thread talks to the kernel.
+//! Only with the feature `sim`, and only on a thread that installed an [`Interposer`]. All other
+//! threads call the kernel.
 
 use super::Errno;
 use super::device::Queue;
@@ -8,11 +10,11 @@ use std::cell::RefCell;
 use std::os::fd::RawFd;
 use std::rc::Rc;
 
-/// A call that may be refused.
+/// A call that a simulation can fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Call {
     Open,
-    /// The descriptor is closed whatever the answer.
+    /// The descriptor is closed whether or not the call fails.
     Close,
     Statx,
     Allocate {
@@ -22,15 +24,15 @@ pub(crate) enum Call {
     Sync,
 }
 
-/// What answers in the kernel's place.
+/// What takes the kernel's place.
 pub(crate) trait Interposer {
-    /// The error that the call ends with instead of being made.
+    /// The error that the call fails with; `None` to make the call.
     fn refusal(&self, call: Call, fd: RawFd) -> Option<Errno>;
 
-    /// Changes what `statx` tells of a file: its device and its alignment.
+    /// Replaces the device and the alignment that `statx` reported for a file.
     fn describe(&self, fd: RawFd, stat: &mut libc::statx);
 
-    /// Sets or clears `O_DIRECT`, which the file system below the simulation need not know.
+    /// Sets or clears `O_DIRECT`, which the file system below the simulation need not support.
     fn set_direct(&self, fd: RawFd, direct: bool);
 
     /// The queue of a device.
@@ -39,7 +41,7 @@ pub(crate) trait Interposer {
     /// A bounce block was handed out: the device may touch it.
     fn lent(&self, address: u64, bytes: u64);
 
-    /// Pool memory came back: nobody may touch it.
+    /// Pool memory came back: the device may no longer touch it.
     fn returned(&self, address: u64, bytes: u64);
 }
 
@@ -47,7 +49,7 @@ thread_local! {
     static INTERPOSER: RefCell<Option<Rc<dyn Interposer>>> = const { RefCell::new(None) };
 }
 
-/// Puts a simulation in the kernel's place on this thread, or takes it away.
+/// Installs a simulation on this thread, or removes it.
 pub(crate) fn install(interposer: Option<Rc<dyn Interposer>>) {
     INTERPOSER.set(interposer);
 }
@@ -66,7 +68,7 @@ pub(super) fn describe(fd: RawFd, stat: &mut libc::statx) {
     }
 }
 
-/// Whether there was a simulation to do it.
+/// Returns whether a simulation did it.
 pub(super) fn set_direct(fd: RawFd, direct: bool) -> bool {
     let interposer = interposer();
     if let Some(interposer) = &interposer {
