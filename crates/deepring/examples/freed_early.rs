@@ -1,7 +1,9 @@
-//! A program with a bug, for `npm run asan`: it frees memory that it has lent to a transfer. AddressSanitizer must report it.
+//! A program with a bug, for `npm run asan`: it frees memory that it has lent to a transfer.
+//! AddressSanitizer must report it.
 //!
-//! The read begins at an odd position, so the engine copies its bytes out of a bounce block, on a thread of its own, into what is freed by
-//! then. Without the sanitizer nobody would notice, which is why this is no test.
+//! The read begins at an odd position, so a thread of the engine copies its bytes out of a bounce
+//! block, into memory that is already freed. Without the sanitizer the bug goes unnoticed, which is
+//! why this is not a test.
 
 use deepring::binding::{Completion, EngineBinding, FileBinding, Outcome, RawTransfer};
 use deepring::{BackendKind, Direct, Direction, Engine, OpenOptions};
@@ -9,11 +11,11 @@ use std::error::Error;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 
-struct Told(Sender<bool>);
+struct Reported(Sender<bool>);
 
-impl Completion for Told {
+impl Completion for Reported {
     fn settle(self: Arc<Self>, outcome: Outcome) {
-        // Nobody listens any more if the sanitizer has done its work.
+        // The receiver is gone if the sanitizer has ended the program.
         let _ = self.0.send(outcome.result.is_ok());
     }
 
@@ -30,14 +32,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     std::fs::write(&path, vec![1u8; 2 * BYTES])?;
     let engine = Engine::builder().backend(BackendKind::Threads).build()?;
     let file = engine.open(&path, OpenOptions::new().read(true).direct(Direct::Require))?;
-    let (sender, told) = channel();
+    let (sender, outcome) = channel();
     let mut memory = vec![0u8; BYTES];
     let (address, len) = (memory.as_mut_ptr() as u64, memory.len() as u64);
     let transfer = RawTransfer { direction: Direction::Read, address, len, position: 1, exact: true, handle: None };
-    // SAFETY: none. The memory is freed before the completion is settled, and that is the bug.
-    unsafe { file.submit(transfer, Arc::new(Told(sender))) };
+    // SAFETY: none. The memory is freed before the completion has settled; that is the bug.
+    unsafe { file.submit(transfer, Arc::new(Reported(sender))) };
     drop(memory);
     engine.wake();
-    let succeeded = told.recv()?;
-    Err(format!("nobody noticed; the transfer succeeded: {succeeded}").into())
+    let succeeded = outcome.recv()?;
+    Err(format!("the bug was not noticed; the transfer succeeded: {succeeded}").into())
 }

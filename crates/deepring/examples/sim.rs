@@ -1,11 +1,11 @@
-//! Simulates the engine under every fault, for as many operations as you like.
+//! Simulates the engine under every fault, for any number of operations.
 //!
 //! `cargo run --release -p deepring --features sim --example sim -- --seed 1 --ops 1000000`
 //!
-//! Ends with one line, `sim: seed S, N operations, R runs, V violations`, and exits with 1 if there was a violation. The seed that is printed
-//! with a violation replays it at once: `--seed S --ops 1 --trace`.
+//! Ends with one line, `sim: seed S, N operations, R runs, V violations`, and exits with 1 if there
+//! was a violation. A violation is printed with its seed; `--seed S --ops 1 --trace` replays it.
 
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that reports")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "the output of a command")]
 
 use deepring::sim::{Campaign, PlantedBug};
 use std::path::PathBuf;
@@ -28,7 +28,7 @@ fn main() -> ExitCode {
 fn campaign(mut arguments: impl Iterator<Item = String>) -> Result<bool, Box<dyn std::error::Error>> {
     let mut campaign = Campaign { seed: 1, operations: 1_000_000, directory: memory(), bug: None, traced: false };
     while let Some(argument) = arguments.next() {
-        let mut value = || arguments.next().ok_or_else(|| format!("{argument} needs a value"));
+        let mut value = || arguments.next().ok_or_else(|| format!("{argument} requires a value"));
         match argument.as_str() {
             "--seed" => campaign.seed = value()?.parse()?,
             "--ops" => campaign.operations = value()?.replace('_', "").parse()?,
@@ -37,17 +37,18 @@ fn campaign(mut arguments: impl Iterator<Item = String>) -> Result<bool, Box<dyn
             "--planted" => {
                 let name = value()?;
                 let found = PlantedBug::ALL.into_iter().find(|bug| format!("{bug:?}") == name);
-                campaign.bug = Some(found.ok_or_else(|| format!("there is no planted bug {name}; there are {:?}", PlantedBug::ALL))?);
+                campaign.bug =
+                    Some(found.ok_or_else(|| format!("{name} is not a planted bug; the planted bugs are {:?}", PlantedBug::ALL))?);
             }
             _ => return Err(format!("unknown argument {argument}").into()),
         }
     }
     let space = tempfile::Builder::new().prefix("deepring-sim-").tempdir_in(&campaign.directory)?;
     campaign.directory = space.path().into();
-    let (begun, mut told) = (Instant::now(), Instant::now());
+    let (begun, mut reported) = (Instant::now(), Instant::now());
     let summary = campaign.run(|so_far| {
-        if told.elapsed() >= Duration::from_secs(10) {
-            told = Instant::now();
+        if reported.elapsed() >= Duration::from_secs(10) {
+            reported = Instant::now();
             eprintln!("sim: {} operations, {} runs, {:.0} s", so_far.operations, so_far.runs, begun.elapsed().as_secs_f64());
         }
     })?;
@@ -71,7 +72,7 @@ fn campaign(mut arguments: impl Iterator<Item = String>) -> Result<bool, Box<dyn
     Ok(summary.violation.is_none())
 }
 
-/// Files in memory are fastest, and the simulation does not need a disk.
+/// A memory file system is fastest, and the simulation needs no disk.
 fn memory() -> PathBuf {
     let memory = PathBuf::from("/dev/shm");
     if memory.is_dir() { memory } else { std::env::temp_dir() }

@@ -148,7 +148,7 @@ impl Executor for Threads {
         };
         self.shared.work.notify_all();
         for handle in threads {
-            // The engine may be dropped by a job of its own; a thread does not wait for itself.
+            // A job can drop the last engine; its thread must not wait for itself.
             if handle.thread().id() != current().id() {
                 // A job does not panic; if one did, its thread is gone and there is nothing to add.
                 drop(handle.join());

@@ -1,4 +1,4 @@
-//! Errors of any number, about any file.
+//! Errors with any number, about any file.
 
 use crate::error::{Error, ErrorKind};
 use arbitrary::{Result, Unstructured};
@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub(super) fn check(bytes: &[u8]) {
-    // Fewer bytes than an error needs are no error.
+    // Too few bytes make no error.
     let _ = check_error(&mut Unstructured::new(bytes));
 }
 

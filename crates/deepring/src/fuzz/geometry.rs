@@ -1,4 +1,4 @@
-//! What the kernel says of a file's alignment, and every request on such a file.
+//! The alignment that the kernel reports for a file, and any request on such a file.
 
 use super::plan;
 use crate::open::DirectSupport;
@@ -7,7 +7,7 @@ use crate::sys::device::ALIGNMENT_MAX;
 use arbitrary::{Result, Unstructured};
 
 pub(super) fn check(bytes: &[u8]) {
-    // Fewer bytes than an answer needs are no answer.
+    // Too few bytes make no answer.
     let _ = answer(&mut Unstructured::new(bytes));
 }
 
@@ -37,7 +37,7 @@ fn answer(input: &mut Unstructured<'_>) -> Result<()> {
     plan::check_span(input, geometry, extent_at)
 }
 
-/// Any number, or one that a kernel would give.
+/// Any number, or one that a kernel would report.
 fn alignment(input: &mut Unstructured<'_>) -> Result<u32> {
     let shift = input.int_in_range(0..=63u32)?;
     if shift < 32 { Ok(1 << shift) } else { input.arbitrary() }

@@ -1,4 +1,5 @@
-//! Hostile input for everything that computes with numbers or reads text from outside: bodies of fuzz targets. Not part of the public API.
+//! Hostile input for everything that computes with numbers or parses text from outside: the bodies
+//! of the fuzz targets. Not part of the public API.
 //!
 //! ```text
 //!   plan       positions, lengths, addresses, block sizes  ─► extents
@@ -8,8 +9,9 @@
 //!   error      any errno, path and numbers                  ─► code, sentence, message
 //! ```
 //!
-//! A target takes bytes, makes an input of them, and panics if a promise does not hold. `npm run fuzz` has libFuzzer look for such bytes
-//! (`crates/deepring/fuzz`); the tests here run each target over the corpus that it left, and over mutations of that, without it.
+//! A target builds an input from bytes and panics if a promise does not hold. In `npm run fuzz`
+//! libFuzzer searches for such bytes (`crates/deepring/fuzz`). Without libFuzzer, the tests here
+//! run each target on the corpus that it left, and on mutations of it.
 
 mod error;
 mod geometry;
@@ -29,7 +31,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("error", error::check),
 ];
 
-/// The target that must fail: see `plan`.
+/// The target with a planted bug, which must fail: see `plan`.
 pub const PLANTED: (&str, Target) = ("planted", plan::planted);
 
 /// Runs a target by its name.

@@ -1,28 +1,29 @@
-//! The planner, asked about anything its callers let through.
+//! The planner, with any request that its callers let through.
 
 use crate::config::{BLOCK_BYTES_MAX, BLOCK_BYTES_MIN, END_MAX};
 use crate::plan::{BOUNCE_BYTES_MAX, Direction, Extent, Geometry, Span, extent_at};
 use crate::sys::device::ALIGNMENT_MAX;
 use arbitrary::{Result, Unstructured};
 
-/// Extents looked at from the front of a request; a request of 2^63 bytes has more than can be looked at.
+/// Extents checked from the front of a request. A request of 2^63 bytes has too many to check all.
 const EXTENTS_MAX: usize = 256;
 
-/// Offsets looked at in the middle of a request, as a short transfer leaves them.
+/// Offsets checked in the middle of a request, where a short transfer would resume.
 const RESUMED_MAX: usize = 32;
 
-/// The last address that memory of a program can have.
+/// The largest address of a program's memory.
 const ADDRESS_MAX: u64 = 1 << 56;
 
-/// The planner, or a wrong one.
+/// The planner, or one with a bug.
 type Planner = fn(Geometry, &Span, u64) -> Option<Extent>;
 
 pub(super) fn check(bytes: &[u8]) {
-    // Fewer bytes than a request needs are no request.
+    // Too few bytes make no request.
     let _ = check_planner(bytes, extent_at);
 }
 
-/// The planner with a bug: unaligned memory is bounced in whole blocks. Whoever runs a target over good bytes must see it fail.
+/// A planner with a planted bug: it bounces unaligned memory in whole blocks. A fuzzer must find
+/// it.
 pub(super) fn planted(bytes: &[u8]) {
     let _ = check_planner(bytes, |geometry, span, offset| {
         let extent = extent_at(geometry, span, offset)?;
@@ -46,7 +47,7 @@ fn geometry(input: &mut Unstructured<'_>) -> Result<Geometry> {
     Ok(Geometry { read_unit, write_unit: read_unit.max(write_unit), memory })
 }
 
-/// A number from 0 to `max`: any, or one close to a power of two, where carelessness shows.
+/// A number from 0 to `max`: any, or one close to a power of two, where mistakes show.
 fn number(input: &mut Unstructured<'_>, max: u64) -> Result<u64> {
     let any = input.arbitrary::<u64>()?;
     let shift = input.int_in_range(0..=130u32)?;
@@ -58,13 +59,13 @@ fn number(input: &mut Unstructured<'_>, max: u64) -> Result<u64> {
     Ok(if near <= max { near } else { near % (max + 1) })
 }
 
-/// Makes a request that the entry points let through, and checks every extent of it that can be looked at.
+/// Builds a request that the entry points let through, and checks its extents.
 pub(super) fn check_span(input: &mut Unstructured<'_>, geometry: Geometry, planner: Planner) -> Result<()> {
     let direction = if input.arbitrary()? { Direction::Write } else { Direction::Read };
     let position = number(input, END_MAX)?;
     let len = number(input, END_MAX - position)?;
     let address = number(input, ADDRESS_MAX)?;
-    // As an engine and a request round it.
+    // Rounded as by the engine and the request.
     let block = number(input, BLOCK_BYTES_MAX)?.max(1).next_multiple_of(BLOCK_BYTES_MIN);
     let block = block.next_multiple_of(geometry.read_unit.max(geometry.write_unit));
     let span = Span { direction, position, len, address, block };
@@ -72,7 +73,7 @@ pub(super) fn check_span(input: &mut Unstructured<'_>, geometry: Geometry, plann
     let mut next = 0;
     for _ in 0..EXTENTS_MAX {
         let Some(extent) = planner(geometry, &span, next) else {
-            assert_eq!(next, len, "the extents end elsewhere than the request: {span:?}");
+            assert_eq!(next, len, "the extents do not end where the request ends: {span:?}");
             break;
         };
         check_extent(geometry, &span, next, &extent);
@@ -91,21 +92,21 @@ pub(super) fn check_span(input: &mut Unstructured<'_>, geometry: Geometry, plann
 fn check_extent(geometry: Geometry, span: &Span, offset: u64, extent: &Extent) {
     let unit = geometry.unit(span.direction);
     let holds = [
-        ("it begins where it was asked to", extent.offset == offset),
+        ("it begins at the offset", extent.offset == offset),
         ("it moves forward", extent.len > 0),
         ("it ends inside the request", offset.checked_add(extent.len).is_some_and(|end| end <= span.len)),
-        ("its file range holds what is wanted", extent.file_start + extent.skip == span.position + offset),
-        ("and no less than that", extent.skip + extent.len <= extent.file_len),
+        ("it transfers from the position of its offset", extent.file_start + extent.skip == span.position + offset),
+        ("its file range holds all its bytes", extent.skip + extent.len <= extent.file_len),
         ("its file range begins on a unit", extent.file_start.is_multiple_of(unit)),
-        ("and is whole units", extent.file_len.is_multiple_of(unit)),
+        ("its file range is whole units", extent.file_len.is_multiple_of(unit)),
         ("it is no larger than a block", extent.file_len <= span.block),
         ("its end fits a signed offset", i64::try_from(extent.file_end()).is_ok()),
         ("its length fits a device operation", u32::try_from(extent.file_len).is_ok()),
         ("a bounce block is small", !extent.bounce || extent.file_len <= BOUNCE_BYTES_MAX.max(unit)),
-        ("only bounced bytes have others beside them", extent.bounce || (extent.skip, extent.len) == (0, extent.file_len)),
+        ("only a bounced extent has padding", extent.bounce || (extent.skip, extent.len) == (0, extent.file_len)),
         ("direct memory is aligned", extent.bounce || (span.address + offset).is_multiple_of(geometry.memory)),
         ("only edges of writes are modified", !extent.rmw || (extent.bounce && span.direction == Direction::Write)),
-        ("a write keeps what lies beside it", span.direction == Direction::Read || extent.rmw || extent.len == extent.file_len),
+        ("a write keeps neighboring bytes", span.direction == Direction::Read || extent.rmw || extent.len == extent.file_len),
         ("a modified edge is one unit", !extent.rmw || extent.file_len == unit),
     ];
     for (promise, kept) in holds {

@@ -1,4 +1,4 @@
-//! The text of sysfs. Three lines: `nr_requests`, `max_sectors_kb`, `logical_block_size`.
+//! The text of sysfs, in three lines: `nr_requests`, `max_sectors_kb`, `logical_block_size`.
 
 use crate::sys::device::{ALIGNMENT_MAX, Queue};
 
@@ -9,9 +9,9 @@ pub(super) fn check(bytes: &[u8]) {
     let Some(queue) = Queue::parse("disk", requests, request_kib, logical_block) else { return };
     assert!(queue.requests > 0 && queue.request_bytes >= 1024, "{queue:?}");
     assert!(queue.logical_block.is_power_of_two() && queue.logical_block <= ALIGNMENT_MAX, "{queue:?}");
-    // What was read is what was written there.
-    let said = |text: &str| text.trim().parse::<u128>().unwrap_or(u128::MAX);
-    assert_eq!(u128::from(queue.requests), said(requests).min(u32::MAX.into()));
-    assert_eq!(u128::from(queue.request_bytes), (said(request_kib) * 1024).min(u64::MAX.into()));
-    assert_eq!(u128::from(queue.logical_block), said(logical_block));
+    // The parsed numbers are those of the text.
+    let number = |text: &str| text.trim().parse::<u128>().unwrap_or(u128::MAX);
+    assert_eq!(u128::from(queue.requests), number(requests).min(u32::MAX.into()));
+    assert_eq!(u128::from(queue.request_bytes), (number(request_kib) * 1024).min(u64::MAX.into()));
+    assert_eq!(u128::from(queue.logical_block), number(logical_block));
 }

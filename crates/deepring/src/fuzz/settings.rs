@@ -1,4 +1,4 @@
-//! What an engine and a handle can be asked to be, by a program and by the environment.
+//! The settings of an engine and a handle, from a program and from the environment.
 
 use crate::backend::BackendKind;
 use crate::config::{BLOCK_BYTES_MAX, BLOCK_BYTES_MIN};
@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 
 pub(super) fn check(bytes: &[u8]) {
     let mut input = Unstructured::new(bytes);
-    // Fewer bytes than the numbers need leave the rest of them out.
+    // With too few bytes the remaining numbers are left out.
     let _ = check_numbers(&mut input);
     check_variable(input.take_rest());
 }

@@ -1,4 +1,4 @@
-//! Each target over the corpus that fuzzing left, and over mutations of it.
+//! Each target on the corpus that fuzzing left, and on mutations of it.
 
 use super::{PLANTED, TARGETS, Target};
 use proptest::prelude::*;
@@ -7,10 +7,10 @@ use proptest::test_runner::{Config, TestRunner};
 use std::panic::catch_unwind;
 use std::path::Path;
 
-/// Mutated inputs per target: a second's work.
+/// Mutated inputs per target; about a second.
 const CASES: u32 = 4096;
 
-/// The committed corpus of a target, in the order of its names.
+/// The committed corpus of a target, sorted by file name.
 fn corpus(name: &str) -> Vec<Vec<u8>> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(name);
     let mut paths: Vec<_> = std::fs::read_dir(&directory).expect("a corpus").map(|entry| entry.expect("a file").path()).collect();
@@ -18,13 +18,14 @@ fn corpus(name: &str) -> Vec<Vec<u8>> {
     paths.iter().map(|path| std::fs::read(path).expect("an input")).collect()
 }
 
-/// What becomes of an input: some bytes are others, and some at the end are missing or more.
+/// A mutation: some bytes change, and some are added or removed at the end.
 fn mutations() -> impl Strategy<Value = (Index, Vec<(Index, u8)>, Vec<u8>, Index)> {
     let more = prop::collection::vec(any::<u8>(), 0..16);
     (any::<Index>(), prop::collection::vec((any::<Index>(), any::<u8>()), 0..8), more, any::<Index>())
 }
 
-/// Runs a target over mutations of a corpus. Failing inputs are made small and told; nothing is written beside the sources.
+/// Runs a target on mutations of a corpus. Failing inputs are shrunk and printed; no file is
+/// written.
 fn mutate(corpus: &[Vec<u8>], target: Target) {
     let mut runner = TestRunner::new(Config { cases: CASES, failure_persistence: None, ..Config::default() });
     let run = runner.run(&mutations(), |(which, edits, more, end)| {
@@ -69,5 +70,5 @@ fn no_mutation_of_the_corpus_breaks_a_promise() {
 fn a_planner_with_a_bug_is_noticed() {
     let (_, target) = PLANTED;
     let corpus = corpus("plan");
-    assert!(catch_unwind(|| mutate(&corpus, target)).is_err(), "nobody noticed");
+    assert!(catch_unwind(|| mutate(&corpus, target)).is_err(), "the planted bug was not noticed");
 }
