@@ -2,7 +2,8 @@
 //!
 //! A simulation and a loom model bring their own device. Each installs it on the thread that it
 //! runs on, and `threads::transfer` asks here before it makes the system call. In any other build
-//! the answer is the constant `None`, and the compiler removes the question.
+//! the answer is the constant `None`, and the compiler removes the question. The other calls that a
+//! simulation can fail are in `sys::fault`, which knows nothing of device operations.
 
 #[cfg(any(feature = "sim", all(loom, test)))]
 mod installed {

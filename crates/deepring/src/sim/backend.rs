@@ -5,11 +5,11 @@ use super::world;
 use crate::backend::{Backend, BackendKind, DeviceOp, Done};
 use crate::sys::Errno;
 
-pub(crate) struct Sim {
+pub(crate) struct SimBackend {
     backend: usize,
 }
 
-impl Sim {
+impl SimBackend {
     /// A backend in this thread's world for the engine with this index.
     pub(crate) fn new(engine: usize, kind: BackendKind) -> Self {
         Self { backend: world::with(|world| world.add_backend(engine, kind)).unwrap_or(0) }
@@ -20,7 +20,7 @@ impl Sim {
     }
 }
 
-impl Backend for Sim {
+impl Backend for SimBackend {
     fn kind(&self) -> BackendKind {
         self.backend().map_or(BackendKind::Uring, |backend| backend.kind)
     }
@@ -51,7 +51,7 @@ impl Backend for Sim {
     }
 }
 
-impl Drop for Sim {
+impl Drop for SimBackend {
     fn drop(&mut self) {
         world::with(|world| world.close_backend(self.backend));
     }

@@ -53,7 +53,7 @@ impl World {
             opening,
             inode,
             device,
-            ending: self.ending(&op, direct, inode, true),
+            ending: self.draw_ending(&op, direct, inode, true),
             first_end: self.rng.between(0, u64::from(op.len)) as u32,
             moved: 0,
             submitted: false,
@@ -87,7 +87,7 @@ impl World {
     }
 
     /// Draws how an operation will end. Only a ring can cancel one, when it finds no worker thread.
-    fn ending(&mut self, op: &DeviceOp, direct: bool, inode: u64, by_ring: bool) -> Ending {
+    fn draw_ending(&mut self, op: &DeviceOp, direct: bool, inode: u64, by_ring: bool) -> Ending {
         let p = self.profile.clone();
         let write = op.direction == Direction::Write;
         let fail = |world: &mut Self, errno: Errno| {
@@ -204,10 +204,7 @@ impl World {
         let pause = 1 + self.rng.below(self.profile.latency_ns + 1) / 4;
         let flight = &self.devices.flights[index];
         let (op, ending, lost) = (flight.op, flight.ending, flight.lost);
-        let (limit, errno) = match ending {
-            Ending::Moves(limit) => (limit.min(op.len), 0),
-            Ending::Fails(errno, limit) => (limit.min(op.len), errno),
-        };
+        let (limit, errno) = ending.of(op.len);
         let (from, first) = (flight.moved, flight.moved < flight.first_end && flight.first_end < limit);
         let piece = if first { flight.first_end } else { limit } - from.min(limit);
         let opening = flight.opening;
@@ -220,7 +217,7 @@ impl World {
             self.devices.flights[index].result = Some(-libc::EIO);
             return;
         }
-        let moved = if lost { Self::scribble(&op, from, piece) } else { self.transfer(&op, from, piece) };
+        let moved = if lost { Self::fill_lost_read(&op, from, piece) } else { self.transfer(&op, from, piece) };
         let flight = &mut self.devices.flights[index];
         flight.moved += moved;
         flight.due_ns = self.now_ns + pause;
@@ -245,12 +242,9 @@ impl World {
         if self.devices.holds(op.address, op.len.into()) {
             self.violate(format!("a blocking call names memory that the device still holds: {op:?}"));
         }
-        let ending = self.ending(op, descriptor.direct, descriptor.inode, false);
+        let ending = self.draw_ending(op, descriptor.direct, descriptor.inode, false);
         self.note(|| format!("blocking {op:?} direct {} inode {} ending {ending:?}", descriptor.direct, descriptor.inode));
-        let (limit, errno) = match ending {
-            Ending::Moves(limit) => (limit.min(op.len), 0),
-            Ending::Fails(errno, limit) => (limit.min(op.len), errno),
-        };
+        let (limit, errno) = ending.of(op.len);
         let first = self.rng.between(0, u64::from(limit)) as u32;
         let mut moved = 0;
         for piece in [first, limit - first] {
@@ -290,7 +284,7 @@ impl World {
     }
 
     /// A read of a lost ring arrives: no request wants its bytes any more.
-    fn scribble(op: &DeviceOp, from: u32, piece: u32) -> u32 {
+    fn fill_lost_read(op: &DeviceOp, from: u32, piece: u32) -> u32 {
         if op.direction == Direction::Read {
             let start = (op.address + u64::from(from)) as *mut u8;
             // SAFETY: `check_range` has just found the range leaked, so nothing else uses it, now

@@ -1,7 +1,7 @@
 //! An engine under test: the shipping driver, which the run turns by one half at a time, and the
 //! jobs of its blocking threads, which the run takes out one by one.
 
-use super::backend::Sim;
+use super::backend::SimBackend;
 use super::jobs::JobQueue;
 use super::world;
 use crate::backend::BackendKind;
@@ -50,7 +50,7 @@ impl EngineUnderTest {
         let pool = Arc::new(Pool::new(Arc::clone(&counters), Arc::clone(&blocking)));
         let report = BackendReport { kind: BackendKind::Uring, reason: "simulated".into(), flags: Vec::new(), ring_entries: 0 };
         let core = Arc::new(Core { inbox, blocking, pool, counters, report: Mutex::new(report), config });
-        let backend = Box::new(Sim::new(index, BackendKind::Uring));
+        let backend = Box::new(SimBackend::new(index, BackendKind::Uring));
         Ok(Self {
             index,
             api: Some(Engine::simulated(Arc::clone(&core))),

@@ -26,6 +26,16 @@ pub(super) enum Ending {
     Fails(Errno, u32),
 }
 
+impl Ending {
+    /// The bytes that an operation of `len` bytes moves at most, and its error; 0 for none.
+    pub(super) fn of(self, len: u32) -> (u32, Errno) {
+        match self {
+            Self::Moves(limit) => (limit.min(len), 0),
+            Self::Fails(errno, limit) => (limit.min(len), errno),
+        }
+    }
+}
+
 /// An operation between `push` and the moment its completion was taken.
 #[derive(Debug)]
 pub(super) struct Flight {
