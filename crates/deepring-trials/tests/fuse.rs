@@ -22,15 +22,15 @@ const PROGRAMS: u32 = 8;
 const MOUNTS: [bool; 2] = [true, false];
 
 /// Runs a test on a mounted fault file system, once with and once without the kernel's cache. It also gets a directory elsewhere.
-fn with_faults(test: &str, body: impl Fn(&mut Mounted, &Path) + Sync) {
-    with_faults_on(&MOUNTS, test, body);
+fn with_faults(body: impl Fn(&mut Mounted, &Path) + Sync) {
+    with_faults_on(&MOUNTS, body);
 }
 
-fn with_faults_on(mounts: &[bool], test: &str, body: impl Fn(&mut Mounted, &Path) + Sync) {
+fn with_faults_on(mounts: &[bool], body: impl Fn(&mut Mounted, &Path) + Sync) {
     if let Some(why) = missing() {
-        return skip(test, why);
+        return skip(why);
     }
-    with_mounts(test, |place| {
+    with_mounts(|place| {
         let (backing, elsewhere) = (place.join("backing"), place.join("elsewhere"));
         for directory in [&backing, &elsewhere] {
             std::fs::create_dir(directory).expect("a directory");
@@ -73,7 +73,7 @@ fn check_usable(engine: &Engine, directory: &Path) {
 
 #[test]
 fn random_programs_on_a_file_system_in_user_space() {
-    with_faults("random_programs_on_a_file_system_in_user_space", |mounted, _| {
+    with_faults(|mounted, _| {
         for backend in backends() {
             for direct in MODES {
                 run_random(PROGRAMS, backend, direct, &mounted.path().join("file"));
@@ -85,7 +85,7 @@ fn random_programs_on_a_file_system_in_user_space() {
 
 #[test]
 fn a_directory_that_knows_no_unnamed_files_can_be_asked_about() {
-    with_faults("a_directory_that_knows_no_unnamed_files_can_be_asked_about", |mounted, _| {
+    with_faults(|mounted, _| {
         for engine in engines() {
             let info = engine.path_info(mounted.path()).expect("what is known of the directory");
             assert_eq!(info.file_system, "fuse");
@@ -99,7 +99,7 @@ fn a_directory_that_knows_no_unnamed_files_can_be_asked_about() {
 
 #[test]
 fn random_programs_are_exact_though_many_transfers_are_cut_short() {
-    with_faults_on(&[true], "random_programs_are_exact_though_many_transfers_are_cut_short", |mounted, _| {
+    with_faults_on(&[true], |mounted, _| {
         for call in [Call::Read, Call::Write] {
             mounted.inject(&Fault::always(call, Effect::Short)).expect("the server");
         }
@@ -113,7 +113,7 @@ fn random_programs_are_exact_though_many_transfers_are_cut_short() {
 
 #[test]
 fn short_transfers_of_odd_lengths_are_resumed_and_counted() {
-    with_faults_on(&[true], "short_transfers_of_odd_lengths_are_resumed_and_counted", |mounted, _| {
+    with_faults_on(&[true], |mounted, _| {
         for call in [Call::Read, Call::Write] {
             mounted.inject(&Fault::always(call, Effect::Short)).expect("the server");
         }
@@ -144,7 +144,7 @@ fn short_transfers_of_odd_lengths_are_resumed_and_counted() {
 fn an_error_at_one_place_says_where_and_how_far() {
     const LEN: usize = 8 << 20;
     const BAD: u64 = (5 << 20) + 12_345;
-    with_faults("an_error_at_one_place_says_where_and_how_far", |mounted, _| {
+    with_faults(|mounted, _| {
         let path = mounted.path().join("file");
         let content = bytes(0, LEN, 1);
         for engine in engines() {
@@ -187,7 +187,7 @@ fn an_error_at_one_place_says_where_and_how_far() {
 
 #[test]
 fn a_preallocation_that_is_refused_leaves_the_file_and_one_that_is_unknown_is_done_without() {
-    with_faults("a_preallocation_that_is_refused_leaves_the_file_and_one_that_is_unknown_is_done_without", |mounted, _| {
+    with_faults(|mounted, _| {
         let path = mounted.path().join("file");
         for engine in engines() {
             for direct in MODES {
@@ -213,7 +213,7 @@ fn a_preallocation_that_is_refused_leaves_the_file_and_one_that_is_unknown_is_do
 
 #[test]
 fn a_trim_that_fails_is_told_and_made_up_for_by_the_next_write() {
-    with_faults("a_trim_that_fails_is_told_and_made_up_for_by_the_next_write", |mounted, _| {
+    with_faults(|mounted, _| {
         let path = mounted.path().join("file");
         for engine in engines() {
             std::fs::write(&path, b"").expect("the file");
@@ -234,7 +234,7 @@ fn a_trim_that_fails_is_told_and_made_up_for_by_the_next_write() {
 
 #[test]
 fn a_sync_that_failed_once_stays_failed() {
-    with_faults("a_sync_that_failed_once_stays_failed", |mounted, _| {
+    with_faults(|mounted, _| {
         for (index, engine) in engines().into_iter().enumerate() {
             let path = mounted.path().join(format!("file-{index}"));
             let file = open(&engine, &path, Direct::Prefer);
@@ -253,7 +253,7 @@ fn a_sync_that_failed_once_stays_failed() {
 
 #[test]
 fn a_closed_file_is_measured_anew_though_its_sync_had_failed() {
-    with_faults("a_closed_file_is_measured_anew_though_its_sync_had_failed", |mounted, _| {
+    with_faults(|mounted, _| {
         for (index, engine) in engines().into_iter().enumerate() {
             let path = mounted.path().join(format!("file-{index}"));
             // It ends as badly as can be: padded, and with a failure that is remembered until the process ends.
@@ -281,7 +281,7 @@ fn a_closed_file_is_measured_anew_though_its_sync_had_failed() {
 
 #[test]
 fn interruptions_are_repeated_and_endless_ones_are_an_error() {
-    with_faults("interruptions_are_repeated_and_endless_ones_are_an_error", |mounted, _| {
+    with_faults(|mounted, _| {
         let path = mounted.path().join("file");
         for engine in engines() {
             std::fs::write(&path, bytes(0, 100_000, 1)).expect("the file");
@@ -310,7 +310,7 @@ fn interruptions_are_repeated_and_endless_ones_are_an_error() {
 
 #[test]
 fn what_stalls_costs_time_and_nothing_else() {
-    with_faults("what_stalls_costs_time_and_nothing_else", |mounted, elsewhere| {
+    with_faults(|mounted, elsewhere| {
         let path = mounted.path().join("file");
         std::fs::write(&path, bytes(0, 1 << 20, 1)).expect("the file");
         std::fs::write(elsewhere.join("file"), bytes(0, 1 << 20, 1)).expect("the file");
@@ -343,7 +343,7 @@ fn what_stalls_costs_time_and_nothing_else() {
 
 #[test]
 fn an_engine_dropped_during_a_stall_waits_for_it_and_gives_everything_back() {
-    with_faults("an_engine_dropped_during_a_stall_waits_for_it_and_gives_everything_back", |mounted, _| {
+    with_faults(|mounted, _| {
         let path = mounted.path().join("file");
         std::fs::write(&path, bytes(0, 1 << 20, 1)).expect("the file");
         for engine in engines() {
@@ -372,11 +372,10 @@ fn an_engine_dropped_during_a_stall_waits_for_it_and_gives_everything_back() {
 
 #[test]
 fn a_server_that_dies_with_requests_in_its_hands_is_an_error_and_not_a_hang() {
-    let name = "a_server_that_dies_with_requests_in_its_hands_is_an_error_and_not_a_hang";
     if let Some(why) = missing() {
-        return skip(name, why);
+        return skip(why);
     }
-    with_mounts(name, |place| {
+    with_mounts(|place| {
         let (backing, elsewhere) = (place.join("backing"), place.join("elsewhere"));
         for directory in [&backing, &elsewhere] {
             std::fs::create_dir(directory).expect("a directory");

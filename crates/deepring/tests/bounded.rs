@@ -212,7 +212,7 @@ const MILLION: u64 = 1_000_000;
 
 #[test]
 fn a_million_queued_reads_take_at_most_512_bytes_each() {
-    alone("a_million_queued_reads_take_at_most_512_bytes_each", || {
+    alone(|| {
         let place = directory();
         let path = place.path().join("file");
         std::fs::File::create(&path).and_then(|file| file.set_len(1 << 30)).expect("the file");
@@ -267,7 +267,7 @@ unsafe impl IoBufMut for Elsewhere {
 
 #[test]
 fn operations_in_the_caller_s_hands_take_at_most_512_bytes_each() {
-    alone("operations_in_the_caller_s_hands_take_at_most_512_bytes_each", || {
+    alone(|| {
         const OPERATIONS: u64 = 300_000;
         let place = directory();
         let path = place.path().join("file");
@@ -296,7 +296,7 @@ fn operations_in_the_caller_s_hands_take_at_most_512_bytes_each() {
 
 #[test]
 fn five_thousand_queued_paths_need_few_descriptors() {
-    alone("five_thousand_queued_paths_need_few_descriptors", || {
+    alone(|| {
         const FILES: usize = 5000;
         limit(libc::RLIMIT_NOFILE, 256);
         let place = directory();

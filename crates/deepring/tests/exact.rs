@@ -9,9 +9,9 @@ use ground::{Chance, MODES, READ_WRITE, Slice, assert_file, assert_same, backend
 
 // ---- random requests against a vector ----
 
-fn random_programs(test: &str, backend: BackendKind, direct: Direct) {
+fn random_programs(backend: BackendKind, direct: Direct) {
     if !backends().contains(&backend) {
-        return ground::skip(test, "DEEPRING_BACKEND names the other backend");
+        return ground::skip("DEEPRING_BACKEND names the other backend");
     }
     let place = directory();
     program::run_random(48, backend, direct, &place.path().join("file"));
@@ -19,22 +19,22 @@ fn random_programs(test: &str, backend: BackendKind, direct: Direct) {
 
 #[test]
 fn random_requests_match_a_vector_on_the_ring_direct() {
-    random_programs("random_requests_match_a_vector_on_the_ring_direct", BackendKind::Uring, Direct::Prefer);
+    random_programs(BackendKind::Uring, Direct::Prefer);
 }
 
 #[test]
 fn random_requests_match_a_vector_on_the_ring_buffered() {
-    random_programs("random_requests_match_a_vector_on_the_ring_buffered", BackendKind::Uring, Direct::Never);
+    random_programs(BackendKind::Uring, Direct::Never);
 }
 
 #[test]
 fn random_requests_match_a_vector_on_threads_direct() {
-    random_programs("random_requests_match_a_vector_on_threads_direct", BackendKind::Threads, Direct::Prefer);
+    random_programs(BackendKind::Threads, Direct::Prefer);
 }
 
 #[test]
 fn random_requests_match_a_vector_on_threads_buffered() {
-    random_programs("random_requests_match_a_vector_on_threads_buffered", BackendKind::Threads, Direct::Never);
+    random_programs(BackendKind::Threads, Direct::Never);
 }
 
 // ---- the end of the file ----

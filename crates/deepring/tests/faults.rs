@@ -59,7 +59,7 @@ fn check_space_is_back(disk: &Path, free: u64) {
 
 #[test]
 fn a_disk_too_full_leaves_the_file_as_it_was() {
-    with_mounts("a_disk_too_full_leaves_the_file_as_it_was", |place| {
+    with_mounts(|place| {
         let disk = small_disk(place, &["-b", "4096"]);
         let path = disk.join("file");
         let empty = free_bytes(&disk);
@@ -96,7 +96,7 @@ fn a_disk_too_full_leaves_the_file_as_it_was() {
 
 #[test]
 fn a_whole_file_that_does_not_fit_leaves_the_old_one() {
-    with_mounts("a_whole_file_that_does_not_fit_leaves_the_old_one", |place| {
+    with_mounts(|place| {
         // Blocks of 1 KiB, smaller than the engine's unit.
         let disk = small_disk(place, &["-b", "1024"]);
         let path = disk.join("file");
@@ -123,9 +123,9 @@ fn a_whole_file_that_does_not_fit_leaves_the_old_one() {
     });
 }
 
-fn another_disk_too_full(kind: &str, test: &str) {
-    with_mounts(test, |place| {
-        let Some(disk) = other_disk(kind, place) else { return skip(test, &format!("there is no mkfs.{kind}")) };
+fn another_disk_too_full(kind: &str) {
+    with_mounts(|place| {
+        let Some(disk) = other_disk(kind, place) else { return skip(&format!("there is no mkfs.{kind}")) };
         let path = disk.join("file");
         for engine in engines() {
             let old = bytes(0, 3000, 1);
@@ -150,17 +150,17 @@ fn another_disk_too_full(kind: &str, test: &str) {
 
 #[test]
 fn xfs_too_full_leaves_the_file_as_it_was() {
-    another_disk_too_full("xfs", "xfs_too_full_leaves_the_file_as_it_was");
+    another_disk_too_full("xfs");
 }
 
 #[test]
 fn btrfs_too_full_leaves_the_file_as_it_was() {
-    another_disk_too_full("btrfs", "btrfs_too_full_leaves_the_file_as_it_was");
+    another_disk_too_full("btrfs");
 }
 
 #[test]
 fn a_write_that_does_not_fit_does_not_disturb_one_that_does() {
-    with_mounts("a_write_that_does_not_fit_does_not_disturb_one_that_does", |place| {
+    with_mounts(|place| {
         let disk = small_disk(place, &["-b", "4096"]);
         let path = disk.join("file");
         for engine in engines() {
@@ -183,7 +183,7 @@ fn a_write_that_does_not_fit_does_not_disturb_one_that_does() {
 
 #[test]
 fn without_preallocation_a_full_disk_says_how_far_it_came() {
-    with_mounts("without_preallocation_a_full_disk_says_how_far_it_came", |place| {
+    with_mounts(|place| {
         // Files without extents cannot be preallocated.
         let disk = small_disk(place, &["-b", "4096", "-O", "^extent,^64bit"]);
         let path = disk.join("file");
@@ -229,7 +229,7 @@ fn without_preallocation_a_full_disk_says_how_far_it_came() {
 
 #[test]
 fn a_read_only_file_system_can_be_read_and_not_written() {
-    with_mounts("a_read_only_file_system_can_be_read_and_not_written", |place| {
+    with_mounts(|place| {
         let disk = small_disk(place, &[]);
         let path = disk.join("file");
         std::fs::write(&path, bytes(0, 5000, 1)).expect("the file");
@@ -249,7 +249,7 @@ fn a_read_only_file_system_can_be_read_and_not_written() {
 
 #[test]
 fn a_disk_that_lost_its_second_half_gives_eio_and_says_where() {
-    as_root("a_disk_that_lost_its_second_half_gives_eio_and_says_where", || {
+    as_root(|| {
         const GOOD: usize = 5 << 20;
         let place = directory();
         let image = place.path().join("image");
@@ -279,7 +279,7 @@ fn a_disk_that_lost_its_second_half_gives_eio_and_says_where() {
 
 #[test]
 fn a_file_on_a_disk_that_lost_its_end_gives_eio() {
-    with_mounts("a_file_on_a_disk_that_lost_its_end_gives_eio", |place| {
+    with_mounts(|place| {
         let (image, disk) = (place.join("image"), place.join("disk"));
         ext4_image(&image, 32 << 20, &["-b", "4096", "-O", "^has_journal"]);
         let path = disk.join("file");
@@ -311,7 +311,7 @@ fn a_file_on_a_disk_that_lost_its_end_gives_eio() {
 
 #[test]
 fn a_failed_sync_stays_failed_for_every_handle_and_engine() {
-    with_mounts("a_failed_sync_stays_failed_for_every_handle_and_engine", |place| {
+    with_mounts(|place| {
         // The disk's own disk is full: writes to the page cache succeed and cannot be written out.
         let memory = place.join("memory");
         mount(Path::new("none"), &memory, "tmpfs", 0, "size=6m");
@@ -350,7 +350,7 @@ fn a_failed_sync_stays_failed_for_every_handle_and_engine() {
 
 #[test]
 fn a_write_beyond_the_file_size_limit_is_efbig_and_not_the_end_of_the_process() {
-    alone("a_write_beyond_the_file_size_limit_is_efbig_and_not_the_end_of_the_process", || {
+    alone(|| {
         const FSIZE: u64 = 1 << 20;
         let place = directory();
         let path = place.path().join("file");
@@ -389,7 +389,7 @@ fn a_write_beyond_the_file_size_limit_is_efbig_and_not_the_end_of_the_process() 
 
 #[test]
 fn without_descriptors_opening_is_emfile_and_what_is_open_goes_on() {
-    alone("without_descriptors_opening_is_emfile_and_what_is_open_goes_on", || {
+    alone(|| {
         let place = directory();
         let path = place.path().join("file");
         std::fs::write(&path, bytes(0, 5000, 1)).expect("the file");
@@ -416,11 +416,11 @@ fn without_descriptors_opening_is_emfile_and_what_is_open_goes_on() {
 
 #[test]
 fn without_memory_for_a_copy_a_request_fails_and_the_next_one_works() {
-    alone("without_memory_for_a_copy_a_request_fails_and_the_next_one_works", || {
+    alone(|| {
         let place = directory();
         let path = place.path().join("file");
         if !ground::is_direct(place.path()) {
-            return skip("without_memory_for_a_copy_a_request_fails_and_the_next_one_works", "the test directory has no direct I/O");
+            return skip("the test directory has no direct I/O");
         }
         std::fs::write(&path, bytes(0, 300_000, 1)).expect("the file");
         for engine in engines() {
@@ -444,9 +444,8 @@ fn without_memory_for_a_copy_a_request_fails_and_the_next_one_works() {
 
 #[test]
 fn without_threads_to_be_had_an_engine_says_so_and_a_running_one_goes_on() {
-    let name = "without_threads_to_be_had_an_engine_says_so_and_a_running_one_goes_on";
-    as_root(name, || {
-        alone(name, || {
+    as_root(|| {
+        alone(|| {
             let place = directory();
             std::fs::set_permissions(place.path(), PermissionsExt::from_mode(0o777)).expect("permissions");
             let path = place.path().join("file");
@@ -474,8 +473,8 @@ fn without_threads_to_be_had_an_engine_says_so_and_a_running_one_goes_on() {
 
 #[test]
 fn a_file_that_may_not_be_opened_is_eacces_and_untouched() {
-    as_root("a_file_that_may_not_be_opened_is_eacces_and_untouched", || {
-        alone("a_file_that_may_not_be_opened_is_eacces_and_untouched", || {
+    as_root(|| {
+        alone(|| {
             let place = directory();
             let path = place.path().join("secret");
             std::fs::write(&path, b"secret").expect("the file");
@@ -502,8 +501,8 @@ fn a_file_that_may_not_be_opened_is_eacces_and_untouched() {
 
 #[test]
 fn a_file_that_may_only_be_written_can_be_written_anywhere() {
-    as_root("a_file_that_may_only_be_written_can_be_written_anywhere", || {
-        alone("a_file_that_may_only_be_written_can_be_written_anywhere", || {
+    as_root(|| {
+        alone(|| {
             let place = directory();
             std::fs::set_permissions(place.path(), PermissionsExt::from_mode(0o755)).expect("permissions");
             let path = place.path().join("drop");
@@ -647,7 +646,7 @@ fn options_that_contradict_each_other_are_refused() {
 #[test]
 fn requiring_direct_io_in_memory_fails_and_leaves_nothing_behind() {
     let Ok(place) = tempfile::tempdir_in("/dev/shm") else {
-        return skip("requiring_direct_io_in_memory_fails_and_leaves_nothing_behind", "there is no /dev/shm");
+        return skip("there is no /dev/shm");
     };
     let path = place.path().join("file");
     for engine in engines() {
@@ -698,7 +697,7 @@ fn a_symbolic_link_is_followed() {
 
 #[test]
 fn a_block_device_is_read_and_written_to_its_last_byte() {
-    as_root("a_block_device_is_read_and_written_to_its_last_byte", || {
+    as_root(|| {
         const SIZE: u64 = 4 << 20;
         let place = directory();
         let image = place.path().join("image");

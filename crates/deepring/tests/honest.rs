@@ -237,9 +237,7 @@ fn the_backend_that_is_asked_for_is_the_one_that_runs() {
 
 #[test]
 fn the_environment_chooses_the_backend_unless_the_options_do() {
-    let name = "the_environment_chooses_the_backend_unless_the_options_do";
     alone_with(
-        name,
         |command| {
             command.env("DEEPRING_BACKEND", "threads");
         },
@@ -258,9 +256,7 @@ fn the_environment_chooses_the_backend_unless_the_options_do() {
 
 #[test]
 fn an_environment_that_names_no_backend_is_an_error() {
-    let name = "an_environment_that_names_no_backend_is_an_error";
     alone_with(
-        name,
         |command| {
             command.env("DEEPRING_BACKEND", "io_uring");
         },
@@ -276,9 +272,7 @@ fn an_environment_that_names_no_backend_is_an_error() {
 
 #[test]
 fn an_empty_environment_variable_counts_as_none() {
-    let name = "an_empty_environment_variable_counts_as_none";
     alone_with(
-        name,
         |command| {
             command.env("DEEPRING_BACKEND", "");
         },
@@ -290,10 +284,9 @@ fn an_empty_environment_variable_counts_as_none() {
 }
 
 /// In a process where a call of the ring is forbidden: threads take over and say why, and whoever insists on the ring is refused.
-fn refused_ring(test: &str, call: libc::c_long, errno: i32, code: &str, words: &'static [&'static str]) {
+fn refused_ring(call: libc::c_long, errno: i32, code: &str, words: &'static [&'static str]) {
     let code = code.to_owned();
     alone_with(
-        test,
         |command| {
             command.env_remove("DEEPRING_BACKEND");
         },
@@ -322,29 +315,25 @@ fn refused_ring(test: &str, call: libc::c_long, errno: i32, code: &str, words: &
 
 #[test]
 fn a_ring_forbidden_by_seccomp_is_said_to_be() {
-    let name = "a_ring_forbidden_by_seccomp_is_said_to_be";
-    refused_ring(name, libc::SYS_io_uring_setup, libc::EPERM, "EPERM", &["io_uring_setup", "seccomp", "allow"]);
+    refused_ring(libc::SYS_io_uring_setup, libc::EPERM, "EPERM", &["io_uring_setup", "seccomp", "allow"]);
 }
 
 #[test]
 fn a_kernel_without_rings_is_said_to_be() {
-    let name = "a_kernel_without_rings_is_said_to_be";
-    refused_ring(name, libc::SYS_io_uring_setup, libc::ENOSYS, "ENOSYS", &["io_uring_setup", "kernel", "5.6"]);
+    refused_ring(libc::SYS_io_uring_setup, libc::ENOSYS, "ENOSYS", &["io_uring_setup", "kernel", "5.6"]);
 }
 
 #[test]
 fn a_ring_that_can_be_made_and_not_used_is_no_ring() {
-    let name = "a_ring_that_can_be_made_and_not_used_is_no_ring";
-    refused_ring(name, libc::SYS_io_uring_enter, libc::EPERM, "EPERM", &["io_uring_enter", "seccomp"]);
+    refused_ring(libc::SYS_io_uring_enter, libc::EPERM, "EPERM", &["io_uring_enter", "seccomp"]);
 }
 
 #[test]
 fn without_registering_a_ring_still_works() {
-    let name = "without_registering_a_ring_still_works";
     if !backends().contains(&BackendKind::Uring) {
-        return skip(name, "DEEPRING_BACKEND names the other backend");
+        return skip("DEEPRING_BACKEND names the other backend");
     }
-    alone(name, || {
+    alone(|| {
         let place = directory();
         forbid(libc::SYS_io_uring_register, libc::EPERM, false);
         let engine = Engine::builder().backend(BackendKind::Uring).build().expect("a ring without extras");
@@ -354,16 +343,14 @@ fn without_registering_a_ring_still_works() {
 
 #[test]
 fn a_small_memlock_limit_gives_a_smaller_ring_and_none_gives_threads() {
-    let name = "a_small_memlock_limit_gives_a_smaller_ring_and_none_gives_threads";
     if !backends().contains(&BackendKind::Uring) {
-        return skip(name, "DEEPRING_BACKEND names the other backend");
+        return skip("DEEPRING_BACKEND names the other backend");
     }
-    if !rings_count_as_locked(name) {
+    if !rings_count_as_locked() {
         return;
     }
-    as_root(name, || {
+    as_root(|| {
         alone_with(
-            name,
             |command| {
                 command.env_remove("DEEPRING_BACKEND");
             },
@@ -394,10 +381,9 @@ fn a_small_memlock_limit_gives_a_smaller_ring_and_none_gives_threads() {
 
 #[test]
 fn requiring_direct_io_is_had_where_the_directory_allows_it() {
-    let name = "requiring_direct_io_is_had_where_the_directory_allows_it";
     let place = directory();
     if !is_direct(place.path()) {
-        return skip(name, "the test directory has no direct I/O");
+        return skip("the test directory has no direct I/O");
     }
     let path = place.path().join("file");
     std::fs::write(&path, bytes(0, 100_000, 1)).expect("the file");

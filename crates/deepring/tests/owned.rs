@@ -115,10 +115,9 @@ struct Iocb {
 /// older asynchronous calls), and the memory is "given back" at once.
 #[test]
 fn the_canaries_notice_a_buffer_that_is_given_back_too_early() {
-    let name = "the_canaries_notice_a_buffer_that_is_given_back_too_early";
     let place = directory();
     if !is_direct(place.path()) {
-        return ground::skip(name, "the test directory has no direct I/O");
+        return ground::skip("the test directory has no direct I/O");
     }
     let path = data_file(place.path(), 32);
     let file = std::fs::OpenOptions::new().read(true).custom_flags(libc::O_DIRECT).open(path).expect("the file");
@@ -428,7 +427,7 @@ fn stall_helpers(engine: &Engine) -> mpsc::Sender<()> {
 /// What uses a descriptor after it was closed uses whatever file got its number.
 #[test]
 fn a_close_waits_for_truncations_and_syncs_that_wait_themselves() {
-    alone("a_close_waits_for_truncations_and_syncs_that_wait_themselves", || {
+    alone(|| {
         let place = directory();
         let path = place.path().join("file");
         for (acting, holding) in engines().into_iter().zip(engines().into_iter().rev()) {
@@ -613,7 +612,7 @@ impl Completion for LastHolder {
 
 #[test]
 fn an_engine_may_be_dropped_by_its_own_completion() {
-    alone("an_engine_may_be_dropped_by_its_own_completion", || {
+    alone(|| {
         let place = directory();
         let path = data_file(place.path(), 4);
         for builder in builders() {
@@ -659,7 +658,7 @@ fn an_engine_may_be_dropped_by_its_own_completion() {
 
 #[test]
 fn engines_leave_neither_threads_nor_descriptors_behind() {
-    alone("engines_leave_neither_threads_nor_descriptors_behind", || {
+    alone(|| {
         let place = directory();
         let path = data_file(place.path(), 4);
         let threads = task::all().len();
@@ -707,7 +706,7 @@ fn a_program_that_is_started_inherits_no_descriptor() {
 
 #[test]
 fn a_process_may_end_with_operations_in_flight() {
-    alone_ending("a_process_may_end_with_operations_in_flight", || {
+    alone_ending(|| {
         let place = std::mem::ManuallyDrop::new(directory());
         // Removed while it is open, because nobody will be left to do it.
         let path = data_file(place.path(), 32);
@@ -863,11 +862,10 @@ fn a_future_dropped_after_a_poll_frees_its_buffer() {
 
 #[test]
 fn a_ring_lost_under_way_keeps_its_memory_and_the_engine_goes_on_with_threads() {
-    let name = "a_ring_lost_under_way_keeps_its_memory_and_the_engine_goes_on_with_threads";
     if !backends().contains(&BackendKind::Uring) {
-        return ground::skip(name, "DEEPRING_BACKEND names the other backend");
+        return ground::skip("DEEPRING_BACKEND names the other backend");
     }
-    alone(name, || {
+    alone(|| {
         let place = directory();
         let path = data_file(place.path(), 64);
         let engine = Engine::builder().backend(BackendKind::Uring).build().expect("an engine");

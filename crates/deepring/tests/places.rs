@@ -29,7 +29,7 @@ fn disk(place: &Path, device_block: u32, make: &[&str], options: &str) -> PathBu
 
 #[test]
 fn on_a_disk_with_blocks_of_four_kilobytes() {
-    with_mounts("on_a_disk_with_blocks_of_four_kilobytes", |place| {
+    with_mounts(|place| {
         let disk = disk(place, 4096, &["-b", "4096"], "");
         let engine = Engine::builder().build().expect("an engine");
         assert_eq!(engine.path_info(&disk).expect("the disk").direct_io.offset_alignment, 4096);
@@ -39,7 +39,7 @@ fn on_a_disk_with_blocks_of_four_kilobytes() {
 
 #[test]
 fn on_a_loop_device_that_takes_less_memory_alignment_than_its_disk() {
-    with_mounts("on_a_loop_device_that_takes_less_memory_alignment_than_its_disk", |place| {
+    with_mounts(|place| {
         let (image, at) = (place.join("image"), place.join("disk"));
         ext4_image(&image, 64 << 20, &["-b", "4096"]);
         let below = Loop::attach_with_blocks(&image, 4096);
@@ -64,7 +64,7 @@ fn on_a_loop_device_that_takes_less_memory_alignment_than_its_disk() {
 
 #[test]
 fn on_a_file_system_with_blocks_smaller_than_a_page() {
-    with_mounts("on_a_file_system_with_blocks_smaller_than_a_page", |place| {
+    with_mounts(|place| {
         let disk = disk(place, 512, &["-b", "1024"], "");
         assert!(is_direct(&disk));
         random_programs_at(&disk);
@@ -73,7 +73,7 @@ fn on_a_file_system_with_blocks_smaller_than_a_page() {
 
 #[test]
 fn on_a_file_system_that_cannot_preallocate() {
-    with_mounts("on_a_file_system_that_cannot_preallocate", |place| {
+    with_mounts(|place| {
         let disk = disk(place, 512, &["-b", "4096", "-O", "^extent,^64bit"], "");
         assert!(is_direct(&disk));
         random_programs_at(&disk);
@@ -82,14 +82,14 @@ fn on_a_file_system_that_cannot_preallocate() {
 
 #[test]
 fn on_a_file_system_that_keeps_small_files_in_their_inodes() {
-    with_mounts("on_a_file_system_that_keeps_small_files_in_their_inodes", |place| {
+    with_mounts(|place| {
         random_programs_at(&disk(place, 512, &["-b", "4096", "-I", "1024", "-O", "inline_data"], ""));
     });
 }
 
 #[test]
 fn on_a_file_system_that_journals_data_and_so_has_no_direct_io() {
-    with_mounts("on_a_file_system_that_journals_data_and_so_has_no_direct_io", |place| {
+    with_mounts(|place| {
         let disk = disk(place, 512, &["-b", "4096"], "data=journal");
         for engine in engines() {
             let file = open(&engine, &disk.join("file"), Direct::Prefer);
@@ -104,7 +104,7 @@ fn on_a_file_system_that_journals_data_and_so_has_no_direct_io() {
 
 #[test]
 fn on_a_disk_with_sectors_smaller_than_the_blocks() {
-    with_mounts("on_a_disk_with_sectors_smaller_than_the_blocks", |place| {
+    with_mounts(|place| {
         let disk = disk(place, 512, &["-b", "4096"], "");
         let engine = Engine::builder().build().expect("an engine");
         assert_eq!(engine.path_info(&disk).expect("the disk").direct_io.offset_alignment, 512);
@@ -112,10 +112,10 @@ fn on_a_disk_with_sectors_smaller_than_the_blocks() {
     });
 }
 
-fn on_another(kind: &str, device_block: u32, test: &str) {
-    with_mounts(test, |place| {
+fn on_another(kind: &str, device_block: u32) {
+    with_mounts(|place| {
         let Some(disk) = other_disk_with_blocks(kind, &[], device_block, place) else {
-            return skip(test, &format!("there is no mkfs.{kind}"));
+            return skip(&format!("there is no mkfs.{kind}"));
         };
         let info = Engine::builder().build().expect("an engine").path_info(&disk).expect("the disk");
         assert_eq!((info.file_system.as_str(), info.direct_io.available), (kind, true), "{info:?}");
@@ -128,27 +128,27 @@ fn on_another(kind: &str, device_block: u32, test: &str) {
 
 #[test]
 fn on_xfs() {
-    on_another("xfs", 512, "on_xfs");
+    on_another("xfs", 512);
 }
 
 #[test]
 fn on_xfs_with_sectors_of_four_kilobytes() {
-    on_another("xfs", 4096, "on_xfs_with_sectors_of_four_kilobytes");
+    on_another("xfs", 4096);
 }
 
 #[test]
 fn on_btrfs() {
-    on_another("btrfs", 512, "on_btrfs");
+    on_another("btrfs", 512);
 }
 
 #[test]
 fn on_btrfs_with_sectors_of_four_kilobytes() {
-    on_another("btrfs", 4096, "on_btrfs_with_sectors_of_four_kilobytes");
+    on_another("btrfs", 4096);
 }
 
 #[test]
 fn on_an_overlay_as_containers_have() {
-    with_mounts("on_an_overlay_as_containers_have", |place| {
+    with_mounts(|place| {
         let (at, lower) = (place.join("overlay"), place.join("lower/below"));
         std::fs::create_dir(place.join("lower")).expect("a directory");
         std::fs::write(&lower, bytes(0, 100_000, 1)).expect("a file in the lower layer");
@@ -175,7 +175,7 @@ fn on_an_overlay_as_containers_have() {
 
 #[test]
 fn in_memory() {
-    let Ok(place) = tempfile::tempdir_in("/dev/shm") else { return skip("in_memory", "there is no /dev/shm") };
+    let Ok(place) = tempfile::tempdir_in("/dev/shm") else { return skip("there is no /dev/shm") };
     random_programs_at(place.path());
 }
 

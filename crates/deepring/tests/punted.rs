@@ -98,26 +98,26 @@ impl Bench<'_> {
 }
 
 /// Runs a test with a ring and a trace on a disk of its own.
-fn with_trace(test: &str, disk: impl FnOnce(&Path) -> Option<PathBuf> + Send, body: impl FnOnce(Bench<'_>) + Send) {
+fn with_trace(disk: impl FnOnce(&Path) -> Option<PathBuf> + Send, body: impl FnOnce(Bench<'_>) + Send) {
     if !backends().contains(&BackendKind::Uring) {
-        return skip(test, "DEEPRING_BACKEND names the other backend");
+        return skip("DEEPRING_BACKEND names the other backend");
     }
-    with_mounts(test, |place| {
+    with_mounts(|place| {
         let Some(trace) = Trace::start(&place.join("trace")) else {
-            return skip(test, "this kernel has no tracefs, or no tracepoints of io_uring in it");
+            return skip("this kernel has no tracefs, or no tracepoints of io_uring in it");
         };
-        let Some(disk) = disk(place) else { return skip(test, "there is no mkfs for it") };
+        let Some(disk) = disk(place) else { return skip("there is no mkfs for it") };
         let engine = Engine::builder().backend(BackendKind::Uring).build().expect("an engine");
         body(Bench { trace: &trace, engine, path: disk.join("file") });
     });
 }
 
 /// Runs a test of the table above.
-fn with_table(test: &str, body: impl FnOnce(Bench<'_>) + Send) {
+fn with_table(body: impl FnOnce(Bench<'_>) + Send) {
     if kernel_is_before(6, 3) {
-        return skip(test, "before Linux 6.3 ext4 locks a file for itself when preallocated space is written");
+        return skip("before Linux 6.3 ext4 locks a file for itself when preallocated space is written");
     }
-    with_trace(test, |place| Some(ext4(place)), body);
+    with_trace(|place| Some(ext4(place)), body);
 }
 
 fn ext4(place: &Path) -> PathBuf {
@@ -132,7 +132,7 @@ const NONE: (usize, usize, usize) = (0, 0, 0);
 
 #[test]
 fn on_ext4_reads_and_writes_in_place_and_new_files_are_handed_to_nobody() {
-    with_table("on_ext4_reads_and_writes_in_place_and_new_files_are_handed_to_nobody", |bench| {
+    with_table(|bench| {
         bench.data();
         assert_eq!(bench.reads("reading data"), NONE);
         bench.file(|file| file.set_len((OPS * LEN) as u64).expect("a hole"));
@@ -159,7 +159,7 @@ fn on_ext4_reads_and_writes_in_place_and_new_files_are_handed_to_nobody() {
 
 #[test]
 fn on_ext4_every_write_that_is_handed_on_is_counted() {
-    with_table("on_ext4_every_write_that_is_handed_on_is_counted", |bench| {
+    with_table(|bench| {
         bench.file(|file| file.set_len((OPS * LEN) as u64).expect("a hole"));
         let (handed_on, _, counted) = bench.writes("filling a hole", Direct::Prefer, 0);
         assert_eq!((handed_on, counted), (OPS, OPS));
@@ -178,9 +178,9 @@ fn on_ext4_every_write_that_is_handed_on_is_counted() {
     });
 }
 
-fn every_punt_is_counted_on(kind: &'static str, test: &str) {
+fn every_punt_is_counted_on(kind: &'static str) {
     let disk = move |place: &Path| other_disk(kind, place);
-    with_trace(test, disk, |bench| {
+    with_trace(disk, |bench| {
         bench.data();
         let over = bench.writes("writing over data", Direct::Prefer, 0);
         bench.file(|_| {});
@@ -199,10 +199,10 @@ fn every_punt_is_counted_on(kind: &'static str, test: &str) {
 
 #[test]
 fn on_xfs_every_write_that_is_handed_on_is_counted() {
-    every_punt_is_counted_on("xfs", "on_xfs_every_write_that_is_handed_on_is_counted");
+    every_punt_is_counted_on("xfs");
 }
 
 #[test]
 fn on_btrfs_every_write_that_is_handed_on_is_counted() {
-    every_punt_is_counted_on("btrfs", "on_btrfs_every_write_that_is_handed_on_is_counted");
+    every_punt_is_counted_on("btrfs");
 }

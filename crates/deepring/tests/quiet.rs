@@ -24,7 +24,7 @@ fn between(before: &[Task], after: &[Task]) -> (u64, u64) {
 
 #[test]
 fn an_idle_engine_uses_no_cpu_and_makes_no_system_call() {
-    alone("an_idle_engine_uses_no_cpu_and_makes_no_system_call", || {
+    alone(|| {
         let place = directory();
         let path = place.path().join("file");
         for builder in builders() {
@@ -59,7 +59,7 @@ fn an_idle_engine_uses_no_cpu_and_makes_no_system_call() {
 
 #[test]
 fn the_look_at_idle_threads_would_see_one_that_is_not() {
-    alone("the_look_at_idle_threads_would_see_one_that_is_not", || {
+    alone(|| {
         // The planted bug: a thread that polls every millisecond.
         let poller = std::thread::Builder::new().name("deepring-busy".into());
         poller
@@ -80,7 +80,7 @@ fn the_look_at_idle_threads_would_see_one_that_is_not() {
 
 #[test]
 fn many_idle_engines_are_as_quiet_as_one() {
-    alone("many_idle_engines_are_as_quiet_as_one", || {
+    alone(|| {
         let engines: Vec<_> = (0..8).flat_map(|_| builders()).map(|builder| builder.build().expect("an engine")).collect();
         std::thread::sleep(Duration::from_millis(200));
         let before = task::ours();
@@ -93,7 +93,7 @@ fn many_idle_engines_are_as_quiet_as_one() {
 
 #[test]
 fn an_append_storm_starts_few_threads() {
-    alone("an_append_storm_starts_few_threads", || {
+    alone(|| {
         // The driver, 4 helpers, and 8 transfer threads where there is no ring; the kernel's own workers for a ring: 4 and one more.
         const OURS_MAX: usize = 1 + 4 + 8;
         const KERNEL_MAX: usize = 5;
@@ -187,7 +187,7 @@ fn start_alarms() {
 
 #[test]
 fn a_storm_of_signals_disturbs_no_operation_and_lands_on_no_thread_of_ours() {
-    alone("a_storm_of_signals_disturbs_no_operation_and_lands_on_no_thread_of_ours", || {
+    alone(|| {
         let place = directory();
         let path = place.path().join("file");
         start_alarms();

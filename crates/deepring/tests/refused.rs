@@ -20,14 +20,14 @@ const ENTER: libc::c_long = libc::SYS_io_uring_enter;
 const REGISTER: libc::c_long = libc::SYS_io_uring_register;
 
 /// Runs `body` in a process of its own whose environment names no backend.
-fn alone(test: &str, body: impl FnOnce(&Path)) {
+fn alone(body: impl FnOnce(&Path)) {
     if !backends().contains(&BackendKind::Uring) {
-        return skip(test, "DEEPRING_BACKEND names the other backend");
+        return skip("DEEPRING_BACKEND names the other backend");
     }
     let prepare = |command: &mut std::process::Command| {
         command.env_remove("DEEPRING_BACKEND");
     };
-    alone_with(test, prepare, || body(directory().path()));
+    alone_with(prepare, || body(directory().path()));
 }
 
 fn engine() -> Engine {
@@ -56,7 +56,7 @@ fn check_ring(engine: &Engine, place: &Path) {
 
 #[test]
 fn without_setup_as_containers_have_it_threads_keep_the_contract() {
-    alone("without_setup_as_containers_have_it_threads_keep_the_contract", |place| {
+    alone(|place| {
         forbid(SETUP, libc::EPERM, false);
         check_threads(&engine(), &["io_uring_setup", "seccomp"], place);
     });
@@ -64,7 +64,7 @@ fn without_setup_as_containers_have_it_threads_keep_the_contract() {
 
 #[test]
 fn without_setup_as_old_kernels_have_it_threads_keep_the_contract() {
-    alone("without_setup_as_old_kernels_have_it_threads_keep_the_contract", |place| {
+    alone(|place| {
         forbid(SETUP, libc::ENOSYS, false);
         check_threads(&engine(), &["io_uring_setup", "kernel", "5.6"], place);
     });
@@ -72,7 +72,7 @@ fn without_setup_as_old_kernels_have_it_threads_keep_the_contract() {
 
 #[test]
 fn without_enter_threads_keep_the_contract() {
-    alone("without_enter_threads_keep_the_contract", |place| {
+    alone(|place| {
         forbid(ENTER, libc::EPERM, false);
         check_threads(&engine(), &["io_uring_enter", "seccomp"], place);
     });
@@ -80,7 +80,7 @@ fn without_enter_threads_keep_the_contract() {
 
 #[test]
 fn with_an_enter_that_does_not_exist_threads_keep_the_contract() {
-    alone("with_an_enter_that_does_not_exist_threads_keep_the_contract", |place| {
+    alone(|place| {
         forbid(ENTER, libc::ENOSYS, false);
         check_threads(&engine(), &["io_uring_enter", "no io_uring"], place);
         eventually(LIMIT, "no thread is left", || ground::task::ours().is_empty());
@@ -89,7 +89,7 @@ fn with_an_enter_that_does_not_exist_threads_keep_the_contract() {
 
 #[test]
 fn without_register_the_ring_keeps_the_contract() {
-    alone("without_register_the_ring_keeps_the_contract", |place| {
+    alone(|place| {
         forbid(REGISTER, libc::EPERM, false);
         check_ring(&engine(), place);
     });
@@ -97,7 +97,7 @@ fn without_register_the_ring_keeps_the_contract() {
 
 #[test]
 fn with_a_register_that_does_not_exist_the_ring_keeps_the_contract() {
-    alone("with_a_register_that_does_not_exist_the_ring_keeps_the_contract", |place| {
+    alone(|place| {
         forbid(REGISTER, libc::ENOSYS, false);
         check_ring(&engine(), place);
     });
@@ -105,22 +105,21 @@ fn with_a_register_that_does_not_exist_the_ring_keeps_the_contract() {
 
 #[test]
 fn threads_that_the_environment_asks_for_keep_the_contract() {
-    let name = "threads_that_the_environment_asks_for_keep_the_contract";
     let prepare = |command: &mut std::process::Command| {
         command.env("DEEPRING_BACKEND", "threads");
     };
-    alone_with(name, prepare, || check_threads(&engine(), &["DEEPRING_BACKEND"], directory().path()));
+    alone_with(prepare, || check_threads(&engine(), &["DEEPRING_BACKEND"], directory().path()));
 }
 
 // ---- memory for the ring ----
 
 /// As an ordinary user with so much memory that may be locked, in a directory of their own.
-fn as_nobody(test: &str, memlock_bytes: u64, body: impl FnOnce(&Path)) {
+fn as_nobody(memlock_bytes: u64, body: impl FnOnce(&Path)) {
     // What one process of a user locks is missing for the others.
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    as_root(test, || {
-        alone(test, |_| {
+    as_root(|| {
+        alone(|_| {
             let place = tempfile::tempdir().expect("a directory that everybody can reach");
             std::fs::set_permissions(place.path(), PermissionsExt::from_mode(0o777)).expect("permissions");
             limit(libc::RLIMIT_MEMLOCK, memlock_bytes);
@@ -132,7 +131,7 @@ fn as_nobody(test: &str, memlock_bytes: u64, body: impl FnOnce(&Path)) {
 
 #[test]
 fn an_ordinary_user_with_eight_megabytes_has_the_ring_that_is_asked_for() {
-    as_nobody("an_ordinary_user_with_eight_megabytes_has_the_ring_that_is_asked_for", 8 << 20, |place| {
+    as_nobody(8 << 20, |place| {
         let engine = engine();
         let info = engine.info();
         assert_eq!(info.memlock_bytes, Some(8 << 20));
@@ -148,11 +147,10 @@ fn an_ordinary_user_with_eight_megabytes_has_the_ring_that_is_asked_for() {
 
 #[test]
 fn an_ordinary_user_with_little_memory_has_a_ring_until_it_is_used_up_and_threads_then() {
-    let name = "an_ordinary_user_with_little_memory_has_a_ring_until_it_is_used_up_and_threads_then";
-    if !rings_count_as_locked(name) {
+    if !rings_count_as_locked() {
         return;
     }
-    as_nobody(name, 64 << 10, |place| {
+    as_nobody(64 << 10, |place| {
         // The kernel gives back what rings of the user's other processes have locked some time after they have ended.
         let mut first = engine();
         eventually(LIMIT, "a ring can be had", || {
@@ -181,11 +179,10 @@ fn an_ordinary_user_with_little_memory_has_a_ring_until_it_is_used_up_and_thread
 
 #[test]
 fn an_ordinary_user_who_may_lock_nothing_has_threads() {
-    let name = "an_ordinary_user_who_may_lock_nothing_has_threads";
-    if !rings_count_as_locked(name) {
+    if !rings_count_as_locked() {
         return;
     }
-    as_nobody(name, 0, |place| {
+    as_nobody(0, |place| {
         check_threads(&engine(), &["memory", "0 KiB", "ulimit -l"], place);
     });
 }
@@ -194,7 +191,7 @@ fn an_ordinary_user_who_may_lock_nothing_has_threads() {
 
 #[test]
 fn a_running_engine_needs_neither_setup_nor_register() {
-    alone("a_running_engine_needs_neither_setup_nor_register", |place| {
+    alone(|place| {
         let running = engine();
         check_ring(&running, place);
         forbid(SETUP, libc::EPERM, true);
@@ -205,9 +202,9 @@ fn a_running_engine_needs_neither_setup_nor_register() {
 }
 
 /// Takes the ring away from an engine with reads in it, and asserts what becomes of them and of it.
-fn lose_ring_in_flight(test: &str, errno: i32) {
+fn lose_ring_in_flight(errno: i32) {
     const LEN: usize = 1 << 20;
-    alone(test, |place| {
+    alone(|place| {
         let path = place.join("data");
         std::fs::write(&path, bytes(0, 64 << 20, 1)).expect("the file");
         let engine = engine();
@@ -246,17 +243,17 @@ fn lose_ring_in_flight(test: &str, errno: i32) {
 
 #[test]
 fn a_ring_taken_away_in_flight_costs_what_was_in_it_and_threads_keep_the_contract() {
-    lose_ring_in_flight("a_ring_taken_away_in_flight_costs_what_was_in_it_and_threads_keep_the_contract", libc::EPERM);
+    lose_ring_in_flight(libc::EPERM);
 }
 
 #[test]
 fn a_ring_whose_call_vanishes_in_flight_costs_what_was_in_it_and_threads_keep_the_contract() {
-    lose_ring_in_flight("a_ring_whose_call_vanishes_in_flight_costs_what_was_in_it_and_threads_keep_the_contract", libc::ENOSYS);
+    lose_ring_in_flight(libc::ENOSYS);
 }
 
 #[test]
 fn a_ring_taken_away_from_an_idle_engine_costs_at_most_the_next_request() {
-    alone("a_ring_taken_away_from_an_idle_engine_costs_at_most_the_next_request", |place| {
+    alone(|place| {
         let path = place.join("data");
         std::fs::write(&path, bytes(0, 10_000, 1)).expect("the file");
         let engine = engine();

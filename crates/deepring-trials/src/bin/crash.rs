@@ -23,12 +23,18 @@ fn main() -> ExitCode {
         }
     }
     let started = Instant::now();
-    let summary = campaign.run("crash", &|summary| {
+    let summary = campaign.run(&|summary| {
         if summary.cycles % PROGRESS_CYCLES == 0 {
             eprintln!("{} cycles, {} acknowledged writes kept, {} others lost", summary.cycles, summary.kept, summary.lost);
         }
     });
-    let Some(summary) = summary else { return ExitCode::FAILURE };
+    let summary = match summary {
+        Ok(summary) => summary,
+        Err(why) => {
+            println!("skipped: crash: {why}");
+            return ExitCode::FAILURE;
+        }
+    };
     if let Some((cycle, what)) = &summary.violation {
         eprintln!("cycle {cycle}: {what}");
     }

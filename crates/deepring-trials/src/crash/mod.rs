@@ -16,7 +16,7 @@ mod disk;
 mod ledger;
 
 use crate::ground::Chance;
-use crate::ground::disk::{is_root, with_mounts};
+use crate::ground::disk::{NEEDS_ROOT, in_mount_namespace, is_root};
 use deepring::{BackendKind, Direct, Engine, ErrorKind, OpenOptions};
 use disk::Disk;
 pub use disk::Kind;
@@ -72,19 +72,23 @@ const CRASH_AFTER_US_MAX: u64 = 25_000;
 const ROUNDS_MAX: u32 = 20_000;
 
 impl Campaign {
-    /// Runs to the end or to the first violation. `None`: it cannot run here, which has been said.
+    /// Runs to the end or to the first violation.
+    ///
+    /// # Errors
+    /// It cannot run here, and why.
     ///
     /// # Panics
     /// The disk cannot be made: no loop device is free, or the memory for it is not there.
-    pub fn run(self, name: &str, progress: &(dyn Fn(&Summary) + Sync)) -> Option<Summary> {
-        let mut summary = None;
-        with_mounts(name, |place| {
-            let Some(disk) = Disk::new(self.kind, place) else {
-                return crate::ground::skip(name, &format!("there is no mkfs for {:?}", self.kind));
-            };
-            summary = Some(self.cycles_on(&disk, progress));
+    pub fn run(self, progress: &(dyn Fn(&Summary) + Sync)) -> Result<Summary, String> {
+        if !is_root() {
+            return Err(NEEDS_ROOT.to_owned());
+        }
+        let mut summary = Err(format!("there is no mkfs for {:?}", self.kind));
+        in_mount_namespace(|place| {
+            if let Some(disk) = Disk::new(self.kind, place) {
+                summary = Ok(self.cycles_on(&disk, progress));
+            }
         });
-        debug_assert!(is_root() || summary.is_none());
         summary
     }
 

@@ -6,7 +6,7 @@
 //! The disks are files in memory: what is tried is the file system and the block layer, not the drive below, and in memory a sync costs little.
 
 use crate::faultfs::{self, Mounted};
-use crate::ground::disk::{MountedMemory, is_root, mount_overlay, other_disk_with_blocks, with_mounts};
+use crate::ground::disk::{MountedMemory, NEEDS_ROOT, in_mount_namespace, is_root, mount_overlay, other_disk_with_blocks};
 use std::path::{Path, PathBuf};
 
 /// A file system to try.
@@ -80,7 +80,7 @@ pub fn with_places<T: Send>(names: &[String], body: impl FnOnce(&[Place], &[Miss
         return body(&places, &missing);
     }
     let mut result = None;
-    with_mounts("fsx", |root| {
+    in_mount_namespace(|root| {
         let _memory = MountedMemory::at(root);
         let (places, _servers, missing) = make_all(wanted(), Some(root));
         result = Some(body(&places, &missing));
@@ -92,7 +92,7 @@ fn make_all<'a>(kinds: impl Iterator<Item = &'a Kind>, root: Option<&Path>) -> (
     let (mut places, mut servers, mut missing) = (Vec::new(), Vec::new(), Vec::new());
     for kind in kinds {
         let made = match root {
-            None if kind.needs_root => Err("it needs root".to_owned()),
+            None if kind.needs_root => Err(NEEDS_ROOT.to_owned()),
             None => (kind.make)(Path::new("")),
             Some(root) => {
                 let place = root.join(kind.name);

@@ -1,7 +1,7 @@
 //! Tests that change their process (limits, user, system-call filter, environment) or measure it run in a process of their own: the test
 //! binary starts itself again with the name of the one test.
 
-use super::{patient, say, skip};
+use super::{patient, say, skip, test_name};
 use std::io::{Read, Seek};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -12,29 +12,31 @@ const VARIABLE: &str = "DEEPRING_TEST_CHILD";
 /// Longer than any of these tests takes on a busy machine.
 const LIMIT: Duration = Duration::from_secs(90);
 
-/// Runs `body` in a child process. To be called from the test called `test`, and to be all that it does.
-pub(crate) fn alone(test: &str, body: impl FnOnce()) {
-    alone_with(test, |_| {}, body);
+/// Runs `body` in a child process. To be called on the test's own thread, and to be all that it does.
+pub(crate) fn alone(body: impl FnOnce()) {
+    alone_with(|_| {}, body);
 }
 
 /// As [`alone`], after `prepare` has changed the command.
-pub(crate) fn alone_with(test: &str, prepare: impl FnOnce(&mut Command), body: impl FnOnce()) {
-    if is_child_for(test) {
+pub(crate) fn alone_with(prepare: impl FnOnce(&mut Command), body: impl FnOnce()) {
+    let test = test_name();
+    if is_child_for(&test) {
         return body();
     }
-    let (status, told) = run(test, prepare);
+    let (status, told) = run(&test, prepare);
     assert!(status.success(), "the child process failed: {status}");
     assert!(told.contains("1 passed"), "the child process ran another test than {test}");
 }
 
 /// As [`alone`], and the child process ends the moment `body` does, with whatever is still going on in it.
-pub(crate) fn alone_ending(test: &str, body: impl FnOnce()) {
+pub(crate) fn alone_ending(body: impl FnOnce()) {
     const STATUS: i32 = 42;
-    if is_child_for(test) {
+    let test = test_name();
+    if is_child_for(&test) {
         body();
         std::process::exit(STATUS);
     }
-    let (status, _) = run(test, |_| {});
+    let (status, _) = run(&test, |_| {});
     assert_eq!(status.code(), Some(STATUS), "the child process failed: {status}");
 }
 
@@ -68,7 +70,7 @@ fn run(test: &str, prepare: impl FnOnce(&mut Command)) -> (ExitStatus, String) {
     output.read_to_string(&mut told).expect("the child's output is text");
     say(&told);
     // The harness hides what `say` says of a test that passes; that it was skipped in there must be seen.
-    told.lines().filter_map(|line| line.strip_prefix("skipped: ")?.split_once(": ")).for_each(|(test, why)| skip(test, why));
+    told.lines().filter_map(|line| line.strip_prefix("skipped: ")?.split_once(": ")).for_each(|(_, why)| skip(why));
     (status.unwrap_or_else(|| panic!("the child process did not end within {limit:?}")), told)
 }
 

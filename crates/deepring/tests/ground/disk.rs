@@ -11,9 +11,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+/// Why a test or a trial that needs root is skipped without it.
+pub(crate) const NEEDS_ROOT: &str = "it needs root";
+
 /// Runs a test that needs root, or says that it is skipped.
-pub(crate) fn as_root(test: &str, body: impl FnOnce()) {
-    if is_root() { body() } else { skip(test, "it needs root") }
+pub(crate) fn as_root(body: impl FnOnce()) {
+    if is_root() { body() } else { skip(NEEDS_ROOT) }
 }
 
 pub(crate) fn is_root() -> bool {
@@ -21,29 +24,34 @@ pub(crate) fn is_root() -> bool {
     unsafe { libc::geteuid() == 0 }
 }
 
-/// Runs a root test on a thread whose mounts nobody else sees, and which go with it. It gets an empty directory to mount on.
-pub(crate) fn with_mounts(test: &str, body: impl FnOnce(&Path) + Send) {
-    as_root(test, || {
-        let place = super::directory();
-        let ran = std::thread::scope(|scope| {
-            scope
-                .spawn(|| {
-                    // SAFETY: no pointers; concerns this thread and those it starts.
-                    let unshared = unsafe { libc::unshare(libc::CLONE_NEWNS) };
-                    assert_eq!(unshared, 0, "unshare: {}", std::io::Error::last_os_error());
-                    // SAFETY: terminated strings; a change of propagation takes no source, type or data.
-                    let private = unsafe {
-                        libc::mount(std::ptr::null(), c"/".as_ptr(), std::ptr::null(), libc::MS_REC | libc::MS_PRIVATE, std::ptr::null())
-                    };
-                    assert_eq!(private, 0, "mount --make-rprivate: {}", std::io::Error::last_os_error());
-                    body(place.path());
-                })
-                .join()
+/// Runs a test that needs root and mounts of its own, or says that it is skipped. It gets an empty directory to mount on.
+pub(crate) fn with_mounts(body: impl FnOnce(&Path) + Send) {
+    as_root(|| in_mount_namespace(body));
+}
+
+/// Runs `body`, as root, on a thread whose mounts nobody else sees, and which go with it. It gets an empty directory to mount on.
+pub(crate) fn in_mount_namespace(body: impl FnOnce(&Path) + Send) {
+    let place = super::directory();
+    // So that `skip` still finds the name of the test.
+    let name = std::thread::current().name().map(str::to_owned);
+    let ran = std::thread::scope(|scope| {
+        let thread = name.into_iter().fold(std::thread::Builder::new(), std::thread::Builder::name);
+        let thread = thread.spawn_scoped(scope, || {
+            // SAFETY: no pointers; concerns this thread and those it starts.
+            let unshared = unsafe { libc::unshare(libc::CLONE_NEWNS) };
+            assert_eq!(unshared, 0, "unshare: {}", std::io::Error::last_os_error());
+            // SAFETY: terminated strings; a change of propagation takes no source, type or data.
+            let private = unsafe {
+                libc::mount(std::ptr::null(), c"/".as_ptr(), std::ptr::null(), libc::MS_REC | libc::MS_PRIVATE, std::ptr::null())
+            };
+            assert_eq!(private, 0, "mount --make-rprivate: {}", std::io::Error::last_os_error());
+            body(place.path());
         });
-        if let Err(panic) = ran {
-            std::panic::resume_unwind(panic);
-        }
+        thread.expect("a thread").join()
     });
+    if let Err(panic) = ran {
+        std::panic::resume_unwind(panic);
+    }
 }
 
 /// Mounts a device, or a file system without one.

@@ -264,18 +264,25 @@ pub(crate) fn kernel_is_before(major: u32, minor: u32) -> bool {
     (running_major.expect("a number"), running_minor.expect("a number")) < (major, minor)
 }
 
-/// Whether rings count as locked memory here; says that `test` is skipped if not.
-pub(crate) fn rings_count_as_locked(test: &str) -> bool {
+/// Whether rings count as locked memory here; says that the test is skipped if not.
+pub(crate) fn rings_count_as_locked() -> bool {
     let counted = !kernel_is_before(6, 14);
     if !counted {
-        skip(test, "before Linux 6.14 the memory of rings did not count as locked");
+        skip("before Linux 6.14 the memory of rings did not count as locked");
     }
     counted
 }
 
-/// Says that a test cannot run here, past the harness, which hides the output of tests that pass. The suite's runner counts these lines.
-pub(crate) fn skip(test: &str, why: &str) {
-    let line = format!("\nskipped: {test}: {why}\n");
+/// The name of the running test, as libtest prints it: libtest names the thread of each test after it. A thread that a test starts
+/// must be given this name, or take it along from the test's own thread.
+pub(crate) fn test_name() -> String {
+    std::thread::current().name().expect("libtest names the threads of its tests").to_owned()
+}
+
+/// Says that the running test cannot run here, past the harness, which hides the output of tests that pass. The suite's runner counts
+/// these lines.
+pub(crate) fn skip(why: &str) {
+    let line = format!("\nskipped: {}: {why}\n", test_name());
     // A closed standard output cannot be told anything.
     let _ = std::io::stdout().write_all(line.as_bytes());
 }
