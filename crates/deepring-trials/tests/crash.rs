@@ -2,11 +2,11 @@
 //!
 //! The long form is `npm run crash -- --seed N --cycles M`.
 
-#[path = "../../deepring/tests/ground/mod.rs"]
-mod ground;
+#[path = "../../deepring/tests/harness/mod.rs"]
+mod harness;
 
 use deepring_trials::crash::{Campaign, Kind, PlantedBug, Summary};
-use ground::{say, skip};
+use harness::{say, skip};
 
 /// A planted bug must be found within so many crashes.
 const PLANTED_CYCLES: u64 = 200;

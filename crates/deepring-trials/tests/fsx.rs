@@ -1,10 +1,10 @@
 //! fsx in a short form, and the proof that it can fail. The long form is `npm run fsx -- --seed N --ops M`.
 
-#[path = "../../deepring/tests/ground/mod.rs"]
-mod ground;
+#[path = "../../deepring/tests/harness/mod.rs"]
+mod harness;
 
 use deepring_trials::fsx::{Campaign, Place, PlantedBug, Script, Source, Summary, names, with_places};
-use ground::{Chance, directory, say, skip};
+use harness::{Chance, directory, say, skip};
 
 /// Some hundred operations on each place.
 const OPERATIONS: u64 = 6_000;

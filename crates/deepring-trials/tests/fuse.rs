@@ -3,14 +3,14 @@
 //!
 //! Mounting needs root and `/dev/fuse`; without them these tests say that they are skipped.
 
-#[path = "../../deepring/tests/ground/mod.rs"]
-mod ground;
+#[path = "../../deepring/tests/harness/mod.rs"]
+mod harness;
 
 use deepring::{BackendKind, Completed, Direct, Engine, Error, ErrorKind, OpenOptions};
 use deepring_trials::faultfs::{Call, Effect, Fault, Mounted, missing};
-use ground::disk::{forget_pages, with_mounts};
-use ground::program::run_random;
-use ground::{MODES, Slice, assert_file, assert_same, backends, builders, bytes, engines, eventually, open, say, skip, within};
+use harness::disk::{forget_pages, with_mounts};
+use harness::program::run_random;
+use harness::{MODES, Slice, assert_file, assert_same, backends, builders, bytes, engines, eventually, open, say, skip, within};
 use std::path::Path;
 use std::time::{Duration, Instant};
 

@@ -1,14 +1,14 @@
 //! Promise: **bounded**. A device has so many requests and so many bytes in flight, whatever is queued; what is queued is small and holds no
 //! descriptor; a queue that is full says so and gives the buffer back.
 
-mod ground;
+mod harness;
 
 use deepring::binding::Refill::{self, Sliding, WhenEmpty};
 use deepring::binding::{Completion, EngineBinding, FileBinding, Handle, HandleLimits, Outcome, RawTransfer};
 use deepring::{BackendKind, Completed, Direct, Direction, Engine, ErrorKind, File, IoBuf, IoBufMut, Op};
-use ground::child::{alone, limit};
-use ground::gate::Gate;
-use ground::{Chance, MODES, assert_file, assert_same, backends, builders, bytes, directory, engines, open, patient, say, task, within};
+use harness::child::{alone, limit};
+use harness::gate::Gate;
+use harness::{Chance, MODES, assert_file, assert_same, backends, builders, bytes, directory, engines, open, patient, say, task, within};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
@@ -197,7 +197,7 @@ fn small_and_large_requests_take_turns_when_places_become_free_one_by_one() {
         }
         drop(gate);
         engine.wake();
-        ground::eventually(LIMIT, "every small read", || passing.seen.lock().expect("the list").len() == SMALL);
+        harness::eventually(LIMIT, "every small read", || passing.seen.lock().expect("the list").len() == SMALL);
         assert_eq!(passing.seen.lock().expect("the list")[..], [0; SMALL], "large reads that were done when a small one was");
         passing.large.wait_for(LARGE);
         assert_eq!(passing.large.failed.load(Ordering::Relaxed), 0);
@@ -316,7 +316,7 @@ fn five_thousand_queued_paths_need_few_descriptors() {
             }
         }
         drop(creator);
-        ground::eventually(Duration::from_secs(5), "every descriptor given back", || task::descriptors() < 16);
+        harness::eventually(Duration::from_secs(5), "every descriptor given back", || task::descriptors() < 16);
     });
 }
 
@@ -338,7 +338,7 @@ fn a_file_by_path_is_closed_when_its_request_has_ended_whatever_else_goes_on() {
         engine.wake();
         let small = place.path().join("small");
         engine.write_file(&small, bytes(0, 5000, 1)).wait().result.expect("a write by path");
-        ground::eventually(Duration::from_secs(1), "the file written by path is closed", || !task::has_open(&small));
+        harness::eventually(Duration::from_secs(1), "the file written by path is closed", || !task::has_open(&small));
         assert_eq!(engine.stats().queued, 1, "the slow read is still going on");
         slow.canceled.store(true, Ordering::Release);
         engine.sweep();

@@ -1,17 +1,17 @@
 //! Promise: **exact**. A transfer moves the bytes asked for, at any position, of any length, from any address, and leaves the file as long
 //! as it should be; or it fails and says how far it came. What the engine says is checked against `std::fs`, which it does not use.
 
-mod ground;
+mod harness;
 
 use deepring::{BackendKind, Buffer, Completed, Direct, Engine, ErrorKind, OpenOptions};
-use ground::program::{self, Memory, check_read, read};
-use ground::{Chance, MODES, READ_WRITE, Slice, assert_file, assert_same, backends, bytes, directory, engines, open};
+use harness::program::{self, Memory, check_read, read};
+use harness::{Chance, MODES, READ_WRITE, Slice, assert_file, assert_same, backends, bytes, directory, engines, open};
 
 // ---- random requests against a vector ----
 
 fn random_programs(backend: BackendKind, direct: Direct) {
     if !backends().contains(&backend) {
-        return ground::skip("DEEPRING_BACKEND names the other backend");
+        return harness::skip("DEEPRING_BACKEND names the other backend");
     }
     let place = directory();
     program::run_random(48, backend, direct, &place.path().join("file"));
@@ -346,7 +346,7 @@ fn a_file_that_somebody_else_cut_loses_no_byte_of_a_later_write() {
                     "round {round} on {}: cut to {cut}, then {len} bytes at {position}, {direct:?}",
                     engine.info().backend.as_str()
                 );
-                ground::within(std::time::Duration::from_secs(20), &what, {
+                harness::within(std::time::Duration::from_secs(20), &what, {
                     let content = content.clone();
                     move || file.write_at(content, position).wait().result.expect("a write")
                 });

@@ -4,12 +4,12 @@
 //! Full, broken and read-only disks are loop devices in a mount namespace of their own, which needs root; without root those tests say that
 //! they are skipped.
 
-mod ground;
+mod harness;
 
 use deepring::{Completed, Direct, Engine, Error, ErrorKind, OpenOptions};
-use ground::child::{alone, become_nobody, limit, limit_for_now};
-use ground::disk::{Loop, as_root, ext4_image, free_bytes, mount, other_disk, with_mounts};
-use ground::{MODES, READ_WRITE, Slice, assert_file, assert_same, backends, bytes, directory, engines, open, skip, within};
+use harness::child::{alone, become_nobody, limit, limit_for_now};
+use harness::disk::{Loop, as_root, ext4_image, free_bytes, mount, other_disk, with_mounts};
+use harness::{MODES, READ_WRITE, Slice, assert_file, assert_same, backends, bytes, directory, engines, open, skip, within};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, PermissionsExt};
@@ -291,7 +291,7 @@ fn a_file_on_a_disk_that_lost_its_end_gives_eio() {
             mount(Path::new("none"), &disk, "none", libc::MS_REMOUNT | libc::MS_RDONLY, "");
         }
         let plain = std::fs::File::open(&path).expect("the file");
-        ground::disk::forget_pages(&plain);
+        harness::disk::forget_pages(&plain);
         std::fs::OpenOptions::new().write(true).open(&image).and_then(|file| file.set_len(20 << 20)).expect("the cut");
         for engine in engines() {
             for direct in MODES {
@@ -419,7 +419,7 @@ fn without_memory_for_a_copy_a_request_fails_and_the_next_one_works() {
     alone(|| {
         let place = directory();
         let path = place.path().join("file");
-        if !ground::is_direct(place.path()) {
+        if !harness::is_direct(place.path()) {
             return skip("the test directory has no direct I/O");
         }
         std::fs::write(&path, bytes(0, 300_000, 1)).expect("the file");
@@ -428,7 +428,7 @@ fn without_memory_for_a_copy_a_request_fails_and_the_next_one_works() {
             file.read_at(vec![0; 1], 0).wait().result.expect("a first read");
             let buf = Slice::new(300_000, 1, 0);
             // Room for small things, but not for a slab of bounce blocks.
-            limit_for_now(libc::RLIMIT_AS, ground::task::address_space() + (2 << 20));
+            limit_for_now(libc::RLIMIT_AS, harness::task::address_space() + (2 << 20));
             let Completed { buf, result } = file.read_exact_at(buf, 0).wait();
             let refused = engine.buffer(64 << 20).expect_err("no memory").code();
             limit_for_now(libc::RLIMIT_AS, libc::RLIM_INFINITY);

@@ -3,10 +3,10 @@
 //! After a fork both processes share their pages until one of them writes. A kernel that then gave the parent the copy, with a transfer on its
 //! way to the original, would lose the bytes: direct reads into a forking process did so once. The ring's own memory is not inherited.
 
-mod ground;
+mod harness;
 
 use deepring::{Completed, Direct};
-use ground::{MODES, Slice, assert_file, assert_same, bytes, directory, engines, open, within};
+use harness::{MODES, Slice, assert_file, assert_same, bytes, directory, engines, open, within};
 use std::process::Command;
 use std::time::Duration;
 

@@ -1,13 +1,13 @@
 //! Promise: **honest**. What ran, and why, can be read: which backend, direct or buffered, with what limits, and what each request cost. What
 //! was insisted on is had or refused, never silently replaced.
 
-mod ground;
+mod harness;
 
 use deepring::binding::FileBinding;
 use deepring::{BackendKind, Direct, Engine, ErrorKind, OpenOptions, QUEUE_DEPTH_DEFAULT};
-use ground::child::{alone, alone_with, become_nobody, forbid, limit};
-use ground::disk::as_root;
-use ground::{
+use harness::child::{alone, alone_with, become_nobody, forbid, limit};
+use harness::disk::as_root;
+use harness::{
     MODES, Slice, assert_same, backends, builders, bytes, directory, engines, eventually, is_direct, open, patient, rings_count_as_locked,
     skip,
 };
@@ -308,7 +308,7 @@ fn refused_ring(call: libc::c_long, errno: i32, code: &str, words: &'static [&'s
             }
             // A driver that could not start is gone, too.
             drop(engine);
-            eventually(LIMIT, "no thread is left", || ground::task::ours().is_empty());
+            eventually(LIMIT, "no thread is left", || harness::task::ours().is_empty());
         },
     );
 }
@@ -392,7 +392,7 @@ fn requiring_direct_io_is_had_where_the_directory_allows_it() {
         assert!(file.direct());
         let plain = std::fs::File::open(&path).expect("the file");
         plain.sync_all().expect("sync");
-        ground::disk::forget_pages(&plain);
+        harness::disk::forget_pages(&plain);
         // Present memory, because btrfs reads into absent pages through the cache.
         let mut buf = engine.buffer(100_000).expect("memory");
         buf.populate();

@@ -2,12 +2,12 @@
 //! last unit of a file reaches past its end. Whoever they are (two handles, two engines, two backends, one of them buffered): no byte that
 //! was acknowledged is lost, the length is that of the bytes, and nobody is ever shown padding.
 
-mod ground;
+mod harness;
 
 use deepring::binding::{Completion, EngineBinding, FileBinding, Outcome, RawTransfer};
 use deepring::{Completed, Direct, Direction, Engine, EngineBuilder, ErrorKind, File};
-use ground::gate::Gate;
-use ground::{Chance, assert_file, assert_same, builders, byte, bytes, directory, engines, open, patient, within};
+use harness::gate::Gate;
+use harness::{Chance, assert_file, assert_same, builders, byte, bytes, directory, engines, open, patient, within};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
@@ -639,7 +639,7 @@ fn what_another_process_appended_can_be_read_while_the_file_is_extended() {
     let place = directory();
     let path = place.path().join("file");
     for engine in engines() {
-        for direct in ground::MODES {
+        for direct in harness::MODES {
             for round in 0..200 {
                 std::fs::write(&path, b"").expect("the file");
                 let file = open(&engine, &path, direct);

@@ -1,13 +1,13 @@
 //! Promise: **owned**. Memory the kernel may touch stays alive and in place until the kernel lets go of it, and nothing touches it after it came
 //! back: across dropped operations, dropped files, dropped engines, cancellation, and the loss of the ring. Every operation settles exactly once.
 
-mod ground;
+mod harness;
 
 use deepring::binding::{Completion, EngineBinding, FileBinding, Outcome, RawTransfer};
 use deepring::{BackendKind, Completed, Direct, Direction, Engine, ErrorKind, File, IoBuf, IoBufMut, Op, OpenOptions};
-use ground::child::{alone, alone_ending, forbid};
-use ground::gate::Gate;
-use ground::{
+use harness::child::{alone, alone_ending, forbid};
+use harness::gate::Gate;
+use harness::{
     Chance, READ_WRITE, assert_file, assert_same, backends, builders, bytes, directory, engines, eventually, is_direct, open, patient,
     task, within,
 };
@@ -117,7 +117,7 @@ struct Iocb {
 fn the_canaries_notice_a_buffer_that_is_given_back_too_early() {
     let place = directory();
     if !is_direct(place.path()) {
-        return ground::skip("the test directory has no direct I/O");
+        return harness::skip("the test directory has no direct I/O");
     }
     let path = data_file(place.path(), 32);
     let file = std::fs::OpenOptions::new().read(true).custom_flags(libc::O_DIRECT).open(path).expect("the file");
@@ -863,7 +863,7 @@ fn a_future_dropped_after_a_poll_frees_its_buffer() {
 #[test]
 fn a_ring_lost_under_way_keeps_its_memory_and_the_engine_goes_on_with_threads() {
     if !backends().contains(&BackendKind::Uring) {
-        return ground::skip("DEEPRING_BACKEND names the other backend");
+        return harness::skip("DEEPRING_BACKEND names the other backend");
     }
     alone(|| {
         let place = directory();

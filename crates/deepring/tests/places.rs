@@ -2,12 +2,12 @@
 //!
 //! Most of them are loop devices in a mount namespace of their own, which needs root; without root those tests say that they are skipped.
 
-mod ground;
+mod harness;
 
 use deepring::{Direct, Engine, OpenOptions};
-use ground::disk::{Loop, ext4_image, mount, mount_overlay, other_disk_with_blocks, with_mounts};
-use ground::program::run_random;
-use ground::{READ_WRITE, Slice, assert_file, assert_same, backends, bytes, directory, engines, is_direct, open, skip};
+use harness::disk::{Loop, ext4_image, mount, mount_overlay, other_disk_with_blocks, with_mounts};
+use harness::program::run_random;
+use harness::{READ_WRITE, Slice, assert_file, assert_same, backends, bytes, directory, engines, is_direct, open, skip};
 use std::path::{Path, PathBuf};
 
 const PROGRAMS: u32 = 10;
@@ -215,7 +215,7 @@ fn a_file_that_lost_its_name_is_another_than_the_one_that_got_it() {
             assert_file(&path, &bytes(0, 300, 2), "the new file");
             assert_eq!(old.stat().wait().expect("stat").size, 5300);
             let (buf, _) = old.read_exact_at(vec![0; 5300], 0).wait().ok().expect("a read");
-            ground::assert_same(&buf, &bytes(0, 5300, 1), "the old file");
+            harness::assert_same(&buf, &bytes(0, 5300, 1), "the old file");
         }
     }
 }

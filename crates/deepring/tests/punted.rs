@@ -17,12 +17,12 @@
 //!
 //! Needs root (a file system and a trace of its own); else these tests say that they are skipped.
 
-mod ground;
+mod harness;
 
 use deepring::{BackendKind, Direct, Engine, File};
-use ground::disk::{Loop, ext4_image, forget_pages, mount, other_disk, with_mounts};
-use ground::trace::Trace;
-use ground::{Slice, assert_file, backends, bytes, kernel_is_before, open, say, skip};
+use harness::disk::{Loop, ext4_image, forget_pages, mount, other_disk, with_mounts};
+use harness::trace::Trace;
+use harness::{Slice, assert_file, backends, bytes, kernel_is_before, open, say, skip};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 

@@ -1,12 +1,12 @@
 //! Promise: **quiet**. An idle engine uses no CPU and makes no system call, its threads are few whatever it is given to do, and neither it nor
 //! the program's signals disturb each other.
 
-mod ground;
+mod harness;
 
 use deepring::Direct;
-use ground::child::alone;
-use ground::task::{self, Task};
-use ground::{MODES, assert_file, assert_same, builders, bytes, directory, open, say};
+use harness::child::alone;
+use harness::task::{self, Task};
+use harness::{MODES, assert_file, assert_same, builders, bytes, directory, open, say};
 use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};

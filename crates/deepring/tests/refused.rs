@@ -2,12 +2,12 @@
 //!
 //! Each test is a process of its own, because a system-call filter cannot be taken back.
 
-mod ground;
+mod harness;
 
 use deepring::{BackendKind, Completed, Direct, Engine, ErrorKind};
-use ground::child::{alone_with, become_nobody, forbid, limit};
-use ground::disk::as_root;
-use ground::{Slice, assert_same, backends, bytes, contract, directory, eventually, open, rings_count_as_locked, skip, within};
+use harness::child::{alone_with, become_nobody, forbid, limit};
+use harness::disk::as_root;
+use harness::{Slice, assert_same, backends, bytes, contract, directory, eventually, open, rings_count_as_locked, skip, within};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -83,7 +83,7 @@ fn with_an_enter_that_does_not_exist_threads_keep_the_contract() {
     alone(|place| {
         forbid(ENTER, libc::ENOSYS, false);
         check_threads(&engine(), &["io_uring_enter", "no io_uring"], place);
-        eventually(LIMIT, "no thread is left", || ground::task::ours().is_empty());
+        eventually(LIMIT, "no thread is left", || harness::task::ours().is_empty());
     });
 }
 

@@ -2,10 +2,10 @@
 //! for, cancelled, dropped, polled once; on files opened and closed meanwhile, by several threads, on two engines. Nothing hangs, nothing is
 //! left behind, every byte is one that somebody wrote there, and what was waited for is as it was reported.
 
-mod ground;
+mod harness;
 
 use deepring::{Direct, Engine, Error, ErrorKind, File, Task};
-use ground::{Chance, assert_same, byte, bytes, directory, engines, eventually, open, within};
+use harness::{Chance, assert_same, byte, bytes, directory, engines, eventually, open, within};
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;

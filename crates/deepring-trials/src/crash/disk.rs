@@ -1,7 +1,7 @@
 //! A disk that can be crashed: a file system on a loop device over a file in memory.
 
-use crate::ground::Chance;
-use crate::ground::disk::{Loop, ext4_image, mount, unmount};
+use crate::harness::Chance;
+use crate::harness::disk::{Loop, ext4_image, mount, unmount};
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};

@@ -4,7 +4,7 @@
 //! writes of one slot are under way at once. The ledger knows what is durable, byte by byte, and for every slot what was written since. After a
 //! crash each block of a slot must be the durable one or one of those.
 
-use crate::ground::{Chance, bytes};
+use crate::harness::{Chance, bytes};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -202,7 +202,7 @@ mod tests {
 
     #[test]
     fn the_judge_knows_old_new_and_neither() {
-        let place = crate::ground::directory();
+        let place = crate::harness::directory();
         let mut ledger = ledger(&place);
         let write = |ledger: &Ledger, content: &[u8]| std::fs::write(ledger.path(), content).expect("the file");
         let (_, first) = ledger.issue(0);
@@ -223,7 +223,7 @@ mod tests {
 
     #[test]
     fn the_judge_sees_a_short_file_a_missing_one_and_a_torn_block() {
-        let place = crate::ground::directory();
+        let place = crate::harness::directory();
         let mut ledger = ledger(&place);
         assert!(ledger.judge().is_err(), "the file is gone");
         let (_, first) = ledger.issue(0);

@@ -15,8 +15,8 @@
 mod disk;
 mod ledger;
 
-use crate::ground::Chance;
-use crate::ground::disk::{NEEDS_ROOT, in_mount_namespace, is_root};
+use crate::harness::Chance;
+use crate::harness::disk::{NEEDS_ROOT, in_mount_namespace, is_root};
 use deepring::{BackendKind, Direct, Engine, ErrorKind, OpenOptions};
 use disk::Disk;
 pub use disk::Kind;

@@ -2,8 +2,8 @@
 //! writers side by side, and everything that moves the file under them.
 
 use super::script::{EngineSpec, HandleSpec, Mode, Op, Patience, Range, Script};
-use crate::ground::Chance;
-use crate::ground::program::Memory;
+use crate::harness::Chance;
+use crate::harness::program::Memory;
 use deepring::BackendKind;
 
 /// Sizes of blocks, and distances of positions, that mean something to a disk, a file system, a cache or the engine.

@@ -33,7 +33,7 @@ pub use places::{Missing, Place, names, with_places};
 pub use planted::PlantedBug;
 pub use script::Script;
 
-use crate::ground::{self, Chance};
+use crate::harness::{self, Chance};
 use shrink::Failing;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -142,7 +142,7 @@ impl Campaign {
 
     fn script(&self, number: u64) -> Script {
         match &self.source {
-            Source::Seed(seed) => generate::script(Chance::seeded(*seed).next() ^ number, &ground::backends()),
+            Source::Seed(seed) => generate::script(Chance::seeded(*seed).next() ^ number, &harness::backends()),
             Source::Script(script) => (**script).clone(),
         }
     }

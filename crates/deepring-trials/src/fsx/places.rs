@@ -6,7 +6,7 @@
 //! The disks are files in memory: what is tried is the file system and the block layer, not the drive below, and in memory a sync costs little.
 
 use crate::faultfs::{self, Mounted};
-use crate::ground::disk::{MountedMemory, NEEDS_ROOT, in_mount_namespace, is_root, mount_overlay, other_disk_with_blocks};
+use crate::harness::disk::{MountedMemory, NEEDS_ROOT, in_mount_namespace, is_root, mount_overlay, other_disk_with_blocks};
 use std::path::{Path, PathBuf};
 
 /// A file system to try.

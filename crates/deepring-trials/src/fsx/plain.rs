@@ -57,7 +57,7 @@ impl Plain {
     /// Flushes everything and drops the cached pages, so that the next read asks the disk.
     pub(crate) fn forget(&self) -> io::Result<()> {
         self.0.sync_all()?;
-        crate::ground::disk::forget_pages(&self.0);
+        crate::harness::disk::forget_pages(&self.0);
         Ok(())
     }
 }

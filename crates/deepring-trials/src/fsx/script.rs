@@ -3,7 +3,7 @@
 //! Every list of operations is a valid script: what may not run beside what is already in flight waits for it (see `batch`). That is what
 //! makes a script easy to shorten.
 
-use crate::ground::program::Memory;
+use crate::harness::program::Memory;
 use deepring::BackendKind;
 
 /// A trial's program.

@@ -4,7 +4,7 @@
 //! A failure may depend on timing, so a candidate is run several times before it is believed to be innocent.
 
 use super::script::{Mode, Op, Patience, Range, Script};
-use crate::ground::program::Memory;
+use crate::harness::program::Memory;
 use std::time::{Duration, Instant};
 
 /// How often a candidate is run before it counts as innocent.

@@ -1,7 +1,7 @@
 //! Scripts as text, one line each for the writers, an engine, a handle, an operation. `#` begins a comment.
 
 use super::script::{EngineSpec, HandleSpec, Mode, Op, Patience, Range, Script};
-use crate::ground::program::Memory;
+use crate::harness::program::Memory;
 use deepring::BackendKind;
 use std::fmt;
 use std::str::FromStr;

@@ -9,7 +9,7 @@ use super::ledger::{Ledger, Verdict};
 use super::machine::{Delays, Drive, Machine, Shape};
 use super::protocol::{LeftOut, Order, Report, Stream, Writing};
 use super::{Bench, DRIVE_BYTES, FILE_SYSTEM_BYTES, fault, say};
-use crate::ground::Chance;
+use crate::harness::Chance;
 use deepring::BackendKind;
 use std::io;
 use std::time::{Duration, Instant};

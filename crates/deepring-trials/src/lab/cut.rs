@@ -3,7 +3,7 @@
 //! Whatever survives is applied in the order in which the drive took it. Writes with FUA survive always.
 
 use super::cache::Unflushed;
-use crate::ground::Chance;
+use crate::harness::Chance;
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io;

@@ -30,7 +30,7 @@ pub fn require_programs() -> io::Result<()> {
         return Ok(());
     }
     let by_hand = format!("apt-get install --no-install-recommends {}", missing.join(" "));
-    if !crate::ground::disk::is_root() || program("apt-get").is_none() {
+    if !crate::harness::disk::is_root() || program("apt-get").is_none() {
         return Err(fault(format!("{} missing; install with: {by_hand}", missing.join(", "))));
     }
     say(&format!("installing {}", missing.join(", ")));

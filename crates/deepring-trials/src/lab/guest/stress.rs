@@ -7,7 +7,7 @@ use super::super::content::{Content, SECTOR_BYTES};
 use super::super::protocol::{Failed, Report, Stream, Well};
 use super::DATA;
 use super::port::Port;
-use crate::ground::Chance;
+use crate::harness::Chance;
 use deepring::{Engine, Error, File, OpenOptions};
 use std::path::Path;
 use std::sync::Arc;

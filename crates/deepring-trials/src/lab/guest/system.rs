@@ -1,6 +1,6 @@
 //! What the first process of a machine has to do: mount, load modules, wait for drives, switch off.
 
-use crate::ground::disk::Loop;
+use crate::harness::disk::Loop;
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::io;

@@ -5,7 +5,7 @@ use super::super::content::{Content, SLOT_BYTES, SLOTS_START};
 use super::super::protocol::{Report, Stream};
 use super::port::Port;
 use super::{DATA, DEVICE};
-use crate::ground::disk::forget_pages;
+use crate::harness::disk::forget_pages;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;

@@ -5,7 +5,7 @@ use super::super::ledger::FILES_KEPT;
 use super::super::protocol::{LeftOut, Report, Stream, Writing};
 use super::port::Port;
 use super::verifier::{folder, slots};
-use crate::ground::Chance;
+use crate::harness::Chance;
 use deepring::{Direct, Engine, File, OpenOptions};
 use std::fs;
 use std::path::Path;

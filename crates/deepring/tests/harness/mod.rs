@@ -5,7 +5,7 @@
 //! * `DEEPRING_TEST_SEED` repeats a run: every random test prints its seed, which the harness shows if the test fails.
 //! * `DEEPRING_TEST_PATIENCE` lets everything that has a deadline take so many times as long: for emulated machines.
 
-#![allow(dead_code, reason = "every test binary uses its own part of the ground")]
+#![allow(dead_code, reason = "every test binary uses its own part of the harness")]
 
 pub(crate) mod child;
 pub(crate) mod contract;
