@@ -1,6 +1,7 @@
 //! Promise: **bounded**. A device has so many requests and so many bytes in flight, whatever is queued; what is queued is small and holds no
 //! descriptor; a queue that is full says so and gives the buffer back.
 
+#[path = "../harness/mod.rs"]
 mod harness;
 
 use deepring::binding::Refill::{self, Sliding, WhenEmpty};

@@ -1,6 +1,7 @@
 //! Promise: **owned**. Memory the kernel may touch stays alive and in place until the kernel lets go of it, and nothing touches it after it came
 //! back: across dropped operations, dropped files, dropped engines, cancellation, and the loss of the ring. Every operation settles exactly once.
 
+#[path = "../harness/mod.rs"]
 mod harness;
 
 use deepring::binding::{Completion, EngineBinding, FileBinding, Outcome, RawTransfer};

@@ -2,6 +2,7 @@
 //! last unit of a file reaches past its end. Whoever they are (two handles, two engines, two backends, one of them buffered): no byte that
 //! was acknowledged is lost, the length is that of the bytes, and nobody is ever shown padding.
 
+#[path = "../harness/mod.rs"]
 mod harness;
 
 use deepring::binding::{Completion, EngineBinding, FileBinding, Outcome, RawTransfer};

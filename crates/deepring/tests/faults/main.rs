@@ -4,6 +4,7 @@
 //! Full, broken and read-only disks are loop devices in a mount namespace of their own, which needs root; without root those tests say that
 //! they are skipped.
 
+#[path = "../harness/mod.rs"]
 mod harness;
 
 use deepring::{Completed, Direct, Engine, Error, ErrorKind, OpenOptions};
