@@ -1,0 +1,146 @@
+//! What is in flight at a device.
+
+use super::{LIMIT, Tally, lasting, read_of, submit};
+use crate::harness::gate::Gate;
+use crate::harness::{Chance, MODES, assert_file, assert_same, builders, bytes, directory, eventually, open};
+use deepring::Direct;
+use deepring::binding::{Completion, EngineBinding, FileBinding, Outcome};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+
+#[test]
+fn what_is_in_flight_never_exceeds_depth_or_bytes() {
+    let place = directory();
+    let path = place.path().join("file");
+    let size = 4 << 20;
+    std::fs::write(&path, bytes(0, size, 1)).expect("the file");
+    let mut chance = Chance::new();
+    // Depth, block, bytes: each the tight one in turn.
+    let limits = [
+        (1, 4096, 1 << 20),
+        (1, 1 << 20, 32 << 20),
+        (3, 64 << 10, 32 << 20),
+        (128, 4096, 4096),
+        (128, 4096, 12_288),
+        (128, 64 << 10, 100_000),
+    ];
+    for builder in builders() {
+        for (depth, block, in_flight) in limits {
+            let engine = builder.clone().queue_depth(depth).block_bytes(block).in_flight_bytes(in_flight).build().expect("an engine");
+            let what = format!("{:?}, depth {depth}, blocks of {block}, {in_flight} bytes", engine.info().backend);
+            for direct in MODES {
+                let file = open(&engine, &path, direct);
+                let mut reads = Vec::new();
+                let mut writes = Vec::new();
+                for _ in 0..70 {
+                    let len = 1 + chance.below(if reads.len() % 2 == 0 { 200_000 } else { 5000 });
+                    let position = chance.below(size as u64 - len);
+                    // What is read may be the old or the new bytes, and they are the same.
+                    match chance.below(4) {
+                        0 => writes.push(file.write_at(bytes(position, len as usize, 1), position)),
+                        1 => reads.push((position, file.read_exact_at(vec![0; len as usize], position))),
+                        _ => reads.push((position - position % 4096, file.read_exact_at(vec![0; 4096], position - position % 4096))),
+                    }
+                }
+                for (position, op) in reads {
+                    let (buf, _) = op.wait().ok().expect("a read");
+                    assert_same(&buf, &bytes(position, buf.len(), 1), &what);
+                }
+                for op in writes {
+                    op.wait().result.expect("a write");
+                }
+            }
+            let stats = engine.stats();
+            assert!(stats.in_flight_max <= u64::from(depth), "{what}: {} operations were in flight", stats.in_flight_max);
+            assert!(stats.in_flight_bytes_max <= in_flight.max(block), "{what}: {} bytes were in flight", stats.in_flight_bytes_max);
+            assert_eq!((stats.in_flight, stats.in_flight_bytes, stats.queued), (0, 0, 0), "{what}");
+            assert!(stats.in_flight_max > 0);
+        }
+    }
+    assert_file(&path, &bytes(0, size, 1), "written over with the same bytes");
+}
+
+#[test]
+fn the_depth_that_is_allowed_is_used() {
+    let place = directory();
+    let path = place.path().join("file");
+    std::fs::write(&path, bytes(0, 8 << 20, 1)).expect("the file");
+    for builder in builders() {
+        let engine = builder.queue_depth(16).block_bytes(64 << 10).build().expect("an engine");
+        let file = open(&engine, &path, Direct::Prefer);
+        file.read_exact_at(engine.buffer(8 << 20).expect("memory"), 0).wait().result.expect("a read");
+        let stats = engine.stats();
+        assert_eq!(stats.in_flight_max, 16, "one request of 128 blocks fills a depth of 16");
+    }
+}
+
+#[test]
+fn a_small_request_passes_a_large_one() {
+    let place = directory();
+    let path = place.path().join("file");
+    std::fs::File::create(&path).and_then(|file| file.set_len(4 << 30)).expect("the file");
+    for builder in builders() {
+        let engine = builder.queue_depth(8).build().expect("an engine");
+        let file = open(&engine, &path, Direct::Prefer);
+        let tally = Arc::new(Tally::default());
+        let memory = lasting(64 << 20);
+        // 4 GiB into the same 64 MiB: enough to be under way for a while.
+        for part in 0..64u64 {
+            submit(&file, read_of(memory, 64 << 20, part << 26, None), &tally);
+        }
+        engine.wake();
+        for _ in 0..20 {
+            file.read_exact_at(vec![0; 4096], 0).wait().result.expect("a small read");
+        }
+        let done = *tally.settled.lock().expect("the count");
+        assert!(done < 64, "twenty small reads waited until 4 GiB of large ones were done");
+        tally.wait_for(64);
+        assert_eq!(tally.failed.load(Ordering::Relaxed), 0);
+    }
+}
+
+/// Counts, whenever a small request settles, the large ones that have.
+struct Passing {
+    large: Arc<Tally>,
+    seen: Mutex<Vec<u64>>,
+}
+
+impl Completion for Passing {
+    fn settle(self: Arc<Self>, outcome: Outcome) {
+        outcome.result.expect("a small read");
+        self.seen.lock().expect("the list").push(*self.large.settled.lock().expect("the count"));
+    }
+    fn canceled(&self) -> bool {
+        false
+    }
+}
+
+#[test]
+fn small_and_large_requests_take_turns_when_places_become_free_one_by_one() {
+    const LARGE: u64 = 8;
+    const SMALL: usize = 20;
+    let place = directory();
+    let path = place.path().join("file");
+    std::fs::write(&path, bytes(0, 8 << 20, 1)).expect("the file");
+    for builder in builders() {
+        let engine = builder.queue_depth(1).block_bytes(64 << 10).build().expect("an engine");
+        let file = open(&engine, &path, Direct::Prefer);
+        let memory = lasting(8 << 20);
+        let passing = Arc::new(Passing { large: Arc::default(), seen: Mutex::default() });
+        let gate = Gate::close(&file);
+        for _ in 0..LARGE {
+            // 128 blocks each.
+            submit(&file, read_of(memory, 8 << 20, 0, None), &passing.large);
+        }
+        for _ in 0..SMALL {
+            // SAFETY: as in `submit`.
+            unsafe { file.submit(read_of(memory, 4096, 0, None), Arc::clone(&passing) as Arc<dyn Completion>) };
+        }
+        drop(gate);
+        engine.wake();
+        eventually(LIMIT, "every small read", || passing.seen.lock().expect("the list").len() == SMALL);
+        assert_eq!(passing.seen.lock().expect("the list")[..], [0; SMALL], "large reads that were done when a small one was");
+        passing.large.wait_for(LARGE);
+        assert_eq!(passing.large.failed.load(Ordering::Relaxed), 0);
+    }
+}

@@ -1,0 +1,109 @@
+//! Operations polled as futures.
+
+use super::guarded::Aviary;
+use super::{LIMIT, data_file};
+use crate::harness::gate::Gate;
+use crate::harness::{READ_WRITE, assert_same, bytes, directory, engines, eventually, open, patient};
+use deepring::{Completed, Direct, OpenOptions};
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::Thread;
+use std::time::Instant;
+
+/// Wakes a thread, and counts.
+struct Bell {
+    thread: Thread,
+    rung: AtomicUsize,
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.rung.fetch_add(1, Ordering::AcqRel);
+        self.thread.unpark();
+    }
+}
+
+fn bell() -> Arc<Bell> {
+    Arc::new(Bell { thread: std::thread::current(), rung: AtomicUsize::new(0) })
+}
+
+fn block_on<F: Future>(future: F) -> F::Output {
+    let mut future = pin!(future);
+    let waker = Waker::from(bell());
+    let mut context = Context::from_waker(&waker);
+    let deadline = Instant::now() + patient(LIMIT);
+    loop {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
+            return output;
+        }
+        assert!(Instant::now() < deadline, "a future was not woken");
+        std::thread::park_timeout(patient(LIMIT));
+    }
+}
+
+#[test]
+fn operations_and_tasks_are_futures() {
+    let place = directory();
+    let path = place.path().join("file");
+    for engine in engines() {
+        let path = &path;
+        block_on(async {
+            let file = engine.open_async(path, READ_WRITE.truncate(true)).await.expect("an open file");
+            let writes: Vec<_> = (0..50u64).map(|index| file.write_at(bytes(index * 999, 999, 1), index * 999)).collect();
+            for op in writes {
+                op.await.result.expect("a write");
+            }
+            file.sync_all().await.expect("sync");
+            let Completed { buf, result } = file.read_exact_at(engine.buffer(49_950).expect("memory"), 0).await;
+            assert_eq!(result.expect("a read").bytes, 49_950);
+            assert_same(&buf.expect("the buffer"), &bytes(0, 49_950, 1), "what was read");
+            file.set_len(10).await.expect("set_len");
+            assert_eq!(file.stat().await.expect("stat").size, 10);
+            file.close().await.expect("close");
+            let missing = engine.open_async(path.with_extension("missing"), OpenOptions::new().read(true)).await;
+            assert_eq!(missing.expect_err("missing").code(), "ENOENT");
+        });
+    }
+}
+
+#[test]
+fn the_last_waker_is_the_one_that_is_woken() {
+    let place = directory();
+    let path = data_file(place.path(), 1);
+    for engine in engines() {
+        let file = open(&engine, &path, Direct::Prefer);
+        let gate = Gate::close(&file);
+        let mut op = pin!(file.read_exact_at(vec![0; 4096], 0));
+        let (first, last) = (bell(), bell());
+        for bell in [&first, &last] {
+            let waker = Waker::from(Arc::clone(bell));
+            assert!(op.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        }
+        drop(gate);
+        eventually(LIMIT, "the last waker is woken", || last.rung.load(Ordering::Acquire) == 1);
+        assert_eq!(first.rung.load(Ordering::Acquire), 0);
+        let Poll::Ready(Completed { result, .. }) = op.as_mut().poll(&mut Context::from_waker(Waker::noop())) else {
+            panic!("woken, but not ready");
+        };
+        result.expect("a read");
+    }
+}
+
+#[test]
+fn a_future_dropped_after_a_poll_frees_its_buffer() {
+    let place = directory();
+    let path = data_file(place.path(), 1);
+    for engine in engines() {
+        let aviary = Aviary::default();
+        let file = open(&engine, &path, Direct::Prefer);
+        for _ in 0..50 {
+            let mut op = Box::pin(file.read_at(aviary.bird(100_000), 3));
+            let _ = op.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        }
+        eventually(LIMIT, "every buffer came back", || aviary.returned() == 50);
+        assert_eq!(aviary.disturbed(), 0);
+    }
+}

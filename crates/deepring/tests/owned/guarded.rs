@@ -1,0 +1,136 @@
+//! Memory that shows whether it is written to after it came back.
+
+use super::data_file;
+use crate::harness::{directory, is_direct, skip};
+use deepring::{IoBuf, IoBufMut};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+const CANARY: u8 = 0xc5;
+
+/// Memory that was given back: filled with canaries the moment its owner dropped it, and never freed, so that a late write shows.
+#[derive(Clone, Default)]
+pub(super) struct Aviary(Arc<Mutex<Vec<(usize, usize)>>>);
+
+/// A buffer that goes to the aviary when it is dropped.
+pub(super) struct Bird {
+    address: usize,
+    len: usize,
+    aviary: Aviary,
+}
+
+impl Aviary {
+    pub(super) fn bird(&self, len: usize) -> Bird {
+        let space = Box::leak(vec![0u8; len + 4096].into_boxed_slice());
+        Bird { address: space.as_mut_ptr().expose_provenance().next_multiple_of(4096), len, aviary: self.clone() }
+    }
+
+    pub(super) fn returned(&self) -> usize {
+        self.0.lock().expect("the aviary").len()
+    }
+
+    /// How many of the returned buffers were written to after they had come back.
+    pub(super) fn disturbed(&self) -> usize {
+        std::thread::sleep(AFTERMATH);
+        let birds = self.0.lock().expect("the aviary");
+        let intact = |&&(address, len): &&(usize, usize)| {
+            // SAFETY: leaked memory of that length; whoever else should write to it now is what this is about, so it is read as it is.
+            let memory = unsafe { std::slice::from_raw_parts(std::ptr::with_exposed_provenance::<u8>(address), len) };
+            memory.iter().all(|&byte| byte == CANARY)
+        };
+        birds.iter().filter(|bird| !intact(bird)).count()
+    }
+}
+
+impl Drop for Bird {
+    fn drop(&mut self) {
+        // SAFETY: leaked memory of that length that is this value's own, unless the engine let it go too early.
+        unsafe { std::ptr::write_bytes(std::ptr::with_exposed_provenance_mut::<u8>(self.address), CANARY, self.len) };
+        self.aviary.0.lock().expect("the aviary").push((self.address, self.len));
+    }
+}
+
+// SAFETY: leaked memory stays in place, and belongs to this value alone.
+unsafe impl IoBuf for Bird {
+    fn as_ptr(&self) -> *const u8 {
+        std::ptr::with_exposed_provenance(self.address)
+    }
+    fn len(&self) -> usize {
+        self.len
+    }
+}
+
+// SAFETY: as above.
+unsafe impl IoBufMut for Bird {
+    fn as_mut_ptr(&mut self) -> *mut u8 {
+        std::ptr::with_exposed_provenance_mut(self.address)
+    }
+}
+
+/// `struct iocb` of `<linux/aio_abi.h>`.
+#[repr(C)]
+struct Iocb {
+    data: u64,
+    key: [u32; 2],
+    opcode: u16,
+    priority: i16,
+    fd: u32,
+    buf: u64,
+    nbytes: u64,
+    offset: i64,
+    rest: [u64; 2],
+}
+
+/// The canary that must die: a planted bug of the kind the others look for. Reads are handed to the kernel behind the engine's back (Linux's
+/// older asynchronous calls), and the memory is "given back" at once.
+#[test]
+fn the_canaries_notice_a_buffer_that_is_given_back_too_early() {
+    let place = directory();
+    if !is_direct(place.path()) {
+        return skip("the test directory has no direct I/O");
+    }
+    let path = data_file(place.path(), 32);
+    let file = std::fs::OpenOptions::new().read(true).custom_flags(libc::O_DIRECT).open(path).expect("the file");
+    // Where other work delays this thread, the reads may be done before the memory is given back: then again.
+    let noticed = (0..20).any(|_| give_back_too_early(&file) > 0);
+    assert!(noticed, "the reads came after the buffers were given back, and nobody noticed");
+}
+
+/// Starts reads into 32 buffers, gives the buffers back, and tells how many were seen to be written to afterwards.
+fn give_back_too_early(file: &std::fs::File) -> usize {
+    let mut context = 0u64;
+    // SAFETY: the kernel writes one word.
+    let made = unsafe { libc::syscall(libc::SYS_io_setup, 32, &raw mut context) };
+    assert_eq!(made, 0, "io_setup: {}", std::io::Error::last_os_error());
+    let aviary = Aviary::default();
+    let birds: Vec<Bird> = (0..32).map(|_| aviary.bird(1 << 20)).collect();
+    let mut blocks: Vec<Iocb> = birds
+        .iter()
+        .zip(0i64..)
+        .map(|(bird, index)| Iocb {
+            data: 0,
+            key: [0; 2],
+            opcode: 0, // IOCB_CMD_PREAD
+            priority: 0,
+            fd: file.as_raw_fd() as u32,
+            buf: bird.address as u64,
+            nbytes: 1 << 20,
+            offset: index << 20,
+            rest: [0; 2],
+        })
+        .collect();
+    let pointers: Vec<*mut Iocb> = blocks.iter_mut().map(std::ptr::from_mut).collect();
+    // SAFETY: an array of valid control blocks over leaked memory.
+    let submitted = unsafe { libc::syscall(libc::SYS_io_submit, context, pointers.len(), pointers.as_ptr()) };
+    drop(birds);
+    assert!(submitted > 0, "io_submit: {}", std::io::Error::last_os_error());
+    let disturbed = aviary.disturbed();
+    // SAFETY: the context was created above; this waits for what is left.
+    unsafe { libc::syscall(libc::SYS_io_destroy, context) };
+    disturbed
+}
+
+/// As long as any transfer that was started may take to reach memory.
+const AFTERMATH: Duration = Duration::from_millis(250);

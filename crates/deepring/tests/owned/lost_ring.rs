@@ -1,0 +1,61 @@
+//! A ring that is lost while operations are in it.
+
+use super::guarded::Aviary;
+use super::{LIMIT, data_file};
+use crate::harness::child::{alone, forbid};
+use crate::harness::{assert_file, assert_same, backends, bytes, directory, open, skip, within};
+use deepring::{BackendKind, Completed, Direct, Engine, ErrorKind, IoBuf};
+
+#[test]
+fn a_ring_lost_under_way_keeps_its_memory_and_the_engine_goes_on_with_threads() {
+    if !backends().contains(&BackendKind::Uring) {
+        return skip("DEEPRING_BACKEND names the other backend");
+    }
+    alone(|| {
+        let place = directory();
+        let path = data_file(place.path(), 64);
+        let engine = Engine::builder().backend(BackendKind::Uring).build().expect("an engine");
+        let file = open(&engine, &path, Direct::Prefer);
+        let aviary = Aviary::default();
+        let mut ops = Vec::new();
+        for index in 0..64u64 {
+            ops.push((index, file.read_exact_at(aviary.bird(1 << 20), index << 20)));
+            if index == 40 {
+                // From now on the driver cannot enter its ring, with reads in it.
+                forbid(libc::SYS_io_uring_enter, libc::EPERM, true);
+            }
+        }
+        let mut lost = 0;
+        for (index, op) in ops {
+            let Completed { buf, result } = op.wait();
+            match result {
+                Ok(_) => {
+                    let bird = buf.expect("the buffer");
+                    // SAFETY: the operation has ended, so the memory is the bird's again.
+                    let content = unsafe { std::slice::from_raw_parts(bird.as_ptr(), bird.len()) };
+                    assert_same(content, &bytes(index << 20, 1 << 20, 1), "what was read");
+                }
+                Err(error) => {
+                    assert_eq!((error.kind(), error.code()), (ErrorKind::Lost, "ERR_DEEPRING_LOST".into()), "{error}");
+                    assert!(buf.is_none(), "memory the kernel may still write to is not given back");
+                    lost += 1;
+                }
+            }
+        }
+        assert!(lost > 0, "nothing was in flight: this run proved nothing");
+        assert_eq!(aviary.returned(), 64 - lost);
+        assert_eq!(aviary.disturbed(), 0);
+        let stats = engine.stats();
+        assert!(stats.leaked > 0 && stats.leaked_bytes >= lost as u64, "{stats:?}");
+        assert_eq!((stats.queued, stats.in_flight, stats.in_flight_bytes), (0, 0, 0));
+        let info = engine.info();
+        assert_eq!(info.backend, BackendKind::Threads);
+        assert!(info.reason.contains("lost"), "{}", info.reason);
+        let copy = place.path().join("copy");
+        engine.write_file(&copy, bytes(0, 50_001, 3)).wait().result.expect("a write on threads");
+        assert_file(&copy, &bytes(0, 50_001, 3), "written after the ring was lost");
+        file.sync_all().wait().expect("sync");
+        file.close().wait().expect("close");
+        within(LIMIT, "dropping an engine whose ring was lost", move || drop(engine));
+    });
+}
