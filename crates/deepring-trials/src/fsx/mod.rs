@@ -25,8 +25,8 @@ mod plain;
 mod planted;
 mod runner;
 mod script;
+mod session;
 mod shrink;
-mod stage;
 mod text;
 
 pub use places::{Missing, Place, names, with_places};

@@ -7,7 +7,7 @@ use super::model::Model;
 use super::plain::Plain;
 use super::planted::PlantedBug;
 use super::script::{Op, Patience, Range, Script};
-use super::stage::{End, Scene, Stage, Trap};
+use super::session::{End, Scene, Stage, Trap};
 use std::io;
 use std::path::Path;
 
