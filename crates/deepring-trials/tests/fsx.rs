@@ -4,7 +4,7 @@
 mod harness;
 
 use deepring_trials::fsx::{Campaign, Place, PlantedBug, Script, Source, Summary, names, with_places};
-use harness::{Chance, directory, say, skip};
+use harness::{Rng, directory, say, skip};
 
 /// Some hundred operations on each place.
 const OPERATIONS: u64 = 6_000;
@@ -27,7 +27,7 @@ fn assert_clean(summary: &Summary) {
 
 #[test]
 fn random_operations_on_every_file_system_agree_with_the_model() {
-    let seed = Chance::new().next();
+    let seed = Rng::new().next();
     let all: Vec<_> = names().into_iter().map(str::to_owned).collect();
     let campaign = Campaign { source: Source::Seed(seed), operations: OPERATIONS, bug: None };
     with_places(&all, |places, missing| {

@@ -7,7 +7,7 @@
 mod harness;
 
 use deepring::{BackendKind, Completed, Direct, Engine, Error, ErrorKind, OpenOptions};
-use deepring_trials::faultfs::{Call, Effect, Fault, Mounted, missing};
+use deepring_trials::faultfs::{Call, Effect, Fault, Mounted, unavailable};
 use harness::disk::{forget_pages, with_mounts};
 use harness::program::run_random;
 use harness::{MODES, Slice, assert_file, assert_same, backends, builders, bytes, engines, eventually, open, say, skip, within};
@@ -27,7 +27,7 @@ fn with_faults(body: impl Fn(&mut Mounted, &Path) + Sync) {
 }
 
 fn with_faults_on(mounts: &[bool], body: impl Fn(&mut Mounted, &Path) + Sync) {
-    if let Some(why) = missing() {
+    if let Some(why) = unavailable() {
         return skip(why);
     }
     with_mounts(|place| {
@@ -79,7 +79,7 @@ fn random_programs_on_a_file_system_in_user_space() {
                 run_random(PROGRAMS, backend, direct, &mounted.path().join("file"));
             }
         }
-        assert_eq!(mounted.met().expect("the server"), 0, "no fault was asked for");
+        assert_eq!(mounted.triggered().expect("the server"), 0, "no fault was asked for");
     });
 }
 
@@ -106,8 +106,8 @@ fn random_programs_are_exact_though_many_transfers_are_cut_short() {
         for backend in backends() {
             run_random(PROGRAMS, backend, Direct::Prefer, &mounted.path().join("file"));
         }
-        let met = mounted.met().expect("the server");
-        assert!(met > 20, "{met} short transfers: this run proved nothing");
+        let triggered = mounted.triggered().expect("the server");
+        assert!(triggered > 20, "{triggered} short transfers: this run proved nothing");
     });
 }
 
@@ -121,11 +121,11 @@ fn short_transfers_of_odd_lengths_are_resumed_and_counted() {
         for builder in builders() {
             let engine = builder.block_bytes(64 << 10).build().expect("an engine");
             let file = open(&engine, &path, Direct::Prefer);
-            let met = mounted.met().expect("the server");
+            let triggered = mounted.triggered().expect("the server");
             let (_, written) = file.write_at(Slice::of(&bytes(0, 5_000_001, 1), 0), 0).wait().ok().expect("a write");
             let (buf, read) = file.read_exact_at(Slice::new(5_000_001, 0, 0), 0).wait().ok().expect("a read");
             assert_same(buf.content(), &bytes(0, 5_000_001, 1), "what was read");
-            assert!(mounted.met().expect("the server") > met + 3, "this run proved nothing");
+            assert!(mounted.triggered().expect("the server") > triggered + 3, "this run proved nothing");
             assert!(written.resumed > 0 && read.resumed > 0, "{written:?} {read:?}");
             // Not the ring, which would go on by itself, at the wrong place.
             assert_eq!((written.backend, read.backend), (BackendKind::Threads, BackendKind::Threads));
@@ -158,7 +158,7 @@ fn an_error_at_one_place_says_where_and_how_far() {
                         // In the cache a write fails only when it is written out; see the syncs below.
                         continue;
                     }
-                    let met = mounted.met().expect("the server");
+                    let triggered = mounted.triggered().expect("the server");
                     forget_pages(&std::fs::File::open(&path).expect("the file"));
                     mounted.inject(&io_error(call, BAD, errno, u64::MAX)).expect("the server");
                     let slice = Slice::of(&bytes(0, LEN - 100, 1), 0);
@@ -175,7 +175,7 @@ fn an_error_at_one_place_says_where_and_how_far() {
                     // Around it all is well.
                     file.read_exact_at(vec![0; 1 << 20], 6 << 20).wait().result.expect("a read behind it");
                     file.write_at(bytes(0, 1 << 20, 1), 0).wait().result.expect("a write before it");
-                    assert!(mounted.met().expect("the server") > met, "this run proved nothing");
+                    assert!(mounted.triggered().expect("the server") > triggered, "this run proved nothing");
                     mounted.clear().expect("the server");
                     check_usable(&engine, mounted.path());
                     assert_file(&path, &content, "the same bytes, whatever arrived");
@@ -207,7 +207,7 @@ fn a_preallocation_that_is_refused_leaves_the_file_and_one_that_is_unknown_is_do
         for backend in backends() {
             run_random(PROGRAMS, backend, Direct::Prefer, &path);
         }
-        assert!(mounted.met().expect("the server") > 0, "this run proved nothing");
+        assert!(mounted.triggered().expect("the server") > 0, "this run proved nothing");
     });
 }
 
@@ -286,7 +286,7 @@ fn interruptions_are_repeated_and_endless_ones_are_an_error() {
         for engine in engines() {
             std::fs::write(&path, bytes(0, 100_000, 1)).expect("the file");
             let file = open(&engine, &path, Direct::Prefer);
-            let met = mounted.met().expect("the server");
+            let triggered = mounted.triggered().expect("the server");
             for call in [Call::Read, Call::Write, Call::Sync, Call::Allocate, Call::Truncate] {
                 mounted.inject(&Fault { call, range: 0..u64::MAX, times: 5, effect: Effect::Errno(libc::EINTR) }).expect("the server");
             }
@@ -295,7 +295,7 @@ fn interruptions_are_repeated_and_endless_ones_are_an_error() {
             file.sync_data().wait().expect("a sync among interruptions");
             let (buf, _) = file.read_exact_at(vec![0; 110_000], 500).wait().ok().expect("a read among interruptions");
             assert_same(&buf, &bytes(500, 110_000, 2), "among interruptions");
-            assert!(mounted.met().expect("the server") >= met + 20, "this run proved nothing");
+            assert!(mounted.triggered().expect("the server") >= triggered + 20, "this run proved nothing");
             mounted.clear().expect("the server");
             mounted.inject(&Fault::always(Call::Read, Effect::Errno(libc::EINTR))).expect("the server");
             let error = file.read_exact_at(vec![0; 4096], 0).wait().result.expect_err("interruptions without end");
@@ -372,7 +372,7 @@ fn an_engine_dropped_during_a_stall_waits_for_it_and_gives_everything_back() {
 
 #[test]
 fn a_server_that_dies_with_requests_in_its_hands_is_an_error_and_not_a_hang() {
-    if let Some(why) = missing() {
+    if let Some(why) = unavailable() {
         return skip(why);
     }
     with_mounts(|place| {
@@ -407,10 +407,12 @@ fn die_in_flight(engine: &Engine, mounted: &mut Mounted, elsewhere: &Path) {
         })
         .collect();
     let sync = file.sync_all();
-    let met = mounted.met().expect("the server");
-    eventually(LIMIT, "requests in the server's hands", || mounted.met().expect("the server") > met || engine.stats().in_flight >= 4);
+    let triggered = mounted.triggered().expect("the server");
+    eventually(LIMIT, "requests in the server's hands", || {
+        mounted.triggered().expect("the server") > triggered || engine.stats().in_flight >= 4
+    });
     std::thread::sleep(Duration::from_millis(50));
-    assert!(mounted.met().expect("the server") > 0, "this run proved nothing");
+    assert!(mounted.triggered().expect("the server") > 0, "this run proved nothing");
     let killed = Instant::now();
     mounted.kill().expect("the server killed");
     for op in ops {

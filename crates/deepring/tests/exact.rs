@@ -5,7 +5,7 @@ mod harness;
 
 use deepring::{BackendKind, Buffer, Completed, Direct, Engine, ErrorKind, OpenOptions};
 use harness::program::{self, Memory, check_read, read};
-use harness::{Chance, MODES, READ_WRITE, Slice, assert_file, assert_same, backends, bytes, directory, engines, open};
+use harness::{MODES, READ_WRITE, Rng, Slice, assert_file, assert_same, backends, bytes, directory, engines, open};
 
 // ---- random requests against a vector ----
 
@@ -234,12 +234,12 @@ fn a_request_longer_than_four_gigabytes_stops_at_the_end_of_the_file() {
 fn overlapping_requests_in_flight_leave_one_of_their_bytes_everywhere() {
     let place = directory();
     let path = place.path().join("file");
-    let mut chance = Chance::new();
+    let mut rng = Rng::new();
     for engine in engines() {
         for direct in MODES {
             std::fs::write(&path, b"").expect("the file");
             let file = open(&engine, &path, direct);
-            let places: Vec<(u64, usize)> = (0..64).map(|_| (chance.below(100_000), 1 + chance.below(50_000) as usize)).collect();
+            let places: Vec<(u64, usize)> = (0..64).map(|_| (rng.below(100_000), 1 + rng.below(50_000) as usize)).collect();
             let ops: Vec<_> = places.iter().zip(1u8..).map(|(&(position, len), fill)| file.write_at(vec![fill; len], position)).collect();
             for op in ops {
                 op.wait().result.expect("a write");

@@ -189,14 +189,14 @@ fn verification_finds_the_first_byte_that_differs() {
             std::fs::write(&path, &content).expect("the file");
             let file = open(&engine, &path, direct);
             let verify = |memory: &[u8], position: u64| {
-                let (told, tell) = std::sync::mpsc::channel();
+                let (sender, receiver) = std::sync::mpsc::channel();
                 // SAFETY: the memory is borrowed until the answer is there, and nobody changes it.
                 unsafe {
                     file.verify_then(memory.as_ptr() as u64, memory.len() as u64, position, move |result| {
-                        told.send(result).expect("a listener");
+                        sender.send(result).expect("a listener");
                     });
                 };
-                tell.recv_timeout(patient(LIMIT)).expect("an answer")
+                receiver.recv_timeout(patient(LIMIT)).expect("an answer")
             };
             verify(&content, 0).expect("they are the same");
             verify(&content[12_345..2_000_000], 12_345).expect("they are the same");

@@ -29,13 +29,13 @@ use std::path::{Path, PathBuf};
 const LEN: usize = 64 << 10;
 const OPS: usize = 64;
 
-struct Bench<'a> {
+struct TracedEngine<'a> {
     trace: &'a Trace,
     engine: Engine,
     path: PathBuf,
 }
 
-impl Bench<'_> {
+impl TracedEngine<'_> {
     /// A file of data or holes that nobody has in the page cache.
     fn file(&self, make: impl FnOnce(&std::fs::File)) {
         drop(std::fs::remove_file(&self.path));
@@ -98,7 +98,7 @@ impl Bench<'_> {
 }
 
 /// Runs a test with a ring and a trace on a disk of its own.
-fn with_trace(disk: impl FnOnce(&Path) -> Option<PathBuf> + Send, body: impl FnOnce(Bench<'_>) + Send) {
+fn with_trace(disk: impl FnOnce(&Path) -> Option<PathBuf> + Send, body: impl FnOnce(TracedEngine<'_>) + Send) {
     if !backends().contains(&BackendKind::Uring) {
         return skip("DEEPRING_BACKEND names the other backend");
     }
@@ -108,12 +108,12 @@ fn with_trace(disk: impl FnOnce(&Path) -> Option<PathBuf> + Send, body: impl FnO
         };
         let Some(disk) = disk(place) else { return skip("there is no mkfs for it") };
         let engine = Engine::builder().backend(BackendKind::Uring).build().expect("an engine");
-        body(Bench { trace: &trace, engine, path: disk.join("file") });
+        body(TracedEngine { trace: &trace, engine, path: disk.join("file") });
     });
 }
 
 /// Runs a test of the table above.
-fn with_table(body: impl FnOnce(Bench<'_>) + Send) {
+fn with_table(body: impl FnOnce(TracedEngine<'_>) + Send) {
     if kernel_is_before(6, 3) {
         return skip("before Linux 6.3 ext4 locks a file for itself when preallocated space is written");
     }
@@ -132,63 +132,63 @@ const NONE: (usize, usize, usize) = (0, 0, 0);
 
 #[test]
 fn on_ext4_reads_and_writes_in_place_and_new_files_are_handed_to_nobody() {
-    with_table(|bench| {
-        bench.data();
-        assert_eq!(bench.reads("reading data"), NONE);
-        bench.file(|file| file.set_len((OPS * LEN) as u64).expect("a hole"));
-        assert_eq!(bench.reads("reading a hole"), NONE);
-        bench.file(|file| {
+    with_table(|traced| {
+        traced.data();
+        assert_eq!(traced.reads("reading data"), NONE);
+        traced.file(|file| file.set_len((OPS * LEN) as u64).expect("a hole"));
+        assert_eq!(traced.reads("reading a hole"), NONE);
+        traced.file(|file| {
             // SAFETY: no pointers.
             assert_eq!(unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, (OPS * LEN) as i64) }, 0);
         });
-        assert_eq!(bench.reads("reading preallocated space"), NONE);
-        assert_eq!(bench.writes("writing into preallocated space", Direct::Prefer, 0), NONE);
-        bench.data();
-        assert_eq!(bench.writes("writing over data", Direct::Prefer, 0), NONE);
-        bench.data();
-        assert_eq!(bench.writes("writing over data at an odd place", Direct::Prefer, 512), NONE);
-        assert_eq!(bench.appends(LEN), NONE);
-        bench.file(|_| {});
-        let written = bench.run("writing a new file at once", Direct::Prefer, |file| {
+        assert_eq!(traced.reads("reading preallocated space"), NONE);
+        assert_eq!(traced.writes("writing into preallocated space", Direct::Prefer, 0), NONE);
+        traced.data();
+        assert_eq!(traced.writes("writing over data", Direct::Prefer, 0), NONE);
+        traced.data();
+        assert_eq!(traced.writes("writing over data at an odd place", Direct::Prefer, 512), NONE);
+        assert_eq!(traced.appends(LEN), NONE);
+        traced.file(|_| {});
+        let written = traced.run("writing a new file at once", Direct::Prefer, |file| {
             file.write_at(Slice::of(&bytes(0, OPS * LEN, 2), 0), 0).wait().result.expect("a write");
         });
         assert_eq!(written, NONE);
-        assert_file(&bench.path, &bytes(0, OPS * LEN, 2), "written without a worker");
+        assert_file(&traced.path, &bytes(0, OPS * LEN, 2), "written without a worker");
     });
 }
 
 #[test]
 fn on_ext4_every_write_that_is_handed_on_is_counted() {
-    with_table(|bench| {
-        bench.file(|file| file.set_len((OPS * LEN) as u64).expect("a hole"));
-        let (handed_on, _, counted) = bench.writes("filling a hole", Direct::Prefer, 0);
+    with_table(|traced| {
+        traced.file(|file| file.set_len((OPS * LEN) as u64).expect("a hole"));
+        let (handed_on, _, counted) = traced.writes("filling a hole", Direct::Prefer, 0);
         assert_eq!((handed_on, counted), (OPS, OPS));
         // Cutting the padding off leaves the last block in the page cache: reading it for the next append is handed on, and writing it.
-        assert_eq!(bench.appends(LEN - 700), (2 * (OPS - 1), 0, OPS - 1));
-        bench.data();
-        drop(std::fs::read(&bench.path).expect("the file, into the page cache"));
-        let (handed_on, _, counted) = bench.writes("writing over what is in the page cache", Direct::Prefer, 0);
+        assert_eq!(traced.appends(LEN - 700), (2 * (OPS - 1), 0, OPS - 1));
+        traced.data();
+        drop(std::fs::read(&traced.path).expect("the file, into the page cache"));
+        let (handed_on, _, counted) = traced.writes("writing over what is in the page cache", Direct::Prefer, 0);
         assert_eq!((handed_on, counted), (OPS, OPS));
-        bench.data();
-        let buffered = bench.writes("writing through the page cache", Direct::Never, 0);
+        traced.data();
+        let buffered = traced.writes("writing through the page cache", Direct::Never, 0);
         assert_eq!(buffered, (OPS, OPS, OPS));
-        bench.file(|_| {});
-        let buffered = bench.writes("writing a new file through the page cache", Direct::Never, 0);
+        traced.file(|_| {});
+        let buffered = traced.writes("writing a new file through the page cache", Direct::Never, 0);
         assert_eq!(buffered, (OPS, OPS, OPS));
     });
 }
 
 fn every_punt_is_counted_on(kind: &'static str) {
     let disk = move |place: &Path| other_disk(kind, place);
-    with_trace(disk, |bench| {
-        bench.data();
-        let over = bench.writes("writing over data", Direct::Prefer, 0);
-        bench.file(|_| {});
-        let new = bench.writes("writing a new file", Direct::Prefer, 0);
-        bench.file(|file| file.set_len((OPS * LEN) as u64).expect("a hole"));
-        let hole = bench.writes("filling a hole", Direct::Prefer, 0);
-        bench.data();
-        let buffered = bench.writes("writing through the page cache", Direct::Never, 0);
+    with_trace(disk, |traced| {
+        traced.data();
+        let over = traced.writes("writing over data", Direct::Prefer, 0);
+        traced.file(|_| {});
+        let new = traced.writes("writing a new file", Direct::Prefer, 0);
+        traced.file(|file| file.set_len((OPS * LEN) as u64).expect("a hole"));
+        let hole = traced.writes("filling a hole", Direct::Prefer, 0);
+        traced.data();
+        let buffered = traced.writes("writing through the page cache", Direct::Never, 0);
         for (handed_on, _, counted) in [over, new, hole, buffered] {
             // What would have blocked once may not block the second time, and is counted all the same.
             assert!(handed_on <= counted, "{handed_on} writes were handed on, {counted} were counted");

@@ -5,7 +5,7 @@
 mod harness;
 
 use deepring::{Direct, Engine, Error, ErrorKind, File, Task};
-use harness::{Chance, assert_same, byte, bytes, directory, engines, eventually, open, within};
+use harness::{Rng, assert_same, byte, bytes, directory, engines, eventually, open, within};
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -30,8 +30,8 @@ fn is_fair(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Canceled | ErrorKind::Eof | ErrorKind::SizeMismatch)
 }
 
-fn settle<T: Send + 'static>(task: Task<T>, chance: &mut Chance) {
-    if chance.once_in(4) {
+fn settle<T: Send + 'static>(task: Task<T>, rng: &mut Rng) {
+    if rng.once_in(4) {
         return drop(task);
     }
     if let Err(error) = task.wait() {
@@ -43,7 +43,7 @@ struct Worker {
     engines: Vec<Engine>,
     place: PathBuf,
     name: usize,
-    chance: Chance,
+    rng: Rng,
     files: Vec<File>,
     /// A file nobody else knows, and what it holds.
     own: (File, Vec<u8>),
@@ -52,51 +52,44 @@ struct Worker {
 impl Worker {
     fn new(engines: &[Engine], place: &Path, name: usize) -> Self {
         let own = open(&engines[name % engines.len()], &place.join(format!("own{name}")), Direct::Prefer);
-        Self {
-            engines: engines.to_vec(),
-            place: place.to_path_buf(),
-            name,
-            chance: Chance::new(),
-            files: Vec::new(),
-            own: (own, Vec::new()),
-        }
+        Self { engines: engines.to_vec(), place: place.to_path_buf(), name, rng: Rng::new(), files: Vec::new(), own: (own, Vec::new()) }
     }
 
     fn file(&mut self) -> &File {
-        if self.files.len() < 3 || self.chance.once_in(20) {
-            let path = self.place.join(format!("shared{}", self.chance.below(2)));
-            let direct = *self.chance.pick(&[Direct::Prefer, Direct::Prefer, Direct::Never]);
-            let file = open(self.chance.pick(&self.engines), &path, direct);
+        if self.files.len() < 3 || self.rng.once_in(20) {
+            let path = self.place.join(format!("shared{}", self.rng.below(2)));
+            let direct = *self.rng.pick(&[Direct::Prefer, Direct::Prefer, Direct::Never]);
+            let file = open(self.rng.pick(&self.engines), &path, direct);
             self.files.push(file);
         }
         if self.files.len() > 5 {
-            let leaving = self.files.swap_remove(self.chance.below(5) as usize);
-            if self.chance.once_in(2) {
-                settle(leaving.close(), &mut self.chance);
+            let leaving = self.files.swap_remove(self.rng.below(5) as usize);
+            if self.rng.once_in(2) {
+                settle(leaving.close(), &mut self.rng);
             }
         }
-        let index = self.chance.below(self.files.len() as u64) as usize;
+        let index = self.rng.below(self.files.len() as u64) as usize;
         &self.files[index]
     }
 
     fn place(&mut self) -> (u64, usize) {
-        let longest = *self.chance.pick(&[100, 5000, 5000, 70_000]);
-        let len = 1 + self.chance.below(longest);
-        (self.chance.below(SHARED_BYTES - len), len as usize)
+        let longest = *self.rng.pick(&[100, 5000, 5000, 70_000]);
+        let len = 1 + self.rng.below(longest);
+        (self.rng.below(SHARED_BYTES - len), len as usize)
     }
 
     fn step(&mut self) {
         let (position, len) = self.place();
-        let mut chance = self.chance.clone();
+        let mut rng = self.rng.clone();
         // The clone above would repeat itself.
-        self.chance.next();
-        match chance.below(10) {
+        self.rng.next();
+        match rng.below(10) {
             0..=2 => {
                 let places: Vec<_> = (0..6).map(|_| self.place()).collect();
                 let ops: Vec<_> =
                     places.iter().map(|&(position, len)| self.file().write_at(bytes(position, len, SALT), position)).collect();
                 for mut op in ops {
-                    match chance.below(6) {
+                    match rng.below(6) {
                         0 => op.cancel(),
                         1 => continue,
                         // What is ready has been taken by this, and there is nothing left to wait for.
@@ -110,13 +103,13 @@ impl Worker {
                 }
             }
             3..=5 => {
-                let exact = chance.once_in(2);
+                let exact = rng.once_in(2);
                 let file = self.file();
                 let op = if exact { file.read_exact_at(vec![0; len], position) } else { file.read_at(vec![0; len], position) };
-                if chance.once_in(5) {
+                if rng.once_in(5) {
                     op.cancel();
                 }
-                if chance.once_in(5) {
+                if rng.once_in(5) {
                     return drop(op);
                 }
                 let done = op.wait();
@@ -129,16 +122,16 @@ impl Worker {
                 };
                 judge(&done.buf.expect("the buffer")[..there as usize], position);
             }
-            6 => settle(self.file().set_len(position), &mut chance),
+            6 => settle(self.file().set_len(position), &mut rng),
             7 => {
                 let task = self.file().sync_data();
-                settle(task, &mut chance);
+                settle(task, &mut rng);
             }
             8 => {
                 let path = self.place.join(format!("whole{}", self.name));
-                let engine = chance.pick(&self.engines).clone();
+                let engine = rng.pick(&self.engines).clone();
                 let op = engine.write_file(&path, bytes(0, len, SALT));
-                if chance.once_in(3) {
+                if rng.once_in(3) {
                     return drop(op);
                 }
                 // One that was dropped before may still be at work, so only what was read is judged.
@@ -157,12 +150,12 @@ impl Worker {
     fn step_alone(&mut self, position: u64, len: usize) {
         let (file, model) = &mut self.own;
         let end = position as usize + len;
-        let content = bytes(position, len, self.chance.next());
+        let content = bytes(position, len, self.rng.next());
         file.write_at(content.clone(), position).wait().result.expect("a write");
         model.resize(model.len().max(end), 0);
         model[position as usize..end].copy_from_slice(&content);
-        if self.chance.once_in(3) {
-            let size = self.chance.below(SHARED_BYTES);
+        if self.rng.once_in(3) {
+            let size = self.rng.below(SHARED_BYTES);
             file.set_len(size).wait().expect("set_len");
             model.resize(size as usize, 0);
         }
@@ -221,13 +214,13 @@ fn engines_that_come_and_go_under_load_leave_each_other_alone() {
             .map(|_| {
                 let path = path.clone();
                 std::thread::spawn(move || {
-                    let mut chance = Chance::new();
+                    let mut rng = Rng::new();
                     while Instant::now() < until {
                         for engine in engines() {
                             let file = open(&engine, &path, Direct::Prefer);
                             for _ in 0..20 {
-                                let len = 1 + chance.below(20_000);
-                                let position = chance.below(SHARED_BYTES - len);
+                                let len = 1 + rng.below(20_000);
+                                let position = rng.below(SHARED_BYTES - len);
                                 drop(file.write_at(bytes(position, len as usize, SALT), position));
                                 drop(file.read_at(vec![0; len as usize], position));
                             }
@@ -239,10 +232,10 @@ fn engines_that_come_and_go_under_load_leave_each_other_alone() {
             .collect();
         let resident = Engine::builder().build().expect("an engine");
         let file = open(&resident, &path, Direct::Prefer);
-        let mut chance = Chance::new();
+        let mut rng = Rng::new();
         while Instant::now() < until {
-            let len = 1 + chance.below(20_000);
-            let position = chance.below(SHARED_BYTES - len);
+            let len = 1 + rng.below(20_000);
+            let position = rng.below(SHARED_BYTES - len);
             file.write_at(bytes(position, len as usize, SALT), position).wait().result.expect("a write");
             let (buf, _) = file.read_exact_at(vec![0; len as usize], position).wait().ok().expect("a read");
             assert_same(&buf, &bytes(position, len as usize, SALT), "beside engines that come and go");

@@ -3,7 +3,7 @@
 //! Without `--only` it runs everything: the engine's tests on the emulated drive, drives that fail and stall, N power cuts (200), and the
 //! planted bugs, which leave out a sync and must be caught. The last line sums up. It ends with 1 if anything was lost, mixed, or not caught.
 
-use deepring_trials::lab::{Bench, campaign, faults, initramfs, packages, say, suite};
+use deepring_trials::lab::{Artifacts, campaign, faults, initramfs, packages, say, suite};
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::io;
@@ -53,7 +53,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn bench(with_suite: bool) -> io::Result<Bench> {
+fn build_artifacts(with_suite: bool) -> io::Result<Artifacts> {
     if !cfg!(target_arch = "x86_64") {
         return Err(io::Error::other("the lab's machine is an x86_64, and its guest is built for that; run it on one"));
     }
@@ -65,52 +65,52 @@ fn bench(with_suite: bool) -> io::Result<Bench> {
     say("building the drive and the guest");
     let plugin = initramfs::build_plugin(&folder)?;
     let (initramfs, suite) = initramfs::build(&folder, &modules, with_suite)?;
-    Ok(Bench { folder, kernel, initramfs, plugin, suite })
+    Ok(Artifacts { folder, kernel, initramfs, plugin, suite })
 }
 
 fn run(options: &Options) -> io::Result<bool> {
     let &Options { seed, cuts, .. } = options;
-    let wants = |part: &str| options.only.as_deref().is_none_or(|only| only == part);
+    let selected = |part: &str| options.only.as_deref().is_none_or(|only| only == part);
     let started = Instant::now();
-    let mut well = true;
-    let mut told = vec![format!("lab: seed {seed}")];
-    if wants("suite") {
-        let outcome = suite::run(&bench(true)?, options.word.as_deref())?;
-        well &= outcome.failed == 0 && outcome.passed > 0;
-        told.push(format!("suite {} passed {} failed {} skipped", outcome.passed, outcome.failed, outcome.skipped));
+    let mut passed = true;
+    let mut parts = vec![format!("lab: seed {seed}")];
+    if selected("suite") {
+        let summary = suite::run(&build_artifacts(true)?, options.word.as_deref())?;
+        passed &= summary.failed == 0 && summary.passed > 0;
+        parts.push(format!("suite {} passed {} failed {} skipped", summary.passed, summary.failed, summary.skipped));
     }
-    let bench = bench(false)?;
-    if wants("faults") {
-        let outcome = faults::run(&bench, seed)?;
-        told.push(format!("{} errors typed, a stall of {} ms outlived", outcome.errors, outcome.stall_ms));
+    let artifacts = build_artifacts(false)?;
+    if selected("faults") {
+        let summary = faults::run(&artifacts, seed)?;
+        parts.push(format!("{} errors typed, a stall of {} ms outlived", summary.errors, summary.stall_ms));
     }
-    if wants("planted") {
+    if selected("planted") {
         let mut caught = 0;
         for bug in campaign::PLANTED {
             let (left_out, stream) = bug;
-            let cuts = campaign::run_planted(&bench, seed, bug)?;
+            let cuts = campaign::run_planted(&artifacts, seed, bug)?;
             let how = cuts.map_or_else(|| "NOT CAUGHT".to_owned(), |cuts| format!("caught after {cuts} cuts"));
             say(&format!("planted: {stream} without {left_out}: {how}"));
             caught += u64::from(cuts.is_some());
         }
-        well &= caught == campaign::PLANTED.len() as u64;
-        told.push(format!("{caught} of {} planted bugs caught", campaign::PLANTED.len()));
+        passed &= caught == campaign::PLANTED.len() as u64;
+        parts.push(format!("{caught} of {} planted bugs caught", campaign::PLANTED.len()));
     }
-    if wants("cuts") {
+    if selected("cuts") {
         let began = Instant::now();
         // Half of the cuts on each size of sector, on a drive of its own.
         let (mut done, mut acknowledged, mut lost, mut mixed) = (0, 0, 0, 0);
         for (sector_bytes, cuts) in [(512, cuts.div_ceil(2)), (4096, cuts / 2)] {
-            let outcome = campaign::run(&bench, seed ^ u64::from(sector_bytes), sector_bytes, cuts)?;
-            done += outcome.cuts;
-            acknowledged += outcome.acknowledged;
-            lost += outcome.verdict.lost.len();
-            mixed += outcome.verdict.mixed.len();
+            let summary = campaign::run(&artifacts, seed ^ u64::from(sector_bytes), sector_bytes, cuts)?;
+            done += summary.cuts;
+            acknowledged += summary.acknowledged;
+            lost += summary.verdict.lost.len();
+            mixed += summary.verdict.mixed.len();
         }
-        well &= lost == 0 && mixed == 0 && acknowledged > 0;
+        passed &= lost == 0 && mixed == 0 && acknowledged > 0;
         say(&format!("{:.1} s a cut", began.elapsed().as_secs_f64() / done.max(1) as f64));
-        told.push(format!("{done} cuts, {acknowledged} acknowledged generations, {lost} lost, {mixed} mixed"));
+        parts.push(format!("{done} cuts, {acknowledged} acknowledged generations, {lost} lost, {mixed} mixed"));
     }
-    say(&format!("{} ({:.0} s)", told.join(", "), started.elapsed().as_secs_f64()));
-    Ok(well)
+    say(&format!("{} ({:.0} s)", parts.join(", "), started.elapsed().as_secs_f64()));
+    Ok(passed)
 }

@@ -1,6 +1,6 @@
 //! A disk that can be crashed: a file system on a loop device over a file in memory.
 
-use crate::harness::Chance;
+use crate::harness::Rng;
 use crate::harness::disk::{Loop, ext4_image, mount, unmount};
 use std::fs::File;
 use std::os::fd::AsRawFd;
@@ -69,7 +69,7 @@ impl Disk {
     }
 
     /// The power goes, as far as the file system is concerned: nothing that it has not handed to the device by now gets there.
-    pub(super) fn crash(&self, chance: &mut Chance) {
+    pub(super) fn crash(&self, rng: &mut Rng) {
         const FS_IOC_SHUTDOWN: libc::Ioctl = 0x8004_587d_u32 as libc::Ioctl;
         /// Writes everything out first: a crash that nobody notices.
         const WITH_ALL: u32 = 0;
@@ -77,7 +77,7 @@ impl Disk {
         const WITH_JOURNAL: u32 = 1;
         /// Writes nothing.
         const WITH_NOTHING: u32 = 2;
-        let how = *chance.pick(&[WITH_NOTHING, WITH_NOTHING, WITH_NOTHING, WITH_JOURNAL, WITH_ALL]);
+        let how = *rng.pick(&[WITH_NOTHING, WITH_NOTHING, WITH_NOTHING, WITH_JOURNAL, WITH_ALL]);
         let root = File::open(&self.at).expect("the mount point");
         // SAFETY: FS_IOC_SHUTDOWN reads one 32-bit number.
         let done = unsafe { libc::ioctl(root.as_raw_fd(), FS_IOC_SHUTDOWN, &raw const how) };

@@ -4,7 +4,7 @@
 //! writes of one slot are under way at once. The ledger knows what is durable, byte by byte, and for every slot what was written since. After a
 //! crash each block of a slot must be the durable one or one of those.
 
-use crate::harness::{Chance, bytes};
+use crate::harness::{Rng, bytes};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -59,11 +59,11 @@ impl Ledger {
     }
 
     /// Removes the file, for good.
-    pub(super) fn start_over(&mut self, crashing: &AtomicBool) {
+    pub(super) fn remove_file(&mut self, crashing: &AtomicBool) {
         let removed = std::fs::remove_file(&self.path);
         let parent = self.path.parent().and_then(|parent| std::fs::File::open(parent).ok());
-        let told = parent.is_some_and(|parent| parent.sync_all().is_ok()) && !crashing.load(Ordering::SeqCst);
-        if removed.is_ok() && told {
+        let durable = parent.is_some_and(|parent| parent.sync_all().is_ok()) && !crashing.load(Ordering::SeqCst);
+        if removed.is_ok() && durable {
             self.durable = Vec::new();
             self.exists = false;
         } else if removed.is_ok() {
@@ -78,7 +78,7 @@ impl Ledger {
     }
 
     /// A file that the engine distrusts goes on as another one of the same content, as after a restart.
-    pub(super) fn renew(&mut self) -> std::io::Result<()> {
+    pub(super) fn replace_distrusted(&mut self) -> std::io::Result<()> {
         if !std::mem::take(&mut self.distrusted) || !self.path.exists() {
             return Ok(());
         }
@@ -95,10 +95,10 @@ impl Ledger {
     }
 
     /// Slots to write in one round.
-    pub(super) fn some_slots(chance: &mut Chance) -> Vec<usize> {
-        let slots: BTreeSet<usize> = (0..=chance.below(ROUND_MAX)).map(|_| chance.below(SLOTS as u64) as usize).collect();
+    pub(super) fn some_slots(rng: &mut Rng) -> Vec<usize> {
+        let slots: BTreeSet<usize> = (0..=rng.below(ROUND_MAX)).map(|_| rng.below(SLOTS as u64) as usize).collect();
         let mut slots: Vec<usize> = slots.into_iter().collect();
-        chance.shuffle(&mut slots);
+        rng.shuffle(&mut slots);
         slots
     }
 

@@ -15,7 +15,7 @@
 mod disk;
 mod ledger;
 
-use crate::harness::Chance;
+use crate::harness::Rng;
 use crate::harness::disk::{NEEDS_ROOT, in_mount_namespace, is_root};
 use deepring::{BackendKind, Direct, Engine, ErrorKind, OpenOptions};
 use disk::Disk;
@@ -93,12 +93,12 @@ impl Campaign {
     }
 
     fn cycles_on(self, disk: &Disk, progress: &dyn Fn(&Summary)) -> Summary {
-        let mut chance = Chance::seeded(self.seed);
+        let mut rng = Rng::seeded(self.seed);
         let mut summary = Summary::default();
-        let mut ledgers: Vec<Ledger> = (0..WRITERS).map(|writer| Ledger::new(disk.file(writer), chance.next())).collect();
+        let mut ledgers: Vec<Ledger> = (0..WRITERS).map(|writer| Ledger::new(disk.file(writer), rng.next())).collect();
         disk.mount();
         while summary.cycles < self.cycles {
-            if let Err(what) = self.cycle(disk, &mut ledgers, &mut chance, &mut summary) {
+            if let Err(what) = self.cycle(disk, &mut ledgers, &mut rng, &mut summary) {
                 summary.violation = Some((summary.cycles, what));
                 break;
             }
@@ -110,27 +110,27 @@ impl Campaign {
     }
 
     /// One crash, and what is left after it.
-    fn cycle(self, disk: &Disk, ledgers: &mut [Ledger], chance: &mut Chance, summary: &mut Summary) -> Result<(), String> {
-        let backend = *chance.pick(&[BackendKind::Uring, BackendKind::Threads]);
-        let block_bytes = *chance.pick(&[4096, 16 << 10, 1 << 20]);
+    fn cycle(self, disk: &Disk, ledgers: &mut [Ledger], rng: &mut Rng, summary: &mut Summary) -> Result<(), String> {
+        let backend = *rng.pick(&[BackendKind::Uring, BackendKind::Threads]);
+        let block_bytes = *rng.pick(&[4096, 16 << 10, 1 << 20]);
         let engine = Engine::builder().backend(backend).block_bytes(block_bytes).build().map_err(|error| error.to_string())?;
         for ledger in ledgers.iter_mut() {
-            ledger.renew().map_err(|error| format!("a healthy disk fails: {error}"))?;
+            ledger.replace_distrusted().map_err(|error| format!("a healthy disk fails: {error}"))?;
         }
         let mut failed = Vec::new();
         let crashing = AtomicBool::new(false);
-        let mut crash_chance = Chance::seeded(chance.next());
+        let mut crash_rng = Rng::seeded(rng.next());
         std::thread::scope(|scope| {
             let writers: Vec<_> = ledgers
                 .iter_mut()
                 .map(|ledger| {
-                    let (engine, crashing, chance) = (&engine, &crashing, Chance::seeded(chance.next()));
-                    scope.spawn(move || self.write(engine, ledger, chance, crashing))
+                    let (engine, crashing, rng) = (&engine, &crashing, Rng::seeded(rng.next()));
+                    scope.spawn(move || self.write(engine, ledger, rng, crashing))
                 })
                 .collect();
-            std::thread::sleep(Duration::from_micros(crash_chance.below(CRASH_AFTER_US_MAX)));
+            std::thread::sleep(Duration::from_micros(crash_rng.below(CRASH_AFTER_US_MAX)));
             crashing.store(true, Ordering::SeqCst);
-            disk.crash(&mut crash_chance);
+            disk.crash(&mut crash_rng);
             for writer in writers {
                 failed.push(writer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
             }
@@ -150,23 +150,23 @@ impl Campaign {
     }
 
     /// Writes until the crash. Returns how many requests ended in an error.
-    fn write(self, engine: &Engine, ledger: &mut Ledger, mut chance: Chance, crashing: &AtomicBool) -> Result<u64, String> {
-        let direct = *chance.pick(&[Direct::Prefer, Direct::Prefer, Direct::Never]);
-        if chance.once_in(8) {
-            ledger.start_over(crashing);
+    fn write(self, engine: &Engine, ledger: &mut Ledger, mut rng: Rng, crashing: &AtomicBool) -> Result<u64, String> {
+        let direct = *rng.pick(&[Direct::Prefer, Direct::Prefer, Direct::Never]);
+        if rng.once_in(8) {
+            ledger.remove_file(crashing);
         }
         let options = OpenOptions::new().read(true).write(true).create(true).sync_directory(true).direct(direct);
         let file = match engine.open(ledger.path(), options) {
             Ok(file) => file,
             // The crash was faster than the file.
-            Err(error) => return fair(&error).map(|()| 1),
+            Err(error) => return explained(&error).map(|()| 1),
         };
         if !crashing.load(Ordering::SeqCst) {
             ledger.opened();
         }
         for _ in 0..ROUNDS_MAX {
-            let mut slots = Ledger::some_slots(&mut chance);
-            let late = slots.split_off(chance.below(slots.len() as u64 + 1) as usize);
+            let mut slots = Ledger::some_slots(&mut rng);
+            let late = slots.split_off(rng.below(slots.len() as u64 + 1) as usize);
             let submit = |slots: Vec<usize>, ledger: &mut Ledger| -> Vec<_> {
                 let next = |slot| (slot, ledger.issue(slot));
                 let pieces: Vec<_> = slots.into_iter().map(next).collect();
@@ -175,8 +175,8 @@ impl Campaign {
             let early = submit(slots, ledger);
             let sync = match self.bug {
                 Some(PlantedBug::LeavesOutSync) => None,
-                _ if chance.once_in(3) => None,
-                _ => Some(if chance.once_in(2) { file.sync_data() } else { file.sync_all() }),
+                _ if rng.once_in(3) => None,
+                _ => Some(if rng.once_in(2) { file.sync_data() } else { file.sync_all() }),
             };
             let late = submit(late, ledger);
             let mut failures = 0;
@@ -186,7 +186,7 @@ impl Campaign {
                     match op.wait().result {
                         Ok(_) => done.push(slot),
                         Err(error) => {
-                            fair(&error)?;
+                            explained(&error)?;
                             failures += 1;
                         }
                     }
@@ -202,7 +202,7 @@ impl Campaign {
                 None => self.bug == Some(PlantedBug::LeavesOutSync),
                 Some(Ok(())) => true,
                 Some(Err(error)) => {
-                    fair(&error)?;
+                    explained(&error)?;
                     ledger.distrust();
                     failures += 1;
                     false
@@ -220,7 +220,7 @@ impl Campaign {
 }
 
 /// Whether a crash explains the error.
-fn fair(error: &deepring::Error) -> Result<(), String> {
+fn explained(error: &deepring::Error) -> Result<(), String> {
     match error.kind() {
         ErrorKind::Os(libc::EIO | libc::EROFS | libc::ESHUTDOWN) | ErrorKind::SyncFailed(libc::EIO | libc::EROFS | libc::ESHUTDOWN) => {
             Ok(())

@@ -41,7 +41,7 @@ pub enum Effect {
 pub struct Fault {
     /// What it happens to.
     pub call: Call,
-    /// The bytes of a file that a read, write or `fallocate` must touch; the other calls are met by any range.
+    /// The bytes of a file that a read, write or `fallocate` must touch; the other calls are triggered by any range.
     pub range: Range<u64>,
     /// How often it happens; `u64::MAX` is for good.
     pub times: u64,
@@ -110,15 +110,15 @@ pub struct Faults(Mutex<State>);
 struct State {
     faults: Vec<Fault>,
     /// How often anything happened.
-    met: u64,
+    triggered: u64,
     /// Chooses how short a short transfer is.
-    chance: u64,
+    seed: u64,
 }
 
 impl Faults {
     /// None yet; `seed` chooses the lengths of short transfers.
     pub fn new(seed: u64) -> Self {
-        Self(Mutex::new(State { faults: Vec::new(), met: 0, chance: seed }))
+        Self(Mutex::new(State { faults: Vec::new(), triggered: 0, seed }))
     }
 
     /// From now on this goes wrong, too.
@@ -132,14 +132,14 @@ impl Faults {
     }
 
     /// How often something went wrong.
-    pub fn met(&self) -> u64 {
-        self.lock().met
+    pub fn triggered(&self) -> u64 {
+        self.lock().triggered
     }
 
     /// What happens to a call on `len` bytes at `position`. `may_be_short`: the page cache has nothing to do with it.
     pub fn judge(&self, call: Call, position: u64, len: u64, may_be_short: bool) -> Verdict {
         let mut state = self.lock();
-        let State { faults, met, chance } = &mut *state;
+        let State { faults, triggered, seed } = &mut *state;
         let end = position.saturating_add(len);
         let mut verdict = Verdict::default();
         for fault in faults.iter_mut().filter(|fault| fault.call == call && fault.times > 0) {
@@ -151,12 +151,12 @@ impl Faults {
                 Effect::Errno(errno) => verdict.errno = verdict.errno.or(Some(errno)),
                 Effect::Stall(time) => verdict.stall = verdict.stall.max(Some(time)),
                 // Most transfers stay whole: whoever goes on after a short one gets on.
-                Effect::Short if may_be_short && len > 1 && next(chance).is_multiple_of(4) => {
-                    verdict.short = Some((1 + next(chance) % (len - 1)) as u32);
+                Effect::Short if may_be_short && len > 1 && next(seed).is_multiple_of(4) => {
+                    verdict.short = Some((1 + next(seed) % (len - 1)) as u32);
                 }
                 Effect::Short => continue,
             }
-            *met += 1;
+            *triggered += 1;
             if fault.times < u64::MAX {
                 fault.times -= 1;
             }
@@ -203,7 +203,7 @@ mod tests {
         let judge = |call, position, len| faults.judge(call, position, len, true).errno;
         assert_eq!([judge(Call::Read, 0, 100), judge(Call::Read, 200, 10), judge(Call::Write, 100, 10)], [None; 3]);
         assert_eq!([judge(Call::Read, 0, 101), judge(Call::Read, 199, 10)], [Some(libc::EIO); 2]);
-        assert_eq!((judge(Call::Read, 100, 10), faults.met()), (None, 2));
+        assert_eq!((judge(Call::Read, 100, 10), faults.triggered()), (None, 2));
     }
 
     #[test]

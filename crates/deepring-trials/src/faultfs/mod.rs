@@ -7,7 +7,7 @@
 //! ```
 //!
 //! The kernel's FUSE is real; only the disk is played. Mounting is a plain `mount(2)`, so it needs root and `/dev/fuse`, and no library or
-//! tool. [`missing`] says what is not there.
+//! tool. [`unavailable`] says what is not there.
 
 mod fault;
 mod server;
@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 /// Why nothing can be mounted here, if that is so.
-pub fn missing() -> Option<&'static str> {
+pub fn unavailable() -> Option<&'static str> {
     // SAFETY: no arguments.
     if unsafe { libc::geteuid() } != 0 {
         return Some("mounting needs root");
@@ -70,7 +70,7 @@ impl Mounted {
     /// # Errors
     /// The server is gone.
     pub fn inject(&mut self, fault: &Fault) -> io::Result<()> {
-        self.tell(&fault.to_string())
+        self.command(&fault.to_string())
     }
 
     /// From now on nothing goes wrong.
@@ -78,15 +78,15 @@ impl Mounted {
     /// # Errors
     /// The server is gone.
     pub fn clear(&mut self) -> io::Result<()> {
-        self.tell("clear")
+        self.command("clear")
     }
 
     /// How often something went wrong so far: a test in which nothing did has proven nothing.
     ///
     /// # Errors
     /// The server is gone.
-    pub fn met(&mut self) -> io::Result<u64> {
-        self.send("met")?;
+    pub fn triggered(&mut self) -> io::Result<u64> {
+        self.send("triggered")?;
         self.answer()?.parse().map_err(|_| io::Error::other("no number"))
     }
 
@@ -99,7 +99,7 @@ impl Mounted {
         self.server.wait().map(drop)
     }
 
-    fn tell(&mut self, line: &str) -> io::Result<()> {
+    fn command(&mut self, line: &str) -> io::Result<()> {
         self.send(line)?;
         match self.answer()?.as_str() {
             "ok" => Ok(()),

@@ -35,7 +35,7 @@ struct Server {
 }
 
 /// Mounts at `mountpoint` and serves, with content kept in `backing`, until standard input ends. Commands come from there, one a line, and
-/// each is answered with a line: a fault (see [`super::Fault`]), `clear`, or `met`.
+/// each is answered with a line: a fault (see [`super::Fault`]), `clear`, or `triggered`.
 ///
 /// # Errors
 /// It cannot be mounted.
@@ -57,7 +57,7 @@ pub fn serve(mountpoint: &Path, backing: PathBuf, direct: bool) -> io::Result<()
                 faults.clear();
                 writeln!(answers, "ok")?;
             }
-            "met" => writeln!(answers, "{}", faults.met())?,
+            "triggered" => writeln!(answers, "{}", faults.triggered())?,
             fault => match fault.parse() {
                 Ok(fault) => {
                     faults.add(fault);

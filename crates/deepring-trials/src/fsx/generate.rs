@@ -2,7 +2,7 @@
 //! writers side by side, and everything that moves the file under them.
 
 use super::script::{EngineSpec, HandleSpec, Mode, Op, Patience, Range, Script};
-use crate::harness::Chance;
+use crate::harness::Rng;
 use crate::harness::program::Memory;
 use deepring::BackendKind;
 
@@ -14,35 +14,35 @@ const FILE_MAX_BYTES: [u64; 8] = [40 << 10, 150 << 10, 150 << 10, 150 << 10, 400
 
 /// The script of this seed, always the same.
 pub(crate) fn script(seed: u64, backends: &[BackendKind]) -> Script {
-    let mut chance = Chance::seeded(seed);
-    let file_max = *chance.pick(&FILE_MAX_BYTES);
-    let engines: Vec<_> = (0..=chance.below(2)).map(|_| engine(&mut chance, backends)).collect();
-    let handles: Vec<_> = (0..=chance.below(5)).map(|_| handle(&mut chance, engines.len())).collect();
-    let writers = *chance.pick(&[1, 1, 2, 3]);
-    let count = 40 + chance.below(160) as usize;
-    let mut author = Author { chance, file_max, handles: handles.len(), size: 0, last_end: 0, ops: Vec::new() };
-    while author.ops.len() < count {
-        author.write_more();
+    let mut rng = Rng::seeded(seed);
+    let file_max = *rng.pick(&FILE_MAX_BYTES);
+    let engines: Vec<_> = (0..=rng.below(2)).map(|_| engine(&mut rng, backends)).collect();
+    let handles: Vec<_> = (0..=rng.below(5)).map(|_| handle(&mut rng, engines.len())).collect();
+    let writers = *rng.pick(&[1, 1, 2, 3]);
+    let count = 40 + rng.below(160) as usize;
+    let mut generator = Generator { rng, file_max, handles: handles.len(), size: 0, last_end: 0, ops: Vec::new() };
+    while generator.ops.len() < count {
+        generator.add_operations();
     }
-    author.ops.truncate(count);
-    Script { engines, handles, writers, ops: author.ops }
+    generator.ops.truncate(count);
+    Script { engines, handles, writers, ops: generator.ops }
 }
 
-fn engine(chance: &mut Chance, backends: &[BackendKind]) -> EngineSpec {
-    let block_bytes = *chance.pick(&[4096, 12_288, 64 << 10, 1 << 20]);
-    EngineSpec { backend: *chance.pick(backends), block_bytes, queue_depth: *chance.pick(&[0, 0, 1, 4]) }
+fn engine(rng: &mut Rng, backends: &[BackendKind]) -> EngineSpec {
+    let block_bytes = *rng.pick(&[4096, 12_288, 64 << 10, 1 << 20]);
+    EngineSpec { backend: *rng.pick(backends), block_bytes, queue_depth: *rng.pick(&[0, 0, 1, 4]) }
 }
 
-fn handle(chance: &mut Chance, engines: usize) -> HandleSpec {
-    HandleSpec { engine: chance.below(engines as u64) as usize, mode: mode(chance) }
+fn handle(rng: &mut Rng, engines: usize) -> HandleSpec {
+    HandleSpec { engine: rng.below(engines as u64) as usize, mode: mode(rng) }
 }
 
-fn mode(chance: &mut Chance) -> Mode {
-    *chance.pick(&[Mode::Direct, Mode::Direct, Mode::Direct, Mode::Buffered])
+fn mode(rng: &mut Rng) -> Mode {
+    *rng.pick(&[Mode::Direct, Mode::Direct, Mode::Direct, Mode::Buffered])
 }
 
-struct Author {
-    chance: Chance,
+struct Generator {
+    rng: Rng,
     file_max: u64,
     handles: usize,
     /// The file's size, were nothing cancelled.
@@ -52,9 +52,9 @@ struct Author {
     ops: Vec<Op>,
 }
 
-impl Author {
-    fn write_more(&mut self) {
-        match self.chance.below(100) {
+impl Generator {
+    fn add_operations(&mut self) {
+        match self.rng.below(100) {
             0..45 => self.burst(),
             45..58 => {
                 let range = self.range();
@@ -75,22 +75,22 @@ impl Author {
 
     /// Several writers side by side, readers of what lies between them, and other things meanwhile.
     fn burst(&mut self) {
-        let pieces = 2 + self.chance.below(10);
+        let pieces = 2 + self.rng.below(10);
         let span = (self.len() * pieces).min(self.file_max);
         let start = self.position().min(self.file_max - span);
-        let mut cuts: Vec<u64> = (1..pieces).map(|_| start + self.chance.below(span + 1)).collect();
+        let mut cuts: Vec<u64> = (1..pieces).map(|_| start + self.rng.below(span + 1)).collect();
         for cut in &mut cuts {
-            if self.chance.once_in(3) {
-                *cut = cut.next_multiple_of(*self.chance.pick(&[512, 4096])).min(start + span);
+            if self.rng.once_in(3) {
+                *cut = cut.next_multiple_of(*self.rng.pick(&[512, 4096])).min(start + span);
             }
         }
         cuts.extend([start, start + span]);
         cuts.sort_unstable();
         cuts.dedup();
         let mut ranges: Vec<_> = cuts.windows(2).map(|cut| Range { position: cut[0], len: cut[1] - cut[0] }).collect();
-        self.chance.shuffle(&mut ranges);
+        self.rng.shuffle(&mut ranges);
         for range in ranges {
-            match self.chance.below(24) {
+            match self.rng.below(24) {
                 0..3 => self.read(range),
                 3 => self.sync(),
                 4 => self.stat(),
@@ -98,14 +98,14 @@ impl Author {
                     let elsewhere = self.range();
                     self.read(elsewhere);
                 }
-                6 if self.chance.once_in(2) => self.punch(),
-                7 if self.chance.once_in(3) => self.reopen(),
-                8 if self.chance.once_in(3) => self.set_len(),
+                6 if self.rng.once_in(2) => self.punch(),
+                7 if self.rng.once_in(3) => self.reopen(),
+                8 if self.rng.once_in(3) => self.set_len(),
                 _ => self.write(range),
             }
         }
         // Later writes would hide what went wrong.
-        if self.chance.once_in(3) {
+        if self.rng.once_in(3) {
             self.check();
         }
     }
@@ -121,7 +121,7 @@ impl Author {
 
     fn read(&mut self, range: Range) {
         self.last_end = range.end();
-        let exact = self.chance.once_in(2);
+        let exact = self.rng.once_in(2);
         let op = Op::Read { handle: self.handle(), range, memory: self.memory(), exact, patience: self.patience() };
         self.ops.push(op);
     }
@@ -134,7 +134,7 @@ impl Author {
 
     fn punch(&mut self) {
         let mut range = self.range();
-        if self.chance.once_in(2) {
+        if self.rng.once_in(2) {
             range = range.rounded_out(4096);
         }
         // The kernel refuses an empty range.
@@ -142,7 +142,7 @@ impl Author {
         if range.end() > self.file_max {
             return;
         }
-        let op = match self.chance.below(5) {
+        let op = match self.rng.below(5) {
             0 => Op::Zero { range, extend: true },
             1 => Op::Zero { range, extend: false },
             _ => Op::Punch { range },
@@ -152,7 +152,7 @@ impl Author {
     }
 
     fn sync(&mut self) {
-        let op = Op::Sync { handle: self.handle(), data_only: self.chance.once_in(2) };
+        let op = Op::Sync { handle: self.handle(), data_only: self.rng.once_in(2) };
         self.ops.push(op);
     }
 
@@ -162,31 +162,31 @@ impl Author {
     }
 
     fn reopen(&mut self) {
-        let truncate = self.chance.once_in(12);
+        let truncate = self.rng.once_in(12);
         if truncate {
             self.size = 0;
         }
-        let op = Op::Reopen { handle: self.handle(), mode: mode(&mut self.chance), truncate };
+        let op = Op::Reopen { handle: self.handle(), mode: mode(&mut self.rng), truncate };
         self.ops.push(op);
     }
 
     fn check(&mut self) {
-        let op = Op::Check { handle: self.handle(), plain_first: self.chance.once_in(2) };
+        let op = Op::Check { handle: self.handle(), plain_first: self.rng.once_in(2) };
         self.ops.push(op);
     }
 
     fn handle(&mut self) -> usize {
-        self.chance.below(self.handles as u64) as usize
+        self.rng.below(self.handles as u64) as usize
     }
 
     fn memory(&mut self) -> Memory {
-        let any = self.chance.below(4096) as usize;
-        let offset = *self.chance.pick(&[0, 0, 512, 1, any]);
-        if self.chance.once_in(2) { Memory::Engine(offset) } else { Memory::Slice(offset) }
+        let any = self.rng.below(4096) as usize;
+        let offset = *self.rng.pick(&[0, 0, 512, 1, any]);
+        if self.rng.once_in(2) { Memory::Engine(offset) } else { Memory::Slice(offset) }
     }
 
     fn patience(&mut self) -> Patience {
-        match self.chance.below(50) {
+        match self.rng.below(50) {
             0 => Patience::Cancels,
             1 => Patience::CancelsLate,
             2 => Patience::Drops,
@@ -201,23 +201,23 @@ impl Author {
 
     /// A length: mostly short, sometimes next to a unit, up to a mebibyte where the file may be so large, rarely nothing.
     fn len(&mut self) -> u64 {
-        if self.chance.once_in(60) {
+        if self.rng.once_in(60) {
             return 0;
         }
         let longest = self.file_max.min(1 << 20);
-        let len = if self.chance.once_in(3) {
+        let len = if self.rng.once_in(3) {
             self.near_unit(longest)
         } else {
-            let octave = self.chance.below(u64::from(longest.ilog2()));
-            (1 << octave) + self.chance.below(1 << octave)
+            let octave = self.rng.below(u64::from(longest.ilog2()));
+            (1 << octave) + self.rng.below(1 << octave)
         };
         len.clamp(1, longest)
     }
 
     /// A position from 0 to the largest size the file may have.
     fn position(&mut self) -> u64 {
-        let position = match self.chance.below(10) {
-            0..2 => self.chance.below(self.file_max),
+        let position = match self.rng.below(10) {
+            0..2 => self.rng.below(self.file_max),
             2..5 => self.near_unit(self.file_max),
             5..7 => self.size.saturating_add_signed(self.delta()),
             7..9 => self.last_end.saturating_add_signed(self.delta()),
@@ -229,13 +229,13 @@ impl Author {
 
     fn near_unit(&mut self, max: u64) -> u64 {
         let units: Vec<_> = UNITS_BYTES.into_iter().filter(|unit| *unit <= max).collect();
-        let unit = *self.chance.pick(&units);
-        let times = self.chance.below(max / unit + 1);
+        let unit = *self.rng.pick(&units);
+        let times = self.rng.below(max / unit + 1);
         (unit * times).saturating_add_signed(self.delta())
     }
 
     /// Mostly nothing, or a few bytes to either side.
     fn delta(&mut self) -> i64 {
-        if self.chance.once_in(2) { 0 } else { self.chance.below(7) as i64 - 3 }
+        if self.rng.once_in(2) { 0 } else { self.rng.below(7) as i64 - 3 }
     }
 }

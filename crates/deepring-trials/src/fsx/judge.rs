@@ -11,7 +11,7 @@ pub(crate) type Verdict<T> = std::result::Result<T, String>;
 
 /// Bytes that a cancelled write may or may not have written.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Doubt {
+pub(crate) struct Uncertain {
     pub(crate) generation: u32,
     pub(crate) range: Range,
 }

@@ -1,7 +1,7 @@
 //! fsx: random reads, writes, cuts, holes, syncs and reopenings of one file by several handles, engines and threads, against a model.
 //!
 //! The idea is that of Apple's and XFS's `fsx`, which has found bugs in every file system it was let loose on. A [`Script`] is drawn from a
-//! seed; the `runner` gathers what may run at the same time into a `batch`, lets the `stage` run it on real files, and the `judge` holds every
+//! seed; the `runner` gathers what may run at the same time into a `batch`, lets the `session` run it on real files, and the `judge` holds every
 //! result against the `model`. The bytes name their own position and the write they belong to (`content`), so a failure says what was found
 //! and where it belongs. A script that fails is made as short as possible (`shrink`) and printed as text that can be run again.
 //!
@@ -33,7 +33,7 @@ pub use places::{Missing, Place, names, with_places};
 pub use planted::PlantedBug;
 pub use script::Script;
 
-use crate::harness::{self, Chance};
+use crate::harness::{self, Rng};
 use shrink::Failing;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -94,21 +94,21 @@ pub struct Violation {
 }
 
 /// What went wrong with one script.
-struct Trouble {
+struct Failure {
     what: String,
     hangs: bool,
 }
 
 impl Campaign {
-    /// Runs it: scripts are dealt out to the places in turn, several at a time. `tell` hears now and then how many
+    /// Runs it: scripts are dealt out to the places in turn, several at a time. `progress` hears now and then how many
     /// operations have been run.
     ///
     /// # Panics
     /// If there is no place.
-    pub fn run(&self, places: &[Place], tell: impl Fn(u64) + Sync) -> Summary {
+    pub fn run(&self, places: &[Place], progress: impl Fn(u64) + Sync) -> Summary {
         assert!(!places.is_empty(), "a campaign needs a place");
         let (begun, done) = (Mutex::new((0, 0)), AtomicU64::new(0));
-        let first: Mutex<Option<(u64, Script, Trouble)>> = Mutex::default();
+        let first: Mutex<Option<(u64, Script, Failure)>> = Mutex::default();
         let stopped = || first.lock().unwrap_or_else(PoisonError::into_inner).is_some();
         let next = || {
             let mut begun = begun.lock().unwrap_or_else(PoisonError::into_inner);
@@ -122,10 +122,10 @@ impl Campaign {
         };
         let work = || {
             while let Some((number, script)) = (!stopped()).then(next).flatten() {
-                if let Some(trouble) = self.attempt(&script, &file_of(number, places)) {
-                    first.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert((number, script, trouble));
+                if let Some(failure) = self.attempt(&script, &file_of(number, places)) {
+                    first.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert((number, script, failure));
                 } else {
-                    tell(done.fetch_add(script.len() as u64, Ordering::Relaxed) + script.len() as u64);
+                    progress(done.fetch_add(script.len() as u64, Ordering::Relaxed) + script.len() as u64);
                 }
             }
         };
@@ -136,28 +136,28 @@ impl Campaign {
         });
         let (scripts, operations) = begun.into_inner().unwrap_or_else(PoisonError::into_inner);
         let violation = first.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let violation = violation.map(|(number, script, trouble)| self.violation(number, script, trouble, places));
+        let violation = violation.map(|(number, script, failure)| self.violation(number, script, failure, places));
         Summary { operations, scripts, violation }
     }
 
     fn script(&self, number: u64) -> Script {
         match &self.source {
-            Source::Seed(seed) => generate::script(Chance::seeded(*seed).next() ^ number, &harness::backends()),
+            Source::Seed(seed) => generate::script(Rng::seeded(*seed).next() ^ number, &harness::backends()),
             Source::Script(script) => (**script).clone(),
         }
     }
 
-    fn violation(&self, number: u64, script: Script, trouble: Trouble, places: &[Place]) -> Violation {
-        let failing = Failing { script: script.clone(), what: trouble.what.clone() };
+    fn violation(&self, number: u64, script: Script, failure: Failure, places: &[Place]) -> Violation {
+        let failing = Failing { script: script.clone(), what: failure.what.clone() };
         let file = file_of(number, places);
-        let run = |script: &Script| self.attempt(script, &file).filter(|trouble| !trouble.hangs).map(|trouble| trouble.what);
-        let short = if trouble.hangs { failing } else { shrink::shrink(failing, run) };
+        let run = |script: &Script| self.attempt(script, &file).filter(|failure| !failure.hangs).map(|failure| failure.what);
+        let short = if failure.hangs { failing } else { shrink::shrink(failing, run) };
         let place = places[number as usize % places.len()].name.clone();
-        Violation { place, number, what: trouble.what, script, short: (short.script, short.what) }
+        Violation { place, number, what: failure.what, script, short: (short.script, short.what) }
     }
 
     /// Runs one script, on a thread of its own because it might never end.
-    fn attempt(&self, script: &Script, file: &Path) -> Option<Trouble> {
+    fn attempt(&self, script: &Script, file: &Path) -> Option<Failure> {
         let (script, file, bug) = (script.clone(), file.to_path_buf(), self.bug);
         let (end, ended) = sync_channel(1);
         let thread = std::thread::spawn(move || {
@@ -165,12 +165,12 @@ impl Campaign {
             let _ = end.send(runner::run(&script, &file, bug));
         });
         match ended.recv_timeout(SCRIPT_TIME_MAX) {
-            Ok(result) => result.err().map(|what| Trouble { what, hangs: false }),
-            Err(RecvTimeoutError::Timeout) => Some(Trouble { what: format!("it did not end within {SCRIPT_TIME_MAX:?}"), hangs: true }),
+            Ok(result) => result.err().map(|what| Failure { what, hangs: false }),
+            Err(RecvTimeoutError::Timeout) => Some(Failure { what: format!("it did not end within {SCRIPT_TIME_MAX:?}"), hangs: true }),
             Err(RecvTimeoutError::Disconnected) => {
                 let panic = thread.join().err();
                 let words = panic.as_ref().and_then(|panic| panic.downcast_ref::<String>().cloned());
-                Some(Trouble { what: format!("it panicked: {}", words.unwrap_or_default()), hangs: false })
+                Some(Failure { what: format!("it panicked: {}", words.unwrap_or_default()), hangs: false })
             }
         }
     }

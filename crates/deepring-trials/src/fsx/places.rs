@@ -128,7 +128,7 @@ fn memory() -> Result<Made, String> {
 
 /// The fault file system without a fault; with `direct`, every file in it goes past the page cache, however it was opened.
 fn user_space(place: &Path, direct: bool) -> Result<Made, String> {
-    if let Some(why) = faultfs::missing() {
+    if let Some(why) = faultfs::unavailable() {
         return Err(why.into());
     }
     let [at, backing] = ["mounted", "backing"].map(|name| place.join(name));

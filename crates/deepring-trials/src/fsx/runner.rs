@@ -1,13 +1,13 @@
-//! Runs a [`Script`] on one file: gathers batches, runs each on the [`Stage`], judges what every operation did, and compares the whole file
+//! Runs a [`Script`] on one file: gathers batches, runs each on the [`Session`], judges what every operation did, and compares the whole file
 //! with the [`Model`] at quiet points and at the end.
 
 use super::batch::Batch;
-use super::judge::{self, Doubt, Verdict};
+use super::judge::{self, Uncertain, Verdict};
 use super::model::Model;
 use super::plain::Plain;
 use super::planted::PlantedBug;
 use super::script::{Op, Patience, Range, Script};
-use super::session::{End, Scene, Stage, Trap};
+use super::session::{BatchState, End, OneShotBug, Session};
 use std::io;
 use std::path::Path;
 
@@ -23,8 +23,8 @@ struct Runner<'a> {
     path: &'a Path,
     model: Model,
     plain: Plain,
-    stage: Stage,
-    trap: Trap,
+    session: Session,
+    bug: OneShotBug,
 }
 
 /// Puts words before an error of a plain system call.
@@ -35,9 +35,9 @@ fn plain_failed<T>(what: &str, result: io::Result<T>) -> Verdict<T> {
 impl<'a> Runner<'a> {
     fn new(script: &'a Script, path: &'a Path, bug: Option<PlantedBug>) -> Verdict<Self> {
         let plain = plain_failed("open", Plain::create(path))?;
-        let stage = Stage::build(script, path).map_err(|error| format!("opening failed: {error}"))?;
+        let session = Session::build(script, path).map_err(|error| format!("opening failed: {error}"))?;
         let model = Model::new(script.file_max(), script.len() as u32);
-        Ok(Self { script, path, model, plain, stage, trap: Trap::new(bug) })
+        Ok(Self { script, path, model, plain, session, bug: OneShotBug::new(bug) })
     }
 
     fn run(mut self) -> Verdict<()> {
@@ -49,8 +49,8 @@ impl<'a> Runner<'a> {
             batch.ops.push((number, *op));
         }
         self.perform(&batch)?;
-        let Self { stage, model, plain, .. } = self;
-        stage.close().map_err(|error| format!("at the end, close failed: {error}"))?;
+        let Self { session, model, plain, .. } = self;
+        session.close().map_err(|error| format!("at the end, close failed: {error}"))?;
         let end = |error| format!("at the end, {error}");
         compare(&model, &plain).map_err(end)?;
         plain_failed("fsync", plain.forget())?;
@@ -58,21 +58,21 @@ impl<'a> Runner<'a> {
     }
 
     fn perform(&mut self, batch: &Batch) -> Verdict<()> {
-        let scene = Scene { path: self.path, plain: &self.plain, model: &self.model, trap: &self.trap };
-        let ends = self.stage.run(&batch.ops, &scene);
+        let state = BatchState { path: self.path, plain: &self.plain, model: &self.model, bug: &self.bug };
+        let ends = self.session.run(&batch.ops, &state);
         let name = |number: usize| format!("operation #{number} ({})", self.script.ops[number - 1]);
-        let mut doubts = Vec::new();
+        let mut uncertain = Vec::new();
         let mut skipped = Vec::new();
         for (number, end) in ends {
             let op = self.script.ops[number - 1];
-            let judged = self.judge(batch, number, op, end, &mut doubts, &mut skipped);
+            let judged = self.judge(batch, number, op, end, &mut uncertain, &mut skipped);
             judged.map_err(|error| format!("{}: {error}", name(number)))?;
         }
         let before = self.model.size();
-        self.apply(batch, &doubts, &skipped);
-        self.settle(batch, &doubts)?;
+        self.apply(batch, &uncertain, &skipped);
+        self.settle(batch, &uncertain)?;
         let grew = self.model.size() > before && batch.writes().any(|(_, range)| range.end() == self.model.size());
-        if grew && self.trap.springs(PlantedBug::TrimsByte) {
+        if grew && self.bug.fires(PlantedBug::TrimsByte) {
             plain_failed("ftruncate", self.plain.set_len(self.model.size() - 1))?;
         }
         for &(number, op) in &batch.ops {
@@ -84,25 +84,33 @@ impl<'a> Runner<'a> {
     }
 
     /// Judges one operation, and notes what it leaves open.
-    fn judge(&self, batch: &Batch, number: usize, op: Op, end: End, doubts: &mut Vec<Doubt>, skipped: &mut Vec<usize>) -> Verdict<()> {
+    fn judge(
+        &self,
+        batch: &Batch,
+        number: usize,
+        op: Op,
+        end: End,
+        uncertain: &mut Vec<Uncertain>,
+        skipped: &mut Vec<usize>,
+    ) -> Verdict<()> {
         let kept = |kept: bool| if kept { Ok(()) } else { Err("changed memory that it had no business with".to_owned()) };
         match (op, end) {
             (Op::Write { range, patience, .. }, End::Wrote { result, memory_kept }) => {
                 let certain = judge::written(range, patience, &result)?;
                 if certain < range.len {
                     let rest = Range { position: range.position + certain, len: range.len - certain };
-                    doubts.push(Doubt { generation: number as u32, range: rest });
+                    uncertain.push(Uncertain { generation: number as u32, range: rest });
                 }
                 kept(memory_kept)
             }
             (Op::Write { range, patience: Patience::Drops, .. }, End::Unknown) => {
-                doubts.push(Doubt { generation: number as u32, range });
+                uncertain.push(Uncertain { generation: number as u32, range });
                 Ok(())
             }
             (Op::Read { range, exact, patience, .. }, End::Read { result, mut found, memory_kept }) => {
                 if range.len > 0
                     && result.as_ref().is_ok_and(|receipt| receipt.bytes == range.len)
-                    && self.trap.springs(PlantedBug::ReadsWrong)
+                    && self.bug.fires(PlantedBug::ReadsWrong)
                 {
                     found[range.len as usize - 1] ^= 0x11;
                 }
@@ -124,15 +132,15 @@ impl<'a> Runner<'a> {
     }
 
     /// Does to the model what the batch did to the file, doubts aside. The order does not matter, but for a cut before the growth.
-    fn apply(&mut self, batch: &Batch, doubts: &[Doubt], skipped: &[usize]) {
+    fn apply(&mut self, batch: &Batch, uncertain: &[Uncertain], skipped: &[usize]) {
         if let Some(size) = batch.new_length() {
             self.model.set_len(size);
         }
         for &(number, op) in &batch.ops {
             match op {
                 Op::Write { range, .. } => {
-                    let doubt = doubts.iter().find(|doubt| doubt.generation == number as u32);
-                    let certain = doubt.map_or(range.len, |doubt| doubt.range.position - range.position);
+                    let one = uncertain.iter().find(|one| one.generation == number as u32);
+                    let certain = one.map_or(range.len, |one| one.range.position - range.position);
                     self.model.write(Range { len: certain, ..range }, number as u32);
                 }
                 Op::Punch { range } | Op::Zero { range, .. } if !skipped.contains(&number) => {
@@ -148,8 +156,8 @@ impl<'a> Runner<'a> {
     }
 
     /// Looks at what cancelled writes left: old bytes or new ones, and a size that one of them explains.
-    fn settle(&mut self, batch: &Batch, doubts: &[Doubt]) -> Verdict<()> {
-        if doubts.is_empty() {
+    fn settle(&mut self, batch: &Batch, uncertain: &[Uncertain]) -> Verdict<()> {
+        if uncertain.is_empty() {
             return Ok(());
         }
         // A dropped operation is over when a sync is, which waits for every write accepted before it.
@@ -157,30 +165,30 @@ impl<'a> Runner<'a> {
             Op::Write { handle, patience: Patience::Drops, .. } => Some(*handle),
             _ => None,
         });
-        if let Some(file) = dropped.and_then(|handle| self.stage.file(handle)) {
+        if let Some(file) = dropped.and_then(|handle| self.session.file(handle)) {
             file.sync_data().wait().map_err(|error| format!("a sync after a dropped write failed: {error}"))?;
         }
         let size = plain_failed("fstat", self.plain.size())?;
-        let largest = doubts.iter().map(|doubt| doubt.range.end()).max().unwrap_or(0).max(self.model.size());
+        let largest = uncertain.iter().map(|one| one.range.end()).max().unwrap_or(0).max(self.model.size());
         if !(self.model.size()..=largest).contains(&size) {
             let least = self.model.size();
             return Err(format!("after cancelled writes the file has {size} bytes, where it must have {least} to {largest}"));
         }
         self.model.set_len(size);
-        for doubt in doubts {
-            let found = plain_failed("read", self.plain.read(doubt.range))?;
-            let new = super::content::bytes(doubt.range.position, found.len(), doubt.generation);
-            let mut expected = self.model.there(doubt.range).to_vec();
+        for one in uncertain {
+            let found = plain_failed("read", self.plain.read(one.range))?;
+            let new = super::content::bytes(one.range.position, found.len(), one.generation);
+            let mut expected = self.model.there(one.range).to_vec();
             for (index, byte) in expected.iter_mut().enumerate() {
                 if found.get(index) == Some(&new[index]) {
                     *byte = new[index];
                 }
             }
             if found != expected {
-                let wrong = self.model.difference(&found, doubt.range.position).unwrap_or_else(|| "its size is wrong".into());
-                return Err(format!("after write #{} was cancelled, neither old nor new bytes: {wrong}", doubt.generation));
+                let wrong = self.model.difference(&found, one.range.position).unwrap_or_else(|| "its size is wrong".into());
+                return Err(format!("after write #{} was cancelled, neither old nor new bytes: {wrong}", one.generation));
             }
-            self.model.adopt(doubt.range, doubt.generation, &found);
+            self.model.adopt(one.range, one.generation, &found);
         }
         Ok(())
     }
@@ -190,7 +198,7 @@ impl<'a> Runner<'a> {
         if plain_first {
             compare(&self.model, &self.plain)?;
         }
-        let Some(file) = self.stage.file(handle) else { return Err("the handle is closed".into()) };
+        let Some(file) = self.session.file(handle) else { return Err("the handle is closed".into()) };
         let size = file.stat().wait().map_err(|error| format!("stat failed: {error}"))?.size;
         if size != self.model.size() {
             return Err(format!("through the engine the file has {size} bytes; it must have {}", self.model.size()));

@@ -1,4 +1,4 @@
-//! [`Stage`]: the engines and open files of one script, and the running of one batch on them by several threads.
+//! [`Session`]: the engines and open files of one script, and the running of one batch on them by several threads.
 
 use super::content;
 use super::model::Model;
@@ -30,84 +30,84 @@ pub(crate) enum End {
 }
 
 /// What all operations of a batch may look at.
-pub(crate) struct Scene<'a> {
+pub(crate) struct BatchState<'a> {
     pub(crate) path: &'a Path,
     pub(crate) plain: &'a Plain,
     /// The file before the batch.
     pub(crate) model: &'a Model,
-    pub(crate) trap: &'a Trap,
+    pub(crate) bug: &'a OneShotBug,
 }
 
-/// The planted bug, and whether it has sprung.
+/// The planted bug, and whether it has fired.
 #[derive(Default)]
-pub(crate) struct Trap {
+pub(crate) struct OneShotBug {
     bug: Option<PlantedBug>,
-    sprung: AtomicBool,
+    fired: AtomicBool,
 }
 
-impl Trap {
+impl OneShotBug {
     pub(crate) fn new(bug: Option<PlantedBug>) -> Self {
-        Self { bug, sprung: AtomicBool::new(false) }
+        Self { bug, fired: AtomicBool::new(false) }
     }
 
     /// Whether the bug is `bug` and strikes now. It does so once.
-    pub(crate) fn springs(&self, bug: PlantedBug) -> bool {
-        self.bug == Some(bug) && !self.sprung.swap(true, Ordering::Relaxed)
+    pub(crate) fn fires(&self, bug: PlantedBug) -> bool {
+        self.bug == Some(bug) && !self.fired.swap(true, Ordering::Relaxed)
     }
 }
 
-pub(crate) struct Stage {
+pub(crate) struct Session {
     engines: Vec<Engine>,
-    actors: Vec<Actor>,
+    handles: Vec<Handle>,
     writers: usize,
 }
 
 /// One handle of the script.
-pub(crate) struct Actor {
+pub(crate) struct Handle {
     engine: Engine,
     /// `None` only after it could not be opened again.
     file: Option<File>,
     reopened: bool,
 }
 
-impl Stage {
+impl Session {
     pub(crate) fn build(script: &Script, path: &Path) -> Result<Self> {
         let engines = script.engines.iter().map(|spec| {
             let builder = Engine::builder().backend(spec.backend).block_bytes(spec.block_bytes);
             if spec.queue_depth == 0 { builder } else { builder.queue_depth(spec.queue_depth) }.build()
         });
         let engines: Vec<_> = engines.collect::<Result<_>>()?;
-        let actors = script.handles.iter().map(|spec| {
+        let handles = script.handles.iter().map(|spec| {
             let engine = engines[spec.engine].clone();
             let file = Some(open(&engine, path, spec.mode, false)?);
-            Ok(Actor { engine, file, reopened: false })
+            Ok(Handle { engine, file, reopened: false })
         });
-        let actors = actors.collect::<Result<_>>()?;
-        Ok(Self { engines, actors, writers: script.writers })
+        let handles = handles.collect::<Result<_>>()?;
+        Ok(Self { engines, handles, writers: script.writers })
     }
 
     /// The open file of a handle.
     pub(crate) fn file(&self, handle: usize) -> Option<&File> {
-        self.actors[handle % self.actors.len()].file.as_ref()
+        self.handles[handle % self.handles.len()].file.as_ref()
     }
 
     /// Runs all of `ops` at the same time and waits for them.
-    pub(crate) fn run(&mut self, ops: &[(usize, Op)], scene: &Scene<'_>) -> Vec<(usize, End)> {
-        let (handles, writers) = (self.actors.len(), self.writers.min(ops.len()).min(self.actors.len()).max(1));
-        let mut casts: Vec<Vec<&mut Actor>> = (0..writers).map(|_| Vec::new()).collect();
-        for (index, actor) in self.actors.iter_mut().enumerate() {
-            casts[index % writers].push(actor);
+    pub(crate) fn run(&mut self, ops: &[(usize, Op)], state: &BatchState<'_>) -> Vec<(usize, End)> {
+        let (handles, writers) = (self.handles.len(), self.writers.min(ops.len()).min(self.handles.len()).max(1));
+        let mut shares: Vec<Vec<&mut Handle>> = (0..writers).map(|_| Vec::new()).collect();
+        for (index, handle) in self.handles.iter_mut().enumerate() {
+            shares[index % writers].push(handle);
         }
         let part_of = |op: &Op| op.handle().map_or(0, |handle| handle % handles);
-        let parts = casts.into_iter().enumerate().map(|(writer, cast)| {
+        let parts = shares.into_iter().enumerate().map(|(writer, share)| {
             let mine = ops.iter().filter(move |(_, op)| part_of(op) % writers == writer);
-            (cast, mine.map(move |&(number, op)| (number, part_of(&op) / writers, op)).collect::<Vec<_>>())
+            (share, mine.map(move |&(number, op)| (number, part_of(&op) / writers, op)).collect::<Vec<_>>())
         });
         if writers == 1 {
-            return parts.flat_map(|(mut cast, part)| play(&mut cast, &part, scene)).collect();
+            return parts.flat_map(|(mut share, part)| run_part(&mut share, &part, state)).collect();
         }
         std::thread::scope(|scope| {
-            let threads: Vec<_> = parts.map(|(mut cast, part)| scope.spawn(move || play(&mut cast, &part, scene))).collect();
+            let threads: Vec<_> = parts.map(|(mut share, part)| scope.spawn(move || run_part(&mut share, &part, state))).collect();
             let ended = threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
             ended.flatten().collect()
         })
@@ -115,7 +115,7 @@ impl Stage {
 
     /// Closes every handle.
     pub(crate) fn close(self) -> Result<()> {
-        let closing: Vec<_> = self.actors.into_iter().filter_map(|actor| actor.file).map(File::close).collect();
+        let closing: Vec<_> = self.handles.into_iter().filter_map(|handle| handle.file).map(File::close).collect();
         closing.into_iter().try_for_each(Task::wait)?;
         drop(self.engines);
         Ok(())
@@ -131,8 +131,8 @@ fn open(engine: &Engine, path: &Path, mode: Mode, truncate: bool) -> Result<File
 }
 
 /// One writer's part of a batch: all operations are submitted before any is waited for.
-fn play(cast: &mut [&mut Actor], part: &[(usize, usize, Op)], scene: &Scene<'_>) -> Vec<(usize, End)> {
-    let begun: Vec<_> = part.iter().map(|&(number, actor, op)| (number, cast[actor].begin(number, op, scene))).collect();
+fn run_part(share: &mut [&mut Handle], part: &[(usize, usize, Op)], state: &BatchState<'_>) -> Vec<(usize, End)> {
+    let begun: Vec<_> = part.iter().map(|&(number, handle, op)| (number, share[handle].begin(number, op, state))).collect();
     for (_, pending) in &begun {
         pending.cancel_late();
     }
@@ -154,17 +154,17 @@ enum Pending {
 const GUARD: u8 = 0xa5;
 const GUARD_BYTES: usize = 64;
 
-impl Actor {
-    fn begin(&mut self, number: usize, op: Op, scene: &Scene<'_>) -> Pending {
-        self.try_begin(number, op, scene).unwrap_or_else(|error| Pending::Ended(End::Task(Err(error))))
+impl Handle {
+    fn begin(&mut self, number: usize, op: Op, state: &BatchState<'_>) -> Pending {
+        self.try_begin(number, op, state).unwrap_or_else(|error| Pending::Ended(End::Task(Err(error))))
     }
 
-    fn try_begin(&mut self, number: usize, op: Op, scene: &Scene<'_>) -> Result<Pending> {
+    fn try_begin(&mut self, number: usize, op: Op, state: &BatchState<'_>) -> Result<Pending> {
         let Some(file) = self.file.as_ref() else { return Ok(Pending::Ended(End::Unknown)) };
         Ok(match op {
             Op::Write { range, memory, patience, .. } => {
                 let mut content = content::bytes(range.position, range.len as usize, number as u32);
-                let position = self.spoil(&mut content, range, scene);
+                let position = self.spoil(&mut content, range, state);
                 self.write(file, content, position, memory, patience)?
             }
             Op::Read { range, memory, exact, patience, .. } => self.read(file, range, memory, exact, patience)?,
@@ -172,11 +172,11 @@ impl Actor {
             Op::Sync { data_only: true, .. } => Pending::Task(file.sync_data()),
             Op::Sync { .. } => Pending::Task(file.sync_all()),
             Op::Stat { .. } => Pending::Stat(file.stat()),
-            Op::Punch { range } => Pending::Ended(End::Plain(scene.plain.punch(range))),
-            Op::Zero { range, extend } => Pending::Ended(End::Plain(scene.plain.zero(range, extend))),
+            Op::Punch { range } => Pending::Ended(End::Plain(state.plain.punch(range))),
+            Op::Zero { range, extend } => Pending::Ended(End::Plain(state.plain.zero(range, extend))),
             Op::Reopen { mode, truncate, .. } => {
                 let closing = self.file.take().map(File::close);
-                self.file = Some(open(&self.engine, scene.path, mode, truncate)?);
+                self.file = Some(open(&self.engine, state.path, mode, truncate)?);
                 self.reopened = true;
                 closing.map_or(Pending::Ended(End::Unknown), Pending::Task)
             }
@@ -226,15 +226,15 @@ impl Actor {
     }
 
     /// Lets the planted bug change a write, and gives the position it goes to.
-    fn spoil(&self, content: &mut [u8], range: Range, scene: &Scene<'_>) -> u64 {
+    fn spoil(&self, content: &mut [u8], range: Range, state: &BatchState<'_>) -> u64 {
         let possible = |bug: &PlantedBug| match bug {
             PlantedBug::LosesEdgeAfterReopen => self.reopened,
             PlantedBug::TrimsByte | PlantedBug::ReadsWrong => false,
             _ => true,
         };
-        let struck = |bug: &PlantedBug| range.len >= planted::LEN_MIN && possible(bug) && scene.trap.springs(*bug);
-        match PlantedBug::ALL.into_iter().find(struck) {
-            Some(bug) => bug.spoil(content, range.position, scene.model),
+        let chosen = |bug: &PlantedBug| range.len >= planted::LEN_MIN && possible(bug) && state.bug.fires(*bug);
+        match PlantedBug::ALL.into_iter().find(chosen) {
+            Some(bug) => bug.spoil(content, range.position, state.model),
             None => range.position,
         }
     }

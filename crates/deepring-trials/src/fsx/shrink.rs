@@ -29,7 +29,7 @@ struct Shrinker<F> {
 /// The shortest failing script that could be found. `run` says what is wrong with a script, or nothing.
 pub(crate) fn shrink(failing: Failing, run: impl FnMut(&Script) -> Option<String>) -> Failing {
     let mut shrinker = Shrinker { run, until: Instant::now() + TIME_MAX, best: failing };
-    while shrinker.leave_out() | shrinker.simplify_setting() | shrinker.simplify_ops() {}
+    while shrinker.leave_out() | shrinker.simplify_setup() | shrinker.simplify_ops() {}
     shrinker.best
 }
 
@@ -71,7 +71,7 @@ impl<F: FnMut(&Script) -> Option<String>> Shrinker<F> {
         shorter
     }
 
-    fn simplify_setting(&mut self) -> bool {
+    fn simplify_setup(&mut self) -> bool {
         let mut simpler = false;
         let changes: [fn(&mut Script); 6] = [
             |script| script.writers = 1,

@@ -8,8 +8,8 @@ use super::guest::LOOP;
 use super::ledger::{Ledger, Verdict};
 use super::machine::{Delays, Drive, Machine, Shape};
 use super::protocol::{LeftOut, Order, Report, Stream, Writing};
-use super::{Bench, DRIVE_BYTES, FILE_SYSTEM_BYTES, fault, say};
-use crate::harness::Chance;
+use super::{Artifacts, DRIVE_BYTES, FILE_SYSTEM_BYTES, failure, say};
+use crate::harness::Rng;
 use deepring::BackendKind;
 use std::io;
 use std::time::{Duration, Instant};
@@ -51,7 +51,7 @@ pub const PLANTED: [(LeftOut, Stream); 4] = [
 
 /// What came of it.
 #[derive(Debug, Default, Clone)]
-pub struct Outcome {
+pub struct CutSummary {
     /// Power cuts.
     pub cuts: u64,
     /// Generations that were acknowledged.
@@ -62,28 +62,28 @@ pub struct Outcome {
 
 /// One run on one drive.
 struct Campaign<'a> {
-    bench: &'a Bench,
+    artifacts: &'a Artifacts,
     seed: u64,
     sector_bytes: u32,
     bug: Option<(LeftOut, Stream)>,
     ledger: Ledger,
     hanging_starts: u32,
-    outcome: Outcome,
+    summary: CutSummary,
 }
 
 /// Cuts the power so many times, on a drive with sectors of so many bytes.
 ///
 /// # Errors
-/// If the lab itself fails, or the guest says that something is broken. What was lost is no error; it is in the outcome.
-pub fn run(bench: &Bench, seed: u64, sector_bytes: u32, cuts: u64) -> io::Result<Outcome> {
-    let mut campaign = Campaign::new(bench, seed, sector_bytes, None)?;
+/// If the lab itself fails, or the guest says that something is broken. What was lost is no error; it is in the summary.
+pub fn run(artifacts: &Artifacts, seed: u64, sector_bytes: u32, cuts: u64) -> io::Result<CutSummary> {
+    let mut campaign = Campaign::new(artifacts, seed, sector_bytes, None)?;
     for cut in 0..cuts {
         campaign.cut(cut)?;
-        if !campaign.outcome.verdict.is_good() {
+        if !campaign.summary.verdict.is_good() {
             // Whatever came after would blur the traces.
-            say(&format!("the drive as it was found is {}/{DRIVE}.image", bench.folder.display()));
-            campaign.outcome.acknowledged = campaign.ledger.acknowledged();
-            return Ok(campaign.outcome);
+            say(&format!("the drive as it was found is {}/{DRIVE}.image", artifacts.folder.display()));
+            campaign.summary.acknowledged = campaign.ledger.acknowledged();
+            return Ok(campaign.summary);
         }
     }
     campaign.end()
@@ -93,34 +93,34 @@ pub fn run(bench: &Bench, seed: u64, sector_bytes: u32, cuts: u64) -> io::Result
 ///
 /// # Errors
 /// As for [`run`].
-pub fn run_planted(bench: &Bench, seed: u64, bug: (LeftOut, Stream)) -> io::Result<Option<u64>> {
-    let mut campaign = Campaign::new(bench, seed, 512, Some(bug))?;
+pub fn run_planted(artifacts: &Artifacts, seed: u64, bug: (LeftOut, Stream)) -> io::Result<Option<u64>> {
+    let mut campaign = Campaign::new(artifacts, seed, 512, Some(bug))?;
     for cut in 0..PLANTED_CUTS_MAX {
         campaign.cut(cut)?;
         // What is found after a cut is judged at the next one.
-        if !campaign.outcome.verdict.is_good() {
+        if !campaign.summary.verdict.is_good() {
             return Ok(Some(cut));
         }
     }
-    let outcome = campaign.end()?;
-    Ok(if outcome.verdict.is_good() { None } else { Some(PLANTED_CUTS_MAX) })
+    let summary = campaign.end()?;
+    Ok(if summary.verdict.is_good() { None } else { Some(PLANTED_CUTS_MAX) })
 }
 
 impl<'a> Campaign<'a> {
-    fn new(bench: &'a Bench, seed: u64, sector_bytes: u32, bug: Option<(LeftOut, Stream)>) -> io::Result<Self> {
-        super::format(&Drive::blank(bench, DRIVE, DRIVE_BYTES)?, FILE_SYSTEM_BYTES)?;
-        Ok(Self { bench, seed, sector_bytes, bug, ledger: Ledger::new(seed), hanging_starts: 0, outcome: Outcome::default() })
+    fn new(artifacts: &'a Artifacts, seed: u64, sector_bytes: u32, bug: Option<(LeftOut, Stream)>) -> io::Result<Self> {
+        super::format(&Drive::blank(artifacts, DRIVE, DRIVE_BYTES)?, FILE_SYSTEM_BYTES)?;
+        Ok(Self { artifacts, seed, sector_bytes, bug, ledger: Ledger::new(seed), hanging_starts: 0, summary: CutSummary::default() })
     }
 
     /// From one power on to the next power cut.
     fn cut(&mut self, number: u64) -> io::Result<()> {
         let started = Instant::now();
-        let mut chance = Chance::seeded(self.seed.wrapping_mul(0x0001_0001) ^ number);
-        let (loss, seed) = (self.loss(&mut chance), chance.next());
-        let drive = Drive::serve(self.bench, DRIVE, DELAYS)?;
-        let is_early = self.bug.is_none() && number > 0 && chance.once_in(EARLY_ONE_IN);
+        let mut rng = Rng::seeded(self.seed.wrapping_mul(0x0001_0001) ^ number);
+        let (loss, seed) = (self.loss(&mut rng), rng.next());
+        let drive = Drive::serve(self.artifacts, DRIVE, DELAYS)?;
+        let is_early = self.bug.is_none() && number > 0 && rng.once_in(EARLY_ONE_IN);
         let what = if is_early {
-            let moment = Duration::from_millis(chance.below(EARLY_MS_MAX));
+            let moment = Duration::from_millis(rng.below(EARLY_MS_MAX));
             let machine = self.power_on(&drive)?;
             std::thread::sleep(moment);
             // Nothing was being written, and whatever it had said of what it found will be said again.
@@ -129,20 +129,20 @@ impl<'a> Campaign<'a> {
         } else {
             let (mut machine, kernel) = self.start(&drive)?;
             self.verify(&mut machine)?;
-            if !self.outcome.verdict.is_good() {
+            if !self.summary.verdict.is_good() {
                 return machine.cut().map(drop);
             }
             if number == 0 {
                 say(&kernel);
             }
-            let writing = self.writing(&mut chance);
-            let told = format!("{:?} {:?}", writing.backend, writing.first.keys().map(ToString::to_string).collect::<Vec<_>>());
+            let writing = self.writing(&mut rng);
+            let what = format!("{:?} {:?}", writing.backend, writing.first.keys().map(ToString::to_string).collect::<Vec<_>>());
             let before = self.ledger.acknowledged();
-            self.write(machine, writing, Duration::from_millis(chance.below(WRITING_MS_MAX)))?;
-            format!("{told}, {} acknowledged", self.ledger.acknowledged() - before)
+            self.write(machine, writing, Duration::from_millis(rng.below(WRITING_MS_MAX)))?;
+            format!("{what}, {} acknowledged", self.ledger.acknowledged() - before)
         };
         let Damage { unflushed, unflushed_bytes, kept, torn } = drive.cut(loss, seed, |offset| self.unit_bytes(offset))?;
-        self.outcome.cuts += 1;
+        self.summary.cuts += 1;
         say(&format!(
             "cut {number}: {what}; of {unflushed} unflushed writes ({} KiB) {kept} survived{}; loses {loss}; {:.1} s",
             unflushed_bytes >> 10,
@@ -154,7 +154,7 @@ impl<'a> Campaign<'a> {
 
     fn power_on(&self, drive: &Drive) -> io::Result<Machine> {
         let shape = Shape { drives: &[drive], sector_bytes: self.sector_bytes, parameters: LOOP, ..Shape::default() };
-        Machine::power_on(self.bench, &shape)
+        Machine::power_on(self.artifacts, &shape)
     }
 
     /// What the drive writes wholly or not at all: its sectors, where generations are written raw; blocks, where there is a file system.
@@ -163,13 +163,13 @@ impl<'a> Campaign<'a> {
     }
 
     /// A last look, and the sum.
-    fn end(mut self) -> io::Result<Outcome> {
-        let drive = Drive::serve(self.bench, DRIVE, DELAYS)?;
+    fn end(mut self) -> io::Result<CutSummary> {
+        let drive = Drive::serve(self.artifacts, DRIVE, DELAYS)?;
         let (mut machine, _) = self.start(&drive)?;
         self.verify(&mut machine)?;
         machine.cut()?;
-        self.outcome.acknowledged = self.ledger.acknowledged();
-        Ok(self.outcome)
+        self.summary.acknowledged = self.ledger.acknowledged();
+        Ok(self.summary)
     }
 
     /// Starts a machine, waits until its guest is up, and gives also what it says of kernel and drive.
@@ -183,7 +183,7 @@ impl<'a> Campaign<'a> {
                     say(&format!("the machine hangs: nothing for {SILENCE:?}; it is started again"));
                     machine.cut()?;
                 }
-                other => return Err(machine.wrong(&format!("the guest did not come up: {other:?}"))),
+                other => return Err(machine.error(&format!("the guest did not come up: {other:?}"))),
             }
         }
     }
@@ -196,7 +196,7 @@ impl<'a> Campaign<'a> {
             match machine.next(SILENCE)? {
                 Report::Found(one) => found.push(one),
                 Report::Verified => break,
-                other => return Err(machine.wrong(&format!("while verifying: {other:?}"))),
+                other => return Err(machine.error(&format!("while verifying: {other:?}"))),
             }
         }
         let verdict = self.ledger.judge(&found);
@@ -205,23 +205,23 @@ impl<'a> Campaign<'a> {
                 say(&format!("{kind}: {what}"));
             }
         }
-        self.outcome.verdict.lost.extend(verdict.lost);
-        self.outcome.verdict.mixed.extend(verdict.mixed);
+        self.summary.verdict.lost.extend(verdict.lost);
+        self.summary.verdict.mixed.extend(verdict.mixed);
         Ok(())
     }
 
-    fn loss(&self, chance: &mut Chance) -> Loss {
-        if self.bug.is_some() { Loss::Everything } else { *chance.pick(&Loss::ALL) }
+    fn loss(&self, rng: &mut Rng) -> Loss {
+        if self.bug.is_some() { Loss::Everything } else { *rng.pick(&Loss::ALL) }
     }
 
     /// What is written before this cut: mostly one stream alone, so that no flush of another one hides that its own is missing.
-    fn writing(&mut self, chance: &mut Chance) -> Writing {
+    fn writing(&mut self, rng: &mut Rng) -> Writing {
         let streams = match self.bug {
             Some((_, stream)) => vec![stream],
-            None if chance.once_in(5) => Stream::ALL.to_vec(),
-            None => vec![*chance.pick(&Stream::ALL)],
+            None if rng.once_in(5) => Stream::ALL.to_vec(),
+            None => vec![*rng.pick(&Stream::ALL)],
         };
-        let backend = *chance.pick(&[BackendKind::Uring, BackendKind::Uring, BackendKind::Threads]);
+        let backend = *rng.pick(&[BackendKind::Uring, BackendKind::Uring, BackendKind::Threads]);
         let left_out = self.bug.map_or(LeftOut::Nothing, |(left_out, _)| left_out);
         let first = streams.into_iter().map(|stream| (stream, self.ledger.first_of_next(stream))).collect();
         Writing { seed: self.seed, backend, left_out, first }
@@ -232,13 +232,13 @@ impl<'a> Campaign<'a> {
         machine.order(&Order::Write(writing))?;
         match machine.next(SILENCE)? {
             Report::Writing => {}
-            other => return Err(machine.wrong(&format!("the guest does not write: {other:?}"))),
+            other => return Err(machine.error(&format!("the guest does not write: {other:?}"))),
         }
         std::thread::sleep(lasting);
         for report in machine.cut()? {
             match report {
                 Report::Acknowledged(stream, generation) => self.ledger.acknowledge(stream, generation),
-                other => return Err(fault(format!("while writing: {other:?}"))),
+                other => return Err(failure(format!("while writing: {other:?}"))),
             }
         }
         Ok(())

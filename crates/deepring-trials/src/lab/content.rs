@@ -46,8 +46,8 @@ impl Content {
         if self.stream.is_in_place() {
             return SLOT_BYTES;
         }
-        let chance = mix(self.key ^ mix(generation));
-        let (kind, number) = (chance % 4, chance / 4);
+        let number = mix(self.key ^ mix(generation));
+        let (kind, number) = (number % 4, number / 4);
         match kind {
             0 => 32 + number % (64 << 10),
             1 => 1 + number % (1 << 20),

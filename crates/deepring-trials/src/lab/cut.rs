@@ -3,7 +3,7 @@
 //! Whatever survives is applied in the order in which the drive took it. Writes with FUA survive always.
 
 use super::cache::Unflushed;
-use crate::harness::Chance;
+use crate::harness::Rng;
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -53,12 +53,12 @@ pub struct Damage {
 /// What of each write survives, as ranges of its bytes: the same for the same writes, way and seed. A write is torn at a multiple of what the
 /// drive writes wholly or not at all at that offset.
 pub fn survivors(writes: &[Unflushed], loss: Loss, seed: u64, unit_bytes: impl Fn(u64) -> u64) -> Vec<Range<usize>> {
-    let mut chance = Chance::seeded(seed);
+    let mut rng = Rng::seeded(seed);
     // Not always half: drives that lost nearly nothing, or nearly everything, are met too.
-    let keep_percent = *chance.pick(&[5, 25, 50, 75, 95]);
+    let keep_percent = *rng.pick(&[5, 25, 50, 75, 95]);
     let mut ranges: Vec<_> = (writes.iter())
         .map(|write| {
-            let keep = loss != Loss::Everything && chance.below(100) < keep_percent;
+            let keep = loss != Loss::Everything && rng.below(100) < keep_percent;
             0..if keep || write.forced { write.data.len() } else { 0 }
         })
         .collect();
@@ -66,9 +66,9 @@ pub fn survivors(writes: &[Unflushed], loss: Loss, seed: u64, unit_bytes: impl F
         let units = |index: usize| writes[index].data.len() as u64 / unit_bytes(writes[index].offset);
         let tearable: Vec<_> = (0..writes.len()).filter(|&index| !writes[index].forced && units(index) > 1).collect();
         if !tearable.is_empty() {
-            let index = *chance.pick(&tearable);
-            let cut = ((1 + chance.below(units(index) - 1)) * unit_bytes(writes[index].offset)) as usize;
-            ranges[index] = if chance.once_in(2) { 0..cut } else { cut..writes[index].data.len() };
+            let index = *rng.pick(&tearable);
+            let cut = ((1 + rng.below(units(index) - 1)) * unit_bytes(writes[index].offset)) as usize;
+            ranges[index] = if rng.once_in(2) { 0..cut } else { cut..writes[index].data.len() };
         }
     }
     ranges

@@ -4,8 +4,8 @@
 //! drive does must not concern the other.
 
 use super::machine::{Delays, Drive, Machine, Shape};
-use super::protocol::{Failed, Order, Report, Well};
-use super::{Bench, DRIVE_BYTES, FILE_SYSTEM_BYTES, fault, say};
+use super::protocol::{Failed, Order, Progress, Report};
+use super::{Artifacts, DRIVE_BYTES, FILE_SYSTEM_BYTES, failure, say};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
@@ -48,7 +48,7 @@ struct Watch {
 
 /// What was seen in all.
 #[derive(Debug, Default, Clone, Copy)]
-pub struct Outcome {
+pub struct FaultSummary {
     /// Errors, each of the right kind.
     pub errors: usize,
     /// The longest request, on the drive that stalled.
@@ -59,43 +59,43 @@ pub struct Outcome {
 ///
 /// # Errors
 /// If an error has the wrong kind or misses a field, if there is one where there should be none, if bytes are wrong, if requests do not go on afterwards.
-pub fn run(bench: &Bench, seed: u64) -> io::Result<Outcome> {
-    super::format(&Drive::blank(bench, "first", DRIVE_BYTES)?, FILE_SYSTEM_BYTES)?;
-    Drive::blank(bench, "second", DRIVE_BYTES)?;
+pub fn run(artifacts: &Artifacts, seed: u64) -> io::Result<FaultSummary> {
+    super::format(&Drive::blank(artifacts, "first", DRIVE_BYTES)?, FILE_SYSTEM_BYTES)?;
+    Drive::blank(artifacts, "second", DRIVE_BYTES)?;
     let slow = Delays { read_ms: DELAY_MS, write_ms: DELAY_MS };
-    let (first, second) = (Drive::serve(bench, "first", Delays::default())?, Drive::serve(bench, "second", slow)?);
+    let (first, second) = (Drive::serve(artifacts, "first", Delays::default())?, Drive::serve(artifacts, "second", slow)?);
     let shape = Shape { drives: &[&first, &second], sector_bytes: 512, ..Shape::default() };
-    let machine = Machine::boot(bench, &shape)?;
+    let machine = Machine::boot(artifacts, &shape)?;
     let mut watch = Watch { machine, seen: BTreeMap::new() };
     watch.machine.order(&Order::Stress(seed))?;
-    watch.until_both_are_at_work()?;
-    let mut outcome = Outcome::default();
+    watch.wait_for_both_drives()?;
+    let mut summary = FaultSummary::default();
 
-    watch.expect_well("nothing was done", LOOK)?;
+    watch.expect_no_errors("nothing was done", LOOK)?;
     let slow = watch.seen["raw"].longest_ms;
     if slow < DELAY_MS {
-        return Err(fault(format!("the longest request on the drive that is late by {DELAY_MS} ms took {slow} ms")));
+        return Err(failure(format!("the longest request on the drive that is late by {DELAY_MS} ms took {slow} ms")));
     }
 
-    outcome.errors += watch.expect_errors("file", &first.read_error, "read")?;
-    outcome.errors += watch.expect_errors("raw", &second.read_error, "read")?;
-    outcome.errors += watch.expect_errors("raw", &second.write_error, "write")?;
+    summary.errors += watch.expect_errors("file", &first.read_error, "read")?;
+    summary.errors += watch.expect_errors("raw", &second.read_error, "read")?;
+    summary.errors += watch.expect_errors("raw", &second.write_error, "write")?;
 
     File::create(&second.flush_error)?;
     watch.expect_sync(MEDIUM_ERROR, "of the failed flush")?;
     watch.expect_sync("ERR_DEEPRING_SYNC_FAILED", "after a failed one")?;
     fs::remove_file(&second.flush_error)?;
     watch.expect_sync("ERR_DEEPRING_SYNC_FAILED", "of the mended drive: what was lost does not come back")?;
-    watch.expect_well("a flush had failed", LOOK)?;
-    outcome.errors += 3;
+    watch.expect_no_errors("a flush had failed", LOOK)?;
+    summary.errors += 3;
 
-    first.hold(true)?;
+    first.pause(true)?;
     watch.watch_for(STALL)?;
-    first.hold(false)?;
-    watch.expect_well("the first drive had stalled", SETTLING + LOOK)?;
-    outcome.stall_ms = watch.seen["file"].longest_ms;
-    if u128::from(outcome.stall_ms) < STALL.as_millis() / 2 {
-        return Err(fault(format!("the stall was not felt: the longest request took {} ms", outcome.stall_ms)));
+    first.pause(false)?;
+    watch.expect_no_errors("the first drive had stalled", SETTLING + LOOK)?;
+    summary.stall_ms = watch.seen["file"].longest_ms;
+    if u128::from(summary.stall_ms) < STALL.as_millis() / 2 {
+        return Err(failure(format!("the stall was not felt: the longest request took {} ms", summary.stall_ms)));
     }
 
     watch.machine.order(&Order::Stop)?;
@@ -106,20 +106,20 @@ pub fn run(bench: &Bench, seed: u64) -> io::Result<Outcome> {
         }
     }
     watch.machine.off()?;
-    say(&format!("faults: {} errors, each typed; a stall of {} s took {} ms", outcome.errors, STALL.as_secs(), outcome.stall_ms));
-    Ok(outcome)
+    say(&format!("faults: {} errors, each typed; a stall of {} s took {} ms", summary.errors, STALL.as_secs(), summary.stall_ms));
+    Ok(summary)
 }
 
 impl Watch {
     fn take(&mut self, report: Report) -> io::Result<()> {
         match report {
-            Report::Well(Well { device, requests, longest_ms }) => {
+            Report::Progress(Progress { device, requests, longest_ms }) => {
                 let seen = self.seen.entry(device).or_default();
                 seen.requests += requests;
                 seen.longest_ms = seen.longest_ms.max(longest_ms);
             }
             Report::Failed(error) => self.seen.entry(error.device.clone()).or_default().errors.push(error),
-            other => return Err(self.machine.wrong(&format!("{other:?}"))),
+            other => return Err(self.machine.error(&format!("{other:?}"))),
         }
         Ok(())
     }
@@ -134,11 +134,11 @@ impl Watch {
         Ok(())
     }
 
-    fn until_both_are_at_work(&mut self) -> io::Result<()> {
+    fn wait_for_both_drives(&mut self) -> io::Result<()> {
         let started = Instant::now();
         while self.seen.values().filter(|seen| seen.requests > 0).count() < 2 {
             if started.elapsed() > LIMIT {
-                return Err(self.machine.wrong("the drives are not both at work"));
+                return Err(self.machine.error("the drives are not both at work"));
             }
             let report = self.machine.next(LIMIT)?;
             self.take(report)?;
@@ -147,12 +147,12 @@ impl Watch {
     }
 
     /// Both drives are at work, and nothing fails.
-    fn expect_well(&mut self, after: &str, lasting: Duration) -> io::Result<()> {
+    fn expect_no_errors(&mut self, after: &str, lasting: Duration) -> io::Result<()> {
         self.seen.values_mut().for_each(|seen| *seen = Seen::default());
         self.watch_for(lasting)?;
         for (device, seen) in &self.seen {
             if seen.requests == 0 || !seen.errors.is_empty() {
-                return Err(self.machine.wrong(&format!("after {after}, {device}: {seen:?}")));
+                return Err(self.machine.error(&format!("after {after}, {device}: {seen:?}")));
             }
         }
         Ok(())
@@ -170,23 +170,23 @@ impl Watch {
         fs::remove_file(switch)?;
         let errors = std::mem::take(&mut self.seen.entry(device.into()).or_default().errors);
         if errors.len() < ERRORS_MIN {
-            return Err(self.machine.wrong(&format!("{direction} of {device}: {} errors of a broken drive", errors.len())));
+            return Err(self.machine.error(&format!("{direction} of {device}: {} errors of a broken drive", errors.len())));
         }
         for error in &errors {
             let Failed { code, syscall, position: Some(_), requested, transferred, .. } = error else {
-                return Err(fault(format!("an error without a position: {error:?}")));
+                return Err(failure(format!("an error without a position: {error:?}")));
             };
             if code != MEDIUM_ERROR || syscall != direction || transferred >= requested {
-                return Err(fault(format!("{direction} of {device}: {error:?}")));
+                return Err(failure(format!("{direction} of {device}: {error:?}")));
             }
         }
         let others = self.seen.iter().find(|(name, seen)| *name != device && !seen.errors.is_empty());
         if let Some((name, seen)) = others {
-            return Err(fault(format!("the drive of {device} was broken, and {name} had {:?}", seen.errors)));
+            return Err(failure(format!("the drive of {device} was broken, and {name} had {:?}", seen.errors)));
         }
         say(&format!("faults: {} errors for each {direction} on the drive of {device}, such as {:?}", errors.len(), errors[0]));
         self.watch_for(SETTLING)?;
-        self.expect_well(&format!("{direction} of {device} was mended"), LOOK)?;
+        self.expect_no_errors(&format!("{direction} of {device} was mended"), LOOK)?;
         Ok(errors.len())
     }
 
@@ -195,7 +195,7 @@ impl Watch {
         loop {
             match self.machine.next(LIMIT)? {
                 Report::Synced(how) if how == expected => return Ok(()),
-                Report::Synced(how) => return Err(fault(format!("the sync {which} ended with {how}, not {expected}"))),
+                Report::Synced(how) => return Err(failure(format!("the sync {which} ended with {how}, not {expected}"))),
                 report => self.take(report)?,
             }
         }

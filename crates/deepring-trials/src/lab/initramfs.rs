@@ -4,7 +4,7 @@
 //! their libraries come along.
 
 use super::cpio::Archive;
-use super::{fault, packages, process};
+use super::{failure, packages, process};
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, BufWriter};
@@ -50,7 +50,7 @@ fn values<'a>(messages: &'a str, key: &str) -> Vec<&'a str> {
 pub fn build_plugin(folder: &Path) -> io::Result<PathBuf> {
     cargo(folder, &["build", "-p", "deepring-trials", "--example", "drive"], false)?;
     let plugin = folder.join("build/debug/examples/libdrive.so");
-    if plugin.is_file() { Ok(plugin) } else { Err(fault("the plugin was built, and is not there")) }
+    if plugin.is_file() { Ok(plugin) } else { Err(failure("the plugin was built, and is not there")) }
 }
 
 /// Builds the archive. Gives its path and the names of the test binaries in it.
@@ -59,7 +59,7 @@ pub fn build_plugin(folder: &Path) -> io::Result<PathBuf> {
 /// If something does not build or cannot be found.
 pub fn build(folder: &Path, modules: &Path, with_suite: bool) -> io::Result<(PathBuf, Vec<String>)> {
     let guest = cargo(folder, &["build", "-p", "deepring-trials", "--bin", "lab-guest"], true)?;
-    let guest = *values(&guest, "executable").last().ok_or_else(|| fault("cargo built no lab-guest"))?;
+    let guest = *values(&guest, "executable").last().ok_or_else(|| failure("cargo built no lab-guest"))?;
     let path = folder.join(if with_suite { "initramfs-suite" } else { "initramfs" });
     let mut archive = Archive::new(BufWriter::new(File::create(&path)?));
     for directory in ["dev", "proc", "sys", "tmp", "data", "data/raw", SUITE, "bin", "lib", "modules"] {
@@ -70,7 +70,7 @@ pub fn build(folder: &Path, modules: &Path, with_suite: bool) -> io::Result<(Pat
     archive.file("init", 0o755, &fs::read(guest)?)?;
     for module in MODULES {
         let found = process::run("find", &[&modules.to_string_lossy(), "-name", &format!("{module}.ko")])?;
-        let found = found.lines().next().ok_or_else(|| fault(format!("the kernel's package has no module {module}")))?;
+        let found = found.lines().next().ok_or_else(|| failure(format!("the kernel's package has no module {module}")))?;
         archive.file(&format!("modules/{module}.ko"), 0o644, &fs::read(found)?)?;
     }
     let mut names = Vec::new();
@@ -92,7 +92,7 @@ pub fn build(folder: &Path, modules: &Path, with_suite: bool) -> io::Result<(Pat
 fn add_programs(archive: &mut Archive<BufWriter<File>>) -> io::Result<()> {
     let mut files = BTreeSet::new();
     for name in PROGRAMS {
-        let program = packages::program(name).ok_or_else(|| fault(format!("there is no {name}")))?;
+        let program = packages::program(name).ok_or_else(|| failure(format!("there is no {name}")))?;
         archive.file(&format!("bin/{name}"), 0o755, &fs::read(&program)?)?;
         let libraries = process::run("ldd", &[&program.to_string_lossy()])?;
         files.extend(libraries.split_whitespace().filter(|word| word.starts_with('/')).map(str::to_owned));

@@ -6,7 +6,7 @@
 use super::cut::{self, Damage, Loss};
 use super::process::Server;
 use super::protocol::{Lines, Order, Report};
-use super::{Bench, fault, packages};
+use super::{Artifacts, failure, packages};
 use std::fs;
 use std::io::{self, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -55,8 +55,8 @@ impl Drive {
     ///
     /// # Errors
     /// Those of the files.
-    pub fn blank(bench: &Bench, name: &str, bytes: u64) -> io::Result<PathBuf> {
-        let file = |end: &str| bench.folder.join(format!("{name}.{end}"));
+    pub fn blank(artifacts: &Artifacts, name: &str, bytes: u64) -> io::Result<PathBuf> {
+        let file = |end: &str| artifacts.folder.join(format!("{name}.{end}"));
         super::sparse(&file("journal"), 0)?;
         super::sparse(&file("image"), bytes)?;
         Ok(file("image"))
@@ -66,15 +66,15 @@ impl Drive {
     ///
     /// # Errors
     /// If nbdkit does not come up.
-    pub fn serve(bench: &Bench, name: &str, delays: Delays) -> io::Result<Self> {
-        let file = |end: &str| bench.folder.join(format!("{name}.{end}"));
+    pub fn serve(artifacts: &Artifacts, name: &str, delays: Delays) -> io::Result<Self> {
+        let file = |end: &str| artifacts.folder.join(format!("{name}.{end}"));
         let (image, journal, socket) = (file("image"), file("journal"), file("socket"));
         let errors = [file("read-error"), file("write-error"), file("flush-error")];
         errors.iter().chain([&socket]).for_each(|path| drop(fs::remove_file(path)));
         let [read_error, write_error, flush_error] = errors;
         let mut arguments: Vec<String> = ["--foreground", "--exit-with-parent", "--filter=error"].map(String::from).into();
         arguments.push("--filter=delay".into());
-        arguments.extend(["--unix".into(), text(&socket), text(&bench.plugin)]);
+        arguments.extend(["--unix".into(), text(&socket), text(&artifacts.plugin)]);
         arguments.extend([format!("image={}", text(&image)), format!("journal={}", text(&journal))]);
         arguments.push(format!("flush-error={}", text(&flush_error)));
         for (operation, path) in [("pread", &read_error), ("pwrite", &write_error)] {
@@ -87,7 +87,7 @@ impl Drive {
         let started = Instant::now();
         while !socket.exists() {
             if server.ended()?.is_some() || started.elapsed() > LISTEN_LIMIT {
-                return Err(fault(format!("nbdkit does not serve: {}", fs::read_to_string(&log)?.trim())));
+                return Err(failure(format!("nbdkit does not serve: {}", fs::read_to_string(&log)?.trim())));
             }
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -98,8 +98,8 @@ impl Drive {
     ///
     /// # Errors
     /// If the system refuses.
-    pub fn hold(&self, still: bool) -> io::Result<()> {
-        self.server.hold(still)
+    pub fn pause(&self, paused: bool) -> io::Result<()> {
+        self.server.pause(paused)
     }
 
     /// The power goes: what was not flushed is lost in this way, no write torn inside one of the units that begin at its offset.
@@ -145,11 +145,11 @@ impl Machine {
     ///
     /// # Errors
     /// If it does not come up; the message ends with the last words of its console.
-    pub fn boot(bench: &Bench, shape: &Shape<'_>) -> io::Result<Self> {
-        let mut machine = Self::power_on(bench, shape)?;
+    pub fn boot(artifacts: &Artifacts, shape: &Shape<'_>) -> io::Result<Self> {
+        let mut machine = Self::power_on(artifacts, shape)?;
         match machine.next(BOOT_LIMIT)? {
             Report::Ready(kernel) => machine.kernel = kernel,
-            other => return Err(machine.wrong(&format!("the guest began with {other:?}"))),
+            other => return Err(machine.error(&format!("the guest began with {other:?}"))),
         }
         Ok(machine)
     }
@@ -158,8 +158,8 @@ impl Machine {
     ///
     /// # Errors
     /// If qemu does not start.
-    pub fn power_on(bench: &Bench, shape: &Shape<'_>) -> io::Result<Self> {
-        let (port, console) = (bench.folder.join("serial.socket"), bench.folder.join("console.log"));
+    pub fn power_on(artifacts: &Artifacts, shape: &Shape<'_>) -> io::Result<Self> {
+        let (port, console) = (artifacts.folder.join("serial.socket"), artifacts.folder.join("console.log"));
         drop(fs::remove_file(&port));
         let listener = UnixListener::bind(&port)?;
         // On a busy host the guest measures its time stamp counter wrongly, and trusting it, its clock may run many times too fast.
@@ -169,7 +169,7 @@ impl Machine {
             ["-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-nodefaults", "-no-reboot"].map(String::from).into();
         let mut add = |pairs: &[(&str, String)]| pairs.iter().for_each(|(name, value)| arguments.extend([(*name).into(), value.clone()]));
         add(&[("-display", "none".into()), ("-m", MEMORY_MEGABYTES.to_string()), ("-smp", CORES.to_string())]);
-        add(&[("-kernel", text(&bench.kernel)), ("-initrd", text(&bench.initramfs)), ("-append", parameters)]);
+        add(&[("-kernel", text(&artifacts.kernel)), ("-initrd", text(&artifacts.initramfs)), ("-append", parameters)]);
         add(&[("-serial", format!("file:{}", text(&console)))]);
         add(&[("-chardev", format!("socket,id=reports,path={}", text(&port))), ("-serial", "chardev:reports".into())]);
         let served = shape.drives.iter().map(|drive| format!("file=nbd+unix:///?socket={},cache=none", text(&drive.socket)));
@@ -180,18 +180,18 @@ impl Machine {
             let sectors = format!("logical_block_size={sector},physical_block_size={sector}");
             add(&[("-device", format!("nvme,serial=lab{index},drive=drive{index},max_ioqpairs=8,{sectors}"))]);
         }
-        let log = bench.folder.join("qemu.log");
-        let qemu = packages::program("qemu-system-x86_64").ok_or_else(|| fault("there is no qemu-system-x86_64"))?;
+        let log = artifacts.folder.join("qemu.log");
+        let qemu = packages::program("qemu-system-x86_64").ok_or_else(|| failure("there is no qemu-system-x86_64"))?;
         let mut qemu = Server::start(qemu, &arguments, &log)?;
-        let serial = accept(&listener, &mut qemu).map_err(|error| fault(format!("{error}: {}", tail(&log))))?;
-        let (told, reports) = channel();
+        let serial = accept(&listener, &mut qemu).map_err(|error| failure(format!("{error}: {}", tail(&log))))?;
+        let (sender, reports) = channel();
         let mut reading = serial.try_clone()?;
         std::thread::spawn(move || {
             let (mut lines, mut bytes) = (Lines::default(), [0; 4096]);
             while let Ok(count @ 1..) = reading.read(&mut bytes) {
                 for line in lines.take(&bytes[..count]) {
                     // Nobody listens any more if this fails.
-                    let _ = told.send(line.parse().map_err(fault));
+                    let _ = sender.send(line.parse().map_err(failure));
                 }
             }
         });
@@ -211,7 +211,7 @@ impl Machine {
     /// # Errors
     /// If there is none within the limit, or something else than a report arrives, or the machine is gone.
     pub fn next(&mut self, limit: Duration) -> io::Result<Report> {
-        self.next_within(limit)?.ok_or_else(|| self.wrong(&format!("the guest said nothing for {limit:?}")))
+        self.next_within(limit)?.ok_or_else(|| self.error(&format!("the guest said nothing for {limit:?}")))
     }
 
     /// The next report, if there is one within the limit.
@@ -222,7 +222,7 @@ impl Machine {
         match self.reports.recv_timeout(limit) {
             Ok(report) => report.map(Some),
             Err(RecvTimeoutError::Timeout) => Ok(None),
-            Err(RecvTimeoutError::Disconnected) => Err(self.wrong("the machine is gone")),
+            Err(RecvTimeoutError::Disconnected) => Err(self.error("the machine is gone")),
         }
     }
 
@@ -245,7 +245,7 @@ impl Machine {
         let started = Instant::now();
         while self.server.ended()?.is_none() {
             if started.elapsed() > BOOT_LIMIT {
-                return Err(self.wrong("the guest does not switch off"));
+                return Err(self.error("the guest does not switch off"));
             }
             std::thread::sleep(Duration::from_millis(10));
         }
@@ -258,8 +258,8 @@ impl Machine {
     }
 
     /// An error with the last words of the console.
-    pub fn wrong(&self, what: &str) -> io::Error {
-        fault(format!("{what}; its console ({}) ends with:\n{}", self.console.display(), tail(&self.console)))
+    pub fn error(&self, what: &str) -> io::Error {
+        failure(format!("{what}; its console ({}) ends with:\n{}", self.console.display(), tail(&self.console)))
     }
 }
 
@@ -271,8 +271,8 @@ fn accept(listener: &UnixListener, server: &mut Server) -> io::Result<UnixStream
         match listener.accept() {
             Ok((stream, _)) => return stream.set_nonblocking(false).map(|()| stream),
             Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
-            Err(_) if server.ended()?.is_some() => return Err(fault("qemu ended at once")),
-            Err(_) if started.elapsed() > LISTEN_LIMIT => return Err(fault("qemu does not start")),
+            Err(_) if server.ended()?.is_some() => return Err(failure("qemu ended at once")),
+            Err(_) if started.elapsed() > LISTEN_LIMIT => return Err(failure("qemu does not start")),
             Err(_) => std::thread::sleep(Duration::from_millis(5)),
         }
     }

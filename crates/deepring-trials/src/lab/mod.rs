@@ -43,7 +43,7 @@ pub const DRIVE_BYTES: u64 = 256 << 20;
 
 /// What every part of the lab stands on.
 #[derive(Debug)]
-pub struct Bench {
+pub struct Artifacts {
     /// Below `target`: images, sockets, logs.
     pub folder: PathBuf,
     /// The kernel's image.
@@ -63,7 +63,7 @@ pub fn say(line: &str) {
 }
 
 /// An error that is a sentence.
-pub(crate) fn fault(what: impl Into<String>) -> io::Error {
+pub(crate) fn failure(what: impl Into<String>) -> io::Error {
     io::Error::other(what.into())
 }
 

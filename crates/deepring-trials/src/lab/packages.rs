@@ -1,6 +1,6 @@
 //! What the lab needs from Debian: two emulators, a formatter, a kernel.
 
-use super::{fault, process, say};
+use super::{failure, process, say};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -31,7 +31,7 @@ pub fn require_programs() -> io::Result<()> {
     }
     let by_hand = format!("apt-get install --no-install-recommends {}", missing.join(" "));
     if !crate::harness::disk::is_root() || program("apt-get").is_none() {
-        return Err(fault(format!("{} missing; install with: {by_hand}", missing.join(", "))));
+        return Err(failure(format!("{} missing; install with: {by_hand}", missing.join(", "))));
     }
     say(&format!("installing {}", missing.join(", ")));
     let arguments = [&["install", "-y", "-qq", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=600"], &missing[..]].concat();
@@ -45,7 +45,7 @@ pub fn require_programs() -> io::Result<()> {
         install()?;
     }
     match PROGRAMS.iter().find(|(name, _)| program(name).is_none()) {
-        Some((name, _)) => Err(fault(format!("{name} is missing although its package was installed"))),
+        Some((name, _)) => Err(failure(format!("{name} is missing although its package was installed"))),
         None => Ok(()),
     }
 }
@@ -69,15 +69,15 @@ pub fn kernel(folder: &Path) -> io::Result<(PathBuf, PathBuf)> {
     };
     let package = (depends.lines())
         .find_map(|line| line.trim().strip_prefix("Depends: "))
-        .ok_or_else(|| fault(format!("apt knows no {KERNEL_PACKAGE}; the lab needs Debian's package sources for amd64")))?;
+        .ok_or_else(|| failure(format!("apt knows no {KERNEL_PACKAGE}; the lab needs Debian's package sources for amd64")))?;
     say(&format!("downloading {package}"));
     let mut download = std::process::Command::new("apt-get");
     process::run_command(download.current_dir(&folder).args(["download", "-qq", package]))?;
     let archives = fs::read_dir(&folder)?.filter_map(|entry| Some(entry.ok()?.path()));
     let archive = archives.filter(|path| path.extension().is_some_and(|end| end == "deb")).max();
-    let archive = archive.ok_or_else(|| fault("apt-get downloaded nothing"))?;
+    let archive = archive.ok_or_else(|| failure("apt-get downloaded nothing"))?;
     process::run("dpkg-deb", &["-x", &archive.to_string_lossy(), &folder.to_string_lossy()])?;
-    unpacked(&folder).ok_or_else(|| fault(format!("{} has no kernel in it", archive.display())))
+    unpacked(&folder).ok_or_else(|| failure(format!("{} has no kernel in it", archive.display())))
 }
 
 fn unpacked(folder: &Path) -> Option<(PathBuf, PathBuf)> {

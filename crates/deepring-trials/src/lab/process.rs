@@ -1,6 +1,6 @@
 //! Processes of the lab: tools that are run to their end, and servers that must not outlive it.
 
-use super::fault;
+use super::failure;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
@@ -21,11 +21,11 @@ pub fn run(program: &str, arguments: &[&str]) -> io::Result<String> {
 /// # Errors
 /// As there.
 pub fn run_command(command: &mut Command) -> io::Result<String> {
-    let told = command.stdin(Stdio::null()).output().map_err(|error| fault(format!("{command:?}: {error}")))?;
-    if told.status.success() {
-        return Ok(String::from_utf8_lossy(&told.stdout).into_owned());
+    let output = command.stdin(Stdio::null()).output().map_err(|error| failure(format!("{command:?}: {error}")))?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
-    Err(fault(format!("{command:?} failed ({}): {}", told.status, String::from_utf8_lossy(&told.stderr).trim())))
+    Err(failure(format!("{command:?} failed ({}): {}", output.status, String::from_utf8_lossy(&output.stderr).trim())))
 }
 
 /// A process that is killed when the value is dropped, and by the kernel when the thread that started it ends.
@@ -50,7 +50,7 @@ impl Server {
         };
         // SAFETY: the closure only makes a system call.
         unsafe { command.pre_exec(die_with_us) };
-        command.spawn().map(Self).map_err(|error| fault(format!("{command:?}: {error}")))
+        command.spawn().map(Self).map_err(|error| failure(format!("{command:?}: {error}")))
     }
 
     /// Whether it has ended by itself, and how.
@@ -74,8 +74,8 @@ impl Server {
     ///
     /// # Errors
     /// If the system refuses.
-    pub fn hold(&self, still: bool) -> io::Result<()> {
-        let signal = if still { libc::SIGSTOP } else { libc::SIGCONT };
+    pub fn pause(&self, paused: bool) -> io::Result<()> {
+        let signal = if paused { libc::SIGSTOP } else { libc::SIGCONT };
         // SAFETY: no pointers; the child has not been waited for, so the number is its own.
         match unsafe { libc::kill(self.0.id() as libc::pid_t, signal) } {
             0 => Ok(()),

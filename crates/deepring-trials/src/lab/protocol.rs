@@ -149,7 +149,7 @@ pub struct Ran {
 /// Requests that were well: how many since the last report, and how long the longest took.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names say it")]
-pub struct Well {
+pub struct Progress {
     pub device: String,
     pub requests: u64,
     pub longest_ms: u64,
@@ -183,7 +183,7 @@ pub enum Report {
     /// A test binary ended.
     Ran(Ran),
     /// Requests were well.
-    Well(Well),
+    Progress(Progress),
     /// A request failed.
     Failed(Failed),
     /// A sync ended.
@@ -266,7 +266,7 @@ impl fmt::Display for Report {
             Self::Writing => f.write_str("writing"),
             Self::Acknowledged(stream, generation) => write!(f, "ack {stream} {generation}"),
             Self::Ran(Ran { name, passed, failed, skipped }) => write!(f, "ran {name} {passed} {failed} {skipped}"),
-            Self::Well(Well { device, requests, longest_ms }) => write!(f, "well {device} {requests} {longest_ms}"),
+            Self::Progress(Progress { device, requests, longest_ms }) => write!(f, "progress {device} {requests} {longest_ms}"),
             Self::Failed(Failed { device, code, syscall, position, requested, transferred }) => {
                 write!(f, "failed {device} {code} {syscall} {} {requested} {transferred}", maybe(*position))
             }
@@ -301,8 +301,8 @@ impl FromStr for Report {
                 let (passed, failed, skipped) = (number(passed)?, number(failed)?, number(skipped)?);
                 Ok(Self::Ran(Ran { name: (*name).into(), passed, failed, skipped }))
             }
-            ("well", [device, requests, longest_ms]) => {
-                Ok(Self::Well(Well { device: (*device).into(), requests: number(requests)?, longest_ms: number(longest_ms)? }))
+            ("progress", [device, requests, longest_ms]) => {
+                Ok(Self::Progress(Progress { device: (*device).into(), requests: number(requests)?, longest_ms: number(longest_ms)? }))
             }
             ("failed", [device, code, syscall, position, requested, transferred]) => Ok(Self::Failed(Failed {
                 device: (*device).into(),

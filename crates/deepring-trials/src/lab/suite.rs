@@ -2,7 +2,7 @@
 
 use super::machine::{Machine, Shape};
 use super::protocol::{Order, Ran, Report};
-use super::{Bench, say};
+use super::{Artifacts, say};
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ const DISK_BYTES: u64 = 6 << 30;
 const BINARY_LIMIT: Duration = Duration::from_secs(900);
 
 /// A test that cannot hold in the machine, and why. The list is printed with the results.
-struct LeftOut {
+struct Excluded {
     binary: &'static str,
     test: &'static str,
     why: &'static str,
@@ -29,17 +29,17 @@ const READS_ARE_FASTER: &str =
     "an emulated processor gives memory back more slowly than the emulated drive reads, so there is nothing to notice";
 
 /// Whatever is not named here runs.
-const LEFT_OUT: [LeftOut; 6] = [
-    LeftOut { binary: "faults", test: "broken_disk::a_disk_that_lost_its_second_half_gives_eio_and_says_where", why: LOOP_GIVES_ZEROS },
-    LeftOut { binary: "faults", test: "broken_disk::a_file_on_a_disk_that_lost_its_end_gives_eio", why: LOOP_GIVES_ZEROS },
-    LeftOut { binary: "owned", test: "guarded::the_canaries_notice_a_buffer_that_is_given_back_too_early", why: READS_ARE_FASTER },
-    LeftOut { binary: "deepring", test: "fuzz::tests::a_planner_with_a_bug_is_noticed", why: CORPUS_IS_NOT_THERE },
-    LeftOut { binary: "deepring", test: "fuzz::tests::no_input_of_the_corpus_breaks_a_promise", why: CORPUS_IS_NOT_THERE },
-    LeftOut { binary: "deepring", test: "fuzz::tests::no_mutation_of_the_corpus_breaks_a_promise", why: CORPUS_IS_NOT_THERE },
+const EXCLUDED: [Excluded; 6] = [
+    Excluded { binary: "faults", test: "broken_disk::a_disk_that_lost_its_second_half_gives_eio_and_says_where", why: LOOP_GIVES_ZEROS },
+    Excluded { binary: "faults", test: "broken_disk::a_file_on_a_disk_that_lost_its_end_gives_eio", why: LOOP_GIVES_ZEROS },
+    Excluded { binary: "owned", test: "guarded::the_canaries_notice_a_buffer_that_is_given_back_too_early", why: READS_ARE_FASTER },
+    Excluded { binary: "deepring", test: "fuzz::tests::a_planner_with_a_bug_is_noticed", why: CORPUS_IS_NOT_THERE },
+    Excluded { binary: "deepring", test: "fuzz::tests::no_input_of_the_corpus_breaks_a_promise", why: CORPUS_IS_NOT_THERE },
+    Excluded { binary: "deepring", test: "fuzz::tests::no_mutation_of_the_corpus_breaks_a_promise", why: CORPUS_IS_NOT_THERE },
 ];
 
 /// A machine for the suite.
-struct Setting {
+struct Configuration {
     name: &'static str,
     sector_bytes: u32,
     parameters: &'static str,
@@ -47,17 +47,17 @@ struct Setting {
     only: &'static [&'static str],
 }
 
-const SETTINGS: [Setting; 3] = [
-    Setting { name: "sectors of 512 bytes", sector_bytes: 512, parameters: "", only: &[] },
-    Setting { name: "sectors of 4096 bytes", sector_bytes: 4096, parameters: "", only: &[] },
+const CONFIGURATIONS: [Configuration; 3] = [
+    Configuration { name: "sectors of 512 bytes", sector_bytes: 512, parameters: "", only: &[] },
+    Configuration { name: "sectors of 4096 bytes", sector_bytes: 4096, parameters: "", only: &[] },
     // The engine does not poll; queues that could be polled must make no difference to it.
-    Setting { name: "two polling queues", sector_bytes: 512, parameters: "nvme.poll_queues=2", only: &["exact", "storm"] },
+    Configuration { name: "two polling queues", sector_bytes: 512, parameters: "nvme.poll_queues=2", only: &["exact", "storm"] },
 ];
 
 /// What came of it.
 #[derive(Debug, Default, Clone, Copy)]
-pub struct Outcome {
-    /// Tests that passed, in all settings.
+pub struct SuiteSummary {
+    /// Tests that passed, in all configurations.
     pub passed: u64,
     /// Tests that failed.
     pub failed: u64,
@@ -65,34 +65,39 @@ pub struct Outcome {
     pub skipped: u64,
 }
 
-/// Runs the suite in each setting, or only test binaries with a word in their name.
+/// Runs the suite in each configuration, or only test binaries with a word in their name.
 ///
 /// # Errors
-/// If the lab itself fails. A failed test is no error; it is in the outcome.
-pub fn run(bench: &Bench, word: Option<&str>) -> io::Result<Outcome> {
-    let mut outcome = Outcome::default();
-    for LeftOut { binary, test, why } in &LEFT_OUT {
+/// If the lab itself fails. A failed test is no error; it is in the summary.
+pub fn run(artifacts: &Artifacts, word: Option<&str>) -> io::Result<SuiteSummary> {
+    let mut summary = SuiteSummary::default();
+    for Excluded { binary, test, why } in &EXCLUDED {
         say(&format!("suite: left out: {binary}: {test}: {why}"));
     }
-    for setting in &SETTINGS {
-        let names = bench.suite.iter().filter(|name| setting.only.is_empty() || setting.only.contains(&name.as_str()));
+    for configuration in &CONFIGURATIONS {
+        let names = artifacts.suite.iter().filter(|name| configuration.only.is_empty() || configuration.only.contains(&name.as_str()));
         let names: Vec<_> = names.filter(|name| word.is_none_or(|word| name.contains(word))).collect();
         if !names.is_empty() {
-            run_setting(bench, setting, &names, &mut outcome)?;
+            run_configuration(artifacts, configuration, &names, &mut summary)?;
         }
     }
-    Ok(outcome)
+    Ok(summary)
 }
 
-fn run_setting(bench: &Bench, setting: &Setting, names: &[&String], outcome: &mut Outcome) -> io::Result<()> {
-    let image = bench.folder.join("suite.image");
+fn run_configuration(
+    artifacts: &Artifacts,
+    configuration: &Configuration,
+    names: &[&String],
+    summary: &mut SuiteSummary,
+) -> io::Result<()> {
+    let image = artifacts.folder.join("suite.image");
     super::sparse(&image, DISK_BYTES)?;
     super::format(&image, DISK_BYTES)?;
-    let Setting { sector_bytes, parameters, .. } = *setting;
-    let mut machine = Machine::boot(bench, &Shape { plain: Some(&image), sector_bytes, parameters, ..Shape::default() })?;
-    say(&format!("suite, {}: {}", setting.name, machine.kernel));
+    let Configuration { sector_bytes, parameters, .. } = *configuration;
+    let mut machine = Machine::boot(artifacts, &Shape { plain: Some(&image), sector_bytes, parameters, ..Shape::default() })?;
+    say(&format!("suite, {}: {}", configuration.name, machine.kernel));
     for &name in names {
-        let without = LEFT_OUT.iter().filter(|left_out| left_out.binary == name).map(|left_out| left_out.test.to_owned()).collect();
+        let without = EXCLUDED.iter().filter(|excluded| excluded.binary == name).map(|excluded| excluded.test.to_owned()).collect();
         // By this host's clock, which nothing emulates.
         let started = Instant::now();
         machine.order(&Order::Suite(name.clone(), without))?;
@@ -100,25 +105,28 @@ fn run_setting(bench: &Bench, setting: &Setting, names: &[&String], outcome: &mu
             match machine.next(BINARY_LIMIT)? {
                 Report::Ran(Ran { name, passed, failed, skipped }) => {
                     let seconds = started.elapsed().as_secs_f64();
-                    say(&format!("suite, {}: {name}: {passed} passed, {failed} failed, {skipped} skipped in {seconds:.1} s", setting.name));
-                    outcome.passed += passed;
-                    outcome.failed += failed;
-                    outcome.skipped += skipped;
+                    say(&format!(
+                        "suite, {}: {name}: {passed} passed, {failed} failed, {skipped} skipped in {seconds:.1} s",
+                        configuration.name
+                    ));
+                    summary.passed += passed;
+                    summary.failed += failed;
+                    summary.skipped += skipped;
                     break;
                 }
-                Report::Note(note) => say(&format!("suite, {}: {note}", setting.name)),
-                other => return Err(machine.wrong(&format!("while running {name}: {other:?}"))),
+                Report::Note(note) => say(&format!("suite, {}: {note}", configuration.name)),
+                other => return Err(machine.error(&format!("while running {name}: {other:?}"))),
             }
         }
     }
-    let failed = outcome.failed > 0;
-    let console = bench.folder.join("console.log");
+    let failed = summary.failed > 0;
+    let console = artifacts.folder.join("console.log");
     machine.off()?;
     if failed {
         // The next machine would write over it.
-        let kept = bench.folder.join(format!("suite-{}.log", setting.name.replace(' ', "-")));
+        let kept = artifacts.folder.join(format!("suite-{}.log", configuration.name.replace(' ', "-")));
         std::fs::copy(console, &kept)?;
-        say(&format!("suite, {}: the output of the tests is in {}", setting.name, kept.display()));
+        say(&format!("suite, {}: the output of the tests is in {}", configuration.name, kept.display()));
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! The limits of a handle.
 
-use super::{Fickle, LIMIT, REFILLS, Tally, lasting, read_of, submit};
-use crate::harness::{Chance, assert_file, builders, bytes, directory, open, within};
+use super::{Cancelable, LIMIT, REFILLS, Tally, leaked, read_of, submit};
+use crate::harness::{Rng, assert_file, builders, bytes, directory, open, within};
 use deepring::binding::Refill::{Sliding, WhenEmpty};
 use deepring::binding::{Completion, EngineBinding, FileBinding, Handle, HandleLimits, RawTransfer};
 use deepring::{Direct, Direction};
@@ -24,7 +24,7 @@ fn a_handle_s_depth_holds_for_all_its_requests_together() {
             assert_eq!(handle.limits().block_bytes, 61_440, "rounded up to whole pages");
             let file = open(&engine, &path, Direct::Prefer);
             let tally = Arc::new(Tally::default());
-            let memory = lasting(8 << 20);
+            let memory = leaked(8 << 20);
             for part in 0..8u64 {
                 submit(&file, read_of(memory + (part << 20), 1 << 20, part << 20, Some(&handle)), &tally);
             }
@@ -49,7 +49,7 @@ fn a_handle_s_block_is_no_way_around_the_engine_s_bytes() {
         let handle = Arc::new(engine.handle(HandleLimits { block_bytes: 4 << 20, ..HandleLimits::default() }));
         let file = open(&engine, &path, Direct::Prefer);
         let tally = Arc::new(Tally::default());
-        submit(&file, read_of(lasting(8 << 20), 8 << 20, 0, Some(&handle)), &tally);
+        submit(&file, read_of(leaked(8 << 20), 8 << 20, 0, Some(&handle)), &tally);
         engine.wake();
         tally.wait_for(1);
         let most = engine.stats().in_flight_bytes_max;
@@ -67,7 +67,7 @@ fn a_handle_does_not_slow_down_requests_without_it() {
         let handle = Arc::new(engine.handle(HandleLimits { queue_depth: 1, ..HandleLimits::default() }));
         let file = open(&engine, &path, Direct::Prefer);
         let tally = Arc::new(Tally::default());
-        let memory = lasting(16 << 20);
+        let memory = leaked(16 << 20);
         submit(&file, read_of(memory, 8 << 20, 0, Some(&handle)), &tally);
         submit(&file, read_of(memory + (8 << 20), 8 << 20, 0, None), &tally);
         engine.wake();
@@ -83,7 +83,7 @@ fn writes_that_share_a_handle_and_a_unit_never_stall() {
     for builder in builders() {
         let path = path.clone();
         within(LIMIT, "writes under a narrow handle", move || {
-            let mut chance = Chance::new();
+            let mut rng = Rng::new();
             let engine = builder.queue_depth(8).block_bytes(4096).build().expect("an engine");
             for round in 0..40u64 {
                 std::fs::write(&path, b"").expect("the file");
@@ -103,12 +103,12 @@ fn writes_that_share_a_handle_and_a_unit_never_stall() {
                 let mut position = 0;
                 let mut writes = 0;
                 while position < end as u64 {
-                    let len = (1 + chance.below(5000)).min(end as u64 - position);
-                    let handle = Some(chance.pick(&handles)).filter(|_| writes % 5 > 0).map(Arc::clone);
+                    let len = (1 + rng.below(5000)).min(end as u64 - position);
+                    let handle = Some(rng.pick(&handles)).filter(|_| writes % 5 > 0).map(Arc::clone);
                     let transfer =
                         RawTransfer { direction: Direction::Write, address: content + position, len, position, exact: true, handle };
                     // SAFETY: the content is never freed and never written.
-                    unsafe { chance.pick(&files).submit(transfer, Arc::clone(&tally) as Arc<dyn Completion>) };
+                    unsafe { rng.pick(&files).submit(transfer, Arc::clone(&tally) as Arc<dyn Completion>) };
                     position += len;
                     writes += 1;
                 }
@@ -127,7 +127,7 @@ fn requests_that_are_cancelled_leave_their_place_in_a_handle_s_line() {
     let place = directory();
     let path = place.path().join("file");
     std::fs::write(&path, bytes(0, 4 << 20, 1)).expect("the file");
-    let mut chance = Chance::new();
+    let mut rng = Rng::new();
     for builder in builders() {
         for round in 0..12u32 {
             let engine = builder.clone().block_bytes(64 << 10).build().expect("an engine");
@@ -136,24 +136,24 @@ fn requests_that_are_cancelled_leave_their_place_in_a_handle_s_line() {
                 HandleLimits { queue_depth: 1 + round % 3, refill: REFILLS[usize::from(round % 2 == 0)], ..HandleLimits::default() };
             let handle = Arc::new(engine.handle(limits));
             let tally = Arc::new(Tally::default());
-            let memory = lasting(512 << 10);
-            let requests: Vec<Arc<Fickle>> = (0..REQUESTS)
+            let memory = leaked(512 << 10);
+            let requests: Vec<Arc<Cancelable>> = (0..REQUESTS)
                 .map(|index| {
-                    let fickle = Arc::new(Fickle { tally: Arc::clone(&tally), canceled: AtomicBool::new(false) });
+                    let request = Arc::new(Cancelable { tally: Arc::clone(&tally), canceled: AtomicBool::new(false) });
                     let transfer = read_of(memory, 512 << 10, (index % 8) << 19, Some(&handle));
-                    // SAFETY: memory from `lasting`, and nobody looks at what is read.
-                    unsafe { file.submit(transfer, Arc::clone(&fickle) as Arc<dyn Completion>) };
-                    fickle
+                    // SAFETY: memory from `leaked`, and nobody looks at what is read.
+                    unsafe { file.submit(transfer, Arc::clone(&request) as Arc<dyn Completion>) };
+                    request
                 })
                 .collect();
             engine.wake();
-            for fickle in &requests {
-                if chance.once_in(2) {
-                    fickle.canceled.store(true, Ordering::Release);
+            for request in &requests {
+                if rng.once_in(2) {
+                    request.canceled.store(true, Ordering::Release);
                     engine.sweep();
                 }
-                if chance.once_in(10) {
-                    std::thread::sleep(Duration::from_micros(chance.below(500)));
+                if rng.once_in(10) {
+                    std::thread::sleep(Duration::from_micros(rng.below(500)));
                 }
             }
             if round % 4 == 3 {
@@ -171,7 +171,7 @@ fn a_request_that_meets_the_end_of_its_file_leaves_its_place_in_a_handle_s_line(
     let place = directory();
     let path = place.path().join("file");
     std::fs::write(&path, bytes(0, 10_000, 1)).expect("the file");
-    let memory = lasting(512 << 10);
+    let memory = leaked(512 << 10);
     for builder in builders() {
         for refill in REFILLS {
             let engine = builder.clone().block_bytes(64 << 10).build().expect("an engine");
@@ -181,7 +181,7 @@ fn a_request_that_meets_the_end_of_its_file_leaves_its_place_in_a_handle_s_line(
             for _ in 0..REQUESTS {
                 // The first of eight blocks meets the end, while the request is first in line for the second.
                 let transfer = RawTransfer { exact: false, ..read_of(memory, 512 << 10, 0, Some(&handle)) };
-                // SAFETY: memory from `lasting`, and nobody looks at what is read.
+                // SAFETY: memory from `leaked`, and nobody looks at what is read.
                 unsafe { file.submit(transfer, Arc::clone(&tally) as Arc<dyn Completion>) };
             }
             engine.wake();

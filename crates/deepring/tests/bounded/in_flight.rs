@@ -1,8 +1,8 @@
 //! What is in flight at a device.
 
-use super::{LIMIT, Tally, lasting, read_of, submit};
+use super::{LIMIT, Tally, leaked, read_of, submit};
 use crate::harness::gate::Gate;
-use crate::harness::{Chance, MODES, assert_file, assert_same, builders, bytes, directory, eventually, open};
+use crate::harness::{MODES, Rng, assert_file, assert_same, builders, bytes, directory, eventually, open};
 use deepring::Direct;
 use deepring::binding::{Completion, EngineBinding, FileBinding, Outcome};
 use std::sync::atomic::Ordering;
@@ -14,7 +14,7 @@ fn what_is_in_flight_never_exceeds_depth_or_bytes() {
     let path = place.path().join("file");
     let size = 4 << 20;
     std::fs::write(&path, bytes(0, size, 1)).expect("the file");
-    let mut chance = Chance::new();
+    let mut rng = Rng::new();
     // Depth, block, bytes: each the tight one in turn.
     let limits = [
         (1, 4096, 1 << 20),
@@ -33,10 +33,10 @@ fn what_is_in_flight_never_exceeds_depth_or_bytes() {
                 let mut reads = Vec::new();
                 let mut writes = Vec::new();
                 for _ in 0..70 {
-                    let len = 1 + chance.below(if reads.len() % 2 == 0 { 200_000 } else { 5000 });
-                    let position = chance.below(size as u64 - len);
+                    let len = 1 + rng.below(if reads.len() % 2 == 0 { 200_000 } else { 5000 });
+                    let position = rng.below(size as u64 - len);
                     // What is read may be the old or the new bytes, and they are the same.
-                    match chance.below(4) {
+                    match rng.below(4) {
                         0 => writes.push(file.write_at(bytes(position, len as usize, 1), position)),
                         1 => reads.push((position, file.read_exact_at(vec![0; len as usize], position))),
                         _ => reads.push((position - position % 4096, file.read_exact_at(vec![0; 4096], position - position % 4096))),
@@ -83,7 +83,7 @@ fn a_small_request_passes_a_large_one() {
         let engine = builder.queue_depth(8).build().expect("an engine");
         let file = open(&engine, &path, Direct::Prefer);
         let tally = Arc::new(Tally::default());
-        let memory = lasting(64 << 20);
+        let memory = leaked(64 << 20);
         // 4 GiB into the same 64 MiB: enough to be under way for a while.
         for part in 0..64u64 {
             submit(&file, read_of(memory, 64 << 20, part << 26, None), &tally);
@@ -100,12 +100,12 @@ fn a_small_request_passes_a_large_one() {
 }
 
 /// Counts, whenever a small request settles, the large ones that have.
-struct Passing {
+struct SmallRead {
     large: Arc<Tally>,
     seen: Mutex<Vec<u64>>,
 }
 
-impl Completion for Passing {
+impl Completion for SmallRead {
     fn settle(self: Arc<Self>, outcome: Outcome) {
         outcome.result.expect("a small read");
         self.seen.lock().expect("the list").push(*self.large.settled.lock().expect("the count"));
@@ -125,22 +125,22 @@ fn small_and_large_requests_take_turns_when_places_become_free_one_by_one() {
     for builder in builders() {
         let engine = builder.queue_depth(1).block_bytes(64 << 10).build().expect("an engine");
         let file = open(&engine, &path, Direct::Prefer);
-        let memory = lasting(8 << 20);
-        let passing = Arc::new(Passing { large: Arc::default(), seen: Mutex::default() });
+        let memory = leaked(8 << 20);
+        let small = Arc::new(SmallRead { large: Arc::default(), seen: Mutex::default() });
         let gate = Gate::close(&file);
         for _ in 0..LARGE {
             // 128 blocks each.
-            submit(&file, read_of(memory, 8 << 20, 0, None), &passing.large);
+            submit(&file, read_of(memory, 8 << 20, 0, None), &small.large);
         }
         for _ in 0..SMALL {
             // SAFETY: as in `submit`.
-            unsafe { file.submit(read_of(memory, 4096, 0, None), Arc::clone(&passing) as Arc<dyn Completion>) };
+            unsafe { file.submit(read_of(memory, 4096, 0, None), Arc::clone(&small) as Arc<dyn Completion>) };
         }
         drop(gate);
         engine.wake();
-        eventually(LIMIT, "every small read", || passing.seen.lock().expect("the list").len() == SMALL);
-        assert_eq!(passing.seen.lock().expect("the list")[..], [0; SMALL], "large reads that were done when a small one was");
-        passing.large.wait_for(LARGE);
-        assert_eq!(passing.large.failed.load(Ordering::Relaxed), 0);
+        eventually(LIMIT, "every small read", || small.seen.lock().expect("the list").len() == SMALL);
+        assert_eq!(small.seen.lock().expect("the list")[..], [0; SMALL], "large reads that were done when a small one was");
+        small.large.wait_for(LARGE);
+        assert_eq!(small.large.failed.load(Ordering::Relaxed), 0);
     }
 }

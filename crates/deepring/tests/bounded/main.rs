@@ -55,7 +55,7 @@ impl Tally {
 }
 
 /// Memory that outlives everything, for reads whose content nobody looks at.
-fn lasting(len: usize) -> u64 {
+fn leaked(len: usize) -> u64 {
     Box::leak(vec![0u8; len + 4096].into_boxed_slice()).as_mut_ptr().addr().next_multiple_of(4096) as u64
 }
 
@@ -64,18 +64,18 @@ fn read_of(address: u64, len: u64, position: u64, handle: Option<&Arc<Handle>>) 
 }
 
 fn submit(file: &File, transfer: RawTransfer, tally: &Arc<Tally>) {
-    // SAFETY: all callers pass memory from `lasting`, which is never freed; reads into the same place race only with each other, and nobody
+    // SAFETY: all callers pass memory from `leaked`, which is never freed; reads into the same place race only with each other, and nobody
     // looks at the result.
     unsafe { file.submit(transfer, Arc::clone(tally) as Arc<dyn Completion>) };
 }
 
 /// As [`Tally`], and given up on from the outside.
-struct Fickle {
+struct Cancelable {
     tally: Arc<Tally>,
     canceled: AtomicBool,
 }
 
-impl Completion for Fickle {
+impl Completion for Cancelable {
     fn settle(self: Arc<Self>, outcome: Outcome) {
         Arc::clone(&self.tally).settle(outcome);
     }

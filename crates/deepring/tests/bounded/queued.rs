@@ -1,6 +1,6 @@
 //! What is queued.
 
-use super::{Fickle, Tally, lasting, read_of, submit};
+use super::{Cancelable, Tally, leaked, read_of, submit};
 use crate::harness::child::{alone, limit};
 use crate::harness::gate::Gate;
 use crate::harness::{assert_same, builders, bytes, directory, engines, eventually, open, say, task};
@@ -22,7 +22,7 @@ fn a_million_queued_reads_take_at_most_512_bytes_each() {
         std::fs::File::create(&path).and_then(|file| file.set_len(1 << 30)).expect("the file");
         for engine in engines() {
             let file = open(&engine, &path, Direct::Prefer);
-            let memory = lasting(4096);
+            let memory = leaked(4096);
             let tally = Arc::new(Tally::default());
             let gate = Gate::close(&file);
             let before = task::resident_and_new_peak();
@@ -50,10 +50,10 @@ fn a_million_queued_reads_take_at_most_512_bytes_each() {
 }
 
 /// Stands for 4 KiB of memory without owning any: all reads go to the same place.
-struct Elsewhere(u64);
+struct SharedTarget(u64);
 
-// SAFETY: the memory is from `lasting`, so it stays; reads into it race only with each other and nobody looks.
-unsafe impl IoBuf for Elsewhere {
+// SAFETY: the memory is from `leaked`, so it stays; reads into it race only with each other and nobody looks.
+unsafe impl IoBuf for SharedTarget {
     fn as_ptr(&self) -> *const u8 {
         self.0 as *const u8
     }
@@ -63,7 +63,7 @@ unsafe impl IoBuf for Elsewhere {
 }
 
 // SAFETY: as above.
-unsafe impl IoBufMut for Elsewhere {
+unsafe impl IoBufMut for SharedTarget {
     fn as_mut_ptr(&mut self) -> *mut u8 {
         self.0 as *mut u8
     }
@@ -78,10 +78,11 @@ fn operations_in_the_caller_s_hands_take_at_most_512_bytes_each() {
         std::fs::File::create(&path).and_then(|file| file.set_len(1 << 30)).expect("the file");
         let engine = Engine::builder().build().expect("an engine");
         let file = open(&engine, &path, Direct::Prefer);
-        let memory = lasting(4096);
+        let memory = leaked(4096);
         let gate = Gate::close(&file);
         let before = task::resident_and_new_peak();
-        let ops: Vec<Op<Elsewhere>> = (0..OPERATIONS).map(|index| file.read_at(Elsewhere(memory), index % (1 << 18) * 4096)).collect();
+        let ops: Vec<Op<SharedTarget>> =
+            (0..OPERATIONS).map(|index| file.read_at(SharedTarget(memory), index % (1 << 18) * 4096)).collect();
         let each = (task::peak() - before) / OPERATIONS;
         say(&format!("{each} bytes per operation, its future included"));
         assert!(each <= QUEUED_BYTES_MAX, "{each} bytes per operation");
@@ -134,7 +135,7 @@ fn a_file_by_path_is_closed_when_its_request_has_ended_whatever_else_goes_on() {
         let file = open(&engine, &path, Direct::Prefer);
         // A million small blocks, one after the other: seconds of work.
         let handle = Arc::new(engine.handle(HandleLimits { queue_depth: 1, block_bytes: 4096, ..HandleLimits::default() }));
-        let slow = Arc::new(Fickle { tally: Arc::new(Tally::default()), canceled: AtomicBool::new(false) });
+        let slow = Arc::new(Cancelable { tally: Arc::new(Tally::default()), canceled: AtomicBool::new(false) });
         let memory = engine.buffer(4 << 30).expect("address space");
         let transfer = read_of(memory.as_ptr() as u64, 4 << 30, 0, Some(&handle));
         // SAFETY: the memory is kept until the read has settled, and nobody looks at it.
@@ -160,7 +161,7 @@ fn a_full_queue_says_so_and_gives_the_buffer_back() {
         let engine = builder.max_queued(4).build().expect("an engine");
         let file = open(&engine, &path, Direct::Prefer);
         let tally = Arc::new(Tally::default());
-        let memory = lasting(4096);
+        let memory = leaked(4096);
         let gate = Gate::close(&file);
         (0..4).for_each(|index| submit(&file, read_of(memory, 4096, index * 4096, None), &tally));
         assert_eq!(engine.stats().queued, 4);

@@ -10,12 +10,12 @@ pub(crate) struct Gate {
     _open: Sender<()>,
 }
 
-struct Door {
+struct BlockingCompletion {
     arrived: Mutex<Sender<()>>,
     opened: Mutex<Receiver<()>>,
 }
 
-impl Completion for Door {
+impl Completion for BlockingCompletion {
     fn settle(self: Arc<Self>, _: Outcome) {
         self.arrived.lock().expect("the sender").send(()).expect("a test that waits");
         // Ends when the gate is dropped.
@@ -30,11 +30,11 @@ impl Gate {
     pub(crate) fn close(file: &File) -> Self {
         let (arrive, arrived) = channel();
         let (open, opened) = channel();
-        let door = Arc::new(Door { arrived: Mutex::new(arrive), opened: Mutex::new(opened) });
+        let completion = Arc::new(BlockingCompletion { arrived: Mutex::new(arrive), opened: Mutex::new(opened) });
         let address = std::ptr::from_mut(Box::leak(Box::new(0u8))) as u64;
         let transfer = RawTransfer { direction: Direction::Read, address, len: 1, position: 0, exact: false, handle: None };
         // SAFETY: the byte is leaked, so it stays, and nobody else uses it.
-        unsafe { file.submit(transfer, door) };
+        unsafe { file.submit(transfer, completion) };
         file.engine().wake();
         arrived.recv().expect("the driver at the gate");
         Self { _open: open }

@@ -169,9 +169,9 @@ unsafe impl IoBufMut for Slice {
 
 /// A small generator of random numbers (splitmix64) that a seed repeats.
 #[derive(Debug, Clone)]
-pub(crate) struct Chance(u64);
+pub(crate) struct Rng(u64);
 
-impl Chance {
+impl Rng {
     /// Seeded from the environment or the clock; prints the seed.
     pub(crate) fn new() -> Self {
         let given = std::env::var("DEEPRING_TEST_SEED").ok().map(|seed| seed.parse().expect("DEEPRING_TEST_SEED is a number"));

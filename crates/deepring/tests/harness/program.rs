@@ -1,6 +1,6 @@
 //! Random programs: sequences of reads, writes and truncations of one file, run by an engine and by a vector that must agree after each step.
 
-use super::{Chance, Slice, assert_file, assert_same, bytes, open};
+use super::{Rng, Slice, assert_file, assert_same, bytes, open};
 use deepring::{BackendKind, Completed, Direct, Engine, ErrorKind, File, Receipt};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed, TestRunner};
@@ -14,7 +14,7 @@ pub(crate) fn run_random(programs: u32, backend: BackendKind, direct: Direct, pa
 
 /// As [`run_random`], on the engine that is given for a size of blocks.
 pub(crate) fn run_random_on(programs: u32, engine: impl Fn(u64) -> Engine, direct: Direct, path: &Path) {
-    let seed = RngSeed::Fixed(Chance::new().next());
+    let seed = RngSeed::Fixed(Rng::new().next());
     let config = Config { cases: programs, failure_persistence: None, rng_seed: seed, ..Config::default() };
     let run = TestRunner::new(config).run(&self::programs(), |program| {
         let (block, size, steps) = program;

@@ -16,29 +16,39 @@ use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(50);
 
-/// Who shares a file: a name, and the handles to open on it.
-type Crew = (&'static str, Vec<(Engine, Direct)>);
-
-fn crews() -> Vec<Crew> {
-    crews_with(|builder| builder)
+/// Handles that share a file, and how they are to be opened.
+struct Handles {
+    name: &'static str,
+    kinds: Vec<(Engine, Direct)>,
 }
 
-/// Crews of engines with settings of their own.
-fn crews_with(set: impl Fn(EngineBuilder) -> EngineBuilder) -> Vec<Crew> {
+impl Handles {
+    fn open(&self, path: &Path) -> Vec<File> {
+        self.kinds.iter().map(|(engine, direct)| open(engine, path, *direct)).collect()
+    }
+}
+
+const TWO_HANDLES: &str = "two handles of one engine";
+const TWO_ENGINES: &str = "two engines";
+const DIRECT_AND_BUFFERED: &str = "a direct and a buffered handle";
+
+fn handle_sets() -> Vec<Handles> {
+    handle_sets_with(|builder| builder)
+}
+
+/// Handles of engines with these settings.
+fn handle_sets_with(set: impl Fn(EngineBuilder) -> EngineBuilder) -> Vec<Handles> {
     let engines = || builders().into_iter().map(|builder| set(builder).build().expect("an engine"));
-    let mut crews = Vec::new();
+    let mut sets = Vec::new();
     for engine in engines() {
-        crews.push(("two handles of one engine", vec![(engine.clone(), Direct::Prefer), (engine.clone(), Direct::Prefer)]));
-        crews.push(("a direct and a buffered handle", vec![(engine.clone(), Direct::Prefer), (engine, Direct::Never)]));
+        let direct = (engine.clone(), Direct::Prefer);
+        sets.push(Handles { name: TWO_HANDLES, kinds: vec![direct.clone(), direct.clone()] });
+        sets.push(Handles { name: DIRECT_AND_BUFFERED, kinds: vec![direct, (engine, Direct::Never)] });
     }
     // One of each backend, or two of the one that is tested.
     let two = engines().chain(engines()).take(2);
-    crews.push(("two engines", two.map(|engine| (engine, Direct::Prefer)).collect()));
-    crews
-}
-
-fn files(crew: &Crew, path: &Path) -> Vec<File> {
-    crew.1.iter().map(|(engine, direct)| open(engine, path, *direct)).collect()
+    sets.push(Handles { name: TWO_ENGINES, kinds: two.map(|engine| (engine, Direct::Prefer)).collect() });
+    sets
 }
 
 /// Small blocks, few at a time: a long write is still at work when a short one has ended.

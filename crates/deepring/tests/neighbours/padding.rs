@@ -1,7 +1,7 @@
 //! What padding, preallocation and trimming must hide from others, and must not cut.
 
-use super::{LIMIT, crews, files};
-use crate::harness::{Chance, MODES, assert_file, assert_same, bytes, directory, engines, open, within};
+use super::{LIMIT, handle_sets};
+use crate::harness::{MODES, Rng, assert_file, assert_same, bytes, directory, engines, open, within};
 use deepring::Completed;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Barrier};
@@ -11,12 +11,12 @@ use std::sync::{Arc, Barrier};
 #[test]
 fn padding_and_trimming_in_one_handle_does_not_cut_what_another_wrote() {
     let place = directory();
-    for (index, crew) in crews().into_iter().enumerate() {
+    for (index, handles) in handle_sets().into_iter().enumerate() {
         let path = place.path().join(format!("{index}"));
         within(LIMIT, "the rounds", move || {
             for round in 0..100u64 {
                 std::fs::write(&path, b"").expect("the file");
-                let mut pair = files(&crew, &path);
+                let mut pair = handles.open(&path);
                 let (b, a) = (pair.pop().expect("a handle"), pair.pop().expect("a handle"));
                 let (a, b) = if round % 2 == 0 { (a, b) } else { (b, a) };
                 let b_start = [5000, 8192, 5001, 9000][round as usize / 2 % 4];
@@ -31,7 +31,7 @@ fn padding_and_trimming_in_one_handle_does_not_cut_what_another_wrote() {
                 other.join().expect("B");
                 let mut model = bytes(0, 12_288, 3);
                 model[5000..b_start as usize].fill(0);
-                assert_file(&path, &model, &format!("{}, round {round}: A wrote 5000 bytes, B from {b_start} to 12288", crew.0));
+                assert_file(&path, &model, &format!("{}, round {round}: A wrote 5000 bytes, B from {b_start} to 12288", handles.name));
             }
         });
     }
@@ -41,12 +41,12 @@ fn padding_and_trimming_in_one_handle_does_not_cut_what_another_wrote() {
 fn reads_during_padding_never_see_beyond_the_promised_size() {
     const END: u64 = 300_000;
     let place = directory();
-    for (index, crew) in crews().into_iter().enumerate() {
+    for (index, handles) in handle_sets().into_iter().enumerate() {
         let path = place.path().join(format!("{index}"));
         within(LIMIT, "appending and reading", move || {
-            let mut chance = Chance::new();
+            let mut rng = Rng::new();
             std::fs::write(&path, b"").expect("the file");
-            let mut pair = files(&crew, &path);
+            let mut pair = handles.open(&path);
             let (reader, writer) = (pair.pop().expect("a handle"), pair.pop().expect("a handle"));
             // What was acknowledged, and what is under way.
             let acknowledged = Arc::new(AtomicU64::new(0));
@@ -75,8 +75,8 @@ fn reads_during_padding_never_see_beyond_the_promised_size() {
             });
             let mut end = 0;
             while end < END && !reading.is_finished() {
-                let longest = *chance.pick(&[900, 900, 9000]);
-                let len = 1 + chance.below(longest);
+                let longest = *rng.pick(&[900, 900, 9000]);
+                let len = 1 + rng.below(longest);
                 submitted.store(end + len, Ordering::Release);
                 writer.write_at(bytes(end, len as usize, 4), end).wait().result.expect("an append");
                 end += len;

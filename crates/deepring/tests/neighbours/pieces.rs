@@ -1,8 +1,8 @@
 //! Random pieces, written side by side by several handles.
 
-use super::{Crew, LIMIT, crews, crews_with, files, slow};
+use super::{DIRECT_AND_BUFFERED, Handles, LIMIT, TWO_ENGINES, TWO_HANDLES, handle_sets, handle_sets_with, slow};
 use crate::harness::gate::Gate;
-use crate::harness::{Chance, assert_file, assert_same, bytes, directory, engines, open, within};
+use crate::harness::{Rng, assert_file, assert_same, bytes, directory, engines, open, within};
 use deepring::{Completed, Direct, ErrorKind, File};
 
 /// One write: where, how long, and (once it has ended) how much of it must be there.
@@ -15,29 +15,29 @@ struct Piece {
 }
 
 /// Odd pieces, side by side, with a gap here and there.
-fn pieces(chance: &mut Chance) -> Vec<Piece> {
-    let longest = *chance.pick(&[64, 700, 5000, 9000, 40_000]);
-    let mut position = chance.below(20_000);
+fn pieces(rng: &mut Rng) -> Vec<Piece> {
+    let longest = *rng.pick(&[64, 700, 5000, 9000, 40_000]);
+    let mut position = rng.below(20_000);
     let mut pieces = Vec::new();
-    for _ in 0..=chance.below(20) {
-        let len = 1 + chance.below(longest) as usize;
+    for _ in 0..=rng.below(20) {
+        let len = 1 + rng.below(longest) as usize;
         pieces.push(Piece { position, len, canceled: false, transferred: 0 });
         position += len as u64;
-        if chance.once_in(6) {
-            position += chance.below(6000);
+        if rng.once_in(6) {
+            position += rng.below(6000);
         }
     }
-    chance.shuffle(&mut pieces);
+    rng.shuffle(&mut pieces);
     pieces
 }
 
 /// Submits all pieces at once to random handles and waits for them; reads each back through another handle as soon as it is acknowledged.
-fn write_pieces(files: &[File], pieces: &mut [Piece], salt: u64, cancel: bool, chance: &mut Chance) {
+fn write_pieces(files: &[File], pieces: &mut [Piece], salt: u64, cancel: bool, rng: &mut Rng) {
     let ops: Vec<_> = pieces
         .iter()
         .map(|piece| {
-            let op = chance.pick(files).write_at(bytes(piece.position, piece.len, salt), piece.position);
-            if cancel && chance.once_in(3) {
+            let op = rng.pick(files).write_at(bytes(piece.position, piece.len, salt), piece.position);
+            if cancel && rng.once_in(3) {
                 op.cancel();
             }
             op
@@ -52,7 +52,7 @@ fn write_pieces(files: &[File], pieces: &mut [Piece], salt: u64, cancel: bool, c
             }
         }
         if piece.transferred > 0 {
-            let Completed { buf, result } = chance.pick(files).read_exact_at(vec![0; piece.transferred as usize], piece.position).wait();
+            let Completed { buf, result } = rng.pick(files).read_exact_at(vec![0; piece.transferred as usize], piece.position).wait();
             result.expect("what was acknowledged can be read");
             let expected = bytes(piece.position, piece.transferred as usize, salt);
             assert_same(&buf.expect("the buffer"), &expected, &format!("acknowledged and read by a neighbour: {piece:?}"));
@@ -71,18 +71,18 @@ fn expected(old: &[u8], pieces: &[Piece], salt: u64) -> Vec<u8> {
     model
 }
 
-fn rounds_of_pieces(crew: &Crew, rounds: u64, cancel: bool) {
+fn rounds_of_pieces(handles: &Handles, rounds: u64, cancel: bool) {
     let place = directory();
     let path = place.path().join("file");
-    let mut chance = Chance::new();
+    let mut rng = Rng::new();
     for round in 0..rounds {
-        let old = bytes(0, *chance.pick(&[0, 1, 3000, 4096, 5000, 12_288, 30_001]), 1);
+        let old = bytes(0, *rng.pick(&[0, 1, 3000, 4096, 5000, 12_288, 30_001]), 1);
         std::fs::write(&path, &old).expect("the file");
-        let files = files(crew, &path);
-        let mut pieces = pieces(&mut chance);
-        write_pieces(&files, &mut pieces, 2 + round, cancel, &mut chance);
+        let files = handles.open(&path);
+        let mut pieces = pieces(&mut rng);
+        write_pieces(&files, &mut pieces, 2 + round, cancel, &mut rng);
         let model = expected(&old, &pieces, 2 + round);
-        let what = format!("{}, round {round}, {} old bytes, {pieces:?}", crew.0, old.len());
+        let what = format!("{}, round {round}, {} old bytes, {pieces:?}", handles.name, old.len());
         for file in &files {
             assert_eq!(file.stat().wait().expect("stat").size, model.len() as u64, "{what}");
         }
@@ -90,32 +90,32 @@ fn rounds_of_pieces(crew: &Crew, rounds: u64, cancel: bool) {
     }
 }
 
-fn rounds_of_pieces_by(crew: &'static str, rounds: u64, cancel: bool) {
+fn rounds_of_pieces_by(name: &'static str, rounds: u64, cancel: bool) {
     within(LIMIT, "the rounds", move || {
-        let crews = crews().into_iter().chain(crews_with(slow));
-        crews.filter(|its| its.0 == crew).for_each(|crew| rounds_of_pieces(&crew, rounds, cancel));
+        let sets = handle_sets().into_iter().chain(handle_sets_with(slow));
+        sets.filter(|handles| handles.name == name).for_each(|handles| rounds_of_pieces(&handles, rounds, cancel));
     });
 }
 
 #[test]
 fn two_handles_that_pad_extend_and_trim_lose_no_byte() {
-    rounds_of_pieces_by("two handles of one engine", 25, false);
+    rounds_of_pieces_by(TWO_HANDLES, 25, false);
 }
 
 #[test]
 fn two_engines_that_pad_extend_and_trim_lose_no_byte() {
-    rounds_of_pieces_by("two engines", 50, false);
+    rounds_of_pieces_by(TWO_ENGINES, 50, false);
 }
 
 #[test]
 fn a_buffered_and_a_direct_handle_lose_no_byte() {
-    rounds_of_pieces_by("a direct and a buffered handle", 25, false);
+    rounds_of_pieces_by(DIRECT_AND_BUFFERED, 25, false);
 }
 
 #[test]
 fn cancelled_neighbours_leave_neither_padding_nor_holes() {
-    for crew in ["two handles of one engine", "two engines", "a direct and a buffered handle"] {
-        rounds_of_pieces_by(crew, 12, true);
+    for name in [TWO_HANDLES, TWO_ENGINES, DIRECT_AND_BUFFERED] {
+        rounds_of_pieces_by(name, 12, true);
     }
 }
 
@@ -124,10 +124,10 @@ fn cancelled_neighbours_leave_neither_padding_nor_holes() {
 fn a_write_that_was_counted_on_and_is_cancelled_leaves_the_length_of_the_others() {
     let place = directory();
     let path = place.path().join("file");
-    for crew in crews() {
+    for handles in handle_sets() {
         for (round, end) in [(0, 5000), (1, 8192), (2, 12_289)] {
             std::fs::write(&path, bytes(0, 100, 1)).expect("the file");
-            let [here, there] = <[File; 2]>::try_from(files(&crew, &path)).expect("two handles");
+            let [here, there] = <[File; 2]>::try_from(handles.open(&path)).expect("two handles");
             let holding = engines().remove(0);
             let held = open(&holding, &path, Direct::Prefer);
             let gate = Gate::close(&held);
@@ -147,7 +147,7 @@ fn a_write_that_was_counted_on_and_is_cancelled_leaves_the_length_of_the_others(
             for op in counted_on {
                 assert_eq!(op.wait().result.expect_err("it was cancelled").kind(), ErrorKind::Canceled);
             }
-            assert_file(&path, &bytes(0, end as usize, 1), &format!("{}, round {round}", crew.0));
+            assert_file(&path, &bytes(0, end as usize, 1), &format!("{}, round {round}", handles.name));
         }
     }
 }
@@ -156,20 +156,20 @@ fn a_write_that_was_counted_on_and_is_cancelled_leaves_the_length_of_the_others(
 fn odd_records_appended_in_depth_are_all_there() {
     let place = directory();
     let path = place.path().join("log");
-    for crew in crews() {
-        let mut chance = Chance::new();
+    for handles in handle_sets() {
+        let mut rng = Rng::new();
         std::fs::write(&path, b"").expect("the file");
-        let files = files(&crew, &path);
+        let files = handles.open(&path);
         let mut records = Vec::new();
         let mut end = 0;
         for _ in 0..400 {
-            let len = 1 + chance.below(3000) as usize;
+            let len = 1 + rng.below(3000) as usize;
             records.push((end, len));
             end += len as u64;
         }
         // Mostly in order, as appenders are, with some that overtake others.
         for _ in 0..40 {
-            let at = chance.below(399) as usize;
+            let at = rng.below(399) as usize;
             records.swap(at, at + 1);
         }
         let (ops, path_) = (records.iter().zip(files.iter().cycle()), path.clone());
@@ -178,7 +178,7 @@ fn odd_records_appended_in_depth_are_all_there() {
             for op in ops {
                 op.wait().result.expect("an append");
             }
-            assert_file(&path_, &bytes(0, end as usize, 9), crew.0);
+            assert_file(&path_, &bytes(0, end as usize, 9), handles.name);
         });
     }
 }
@@ -197,12 +197,12 @@ fn buffered_and_direct_writes_to_one_place_collide_neither_in_the_cache_nor_at_s
             let writer = |direct: Direct| {
                 let file = open(&engine, &path, direct);
                 std::thread::spawn(move || {
-                    let mut chance = Chance::new();
+                    let mut rng = Rng::new();
                     for round in 0..25 {
                         let places: Vec<_> = (0..16)
                             .map(|_| {
-                                let (position, len) = (chance.below(LEN - 100_000), 1 + chance.below(100_000) as usize);
-                                (if chance.once_in(2) { position - position % 4096 } else { position }, len)
+                                let (position, len) = (rng.below(LEN - 100_000), 1 + rng.below(100_000) as usize);
+                                (if rng.once_in(2) { position - position % 4096 } else { position }, len)
                             })
                             .collect();
                         let ops: Vec<_> = places.iter().map(|&(position, len)| file.write_at(bytes(position, len, 1), position)).collect();

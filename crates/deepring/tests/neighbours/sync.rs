@@ -1,6 +1,6 @@
 //! What a sync and a close wait for.
 
-use super::{LIMIT, crews, files};
+use super::{LIMIT, handle_sets};
 use crate::harness::{assert_file, bytes, directory, engines, open, patient, within};
 use deepring::binding::{Completion, EngineBinding, FileBinding, Outcome, RawTransfer};
 use deepring::{Direct, Direction};
@@ -33,9 +33,9 @@ fn sync_waits_for_every_write_accepted_before_it() {
     const WRITES: u64 = 96;
     const LEN: u64 = 256 << 10;
     let place = directory();
-    for (index, crew) in crews().into_iter().enumerate() {
+    for (index, handles) in handle_sets().into_iter().enumerate() {
         let path: PathBuf = place.path().join(format!("{index}"));
-        let files = files(&crew, &path);
+        let files = handles.open(&path);
         files[0].set_len(WRITES * LEN).wait().expect("set_len");
         let memory: &'static [u8] = Box::leak(bytes(0, LEN as usize, 7).into_boxed_slice());
         for round in 0..4u64 {
@@ -53,19 +53,19 @@ fn sync_waits_for_every_write_accepted_before_it() {
                 // SAFETY: the memory is never freed and never written.
                 unsafe { file.submit(transfer, Arc::clone(&tally) as Arc<dyn Completion>) };
             }
-            let (told, tell) = std::sync::mpsc::channel();
+            let (sender, receiver) = std::sync::mpsc::channel();
             let its_tally = Arc::clone(&tally);
             // Not a word to the drivers before the sync is accepted, so that none of the writes can have ended by itself.
             files[(round % 2) as usize].sync_then(round < 2, Arc::default(), move |result| {
                 let settled = its_tally.settled.load(Ordering::Acquire);
-                told.send((settled, result.is_ok())).expect("a listener");
+                sender.send((settled, result.is_ok())).expect("a listener");
             });
             for file in &files {
                 file.engine().wake();
             }
-            let (settled, ok) = tell.recv_timeout(patient(LIMIT)).expect("the sync ends");
+            let (settled, ok) = receiver.recv_timeout(patient(LIMIT)).expect("the sync ends");
             assert!(ok);
-            assert_eq!(settled, WRITES, "{}: the sync ran before {} writes had ended", crew.0, WRITES - settled);
+            assert_eq!(settled, WRITES, "{}: the sync ran before {} writes had ended", handles.name, WRITES - settled);
             assert!(tally.failed.lock().expect("the list").is_empty());
         }
     }

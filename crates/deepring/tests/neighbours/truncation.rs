@@ -1,32 +1,33 @@
 //! Truncations among writes.
 
-use super::{LIMIT, crews, crews_with, files, slow};
-use crate::harness::{Chance, assert_same, byte, bytes, directory, engines, within};
+use super::{LIMIT, handle_sets, handle_sets_with, slow};
+use crate::harness::{Rng, assert_same, byte, bytes, directory, engines, within};
 use std::time::{Duration, Instant};
 
 #[test]
 fn truncation_among_writes_neither_hangs_nor_tears() {
     let place = directory();
-    for (index, crew) in crews().into_iter().enumerate() {
+    for (index, handles) in handle_sets().into_iter().enumerate() {
         let path = place.path().join(format!("{index}"));
         within(LIMIT, "writes and truncations", move || {
             std::fs::write(&path, b"").expect("the file");
             let stop = Instant::now() + Duration::from_millis(600);
-            let workers: Vec<_> = files(&crew, &path)
+            let workers: Vec<_> = handles
+                .open(&path)
                 .into_iter()
                 .enumerate()
                 .map(|(worker, file)| {
                     std::thread::spawn(move || {
-                        let mut chance = Chance::new();
+                        let mut rng = Rng::new();
                         let mut truncations = 0;
                         // On a busy machine the time is soon over: enough rounds for the run to prove something.
                         while Instant::now() < stop || (worker == 0 && truncations <= 10) {
                             let ops: Vec<_> = (0..8)
-                                .map(|_| (chance.below(200_000), 1 + chance.below(20_000) as usize))
+                                .map(|_| (rng.below(200_000), 1 + rng.below(20_000) as usize))
                                 .map(|(position, len)| file.write_at(bytes(position, len, 5), position))
                                 .collect();
-                            if worker == 0 || chance.once_in(4) {
-                                file.set_len(chance.below(200_000)).wait().expect("set_len");
+                            if worker == 0 || rng.once_in(4) {
+                                file.set_len(rng.below(200_000)).wait().expect("set_len");
                                 truncations += 1;
                             }
                             for op in ops {
@@ -41,7 +42,7 @@ fn truncation_among_writes_neither_hangs_nor_tears() {
             assert!(ended.iter().map(|(_, truncations)| truncations).sum::<u32>() > 3, "this run proved nothing");
             let found = std::fs::read(&path).expect("the file");
             let wrong = found.iter().zip(0..).position(|(&found, at)| found != 0 && found != byte(at, 5));
-            assert_eq!(wrong, None, "{}: a byte nobody wrote there", crew.0);
+            assert_eq!(wrong, None, "{}: a byte nobody wrote there", handles.name);
             for (file, _) in &ended {
                 file.set_len(12_345).wait().expect("set_len");
                 assert_eq!(std::fs::metadata(&path).expect("metadata").len(), 12_345);
@@ -54,15 +55,15 @@ fn truncation_among_writes_neither_hangs_nor_tears() {
 
 /// One of several operations under way at once, for a model that applies them in some order.
 #[derive(Debug, Clone, Copy)]
-enum Act {
+enum Change {
     Write(u64, usize, u64),
     SetLen(u64),
 }
 
-fn apply(act: Act, model: &mut Vec<u8>) {
-    match act {
-        Act::SetLen(size) => model.resize(size as usize, 0),
-        Act::Write(position, len, salt) => {
+fn apply(change: Change, model: &mut Vec<u8>) {
+    match change {
+        Change::SetLen(size) => model.resize(size as usize, 0),
+        Change::Write(position, len, salt) => {
             let end = position as usize + len;
             model.resize(model.len().max(end), 0);
             model[position as usize..end].copy_from_slice(&bytes(position, len, salt));
@@ -70,13 +71,13 @@ fn apply(act: Act, model: &mut Vec<u8>) {
     }
 }
 
-/// The results of all orders of three acts.
-fn outcomes(old: &[u8], acts: [Act; 3]) -> Vec<Vec<u8>> {
+/// The results of all orders of three changes.
+fn outcomes(old: &[u8], changes: [Change; 3]) -> Vec<Vec<u8>> {
     let orders = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
     let run = |order: [usize; 3]| {
         let mut model = old.to_vec();
         for index in order {
-            apply(acts[index], &mut model);
+            apply(changes[index], &mut model);
         }
         model
     };
@@ -86,41 +87,41 @@ fn outcomes(old: &[u8], acts: [Act; 3]) -> Vec<Vec<u8>> {
 #[test]
 fn writes_beside_a_truncation_end_as_if_done_one_after_the_other() {
     let place = directory();
-    for (index, crew) in crews_with(slow).into_iter().enumerate() {
+    for (index, handles) in handle_sets_with(slow).into_iter().enumerate() {
         let path = place.path().join(format!("{index}"));
         within(LIMIT, "the rounds", move || {
-            let mut chance = Chance::new();
+            let mut rng = Rng::new();
             let old = bytes(0, 200_000, 1);
             for round in 0..60 {
                 std::fs::write(&path, &old).expect("the file");
-                let files = files(&crew, &path);
+                let files = handles.open(&path);
                 // The truncation makes the inside of the file its outside, for writes that are already accepted.
-                let far = 60_000 + chance.below(5000);
-                let mut acts = [
-                    Act::SetLen(chance.below(5000)),
-                    Act::Write(far, 1 + chance.below(120_000) as usize, 2),
-                    Act::Write(5000 + chance.below(5000), 1 + chance.below(10_000) as usize, 3),
+                let far = 60_000 + rng.below(5000);
+                let mut changes = [
+                    Change::SetLen(rng.below(5000)),
+                    Change::Write(far, 1 + rng.below(120_000) as usize, 2),
+                    Change::Write(5000 + rng.below(5000), 1 + rng.below(10_000) as usize, 3),
                 ];
-                if chance.once_in(3) {
-                    chance.shuffle(&mut acts);
+                if rng.once_in(3) {
+                    rng.shuffle(&mut changes);
                 }
                 let mut ops = Vec::new();
                 let mut truncation = None;
-                for act in acts {
-                    match act {
-                        Act::SetLen(size) => truncation = Some(chance.pick(&files).set_len(size)),
-                        Act::Write(position, len, salt) => ops.push(chance.pick(&files).write_at(bytes(position, len, salt), position)),
+                for change in changes {
+                    match change {
+                        Change::SetLen(size) => truncation = Some(rng.pick(&files).set_len(size)),
+                        Change::Write(position, len, salt) => ops.push(rng.pick(&files).write_at(bytes(position, len, salt), position)),
                     }
                 }
                 for op in ops {
                     op.wait().result.expect("a write");
                 }
-                truncation.expect("one act truncates").wait().expect("set_len");
+                truncation.expect("one change truncates").wait().expect("set_len");
                 let found = std::fs::read(&path).expect("the file");
                 let known = files[0].stat().wait().expect("stat").size;
-                let what = format!("{}, round {round}: {acts:?} gave {} bytes", crew.0, found.len());
+                let what = format!("{}, round {round}: {changes:?} gave {} bytes", handles.name, found.len());
                 assert_eq!(known, found.len() as u64, "{what}");
-                let possible = outcomes(&old, acts);
+                let possible = outcomes(&old, changes);
                 if !possible.contains(&found) {
                     let same_len: Vec<_> = possible.iter().filter(|model| model.len() == found.len()).collect();
                     let model = same_len.first().copied().unwrap_or(&possible[0]);
@@ -137,11 +138,11 @@ fn two_whole_file_writes_at_once_leave_the_length_of_one_and_no_hole() {
     for engine in engines() {
         let path = place.path().join("file");
         within(LIMIT, "the rounds", move || {
-            let mut chance = Chance::new();
+            let mut rng = Rng::new();
             for round in 0..15 {
-                let old = *chance.pick(&[0, 5000, 50_000, 3 << 20]);
+                let old = *rng.pick(&[0, 5000, 50_000, 3 << 20]);
                 std::fs::write(&path, bytes(0, old, 1)).expect("the file");
-                let lens = [1 + chance.below(10_000) as usize, 1 + chance.below(2 << 20) as usize];
+                let lens = [1 + rng.below(10_000) as usize, 1 + rng.below(2 << 20) as usize];
                 let ops: Vec<_> = lens.iter().map(|&len| engine.write_file(&path, bytes(0, len, len as u64))).collect();
                 for op in ops {
                     op.wait().result.expect("write_file");

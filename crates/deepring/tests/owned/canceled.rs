@@ -1,6 +1,6 @@
 //! Operations that are canceled.
 
-use super::{LIMIT, data_file, stall_helpers};
+use super::{LIMIT, data_file, occupy_blocking_threads};
 use crate::harness::child::alone;
 use crate::harness::gate::Gate;
 use crate::harness::{assert_file, assert_same, builders, bytes, directory, engines, eventually, open, patient, within};
@@ -117,13 +117,13 @@ fn a_sync_and_a_truncation_that_wait_can_be_cancelled() {
         let (file, other) = (open(&waiting, &path, Direct::Prefer), open(&holding, &path, Direct::Prefer));
         let gate = Gate::close(&other);
         let write = other.write_at(bytes(0, 100, 2), 0);
-        let (canceled, (told, tell)) = (Arc::new(AtomicBool::new(false)), mpsc::channel());
-        let its = told.clone();
+        let (canceled, (sender, receiver)) = (Arc::new(AtomicBool::new(false)), mpsc::channel());
+        let its = sender.clone();
         file.sync_then(false, Arc::clone(&canceled), move |result| its.send(("sync", result)).expect("a listener"));
-        assert!(tell.recv_timeout(Duration::from_millis(100)).is_err(), "the sync waits for the write");
+        assert!(receiver.recv_timeout(Duration::from_millis(100)).is_err(), "the sync waits for the write");
         canceled.store(true, Ordering::Release);
         waiting.sweep();
-        let (_, result) = tell.recv_timeout(patient(LIMIT)).expect("the sync ends");
+        let (_, result) = receiver.recv_timeout(patient(LIMIT)).expect("the sync ends");
         assert_eq!(result.expect_err("it was cancelled").kind(), ErrorKind::Canceled);
         drop(gate);
         write.wait().result.expect("the write goes on");
@@ -143,7 +143,7 @@ fn a_close_waits_for_truncations_and_syncs_that_wait_themselves() {
             std::fs::write(&path, bytes(0, 5000, 1)).expect("the file");
             let (file, other) = (open(&acting, &path, Direct::Prefer), open(&holding, &path, Direct::Prefer));
             // A write that is at work on the file and does not get on, because nobody makes room for it.
-            let stalled = stall_helpers(&holding);
+            let stalled = occupy_blocking_threads(&holding);
             let write = other.write_at(bytes(5000, 5000, 1), 5000);
             // The driver has seen the write when a read that came after it is done.
             other.read_at(vec![0; 1], 0).wait().result.expect("a read");
@@ -181,7 +181,7 @@ fn what_waits_for_another_engine_s_write_is_cancelled_when_its_own_engine_goes()
     for (leaving, holding) in engines().into_iter().zip(engines().into_iter().rev()) {
         std::fs::write(&path, bytes(0, 5000, 1)).expect("the file");
         let (file, other) = (open(&leaving, &path, Direct::Prefer), open(&holding, &path, Direct::Prefer));
-        let stalled = stall_helpers(&holding);
+        let stalled = occupy_blocking_threads(&holding);
         let write = other.write_at(bytes(5000, 5000, 1), 5000);
         // The driver has seen the write when a read that came after it is done.
         other.read_at(vec![0; 1], 0).wait().result.expect("a read");
@@ -211,7 +211,7 @@ fn a_whole_file_write_of_nothing_that_was_cancelled_has_neither_happened_nor_suc
     let path = data_file(place.path(), 1);
     for engine in engines() {
         let other = open(&engine, &path, Direct::Prefer);
-        let stalled = stall_helpers(&engine);
+        let stalled = occupy_blocking_threads(&engine);
         let write = engine.write_file(&path, Vec::new());
         // The driver has seen the write when a read that came after it is done; the file cannot be opened meanwhile.
         other.read_at(vec![0; 1], 0).wait().result.expect("a read");

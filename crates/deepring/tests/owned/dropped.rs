@@ -1,8 +1,8 @@
 //! Operations, files and engines that are dropped.
 
-use super::guarded::Aviary;
+use super::guarded::GuardedBuffers;
 use super::{LIMIT, data_file};
-use crate::harness::{Chance, builders, bytes, directory, engines, eventually, open};
+use crate::harness::{Rng, builders, bytes, directory, engines, eventually, open};
 use deepring::Direct;
 use std::time::Duration;
 
@@ -11,11 +11,11 @@ fn memory_of_dropped_operations_is_untouched_once_it_is_back() {
     let place = directory();
     let path = data_file(place.path(), 32);
     for engine in engines() {
-        let aviary = Aviary::default();
+        let buffers = GuardedBuffers::default();
         let file = open(&engine, &path, Direct::Prefer);
         for round in 0..5u64 {
             for index in 0..32u64 {
-                let op = file.read_at(aviary.bird(1 << 20), index << 20);
+                let op = file.read_at(buffers.guarded(1 << 20), index << 20);
                 if (index + round) % 3 > 0 {
                     drop(op);
                 } else {
@@ -24,8 +24,8 @@ fn memory_of_dropped_operations_is_untouched_once_it_is_back() {
                 }
             }
         }
-        eventually(LIMIT, "every buffer came back", || aviary.returned() == 5 * 32);
-        assert_eq!(aviary.disturbed(), 0, "buffers written to after they came back");
+        eventually(LIMIT, "every buffer came back", || buffers.returned() == 5 * 32);
+        assert_eq!(buffers.disturbed(), 0, "buffers written to after they came back");
         let stats = engine.stats();
         assert_eq!((stats.queued, stats.in_flight, stats.in_flight_bytes, stats.leaked), (0, 0, 0, 0));
     }
@@ -37,17 +37,17 @@ fn an_engine_dropped_with_operations_in_flight_has_let_go_of_all_memory() {
     let path = data_file(place.path(), 32);
     for builder in builders() {
         for round in 0..4 {
-            let aviary = Aviary::default();
+            let buffers = GuardedBuffers::default();
             let engine = builder.clone().build().expect("an engine");
             let file = open(&engine, &path, Direct::Prefer);
-            let ops: Vec<_> = (0..32u64).map(|index| file.read_at(aviary.bird(1 << 20), index << 20)).collect();
+            let ops: Vec<_> = (0..32u64).map(|index| file.read_at(buffers.guarded(1 << 20), index << 20)).collect();
             std::thread::sleep(Duration::from_micros(400 * round));
             drop(ops);
             drop(file);
             drop(engine);
             // Not eventually: a drop that returns has waited.
-            assert_eq!(aviary.returned(), 32, "buffers still out after the engine was dropped");
-            assert_eq!(aviary.disturbed(), 0, "buffers written to after they came back");
+            assert_eq!(buffers.returned(), 32, "buffers still out after the engine was dropped");
+            assert_eq!(buffers.disturbed(), 0, "buffers written to after they came back");
         }
     }
 }
@@ -56,7 +56,7 @@ fn an_engine_dropped_with_operations_in_flight_has_let_go_of_all_memory() {
 fn writes_dropped_with_their_engine_are_whole_or_not_there() {
     let place = directory();
     let path = place.path().join("file");
-    let mut chance = Chance::new();
+    let mut rng = Rng::new();
     for builder in builders() {
         for round in 0..20 {
             let old = bytes(0, 100_000, 1);
@@ -66,7 +66,7 @@ fn writes_dropped_with_their_engine_are_whole_or_not_there() {
             let mut position = 0;
             let mut pieces = Vec::new();
             for _ in 0..60 {
-                let len = 1 + chance.below(8000) as usize;
+                let len = 1 + rng.below(8000) as usize;
                 pieces.push((position, len));
                 drop(file.write_at(bytes(position, len, 2), position));
                 position += len as u64;

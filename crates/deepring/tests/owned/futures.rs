@@ -1,6 +1,6 @@
 //! Operations polled as futures.
 
-use super::guarded::Aviary;
+use super::guarded::GuardedBuffers;
 use super::{LIMIT, data_file};
 use crate::harness::gate::Gate;
 use crate::harness::{READ_WRITE, assert_same, bytes, directory, engines, eventually, open, patient};
@@ -14,25 +14,25 @@ use std::thread::Thread;
 use std::time::Instant;
 
 /// Wakes a thread, and counts.
-struct Bell {
+struct CountingWaker {
     thread: Thread,
-    rung: AtomicUsize,
+    woken: AtomicUsize,
 }
 
-impl Wake for Bell {
+impl Wake for CountingWaker {
     fn wake(self: Arc<Self>) {
-        self.rung.fetch_add(1, Ordering::AcqRel);
+        self.woken.fetch_add(1, Ordering::AcqRel);
         self.thread.unpark();
     }
 }
 
-fn bell() -> Arc<Bell> {
-    Arc::new(Bell { thread: std::thread::current(), rung: AtomicUsize::new(0) })
+fn counting_waker() -> Arc<CountingWaker> {
+    Arc::new(CountingWaker { thread: std::thread::current(), woken: AtomicUsize::new(0) })
 }
 
 fn block_on<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
-    let waker = Waker::from(bell());
+    let waker = Waker::from(counting_waker());
     let mut context = Context::from_waker(&waker);
     let deadline = Instant::now() + patient(LIMIT);
     loop {
@@ -77,14 +77,14 @@ fn the_last_waker_is_the_one_that_is_woken() {
         let file = open(&engine, &path, Direct::Prefer);
         let gate = Gate::close(&file);
         let mut op = pin!(file.read_exact_at(vec![0; 4096], 0));
-        let (first, last) = (bell(), bell());
-        for bell in [&first, &last] {
-            let waker = Waker::from(Arc::clone(bell));
+        let (first, last) = (counting_waker(), counting_waker());
+        for counting in [&first, &last] {
+            let waker = Waker::from(Arc::clone(counting));
             assert!(op.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
         }
         drop(gate);
-        eventually(LIMIT, "the last waker is woken", || last.rung.load(Ordering::Acquire) == 1);
-        assert_eq!(first.rung.load(Ordering::Acquire), 0);
+        eventually(LIMIT, "the last waker is woken", || last.woken.load(Ordering::Acquire) == 1);
+        assert_eq!(first.woken.load(Ordering::Acquire), 0);
         let Poll::Ready(Completed { result, .. }) = op.as_mut().poll(&mut Context::from_waker(Waker::noop())) else {
             panic!("woken, but not ready");
         };
@@ -97,13 +97,13 @@ fn a_future_dropped_after_a_poll_frees_its_buffer() {
     let place = directory();
     let path = data_file(place.path(), 1);
     for engine in engines() {
-        let aviary = Aviary::default();
+        let buffers = GuardedBuffers::default();
         let file = open(&engine, &path, Direct::Prefer);
         for _ in 0..50 {
-            let mut op = Box::pin(file.read_at(aviary.bird(100_000), 3));
+            let mut op = Box::pin(file.read_at(buffers.guarded(100_000), 3));
             let _ = op.as_mut().poll(&mut Context::from_waker(Waker::noop()));
         }
-        eventually(LIMIT, "every buffer came back", || aviary.returned() == 50);
-        assert_eq!(aviary.disturbed(), 0);
+        eventually(LIMIT, "every buffer came back", || buffers.returned() == 50);
+        assert_eq!(buffers.disturbed(), 0);
     }
 }

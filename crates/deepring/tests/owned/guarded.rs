@@ -12,48 +12,48 @@ const CANARY: u8 = 0xc5;
 
 /// Memory that was given back: filled with canaries the moment its owner dropped it, and never freed, so that a late write shows.
 #[derive(Clone, Default)]
-pub(super) struct Aviary(Arc<Mutex<Vec<(usize, usize)>>>);
+pub(super) struct GuardedBuffers(Arc<Mutex<Vec<(usize, usize)>>>);
 
 /// A buffer that goes to the aviary when it is dropped.
-pub(super) struct Bird {
+pub(super) struct Guarded {
     address: usize,
     len: usize,
-    aviary: Aviary,
+    buffers: GuardedBuffers,
 }
 
-impl Aviary {
-    pub(super) fn bird(&self, len: usize) -> Bird {
+impl GuardedBuffers {
+    pub(super) fn guarded(&self, len: usize) -> Guarded {
         let space = Box::leak(vec![0u8; len + 4096].into_boxed_slice());
-        Bird { address: space.as_mut_ptr().expose_provenance().next_multiple_of(4096), len, aviary: self.clone() }
+        Guarded { address: space.as_mut_ptr().expose_provenance().next_multiple_of(4096), len, buffers: self.clone() }
     }
 
     pub(super) fn returned(&self) -> usize {
-        self.0.lock().expect("the aviary").len()
+        self.0.lock().expect("the buffers").len()
     }
 
     /// How many of the returned buffers were written to after they had come back.
     pub(super) fn disturbed(&self) -> usize {
         std::thread::sleep(AFTERMATH);
-        let birds = self.0.lock().expect("the aviary");
+        let returned = self.0.lock().expect("the buffers");
         let intact = |&&(address, len): &&(usize, usize)| {
             // SAFETY: leaked memory of that length; whoever else should write to it now is what this is about, so it is read as it is.
             let memory = unsafe { std::slice::from_raw_parts(std::ptr::with_exposed_provenance::<u8>(address), len) };
             memory.iter().all(|&byte| byte == CANARY)
         };
-        birds.iter().filter(|bird| !intact(bird)).count()
+        returned.iter().filter(|buffer| !intact(buffer)).count()
     }
 }
 
-impl Drop for Bird {
+impl Drop for Guarded {
     fn drop(&mut self) {
         // SAFETY: leaked memory of that length that is this value's own, unless the engine let it go too early.
         unsafe { std::ptr::write_bytes(std::ptr::with_exposed_provenance_mut::<u8>(self.address), CANARY, self.len) };
-        self.aviary.0.lock().expect("the aviary").push((self.address, self.len));
+        self.buffers.0.lock().expect("the buffers").push((self.address, self.len));
     }
 }
 
 // SAFETY: leaked memory stays in place, and belongs to this value alone.
-unsafe impl IoBuf for Bird {
+unsafe impl IoBuf for Guarded {
     fn as_ptr(&self) -> *const u8 {
         std::ptr::with_exposed_provenance(self.address)
     }
@@ -63,7 +63,7 @@ unsafe impl IoBuf for Bird {
 }
 
 // SAFETY: as above.
-unsafe impl IoBufMut for Bird {
+unsafe impl IoBufMut for Guarded {
     fn as_mut_ptr(&mut self) -> *mut u8 {
         std::ptr::with_exposed_provenance_mut(self.address)
     }
@@ -104,18 +104,18 @@ fn give_back_too_early(file: &std::fs::File) -> usize {
     // SAFETY: the kernel writes one word.
     let made = unsafe { libc::syscall(libc::SYS_io_setup, 32, &raw mut context) };
     assert_eq!(made, 0, "io_setup: {}", std::io::Error::last_os_error());
-    let aviary = Aviary::default();
-    let birds: Vec<Bird> = (0..32).map(|_| aviary.bird(1 << 20)).collect();
-    let mut blocks: Vec<Iocb> = birds
+    let buffers = GuardedBuffers::default();
+    let memory: Vec<Guarded> = (0..32).map(|_| buffers.guarded(1 << 20)).collect();
+    let mut blocks: Vec<Iocb> = memory
         .iter()
         .zip(0i64..)
-        .map(|(bird, index)| Iocb {
+        .map(|(buffer, index)| Iocb {
             data: 0,
             key: [0; 2],
             opcode: 0, // IOCB_CMD_PREAD
             priority: 0,
             fd: file.as_raw_fd() as u32,
-            buf: bird.address as u64,
+            buf: buffer.address as u64,
             nbytes: 1 << 20,
             offset: index << 20,
             rest: [0; 2],
@@ -124,9 +124,9 @@ fn give_back_too_early(file: &std::fs::File) -> usize {
     let pointers: Vec<*mut Iocb> = blocks.iter_mut().map(std::ptr::from_mut).collect();
     // SAFETY: an array of valid control blocks over leaked memory.
     let submitted = unsafe { libc::syscall(libc::SYS_io_submit, context, pointers.len(), pointers.as_ptr()) };
-    drop(birds);
+    drop(memory);
     assert!(submitted > 0, "io_submit: {}", std::io::Error::last_os_error());
-    let disturbed = aviary.disturbed();
+    let disturbed = buffers.disturbed();
     // SAFETY: the context was created above; this waits for what is left.
     unsafe { libc::syscall(libc::SYS_io_destroy, context) };
     disturbed

@@ -1,6 +1,6 @@
 //! A ring that is lost while operations are in it.
 
-use super::guarded::Aviary;
+use super::guarded::GuardedBuffers;
 use super::{LIMIT, data_file};
 use crate::harness::child::{alone, forbid};
 use crate::harness::{assert_file, assert_same, backends, bytes, directory, open, skip, within};
@@ -16,10 +16,10 @@ fn a_ring_lost_under_way_keeps_its_memory_and_the_engine_goes_on_with_threads() 
         let path = data_file(place.path(), 64);
         let engine = Engine::builder().backend(BackendKind::Uring).build().expect("an engine");
         let file = open(&engine, &path, Direct::Prefer);
-        let aviary = Aviary::default();
+        let buffers = GuardedBuffers::default();
         let mut ops = Vec::new();
         for index in 0..64u64 {
-            ops.push((index, file.read_exact_at(aviary.bird(1 << 20), index << 20)));
+            ops.push((index, file.read_exact_at(buffers.guarded(1 << 20), index << 20)));
             if index == 40 {
                 // From now on the driver cannot enter its ring, with reads in it.
                 forbid(libc::SYS_io_uring_enter, libc::EPERM, true);
@@ -30,9 +30,9 @@ fn a_ring_lost_under_way_keeps_its_memory_and_the_engine_goes_on_with_threads() 
             let Completed { buf, result } = op.wait();
             match result {
                 Ok(_) => {
-                    let bird = buf.expect("the buffer");
+                    let guarded = buf.expect("the buffer");
                     // SAFETY: the operation has ended, so the memory is the bird's again.
-                    let content = unsafe { std::slice::from_raw_parts(bird.as_ptr(), bird.len()) };
+                    let content = unsafe { std::slice::from_raw_parts(guarded.as_ptr(), guarded.len()) };
                     assert_same(content, &bytes(index << 20, 1 << 20, 1), "what was read");
                 }
                 Err(error) => {
@@ -43,8 +43,8 @@ fn a_ring_lost_under_way_keeps_its_memory_and_the_engine_goes_on_with_threads() 
             }
         }
         assert!(lost > 0, "nothing was in flight: this run proved nothing");
-        assert_eq!(aviary.returned(), 64 - lost);
-        assert_eq!(aviary.disturbed(), 0);
+        assert_eq!(buffers.returned(), 64 - lost);
+        assert_eq!(buffers.disturbed(), 0);
         let stats = engine.stats();
         assert!(stats.leaked > 0 && stats.leaked_bytes >= lost as u64, "{stats:?}");
         assert_eq!((stats.queued, stats.in_flight, stats.in_flight_bytes), (0, 0, 0));

@@ -27,12 +27,12 @@ fn data_file(place: &std::path::Path, megabytes: usize) -> std::path::PathBuf {
 }
 
 /// Keeps an engine's helper threads busy until the sender is dropped.
-fn stall_helpers(engine: &Engine) -> mpsc::Sender<()> {
-    const HELPERS: usize = 4;
+fn occupy_blocking_threads(engine: &Engine) -> mpsc::Sender<()> {
+    const BLOCKING_THREADS: usize = 4;
     let (open, opened) = mpsc::channel::<()>();
     let opened = Arc::new(Mutex::new(opened));
     let (arrive, arrived) = mpsc::channel();
-    for _ in 0..HELPERS {
+    for _ in 0..BLOCKING_THREADS {
         let (opened, arrive) = (Arc::clone(&opened), arrive.clone());
         engine.run_blocking(move || {
             arrive.send(()).expect("a listener");
@@ -40,6 +40,6 @@ fn stall_helpers(engine: &Engine) -> mpsc::Sender<()> {
             let _ = opened.lock().expect("the receiver").recv();
         });
     }
-    (0..HELPERS).for_each(|_| arrived.recv().expect("a helper"));
+    (0..BLOCKING_THREADS).for_each(|_| arrived.recv().expect("a blocking thread"));
     open
 }

@@ -1,6 +1,6 @@
 //! Engines and processes that end.
 
-use super::{LIMIT, data_file, stall_helpers};
+use super::{LIMIT, data_file, occupy_blocking_threads};
 use crate::harness::child::{alone, alone_ending};
 use crate::harness::gate::Gate;
 use crate::harness::{READ_WRITE, assert_same, builders, bytes, directory, engines, eventually, open, patient, task, within};
@@ -12,12 +12,12 @@ use std::time::{Duration, Instant};
 
 /// Counts how often it is settled.
 #[derive(Default)]
-struct Once {
+struct SettleCount {
     settled: AtomicU32,
     kind: Mutex<Option<ErrorKind>>,
 }
 
-impl Completion for Once {
+impl Completion for SettleCount {
     fn settle(self: Arc<Self>, outcome: Outcome) {
         *self.kind.lock().expect("the kind") = outcome.result.err().map(|error| error.kind());
         self.settled.fetch_add(1, Ordering::AcqRel);
@@ -36,9 +36,9 @@ fn an_engine_dropped_with_thousands_queued_settles_each_exactly_once() {
         let file = open(&engine, &path, Direct::Prefer);
         let memory = Box::leak(vec![0u8; 5 << 20].into_boxed_slice()).as_mut_ptr() as u64;
         let gate = Gate::close(&file);
-        let completions: Vec<Arc<Once>> = (0..20_000u64)
+        let completions: Vec<Arc<SettleCount>> = (0..20_000u64)
             .map(|index| {
-                let completion = Arc::new(Once::default());
+                let completion = Arc::new(SettleCount::default());
                 let len = if index % 100 == 0 { 4 << 20 } else { 4096 };
                 let transfer = RawTransfer {
                     direction: Direction::Read,
@@ -109,14 +109,14 @@ fn an_operation_that_outlives_its_engine_has_an_answer() {
 /// Drops what it holds when it is settled: on a thread of the engine.
 struct LastHolder {
     held: Mutex<Option<(File, Engine)>>,
-    told: Mutex<mpsc::Sender<String>>,
+    sender: Mutex<mpsc::Sender<String>>,
 }
 
 impl Completion for LastHolder {
     fn settle(self: Arc<Self>, _: Outcome) {
         drop(self.held.lock().expect("what it holds").take());
         let name = std::thread::current().name().unwrap_or_default().to_owned();
-        self.told.lock().expect("the sender").send(name).expect("a listener");
+        self.sender.lock().expect("the sender").send(name).expect("a listener");
     }
     fn canceled(&self) -> bool {
         false
@@ -131,20 +131,20 @@ fn an_engine_may_be_dropped_by_its_own_completion() {
         for builder in builders() {
             let engine = builder.build().expect("an engine");
             // By the completion of a transfer, on the driver's thread, with more work behind it.
-            let (told, tell) = mpsc::channel();
+            let (sender, receiver) = mpsc::channel();
             let file = open(&engine, &path, Direct::Prefer);
             let memory = Box::leak(vec![0u8; 4096].into_boxed_slice()).as_mut_ptr() as u64;
             let transfer = RawTransfer { direction: Direction::Read, address: memory, len: 4096, position: 0, exact: true, handle: None };
             let behind: Vec<_> = (0..100).map(|_| file.read_at(vec![0; 100_000], 7)).collect();
             let second = open(&engine, &path, Direct::Prefer);
-            let holder = LastHolder { held: Mutex::new(None), told: Mutex::new(told) };
+            let holder = LastHolder { held: Mutex::new(None), sender: Mutex::new(sender) };
             let holder = Arc::new(holder);
             *holder.held.lock().expect("what it holds") = Some((second, engine.clone()));
             // SAFETY: the memory is leaked and nobody else uses it.
             unsafe { file.submit(transfer, holder) };
             file.engine().wake();
             drop((file, engine));
-            tell.recv_timeout(patient(LIMIT)).expect("the completion, and a drop that does not wait for itself");
+            receiver.recv_timeout(patient(LIMIT)).expect("the completion, and a drop that does not wait for itself");
             for op in behind {
                 if let Err(error) = op.wait().result {
                     assert_eq!(error.kind(), ErrorKind::Canceled, "{error}");
@@ -155,15 +155,15 @@ fn an_engine_may_be_dropped_by_its_own_completion() {
         for builder in builders() {
             let engine = builder.build().expect("an engine");
             // By the callback of an open, on a helper's thread.
-            let (told, tell) = mpsc::channel();
+            let (sender, receiver) = mpsc::channel();
             let kept = engine.clone();
             engine.open_then(&path, OpenOptions::new().read(true), move |file| {
                 drop(file);
                 drop(kept);
-                told.send(()).expect("a listener");
+                sender.send(()).expect("a listener");
             });
             drop(engine);
-            tell.recv_timeout(patient(LIMIT)).expect("the callback, and a drop that does not wait for itself");
+            receiver.recv_timeout(patient(LIMIT)).expect("the callback, and a drop that does not wait for itself");
             eventually(LIMIT, "the engine's threads have ended", || task::ours().is_empty());
         }
     });
@@ -243,7 +243,7 @@ fn an_operation_that_is_held_on_to_keeps_no_file_open_after_its_engine() {
         let engine = builder.build().expect("an engine");
         let file = open(&engine, &path, Direct::Prefer);
         let op = file.read_at(vec![0; 10], 0);
-        let stalled = stall_helpers(&engine);
+        let stalled = occupy_blocking_threads(&engine);
         // It will run when the driver has ended already.
         let stat = file.stat();
         let ending = std::thread::spawn(move || drop((file, engine)));

@@ -27,19 +27,19 @@ pub fn main() {
         eprintln!("lab-guest: {error}");
     }
     match Port::open() {
-        Ok(port) => obey(&Arc::new(port)),
+        Ok(port) => run_orders(&Arc::new(port)),
         Err(error) => eprintln!("lab-guest: the serial port: {error}"),
     }
     system::power_off();
 }
 
-fn obey(port: &Arc<Port>) {
+fn run_orders(port: &Arc<Port>) {
     match system::start(Path::new(DEVICE), Path::new(DATA)) {
-        Ok(about) => port.say(&Report::Ready(about)),
-        Err(error) => port.say(&Report::Broken(format!("start: {error}"))),
+        Ok(about) => port.send(&Report::Ready(about)),
+        Err(error) => port.send(&Report::Broken(format!("start: {error}"))),
     }
     let mut stress: Option<Stress> = None;
-    while let Some(line) = port.hear() {
+    while let Some(line) = port.receive() {
         let done = match line.parse::<Order>() {
             Err(error) => Err(error),
             Ok(Order::Verify(seed)) => verifier::verify(port, seed),
@@ -49,13 +49,13 @@ fn obey(port: &Arc<Port>) {
             Ok(Order::Sync) => stress.as_ref().ok_or_else(|| "there is no stress".to_owned()).map(Stress::sync),
             Ok(Order::Stop) => {
                 drop(stress.take());
-                port.say(&Report::Verified);
+                port.send(&Report::Verified);
                 Ok(())
             }
             Ok(Order::Off) => return,
         };
         if let Err(error) = done {
-            port.say(&Report::Broken(error));
+            port.send(&Report::Broken(error));
         }
     }
 }

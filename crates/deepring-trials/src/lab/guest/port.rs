@@ -15,7 +15,7 @@ const PATH: &str = "/dev/ttyS1";
 #[derive(Debug)]
 pub(super) struct Port {
     out: Mutex<File>,
-    heard: Mutex<(File, Lines, VecDeque<String>)>,
+    received: Mutex<(File, Lines, VecDeque<String>)>,
 }
 
 impl Port {
@@ -35,11 +35,11 @@ impl Port {
         if unsafe { libc::tcsetattr(file.as_raw_fd(), libc::TCSANOW, &raw const mode) } != 0 {
             return Err(io::Error::last_os_error());
         }
-        Ok(Self { heard: Mutex::new((file.try_clone()?, Lines::default(), VecDeque::new())), out: Mutex::new(file) })
+        Ok(Self { received: Mutex::new((file.try_clone()?, Lines::default(), VecDeque::new())), out: Mutex::new(file) })
     }
 
     /// Sends a report, and returns when it has left the machine: what is done after it happens after the lab could know of it.
-    pub(super) fn say(&self, report: &Report) {
+    pub(super) fn send(&self, report: &Report) {
         let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
         // Without the port there is nobody to tell that there is none.
         let _ = out.write_all(format!("{report}\n").as_bytes());
@@ -48,8 +48,8 @@ impl Port {
     }
 
     /// The next order; `None` when there will be none.
-    pub(super) fn hear(&self) -> Option<String> {
-        let (file, lines, waiting) = &mut *self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn receive(&self) -> Option<String> {
+        let (file, lines, waiting) = &mut *self.received.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             if let Some(line) = waiting.pop_front() {
                 return Some(line);

@@ -4,10 +4,10 @@
 //! read back. Every byte that a request claims to have read is checked.
 
 use super::super::content::{Content, SECTOR_BYTES};
-use super::super::protocol::{Failed, Report, Stream, Well};
+use super::super::protocol::{Failed, Progress, Report, Stream};
 use super::DATA;
 use super::port::Port;
-use crate::harness::Chance;
+use crate::harness::Rng;
 use deepring::{Engine, Error, File, OpenOptions};
 use std::path::Path;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ const SECOND_DEVICE: &str = "/dev/nvme1n1";
 const AREA_BYTES: u64 = 8 << 20;
 
 /// How often a thread says that all is well.
-const WELL_EVERY: Duration = Duration::from_millis(250);
+const PROGRESS_EVERY: Duration = Duration::from_millis(250);
 
 /// After a failure, so that a broken drive does not fill the serial port.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -43,25 +43,25 @@ struct Tally {
     device: &'static str,
     requests: u64,
     longest: Duration,
-    said: Instant,
+    reported: Instant,
 }
 
 impl Tally {
-    fn well(&mut self, took: Duration) {
+    fn succeeded(&mut self, took: Duration) {
         self.requests += 1;
         self.longest = self.longest.max(took);
-        if self.said.elapsed() > WELL_EVERY {
+        if self.reported.elapsed() > PROGRESS_EVERY {
             let (requests, longest_ms) = (self.requests, self.longest.as_millis() as u64);
-            self.port.say(&Report::Well(Well { device: self.device.into(), requests, longest_ms }));
-            (self.requests, self.longest, self.said) = (0, Duration::ZERO, Instant::now());
+            self.port.send(&Report::Progress(Progress { device: self.device.into(), requests, longest_ms }));
+            (self.requests, self.longest, self.reported) = (0, Duration::ZERO, Instant::now());
         }
     }
 
     fn failed(&self, error: &Error, path: &str) {
         if error.path() != Some(Path::new(path)) {
-            self.port.say(&Report::Broken(format!("an error without its path: {error}")));
+            self.port.send(&Report::Broken(format!("an error without its path: {error}")));
         }
-        self.port.say(&Report::Failed(Failed {
+        self.port.send(&Report::Failed(Failed {
             device: self.device.into(),
             code: error.code(),
             syscall: error.syscall().into(),
@@ -73,7 +73,7 @@ impl Tally {
     }
 
     fn broken(&self, what: String) {
-        self.port.say(&Report::Broken(what));
+        self.port.send(&Report::Broken(what));
         std::thread::sleep(PAUSE);
     }
 }
@@ -96,7 +96,7 @@ impl Stress {
         let second = engine.open(SECOND_DEVICE, READ_WRITE)?;
         let another = engine.open(SECOND_DEVICE, READ_WRITE)?;
         let stop = Arc::new(AtomicBool::new(false));
-        let tally = |device| Tally { port: Arc::clone(port), device, requests: 0, longest: Duration::ZERO, said: Instant::now() };
+        let tally = |device| Tally { port: Arc::clone(port), device, requests: 0, longest: Duration::ZERO, reported: Instant::now() };
         let (mut on_first, mut on_second) = (tally("file"), tally("raw"));
         let stops = [Arc::clone(&stop), Arc::clone(&stop)];
         let [stop_first, stop_second] = stops;
@@ -107,8 +107,8 @@ impl Stress {
 
     /// Syncs the second drive.
     pub(super) fn sync(&self) {
-        let how = self.second.sync_all().wait().map_or_else(|error| error.code(), |()| "well".into());
-        self.port.say(&Report::Synced(how));
+        let how = self.second.sync_all().wait().map_or_else(|error| error.code(), |()| "ok".into());
+        self.port.send(&Report::Synced(how));
     }
 }
 
@@ -117,21 +117,21 @@ impl Drop for Stress {
         self.stop.store(true, Ordering::Relaxed);
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {
-                self.port.say(&Report::Broken("a thread panicked".into()));
+                self.port.send(&Report::Broken("a thread panicked".into()));
             }
         }
     }
 }
 
 fn read(file: &File, path: &str, content: Content, tally: &mut Tally, stop: &AtomicBool) {
-    let mut chance = Chance::seeded(1);
+    let mut rng = Rng::seeded(1);
     while !stop.load(Ordering::Relaxed) {
-        let len = 1 + chance.below(300_000);
-        let position = chance.below(AREA_BYTES - len);
+        let len = 1 + rng.below(300_000);
+        let position = rng.below(AREA_BYTES - len);
         let started = Instant::now();
         let done = file.read_exact_at(vec![0; len as usize], position).wait();
         match (done.result, done.buf) {
-            (Ok(_), Some(found)) if is_same(&found, content, 1, position) => tally.well(started.elapsed()),
+            (Ok(_), Some(found)) if is_same(&found, content, 1, position) => tally.succeeded(started.elapsed()),
             (Ok(_), _) => tally.broken(format!("other bytes than were written, of {len} at {position}")),
             (Err(error), _) => tally.failed(&error, path),
         }
@@ -139,12 +139,12 @@ fn read(file: &File, path: &str, content: Content, tally: &mut Tally, stop: &Ato
 }
 
 fn write_and_read(file: &File, content: Content, tally: &mut Tally, stop: &AtomicBool) {
-    let mut chance = Chance::seeded(2);
+    let mut rng = Rng::seeded(2);
     let mut generation = 1;
     while !stop.load(Ordering::Relaxed) {
         generation += 1;
-        let len = SECTOR_BYTES + chance.below(200_000);
-        let position = chance.below(AREA_BYTES - len);
+        let len = SECTOR_BYTES + rng.below(200_000);
+        let position = rng.below(AREA_BYTES - len);
         let mut part = vec![0; len as usize];
         content.fill(generation, position, &mut part);
         let started = Instant::now();
@@ -152,11 +152,11 @@ fn write_and_read(file: &File, content: Content, tally: &mut Tally, stop: &Atomi
             tally.failed(&error, SECOND_DEVICE);
             continue;
         }
-        tally.well(started.elapsed());
+        tally.succeeded(started.elapsed());
         let started = Instant::now();
         let done = file.read_exact_at(vec![0; len as usize], position).wait();
         match (done.result, done.buf) {
-            (Ok(_), Some(found)) if is_same(&found, content, generation, position) => tally.well(started.elapsed()),
+            (Ok(_), Some(found)) if is_same(&found, content, generation, position) => tally.succeeded(started.elapsed()),
             (Ok(_), _) => tally.broken(format!("other bytes than were just written, of {len} at {position}")),
             (Err(error), _) => tally.failed(&error, SECOND_DEVICE),
         }

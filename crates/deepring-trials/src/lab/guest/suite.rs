@@ -31,17 +31,17 @@ pub(super) fn run(port: &Port, name: &str, without: &[String]) -> Result<(), Str
                 skipped += number(ignored);
             }
             ["skipped:", ref words @ ..] => {
-                port.say(&Report::Note(format!("{name}: skipped: {}", words.join(" "))));
+                port.send(&Report::Note(format!("{name}: skipped: {}", words.join(" "))));
                 (passed, skipped) = (passed.saturating_sub(1), skipped + 1);
             }
-            ["test", broken, "...", "FAILED"] => port.say(&Report::Note(format!("{name}: failed: {broken}"))),
+            ["test", broken, "...", "FAILED"] => port.send(&Report::Note(format!("{name}: failed: {broken}"))),
             _ => {}
         }
     }
     if !output.status.success() && failed == 0 {
-        port.say(&Report::Note(format!("{name} ended with {}", output.status)));
+        port.send(&Report::Note(format!("{name} ended with {}", output.status)));
         failed = 1;
     }
-    port.say(&Report::Ran(Ran { name: name.to_owned(), passed, failed, skipped }));
+    port.send(&Report::Ran(Ran { name: name.to_owned(), passed, failed, skipped }));
     Ok(())
 }

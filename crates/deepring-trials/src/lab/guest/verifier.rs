@@ -30,7 +30,7 @@ pub(super) fn verify(port: &Port, seed: u64) -> Result<(), String> {
             looked => looked.map_err(|error| format!("verify {stream}: {error}"))?,
         }
     }
-    port.say(&Report::Verified);
+    port.send(&Report::Verified);
     Ok(())
 }
 
@@ -41,7 +41,7 @@ fn look_at_files(port: &Port, seed: u64, stream: Stream) -> io::Result<()> {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         // Files that are being written have other names.
         let Some(generation) = name.strip_prefix("generation-").and_then(|number| number.parse().ok()) else { continue };
-        port.say(&Report::Found(content.look(generation, &std::fs::read(&path)?, 0)));
+        port.send(&Report::Found(content.look(generation, &std::fs::read(&path)?, 0)));
     }
     Ok(())
 }
@@ -52,7 +52,7 @@ fn look_at_slots(port: &Port, seed: u64, stream: Stream) -> io::Result<()> {
     for slot in 0..2 {
         let (mut bytes, at) = (vec![0; SLOT_BYTES as usize], start + slot * SLOT_BYTES);
         file.read_exact_at(&mut bytes, at)?;
-        port.say(&Report::Found(content.look(slot, &bytes, at)));
+        port.send(&Report::Found(content.look(slot, &bytes, at)));
     }
     // The engine is to write to the drive, and not past pages that this look has left.
     forget_pages(&file);

@@ -5,7 +5,7 @@ use super::super::ledger::FILES_KEPT;
 use super::super::protocol::{LeftOut, Report, Stream, Writing};
 use super::port::Port;
 use super::verifier::{folder, slots};
-use crate::harness::Chance;
+use crate::harness::Rng;
 use deepring::{Direct, Engine, File, OpenOptions};
 use std::fs;
 use std::path::Path;
@@ -22,7 +22,7 @@ struct Writer {
     stream: Stream,
     content: Content,
     left_out: LeftOut,
-    chance: Chance,
+    rng: Rng,
 }
 
 /// Starts the streams.
@@ -31,7 +31,7 @@ pub(super) fn write(port: &Arc<Port>, writing: &Writing) -> Result<(), String> {
     if engine.info().backend != writing.backend {
         return Err(format!("{:?} was wanted, {:?} runs: {:?}", writing.backend, engine.info().backend, engine.info().reason));
     }
-    port.say(&Report::Writing);
+    port.send(&Report::Writing);
     for (&stream, &first) in &writing.first {
         let mut writer = Writer {
             engine: engine.clone(),
@@ -39,11 +39,11 @@ pub(super) fn write(port: &Arc<Port>, writing: &Writing) -> Result<(), String> {
             stream,
             content: Content::new(writing.seed, stream),
             left_out: writing.left_out,
-            chance: Chance::seeded(writing.seed ^ first),
+            rng: Rng::seeded(writing.seed ^ first),
         };
         std::thread::spawn(move || {
-            let Err(error) = writer.go_on_from(first);
-            writer.port.say(&Report::Broken(format!("{stream}: {error}")));
+            let Err(error) = writer.commit_from(first);
+            writer.port.send(&Report::Broken(format!("{stream}: {error}")));
         });
     }
     Ok(())
@@ -52,7 +52,7 @@ pub(super) fn write(port: &Arc<Port>, writing: &Writing) -> Result<(), String> {
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 impl Writer {
-    fn go_on_from(&mut self, first: u64) -> Result<std::convert::Infallible, Failure> {
+    fn commit_from(&mut self, first: u64) -> Result<std::convert::Infallible, Failure> {
         self.prepare()?;
         let mut generation = first;
         loop {
@@ -61,7 +61,7 @@ impl Writer {
             } else {
                 self.publish(generation)?;
             }
-            self.port.say(&Report::Acknowledged(self.stream, generation));
+            self.port.send(&Report::Acknowledged(self.stream, generation));
             if self.stream == Stream::New {
                 self.remove_old()?;
             }
@@ -104,13 +104,13 @@ impl Writer {
         let number = if self.stream == Stream::New { generation } else { 0 };
         let (aside, path) = (folder.join(format!("{generation}.part")), folder.join(format!("generation-{number}")));
         let content = self.content.make(generation);
-        let file = if self.chance.once_in(3) {
+        let file = if self.rng.once_in(3) {
             // Written by path, and so by a descriptor of the engine's own; synced by another.
             self.engine.write_file(&aside, content).wait().result?;
             self.engine.open(&aside, READ_WRITE)?
         } else {
             // One in four through the page cache, which has to be written back as well.
-            let direct = if self.chance.once_in(4) { Direct::Never } else { Direct::Prefer };
+            let direct = if self.rng.once_in(4) { Direct::Never } else { Direct::Prefer };
             let file = self.engine.open(&aside, READ_WRITE.create(true).direct(direct))?;
             self.scatter(&file, &content, 0)?;
             file
@@ -138,15 +138,15 @@ impl Writer {
     /// Writes the content in several requests at once, cut anywhere, from memory of both kinds.
     fn scatter(&mut self, file: &File, content: &[u8], at: u64) -> Result<(), Failure> {
         let len = content.len() as u64;
-        let mut cuts: Vec<_> = (0..self.chance.below(REQUESTS_MAX)).map(|_| self.chance.below(len + 1)).collect();
+        let mut cuts: Vec<_> = (0..self.rng.below(REQUESTS_MAX)).map(|_| self.rng.below(len + 1)).collect();
         cuts.extend([0, len]);
         cuts.sort_unstable();
         let mut ranges: Vec<_> = cuts.windows(2).map(|pair| (pair[0], pair[1])).collect();
-        self.chance.shuffle(&mut ranges);
+        self.rng.shuffle(&mut ranges);
         let (mut from_vectors, mut from_buffers) = (Vec::new(), Vec::new());
         for (from, to) in ranges {
             let part = &content[from as usize..to as usize];
-            if self.chance.once_in(2) {
+            if self.rng.once_in(2) {
                 from_vectors.push(file.write_at(part.to_vec(), at + from));
             } else {
                 let mut buffer = self.engine.pooled_buffer(part.len())?;
