@@ -33,17 +33,17 @@ fn keeps_its_promises(kind: Kind, cycles: u64) {
 }
 
 #[test]
-fn what_was_acknowledged_survives_hundreds_of_crashes_of_ext4() {
+fn acknowledged_writes_survive_hundreds_of_crashes_of_ext4() {
     keeps_its_promises(Kind::Ext4, 250);
 }
 
 #[test]
-fn what_was_acknowledged_survives_crashes_of_xfs() {
+fn acknowledged_writes_survive_crashes_of_xfs() {
     keeps_its_promises(Kind::Xfs, 60);
 }
 
 #[test]
-fn a_writer_that_promises_too_much_is_found_out() {
+fn a_writer_that_acknowledges_too_early_is_caught() {
     for bug in [PlantedBug::LeavesOutSync, PlantedBug::CountsLateWrites] {
         let Some((seed, summary)) = run(Kind::Ext4, PLANTED_CYCLES, Some(bug)) else {
             return;

@@ -43,7 +43,7 @@ fn random_operations_on_every_file_system_agree_with_the_model() {
 }
 
 #[test]
-fn every_planted_bug_is_caught_and_its_script_made_short() {
+fn every_planted_bug_is_caught_and_its_script_is_shrunk() {
     let disk = directory();
     for bug in PlantedBug::ALL {
         let campaign = Campaign { source: Source::Seed(1), operations: PLANTED_OPERATIONS, bug: Some(bug) };
@@ -62,7 +62,7 @@ fn every_planted_bug_is_caught_and_its_script_made_short() {
 
 /// What a planted bug is called when it is found.
 #[test]
-fn misplaced_stale_and_missing_bytes_are_named() {
+fn misplaced_stale_and_missing_bytes_are_reported_as_such() {
     let script = "writers 1\nengine uring block 1048576 depth 0\nhandle engine 0 direct\nset-len 0 20000\n\
         write 0 at 0 len 20000 slice 0 waits\ncheck 0 plain-first\nwrite 0 at 5000 len 3000 slice 0 waits\n";
     let growing = script.replace("set-len 0 20000\n", "");

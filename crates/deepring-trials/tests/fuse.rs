@@ -72,7 +72,7 @@ fn check_usable(engine: &Engine, directory: &Path) {
 // ---- a place like any other ----
 
 #[test]
-fn random_programs_on_a_file_system_in_user_space() {
+fn random_programs_are_exact_on_a_file_system_in_user_space() {
     with_faults(|mounted, _| {
         for backend in backends() {
             for direct in MODES {
@@ -84,7 +84,7 @@ fn random_programs_on_a_file_system_in_user_space() {
 }
 
 #[test]
-fn a_directory_that_knows_no_unnamed_files_can_be_asked_about() {
+fn path_info_works_where_unnamed_files_are_not_supported() {
     with_faults(|mounted, _| {
         for engine in engines() {
             let info = engine.path_info(mounted.path()).expect("what is known of the directory");
@@ -141,7 +141,7 @@ fn short_transfers_of_odd_lengths_are_resumed_and_counted() {
 // ---- errors ----
 
 #[test]
-fn an_error_at_one_place_says_where_and_how_far() {
+fn an_error_at_one_position_reports_the_position_and_the_bytes_before_it() {
     const LEN: usize = 8 << 20;
     const BAD: u64 = (5 << 20) + 12_345;
     with_faults(|mounted, _| {
@@ -186,7 +186,7 @@ fn an_error_at_one_place_says_where_and_how_far() {
 }
 
 #[test]
-fn a_preallocation_that_is_refused_leaves_the_file_and_one_that_is_unknown_is_done_without() {
+fn a_refused_preallocation_leaves_the_file_and_an_unsupported_one_is_skipped() {
     with_faults(|mounted, _| {
         let path = mounted.path().join("file");
         for engine in engines() {
@@ -212,7 +212,7 @@ fn a_preallocation_that_is_refused_leaves_the_file_and_one_that_is_unknown_is_do
 }
 
 #[test]
-fn a_trim_that_fails_is_told_and_made_up_for_by_the_next_write() {
+fn a_failed_trim_is_reported_and_repaired_by_the_next_write() {
     with_faults(|mounted, _| {
         let path = mounted.path().join("file");
         for engine in engines() {
@@ -252,7 +252,7 @@ fn a_sync_that_failed_once_stays_failed() {
 }
 
 #[test]
-fn a_closed_file_is_measured_anew_though_its_sync_had_failed() {
+fn a_closed_file_is_measured_again_even_after_a_failed_sync() {
     with_faults(|mounted, _| {
         for (index, engine) in engines().into_iter().enumerate() {
             let path = mounted.path().join(format!("file-{index}"));
@@ -280,7 +280,7 @@ fn a_closed_file_is_measured_anew_though_its_sync_had_failed() {
 }
 
 #[test]
-fn interruptions_are_repeated_and_endless_ones_are_an_error() {
+fn interruptions_are_retried_and_endless_ones_are_an_error() {
     with_faults(|mounted, _| {
         let path = mounted.path().join("file");
         for engine in engines() {
@@ -309,7 +309,7 @@ fn interruptions_are_repeated_and_endless_ones_are_an_error() {
 // ---- time ----
 
 #[test]
-fn what_stalls_costs_time_and_nothing_else() {
+fn a_stalled_request_delays_no_other_request() {
     with_faults(|mounted, elsewhere| {
         let path = mounted.path().join("file");
         std::fs::write(&path, bytes(0, 1 << 20, 1)).expect("the file");
@@ -342,7 +342,7 @@ fn what_stalls_costs_time_and_nothing_else() {
 }
 
 #[test]
-fn an_engine_dropped_during_a_stall_waits_for_it_and_gives_everything_back() {
+fn an_engine_dropped_during_a_stall_waits_and_returns_every_buffer() {
     with_faults(|mounted, _| {
         let path = mounted.path().join("file");
         std::fs::write(&path, bytes(0, 1 << 20, 1)).expect("the file");
@@ -371,7 +371,7 @@ fn an_engine_dropped_during_a_stall_waits_for_it_and_gives_everything_back() {
 // ---- a dead server ----
 
 #[test]
-fn a_server_that_dies_with_requests_in_its_hands_is_an_error_and_not_a_hang() {
+fn a_server_that_dies_with_requests_in_flight_causes_errors_and_no_hang() {
     if let Some(why) = unavailable() {
         return skip(why);
     }

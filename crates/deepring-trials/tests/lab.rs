@@ -26,7 +26,7 @@ fn sector_bytes(_: u64) -> u64 {
 // ---- the drive ----
 
 #[test]
-fn a_drive_reads_what_was_written_last_flushed_or_not() {
+fn a_drive_reads_the_last_write_whether_flushed_or_not() {
     let place = tempfile::tempdir().expect("a directory");
     let (image, journal) = drive(place.path());
     let mut cache = WriteCache::open(&image, &journal).expect("a drive");
@@ -45,7 +45,7 @@ fn a_drive_reads_what_was_written_last_flushed_or_not() {
 }
 
 #[test]
-fn a_cut_loses_what_was_not_flushed_and_nothing_else() {
+fn a_cut_loses_only_unflushed_writes() {
     let place = tempfile::tempdir().expect("a directory");
     let (image, journal) = drive(place.path());
     let mut cache = WriteCache::open(&image, &journal).expect("a drive");
@@ -62,7 +62,7 @@ fn a_cut_loses_what_was_not_flushed_and_nothing_else() {
 }
 
 #[test]
-fn a_record_that_was_being_written_is_not_there() {
+fn an_incomplete_journal_record_is_ignored() {
     let place = tempfile::tempdir().expect("a directory");
     let (image, journal) = drive(place.path());
     let mut cache = WriteCache::open(&image, &journal).expect("a drive");
@@ -78,7 +78,7 @@ fn a_record_that_was_being_written_is_not_there() {
 }
 
 #[test]
-fn what_survives_is_a_subset_with_at_most_one_torn_write_and_the_seed_repeats_it() {
+fn the_seed_repeats_which_writes_survive_and_at_most_one_is_torn() {
     let writes: Vec<_> = (0..40).map(|index| Unflushed { offset: index * 8192, forced: index % 7 == 0, data: vec![1; 4096] }).collect();
     let (mut lost, mut kept, mut torn) = (0, 0, 0);
     for seed in 0..200 {
@@ -115,7 +115,7 @@ fn slot(stream: Stream, number: u64, bytes: &[u8]) -> Found {
 }
 
 #[test]
-fn content_says_which_generation_each_sector_is_of() {
+fn content_identifies_the_generation_of_each_sector() {
     let content = Content::new(SEED, Stream::Slot);
     let (old, new) = (content.make(8), content.make(10));
     let mut mixed = old.clone();
@@ -134,7 +134,7 @@ fn content_says_which_generation_each_sector_is_of() {
 type Change<'a> = &'a dyn Fn(&mut Vec<u8>);
 
 #[test]
-fn content_of_none_is_foreign() {
+fn content_of_no_generation_is_foreign() {
     let content = Content::new(SEED, Stream::Slot);
     let whole = content.make(8);
     let changes: [Change<'_>; 5] = [
@@ -162,7 +162,7 @@ fn ledger(stream: Stream) -> Ledger {
 }
 
 #[test]
-fn the_judge_accepts_what_the_protocol_allows() {
+fn the_ledger_accepts_what_the_protocol_allows() {
     let all = [5, 6, 7].map(|generation| file(Stream::New, generation));
     assert!(ledger(Stream::New).judge(&all).is_good());
     let more = [&all[..], &[file(Stream::New, 8)]].concat();
@@ -182,7 +182,7 @@ fn the_judge_accepts_what_the_protocol_allows() {
 }
 
 #[test]
-fn the_judge_sees_what_is_lost_and_what_is_mixed() {
+fn the_ledger_reports_lost_and_mixed_generations() {
     let lost = |ledger: &mut Ledger, found: &[Found]| {
         let verdict = ledger.judge(found);
         assert!(!verdict.lost.is_empty() && verdict.mixed.is_empty(), "{verdict:?}");
@@ -213,7 +213,7 @@ fn the_judge_sees_what_is_lost_and_what_is_mixed() {
 }
 
 #[test]
-fn the_next_attempt_spares_the_slot_of_the_last_acknowledged_generation() {
+fn the_next_attempt_does_not_overwrite_the_last_acknowledged_generation() {
     let mut ledger = ledger(Stream::Slot);
     let first = ledger.first_of_next(Stream::Slot);
     assert!(first > 8 && first % 2 != 7 % 2, "{first}");
@@ -222,7 +222,7 @@ fn the_next_attempt_spares_the_slot_of_the_last_acknowledged_generation() {
 // ---- archive and protocol ----
 
 #[test]
-fn an_archive_is_what_the_kernel_expects() {
+fn an_archive_has_the_layout_the_kernel_expects() {
     let mut archive = Archive::new(Vec::new());
     archive.directory("bin").expect("a directory");
     archive.file("bin/init", 0o755, b"12345").expect("a file");
@@ -254,7 +254,7 @@ fn an_archive_is_what_the_kernel_expects() {
 }
 
 #[test]
-fn orders_and_reports_arrive_as_they_were_sent() {
+fn orders_and_reports_are_parsed_from_what_they_print() {
     let first = BTreeMap::from([(Stream::New, 3), (Stream::Raw, 9)]);
     let orders = [
         Order::Verify(u64::MAX),
@@ -283,7 +283,7 @@ fn orders_and_reports_arrive_as_they_were_sent() {
 }
 
 #[test]
-fn half_a_line_is_no_acknowledgement() {
+fn an_incomplete_line_is_not_an_acknowledgement() {
     let mut lines = Lines::default();
     assert_eq!(lines.take(b"ack new 1\nack ne"), ["ack new 1"]);
     assert_eq!(lines.take(b"w 12"), Vec::<String>::new());

@@ -78,7 +78,7 @@ fn reads_at_the_end_of_a_file_are_exact_to_the_byte() {
 }
 
 #[test]
-fn a_request_of_nothing_moves_nothing_anywhere() {
+fn an_empty_request_moves_nothing_at_any_position() {
     let place = directory();
     let path = place.path().join("file");
     for engine in engines() {
@@ -95,7 +95,7 @@ fn a_request_of_nothing_moves_nothing_anywhere() {
 }
 
 #[test]
-fn reading_an_empty_file_gives_nothing() {
+fn reading_an_empty_file_returns_no_bytes() {
     let place = directory();
     let path = place.path().join("file");
     std::fs::write(&path, b"").expect("the file");
@@ -160,7 +160,7 @@ fn positions_beyond_four_gigabytes_and_two_terabytes_are_exact() {
 }
 
 #[test]
-fn positions_no_file_can_have_are_refused_and_change_nothing() {
+fn positions_beyond_any_file_are_refused_and_change_nothing() {
     let place = directory();
     let path = place.path().join("file");
     for engine in engines() {
@@ -310,7 +310,7 @@ fn read_file_refuses_a_file_of_another_size_and_a_missing_one() {
 // ---- other processes at the same file ----
 
 #[test]
-fn a_file_that_somebody_else_extended_is_not_cut() {
+fn a_file_extended_by_another_process_is_not_truncated() {
     let place = directory();
     let path = place.path().join("file");
     for engine in engines() {
@@ -330,7 +330,7 @@ fn a_file_that_somebody_else_extended_is_not_cut() {
 }
 
 #[test]
-fn a_file_that_somebody_else_cut_loses_no_byte_of_a_later_write() {
+fn a_file_truncated_by_another_process_loses_no_byte_of_a_later_write() {
     let place = directory();
     let path = place.path().join("file");
     for engine in engines() {
@@ -362,7 +362,7 @@ fn a_file_that_somebody_else_cut_loses_no_byte_of_a_later_write() {
 // ---- opening ----
 
 #[test]
-fn opening_with_truncate_empties_the_file_and_only_then() {
+fn only_opening_with_truncate_empties_the_file() {
     let place = directory();
     let path = place.path().join("file");
     for engine in engines() {
@@ -378,7 +378,7 @@ fn opening_with_truncate_empties_the_file_and_only_then() {
 }
 
 #[test]
-fn a_fresh_buffer_is_zero_even_where_old_bytes_were() {
+fn a_new_buffer_is_zero_even_in_reused_memory() {
     for engine in engines() {
         for len in [1, 4096, 5000, 1 << 20, (1 << 20) + 1, 5 << 20] {
             let dirty: Vec<Buffer> = (0..3)

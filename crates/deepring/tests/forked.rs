@@ -38,7 +38,7 @@ fn wait_for(child: libc::pid_t) {
 }
 
 #[test]
-fn a_child_that_writes_over_its_copy_changes_no_byte_of_what_is_read_or_written() {
+fn a_forked_child_that_overwrites_its_copy_changes_no_transfer() {
     within(LIMIT, "forking among transfers", || {
         let place = directory();
         let (source, target) = (place.path().join("source"), place.path().join("target"));
@@ -79,7 +79,7 @@ fn a_child_that_writes_over_its_copy_changes_no_byte_of_what_is_read_or_written(
 }
 
 #[test]
-fn programs_started_among_transfers_run_and_disturb_nothing() {
+fn programs_started_during_transfers_disturb_nothing() {
     within(LIMIT, "starting programs among transfers", || {
         let place = directory();
         let path = place.path().join("file");

@@ -19,7 +19,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 // ---- what is told about the engine ----
 
 #[test]
-fn info_tells_backend_reason_and_limits() {
+fn info_reports_backend_reason_and_limits() {
     for backend in backends() {
         let engine = Engine::builder()
             .backend(backend)
@@ -52,7 +52,7 @@ fn memlock() -> Option<u64> {
 }
 
 #[test]
-fn path_info_tells_device_depth_file_system_and_direct_support() {
+fn path_info_reports_device_depth_file_system_and_direct_support() {
     let place = directory();
     let path = place.path().join("file");
     std::fs::write(&path, b"something").expect("the file");
@@ -81,7 +81,7 @@ fn path_info_tells_device_depth_file_system_and_direct_support() {
 // ---- what is told about a request ----
 
 #[test]
-fn a_receipt_tells_what_was_copied_and_whether_the_page_cache_was_bypassed() {
+fn a_receipt_reports_copied_bytes_and_whether_the_page_cache_was_bypassed() {
     const LEN: usize = 6 << 20;
     let place = directory();
     let path = place.path().join("file");
@@ -163,7 +163,7 @@ fn bounce_blocks_are_not_counted_as_buffers_handed_out() {
 }
 
 #[test]
-fn an_error_tells_everything_in_one_line() {
+fn an_error_states_everything_in_one_line() {
     let place = directory();
     let path = place.path().join("file");
     std::fs::write(&path, bytes(0, 5000, 1)).expect("the file");
@@ -225,7 +225,7 @@ fn check_works(engine: &Engine, place: &Path) {
 }
 
 #[test]
-fn the_backend_that_is_asked_for_is_the_one_that_runs() {
+fn the_requested_backend_is_the_one_that_runs() {
     let place = directory();
     for (backend, builder) in backends().into_iter().zip(builders()) {
         let engine = builder.build().expect("an engine");
@@ -255,7 +255,7 @@ fn the_environment_chooses_the_backend_unless_the_options_do() {
 }
 
 #[test]
-fn an_environment_that_names_no_backend_is_an_error() {
+fn an_unknown_backend_in_the_environment_is_an_error() {
     alone_with(
         |command| {
             command.env("DEEPRING_BACKEND", "io_uring");
@@ -271,7 +271,7 @@ fn an_environment_that_names_no_backend_is_an_error() {
 }
 
 #[test]
-fn an_empty_environment_variable_counts_as_none() {
+fn an_empty_environment_variable_counts_as_unset() {
     alone_with(
         |command| {
             command.env("DEEPRING_BACKEND", "");
@@ -314,22 +314,22 @@ fn refused_ring(call: libc::c_long, errno: i32, code: &str, words: &'static [&'s
 }
 
 #[test]
-fn a_ring_forbidden_by_seccomp_is_said_to_be() {
+fn a_ring_forbidden_by_seccomp_is_reported_as_such() {
     refused_ring(libc::SYS_io_uring_setup, libc::EPERM, "EPERM", &["io_uring_setup", "seccomp", "allow"]);
 }
 
 #[test]
-fn a_kernel_without_rings_is_said_to_be() {
+fn a_kernel_without_rings_is_reported_as_such() {
     refused_ring(libc::SYS_io_uring_setup, libc::ENOSYS, "ENOSYS", &["io_uring_setup", "kernel", "5.6"]);
 }
 
 #[test]
-fn a_ring_that_can_be_made_and_not_used_is_no_ring() {
+fn a_ring_that_can_be_created_but_not_used_counts_as_unavailable() {
     refused_ring(libc::SYS_io_uring_enter, libc::EPERM, "EPERM", &["io_uring_enter", "seccomp"]);
 }
 
 #[test]
-fn without_registering_a_ring_still_works() {
+fn a_ring_works_without_io_uring_register() {
     if !backends().contains(&BackendKind::Uring) {
         return skip("DEEPRING_BACKEND names the other backend");
     }
@@ -342,7 +342,7 @@ fn without_registering_a_ring_still_works() {
 }
 
 #[test]
-fn a_small_memlock_limit_gives_a_smaller_ring_and_none_gives_threads() {
+fn a_small_memlock_limit_gives_a_smaller_ring_and_zero_gives_threads() {
     if !backends().contains(&BackendKind::Uring) {
         return skip("DEEPRING_BACKEND names the other backend");
     }
@@ -380,7 +380,7 @@ fn a_small_memlock_limit_gives_a_smaller_ring_and_none_gives_threads() {
 // ---- direct or not ----
 
 #[test]
-fn requiring_direct_io_is_had_where_the_directory_allows_it() {
+fn required_direct_io_is_used_where_the_directory_supports_it() {
     let place = directory();
     if !is_direct(place.path()) {
         return skip("the test directory has no direct I/O");

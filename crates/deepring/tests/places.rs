@@ -28,7 +28,7 @@ fn disk(place: &Path, device_block: u32, make: &[&str], options: &str) -> PathBu
 }
 
 #[test]
-fn on_a_disk_with_blocks_of_four_kilobytes() {
+fn random_programs_are_exact_on_a_disk_with_blocks_of_four_kilobytes() {
     with_mounts(|place| {
         let disk = disk(place, 4096, &["-b", "4096"], "");
         let engine = Engine::builder().build().expect("an engine");
@@ -38,7 +38,7 @@ fn on_a_disk_with_blocks_of_four_kilobytes() {
 }
 
 #[test]
-fn on_a_loop_device_that_takes_less_memory_alignment_than_its_disk() {
+fn a_loop_device_uses_the_memory_alignment_of_the_disk_below_it() {
     with_mounts(|place| {
         let (image, at) = (place.join("image"), place.join("disk"));
         ext4_image(&image, 64 << 20, &["-b", "4096"]);
@@ -63,7 +63,7 @@ fn on_a_loop_device_that_takes_less_memory_alignment_than_its_disk() {
 }
 
 #[test]
-fn on_a_file_system_with_blocks_smaller_than_a_page() {
+fn random_programs_are_exact_on_a_file_system_with_blocks_smaller_than_a_page() {
     with_mounts(|place| {
         let disk = disk(place, 512, &["-b", "1024"], "");
         assert!(is_direct(&disk));
@@ -72,7 +72,7 @@ fn on_a_file_system_with_blocks_smaller_than_a_page() {
 }
 
 #[test]
-fn on_a_file_system_that_cannot_preallocate() {
+fn random_programs_are_exact_on_a_file_system_that_cannot_preallocate() {
     with_mounts(|place| {
         let disk = disk(place, 512, &["-b", "4096", "-O", "^extent,^64bit"], "");
         assert!(is_direct(&disk));
@@ -81,14 +81,14 @@ fn on_a_file_system_that_cannot_preallocate() {
 }
 
 #[test]
-fn on_a_file_system_that_keeps_small_files_in_their_inodes() {
+fn random_programs_are_exact_on_a_file_system_that_keeps_small_files_in_inodes() {
     with_mounts(|place| {
         random_programs_at(&disk(place, 512, &["-b", "4096", "-I", "1024", "-O", "inline_data"], ""));
     });
 }
 
 #[test]
-fn on_a_file_system_that_journals_data_and_so_has_no_direct_io() {
+fn random_programs_are_exact_on_a_file_system_that_journals_data() {
     with_mounts(|place| {
         let disk = disk(place, 512, &["-b", "4096"], "data=journal");
         for engine in engines() {
@@ -103,7 +103,7 @@ fn on_a_file_system_that_journals_data_and_so_has_no_direct_io() {
 }
 
 #[test]
-fn on_a_disk_with_sectors_smaller_than_the_blocks() {
+fn random_programs_are_exact_on_a_disk_with_sectors_smaller_than_the_blocks() {
     with_mounts(|place| {
         let disk = disk(place, 512, &["-b", "4096"], "");
         let engine = Engine::builder().build().expect("an engine");
@@ -127,27 +127,27 @@ fn on_another(kind: &str, device_block: u32) {
 }
 
 #[test]
-fn on_xfs() {
+fn random_programs_are_exact_on_xfs() {
     on_another("xfs", 512);
 }
 
 #[test]
-fn on_xfs_with_sectors_of_four_kilobytes() {
+fn random_programs_are_exact_on_xfs_with_sectors_of_four_kilobytes() {
     on_another("xfs", 4096);
 }
 
 #[test]
-fn on_btrfs() {
+fn random_programs_are_exact_on_btrfs() {
     on_another("btrfs", 512);
 }
 
 #[test]
-fn on_btrfs_with_sectors_of_four_kilobytes() {
+fn random_programs_are_exact_on_btrfs_with_sectors_of_four_kilobytes() {
     on_another("btrfs", 4096);
 }
 
 #[test]
-fn on_an_overlay_as_containers_have() {
+fn random_programs_are_exact_on_an_overlay() {
     with_mounts(|place| {
         let (at, lower) = (place.join("overlay"), place.join("lower/below"));
         std::fs::create_dir(place.join("lower")).expect("a directory");
@@ -174,7 +174,7 @@ fn on_an_overlay_as_containers_have() {
 }
 
 #[test]
-fn in_memory() {
+fn random_programs_are_exact_in_memory() {
     let Ok(place) = tempfile::tempdir_in("/dev/shm") else { return skip("there is no /dev/shm") };
     random_programs_at(place.path());
 }
@@ -201,7 +201,7 @@ fn two_names_of_one_file_are_one_file() {
 }
 
 #[test]
-fn a_file_that_lost_its_name_is_another_than_the_one_that_got_it() {
+fn an_unlinked_file_and_a_new_file_of_the_same_name_are_separate() {
     let place = directory();
     let path = place.path().join("file");
     for engine in engines() {
@@ -221,7 +221,7 @@ fn a_file_that_lost_its_name_is_another_than_the_one_that_got_it() {
 }
 
 #[test]
-fn a_new_name_is_flushed_when_that_is_asked_for() {
+fn opening_with_sync_directory_creates_and_opens_files() {
     let place = directory();
     for engine in engines() {
         let path = place.path().join("new");

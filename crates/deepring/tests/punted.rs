@@ -131,7 +131,7 @@ fn ext4(place: &Path) -> PathBuf {
 const NONE: (usize, usize, usize) = (0, 0, 0);
 
 #[test]
-fn on_ext4_reads_and_writes_in_place_and_new_files_are_handed_to_nobody() {
+fn on_ext4_reads_overwrites_and_new_files_are_not_punted() {
     with_table(|traced| {
         traced.data();
         assert_eq!(traced.reads("reading data"), NONE);
@@ -158,7 +158,7 @@ fn on_ext4_reads_and_writes_in_place_and_new_files_are_handed_to_nobody() {
 }
 
 #[test]
-fn on_ext4_every_write_that_is_handed_on_is_counted() {
+fn on_ext4_every_punted_write_is_counted() {
     with_table(|traced| {
         traced.file(|file| file.set_len((OPS * LEN) as u64).expect("a hole"));
         let (handed_on, _, counted) = traced.writes("filling a hole", Direct::Prefer, 0);
@@ -198,11 +198,11 @@ fn every_punt_is_counted_on(kind: &'static str) {
 }
 
 #[test]
-fn on_xfs_every_write_that_is_handed_on_is_counted() {
+fn on_xfs_every_punted_write_is_counted() {
     every_punt_is_counted_on("xfs");
 }
 
 #[test]
-fn on_btrfs_every_write_that_is_handed_on_is_counted() {
+fn on_btrfs_every_punted_write_is_counted() {
     every_punt_is_counted_on("btrfs");
 }

@@ -58,7 +58,7 @@ fn an_idle_engine_uses_no_cpu_and_makes_no_system_call() {
 }
 
 #[test]
-fn the_look_at_idle_threads_would_see_one_that_is_not() {
+fn the_idle_check_detects_a_busy_thread() {
     alone(|| {
         // The planted bug: a thread that polls every millisecond.
         let poller = std::thread::Builder::new().name("deepring-busy".into());
@@ -186,7 +186,7 @@ fn start_alarms() {
 }
 
 #[test]
-fn a_storm_of_signals_disturbs_no_operation_and_lands_on_no_thread_of_ours() {
+fn a_storm_of_signals_disturbs_no_operation_and_reaches_no_engine_thread() {
     alone(|| {
         let place = directory();
         let path = place.path().join("file");

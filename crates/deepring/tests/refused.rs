@@ -55,7 +55,7 @@ fn check_ring(engine: &Engine, place: &Path) {
 // ---- before an engine starts ----
 
 #[test]
-fn without_setup_as_containers_have_it_threads_keep_the_contract() {
+fn when_seccomp_forbids_setup_threads_keep_the_contract() {
     alone(|place| {
         forbid(SETUP, libc::EPERM, false);
         check_threads(&engine(), &["io_uring_setup", "seccomp"], place);
@@ -63,7 +63,7 @@ fn without_setup_as_containers_have_it_threads_keep_the_contract() {
 }
 
 #[test]
-fn without_setup_as_old_kernels_have_it_threads_keep_the_contract() {
+fn when_the_kernel_has_no_setup_threads_keep_the_contract() {
     alone(|place| {
         forbid(SETUP, libc::ENOSYS, false);
         check_threads(&engine(), &["io_uring_setup", "kernel", "5.6"], place);
@@ -71,7 +71,7 @@ fn without_setup_as_old_kernels_have_it_threads_keep_the_contract() {
 }
 
 #[test]
-fn without_enter_threads_keep_the_contract() {
+fn when_seccomp_forbids_enter_threads_keep_the_contract() {
     alone(|place| {
         forbid(ENTER, libc::EPERM, false);
         check_threads(&engine(), &["io_uring_enter", "seccomp"], place);
@@ -79,7 +79,7 @@ fn without_enter_threads_keep_the_contract() {
 }
 
 #[test]
-fn with_an_enter_that_does_not_exist_threads_keep_the_contract() {
+fn when_the_kernel_has_no_enter_threads_keep_the_contract() {
     alone(|place| {
         forbid(ENTER, libc::ENOSYS, false);
         check_threads(&engine(), &["io_uring_enter", "no io_uring"], place);
@@ -88,7 +88,7 @@ fn with_an_enter_that_does_not_exist_threads_keep_the_contract() {
 }
 
 #[test]
-fn without_register_the_ring_keeps_the_contract() {
+fn when_seccomp_forbids_register_the_ring_keeps_the_contract() {
     alone(|place| {
         forbid(REGISTER, libc::EPERM, false);
         check_ring(&engine(), place);
@@ -96,7 +96,7 @@ fn without_register_the_ring_keeps_the_contract() {
 }
 
 #[test]
-fn with_a_register_that_does_not_exist_the_ring_keeps_the_contract() {
+fn when_the_kernel_has_no_register_the_ring_keeps_the_contract() {
     alone(|place| {
         forbid(REGISTER, libc::ENOSYS, false);
         check_ring(&engine(), place);
@@ -104,7 +104,7 @@ fn with_a_register_that_does_not_exist_the_ring_keeps_the_contract() {
 }
 
 #[test]
-fn threads_that_the_environment_asks_for_keep_the_contract() {
+fn threads_requested_by_the_environment_keep_the_contract() {
     let prepare = |command: &mut std::process::Command| {
         command.env("DEEPRING_BACKEND", "threads");
     };
@@ -130,7 +130,7 @@ fn as_nobody(memlock_bytes: u64, body: impl FnOnce(&Path)) {
 }
 
 #[test]
-fn an_ordinary_user_with_eight_megabytes_has_the_ring_that_is_asked_for() {
+fn an_ordinary_user_with_eight_megabytes_gets_the_requested_ring() {
     as_nobody(8 << 20, |place| {
         let engine = engine();
         let info = engine.info();
@@ -146,7 +146,7 @@ fn an_ordinary_user_with_eight_megabytes_has_the_ring_that_is_asked_for() {
 }
 
 #[test]
-fn an_ordinary_user_with_little_memory_has_a_ring_until_it_is_used_up_and_threads_then() {
+fn an_ordinary_user_with_little_memory_gets_rings_until_it_is_used_up_then_threads() {
     if !rings_count_as_locked() {
         return;
     }
@@ -178,7 +178,7 @@ fn an_ordinary_user_with_little_memory_has_a_ring_until_it_is_used_up_and_thread
 }
 
 #[test]
-fn an_ordinary_user_who_may_lock_nothing_has_threads() {
+fn an_ordinary_user_without_lockable_memory_gets_threads() {
     if !rings_count_as_locked() {
         return;
     }
@@ -242,17 +242,17 @@ fn lose_ring_in_flight(errno: i32) {
 }
 
 #[test]
-fn a_ring_taken_away_in_flight_costs_what_was_in_it_and_threads_keep_the_contract() {
+fn a_ring_forbidden_in_flight_loses_only_what_was_in_it_and_threads_keep_the_contract() {
     lose_ring_in_flight(libc::EPERM);
 }
 
 #[test]
-fn a_ring_whose_call_vanishes_in_flight_costs_what_was_in_it_and_threads_keep_the_contract() {
+fn a_ring_whose_call_vanishes_in_flight_loses_only_what_was_in_it_and_threads_keep_the_contract() {
     lose_ring_in_flight(libc::ENOSYS);
 }
 
 #[test]
-fn a_ring_taken_away_from_an_idle_engine_costs_at_most_the_next_request() {
+fn a_ring_forbidden_while_idle_loses_at_most_the_next_request() {
     alone(|place| {
         let path = place.join("data");
         std::fs::write(&path, bytes(0, 10_000, 1)).expect("the file");

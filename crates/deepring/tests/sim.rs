@@ -57,7 +57,7 @@ fn a_campaign_with_all_faults_finds_no_violation() {
 }
 
 #[test]
-fn seeds_that_found_a_bug_find_none_now() {
+fn seeds_that_once_found_a_bug_find_none() {
     for &(seed, bug) in SEEDS {
         let violation = simulate(seed, 1, None).violation;
         assert!(violation.is_none(), "seed {seed}, which found once that {bug}: {violation:?}");

@@ -166,7 +166,7 @@ impl Worker {
 }
 
 #[test]
-fn nothing_hangs_and_nothing_is_left_after_a_storm_of_everything() {
+fn nothing_hangs_and_nothing_is_left_after_a_mixed_storm() {
     let place = directory();
     let root = place.path().to_path_buf();
     within(LIMIT, "the storm", move || {
@@ -203,7 +203,7 @@ fn nothing_hangs_and_nothing_is_left_after_a_storm_of_everything() {
 }
 
 #[test]
-fn engines_that_come_and_go_under_load_leave_each_other_alone() {
+fn engines_created_and_dropped_under_load_do_not_disturb_each_other() {
     let place = directory();
     let root = place.path().to_path_buf();
     within(LIMIT, "engines that come and go", move || {

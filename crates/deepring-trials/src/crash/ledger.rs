@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn the_judge_knows_old_new_and_neither() {
+    fn the_ledger_tells_old_new_and_foreign_bytes_apart() {
         let place = crate::harness::directory();
         let mut ledger = ledger(&place);
         let write = |ledger: &Ledger, content: &[u8]| std::fs::write(ledger.path(), content).expect("the file");
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn the_judge_sees_a_short_file_a_missing_one_and_a_torn_block() {
+    fn the_ledger_reports_a_short_file_a_missing_file_and_a_torn_block() {
         let place = crate::harness::directory();
         let mut ledger = ledger(&place);
         assert!(ledger.judge().is_err(), "the file is gone");

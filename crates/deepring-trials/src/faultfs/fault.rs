@@ -184,7 +184,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_fault_survives_its_line_of_words() {
+    fn a_fault_is_parsed_from_what_it_prints() {
         for effect in [Effect::Errno(libc::EIO), Effect::Short, Effect::Stall(Duration::from_secs(2))] {
             for (_, call) in CALLS {
                 let fault = Fault { call: *call, range: 7..1 << 40, times: 3, effect };
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_happens_where_and_as_often_as_it_says() {
+    fn a_fault_applies_to_its_range_and_only_so_many_times() {
         let faults = Faults::new(1);
         faults.add(Fault { call: Call::Read, range: 100..200, times: 2, effect: Effect::Errno(libc::EIO) });
         let judge = |call, position, len| faults.judge(call, position, len, true).errno;

@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_byte_names_its_position_and_its_write() {
+    fn every_byte_identifies_its_position_and_its_write() {
         let written = bytes(1003, 4000, 17);
         for at in 8..written.len() - 8 {
             let expected = Origin { position: 1003 + at as u64, generation: 17 };
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn a_piece_is_what_the_whole_has_there() {
+    fn a_piece_equals_the_same_part_of_the_whole() {
         let whole = bytes(0, 300, 5);
         for start in 0..40 {
             for end in start..80 {
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn zeros_belong_nowhere() {
+    fn zeros_have_no_origin() {
         assert_eq!(origin(&[0; 64], 20, 1 << 22, 300), None);
     }
 }

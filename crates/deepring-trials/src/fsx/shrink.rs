@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn two_operations_are_left_of_a_bug_that_takes_two() {
+    fn a_bug_that_needs_two_operations_shrinks_to_two() {
         for seed in 0..20 {
             let script = generate::script(seed, &[BackendKind::Threads]);
             let Some(what) = is_wrong(&script) else { continue };

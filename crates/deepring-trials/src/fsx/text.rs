@@ -201,7 +201,7 @@ mod tests {
     use crate::fsx::generate;
 
     #[test]
-    fn what_is_printed_can_be_read_again() {
+    fn a_script_is_parsed_from_what_it_prints() {
         for seed in 0..50 {
             let script = generate::script(seed, &[BackendKind::Uring, BackendKind::Threads]);
             assert_eq!(script.to_string().parse(), Ok(script), "seed {seed}");
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_line_is_named() {
+    fn a_parse_error_names_its_line() {
         let error = "engine uring block 4096 depth 0\nhandle engine 0 direct\nwrite 0 at x len 3 slice 0 waits".parse::<Script>();
         assert!(error.is_err_and(|error| error.starts_with("line 3: 'x' is not a number")));
     }

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 #[test]
-fn a_handle_s_depth_holds_for_all_its_requests_together() {
+fn a_handle_s_depth_limits_all_its_requests_together() {
     let place = directory();
     let path = place.path().join("file");
     std::fs::write(&path, bytes(0, 8 << 20, 1)).expect("the file");
@@ -40,7 +40,7 @@ fn a_handle_s_depth_holds_for_all_its_requests_together() {
 }
 
 #[test]
-fn a_handle_s_block_is_no_way_around_the_engine_s_bytes() {
+fn a_handle_s_block_size_cannot_exceed_the_engine_s_bytes_in_flight() {
     let place = directory();
     let path = place.path().join("file");
     std::fs::write(&path, bytes(0, 8 << 20, 1)).expect("the file");
@@ -122,7 +122,7 @@ fn writes_that_share_a_handle_and_a_unit_never_stall() {
 }
 
 #[test]
-fn requests_that_are_cancelled_leave_their_place_in_a_handle_s_line() {
+fn canceled_requests_leave_their_handle_s_queue() {
     const REQUESTS: u64 = 24;
     let place = directory();
     let path = place.path().join("file");
@@ -166,7 +166,7 @@ fn requests_that_are_cancelled_leave_their_place_in_a_handle_s_line() {
 }
 
 #[test]
-fn a_request_that_meets_the_end_of_its_file_leaves_its_place_in_a_handle_s_line() {
+fn a_request_that_reaches_the_end_of_its_file_leaves_its_handle_s_queue() {
     const REQUESTS: u64 = 8;
     let place = directory();
     let path = place.path().join("file");

@@ -61,7 +61,7 @@ fn what_is_in_flight_never_exceeds_depth_or_bytes() {
 }
 
 #[test]
-fn the_depth_that_is_allowed_is_used() {
+fn the_allowed_depth_is_reached() {
     let place = directory();
     let path = place.path().join("file");
     std::fs::write(&path, bytes(0, 8 << 20, 1)).expect("the file");
@@ -116,7 +116,7 @@ impl Completion for SmallRead {
 }
 
 #[test]
-fn small_and_large_requests_take_turns_when_places_become_free_one_by_one() {
+fn small_and_large_requests_take_turns_at_depth_one() {
     const LARGE: u64 = 8;
     const SMALL: usize = 20;
     let place = directory();

@@ -126,7 +126,7 @@ fn five_thousand_queued_paths_need_few_descriptors() {
 }
 
 #[test]
-fn a_file_by_path_is_closed_when_its_request_has_ended_whatever_else_goes_on() {
+fn a_file_opened_by_path_is_closed_when_its_request_ends() {
     let place = directory();
     let path = place.path().join("file");
     std::fs::File::create(&path).and_then(|file| file.set_len(4 << 30)).expect("the file");
@@ -153,7 +153,7 @@ fn a_file_by_path_is_closed_when_its_request_has_ended_whatever_else_goes_on() {
 }
 
 #[test]
-fn a_full_queue_says_so_and_gives_the_buffer_back() {
+fn a_full_queue_is_an_error_that_returns_the_buffer() {
     let place = directory();
     let path = place.path().join("file");
     for builder in builders() {

@@ -35,7 +35,7 @@ fn settings_outside_their_range_are_refused() {
 }
 
 #[test]
-fn memory_nobody_can_have_is_refused() {
+fn buffers_of_impossible_size_are_refused() {
     for engine in engines() {
         for len in [usize::MAX, usize::MAX / 2, 1 << 50] {
             let error = engine.buffer(len).expect_err("so much memory");

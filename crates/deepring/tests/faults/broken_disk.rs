@@ -27,7 +27,7 @@ fn a_read_only_file_system_can_be_read_and_not_written() {
 }
 
 #[test]
-fn a_disk_that_lost_its_second_half_gives_eio_and_says_where() {
+fn a_disk_that_lost_its_second_half_gives_eio_with_position_and_bytes() {
     as_root(|| {
         const GOOD: usize = 5 << 20;
         let place = directory();

@@ -14,7 +14,7 @@ fn check_space_is_back(disk: &Path, free: u64) {
 }
 
 #[test]
-fn a_disk_too_full_leaves_the_file_as_it_was() {
+fn a_full_disk_leaves_the_file_unchanged() {
     with_mounts(|place| {
         let disk = small_disk(place, &["-b", "4096"]);
         let path = disk.join("file");
@@ -51,7 +51,7 @@ fn a_disk_too_full_leaves_the_file_as_it_was() {
 }
 
 #[test]
-fn a_whole_file_that_does_not_fit_leaves_the_old_one() {
+fn a_whole_file_write_that_does_not_fit_leaves_the_old_file() {
     with_mounts(|place| {
         // Blocks of 1 KiB, smaller than the engine's unit.
         let disk = small_disk(place, &["-b", "1024"]);
@@ -105,12 +105,12 @@ fn another_disk_too_full(kind: &str) {
 }
 
 #[test]
-fn xfs_too_full_leaves_the_file_as_it_was() {
+fn a_full_xfs_leaves_the_file_unchanged() {
     another_disk_too_full("xfs");
 }
 
 #[test]
-fn btrfs_too_full_leaves_the_file_as_it_was() {
+fn a_full_btrfs_leaves_the_file_unchanged() {
     another_disk_too_full("btrfs");
 }
 
@@ -138,7 +138,7 @@ fn a_write_that_does_not_fit_does_not_disturb_one_that_does() {
 }
 
 #[test]
-fn without_preallocation_a_full_disk_says_how_far_it_came() {
+fn without_preallocation_a_full_disk_reports_the_bytes_written() {
     with_mounts(|place| {
         // Files without extents cannot be preallocated.
         let disk = small_disk(place, &["-b", "4096", "-O", "^extent,^64bit"]);

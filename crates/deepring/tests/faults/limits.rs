@@ -8,7 +8,7 @@ use deepring::{Completed, Direct, Engine};
 use std::os::unix::fs::PermissionsExt;
 
 #[test]
-fn a_write_beyond_the_file_size_limit_is_efbig_and_not_the_end_of_the_process() {
+fn a_write_beyond_the_file_size_limit_is_efbig_and_does_not_kill_the_process() {
     alone(|| {
         const FSIZE: u64 = 1 << 20;
         let place = directory();
@@ -47,7 +47,7 @@ fn a_write_beyond_the_file_size_limit_is_efbig_and_not_the_end_of_the_process() 
 }
 
 #[test]
-fn without_descriptors_opening_is_emfile_and_what_is_open_goes_on() {
+fn without_descriptors_opening_is_emfile_and_open_files_still_work() {
     alone(|| {
         let place = directory();
         let path = place.path().join("file");
@@ -102,7 +102,7 @@ fn without_memory_for_a_copy_a_request_fails_and_the_next_one_works() {
 }
 
 #[test]
-fn without_threads_to_be_had_an_engine_says_so_and_a_running_one_goes_on() {
+fn when_threads_cannot_start_building_an_engine_fails_and_a_running_engine_works() {
     as_root(|| {
         alone(|| {
             let place = directory();

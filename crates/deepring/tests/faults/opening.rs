@@ -39,7 +39,7 @@ fn directories_pipes_and_devices_are_refused_at_once() {
 }
 
 #[test]
-fn paths_that_name_nothing_are_refused_and_nothing_is_created() {
+fn invalid_and_missing_paths_are_refused_and_nothing_is_created() {
     let place = directory();
     let names = |bytes: &[u8]| place.path().join(OsStr::from_bytes(bytes));
     for engine in engines() {
@@ -63,7 +63,7 @@ fn paths_that_name_nothing_are_refused_and_nothing_is_created() {
 }
 
 #[test]
-fn creating_what_exists_is_eexist_and_leaves_it() {
+fn creating_an_existing_file_is_eexist_and_leaves_it() {
     let place = directory();
     let path = place.path().join("file");
     for engine in engines() {

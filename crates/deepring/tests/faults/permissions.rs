@@ -8,7 +8,7 @@ use deepring::{Completed, OpenOptions};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 
 #[test]
-fn a_file_that_may_not_be_opened_is_eacces_and_untouched() {
+fn a_file_without_permission_is_eacces_and_unchanged() {
     as_root(|| {
         alone(|| {
             let place = directory();
@@ -36,7 +36,7 @@ fn a_file_that_may_not_be_opened_is_eacces_and_untouched() {
 }
 
 #[test]
-fn a_file_that_may_only_be_written_can_be_written_anywhere() {
+fn a_write_only_file_can_be_written_at_any_position() {
     as_root(|| {
         alone(|| {
             let place = directory();

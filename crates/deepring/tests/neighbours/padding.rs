@@ -9,7 +9,7 @@ use std::sync::{Arc, Barrier};
 /// A writes an unaligned tail and so pads and trims; B extends the file meanwhile. The failure this guards against: both succeed, the length is
 /// A's, and B's bytes are gone.
 #[test]
-fn padding_and_trimming_in_one_handle_does_not_cut_what_another_wrote() {
+fn padding_and_trimming_in_one_handle_does_not_truncate_another_s_write() {
     let place = directory();
     for (index, handles) in handle_sets().into_iter().enumerate() {
         let path = place.path().join(format!("{index}"));

@@ -113,7 +113,7 @@ fn a_buffered_and_a_direct_handle_lose_no_byte() {
 }
 
 #[test]
-fn cancelled_neighbours_leave_neither_padding_nor_holes() {
+fn canceled_neighbors_leave_neither_padding_nor_holes() {
     for name in [TWO_HANDLES, TWO_ENGINES, DIRECT_AND_BUFFERED] {
         rounds_of_pieces_by(name, 12, true);
     }
@@ -121,7 +121,7 @@ fn cancelled_neighbours_leave_neither_padding_nor_holes() {
 
 /// A write that is accepted may be what others leave the end of the file to. If it goes without having begun, it must still put the end in order.
 #[test]
-fn a_write_that_was_counted_on_and_is_cancelled_leaves_the_length_of_the_others() {
+fn a_canceled_extender_leaves_the_length_of_the_other_writes() {
     let place = directory();
     let path = place.path().join("file");
     for handles in handle_sets() {
@@ -153,7 +153,7 @@ fn a_write_that_was_counted_on_and_is_cancelled_leaves_the_length_of_the_others(
 }
 
 #[test]
-fn odd_records_appended_in_depth_are_all_there() {
+fn odd_records_appended_at_once_are_all_there() {
     let place = directory();
     let path = place.path().join("log");
     for handles in handle_sets() {
@@ -186,7 +186,7 @@ fn odd_records_appended_in_depth_are_all_there() {
 /// Where a direct write meets a page that a buffered one has just made dirty, the kernel cannot throw the page away: its old bytes stay for
 /// later readers, and the next `fsync` reports a loss, which the engine would have to remember for ever.
 #[test]
-fn buffered_and_direct_writes_to_one_place_collide_neither_in_the_cache_nor_at_sync() {
+fn buffered_and_direct_writes_to_one_range_conflict_neither_in_the_cache_nor_at_sync() {
     const LEN: u64 = 512 << 10;
     let place = directory();
     for (index, engine) in engines().into_iter().enumerate() {

@@ -108,7 +108,7 @@ fn sync_does_not_wait_for_writes_that_come_later() {
 }
 
 #[test]
-fn closing_waits_for_the_file_s_own_work_and_leaves_its_neighbour_alone() {
+fn closing_waits_for_the_handle_s_own_requests_only() {
     let place = directory();
     let path = place.path().join("file");
     for engine in engines() {

@@ -5,7 +5,7 @@ use crate::harness::{Rng, assert_same, byte, bytes, directory, engines, within};
 use std::time::{Duration, Instant};
 
 #[test]
-fn truncation_among_writes_neither_hangs_nor_tears() {
+fn truncations_among_writes_neither_hang_nor_tear() {
     let place = directory();
     for (index, handles) in handle_sets().into_iter().enumerate() {
         let path = place.path().join(format!("{index}"));
@@ -85,7 +85,7 @@ fn outcomes(old: &[u8], changes: [Change; 3]) -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn writes_beside_a_truncation_end_as_if_done_one_after_the_other() {
+fn writes_during_a_truncation_end_as_if_run_one_after_the_other() {
     let place = directory();
     for (index, handles) in handle_sets_with(slow).into_iter().enumerate() {
         let path = place.path().join(format!("{index}"));

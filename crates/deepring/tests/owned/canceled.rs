@@ -11,7 +11,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 #[test]
-fn a_queued_operation_that_is_cancelled_leaves_at_once_and_does_nothing() {
+fn a_queued_operation_that_is_canceled_ends_and_does_nothing() {
     let place = directory();
     let path = place.path().join("file");
     for engine in engines() {
@@ -44,7 +44,7 @@ fn a_queued_operation_that_is_cancelled_leaves_at_once_and_does_nothing() {
 }
 
 #[test]
-fn an_operation_cancelled_under_way_says_how_far_it_came() {
+fn an_operation_canceled_in_flight_reports_the_bytes_transferred() {
     const LEN: usize = 48 << 20;
     let place = directory();
     let path = place.path().join("file");
@@ -92,7 +92,7 @@ fn an_operation_cancelled_under_way_says_how_far_it_came() {
 }
 
 #[test]
-fn cancelling_what_is_done_changes_nothing() {
+fn canceling_a_finished_operation_changes_nothing() {
     let place = directory();
     let path = data_file(place.path(), 1);
     for engine in engines() {
@@ -108,7 +108,7 @@ fn cancelling_what_is_done_changes_nothing() {
 }
 
 #[test]
-fn a_sync_and_a_truncation_that_wait_can_be_cancelled() {
+fn a_waiting_sync_can_be_canceled() {
     let place = directory();
     let path = place.path().join("file");
     // The write they wait for belongs to another engine, whose driver stands still.
@@ -135,7 +135,7 @@ fn a_sync_and_a_truncation_that_wait_can_be_cancelled() {
 
 /// What uses a descriptor after it was closed uses whatever file got its number.
 #[test]
-fn a_close_waits_for_truncations_and_syncs_that_wait_themselves() {
+fn a_close_waits_for_truncations_and_syncs_that_are_waiting() {
     alone(|| {
         let place = directory();
         let path = place.path().join("file");
@@ -175,7 +175,7 @@ fn a_close_waits_for_truncations_and_syncs_that_wait_themselves() {
 }
 
 #[test]
-fn what_waits_for_another_engine_s_write_is_cancelled_when_its_own_engine_goes() {
+fn requests_waiting_for_another_engine_are_canceled_when_their_own_engine_is_dropped() {
     let place = directory();
     let path = place.path().join("file");
     for (leaving, holding) in engines().into_iter().zip(engines().into_iter().rev()) {
@@ -206,7 +206,7 @@ fn what_waits_for_another_engine_s_write_is_cancelled_when_its_own_engine_goes()
 
 /// There are no bytes to be missed, so only the engine can know that it never began.
 #[test]
-fn a_whole_file_write_of_nothing_that_was_cancelled_has_neither_happened_nor_succeeded() {
+fn a_canceled_empty_whole_file_write_neither_runs_nor_succeeds() {
     let place = directory();
     let path = data_file(place.path(), 1);
     for engine in engines() {

@@ -7,7 +7,7 @@ use deepring::Direct;
 use std::time::Duration;
 
 #[test]
-fn memory_of_dropped_operations_is_untouched_once_it_is_back() {
+fn memory_of_dropped_operations_is_not_written_after_it_comes_back() {
     let place = directory();
     let path = data_file(place.path(), 32);
     for engine in engines() {
@@ -32,7 +32,7 @@ fn memory_of_dropped_operations_is_untouched_once_it_is_back() {
 }
 
 #[test]
-fn an_engine_dropped_with_operations_in_flight_has_let_go_of_all_memory() {
+fn an_engine_dropped_with_operations_in_flight_returns_all_memory_first() {
     let place = directory();
     let path = data_file(place.path(), 32);
     for builder in builders() {
@@ -53,7 +53,7 @@ fn an_engine_dropped_with_operations_in_flight_has_let_go_of_all_memory() {
 }
 
 #[test]
-fn writes_dropped_with_their_engine_are_whole_or_not_there() {
+fn writes_dropped_with_their_engine_are_not_torn() {
     let place = directory();
     let path = place.path().join("file");
     let mut rng = Rng::new();
@@ -90,7 +90,7 @@ fn writes_dropped_with_their_engine_are_whole_or_not_there() {
 }
 
 #[test]
-fn engine_buffers_inside_dropped_operations_go_back_to_the_pool() {
+fn engine_buffers_in_dropped_operations_return_to_the_pool() {
     let place = directory();
     let path = data_file(place.path(), 16);
     for engine in engines() {

@@ -70,7 +70,7 @@ fn operations_and_tasks_are_futures() {
 }
 
 #[test]
-fn the_last_waker_is_the_one_that_is_woken() {
+fn only_the_last_waker_is_woken() {
     let place = directory();
     let path = data_file(place.path(), 1);
     for engine in engines() {

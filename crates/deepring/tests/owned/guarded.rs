@@ -86,7 +86,7 @@ struct Iocb {
 /// The canary that must die: a planted bug of the kind the others look for. Reads are handed to the kernel behind the engine's back (Linux's
 /// older asynchronous calls), and the memory is "given back" at once.
 #[test]
-fn the_canaries_notice_a_buffer_that_is_given_back_too_early() {
+fn the_canaries_detect_a_buffer_that_is_returned_too_early() {
     let place = directory();
     if !is_direct(place.path()) {
         return skip("the test directory has no direct I/O");

@@ -7,7 +7,7 @@ use crate::harness::{assert_file, assert_same, backends, bytes, directory, open,
 use deepring::{BackendKind, Completed, Direct, Engine, ErrorKind, IoBuf};
 
 #[test]
-fn a_ring_lost_under_way_keeps_its_memory_and_the_engine_goes_on_with_threads() {
+fn a_ring_lost_with_reads_in_it_keeps_their_memory_and_the_engine_continues_on_threads() {
     if !backends().contains(&BackendKind::Uring) {
         return skip("DEEPRING_BACKEND names the other backend");
     }

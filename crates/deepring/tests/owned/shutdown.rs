@@ -28,7 +28,7 @@ impl Completion for SettleCount {
 }
 
 #[test]
-fn an_engine_dropped_with_thousands_queued_settles_each_exactly_once() {
+fn an_engine_dropped_with_thousands_queued_settles_each_request_once() {
     let place = directory();
     let path = data_file(place.path(), 16);
     for builder in builders() {
@@ -80,7 +80,7 @@ fn an_engine_dropped_with_thousands_queued_settles_each_exactly_once() {
 }
 
 #[test]
-fn an_operation_that_outlives_its_engine_has_an_answer() {
+fn an_operation_that_outlives_its_engine_still_settles() {
     let place = directory();
     let path = data_file(place.path(), 16);
     for builder in builders() {
@@ -124,7 +124,7 @@ impl Completion for LastHolder {
 }
 
 #[test]
-fn an_engine_may_be_dropped_by_its_own_completion() {
+fn an_engine_can_be_dropped_by_its_own_completion() {
     alone(|| {
         let place = directory();
         let path = data_file(place.path(), 4);
@@ -205,7 +205,7 @@ fn engines_leave_neither_threads_nor_descriptors_behind() {
 }
 
 #[test]
-fn a_program_that_is_started_inherits_no_descriptor() {
+fn a_started_program_inherits_no_descriptor() {
     let place = directory();
     let path = data_file(place.path(), 1);
     let engines = engines();
@@ -218,7 +218,7 @@ fn a_program_that_is_started_inherits_no_descriptor() {
 }
 
 #[test]
-fn a_process_may_end_with_operations_in_flight() {
+fn a_process_can_exit_with_operations_in_flight() {
     alone_ending(|| {
         let place = std::mem::ManuallyDrop::new(directory());
         // Removed while it is open, because nobody will be left to do it.
@@ -236,7 +236,7 @@ fn a_process_may_end_with_operations_in_flight() {
 }
 
 #[test]
-fn an_operation_that_is_held_on_to_keeps_no_file_open_after_its_engine() {
+fn an_operation_kept_after_its_engine_keeps_no_file_open() {
     let place = directory();
     let path = data_file(place.path(), 1);
     for builder in builders() {
