@@ -141,7 +141,7 @@ fn canceled_requests_leave_their_handle_s_queue() {
                 .map(|index| {
                     let request = Arc::new(Cancelable { tally: Arc::clone(&tally), canceled: AtomicBool::new(false) });
                     let transfer = read_of(memory, 512 << 10, (index % 8) << 19, Some(&handle));
-                    // SAFETY: memory from `leaked`, and nobody looks at what is read.
+                    // SAFETY: memory from `leaked`, and nothing reads the result.
                     unsafe { file.submit(transfer, Arc::clone(&request) as Arc<dyn Completion>) };
                     request
                 })
@@ -179,9 +179,10 @@ fn a_request_that_reaches_the_end_of_its_file_leaves_its_handle_s_queue() {
             let handle = Arc::new(engine.handle(HandleLimits { queue_depth: 1, refill, ..HandleLimits::default() }));
             let tally = Arc::new(Tally::default());
             for _ in 0..REQUESTS {
-                // The first of eight blocks meets the end, while the request is first in line for the second.
+                // The first of eight blocks reaches the end of the file while the request is first
+                // in line for the second.
                 let transfer = RawTransfer { exact: false, ..read_of(memory, 512 << 10, 0, Some(&handle)) };
-                // SAFETY: memory from `leaked`, and nobody looks at what is read.
+                // SAFETY: memory from `leaked`, and nothing reads the result.
                 unsafe { file.submit(transfer, Arc::clone(&tally) as Arc<dyn Completion>) };
             }
             engine.wake();

@@ -15,7 +15,7 @@ fn what_is_in_flight_never_exceeds_depth_or_bytes() {
     let size = 4 << 20;
     std::fs::write(&path, bytes(0, size, 1)).expect("the file");
     let mut rng = Rng::new();
-    // Depth, block, bytes: each the tight one in turn.
+    // Depth, block, bytes: each is the tightest limit in turn.
     let limits = [
         (1, 4096, 1 << 20),
         (1, 1 << 20, 32 << 20),
@@ -35,7 +35,8 @@ fn what_is_in_flight_never_exceeds_depth_or_bytes() {
                 for _ in 0..70 {
                     let len = 1 + rng.below(if reads.len() % 2 == 0 { 200_000 } else { 5000 });
                     let position = rng.below(size as u64 - len);
-                    // What is read may be the old or the new bytes, and they are the same.
+                    // The old and the new bytes are the same, so a read can be checked in any
+                    // order.
                     match rng.below(4) {
                         0 => writes.push(file.write_at(bytes(position, len as usize, 1), position)),
                         1 => reads.push((position, file.read_exact_at(vec![0; len as usize], position))),
@@ -84,7 +85,7 @@ fn a_small_request_passes_a_large_one() {
         let file = open(&engine, &path, Direct::Prefer);
         let tally = Arc::new(Tally::default());
         let memory = leaked(64 << 20);
-        // 4 GiB into the same 64 MiB: enough to be under way for a while.
+        // 4 GiB into the same 64 MiB: enough to stay in flight for a while.
         for part in 0..64u64 {
             submit(&file, read_of(memory, 64 << 20, part << 26, None), &tally);
         }
@@ -93,13 +94,13 @@ fn a_small_request_passes_a_large_one() {
             file.read_exact_at(vec![0; 4096], 0).wait().result.expect("a small read");
         }
         let done = *tally.settled.lock().expect("the count");
-        assert!(done < 64, "twenty small reads waited until 4 GiB of large ones were done");
+        assert!(done < 64, "twenty small reads waited for 4 GiB of large ones");
         tally.wait_for(64);
         assert_eq!(tally.failed.load(Ordering::Relaxed), 0);
     }
 }
 
-/// Counts, whenever a small request settles, the large ones that have.
+/// Records, whenever a small request settles, how many large ones have settled.
 struct SmallRead {
     large: Arc<Tally>,
     seen: Mutex<Vec<u64>>,
@@ -139,7 +140,7 @@ fn small_and_large_requests_take_turns_at_depth_one() {
         drop(gate);
         engine.wake();
         eventually(LIMIT, "every small read", || small.seen.lock().expect("the list").len() == SMALL);
-        assert_eq!(small.seen.lock().expect("the list")[..], [0; SMALL], "large reads that were done when a small one was");
+        assert_eq!(small.seen.lock().expect("the list")[..], [0; SMALL], "large reads done when each small one settled");
         small.large.wait_for(LARGE);
         assert_eq!(small.large.failed.load(Ordering::Relaxed), 0);
     }

@@ -1,5 +1,6 @@
-//! Promise: **bounded**. A device has so many requests and so many bytes in flight, whatever is queued; what is queued is small and holds no
-//! descriptor; a queue that is full says so and gives the buffer back.
+//! Promise: **bounded**. The requests and bytes in flight at a device have limits, however much is
+//! queued. A queued request is small and holds no descriptor. A full queue is an error that returns
+//! the buffer.
 
 mod handles;
 #[path = "../harness/mod.rs"]
@@ -20,7 +21,7 @@ const LIMIT: Duration = Duration::from_secs(50);
 
 const REFILLS: [Refill; 2] = [Sliding, WhenEmpty];
 
-/// Counts completions, and lets somebody wait for them.
+/// Counts completions, and lets a test wait for them.
 #[derive(Default)]
 struct Tally {
     settled: Mutex<u64>,
@@ -54,7 +55,7 @@ impl Tally {
     }
 }
 
-/// Memory that outlives everything, for reads whose content nobody looks at.
+/// Memory that is never freed, for reads whose result nothing reads.
 fn leaked(len: usize) -> u64 {
     Box::leak(vec![0u8; len + 4096].into_boxed_slice()).as_mut_ptr().addr().next_multiple_of(4096) as u64
 }
@@ -64,12 +65,12 @@ fn read_of(address: u64, len: u64, position: u64, handle: Option<&Arc<Handle>>) 
 }
 
 fn submit(file: &File, transfer: RawTransfer, tally: &Arc<Tally>) {
-    // SAFETY: all callers pass memory from `leaked`, which is never freed; reads into the same place race only with each other, and nobody
-    // looks at the result.
+    // SAFETY: all callers pass memory from `leaked`, which is never freed. Reads into the same
+    // place race only with each other, and nothing reads the result.
     unsafe { file.submit(transfer, Arc::clone(tally) as Arc<dyn Completion>) };
 }
 
-/// As [`Tally`], and given up on from the outside.
+/// As [`Tally`], and it can be canceled.
 struct Cancelable {
     tally: Arc<Tally>,
     canceled: AtomicBool,

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// What a million queued requests may cost each, in bytes.
+/// The memory each of a million queued requests can take, in bytes.
 const QUEUED_BYTES_MAX: u64 = 512;
 const MILLION: u64 = 1_000_000;
 
@@ -37,7 +37,8 @@ fn a_million_queued_reads_take_at_most_512_bytes_each() {
                 tally.wait_for(MILLION);
                 assert_eq!(engine.stats().read_bytes, MILLION * 4096 + 1);
             } else {
-                // On threads each takes a thread switch; that the queue is given up in good time is as interesting.
+                // On threads each request takes a thread switch. Here it is as interesting that the
+                // queue is canceled in good time.
                 drop((file, engine));
                 tally.wait_for(MILLION);
             }
@@ -49,10 +50,11 @@ fn a_million_queued_reads_take_at_most_512_bytes_each() {
     });
 }
 
-/// Stands for 4 KiB of memory without owning any: all reads go to the same place.
+/// Stands for 4 KiB of memory without owning it: all reads go to the same place.
 struct SharedTarget(u64);
 
-// SAFETY: the memory is from `leaked`, so it stays; reads into it race only with each other and nobody looks.
+// SAFETY: memory from `leaked`, which is never freed; reads into it race only with each other, and
+// nothing reads the result.
 unsafe impl IoBuf for SharedTarget {
     fn as_ptr(&self) -> *const u8 {
         self.0 as *const u8
@@ -95,7 +97,7 @@ fn operations_in_the_caller_s_hands_take_at_most_512_bytes_each() {
                 Err(error) => assert_eq!(error.kind(), ErrorKind::Canceled, "{error}"),
             }
         }
-        say(&format!("{done} were done before the engine went"));
+        say(&format!("{done} were done before the engine was dropped"));
     });
 }
 
@@ -138,13 +140,13 @@ fn a_file_opened_by_path_is_closed_when_its_request_ends() {
         let slow = Arc::new(Cancelable { tally: Arc::new(Tally::default()), canceled: AtomicBool::new(false) });
         let memory = engine.buffer(4 << 30).expect("address space");
         let transfer = read_of(memory.as_ptr() as u64, 4 << 30, 0, Some(&handle));
-        // SAFETY: the memory is kept until the read has settled, and nobody looks at it.
+        // SAFETY: the memory is kept until the read has settled, and nothing reads it.
         unsafe { file.submit(transfer, Arc::clone(&slow) as Arc<dyn Completion>) };
         engine.wake();
         let small = place.path().join("small");
         engine.write_file(&small, bytes(0, 5000, 1)).wait().result.expect("a write by path");
         eventually(Duration::from_secs(1), "the file written by path is closed", || !task::has_open(&small));
-        assert_eq!(engine.stats().queued, 1, "the slow read is still going on");
+        assert_eq!(engine.stats().queued, 1, "the slow read is still in flight");
         slow.canceled.store(true, Ordering::Release);
         engine.sweep();
         slow.tally.wait_for(1);

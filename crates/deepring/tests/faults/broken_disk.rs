@@ -44,7 +44,8 @@ fn a_disk_that_lost_its_second_half_gives_eio_with_position_and_bytes() {
                     let error = result.expect_err("the second half is gone");
                     check(&error, "EIO", &device.path, 0, 8 << 20);
                     let done = error.transferred() as usize;
-                    // Whole blocks before the one that failed count; a bounced block counts whole or not at all.
+                    // Whole blocks before the failed one count. A bounced block counts whole or not
+                    // at all.
                     let unit = if offset == 0 { block as usize } else { block.min(256 << 10) as usize };
                     assert!(done <= GOOD && done >= GOOD / unit * unit, "{done} bytes with blocks of {block}");
                     assert_same(&buf.expect("the buffer").content()[..done], &bytes(0, done, 1), "the good part");
@@ -91,7 +92,8 @@ fn a_file_on_a_disk_that_lost_its_end_gives_eio() {
 #[test]
 fn a_failed_sync_stays_failed_for_every_handle_and_engine() {
     with_mounts(|place| {
-        // The disk's own disk is full: writes to the page cache succeed and cannot be written out.
+        // The file system below the disk image is full: writes to the page cache succeed but cannot
+        // be written out.
         let memory = place.join("memory");
         mount(Path::new("none"), &memory, "tmpfs", 0, "size=6m");
         let (image, disk) = (memory.join("image"), place.join("disk"));
@@ -110,17 +112,17 @@ fn a_failed_sync_stays_failed_for_every_handle_and_engine() {
             let late = Engine::builder().build().expect("an engine");
             for handle in [&file, &other, &open(&late, &path, Direct::Never)] {
                 for task in [handle.sync_all(), handle.sync_data()] {
-                    let error = task.wait().expect_err("the loss was told once by the kernel, and is told always by the engine");
+                    let error = task.wait().expect_err("the kernel reports the loss once, the engine every time");
                     assert_eq!(error.kind(), ErrorKind::SyncFailed(errno), "{error}");
                     assert_eq!((error.code(), error.path()), ("ERR_DEEPRING_SYNC_FAILED".into(), Some(path.as_path())));
                 }
             }
             drop((file, other));
             let again = open(&engine, &path, Direct::Never);
-            let error = again.sync_all().wait().expect_err("closing and opening heals nothing");
+            let error = again.sync_all().wait().expect_err("closing and opening does not clear the failure");
             assert_eq!(error.kind(), ErrorKind::SyncFailed(errno));
             let healthy = open(&engine, &place.join("healthy"), Direct::Never);
-            healthy.sync_all().wait().expect("another file is not concerned");
+            healthy.sync_all().wait().expect("another file is not affected");
         }
     });
 }

@@ -6,11 +6,12 @@ use crate::harness::{MODES, assert_file, assert_same, bytes, engines, open, skip
 use deepring::{Completed, Direct};
 use std::path::Path;
 
-/// The space a failed preallocation took is free again, but for what ext4 keeps: a file that ever had many extents keeps a block for them.
+/// The space taken by a failed preallocation is free again, except what ext4 keeps: a file that
+/// once had many extents keeps a block for them.
 #[track_caller]
 fn check_space_is_back(disk: &Path, free: u64) {
     let kept = free.saturating_sub(free_bytes(disk));
-    assert!(kept <= 8192, "{kept} bytes of the space that was taken did not come back");
+    assert!(kept <= 8192, "{kept} bytes of the taken space were not freed");
 }
 
 #[test]
@@ -43,7 +44,7 @@ fn a_full_disk_leaves_the_file_unchanged() {
                 assert_file(&path, &model, "after a write that did fit");
                 file.close().wait().expect("close");
                 std::fs::remove_file(&path).expect("the file");
-                assert_eq!(free_bytes(&disk), empty, "without the file all is free");
+                assert_eq!(free_bytes(&disk), empty, "without the file all space is free");
                 check_usable(&engine, &disk);
             }
         }
@@ -89,7 +90,7 @@ fn another_disk_too_full(kind: &str) {
             let file = open(&engine, &path, Direct::Prefer);
             let free = free_bytes(&disk);
             for position in [0, 2999, 5000] {
-                // Only address space: the write fails before a byte of it is read.
+                // Only address space: the write fails before any of its bytes is read.
                 let buf = engine.buffer(1 << 30).expect("memory");
                 let error = file.write_at(buf, position).wait().result.expect_err("a gigabyte does not fit on 400 MiB");
                 check(&error, "ENOSPC", &path, position, 1 << 30);
@@ -97,7 +98,7 @@ fn another_disk_too_full(kind: &str) {
                 assert_file(&path, &old, "after a write that did not fit");
             }
             let kept = free.saturating_sub(free_bytes(&disk));
-            assert!(kept <= 1 << 20, "{kind}: {kept} bytes of the space that was taken did not come back");
+            assert!(kept <= 1 << 20, "{kind}: {kept} bytes of the taken space were not freed");
             drop(file);
             check_usable(&engine, &disk);
         }
@@ -130,7 +131,8 @@ fn a_write_that_does_not_fit_does_not_disturb_one_that_does() {
                 for op in small {
                     op.wait().result.expect("a write that fits");
                 }
-                // The preallocation that failed had the disk for a moment; a small write may not have found room then, but then it failed.
+                // While the failed preallocation held the space, a small write can have found no
+                // room. Then it failed above.
                 assert_file(&path, &bytes(0, 8008, round), "the small writes");
             }
         }
@@ -164,7 +166,7 @@ fn without_preallocation_a_full_disk_reports_the_bytes_written() {
                 drop(file);
                 std::fs::remove_file(&path).expect("the file");
                 check_usable(&engine, &disk);
-                // What fits, fits, and is as long as it should be.
+                // A write that fits succeeds, and the file has the right length.
                 let file = open(&engine, &path, direct);
                 for (position, len) in [(0, 5000), (5000, 123), (100_001, 1_000_000)] {
                     file.write_at(bytes(position, len, 3), position).wait().result.expect("a write that fits");

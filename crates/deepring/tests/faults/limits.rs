@@ -28,7 +28,7 @@ fn a_write_beyond_the_file_size_limit_is_efbig_and_does_not_kill_the_process() {
                     assert_file(&short, &bytes(0, 3000, 1), "after a write beyond the limit");
                 }
                 assert_eq!(file.set_len(FSIZE + 1).wait().expect_err("beyond the limit").code(), "EFBIG");
-                // Inside a file that is longer already, the limit stops a write half-way.
+                // Inside a file that is already longer, the limit stops a write halfway.
                 let file = open(&engine, &path, direct);
                 let error = file.write_at(bytes(FSIZE / 2, FSIZE as usize, 1), FSIZE / 2).wait().result.expect_err("beyond the limit");
                 check(&error, "EFBIG", &path, FSIZE / 2, FSIZE);
@@ -86,7 +86,7 @@ fn without_memory_for_a_copy_a_request_fails_and_the_next_one_works() {
             let file = open(&engine, &path, Direct::Prefer);
             file.read_at(vec![0; 1], 0).wait().result.expect("a first read");
             let buf = Slice::new(300_000, 1, 0);
-            // Room for small things, but not for a slab of bounce blocks.
+            // Room for small allocations, but not for a slab of bounce blocks.
             limit_for_now(libc::RLIMIT_AS, task::address_space() + (2 << 20));
             let Completed { buf, result } = file.read_exact_at(buf, 0).wait();
             let refused = engine.buffer(64 << 20).expect_err("no memory").code();
@@ -108,11 +108,11 @@ fn when_threads_cannot_start_building_an_engine_fails_and_a_running_engine_works
             let place = directory();
             std::fs::set_permissions(place.path(), PermissionsExt::from_mode(0o777)).expect("permissions");
             let path = place.path().join("file");
-            // Its driver runs; its helpers would start when there is work for them.
+            // The driver runs; the blocking threads would start only with work for them.
             let engines = engines();
             become_nobody();
             limit(libc::RLIMIT_NPROC, 1);
-            let error = Engine::builder().build().expect_err("no thread can be had");
+            let error = Engine::builder().build().expect_err("no thread can be started");
             assert_eq!((error.code(), error.syscall()), ("EAGAIN".into(), "pthread_create"));
             for engine in engines {
                 let file = open(&engine, &path, Direct::Prefer);
@@ -121,7 +121,7 @@ fn when_threads_cannot_start_building_an_engine_fails_and_a_running_engine_works
                 file.set_len(50_000).wait().expect("set_len");
                 assert_eq!(file.stat().wait().expect("stat").size, 50_000);
                 file.close().wait().expect("close");
-                assert_file(&path, &bytes(0, 50_000, 1), "without helpers");
+                assert_file(&path, &bytes(0, 50_000, 1), "without blocking threads");
                 check_usable(&engine, place.path());
             }
         });

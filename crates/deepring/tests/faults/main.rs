@@ -1,8 +1,9 @@
-//! What the system refuses: every refusal is a typed error that names call, path, position and bytes done, the file is as it was or as far as
-//! the error says, nothing is left behind, and the engine goes on working.
+//! What the system refuses. Every refusal is a typed error that names call, path, position and
+//! bytes done. The file is unchanged, or changed as far as the error says; nothing is left behind;
+//! and the engine continues to work.
 //!
-//! Full, broken and read-only disks are loop devices in a mount namespace of their own, which needs root; without root those tests say that
-//! they are skipped.
+//! Full, broken and read-only disks are loop devices in their own mount namespaces, which needs
+//! root. Without root those tests are reported as skipped.
 
 mod broken_disk;
 mod full_disk;
@@ -29,7 +30,7 @@ fn check(error: &Error, code: &str, path: &Path, position: u64, requested: u64) 
     assert!(error.to_string().contains(path.to_str().expect("a readable path")), "{error}");
 }
 
-/// The engine still does what it is for.
+/// The engine still works.
 #[track_caller]
 fn check_usable(engine: &Engine, directory: &Path) {
     let path = directory.join("usable");
@@ -38,7 +39,7 @@ fn check_usable(engine: &Engine, directory: &Path) {
     assert_same(&buf, &bytes(0, 5000, 77), "after a failure");
     std::fs::remove_file(&path).expect("the file");
     let stats = engine.stats();
-    assert_eq!((stats.queued, stats.in_flight, stats.in_flight_bytes), (0, 0, 0), "nothing is left hanging");
+    assert_eq!((stats.queued, stats.in_flight, stats.in_flight_bytes), (0, 0, 0), "nothing is left in flight");
 }
 
 /// A disk of 16 MiB, mounted.

@@ -1,4 +1,4 @@
-//! Paths that cannot be opened, and links and devices, which can.
+//! What cannot be opened, and the links and devices that can.
 
 use super::{LIMIT, check};
 use crate::harness::disk::{Loop, as_root};
@@ -16,7 +16,7 @@ fn directories_pipes_and_devices_are_refused_at_once() {
     // SAFETY: a terminated string.
     assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
     let place_path = place.path().to_path_buf();
-    within(LIMIT, "refusing what is no file", move || {
+    within(LIMIT, "refusing what is not a file", move || {
         for engine in engines() {
             for options in [OpenOptions::new().read(true), OpenOptions::new().write(true), READ_WRITE] {
                 let error = engine.open(&place_path, options).expect_err("a directory");
@@ -56,7 +56,7 @@ fn invalid_and_missing_paths_are_refused_and_nothing_is_created() {
         assert_eq!(engine.write_file(&nul, vec![0; 3]).wait().result.expect_err("a NUL byte").kind(), ErrorKind::Invalid);
         let under_file = names(b"file");
         std::fs::write(&under_file, b"").expect("the file");
-        assert_eq!(engine.open(under_file.join("below"), READ_WRITE).expect_err("a file is no directory").code(), "ENOTDIR");
+        assert_eq!(engine.open(under_file.join("below"), READ_WRITE).expect_err("a file is not a directory").code(), "ENOTDIR");
         std::fs::remove_file(&under_file).expect("the file");
         assert_eq!(std::fs::read_dir(place.path()).expect("the directory").count(), 0, "nothing was created");
     }
@@ -104,8 +104,8 @@ fn requiring_direct_io_in_memory_fails_and_leaves_nothing_behind() {
     for engine in engines() {
         let error = engine.open(&path, READ_WRITE.direct(Direct::Require)).expect_err("tmpfs has no direct I/O");
         assert_eq!((error.kind(), error.code()), (ErrorKind::Direct, "ERR_DEEPRING_DIRECT".into()));
-        assert!(error.to_string().contains("memory"), "the reason is told: {error}");
-        assert!(!path.exists(), "the file that was created is gone");
+        assert!(error.to_string().contains("memory"), "the reason is given: {error}");
+        assert!(!path.exists(), "the created file is removed");
         std::fs::write(&path, b"old").expect("the file");
         engine.open(&path, READ_WRITE.truncate(true).direct(Direct::Require)).expect_err("tmpfs has no direct I/O");
         assert_file(&path, b"old", "a file that is refused is not truncated");
@@ -128,7 +128,7 @@ fn a_symbolic_link_is_followed() {
     std::os::unix::fs::symlink(&path, &link).expect("a link");
     for engine in engines() {
         drop(std::fs::remove_file(&path));
-        assert_eq!(engine.open(&link, OpenOptions::new().read(true)).expect_err("it leads nowhere").code(), "ENOENT");
+        assert_eq!(engine.open(&link, OpenOptions::new().read(true)).expect_err("its target is missing").code(), "ENOENT");
         // As open(2) with O_CREAT and std::fs do: the target is created.
         let file = engine.open(&link, READ_WRITE).expect("the link's target");
         file.write_at(bytes(0, 5000, 1), 0).wait().result.expect("a write");
@@ -183,9 +183,9 @@ fn a_block_device_is_read_and_written_to_its_last_byte() {
                 model[start..].copy_from_slice(&buf);
                 file.write_at(model[start..].to_vec(), start as u64).wait().result.expect("a write");
                 file.sync_all().wait().expect("sync");
-                assert!(file.set_len(10).wait().is_err(), "a device cannot be cut");
+                assert!(file.set_len(10).wait().is_err(), "a device cannot be truncated");
                 file.close().wait().expect("close");
-                assert_same(&std::fs::read(&device.path).expect("the device"), &model, "the device as others see it");
+                assert_same(&std::fs::read(&device.path).expect("the device"), &model, "the device outside the engine");
             }
         }
     });

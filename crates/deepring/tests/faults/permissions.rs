@@ -20,10 +20,10 @@ fn a_file_without_permission_is_eacces_and_unchanged() {
             become_nobody();
             for engine in engines() {
                 for options in [OpenOptions::new().read(true), OpenOptions::new().write(true), READ_WRITE.truncate(true)] {
-                    let error = engine.open(&path, options).expect_err("somebody else's file");
+                    let error = engine.open(&path, options).expect_err("another user's file");
                     assert_eq!((error.code(), error.syscall(), error.path()), ("EACCES".into(), "open", Some(path.as_path())));
                 }
-                let error = engine.open(place.path().join("new"), READ_WRITE).expect_err("somebody else's directory");
+                let error = engine.open(place.path().join("new"), READ_WRITE).expect_err("another user's directory");
                 assert_eq!(error.code(), "EACCES");
                 check(&engine.read_file(&path, vec![0; 6]).wait().result.expect_err("refused"), "EACCES", &path, 0, 6);
                 check(&engine.write_file(&path, vec![0; 6]).wait().result.expect_err("refused"), "EACCES", &path, 0, 6);
@@ -48,17 +48,17 @@ fn a_write_only_file_can_be_written_at_any_position() {
             become_nobody();
             let mut model = bytes(0, 5000, 1);
             for (salt, engine) in engines().into_iter().enumerate() {
-                let file = engine.open(&path, OpenOptions::new().write(true)).expect("it may be written");
+                let file = engine.open(&path, OpenOptions::new().write(true)).expect("it can be written");
                 for (position, len) in [(100, 200), (4096, 4096), (9001, 13)] {
                     let content = bytes(position, len, salt as u64);
-                    file.write_at(content.clone(), position).wait().result.expect("it may be written anywhere");
+                    file.write_at(content.clone(), position).wait().result.expect("it can be written at any position");
                     model.resize(model.len().max(position as usize + len), 0);
                     model[position as usize..position as usize + len].copy_from_slice(&content);
                     let mut found = vec![0; model.len() + 1];
                     let len = plain.read_at(&mut found, 0).expect("the file");
                     assert_same(&found[..len], &model, "written without reading");
                 }
-                let error = file.read_at(vec![0; 10], 0).wait().result.expect_err("it may not be read");
+                let error = file.read_at(vec![0; 10], 0).wait().result.expect_err("it cannot be read");
                 assert_eq!(error.code(), "EBADF");
             }
         });

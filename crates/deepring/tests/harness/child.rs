@@ -1,5 +1,5 @@
-//! Tests that change their process (limits, user, system-call filter, environment) or measure it run in a process of their own: the test
-//! binary starts itself again with the name of the one test.
+//! Tests that change their process (limits, user, system-call filter, environment) or measure it
+//! run in a child process: the test binary starts itself again with the name of that one test.
 
 use super::{patient, say, skip, test_name};
 use std::io::{Read, Seek};
@@ -12,7 +12,8 @@ const VARIABLE: &str = "DEEPRING_TEST_CHILD";
 /// Longer than any of these tests takes on a busy machine.
 const LIMIT: Duration = Duration::from_secs(90);
 
-/// Runs `body` in a child process. To be called on the test's own thread, and to be all that it does.
+/// Runs `body` in a child process. Call it on the test's own thread, and let it be all the test
+/// does.
 pub(crate) fn alone(body: impl FnOnce()) {
     alone_with(|_| {}, body);
 }
@@ -23,12 +24,13 @@ pub(crate) fn alone_with(prepare: impl FnOnce(&mut Command), body: impl FnOnce()
     if is_child_for(&test) {
         return body();
     }
-    let (status, told) = run(&test, prepare);
+    let (status, output) = run(&test, prepare);
     assert!(status.success(), "the child process failed: {status}");
-    assert!(told.contains("1 passed"), "the child process ran another test than {test}");
+    assert!(output.contains("1 passed"), "the child process ran another test than {test}");
 }
 
-/// As [`alone`], and the child process ends the moment `body` does, with whatever is still going on in it.
+/// As [`alone`], but the child process exits the moment `body` returns, with its requests still in
+/// flight.
 pub(crate) fn alone_ending(body: impl FnOnce()) {
     const STATUS: i32 = 42;
     let test = test_name();
@@ -44,13 +46,13 @@ fn is_child_for(test: &str) -> bool {
     std::env::var(VARIABLE).is_ok_and(|name| name == test)
 }
 
-/// Runs one test in a process of its own, and gives its end and its output.
+/// Runs one test in a child process and returns its exit status and its output.
 fn run(test: &str, prepare: impl FnOnce(&mut Command)) -> (ExitStatus, String) {
-    let mut output = tempfile::tempfile().expect("a file for the child's output");
+    let mut log = tempfile::tempfile().expect("a file for the child's output");
     let mut command = Command::new(std::env::current_exe().expect("the test binary"));
     command.args([test, "--exact", "--nocapture", "--test-threads=1"]).env(VARIABLE, test);
     command.stdin(Stdio::null());
-    command.stdout(output.try_clone().expect("a descriptor")).stderr(output.try_clone().expect("a descriptor"));
+    command.stdout(log.try_clone().expect("a descriptor")).stderr(log.try_clone().expect("a descriptor"));
     prepare(&mut command);
     let mut child = command.spawn().expect("a child process");
     let (limit, started) = (patient(LIMIT), Instant::now());
@@ -65,13 +67,14 @@ fn run(test: &str, prepare: impl FnOnce(&mut Command)) -> (ExitStatus, String) {
         }
         std::thread::sleep(Duration::from_millis(5));
     };
-    let mut told = String::new();
-    output.rewind().expect("the child's output");
-    output.read_to_string(&mut told).expect("the child's output is text");
-    say(&told);
-    // The harness hides what `say` says of a test that passes; that it was skipped in there must be seen.
-    told.lines().filter_map(|line| line.strip_prefix("skipped: ")?.split_once(": ")).for_each(|(_, why)| skip(why));
-    (status.unwrap_or_else(|| panic!("the child process did not end within {limit:?}")), told)
+    let mut output = String::new();
+    log.rewind().expect("the child's output");
+    log.read_to_string(&mut output).expect("the child's output is UTF-8");
+    say(&output);
+    // libtest hides what `say` prints in a test that passes, but a skip in the child must be
+    // visible.
+    output.lines().filter_map(|line| line.strip_prefix("skipped: ")?.split_once(": ")).for_each(|(_, why)| skip(why));
+    (status.unwrap_or_else(|| panic!("the child process did not end within {limit:?}")), output)
 }
 
 /// Sets a resource limit of this process, soft and hard.
@@ -93,7 +96,7 @@ pub(crate) fn limit_for_now(resource: libc::__rlimit_resource_t, value: u64) {
     assert_eq!(set, 0, "setrlimit: {}", std::io::Error::last_os_error());
 }
 
-/// Gives up root's rights for good: becomes `nobody`.
+/// Gives up root for good: becomes the user `nobody`.
 pub(crate) fn become_nobody() {
     const NOBODY: libc::uid_t = 65534;
     // SAFETY: no groups are passed.
@@ -104,7 +107,8 @@ pub(crate) fn become_nobody() {
     assert_eq!(unsafe { libc::setuid(NOBODY) }, 0);
 }
 
-/// Makes a system call fail with `errno` from now on, in this thread and those it starts; with `everywhere`, in all threads.
+/// Makes a system call fail with `errno` from now on, in this thread and the threads it starts.
+/// With `everywhere`, in all threads.
 pub(crate) fn forbid(call: libc::c_long, errno: i32, everywhere: bool) {
     const LOAD_WORD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
     const JUMP_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;

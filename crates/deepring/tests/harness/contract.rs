@@ -1,4 +1,5 @@
-//! What every engine must do, whatever it fell back to: a short form of the suite, for an engine that somebody else made.
+//! What every engine must do, including one that fell back to another backend: a short form of the
+//! suite, for an engine that the caller built.
 
 use super::program::run_random_on;
 use super::{MODES, Slice, assert_file, assert_same, bytes, open};
@@ -13,7 +14,7 @@ pub(crate) fn assert_kept(engine: &Engine, directory: &Path) {
     for direct in MODES {
         run_random_on(PROGRAMS, |_| engine.clone(), direct, &directory.join("programs"));
         edges(engine, &directory.join("edges"), direct);
-        cancelling(engine, &directory.join("cancelling"), direct);
+        canceling(engine, &directory.join("canceling"), direct);
         syncing(engine, &directory.join("syncing"), direct);
     }
     paths(engine, directory);
@@ -22,21 +23,21 @@ pub(crate) fn assert_kept(engine: &Engine, directory: &Path) {
     assert_eq!(engine.info().backend, backend, "the backend stays");
 }
 
-/// Ends of files, neighbours in one unit, requests of nothing.
+/// Ends of files, neighbors in one unit, empty requests.
 fn edges(engine: &Engine, path: &Path, direct: Direct) {
     std::fs::write(path, bytes(0, 5000, 1)).expect("the file");
     let file = open(engine, path, direct);
-    let (_, receipt) = file.read_at(vec![0; 9000], 4000).wait().ok().expect("a read over the end");
+    let (_, receipt) = file.read_at(vec![0; 9000], 4000).wait().ok().expect("a read across the end");
     assert_eq!((receipt.bytes, receipt.backend), (1000, engine.info().backend));
-    let error = file.read_exact_at(vec![0; 9000], 4000).wait().result.expect_err("a read over the end");
+    let error = file.read_exact_at(vec![0; 9000], 4000).wait().result.expect_err("a read across the end");
     assert_eq!((error.kind(), error.transferred(), error.position()), (ErrorKind::Eof, 1000, Some(4000)));
-    assert_eq!(file.write_at(Vec::new(), 1 << 40).wait().result.expect("a write of nothing").bytes, 0);
+    assert_eq!(file.write_at(Vec::new(), 1 << 40).wait().result.expect("an empty write").bytes, 0);
     let mut ops: Vec<_> = (0..200u64).map(|index| file.write_at(bytes(index * 77, 77, 2), index * 77)).collect();
     ops.reverse();
     for op in ops {
-        op.wait().result.expect("a write beside its neighbours");
+        op.wait().result.expect("a write next to its neighbors");
     }
-    assert_file(path, &bytes(0, 200 * 77, 2), "neighbours in the same units");
+    assert_file(path, &bytes(0, 200 * 77, 2), "neighbors in the same units");
     file.set_len(333).wait().expect("set_len");
     file.write_at(bytes(1000, 10, 2), 1000).wait().result.expect("a write beyond the end");
     let hole = [bytes(0, 333, 2), vec![0; 667], bytes(1000, 10, 2)].concat();
@@ -44,8 +45,9 @@ fn edges(engine: &Engine, path: &Path, direct: Direct) {
     file.close().wait().expect("close");
 }
 
-/// Cancelled or not, every operation ends once, its buffer comes back, and writes are whole or not there.
-fn cancelling(engine: &Engine, path: &Path, direct: Direct) {
+/// Canceled or not, every operation settles once, its buffer comes back, and a write is whole or
+/// absent.
+fn canceling(engine: &Engine, path: &Path, direct: Direct) {
     const LEN: usize = 20_000;
     std::fs::write(path, vec![0; 100 * LEN]).expect("the file");
     let file = open(engine, path, direct);
@@ -64,7 +66,8 @@ fn cancelling(engine: &Engine, path: &Path, direct: Direct) {
                 error.transferred() as usize
             }
         };
-        // What is behind the contiguous part of a cancelled write may be there or not; here a write is one block.
+        // Bytes behind the contiguous part of a canceled write can be old or new. Here a write is
+        // one block.
         assert!(done == LEN || done == 0 || direct == Direct::Prefer, "{done} bytes");
         model[index * LEN..index * LEN + done].copy_from_slice(&content[..done]);
     }
@@ -76,13 +79,13 @@ fn cancelling(engine: &Engine, path: &Path, direct: Direct) {
             assert_same(found, model, "a write that was done");
         } else {
             let content = bytes(position(index), LEN, 3);
-            assert!(found.iter().zip(&content).all(|(a, b)| a == b || *a == 0), "a cancelled write left something else");
+            assert!(found.iter().zip(&content).all(|(a, b)| a == b || *a == 0), "a canceled write left other bytes");
         }
     }
     file.close().wait().expect("close");
 }
 
-/// A sync comes after every write that was accepted before it.
+/// A sync runs after every write that was accepted before it.
 fn syncing(engine: &Engine, path: &Path, direct: Direct) {
     std::fs::write(path, b"").expect("the file");
     let file = open(engine, path, direct);
@@ -97,7 +100,7 @@ fn syncing(engine: &Engine, path: &Path, direct: Direct) {
     file.close().wait().expect("close");
 }
 
-/// Whole files by their paths.
+/// Whole files by path.
 fn paths(engine: &Engine, directory: &Path) {
     let name = |index: u64| directory.join(format!("whole-{index}"));
     let writes: Vec<_> = (0..30u64).map(|index| engine.write_file(name(index), bytes(index, 3001, 5))).collect();

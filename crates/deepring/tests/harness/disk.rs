@@ -1,7 +1,9 @@
-//! Disks made of files, for faults no real disk shows on demand: a loop device, a file system on it, mounted where only one test sees it.
+//! Disks made of files, for faults that no real disk shows on demand: a loop device with a file
+//! system on it, mounted where only one test sees it.
 //!
-//! Nothing has to be cleaned up: mounts live in a mount namespace of the test's own thread (and the threads it starts), loop devices detach
-//! themselves when nobody has them open. Both hold even if the process is killed.
+//! Nothing needs cleaning up. Mounts live in a mount namespace of the test's own thread and the
+//! threads it starts, and loop devices detach themselves once nothing has them open. Both hold even
+//! if the process is killed.
 
 use super::skip;
 use std::ffi::CString;
@@ -14,7 +16,7 @@ use std::process::Command;
 /// Why a test or a trial that needs root is skipped without it.
 pub(crate) const NEEDS_ROOT: &str = "it needs root";
 
-/// Runs a test that needs root, or says that it is skipped.
+/// Runs a test that needs root, or reports that it is skipped.
 pub(crate) fn as_root(body: impl FnOnce()) {
     if is_root() { body() } else { skip(NEEDS_ROOT) }
 }
@@ -24,15 +26,17 @@ pub(crate) fn is_root() -> bool {
     unsafe { libc::geteuid() == 0 }
 }
 
-/// Runs a test that needs root and mounts of its own, or says that it is skipped. It gets an empty directory to mount on.
+/// Runs a test that needs root and its own mounts, or reports that it is skipped. `body` gets an
+/// empty directory to mount on.
 pub(crate) fn with_mounts(body: impl FnOnce(&Path) + Send) {
     as_root(|| in_mount_namespace(body));
 }
 
-/// Runs `body`, as root, on a thread whose mounts nobody else sees, and which go with it. It gets an empty directory to mount on.
+/// Runs `body`, as root, on a thread with a private mount namespace, which goes away with the
+/// thread. `body` gets an empty directory to mount on.
 pub(crate) fn in_mount_namespace(body: impl FnOnce(&Path) + Send) {
     let place = super::directory();
-    // So that `skip` still finds the name of the test.
+    // The thread keeps the test's name, so that `skip` finds it.
     let name = std::thread::current().name().map(str::to_owned);
     let ran = std::thread::scope(|scope| {
         let thread = name.into_iter().fold(std::thread::Builder::new(), std::thread::Builder::name);
@@ -65,8 +69,8 @@ pub(crate) fn mount(source: &Path, at: &Path, kind: &str, flags: libc::c_ulong, 
     assert_eq!(mounted, 0, "mount {} at {}: {}", kind.to_string_lossy(), at.display(), std::io::Error::last_os_error());
 }
 
-/// Memory mounted at a directory, which goes with all that is mounted below it when the value does: for programs that mount much, and do
-/// not leave it to the namespace, which lives as long as anybody on the machine looks at it.
+/// A tmpfs mounted at a directory. Dropping the value unmounts it and all mounts below it. For
+/// programs that mount much: a namespace lives as long as any process on the machine refers to it.
 #[derive(Debug)]
 pub(crate) struct MountedMemory(PathBuf);
 
@@ -80,12 +84,12 @@ impl MountedMemory {
 impl Drop for MountedMemory {
     fn drop(&mut self) {
         let Ok(target) = CString::new(self.0.as_os_str().as_bytes()) else { return };
-        // SAFETY: a terminated string. It can fail only if somebody else has unmounted it.
+        // SAFETY: a terminated string. It can fail only if it was unmounted elsewhere.
         unsafe { libc::umount2(target.as_ptr(), libc::MNT_DETACH) };
     }
 }
 
-/// Unmounts, as soon as the last file is closed: engines close in threads of their own.
+/// Unmounts once the last file is closed: engines close files on their own threads.
 pub(crate) fn unmount(at: &Path) {
     let path = CString::new(at.as_os_str().as_bytes()).expect("no NUL");
     super::eventually(std::time::Duration::from_secs(10), "unmounting", || {
@@ -101,12 +105,14 @@ pub(crate) fn ext4_image(path: &Path, bytes: u64, options: &[&str]) {
     assert!(made.status.success(), "mkfs.ext4: {}", String::from_utf8_lossy(&made.stderr));
 }
 
-/// A mounted file system of another kind, of 400 MiB that take no space until they are used; `None` where its tools are missing.
+/// A mounted file system of another kind, of 400 MiB that take no space until used. `None` if its
+/// tools are missing.
 pub(crate) fn other_disk(kind: &str, place: &Path) -> Option<PathBuf> {
     other_disk_with_blocks(kind, &[], 512, place)
 }
 
-/// As [`other_disk`], made with these options on a device with blocks of this many bytes, which its maker takes into account.
+/// As [`other_disk`], made with these options on a device with blocks of this many bytes, which
+/// mkfs takes into account.
 pub(crate) fn other_disk_with_blocks(kind: &str, options: &[&str], block_size: u32, place: &Path) -> Option<PathBuf> {
     let (image, at) = (place.join("image"), place.join(kind));
     File::create(&image).and_then(|file| file.set_len(400 << 20)).expect("an image");
@@ -132,7 +138,8 @@ pub(crate) fn mount_overlay(disk: &Path, at: &Path) {
     );
 }
 
-/// A loop device, detached when the value and everybody else who has it open, or mounted, is gone.
+/// A loop device. It detaches once this value is dropped and nothing else has the device open or
+/// mounted.
 #[derive(Debug)]
 pub(crate) struct Loop {
     pub(crate) path: PathBuf,
@@ -185,13 +192,13 @@ impl Loop {
             if unsafe { libc::ioctl(open.as_raw_fd(), LOOP_CONFIGURE, &raw const config) } == 0 {
                 return Self { path, open };
             }
-            // Somebody else took it, or it is still being detached.
+            // Another process took it, or it is still being detached.
             std::thread::sleep(std::time::Duration::from_millis(10));
         }
-        panic!("no loop device could be had");
+        panic!("no loop device could be attached");
     }
 
-    /// Lets the device use its backing file directly, as a device of the same size would be.
+    /// Makes the device use its backing file directly, as a device of the same size would.
     pub(crate) fn bypass_cache(&self) -> std::io::Result<()> {
         const LOOP_SET_DIRECT_IO: libc::Ioctl = 0x4c08;
         // SAFETY: takes a number.
@@ -202,7 +209,7 @@ impl Loop {
     }
 }
 
-/// Free bytes of the file system at `path`, after everything pending has been written.
+/// Free bytes of the file system at `path`, after all pending writes are on disk.
 pub(crate) fn free_bytes(path: &Path) -> u64 {
     let directory = File::open(path).expect("the mount point");
     // SAFETY: no pointers.
@@ -215,7 +222,7 @@ pub(crate) fn free_bytes(path: &Path) -> u64 {
     stat.f_bavail * stat.f_frsize
 }
 
-/// Drops the file's clean cached pages, so that reading it asks the disk.
+/// Drops the file's clean cached pages, so that the next read goes to the disk.
 pub(crate) fn forget_pages(file: &File) {
     // SAFETY: no pointers.
     assert_eq!(unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) }, 0);

@@ -1,11 +1,12 @@
-//! Holds an engine's driver still, so that a test can queue as much as it likes and know that none of it has begun.
+//! Holds an engine's driver still, so that a test can queue requests and know that none of them has
+//! begun.
 
 use deepring::binding::{Completion, EngineBinding, FileBinding, Outcome, RawTransfer};
 use deepring::{Direction, File};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 
-/// While it lives, the driver of the file's engine is busy with a completion that does not return.
+/// While it exists, the driver of the file's engine is busy with a completion that does not return.
 pub(crate) struct Gate {
     _open: Sender<()>,
 }
@@ -33,7 +34,7 @@ impl Gate {
         let completion = Arc::new(BlockingCompletion { arrived: Mutex::new(arrive), opened: Mutex::new(opened) });
         let address = std::ptr::from_mut(Box::leak(Box::new(0u8))) as u64;
         let transfer = RawTransfer { direction: Direction::Read, address, len: 1, position: 0, exact: false, handle: None };
-        // SAFETY: the byte is leaked, so it stays, and nobody else uses it.
+        // SAFETY: the byte is leaked, so it stays, and nothing else uses it.
         unsafe { file.submit(transfer, completion) };
         file.engine().wake();
         arrived.recv().expect("the driver at the gate");

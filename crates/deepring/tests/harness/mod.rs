@@ -1,9 +1,12 @@
-//! What the integration tests stand on: a directory on a disk, one engine per backend, content that can be recognised, seeds, deadlines.
+//! What all integration tests share: a directory on a disk, one engine per backend, recognizable
+//! content, seeds, deadlines.
 //!
-//! * `DEEPRING_TEST_DIR` names the directory to test in; without it the tests use one of their own below `target/`.
+//! * `DEEPRING_TEST_DIR` names the directory to test in; without it the tests use one below
+//!   `target/`.
 //! * `DEEPRING_BACKEND` restricts the tests to one backend; without it each test runs on both.
-//! * `DEEPRING_TEST_SEED` repeats a run: every random test prints its seed, which the harness shows if the test fails.
-//! * `DEEPRING_TEST_PATIENCE` lets everything that has a deadline take so many times as long: for emulated machines.
+//! * `DEEPRING_TEST_SEED` repeats a run: every random test prints its seed, which libtest shows if
+//!   the test fails.
+//! * `DEEPRING_TEST_PATIENCE` multiplies every deadline, for emulated machines.
 
 #![allow(dead_code, reason = "every test binary uses its own part of the harness")]
 
@@ -26,14 +29,14 @@ use tempfile::TempDir;
 
 /// A fresh directory on a disk, removed when the value is dropped.
 pub(crate) fn directory() -> TempDir {
-    // Cargo names its directory to integration tests only; programs are told theirs.
+    // Cargo passes its directory to integration tests only, not to programs.
     let default = || option_env!("CARGO_TARGET_TMPDIR").map_or_else(std::env::temp_dir, PathBuf::from);
     let parent = std::env::var_os("DEEPRING_TEST_DIR").map_or_else(default, PathBuf::from);
     std::fs::create_dir_all(&parent).expect("the test directory");
     tempfile::Builder::new().prefix("deepring-").tempdir_in(parent).expect("a temporary directory")
 }
 
-/// Whether files in this directory can be read and written directly. Tests of what only direct I/O does ask first.
+/// Whether files in this directory support direct I/O. Tests of direct I/O ask first.
 pub(crate) fn is_direct(directory: &Path) -> bool {
     let engine = Engine::builder().build().expect("an engine");
     engine.path_info(directory).expect("the test directory").direct_io.available
@@ -60,10 +63,10 @@ pub(crate) fn engines() -> Vec<Engine> {
     builders().into_iter().map(|builder| builder.build().expect("an engine")).collect()
 }
 
-/// Read and write access, the file created if need be.
+/// Read and write access; creates the file if it is missing.
 pub(crate) const READ_WRITE: OpenOptions = OpenOptions::new().read(true).write(true).create(true);
 
-/// Direct where the directory allows it, and buffered.
+/// Direct where the directory supports it, and buffered.
 pub(crate) const MODES: [Direct; 2] = [Direct::Prefer, Direct::Never];
 
 /// An open file with read and write access.
@@ -73,7 +76,8 @@ pub(crate) fn open(engine: &Engine, path: &Path, direct: Direct) -> File {
 
 // ---- content ----
 
-/// The byte that belongs at `position` of a file written with `salt`: never zero, so that a hole is never mistaken for it.
+/// The byte that belongs at `position` of a file written with `salt`. Never zero, so it cannot be
+/// mistaken for a hole.
 pub(crate) fn byte(position: u64, salt: u64) -> u8 {
     let mixed = (position ^ salt.rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     ((mixed >> 40) % 255) as u8 + 1
@@ -110,7 +114,8 @@ pub(crate) fn assert_file(path: &Path, expected: &[u8], what: &str) {
     assert_same(&std::fs::read(path).expect("the file"), expected, what);
 }
 
-/// Part of a vector that starts at any address: what a binding or a caller with a slice hands over. The bytes around it are a guard.
+/// Part of a vector that starts at any address, as a binding or a caller with a slice would pass
+/// it. The bytes around it are guards.
 #[derive(Debug)]
 pub(crate) struct Slice {
     space: Vec<u8>,
@@ -148,7 +153,8 @@ impl Slice {
     }
 }
 
-// SAFETY: the vector's heap block stays in place while the value moves, and the range lies inside it.
+// SAFETY: the vector's heap block stays in place while the value moves, and the range lies inside
+// it.
 unsafe impl IoBuf for Slice {
     fn as_ptr(&self) -> *const u8 {
         self.content().as_ptr()
@@ -158,14 +164,14 @@ unsafe impl IoBuf for Slice {
     }
 }
 
-// SAFETY: the vector is owned, so nobody else reads or writes it.
+// SAFETY: the vector is owned, so nothing else reads or writes it.
 unsafe impl IoBufMut for Slice {
     fn as_mut_ptr(&mut self) -> *mut u8 {
         self.space[self.start..].as_mut_ptr()
     }
 }
 
-// ---- chance ----
+// ---- random numbers ----
 
 /// A small generator of random numbers (splitmix64) that a seed repeats.
 #[derive(Debug, Clone)]
@@ -216,20 +222,21 @@ impl Rng {
 
 // ---- time ----
 
-/// A deadline on this machine, made for an ordinary one.
+/// A deadline for an ordinary machine, scaled to this one.
 pub(crate) fn patient(limit: Duration) -> Duration {
     let patience = std::env::var("DEEPRING_TEST_PATIENCE");
     limit * patience.map_or(1, |text| text.parse().expect("DEEPRING_TEST_PATIENCE is a whole number"))
 }
 
-/// Runs `body` and fails if it has not ended in time: a hang is a failure with a name, not a suite that never ends.
+/// Runs `body` and fails if it does not end in time: a hang becomes a failure with a name instead
+/// of a suite that never ends.
 #[track_caller]
 pub(crate) fn within<T: Send + 'static>(limit: Duration, what: &str, body: impl FnOnce() -> T + Send + 'static) -> T {
     let limit = patient(limit);
     let (ended, end) = sync_channel(1);
     let thread = std::thread::spawn(move || {
         let value = body();
-        // The receiver is gone if the limit has passed; the test has failed then.
+        // The receiver is gone if the limit has passed, and then the test has already failed.
         let _ = ended.send(());
         value
     });
@@ -237,7 +244,7 @@ pub(crate) fn within<T: Send + 'static>(limit: Duration, what: &str, body: impl 
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-/// Asks until the answer is yes, for at most `limit`.
+/// Polls until the condition holds, for at most `limit`.
 #[track_caller]
 pub(crate) fn eventually(limit: Duration, what: &str, mut holds: impl FnMut() -> bool) {
     let limit = patient(limit);
@@ -248,15 +255,16 @@ pub(crate) fn eventually(limit: Duration, what: &str, mut holds: impl FnMut() ->
     }
 }
 
-// ---- words ----
+// ---- reports ----
 
-/// A line that the harness shows if the test fails.
-#[allow(clippy::print_stdout, reason = "the test harness captures this and shows it with a failure")]
+/// A line that libtest shows if the test fails.
+#[allow(clippy::print_stdout, reason = "libtest captures this and shows it with a failure")]
 pub(crate) fn say(line: &str) {
     println!("{line}");
 }
 
-/// Whether the running kernel is older than this. For tests of what kernels do by themselves.
+/// Whether the running kernel is older than this. For tests that depend on what the kernel itself
+/// does.
 pub(crate) fn kernel_is_before(major: u32, minor: u32) -> bool {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("/proc");
     let mut numbers = release.split(['.', '-']).map(|word| word.trim().parse::<u32>());
@@ -264,7 +272,7 @@ pub(crate) fn kernel_is_before(major: u32, minor: u32) -> bool {
     (running_major.expect("a number"), running_minor.expect("a number")) < (major, minor)
 }
 
-/// Whether rings count as locked memory here; says that the test is skipped if not.
+/// Whether rings count as locked memory here. If not, reports the test as skipped.
 pub(crate) fn rings_count_as_locked() -> bool {
     let counted = !kernel_is_before(6, 14);
     if !counted {
@@ -273,16 +281,16 @@ pub(crate) fn rings_count_as_locked() -> bool {
     counted
 }
 
-/// The name of the running test, as libtest prints it: libtest names the thread of each test after it. A thread that a test starts
-/// must be given this name, or take it along from the test's own thread.
+/// The name of the running test, as libtest prints it: libtest names each test's thread after the
+/// test. Other threads must be given that name, or take it from the test's own thread.
 pub(crate) fn test_name() -> String {
     std::thread::current().name().expect("libtest names the threads of its tests").to_owned()
 }
 
-/// Says that the running test cannot run here, past the harness, which hides the output of tests that pass. The suite's runner counts
-/// these lines.
+/// Reports that the running test cannot run here, directly to standard output, because libtest
+/// hides the output of tests that pass. `scripts/count.ts` counts these lines.
 pub(crate) fn skip(why: &str) {
     let line = format!("\nskipped: {}: {why}\n", test_name());
-    // A closed standard output cannot be told anything.
+    // If standard output is closed, there is nowhere to report it.
     let _ = std::io::stdout().write_all(line.as_bytes());
 }

@@ -1,4 +1,5 @@
-//! Random programs: sequences of reads, writes and truncations of one file, run by an engine and by a vector that must agree after each step.
+//! Random programs: sequences of reads, writes and truncations of one file. An engine and a vector
+//! run each step, and must agree after it.
 
 use super::{Rng, Slice, assert_file, assert_same, bytes, open};
 use deepring::{BackendKind, Completed, Direct, Engine, ErrorKind, File, Receipt};
@@ -6,13 +7,13 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed, TestRunner};
 use std::path::Path;
 
-/// Runs so many random programs on the file at `path`; one that fails is made as small as possible and shown.
+/// Runs this many random programs on the file at `path`. One that fails is shrunk and shown.
 pub(crate) fn run_random(programs: u32, backend: BackendKind, direct: Direct, path: &Path) {
     let engine = |block| Engine::builder().backend(backend).block_bytes(block).build().expect("an engine");
     run_random_on(programs, engine, direct, path);
 }
 
-/// As [`run_random`], on the engine that is given for a size of blocks.
+/// As [`run_random`], on the engine that `engine` builds for a block size.
 pub(crate) fn run_random_on(programs: u32, engine: impl Fn(u64) -> Engine, direct: Direct, path: &Path) {
     let seed = RngSeed::Fixed(Rng::new().next());
     let config = Config { cases: programs, failure_persistence: None, rng_seed: seed, ..Config::default() };
@@ -44,7 +45,8 @@ pub(crate) enum Memory {
     Engine(usize),
 }
 
-/// Positions, lengths and sizes that matter: anything, and whatever is next to a unit, a page, a block, a bounce block.
+/// Positions, lengths and sizes that matter: any number, and numbers next to a unit, a page, a
+/// block, a bounce block.
 fn edges(max: u64) -> impl Strategy<Value = u64> + Clone {
     let near = (prop_oneof![Just(512u64), Just(4096), Just(65536), Just(256 << 10), Just(1 << 20)], 0u64..64, -3i64..=3);
     prop_oneof![
@@ -77,7 +79,7 @@ fn programs() -> impl Strategy<Value = (u64, u64, Vec<Step>)> {
     (blocks, edges(300 << 10), proptest::collection::vec(steps(), 1..16))
 }
 
-/// Writes `content` from whatever memory was asked for.
+/// Writes `content` from the given kind of memory.
 fn write(engine: &Engine, file: &File, content: &[u8], position: u64, memory: Memory) -> deepring::Result<Receipt> {
     match memory {
         Memory::Slice(offset) => {
@@ -95,7 +97,7 @@ fn write(engine: &Engine, file: &File, content: &[u8], position: u64, memory: Me
     }
 }
 
-/// Reads into whatever memory was asked for; gives the memory's content with the result.
+/// Reads into the given kind of memory, and returns the memory's content with the result.
 pub(crate) fn read(
     engine: &Engine,
     file: &File,
@@ -127,7 +129,7 @@ pub(crate) fn read(
     }
 }
 
-/// What a read of a file of `size` bytes must have done.
+/// Asserts the result of a read of a file with this content.
 #[track_caller]
 pub(crate) fn check_read(model: &[u8], position: u64, exact: bool, (found, result): (Vec<u8>, deepring::Result<Receipt>)) {
     let start = position.min(model.len() as u64) as usize;
@@ -167,7 +169,7 @@ fn run_program(engine: &Engine, direct: Direct, path: &Path, size: u64, steps: V
             Step::Read { position, len, memory, exact } => {
                 if len == 0 {
                     let (_, result) = read(engine, &file, 0, position, memory, exact);
-                    assert_eq!(result.expect("a read of nothing").bytes, 0);
+                    assert_eq!(result.expect("an empty read").bytes, 0);
                 } else {
                     check_read(&model, position, exact, read(engine, &file, len, position, memory, exact));
                 }

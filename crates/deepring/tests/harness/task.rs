@@ -1,4 +1,4 @@
-//! What the kernel knows of this process's threads and memory.
+//! What the kernel reports about this process's threads and memory.
 
 use std::fs;
 use std::path::Path;
@@ -9,11 +9,11 @@ pub(crate) struct Task {
     pub(crate) id: u32,
     pub(crate) name: String,
     pub(crate) cpu_ns: u64,
-    /// How often it was given a CPU.
+    /// How often the scheduler ran it.
     pub(crate) runs: u64,
 }
 
-/// All threads of this process; those that end while we look are left out.
+/// All threads of this process, without those that end during the call.
 pub(crate) fn all() -> Vec<Task> {
     let entries = fs::read_dir("/proc/self/task").expect("/proc");
     let mut tasks: Vec<Task> = entries.filter_map(|entry| look(&entry.ok()?.path())).collect();
@@ -48,13 +48,13 @@ pub(crate) fn address_space() -> u64 {
     status("VmSize:") * 1024
 }
 
-/// This process's memory now, in bytes; from here on its peak is counted anew.
+/// This process's resident memory, in bytes. Resets the peak.
 pub(crate) fn resident_and_new_peak() -> u64 {
     fs::write("/proc/self/clear_refs", "5").expect("/proc/self/clear_refs");
     status("VmRSS:") * 1024
 }
 
-/// The most memory this process has had, in bytes, since the peak was last counted anew.
+/// This process's peak memory, in bytes, since the last reset.
 pub(crate) fn peak() -> u64 {
     status("VmHWM:") * 1024
 }

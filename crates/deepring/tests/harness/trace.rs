@@ -1,15 +1,16 @@
-//! What the kernel hands to worker threads, as the kernel itself tells it: the tracepoint `io_uring:io_uring_queue_async_work`, in an instance
-//! of tracefs of our own, for threads of our own.
+//! Which operations the kernel hands to worker threads, as the kernel itself reports: the
+//! tracepoint `io_uring:io_uring_queue_async_work`, in a separate tracefs instance, for the threads
+//! of one test.
 
 use super::disk::mount;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// How an instance is called: with the process that made it, so that one that was left behind is known.
+/// Instances are named after the process that made them, so that a leftover one can be recognized.
 const PREFIX: &str = "deepring-";
 
-/// Listens to the thread that made it and all that it starts from then on.
+/// Records the thread that made it and all threads that it starts from then on.
 pub(crate) struct Trace {
     instance: PathBuf,
 }
@@ -17,12 +18,13 @@ pub(crate) struct Trace {
 /// One operation that went to a worker thread.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Punt {
-    /// One after the other with all others of its file.
+    /// It runs one after the other with all others of its file.
     pub(crate) hashed: bool,
 }
 
 impl Trace {
-    /// Mounts tracefs at `at`, which is to be seen by this test only; `None` where the kernel does not have what this needs.
+    /// Mounts tracefs at `at`, which only this test sees. `None` if the kernel lacks what this
+    /// needs.
     pub(crate) fn start(at: &Path) -> Option<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         if !fs::read_to_string("/proc/filesystems").is_ok_and(|known| known.contains("\ttracefs\n")) {
@@ -45,7 +47,7 @@ impl Trace {
         Some(trace)
     }
 
-    /// What was handed to worker threads since the last look.
+    /// The operations handed to worker threads since the last call.
     pub(crate) fn take(&self) -> Vec<Punt> {
         let path = self.instance.join("trace");
         let text = fs::read_to_string(&path).expect("the trace");
@@ -61,19 +63,19 @@ impl Trace {
 
 impl Drop for Trace {
     fn drop(&mut self) {
-        // The kernel frees what an instance holds with it.
+        // Removing an instance frees everything it holds.
         let _ = fs::remove_dir(&self.instance);
     }
 }
 
-/// Instances are the kernel's, and outlive a process that was killed.
+/// Instances belong to the kernel and outlive a process that was killed.
 fn remove_orphans(instances: &Path) {
     let Ok(entries) = fs::read_dir(instances) else { return };
     for entry in entries.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         let process = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next());
         if process.is_some_and(|process| !Path::new("/proc").join(process).exists()) {
-            // Somebody else may be as tidy.
+            // Another process may be removing them too.
             let _ = fs::remove_dir(entry.path());
         }
     }

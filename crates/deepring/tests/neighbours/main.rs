@@ -1,6 +1,7 @@
-//! Promise: **exact**, between writers. Direct writes work in whole units, so two writers of neighbouring bytes touch the same unit, and the
-//! last unit of a file reaches past its end. Whoever they are (two handles, two engines, two backends, one of them buffered): no byte that
-//! was acknowledged is lost, the length is that of the bytes, and nobody is ever shown padding.
+//! Promise: **exact**, between writers. Direct writes work in whole units, so two writers of
+//! neighboring bytes touch the same unit, and the last unit of a file reaches past its end. With
+//! any two writers (two handles, two engines, two backends, one of them buffered), no acknowledged
+//! byte is lost, the length is that of the bytes, and padding is never visible.
 
 #[path = "../harness/mod.rs"]
 mod harness;
@@ -16,7 +17,7 @@ use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(50);
 
-/// Handles that share a file, and how they are to be opened.
+/// Handles that share a file, and how to open each.
 struct Handles {
     name: &'static str,
     kinds: Vec<(Engine, Direct)>,
@@ -36,7 +37,7 @@ fn handle_sets() -> Vec<Handles> {
     handle_sets_with(|builder| builder)
 }
 
-/// Handles of engines with these settings.
+/// As [`handle_sets`], on engines with these settings.
 fn handle_sets_with(set: impl Fn(EngineBuilder) -> EngineBuilder) -> Vec<Handles> {
     let engines = || builders().into_iter().map(|builder| set(builder).build().expect("an engine"));
     let mut sets = Vec::new();
@@ -45,13 +46,13 @@ fn handle_sets_with(set: impl Fn(EngineBuilder) -> EngineBuilder) -> Vec<Handles
         sets.push(Handles { name: TWO_HANDLES, kinds: vec![direct.clone(), direct.clone()] });
         sets.push(Handles { name: DIRECT_AND_BUFFERED, kinds: vec![direct, (engine, Direct::Never)] });
     }
-    // One of each backend, or two of the one that is tested.
+    // One engine of each backend, or two of the one under test.
     let two = engines().chain(engines()).take(2);
     sets.push(Handles { name: TWO_ENGINES, kinds: two.map(|engine| (engine, Direct::Prefer)).collect() });
     sets
 }
 
-/// Small blocks, few at a time: a long write is still at work when a short one has ended.
+/// Small blocks, few at a time: a long write is still in flight when a short one has ended.
 fn slow(builder: EngineBuilder) -> EngineBuilder {
     builder.block_bytes(4096).queue_depth(4)
 }

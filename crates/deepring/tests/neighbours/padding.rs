@@ -1,4 +1,4 @@
-//! What padding, preallocation and trimming must hide from others, and must not cut.
+//! Padding, preallocation and trimming are invisible to other handles and truncate nothing.
 
 use super::{LIMIT, handle_sets};
 use crate::harness::{MODES, Rng, assert_file, assert_same, bytes, directory, engines, open, within};
@@ -6,8 +6,8 @@ use deepring::Completed;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Barrier};
 
-/// A writes an unaligned tail and so pads and trims; B extends the file meanwhile. The failure this guards against: both succeed, the length is
-/// A's, and B's bytes are gone.
+/// A writes an unaligned tail, so it pads and trims, while B extends the file. The failure this
+/// guards against: both succeed, the length is A's, and B's bytes are gone.
 #[test]
 fn padding_and_trimming_in_one_handle_does_not_truncate_another_s_write() {
     let place = directory();
@@ -48,7 +48,7 @@ fn reads_during_padding_never_see_beyond_the_promised_size() {
             std::fs::write(&path, b"").expect("the file");
             let mut pair = handles.open(&path);
             let (reader, writer) = (pair.pop().expect("a handle"), pair.pop().expect("a handle"));
-            // What was acknowledged, and what is under way.
+            // How far writes were acknowledged, and how far they were submitted.
             let acknowledged = Arc::new(AtomicU64::new(0));
             let submitted = Arc::new(AtomicU64::new(0));
             let over = Arc::new(AtomicBool::new(false));
@@ -84,7 +84,7 @@ fn reads_during_padding_never_see_beyond_the_promised_size() {
             }
             over.store(true, Ordering::Release);
             let reads = reading.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            assert!(reads > 10, "only {reads} reads were made meanwhile: this run proved nothing");
+            assert!(reads > 10, "only {reads} reads ran during the writes, so this run proved nothing");
         });
     }
 }
@@ -99,7 +99,8 @@ fn what_another_process_appended_can_be_read_while_the_file_is_extended() {
             for round in 0..200 {
                 std::fs::write(&path, b"").expect("the file");
                 let file = open(&engine, &path, direct);
-                // What the engine does not know of: it was not there when the file was opened.
+                // The engine does not know of these bytes: they were not there when the file was
+                // opened.
                 std::fs::write(&path, bytes(0, THERE as usize, 1)).expect("what another process appends");
                 let read = file.read_at(vec![0; 300], THERE - 200);
                 let position = THERE + round * 100;

@@ -5,7 +5,7 @@ use crate::harness::gate::Gate;
 use crate::harness::{Rng, assert_file, assert_same, bytes, directory, engines, open, within};
 use deepring::{Completed, Direct, ErrorKind, File};
 
-/// One write: where, how long, and (once it has ended) how much of it must be there.
+/// One write: its position, its length, and once it has ended how much of it must be there.
 #[derive(Debug, Clone)]
 struct Piece {
     position: u64,
@@ -14,7 +14,7 @@ struct Piece {
     transferred: u64,
 }
 
-/// Odd pieces, side by side, with a gap here and there.
+/// Pieces of odd lengths side by side, with a gap here and there.
 fn pieces(rng: &mut Rng) -> Vec<Piece> {
     let longest = *rng.pick(&[64, 700, 5000, 9000, 40_000]);
     let mut position = rng.below(20_000);
@@ -31,7 +31,8 @@ fn pieces(rng: &mut Rng) -> Vec<Piece> {
     pieces
 }
 
-/// Submits all pieces at once to random handles and waits for them; reads each back through another handle as soon as it is acknowledged.
+/// Submits all pieces at once to random handles and waits for them. Reads each back through another
+/// handle as soon as it is acknowledged.
 fn write_pieces(files: &[File], pieces: &mut [Piece], salt: u64, cancel: bool, rng: &mut Rng) {
     let ops: Vec<_> = pieces
         .iter()
@@ -55,12 +56,12 @@ fn write_pieces(files: &[File], pieces: &mut [Piece], salt: u64, cancel: bool, r
             let Completed { buf, result } = rng.pick(files).read_exact_at(vec![0; piece.transferred as usize], piece.position).wait();
             result.expect("what was acknowledged can be read");
             let expected = bytes(piece.position, piece.transferred as usize, salt);
-            assert_same(&buf.expect("the buffer"), &expected, &format!("acknowledged and read by a neighbour: {piece:?}"));
+            assert_same(&buf.expect("the buffer"), &expected, &format!("acknowledged and read by a neighbor: {piece:?}"));
         }
     }
 }
 
-/// What the file must hold: the old bytes under those of the pieces.
+/// What the file must hold: the old bytes, overwritten by the pieces.
 fn expected(old: &[u8], pieces: &[Piece], salt: u64) -> Vec<u8> {
     let mut model = old.to_vec();
     for piece in pieces.iter().filter(|piece| piece.transferred > 0) {
@@ -119,7 +120,8 @@ fn canceled_neighbors_leave_neither_padding_nor_holes() {
     }
 }
 
-/// A write that is accepted may be what others leave the end of the file to. If it goes without having begun, it must still put the end in order.
+/// Other writes can leave the end of the file to an accepted extender. If it is canceled before it
+/// began, it must still set the end right.
 #[test]
 fn a_canceled_extender_leaves_the_length_of_the_other_writes() {
     let place = directory();
@@ -137,15 +139,15 @@ fn a_canceled_extender_leaves_the_length_of_the_other_writes() {
                 file.write_at(content, from).wait().result.expect("a write");
             }
             let size = here.stat().wait().expect("stat").size;
-            assert_eq!(size, end, "nobody is shown what is not written yet");
+            assert_eq!(size, end, "bytes that are not written yet are not visible");
             let (_, receipt) = there.read_at(vec![0; 100_000], 0).wait().ok().expect("a read");
-            assert_eq!(receipt.bytes, end, "nobody is shown what is not written yet");
+            assert_eq!(receipt.bytes, end, "bytes that are not written yet are not visible");
             for op in &counted_on {
                 op.cancel();
             }
             drop(gate);
             for op in counted_on {
-                assert_eq!(op.wait().result.expect_err("it was cancelled").kind(), ErrorKind::Canceled);
+                assert_eq!(op.wait().result.expect_err("it was canceled").kind(), ErrorKind::Canceled);
             }
             assert_file(&path, &bytes(0, end as usize, 1), &format!("{}, round {round}", handles.name));
         }
@@ -167,7 +169,7 @@ fn odd_records_appended_at_once_are_all_there() {
             records.push((end, len));
             end += len as u64;
         }
-        // Mostly in order, as appenders are, with some that overtake others.
+        // Mostly in order, as appenders write, with some out of order.
         for _ in 0..40 {
             let at = rng.below(399) as usize;
             records.swap(at, at + 1);
@@ -183,8 +185,9 @@ fn odd_records_appended_at_once_are_all_there() {
     }
 }
 
-/// Where a direct write meets a page that a buffered one has just made dirty, the kernel cannot throw the page away: its old bytes stay for
-/// later readers, and the next `fsync` reports a loss, which the engine would have to remember for ever.
+/// If a direct write meets a page that a buffered write has just dirtied, the kernel cannot drop
+/// the page. Later readers see its old bytes, and the next `fsync` reports a loss, which the engine
+/// would remember for good.
 #[test]
 fn buffered_and_direct_writes_to_one_range_conflict_neither_in_the_cache_nor_at_sync() {
     const LEN: u64 = 512 << 10;
@@ -193,7 +196,7 @@ fn buffered_and_direct_writes_to_one_range_conflict_neither_in_the_cache_nor_at_
         let path = place.path().join(format!("{index}"));
         within(LIMIT, "the rounds", move || {
             std::fs::write(&path, bytes(0, LEN as usize, 1)).expect("the file");
-            // All write the same bytes, so that every read can be judged whatever the order.
+            // All write the same bytes, so every read can be checked in any order.
             let writer = |direct: Direct| {
                 let file = open(&engine, &path, direct);
                 std::thread::spawn(move || {

@@ -55,7 +55,8 @@ fn sync_waits_for_every_write_accepted_before_it() {
             }
             let (sender, receiver) = std::sync::mpsc::channel();
             let its_tally = Arc::clone(&tally);
-            // Not a word to the drivers before the sync is accepted, so that none of the writes can have ended by itself.
+            // The drivers are woken only after the sync is accepted, so none of the writes can have
+            // ended before it.
             files[(round % 2) as usize].sync_then(round < 2, Arc::default(), move |result| {
                 let settled = its_tally.settled.load(Ordering::Acquire);
                 sender.send((settled, result.is_ok())).expect("a listener");
@@ -79,7 +80,7 @@ fn sync_does_not_wait_for_writes_that_come_later() {
         let file = Arc::new(open(&engine, &path, Direct::Prefer));
         file.set_len(8 << 20).wait().expect("set_len");
         let over = Arc::new(AtomicBool::new(false));
-        // Never fewer than eight writes under way.
+        // Always at least eight writes in flight.
         let writer = std::thread::spawn({
             let (file, over) = (Arc::clone(&file), Arc::clone(&over));
             move || {
@@ -124,7 +125,7 @@ fn closing_waits_for_the_handle_s_own_requests_only() {
         for op in ops {
             op.wait().result.expect("a write");
         }
-        assert_file(&path, &bytes(0, 50 * 7777, 1), "written by two handles, one of which was closed meanwhile");
+        assert_file(&path, &bytes(0, 50 * 7777, 1), "written by two handles, one of which was closed");
         staying.write_at(bytes(0, 1, 1), 0).wait().result.expect("the other handle is open");
     }
 }

@@ -20,7 +20,8 @@ fn truncations_among_writes_neither_hang_nor_tear() {
                     std::thread::spawn(move || {
                         let mut rng = Rng::new();
                         let mut truncations = 0;
-                        // On a busy machine the time is soon over: enough rounds for the run to prove something.
+                        // On a busy machine the time is soon over, so at least enough rounds for
+                        // the run to prove something.
                         while Instant::now() < stop || (worker == 0 && truncations <= 10) {
                             let ops: Vec<_> = (0..8)
                                 .map(|_| (rng.below(200_000), 1 + rng.below(20_000) as usize))
@@ -39,10 +40,10 @@ fn truncations_among_writes_neither_hang_nor_tear() {
                 })
                 .collect();
             let ended: Vec<_> = workers.into_iter().map(|worker| worker.join().expect("a worker")).collect();
-            assert!(ended.iter().map(|(_, truncations)| truncations).sum::<u32>() > 3, "this run proved nothing");
+            assert!(ended.iter().map(|(_, truncations)| truncations).sum::<u32>() > 3, "too few truncations, so this run proved nothing");
             let found = std::fs::read(&path).expect("the file");
             let wrong = found.iter().zip(0..).position(|(&found, at)| found != 0 && found != byte(at, 5));
-            assert_eq!(wrong, None, "{}: a byte nobody wrote there", handles.name);
+            assert_eq!(wrong, None, "{}: a byte that was never written there", handles.name);
             for (file, _) in &ended {
                 file.set_len(12_345).wait().expect("set_len");
                 assert_eq!(std::fs::metadata(&path).expect("metadata").len(), 12_345);
@@ -53,7 +54,7 @@ fn truncations_among_writes_neither_hang_nor_tear() {
     }
 }
 
-/// One of several operations under way at once, for a model that applies them in some order.
+/// One of several operations in flight at once, for a model that applies them in some order.
 #[derive(Debug, Clone, Copy)]
 enum Change {
     Write(u64, usize, u64),
@@ -95,7 +96,7 @@ fn writes_during_a_truncation_end_as_if_run_one_after_the_other() {
             for round in 0..60 {
                 std::fs::write(&path, &old).expect("the file");
                 let files = handles.open(&path);
-                // The truncation makes the inside of the file its outside, for writes that are already accepted.
+                // After the truncation, accepted writes that were inside the file are outside it.
                 let far = 60_000 + rng.below(5000);
                 let mut changes = [
                     Change::SetLen(rng.below(5000)),

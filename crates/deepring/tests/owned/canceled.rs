@@ -29,15 +29,15 @@ fn a_queued_operation_that_is_canceled_ends_and_does_nothing() {
         drop(gate);
         for op in writes.into_iter().chain(reads) {
             let Completed { buf, result } = op.wait();
-            let error = result.expect_err("it was cancelled while it was queued");
+            let error = result.expect_err("it was canceled while it was queued");
             assert_eq!((error.kind(), error.transferred()), (ErrorKind::Canceled, 0), "{error}");
             assert_eq!((error.path(), error.requested()), (Some(path.as_path()), 3000));
             let buf = buf.expect("the buffer");
             assert!(buf.iter().all(|&byte| byte == 9) || buf.iter().all(|&byte| byte == 7), "the buffer is untouched");
         }
-        assert_eq!(by_path.wait().result.expect_err("cancelled").kind(), ErrorKind::Canceled);
+        assert_eq!(by_path.wait().result.expect_err("canceled").kind(), ErrorKind::Canceled);
         assert!(!new.exists(), "nothing was created");
-        assert_file(&path, &old, "after writes that were cancelled in the queue");
+        assert_file(&path, &old, "after writes that were canceled in the queue");
         let stats = engine.stats();
         assert_eq!((stats.canceled, stats.queued, stats.failed), (41, 0, 0));
     }
@@ -72,9 +72,9 @@ fn an_operation_canceled_in_flight_reports_the_bytes_transferred() {
             if done < 5000 {
                 model.extend(bytes(done as u64, 5000 - done, 1));
             }
-            assert_file(&path, &model, &format!("cancelled after {pause} us, {done} bytes done"));
+            assert_file(&path, &model, &format!("canceled after {pause} us, {done} bytes done"));
         }
-        assert!(canceled > 0, "no cancellation came in time: this run proved nothing");
+        assert!(canceled > 0, "no cancellation came in time, so this run proved nothing");
         std::fs::write(&path, &content).expect("the file");
         let file = open(&engine, &path, Direct::Prefer);
         for pause in [0, 1000, 3000] {
@@ -111,7 +111,7 @@ fn canceling_a_finished_operation_changes_nothing() {
 fn a_waiting_sync_can_be_canceled() {
     let place = directory();
     let path = place.path().join("file");
-    // The write they wait for belongs to another engine, whose driver stands still.
+    // The write they wait for belongs to another engine, whose driver is held still.
     for (waiting, holding) in engines().into_iter().zip(engines().into_iter().rev()) {
         std::fs::write(&path, bytes(0, 5000, 1)).expect("the file");
         let (file, other) = (open(&waiting, &path, Direct::Prefer), open(&holding, &path, Direct::Prefer));
@@ -124,7 +124,7 @@ fn a_waiting_sync_can_be_canceled() {
         canceled.store(true, Ordering::Release);
         waiting.sweep();
         let (_, result) = receiver.recv_timeout(patient(LIMIT)).expect("the sync ends");
-        assert_eq!(result.expect_err("it was cancelled").kind(), ErrorKind::Canceled);
+        assert_eq!(result.expect_err("it was canceled").kind(), ErrorKind::Canceled);
         drop(gate);
         write.wait().result.expect("the write goes on");
         file.sync_all().wait().expect("another sync");
@@ -133,7 +133,8 @@ fn a_waiting_sync_can_be_canceled() {
     }
 }
 
-/// What uses a descriptor after it was closed uses whatever file got its number.
+/// An operation that uses a descriptor after it was closed uses whichever file got that number
+/// next.
 #[test]
 fn a_close_waits_for_truncations_and_syncs_that_are_waiting() {
     alone(|| {
@@ -142,16 +143,17 @@ fn a_close_waits_for_truncations_and_syncs_that_are_waiting() {
         for (acting, holding) in engines().into_iter().zip(engines().into_iter().rev()) {
             std::fs::write(&path, bytes(0, 5000, 1)).expect("the file");
             let (file, other) = (open(&acting, &path, Direct::Prefer), open(&holding, &path, Direct::Prefer));
-            // A write that is at work on the file and does not get on, because nobody makes room for it.
+            // A write that has begun but cannot proceed, because no blocking thread makes room for
+            // it.
             let stalled = occupy_blocking_threads(&holding);
             let write = other.write_at(bytes(5000, 5000, 1), 5000);
-            // The driver has seen the write when a read that came after it is done.
+            // The driver has seen the write once a read submitted after it is done.
             other.read_at(vec![0; 1], 0).wait().result.expect("a read");
             let truncation = file.set_len(77);
             let sync = file.sync_all();
             let close = file.close();
             std::thread::sleep(Duration::from_millis(50));
-            // Whoever opens a file now may get the number, if it was closed.
+            // If the descriptor was closed, a file opened now can get its number.
             let victims: Vec<_> = (0..8).map(|index| place.path().join(format!("victim{index}"))).collect();
             let opened: Vec<_> = victims
                 .iter()
@@ -166,7 +168,7 @@ fn a_close_waits_for_truncations_and_syncs_that_are_waiting() {
             sync.wait().expect("sync");
             close.wait().expect("close");
             for victim in &victims {
-                assert_file(victim, &bytes(0, 5000, 3), "a file that had nothing to do with it");
+                assert_file(victim, &bytes(0, 5000, 3), "an unrelated file");
             }
             assert_file(&path, &bytes(0, 77, 1), "the file itself");
             drop(opened);
@@ -183,28 +185,28 @@ fn requests_waiting_for_another_engine_are_canceled_when_their_own_engine_is_dro
         let (file, other) = (open(&leaving, &path, Direct::Prefer), open(&holding, &path, Direct::Prefer));
         let stalled = occupy_blocking_threads(&holding);
         let write = other.write_at(bytes(5000, 5000, 1), 5000);
-        // The driver has seen the write when a read that came after it is done.
+        // The driver has seen the write once a read submitted after it is done.
         other.read_at(vec![0; 1], 0).wait().result.expect("a read");
         let (truncation, sync) = (file.set_len(77), file.sync_all());
         let waiting = file.write_at(bytes(100, 10, 9), 100);
         let close = file.close();
-        within(LIMIT, "dropping an engine whose work waits for another engine", move || {
+        within(LIMIT, "dropping an engine whose requests wait for another engine", move || {
             drop(leaving);
             for task in [truncation, sync] {
                 assert_eq!(task.wait().expect_err("its engine is gone").kind(), ErrorKind::Canceled);
             }
             assert_eq!(waiting.wait().result.expect_err("it waited for the truncation").kind(), ErrorKind::Canceled);
-            close.wait().expect("a close always runs");
+            close.wait().expect("a close is never canceled");
         });
         drop(stalled);
         write.wait().result.expect("the other engine's write");
-        // The truncation that was announced is called off: others may write.
+        // The announced truncation is withdrawn: other writes can run.
         other.write_at(bytes(10_000, 100, 1), 10_000).wait().result.expect("a write");
         assert_file(&path, &bytes(0, 10_100, 1), "after one engine left");
     }
 }
 
-/// There are no bytes to be missed, so only the engine can know that it never began.
+/// An empty write leaves no bytes to check, so only the engine knows that it never began.
 #[test]
 fn a_canceled_empty_whole_file_write_neither_runs_nor_succeeds() {
     let place = directory();
@@ -213,11 +215,12 @@ fn a_canceled_empty_whole_file_write_neither_runs_nor_succeeds() {
         let other = open(&engine, &path, Direct::Prefer);
         let stalled = occupy_blocking_threads(&engine);
         let write = engine.write_file(&path, Vec::new());
-        // The driver has seen the write when a read that came after it is done; the file cannot be opened meanwhile.
+        // The driver has seen the write once a read submitted after it is done. The file cannot be
+        // opened while the blocking threads are occupied.
         other.read_at(vec![0; 1], 0).wait().result.expect("a read");
         write.cancel();
         drop(stalled);
-        assert_eq!(write.wait().result.expect_err("it was cancelled").kind(), ErrorKind::Canceled);
-        assert_eq!(std::fs::metadata(&path).expect("the file").len(), 1 << 20, "the file was cut");
+        assert_eq!(write.wait().result.expect_err("it was canceled").kind(), ErrorKind::Canceled);
+        assert_eq!(std::fs::metadata(&path).expect("the file").len(), 1 << 20, "the file was truncated");
     }
 }

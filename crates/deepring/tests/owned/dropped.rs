@@ -45,8 +45,8 @@ fn an_engine_dropped_with_operations_in_flight_returns_all_memory_first() {
             drop(ops);
             drop(file);
             drop(engine);
-            // Not eventually: a drop that returns has waited.
-            assert_eq!(buffers.returned(), 32, "buffers still out after the engine was dropped");
+            // Not `eventually`: a drop waits before it returns.
+            assert_eq!(buffers.returned(), 32, "buffers not returned when the engine was dropped");
             assert_eq!(buffers.disturbed(), 0, "buffers written to after they came back");
         }
     }
@@ -75,14 +75,14 @@ fn writes_dropped_with_their_engine_are_not_torn() {
             drop(engine);
             let found = std::fs::read(&path).expect("the file");
             assert!(found.len() >= old.len() && found.len() as u64 <= position, "{} bytes", found.len());
-            // One after the other, each piece is new up to some point and old (or a hole) from there on.
+            // Each piece is new up to some offset, and old (or a hole) from there on.
             for (position, len) in pieces {
                 let (start, end) = ((position as usize).min(found.len()), (position as usize + len).min(found.len()));
                 let new = bytes(position, len, 2);
                 let done = found[start..end].iter().zip(&new).take_while(|(a, b)| a == b).count();
                 let rest = start + done..end;
                 let untouched = rest.clone().all(|at| found[at] == old.get(at).copied().unwrap_or(0));
-                // A byte that is the same in both is no proof either way.
+                // A byte that is the same in both proves nothing either way.
                 assert!(untouched, "round {round}: {len} bytes at {position} are torn after {done}");
             }
         }

@@ -13,7 +13,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 use std::time::Instant;
 
-/// Wakes a thread, and counts.
+/// Wakes a thread and counts the wakes.
 struct CountingWaker {
     thread: Thread,
     woken: AtomicUsize,

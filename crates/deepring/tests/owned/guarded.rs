@@ -1,4 +1,4 @@
-//! Memory that shows whether it is written to after it came back.
+//! Memory that shows if it is written to after it came back.
 
 use super::data_file;
 use crate::harness::{directory, is_direct, skip};
@@ -8,13 +8,17 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+/// Longer than any transfer takes to reach memory once it was started.
+const AFTERMATH: Duration = Duration::from_millis(250);
+
 const CANARY: u8 = 0xc5;
 
-/// Memory that was given back: filled with canaries the moment its owner dropped it, and never freed, so that a late write shows.
+/// The buffers that came back. Each was filled with canaries when its owner dropped it, and is
+/// never freed, so that a late write shows.
 #[derive(Clone, Default)]
 pub(super) struct GuardedBuffers(Arc<Mutex<Vec<(usize, usize)>>>);
 
-/// A buffer that goes to the aviary when it is dropped.
+/// A buffer that joins its [`GuardedBuffers`] when it is dropped.
 pub(super) struct Guarded {
     address: usize,
     len: usize,
@@ -31,12 +35,13 @@ impl GuardedBuffers {
         self.0.lock().expect("the buffers").len()
     }
 
-    /// How many of the returned buffers were written to after they had come back.
+    /// How many buffers were written to after they came back.
     pub(super) fn disturbed(&self) -> usize {
         std::thread::sleep(AFTERMATH);
         let returned = self.0.lock().expect("the buffers");
         let intact = |&&(address, len): &&(usize, usize)| {
-            // SAFETY: leaked memory of that length; whoever else should write to it now is what this is about, so it is read as it is.
+            // SAFETY: leaked memory of that length. A write by the kernel could race with this
+            // read, which is what the tests look for.
             let memory = unsafe { std::slice::from_raw_parts(std::ptr::with_exposed_provenance::<u8>(address), len) };
             memory.iter().all(|&byte| byte == CANARY)
         };
@@ -46,7 +51,8 @@ impl GuardedBuffers {
 
 impl Drop for Guarded {
     fn drop(&mut self) {
-        // SAFETY: leaked memory of that length that is this value's own, unless the engine let it go too early.
+        // SAFETY: leaked memory of that length that belongs to this value, unless the engine
+        // returned it too early.
         unsafe { std::ptr::write_bytes(std::ptr::with_exposed_provenance_mut::<u8>(self.address), CANARY, self.len) };
         self.buffers.0.lock().expect("the buffers").push((self.address, self.len));
     }
@@ -83,8 +89,8 @@ struct Iocb {
     rest: [u64; 2],
 }
 
-/// The canary that must die: a planted bug of the kind the others look for. Reads are handed to the kernel behind the engine's back (Linux's
-/// older asynchronous calls), and the memory is "given back" at once.
+/// The planted bug that the other tests of this promise look for. Reads go to the kernel without
+/// the engine (Linux's older asynchronous calls), and their memory comes back at once.
 #[test]
 fn the_canaries_detect_a_buffer_that_is_returned_too_early() {
     let place = directory();
@@ -93,13 +99,15 @@ fn the_canaries_detect_a_buffer_that_is_returned_too_early() {
     }
     let path = data_file(place.path(), 32);
     let file = std::fs::OpenOptions::new().read(true).custom_flags(libc::O_DIRECT).open(path).expect("the file");
-    // Where other work delays this thread, the reads may be done before the memory is given back: then again.
-    let noticed = (0..20).any(|_| give_back_too_early(&file) > 0);
-    assert!(noticed, "the reads came after the buffers were given back, and nobody noticed");
+    // If other work delays this thread, the reads can finish before the memory comes back. Then try
+    // again.
+    let detected = (0..20).any(|_| return_too_early(&file) > 0);
+    assert!(detected, "no buffer was seen to be written to after it came back");
 }
 
-/// Starts reads into 32 buffers, gives the buffers back, and tells how many were seen to be written to afterwards.
-fn give_back_too_early(file: &std::fs::File) -> usize {
+/// Starts reads into 32 buffers, returns the buffers, and counts those that were written to
+/// afterwards.
+fn return_too_early(file: &std::fs::File) -> usize {
     let mut context = 0u64;
     // SAFETY: the kernel writes one word.
     let made = unsafe { libc::syscall(libc::SYS_io_setup, 32, &raw mut context) };
@@ -127,10 +135,7 @@ fn give_back_too_early(file: &std::fs::File) -> usize {
     drop(memory);
     assert!(submitted > 0, "io_submit: {}", std::io::Error::last_os_error());
     let disturbed = buffers.disturbed();
-    // SAFETY: the context was created above; this waits for what is left.
+    // SAFETY: the context was created above; this waits for the remaining reads.
     unsafe { libc::syscall(libc::SYS_io_destroy, context) };
     disturbed
 }
-
-/// As long as any transfer that was started may take to reach memory.
-const AFTERMATH: Duration = Duration::from_millis(250);

@@ -21,7 +21,7 @@ fn a_ring_lost_with_reads_in_it_keeps_their_memory_and_the_engine_continues_on_t
         for index in 0..64u64 {
             ops.push((index, file.read_exact_at(buffers.guarded(1 << 20), index << 20)));
             if index == 40 {
-                // From now on the driver cannot enter its ring, with reads in it.
+                // From here on the driver cannot enter its ring, which has reads in it.
                 forbid(libc::SYS_io_uring_enter, libc::EPERM, true);
             }
         }
@@ -31,18 +31,18 @@ fn a_ring_lost_with_reads_in_it_keeps_their_memory_and_the_engine_continues_on_t
             match result {
                 Ok(_) => {
                     let guarded = buf.expect("the buffer");
-                    // SAFETY: the operation has ended, so the memory is the bird's again.
+                    // SAFETY: the operation has ended, so the memory belongs to this value again.
                     let content = unsafe { std::slice::from_raw_parts(guarded.as_ptr(), guarded.len()) };
                     assert_same(content, &bytes(index << 20, 1 << 20, 1), "what was read");
                 }
                 Err(error) => {
                     assert_eq!((error.kind(), error.code()), (ErrorKind::Lost, "ERR_DEEPRING_LOST".into()), "{error}");
-                    assert!(buf.is_none(), "memory the kernel may still write to is not given back");
+                    assert!(buf.is_none(), "memory the kernel can still write to does not come back");
                     lost += 1;
                 }
             }
         }
-        assert!(lost > 0, "nothing was in flight: this run proved nothing");
+        assert!(lost > 0, "nothing was in flight, so this run proved nothing");
         assert_eq!(buffers.returned(), 64 - lost);
         assert_eq!(buffers.disturbed(), 0);
         let stats = engine.stats();

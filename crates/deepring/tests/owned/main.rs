@@ -1,5 +1,7 @@
-//! Promise: **owned**. Memory the kernel may touch stays alive and in place until the kernel lets go of it, and nothing touches it after it came
-//! back: across dropped operations, dropped files, dropped engines, cancellation, and the loss of the ring. Every operation settles exactly once.
+//! Promise: **owned**. Memory that the kernel can touch stays alive and in place until the kernel
+//! is done with it, and nothing touches it after it came back. This holds across dropped
+//! operations, files and engines, cancellation, and the loss of the ring. Every operation settles
+//! exactly once.
 
 mod canceled;
 mod dropped;
@@ -18,7 +20,7 @@ use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(40);
 
-/// A file of real data, so that reads take their time at the device.
+/// A file of real data, so that reads take time at the device.
 fn data_file(place: &std::path::Path, megabytes: usize) -> std::path::PathBuf {
     let path = place.join("data");
     std::fs::write(&path, bytes(0, megabytes << 20, 1)).expect("the file");
@@ -26,7 +28,7 @@ fn data_file(place: &std::path::Path, megabytes: usize) -> std::path::PathBuf {
     path
 }
 
-/// Keeps an engine's helper threads busy until the sender is dropped.
+/// Keeps all blocking threads of an engine busy until the sender is dropped.
 fn occupy_blocking_threads(engine: &Engine) -> mpsc::Sender<()> {
     const BLOCKING_THREADS: usize = 4;
     let (open, opened) = mpsc::channel::<()>();
@@ -36,7 +38,7 @@ fn occupy_blocking_threads(engine: &Engine) -> mpsc::Sender<()> {
         let (opened, arrive) = (Arc::clone(&opened), arrive.clone());
         engine.run_blocking(move || {
             arrive.send(()).expect("a listener");
-            // Ends when the sender is dropped, for one helper after the other.
+            // Ends when the sender is dropped, for one thread after the other.
             let _ = opened.lock().expect("the receiver").recv();
         });
     }

@@ -50,7 +50,8 @@ fn an_engine_dropped_with_thousands_queued_settles_each_request_once() {
                 };
                 let its = Arc::clone(&completion) as Arc<dyn Completion>;
                 if index % 10 == 9 {
-                    // SAFETY: the memory is leaked; reads into it race only with each other and nobody looks.
+                    // SAFETY: the memory is leaked; reads into it race only with each other, and
+                    // nothing reads the result.
                     unsafe { engine.submit_path(&path, false, 0o600, transfer, its) };
                 } else {
                     // SAFETY: as above.
@@ -74,7 +75,7 @@ fn an_engine_dropped_with_thousands_queued_settles_each_request_once() {
                 Some(other) => panic!("an operation ended as {other:?}"),
             }
         }
-        assert!(canceled > 0, "nothing was left to cancel: this run proved nothing");
+        assert!(canceled > 0, "nothing was left to cancel, so this run proved nothing");
         assert!(took < Duration::from_secs(10), "the drop took {took:?}");
     }
 }
@@ -106,7 +107,7 @@ fn an_operation_that_outlives_its_engine_still_settles() {
     }
 }
 
-/// Drops what it holds when it is settled: on a thread of the engine.
+/// Drops what it holds when it is settled, on a thread of the engine.
 struct LastHolder {
     held: Mutex<Option<(File, Engine)>>,
     sender: Mutex<mpsc::Sender<String>>,
@@ -130,7 +131,8 @@ fn an_engine_can_be_dropped_by_its_own_completion() {
         let path = data_file(place.path(), 4);
         for builder in builders() {
             let engine = builder.build().expect("an engine");
-            // By the completion of a transfer, on the driver's thread, with more work behind it.
+            // By the completion of a transfer, on the driver's thread, with more requests behind
+            // it.
             let (sender, receiver) = mpsc::channel();
             let file = open(&engine, &path, Direct::Prefer);
             let memory = Box::leak(vec![0u8; 4096].into_boxed_slice()).as_mut_ptr() as u64;
@@ -140,7 +142,7 @@ fn an_engine_can_be_dropped_by_its_own_completion() {
             let holder = LastHolder { held: Mutex::new(None), sender: Mutex::new(sender) };
             let holder = Arc::new(holder);
             *holder.held.lock().expect("what it holds") = Some((second, engine.clone()));
-            // SAFETY: the memory is leaked and nobody else uses it.
+            // SAFETY: the memory is leaked and nothing else uses it.
             unsafe { file.submit(transfer, holder) };
             file.engine().wake();
             drop((file, engine));
@@ -154,7 +156,7 @@ fn an_engine_can_be_dropped_by_its_own_completion() {
         }
         for builder in builders() {
             let engine = builder.build().expect("an engine");
-            // By the callback of an open, on a helper's thread.
+            // By the callback of an open, on a blocking thread.
             let (sender, receiver) = mpsc::channel();
             let kept = engine.clone();
             engine.open_then(&path, OpenOptions::new().read(true), move |file| {
@@ -175,7 +177,8 @@ fn engines_leave_neither_threads_nor_descriptors_behind() {
         let place = directory();
         let path = data_file(place.path(), 4);
         let threads = task::all().len();
-        // What comes with the first engine and stays, and not what is about to go: a thread that was joined is listed a little longer.
+        // Counts what the first engine creates for good, but not a thread that is about to end: a
+        // joined thread is listed a little longer.
         drop(engines());
         eventually(LIMIT, "the first engines' threads are gone", || task::all().len() == threads);
         let descriptors = task::descriptors();
@@ -183,7 +186,8 @@ fn engines_leave_neither_threads_nor_descriptors_behind() {
         for round in 0..10u64 {
             for engine in engines() {
                 let file = open(&engine, &path, Direct::Prefer);
-                // An operation that somebody holds on to keeps neither the file open nor the engine alive.
+                // An operation that the caller keeps holds neither the file open nor the engine
+                // alive.
                 kept.push(file.read_at(vec![0; 10], round));
                 drop(file.stat());
                 let other = engine.open_async(&path, READ_WRITE);
@@ -221,7 +225,7 @@ fn a_started_program_inherits_no_descriptor() {
 fn a_process_can_exit_with_operations_in_flight() {
     alone_ending(|| {
         let place = std::mem::ManuallyDrop::new(directory());
-        // Removed while it is open, because nobody will be left to do it.
+        // Removed while it is open, because the process ends before it could be removed.
         let path = data_file(place.path(), 32);
         for engine in engines() {
             let file = open(&engine, &path, Direct::Prefer);
@@ -244,14 +248,14 @@ fn an_operation_kept_after_its_engine_keeps_no_file_open() {
         let file = open(&engine, &path, Direct::Prefer);
         let op = file.read_at(vec![0; 10], 0);
         let stalled = occupy_blocking_threads(&engine);
-        // It will run when the driver has ended already.
+        // It runs only after the driver has ended.
         let stat = file.stat();
         let ending = std::thread::spawn(move || drop((file, engine)));
         std::thread::sleep(Duration::from_millis(50));
         drop(stalled);
         ending.join().expect("the engine has ended");
         stat.wait().expect("stat");
-        assert!(!task::has_open(&path), "the file is still open, and nobody is left to close it");
+        assert!(!task::has_open(&path), "the file is still open after its engine has ended");
         drop(op);
     }
 }
