@@ -1,5 +1,6 @@
-//! Promise: **exact**. A transfer moves the bytes asked for, at any position, of any length, from any address, and leaves the file as long
-//! as it should be; or it fails and says how far it came. What the engine says is checked against `std::fs`, which it does not use.
+//! Promise: **exact**. A transfer moves the requested bytes, at any position, of any length, from
+//! any address, and leaves the file with the right length; or it fails and reports the bytes
+//! transferred. The results are checked with `std::fs`, which the engine does not use.
 
 mod harness;
 
@@ -45,7 +46,8 @@ fn reads_at_the_end_of_a_file_are_exact_to_the_byte() {
     let path = place.path().join("file");
     let model = bytes(0, 5000, 1);
     std::fs::write(&path, &model).expect("the file");
-    // (position, length, bytes there are): the table of what a direct read of a file of 5000 bytes gives, and its unaligned neighbours.
+    // (position, length, bytes available): what a direct read of a file of 5000 bytes returns, and
+    // its unaligned neighbors.
     let rows: [(u64, usize, u64); 14] = [
         (0, 8192, 5000),
         (4096, 4096, 904),
@@ -89,7 +91,7 @@ fn an_empty_request_moves_nothing_at_any_position() {
                 assert_eq!(file.read_exact_at(Vec::new(), position).wait().result.expect("a read").bytes, 0);
                 assert_eq!(file.write_at(Vec::new(), position).wait().result.expect("a write").bytes, 0);
             }
-            assert_file(&path, b"four", "after requests of nothing");
+            assert_file(&path, b"four", "after empty requests");
         }
     }
 }
@@ -103,7 +105,7 @@ fn reading_an_empty_file_returns_no_bytes() {
         for direct in MODES {
             let file = open(&engine, &path, direct);
             assert_eq!(file.read_at(vec![0; 10_000], 0).wait().result.expect("a read").bytes, 0);
-            let error = file.read_exact_at(vec![0; 1], 0).wait().result.expect_err("nothing is there");
+            let error = file.read_exact_at(vec![0; 1], 0).wait().result.expect_err("the file is empty");
             assert_eq!((error.kind(), error.transferred()), (ErrorKind::Eof, 0));
         }
     }
@@ -143,17 +145,17 @@ fn positions_beyond_four_gigabytes_and_two_terabytes_are_exact() {
                 let path = place.path().join(format!("{position}-{direct:?}-{:?}", engine.info().backend));
                 let file = open(&engine, &path, direct);
                 let content = bytes(position, 10_001, 4);
-                file.write_at(content.clone(), position).wait().result.expect("a far write");
+                file.write_at(content.clone(), position).wait().result.expect("a write far out");
                 assert_eq!(std::fs::metadata(&path).expect("metadata").len(), position + 10_001);
                 let (found, result) = read(&engine, &file, 10_101, position - 50, Memory::Slice(3), false);
-                assert_eq!(result.expect("a far read").bytes, 10_051);
+                assert_eq!(result.expect("a read far out").bytes, 10_051);
                 assert!(found[..50].iter().all(|&byte| byte == 0), "before the write there is a hole");
-                assert_same(&found[50..10_051], &content, "far bytes");
+                assert_same(&found[50..10_051], &content, "bytes far out");
                 // Independently of the engine.
                 let mut checked = vec![0; 10_001];
                 let plain = std::fs::File::open(&path).expect("the file");
                 std::os::unix::fs::FileExt::read_exact_at(&plain, &mut checked, position).expect("the bytes");
-                assert_same(&checked, &content, "far bytes, by std");
+                assert_same(&checked, &content, "bytes far out, read by std");
             }
         }
     }
@@ -169,13 +171,13 @@ fn positions_beyond_any_file_are_refused_and_change_nothing() {
             let file = open(&engine, &path, direct);
             for position in [u64::MAX, u64::MAX - 4095, 1 << 63, (1 << 63) - 10] {
                 let Completed { buf, result } = file.write_at(vec![1; 20], position).wait();
-                let error = result.expect_err("no file is that long");
+                let error = result.expect_err("a file cannot be that long");
                 assert_eq!((error.kind(), error.transferred()), (ErrorKind::Os(libc::EFBIG), 0), "{position}: {error}");
                 assert_eq!(buf, Some(vec![1; 20]));
                 assert_file(&path, b"old", "after a refused write");
             }
             for position in [u64::MAX, (1 << 63) - 10] {
-                let error = file.read_at(vec![0; 20], position).wait().result.expect_err("no file is that long");
+                let error = file.read_at(vec![0; 20], position).wait().result.expect_err("a file cannot be that long");
                 assert_eq!(error.kind(), ErrorKind::Os(libc::EFBIG), "{error}");
             }
             assert!(file.set_len(u64::MAX).wait().is_err());
@@ -217,7 +219,7 @@ fn a_request_longer_than_four_gigabytes_stops_at_the_end_of_the_file() {
         for direct in MODES {
             let file = open(&engine, &path, direct);
             for position in [0, 4096, 4097] {
-                // Only the pages that are read into are ever made.
+                // Only pages that are read into are ever allocated.
                 let buf = engine.buffer(LEN).expect("address space");
                 let (buf, receipt) = file.read_at(buf, position).wait().ok().expect("a read");
                 let there = &content[position as usize..];
@@ -323,7 +325,7 @@ fn a_file_extended_by_another_process_is_not_truncated() {
                 let content = bytes(position, len, 2);
                 file.write_at(content.clone(), position).wait().result.expect("a write");
                 model[position as usize..position as usize + len].copy_from_slice(&content);
-                assert_file(&path, &model, "a file that grew behind the engine's back");
+                assert_file(&path, &model, "a file that grew outside the engine");
             }
         }
     }
@@ -339,11 +341,11 @@ fn a_file_truncated_by_another_process_loses_no_byte_of_a_later_write() {
                 std::fs::write(&path, bytes(0, 400_000, 1)).expect("the file");
                 let file = open(&engine, &path, direct);
                 let cut = [0, 100, 4096, 9000][round % 4];
-                std::fs::OpenOptions::new().write(true).open(&path).and_then(|plain| plain.set_len(cut)).expect("the cut");
+                std::fs::OpenOptions::new().write(true).open(&path).and_then(|plain| plain.set_len(cut)).expect("the truncation");
                 let (position, len) = [(5000, 15_001), (300, 200), (4096, 40_000), (8000, 300_000), (100_001, 3)][round % 5];
                 let content = bytes(position, len, 2);
                 let what = format!(
-                    "round {round} on {}: cut to {cut}, then {len} bytes at {position}, {direct:?}",
+                    "round {round} on {}: truncated to {cut}, then {len} bytes at {position}, {direct:?}",
                     engine.info().backend.as_str()
                 );
                 harness::within(std::time::Duration::from_secs(20), &what, {

@@ -1,7 +1,9 @@
-//! A program may fork and start others while the engine is at work: memory under transfer is the parent's, and stays so.
+//! A program can fork and start others while the engine is busy. Memory under transfer belongs to
+//! the parent and stays so.
 //!
-//! After a fork both processes share their pages until one of them writes. A kernel that then gave the parent the copy, with a transfer on its
-//! way to the original, would lose the bytes: direct reads into a forking process did so once. The ring's own memory is not inherited.
+//! After a fork both processes share their pages until one of them writes. If the kernel then gave
+//! the parent the copy while a transfer was on its way to the original, the bytes would be lost.
+//! Direct reads into a forking process once did this. The ring's own memory is not inherited.
 
 mod harness;
 
@@ -14,14 +16,16 @@ const LIMIT: Duration = Duration::from_secs(60);
 const LEN: usize = 256 << 10;
 const OPS: u64 = 24;
 
-/// Forks a child that writes over its copy of this memory and ends.
+/// Forks a child that overwrites its copy of this memory and exits.
 fn fork_and_scribble(memory: &[(usize, usize)]) -> libc::pid_t {
-    // SAFETY: the child does only what is allowed after a fork: it writes to memory, and ends without cleaning up.
+    // SAFETY: the child does only what is allowed after a fork: it writes to memory and exits
+    // without cleaning up.
     let child = unsafe { libc::fork() };
     assert!(child >= 0, "fork: {}", std::io::Error::last_os_error());
     if child == 0 {
         for &(address, len) in memory {
-            // SAFETY: the memory was allocated in the parent, and this is the child's copy of it, which nobody else in the child uses.
+            // SAFETY: the parent allocated the memory, and nothing else in the child uses the
+            // child's copy.
             unsafe { std::ptr::write_bytes(address as *mut u8, 0x66, len) };
         }
         // SAFETY: ends the process.
@@ -34,12 +38,12 @@ fn wait_for(child: libc::pid_t) {
     let mut status = 0;
     // SAFETY: writes a local number.
     assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
-    assert_eq!(status, 0, "the child's end");
+    assert_eq!(status, 0, "the child's exit status");
 }
 
 #[test]
 fn a_forked_child_that_overwrites_its_copy_changes_no_transfer() {
-    within(LIMIT, "forking among transfers", || {
+    within(LIMIT, "forking during transfers", || {
         let place = directory();
         let (source, target) = (place.path().join("source"), place.path().join("target"));
         std::fs::write(&source, bytes(0, OPS as usize * LEN, 1)).expect("the file");
@@ -53,7 +57,7 @@ fn a_forked_child_that_overwrites_its_copy_changes_no_transfer() {
                     let mut ops = Vec::new();
                     for index in 0..OPS {
                         let position = index * LEN as u64;
-                        // At a page boundary, and at an odd address, which is copied.
+                        // At a page boundary, or at an odd address, which is copied.
                         let offset = usize::from(index % 3 == 0);
                         let (read, write) = (Slice::new(LEN, offset, 0), Slice::of(&bytes(position, LEN, 2 + round), offset));
                         memory.extend([&read, &write].map(|slice| (slice.content().as_ptr() as usize, LEN)));
@@ -65,13 +69,13 @@ fn a_forked_child_that_overwrites_its_copy_changes_no_transfer() {
                     for (position, read, write) in ops {
                         let (buf, _) = read.wait().ok().expect("a read");
                         assert!(buf.is_guarded());
-                        assert_same(buf.content(), &bytes(position, LEN, 1), "read beside a fork");
+                        assert_same(buf.content(), &bytes(position, LEN, 1), "read during a fork");
                         let Completed { buf, result } = write.wait();
                         result.expect("a write");
                         assert_same(buf.expect("the buffer").content(), &bytes(position, LEN, 2 + round), "the memory of a write");
                     }
                     children.into_iter().for_each(wait_for);
-                    assert_file(&target, &bytes(0, OPS as usize * LEN, 2 + round), "written beside a fork");
+                    assert_file(&target, &bytes(0, OPS as usize * LEN, 2 + round), "written during a fork");
                 }
             }
         }
@@ -80,7 +84,7 @@ fn a_forked_child_that_overwrites_its_copy_changes_no_transfer() {
 
 #[test]
 fn programs_started_during_transfers_disturb_nothing() {
-    within(LIMIT, "starting programs among transfers", || {
+    within(LIMIT, "starting programs during transfers", || {
         let place = directory();
         let path = place.path().join("file");
         for engine in engines() {
@@ -96,7 +100,7 @@ fn programs_started_during_transfers_disturb_nothing() {
                     op.wait().result.expect("a write");
                 }
                 file.sync_data().wait().expect("sync");
-                assert_file(&path, &bytes(0, OPS as usize * LEN, round), "written beside other programs");
+                assert_file(&path, &bytes(0, OPS as usize * LEN, round), "written while other programs ran");
             }
             file.close().wait().expect("close");
         }

@@ -1,5 +1,6 @@
-//! Promise: **honest**. What ran, and why, can be read: which backend, direct or buffered, with what limits, and what each request cost. What
-//! was insisted on is had or refused, never silently replaced.
+//! Promise: **honest**. The engine reports what ran and why: which backend, direct or buffered,
+//! with what limits, and what each request cost. What a caller requires is provided or refused,
+//! never silently replaced.
 
 mod harness;
 
@@ -16,7 +17,7 @@ use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(10);
 
-// ---- what is told about the engine ----
+// ---- the engine ----
 
 #[test]
 fn info_reports_backend_reason_and_limits() {
@@ -70,7 +71,7 @@ fn path_info_reports_device_depth_file_system_and_direct_support() {
         (&of_file.device, &of_file.file_system, &of_file.direct_io),
         (&of_directory.device, &of_directory.file_system, &of_directory.direct_io)
     );
-    assert_eq!(std::fs::read_dir(place.path()).expect("the directory").count(), 1, "looking left nothing behind");
+    assert_eq!(std::fs::read_dir(place.path()).expect("the directory").count(), 1, "path_info left nothing behind");
     assert_eq!(engine.path_info(place.path().join("missing")).expect_err("missing").code(), "ENOENT");
     let memory = engine.path_info("/dev/shm");
     if let Ok(memory) = memory {
@@ -78,7 +79,7 @@ fn path_info_reports_device_depth_file_system_and_direct_support() {
     }
 }
 
-// ---- what is told about a request ----
+// ---- requests ----
 
 #[test]
 fn a_receipt_reports_copied_bytes_and_whether_the_page_cache_was_bypassed() {
@@ -100,15 +101,16 @@ fn a_receipt_reports_copied_bytes_and_whether_the_page_cache_was_bypassed() {
             assert!(receipt.device > Duration::ZERO);
             let (_, receipt) = file.write_at(aligned, 0).wait().ok().expect("a write");
             assert_eq!((receipt.bytes, receipt.bounced, receipt.direct), (LEN as u64, 0, bypasses), "{receipt:?}");
-            // Memory at an odd address is copied, all of it, and only where the page cache is bypassed.
+            // Memory at an odd address is copied in full, and only if the page cache is bypassed.
             let (_, receipt) = file.read_exact_at(Slice::new(LEN, 1, 0), 0).wait().ok().expect("a read");
             assert_eq!(receipt.bounced, if bypasses { LEN as u64 } else { 0 }, "{receipt:?}");
-            // An odd position costs its edges.
+            // At an odd position only the edges are copied.
             let (buf, receipt) = file.read_exact_at(Slice::new(LEN - 200, 100, 0), 100).wait().ok().expect("a read");
             assert_same(buf.content(), &bytes(100, LEN - 200, 1), "what was read");
             let edges = 1..=2 * 4096;
             assert!(if bypasses { edges.contains(&receipt.bounced) } else { receipt.bounced == 0 }, "{receipt:?}");
-            // A file that ends inside the request is no resumption, and counts what there was.
+            // A file that ends inside the request is not a resumption; the receipt counts the bytes
+            // that exist.
             let (_, receipt) = file.read_at(vec![0; 10_000], LEN as u64 - 700).wait().ok().expect("a read");
             assert_eq!(receipt.bytes, 700);
         }
@@ -138,7 +140,7 @@ fn stats_count_every_request_and_every_byte() {
         let latency = &stats.latency;
         let order = [latency.min_us, latency.p50_us, latency.p90_us, latency.p99_us, latency.p999_us, latency.max_us];
         assert!(order.is_sorted(), "{latency:?}");
-        assert_eq!((stats.buffers, stats.buffer_bytes), (1, buf.len().next_power_of_two() as u64), "what is handed out, and nothing else");
+        assert_eq!((stats.buffers, stats.buffer_bytes), (1, buf.len().next_power_of_two() as u64), "only what is handed out");
         drop(buf);
         assert_eq!((engine.stats().buffers, engine.stats().buffer_bytes), (0, 0));
         std::fs::remove_file(&path).expect("the file");
@@ -158,7 +160,7 @@ fn bounce_blocks_are_not_counted_as_buffers_handed_out() {
             most = most.max(engine.stats().buffers);
         }
         op.wait().result.expect("a read");
-        assert_eq!(most, 0, "nobody was handed a buffer");
+        assert_eq!(most, 0, "no buffer was handed out");
     }
 }
 
@@ -190,7 +192,7 @@ fn verification_finds_the_first_byte_that_differs() {
             let file = open(&engine, &path, direct);
             let verify = |memory: &[u8], position: u64| {
                 let (sender, receiver) = std::sync::mpsc::channel();
-                // SAFETY: the memory is borrowed until the answer is there, and nobody changes it.
+                // SAFETY: the memory is borrowed until the answer arrives, and nothing changes it.
                 unsafe {
                     file.verify_then(memory.as_ptr() as u64, memory.len() as u64, position, move |result| {
                         sender.send(result).expect("a listener");
@@ -283,7 +285,8 @@ fn an_empty_environment_variable_counts_as_unset() {
     );
 }
 
-/// In a process where a call of the ring is forbidden: threads take over and say why, and whoever insists on the ring is refused.
+/// In a process where a system call of the ring is forbidden: threads take over and the reason says
+/// why. Requiring the ring is an error.
 fn refused_ring(call: libc::c_long, errno: i32, code: &str, words: &'static [&'static str]) {
     let code = code.to_owned();
     alone_with(
@@ -306,7 +309,7 @@ fn refused_ring(call: libc::c_long, errno: i32, code: &str, words: &'static [&'s
             for word in words {
                 assert!(line.contains(word), "'{word}' is missing in: {line}");
             }
-            // A driver that could not start is gone, too.
+            // The thread of a driver that could not start has ended, too.
             drop(engine);
             eventually(LIMIT, "no thread is left", || harness::task::ours().is_empty());
         },
@@ -355,7 +358,7 @@ fn a_small_memlock_limit_gives_a_smaller_ring_and_zero_gives_threads() {
                 command.env_remove("DEEPRING_BACKEND");
             },
             || {
-                let place = tempfile::tempdir().expect("a directory of nobody's own");
+                let place = tempfile::tempdir().expect("a directory that every user can write");
                 std::fs::set_permissions(place.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).expect("permissions");
                 limit(libc::RLIMIT_MEMLOCK, 64 << 10);
                 become_nobody();
@@ -393,14 +396,14 @@ fn required_direct_io_is_used_where_the_directory_supports_it() {
         let plain = std::fs::File::open(&path).expect("the file");
         plain.sync_all().expect("sync");
         harness::disk::forget_pages(&plain);
-        // Present memory, because btrfs reads into absent pages through the cache.
+        // Populated memory, because btrfs reads into absent pages through the cache.
         let mut buf = engine.buffer(100_000).expect("memory");
         buf.populate();
         let (buf, receipt) = file.read_exact_at(buf, 0).wait().ok().expect("a read");
         assert!(receipt.direct);
         assert_same(&buf, &bytes(0, 100_000, 1), "what was read");
         assert_eq!(cached_pages(&plain, 100_000), 0, "the page cache was bypassed");
-        // The look at the cache can fail: a buffered read is seen.
+        // This check can fail: a buffered read leaves pages.
         let file = engine.open(&path, OpenOptions::new().read(true).direct(Direct::Never)).expect("the file");
         file.read_exact_at(buf, 0).wait().result.expect("a read");
         assert!(cached_pages(&plain, 100_000) > 0, "a buffered read leaves pages");
@@ -410,7 +413,7 @@ fn required_direct_io_is_used_where_the_directory_supports_it() {
 /// How many pages of the file are in the page cache.
 fn cached_pages(file: &std::fs::File, len: usize) -> usize {
     use std::os::fd::AsRawFd;
-    // SAFETY: a fresh mapping that is only looked at.
+    // SAFETY: a fresh mapping that is never dereferenced.
     let map = unsafe { libc::mmap(std::ptr::null_mut(), len, libc::PROT_READ, libc::MAP_SHARED, file.as_raw_fd(), 0) };
     assert_ne!(map, libc::MAP_FAILED);
     let mut resident = vec![0u8; len.div_ceil(4096)];

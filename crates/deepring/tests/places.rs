@@ -1,6 +1,8 @@
-//! Where the bytes lie must not matter: the random programs of `exact` on other file systems and disks, and on files with several names.
+//! The random programs of `exact` on other file systems and disks, and on files with several names:
+//! the bytes are the same everywhere.
 //!
-//! Most of them are loop devices in a mount namespace of their own, which needs root; without root those tests say that they are skipped.
+//! Most of them are loop devices in their own mount namespaces, which needs root. Without root
+//! those tests are reported as skipped.
 
 mod harness;
 
@@ -18,7 +20,7 @@ fn random_programs_at(directory: &Path) {
     }
 }
 
-/// An ext4 disk of 64 MiB with these options and blocks of the device of this size.
+/// An ext4 disk of 64 MiB, made with these options on a device with blocks of this size.
 fn disk(place: &Path, device_block: u32, make: &[&str], options: &str) -> PathBuf {
     let (image, at) = (place.join("image"), place.join("disk"));
     ext4_image(&image, 64 << 20, make);
@@ -154,7 +156,8 @@ fn random_programs_are_exact_on_an_overlay() {
         std::fs::write(&lower, bytes(0, 100_000, 1)).expect("a file in the lower layer");
         mount_overlay(place, &at);
         random_programs_at(&at);
-        // The first write to a file of the lower layer copies it up: from then on its name means another file.
+        // The first write to a file of the lower layer copies it up. From then on its name refers
+        // to the copy.
         for engine in engines() {
             let path = at.join("below");
             let reader = engine.open(&path, OpenOptions::new().read(true)).expect("the file");

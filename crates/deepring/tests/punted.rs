@@ -1,5 +1,7 @@
-//! What a ring hands to worker threads. A write that is punted costs many times the CPU and loses its place among the others, so the engine
-//! arranges its writes so that none is; where it cannot, `Stats::punted` counts them. The kernel's own tracepoint is the witness of both.
+//! Which operations a ring punts: hands to kernel worker threads. A punted write costs many times
+//! the CPU and loses its place among the others. The engine arranges its writes so that none is
+//! punted, and where it cannot, `Stats::punted` counts them. The kernel's own tracepoint confirms
+//! both.
 //!
 //! | 64 operations of 64 KiB | ext4, direct |
 //! |---|---|
@@ -10,12 +12,13 @@
 //! | writing over what is in the page cache | 64 |
 //! | writing through the page cache | 64, one after the other |
 //!
-//! Whoever moves the end of a file has it to himself meanwhile, and others that write to it then are handed on: so what is to be 0 is written by
-//! one request, or by one after the other.
+//! The write that moves the end of a file has the file to itself, and other writes that arrive
+//! during it are punted. So the rows with 0 are written by one request, or by one after the other.
 //!
-//! So it is since Linux 6.3; before, ext4 locked a file for itself when preallocated space was written.
+//! This holds since Linux 6.3. Before, ext4 locked a file exclusively when preallocated space was
+//! written.
 //!
-//! Needs root (a file system and a trace of its own); else these tests say that they are skipped.
+//! Needs root (a file system and a trace). Without it these tests are reported as skipped.
 
 mod harness;
 
@@ -36,7 +39,7 @@ struct TracedEngine<'a> {
 }
 
 impl TracedEngine<'_> {
-    /// A file of data or holes that nobody has in the page cache.
+    /// A file of data or holes with nothing of it in the page cache.
     fn file(&self, make: impl FnOnce(&std::fs::File)) {
         drop(std::fs::remove_file(&self.path));
         let file = std::fs::File::create(&self.path).expect("the file");
@@ -46,11 +49,12 @@ impl TracedEngine<'_> {
     }
 
     fn data(&self) {
-        // Longer than what is written over it, at whatever place.
+        // Longer than what is written over it, at any of the positions.
         self.file(|file| std::os::unix::fs::FileExt::write_all_at(file, &bytes(0, (OPS + 1) * LEN, 1), 0).expect("data"));
     }
 
-    /// Runs all operations at once, and tells how many the kernel handed on, how many of them one after the other, and how many we counted.
+    /// Runs all operations at once. Returns how many the kernel punted, how many of those ran one
+    /// after the other, and how many the engine counted.
     fn run(&self, what: &str, direct: Direct, each: impl Fn(&File)) -> (usize, usize, usize) {
         let file = open(&self.engine, &self.path, direct);
         let before = self.engine.stats().punted;
@@ -60,7 +64,7 @@ impl TracedEngine<'_> {
         let counted = (self.engine.stats().punted - before) as usize;
         file.close().wait().expect("close");
         let hashed = punts.iter().filter(|punt| punt.hashed).count();
-        say(&format!("{what}: {} handed on, {hashed} of them one after the other, {counted} counted", punts.len()));
+        say(&format!("{what}: {} punted, {hashed} of them one after the other, {counted} counted", punts.len()));
         (punts.len(), hashed, counted)
     }
 
@@ -97,7 +101,7 @@ impl TracedEngine<'_> {
     }
 }
 
-/// Runs a test with a ring and a trace on a disk of its own.
+/// Runs a test with a ring and a trace on its own disk.
 fn with_trace(disk: impl FnOnce(&Path) -> Option<PathBuf> + Send, body: impl FnOnce(TracedEngine<'_>) + Send) {
     if !backends().contains(&BackendKind::Uring) {
         return skip("DEEPRING_BACKEND names the other backend");
@@ -115,7 +119,7 @@ fn with_trace(disk: impl FnOnce(&Path) -> Option<PathBuf> + Send, body: impl FnO
 /// Runs a test of the table above.
 fn with_table(body: impl FnOnce(TracedEngine<'_>) + Send) {
     if kernel_is_before(6, 3) {
-        return skip("before Linux 6.3 ext4 locks a file for itself when preallocated space is written");
+        return skip("before Linux 6.3 ext4 locks a file exclusively when preallocated space is written");
     }
     with_trace(|place| Some(ext4(place)), body);
 }
@@ -146,14 +150,14 @@ fn on_ext4_reads_overwrites_and_new_files_are_not_punted() {
         traced.data();
         assert_eq!(traced.writes("writing over data", Direct::Prefer, 0), NONE);
         traced.data();
-        assert_eq!(traced.writes("writing over data at an odd place", Direct::Prefer, 512), NONE);
+        assert_eq!(traced.writes("writing over data at an odd position", Direct::Prefer, 512), NONE);
         assert_eq!(traced.appends(LEN), NONE);
         traced.file(|_| {});
         let written = traced.run("writing a new file at once", Direct::Prefer, |file| {
             file.write_at(Slice::of(&bytes(0, OPS * LEN, 2), 0), 0).wait().result.expect("a write");
         });
         assert_eq!(written, NONE);
-        assert_file(&traced.path, &bytes(0, OPS * LEN, 2), "written without a worker");
+        assert_file(&traced.path, &bytes(0, OPS * LEN, 2), "written without worker threads");
     });
 }
 
@@ -161,14 +165,15 @@ fn on_ext4_reads_overwrites_and_new_files_are_not_punted() {
 fn on_ext4_every_punted_write_is_counted() {
     with_table(|traced| {
         traced.file(|file| file.set_len((OPS * LEN) as u64).expect("a hole"));
-        let (handed_on, _, counted) = traced.writes("filling a hole", Direct::Prefer, 0);
-        assert_eq!((handed_on, counted), (OPS, OPS));
-        // Cutting the padding off leaves the last block in the page cache: reading it for the next append is handed on, and writing it.
+        let (punted, _, counted) = traced.writes("filling a hole", Direct::Prefer, 0);
+        assert_eq!((punted, counted), (OPS, OPS));
+        // Trimming the padding leaves the last block in the page cache: the read of it for the next
+        // append is punted, and the write of it.
         assert_eq!(traced.appends(LEN - 700), (2 * (OPS - 1), 0, OPS - 1));
         traced.data();
         drop(std::fs::read(&traced.path).expect("the file, into the page cache"));
-        let (handed_on, _, counted) = traced.writes("writing over what is in the page cache", Direct::Prefer, 0);
-        assert_eq!((handed_on, counted), (OPS, OPS));
+        let (punted, _, counted) = traced.writes("writing over what is in the page cache", Direct::Prefer, 0);
+        assert_eq!((punted, counted), (OPS, OPS));
         traced.data();
         let buffered = traced.writes("writing through the page cache", Direct::Never, 0);
         assert_eq!(buffered, (OPS, OPS, OPS));
@@ -189,11 +194,12 @@ fn every_punt_is_counted_on(kind: &'static str) {
         let hole = traced.writes("filling a hole", Direct::Prefer, 0);
         traced.data();
         let buffered = traced.writes("writing through the page cache", Direct::Never, 0);
-        for (handed_on, _, counted) in [over, new, hole, buffered] {
-            // What would have blocked once may not block the second time, and is counted all the same.
-            assert!(handed_on <= counted, "{handed_on} writes were handed on, {counted} were counted");
+        for (punted, _, counted) in [over, new, hole, buffered] {
+            // A write that would have blocked can succeed without blocking the second time, and is
+            // counted all the same.
+            assert!(punted <= counted, "{punted} writes were punted, {counted} were counted");
         }
-        assert!(hole.0 > 0, "nothing was handed on: this run proved nothing");
+        assert!(hole.0 > 0, "nothing was punted, so this run proved nothing");
     });
 }
 

@@ -1,5 +1,5 @@
-//! Promise: **quiet**. An idle engine uses no CPU and makes no system call, its threads are few whatever it is given to do, and neither it nor
-//! the program's signals disturb each other.
+//! Promise: **quiet**. An idle engine uses no CPU and makes no system call, its threads are few
+//! under any load, and it and the program's signals do not disturb each other.
 
 mod harness;
 
@@ -11,13 +11,14 @@ use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-/// What the engine may use of a second in which nothing is asked of it.
+/// CPU time the engine can use in a second without requests.
 const IDLE_CPU_NS_MAX: u64 = 1_000_000;
 
-/// What some threads did between two looks: CPU time, and how often they were run. A thread that was not run made no system call.
+/// What some threads did between two samples: CPU time, and how often they ran. A thread that did
+/// not run made no system call.
 fn between(before: &[Task], after: &[Task]) -> (u64, u64) {
     let ids = |tasks: &[Task]| tasks.iter().map(|task| task.id).collect::<Vec<_>>();
-    assert_eq!(ids(before), ids(after), "no thread begins or ends");
+    assert_eq!(ids(before), ids(after), "no thread starts or ends");
     let sum = |tasks: &[Task], of: fn(&Task) -> u64| tasks.iter().map(of).sum::<u64>();
     (sum(after, |task| task.cpu_ns) - sum(before, |task| task.cpu_ns), sum(after, |task| task.runs) - sum(before, |task| task.runs))
 }
@@ -30,7 +31,7 @@ fn an_idle_engine_uses_no_cpu_and_makes_no_system_call() {
         for builder in builders() {
             let engine = builder.build().expect("an engine");
             let backend = engine.info().backend;
-            // Idle from the start, then idle after work of every kind.
+            // Idle from the start, then idle after requests of every kind.
             for worked in [false, true] {
                 if worked {
                     for direct in MODES {
@@ -94,7 +95,8 @@ fn many_idle_engines_are_as_quiet_as_one() {
 #[test]
 fn an_append_storm_starts_few_threads() {
     alone(|| {
-        // The driver, 4 helpers, and 8 transfer threads where there is no ring; the kernel's own workers for a ring: 4 and one more.
+        // The driver, 4 blocking threads, and 8 transfer threads without a ring. For a ring, the
+        // kernel's own workers: 4, and one more.
         const OURS_MAX: usize = 1 + 4 + 8;
         const KERNEL_MAX: usize = 5;
         let place = directory();
@@ -120,9 +122,9 @@ fn an_append_storm_starts_few_threads() {
                 for op in ops {
                     op.wait().result.expect("an append");
                 }
-                say(&format!("{:?} {direct:?}: at most {ours} threads of ours, {kernel} of the kernel's", engine.info().backend));
-                assert!(ours > 0 && ours <= OURS_MAX, "{ours} threads of ours");
-                assert!(kernel <= KERNEL_MAX, "{kernel} threads of the kernel's");
+                say(&format!("{:?} {direct:?}: at most {ours} threads of the engine, {kernel} of the kernel", engine.info().backend));
+                assert!(ours > 0 && ours <= OURS_MAX, "{ours} threads of the engine");
+                assert!(kernel <= KERNEL_MAX, "{kernel} threads of the kernel");
                 assert_file(&place.path().join(format!("3-{direct:?}")), &bytes(0, 200 * 1777, 1), "after the storm");
             }
         }
@@ -145,10 +147,10 @@ fn submitting_never_waits_for_the_device() {
             ops.push(file.read_at(buf, (index % 32) << 20));
             waits.push(started.elapsed());
         }
-        let done_meanwhile = ops.iter().filter(|op| format!("{op:?}") == "Op(done)").count();
+        let already_done = ops.iter().filter(|op| format!("{op:?}") == "Op(done)").count();
         waits.sort_unstable();
-        // The median, because on a busy machine any thread may lose its CPU in between.
-        assert!(waits[200] < Duration::from_millis(1), "submitting took {:?}, and {done_meanwhile} were done meanwhile", waits[200]);
+        // The median, because on a busy machine any thread can lose its CPU in between.
+        assert!(waits[200] < Duration::from_millis(1), "submitting took {:?}, and {already_done} were already done", waits[200]);
         for op in ops {
             op.wait().result.expect("a read");
         }
@@ -160,7 +162,8 @@ fn submitting_never_waits_for_the_device() {
 static ALARMS: AtomicU32 = AtomicU32::new(0);
 static ALARMS_ON_OURS: AtomicU32 = AtomicU32::new(0);
 
-/// Counts alarms, and those that land on a thread of the engine. Calls only what a signal handler may.
+/// Counts alarms, and those that arrive on a thread of the engine. Calls only what a signal handler
+/// is allowed to call.
 extern "C" fn on_alarm(_: libc::c_int) {
     let mut name = [0u8; 16];
     // SAFETY: the kernel writes at most 16 bytes.
@@ -176,8 +179,8 @@ fn start_alarms() {
     // SAFETY: zeroed memory of the right size; all fields are integers.
     let action = unsafe { action.assume_init_mut() };
     action.sa_sigaction = on_alarm as *const () as usize;
-    // Without SA_RESTART, so that every system call of the program that can be interrupted is.
-    // SAFETY: points to a complete action whose handler calls only what it may.
+    // Without SA_RESTART, so that every interruptible system call of the program is interrupted.
+    // SAFETY: points to a complete action whose handler calls only async-signal-safe functions.
     assert_eq!(unsafe { libc::sigaction(libc::SIGALRM, action, std::ptr::null_mut()) }, 0);
     let often = libc::timeval { tv_sec: 0, tv_usec: 500 };
     let timer = libc::itimerval { it_interval: often, it_value: often };
@@ -210,7 +213,7 @@ fn a_storm_of_signals_disturbs_no_operation_and_reaches_no_engine_thread() {
         }
         let alarms = ALARMS.load(Ordering::Relaxed);
         say(&format!("{alarms} signals"));
-        assert!(alarms > 50, "{alarms} signals: this run proved nothing");
+        assert!(alarms > 50, "{alarms} signals, so this run proved nothing");
         assert_eq!(ALARMS_ON_OURS.load(Ordering::Relaxed), 0, "a signal handler of the program ran on a thread of the engine");
     });
 }

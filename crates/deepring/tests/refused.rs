@@ -1,6 +1,7 @@
-//! Where `io_uring` is refused, before an engine starts or while it runs: what takes its place says why, and does everything the ring does.
+//! `io_uring` refused, before an engine starts or while it runs: the replacement reports why, and
+//! does everything the ring does.
 //!
-//! Each test is a process of its own, because a system-call filter cannot be taken back.
+//! Each test runs in a child process, because a system-call filter cannot be removed.
 
 mod harness;
 
@@ -19,7 +20,7 @@ const SETUP: libc::c_long = libc::SYS_io_uring_setup;
 const ENTER: libc::c_long = libc::SYS_io_uring_enter;
 const REGISTER: libc::c_long = libc::SYS_io_uring_register;
 
-/// Runs `body` in a process of its own whose environment names no backend.
+/// Runs `body` in a child process whose environment names no backend.
 fn alone(body: impl FnOnce(&Path)) {
     if !backends().contains(&BackendKind::Uring) {
         return skip("DEEPRING_BACKEND names the other backend");
@@ -31,10 +32,11 @@ fn alone(body: impl FnOnce(&Path)) {
 }
 
 fn engine() -> Engine {
-    Engine::builder().build().expect("an engine, whatever it runs on")
+    Engine::builder().build().expect("an engine on any backend")
 }
 
-/// The engine runs on threads, says why in these words, and keeps the contract.
+/// Asserts that the engine runs on threads, that its reason contains these words, and that it keeps
+/// the contract.
 #[track_caller]
 fn check_threads(engine: &Engine, words: &[&str], place: &Path) {
     let info = engine.info();
@@ -113,14 +115,14 @@ fn threads_requested_by_the_environment_keep_the_contract() {
 
 // ---- memory for the ring ----
 
-/// As an ordinary user with so much memory that may be locked, in a directory of their own.
+/// Runs `body` as an ordinary user who can lock this much memory, in a directory of that user.
 fn as_nobody(memlock_bytes: u64, body: impl FnOnce(&Path)) {
-    // What one process of a user locks is missing for the others.
+    // Memory that one process of a user locks is missing for the user's other processes.
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     as_root(|| {
         alone(|_| {
-            let place = tempfile::tempdir().expect("a directory that everybody can reach");
+            let place = tempfile::tempdir().expect("a directory that every user can reach");
             std::fs::set_permissions(place.path(), PermissionsExt::from_mode(0o777)).expect("permissions");
             limit(libc::RLIMIT_MEMLOCK, memlock_bytes);
             become_nobody();
@@ -139,7 +141,7 @@ fn an_ordinary_user_with_eight_megabytes_gets_the_requested_ring() {
         drop(engine);
         let deep = Engine::builder().queue_depth(4096).build().expect("an engine");
         assert!(deep.info().ring_entries >= 4096, "a ring of {} entries", deep.info().ring_entries);
-        // Buffers are not registered, so however many there are, they are not charged.
+        // Buffers are not registered, so they are not charged, however many there are.
         let buffers: Vec<_> = (0..8).map(|_| deep.buffer(8 << 20).expect("memory")).collect();
         drop(buffers);
     });
@@ -151,14 +153,15 @@ fn an_ordinary_user_with_little_memory_gets_rings_until_it_is_used_up_then_threa
         return;
     }
     as_nobody(64 << 10, |place| {
-        // The kernel gives back what rings of the user's other processes have locked some time after they have ended.
+        // The kernel frees the memory locked by the rings of other processes some time after those
+        // have ended.
         let mut first = engine();
-        eventually(LIMIT, "a ring can be had", || {
+        eventually(LIMIT, "a ring is available", || {
             first = engine();
             first.info().backend == BackendKind::Uring
         });
         check_ring(&first, place);
-        // Rings of the same user share what there is.
+        // Rings of the same user share the limit.
         let mut others = Vec::new();
         while others.len() < 64 {
             let engine = engine();
@@ -171,9 +174,9 @@ fn an_ordinary_user_with_little_memory_gets_rings_until_it_is_used_up_then_threa
         let last = others.pop().expect("an engine");
         check_threads(&last, &["memory", "64 KiB", "ulimit -l"], place);
         contract::assert_kept(&first, place);
-        // What is given back can be had again.
+        // Memory that is freed becomes available again.
         drop((last, others));
-        eventually(LIMIT, "a ring can be had again", || engine().info().backend == BackendKind::Uring);
+        eventually(LIMIT, "a ring is available again", || engine().info().backend == BackendKind::Uring);
     });
 }
 
@@ -201,7 +204,7 @@ fn a_running_engine_needs_neither_setup_nor_register() {
     });
 }
 
-/// Takes the ring away from an engine with reads in it, and asserts what becomes of them and of it.
+/// Takes the ring away from an engine with reads in it, and asserts the outcome of both.
 fn lose_ring_in_flight(errno: i32) {
     const LEN: usize = 1 << 20;
     alone(|place| {
@@ -209,7 +212,8 @@ fn lose_ring_in_flight(errno: i32) {
         std::fs::write(&path, bytes(0, 64 << 20, 1)).expect("the file");
         let engine = engine();
         let file = open(&engine, &path, Direct::Prefer);
-        // Before the first read: on a slow processor a drive reads faster than memory is given out, and nothing is in flight when it matters.
+        // Before the first read: a slow processor allocates memory more slowly than a drive reads,
+        // and nothing would be in flight.
         let slices: Vec<_> = (0..64).map(|_| Slice::new(LEN, 0, 0)).collect();
         let mut ops = Vec::new();
         for (index, slice) in (0u64..).zip(slices) {
@@ -225,12 +229,12 @@ fn lose_ring_in_flight(errno: i32) {
                 Ok(_) => assert_same(buf.expect("the buffer").content(), &bytes(index << 20, LEN, 1), "what was read"),
                 Err(error) => {
                     assert_eq!((error.kind(), error.position()), (ErrorKind::Lost, Some(index << 20)), "{error}");
-                    assert!(buf.is_none(), "memory the kernel may still write to is not given back");
+                    assert!(buf.is_none(), "memory the kernel can still write to does not come back");
                     lost += 1;
                 }
             }
         }
-        assert!(lost > 0, "nothing was in flight: this run proved nothing");
+        assert!(lost > 0, "nothing was in flight, so this run proved nothing");
         let stats = engine.stats();
         assert!(stats.leaked >= lost && stats.leaked_bytes >= lost, "{stats:?}");
         assert_eq!(stats.failed, lost, "{stats:?}");

@@ -1,33 +1,34 @@
 //! The simulation in a short form, and the proof that it can fail.
 //!
-//! The long form is `npm run sim -- --seed N --ops M`; a seed that it reports goes into [`SEEDS`] together with the repair.
+//! The long form is `npm run sim -- --seed N --ops M`. A seed that it reports is added to [`SEEDS`]
+//! together with the fix.
 
 use deepring::sim::{Campaign, PlantedBug, Summary};
 use std::path::Path;
 use tempfile::TempDir;
 
-/// The campaign of one test; long enough to meet every kind of fault.
+/// The campaign of one test, long enough to meet every kind of fault.
 const OPERATIONS: u64 = 40_000;
 
-/// A planted bug must be found within so many operations.
+/// A planted bug must be found within this many operations.
 const PLANTED_OPERATIONS: u64 = 100_000;
 
-/// Runs that found a bug once, and find it again if its repair is taken out.
+/// Seeds that once found a bug, and find it again without its fix.
 const SEEDS: &[(u64, &str)] = &[
-    (1, "a write of nothing, by path, made room for itself"),
-    (35, "a copy of bytes that a helper had read was put off until something else woke the driver"),
-    (41, "an operation that was direct failed with EINVAL when its file had gone on buffered meanwhile"),
-    (141, "a write of nothing left a claim on the end 0"),
-    (66, "two short reads of an edge passed for the end of the file, and zeros took the place of a neighbour's bytes"),
+    (1, "an empty write by path preallocated space"),
+    (35, "a copy of bytes read by a blocking thread waited until something else woke the driver"),
+    (41, "an operation that was direct failed with EINVAL after its file had been downgraded to buffered I/O"),
+    (141, "an empty write left a claim on the end 0"),
+    (66, "two short reads of an edge were taken for the end of the file, and zeros replaced a neighbor's bytes"),
     (1009, "a read that failed reported padding as transferred"),
-    (789, "reads that fell short hid the end of a file that ended nearer than was known"),
-    (30_013_589, "an edge planned for direct I/O left its padding behind when the file had gone on buffered meanwhile"),
+    (789, "short reads hid that a file ended before its known end"),
+    (30_013_589, "an edge planned for direct I/O left its padding behind after the file had been downgraded to buffered I/O"),
     (20_323_990, "interruptions of a write counted against its short transfers"),
-    (20_272_508, "space that could neither be had nor given back counted as promised from then on"),
-    (40_004_310, "a trim cut off a write inside a file that somebody else had cut under it"),
+    (20_272_508, "space that could be neither allocated nor freed counted as claimed from then on"),
+    (40_004_310, "a trim truncated a write inside a file that another process had truncated"),
 ];
 
-/// The simulation does its own direct I/O, so memory is as good a place as a disk, and faster.
+/// The simulation does its own direct I/O, so memory serves as well as a disk, and is faster.
 fn place() -> TempDir {
     let memory = Path::new("/dev/shm");
     let parent = if memory.is_dir() { memory.to_path_buf() } else { std::env::temp_dir() };
@@ -53,14 +54,14 @@ fn a_campaign_with_all_faults_finds_no_violation() {
     let summary = simulate(seed, OPERATIONS, None);
     assert_clean(&summary);
     assert!(summary.operations >= OPERATIONS, "{summary:?}");
-    assert!(summary.faults > 0 && summary.lost_rings > 0, "faults were to be injected: {summary:?}");
+    assert!(summary.faults > 0 && summary.lost_rings > 0, "faults must be injected: {summary:?}");
 }
 
 #[test]
 fn seeds_that_once_found_a_bug_find_none() {
     for &(seed, bug) in SEEDS {
         let violation = simulate(seed, 1, None).violation;
-        assert!(violation.is_none(), "seed {seed}, which found once that {bug}: {violation:?}");
+        assert!(violation.is_none(), "seed {seed}, which once found that {bug}: {violation:?}");
     }
 }
 
@@ -73,10 +74,10 @@ fn a_seed_replays_exactly() {
 }
 
 #[test]
-#[allow(clippy::print_stdout, reason = "the test harness shows it with a failure, or when asked")]
+#[allow(clippy::print_stdout, reason = "libtest shows it with a failure, or when asked")]
 fn every_planted_bug_is_caught() {
     for bug in PlantedBug::ALL {
-        // From several beginnings, so that it is not luck.
+        // From several seeds, so that it is not luck.
         for seed in [1, 10_001, 20_001] {
             let summary = simulate(seed, PLANTED_OPERATIONS, Some(bug));
             let Some(violation) = summary.violation else { panic!("{bug:?} survived {} operations", summary.operations) };

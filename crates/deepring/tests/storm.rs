@@ -1,6 +1,8 @@
-//! Everything at once, for as long as a second or two: reads, writes, appends, truncations, syncs, whole files by path, verification; waited
-//! for, cancelled, dropped, polled once; on files opened and closed meanwhile, by several threads, on two engines. Nothing hangs, nothing is
-//! left behind, every byte is one that somebody wrote there, and what was waited for is as it was reported.
+//! Everything at once, for a second or two: reads, writes, appends, truncations, syncs, whole files
+//! by path and verification. Operations are waited for, canceled, dropped or polled once, on files
+//! that are opened and closed during the storm, by several threads, on two engines. Nothing hangs,
+//! nothing is left behind, every byte found was written there, and every awaited operation did what
+//! it reported.
 
 mod harness;
 
@@ -15,18 +17,19 @@ use std::time::{Duration, Instant};
 const FOR: Duration = Duration::from_millis(1800);
 const LIMIT: Duration = Duration::from_secs(50);
 
-/// Where the files that are written to by all threads end, at most.
+/// The largest end of the files that all threads write to.
 const SHARED_BYTES: u64 = 400_000;
 
-/// All threads write the same bytes to a place, so that whatever is there can be judged: these, or a hole.
+/// All threads write the same byte to a position, so any byte found can be checked: it is that one,
+/// or a hole.
 const SALT: u64 = 11;
 
 fn judge(found: &[u8], from: u64) {
     let wrong = found.iter().zip(from..).position(|(&found, at)| found != 0 && found != byte(at, SALT));
-    assert_eq!(wrong, None, "a byte that nobody wrote there");
+    assert_eq!(wrong, None, "a byte that was never written there");
 }
 
-fn is_fair(error: &Error) -> bool {
+fn is_expected(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Canceled | ErrorKind::Eof | ErrorKind::SizeMismatch)
 }
 
@@ -35,7 +38,7 @@ fn settle<T: Send + 'static>(task: Task<T>, rng: &mut Rng) {
         return drop(task);
     }
     if let Err(error) = task.wait() {
-        assert!(is_fair(&error), "{error}");
+        assert!(is_expected(&error), "{error}");
     }
 }
 
@@ -45,7 +48,7 @@ struct Worker {
     name: usize,
     rng: Rng,
     files: Vec<File>,
-    /// A file nobody else knows, and what it holds.
+    /// A file that no other worker uses, and what it holds.
     own: (File, Vec<u8>),
 }
 
@@ -81,7 +84,7 @@ impl Worker {
     fn step(&mut self) {
         let (position, len) = self.place();
         let mut rng = self.rng.clone();
-        // The clone above would repeat itself.
+        // Or the clone above would repeat itself.
         self.rng.next();
         match rng.below(10) {
             0..=2 => {
@@ -92,13 +95,14 @@ impl Worker {
                     match rng.below(6) {
                         0 => op.cancel(),
                         1 => continue,
-                        // What is ready has been taken by this, and there is nothing left to wait for.
+                        // A ready result is taken by this poll, so there is nothing left to wait
+                        // for.
                         2 if Pin::new(&mut op).poll(&mut Context::from_waker(Waker::noop())).is_ready() => continue,
                         _ => {}
                     }
                     match op.wait().result {
                         Ok(receipt) => assert!(receipt.bytes > 0),
-                        Err(error) => assert!(is_fair(&error), "{error}"),
+                        Err(error) => assert!(is_expected(&error), "{error}"),
                     }
                 }
             }
@@ -116,7 +120,7 @@ impl Worker {
                 let there = match done.result {
                     Ok(receipt) => receipt.bytes,
                     Err(error) => {
-                        assert!(is_fair(&error), "{error}");
+                        assert!(is_expected(&error), "{error}");
                         error.transferred()
                     }
                 };
@@ -134,19 +138,19 @@ impl Worker {
                 if rng.once_in(3) {
                     return drop(op);
                 }
-                // One that was dropped before may still be at work, so only what was read is judged.
+                // A dropped one can still be in flight, so only the bytes read are checked.
                 op.wait().result.expect("write_file");
                 let done = engine.read_file(&path, vec![0; len]).wait();
                 match done.result {
                     Ok(_) => judge(&done.buf.expect("the buffer"), 0),
-                    Err(error) => assert!(is_fair(&error), "{error}"),
+                    Err(error) => assert!(is_expected(&error), "{error}"),
                 }
             }
             _ => self.step_alone(position, len),
         }
     }
 
-    /// On a file of one's own everything is exact.
+    /// On a file that no other worker uses, everything is exact.
     fn step_alone(&mut self, position: u64, len: usize) {
         let (file, model) = &mut self.own;
         let end = position as usize + len;
@@ -161,7 +165,7 @@ impl Worker {
         }
         let done = file.read_at(vec![0; SHARED_BYTES as usize], 0).wait();
         let there = done.result.expect("a read").bytes as usize;
-        assert_same(&done.buf.expect("the buffer")[..there], model, "a file of one's own");
+        assert_same(&done.buf.expect("the buffer")[..there], model, "the worker's own file");
     }
 }
 
@@ -186,7 +190,7 @@ fn nothing_hangs_and_nothing_is_left_after_a_mixed_storm() {
             })
             .collect();
         let steps: u32 = workers.into_iter().map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).sum();
-        assert!(steps > 20, "{steps} steps: this run proved nothing");
+        assert!(steps > 20, "{steps} steps, so this run proved nothing");
         for engine in &engines {
             eventually(LIMIT, "everything settled", || {
                 let stats = engine.stats();
@@ -238,7 +242,7 @@ fn engines_created_and_dropped_under_load_do_not_disturb_each_other() {
             let position = rng.below(SHARED_BYTES - len);
             file.write_at(bytes(position, len as usize, SALT), position).wait().result.expect("a write");
             let (buf, _) = file.read_exact_at(vec![0; len as usize], position).wait().ok().expect("a read");
-            assert_same(&buf, &bytes(position, len as usize, SALT), "beside engines that come and go");
+            assert_same(&buf, &bytes(position, len as usize, SALT), "while engines come and go");
         }
         for visitor in visitors {
             visitor.join().expect("a visitor");
