@@ -1,4 +1,4 @@
-//! Crashes a file system under the engine, over and over: see `deepring_trials::crash`.
+//! Crashes a file system under the engine, many times: see `deepring_trials::crash`.
 //!
 //!   npm run crash -- [--seed N] [--cycles M] [--fs ext4|xfs] [--planted sync|late]
 
@@ -8,7 +8,7 @@ use deepring_trials::crash::{Campaign, Kind, PlantedBug};
 use std::process::ExitCode;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-/// How many cycles between two signs of life.
+/// Cycles between two progress lines.
 const PROGRESS_CYCLES: u64 = 500;
 
 fn main() -> ExitCode {

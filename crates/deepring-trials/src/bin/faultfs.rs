@@ -1,6 +1,7 @@
 //! Serves a fault file system until its standard input ends: see `deepring_trials::faultfs`.
 //!
-//! By hand, with faults typed in (`read 0..4096 1 errno 5`, `write 0..1000000 9 short`, `sync 0..1 1 stall 2000`, `clear`, `triggered`):
+//! By hand, with faults typed in (`read 0..4096 1 errno 5`, `write 0..1000000 9 short`, `sync 0..1
+//! 1 stall 2000`, `clear`, `triggered`):
 //!
 //!   cargo run -p deepring-trials --bin faultfs -- MOUNTPOINT BACKING [--direct]
 

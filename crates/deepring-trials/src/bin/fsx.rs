@@ -1,9 +1,11 @@
-//! Random operations on real files of many file systems, against a model, for as many operations as you like.
+//! Random operations on real files of many file systems, against a model, for as many operations as
+//! you like.
 //!
 //! `npm run fsx -- --seed 1 --ops 1000000`
 //!
-//! Ends with one line, `fsx: seed S, N operations, P places, V violations`, and exits with 1 if there was a violation. What fails is printed
-//! as a short script, which `--script FILE` runs again, on every place or on that of `--place`.
+//! Ends with one line, `fsx: seed S, N operations, P places, V violations`, and exits with 1 if
+//! there was a violation. A failure is printed as a short script. `--script FILE` runs it again, on
+//! every place or on that of `--place`.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that reports")]
 
@@ -15,7 +17,7 @@ use std::time::{Duration, Instant};
 
 const USAGE: &str = "Usage: fsx [--seed N] [--ops N] [--place NAME]... [--dir PATH]... [--script FILE] [--planted NAME]";
 
-/// A script of one's own is run until so many operations are done, unless told otherwise.
+/// A script from a file is repeated until this many operations are done, unless `--ops` is given.
 const REPLAYED_OPERATIONS: u64 = 2_000;
 
 struct Arguments {
@@ -59,7 +61,7 @@ fn arguments(mut given: impl Iterator<Item = String>) -> Fallible<Arguments> {
         }
     }
     if let Some(name) = arguments.places.iter().find(|name| !names().contains(&name.as_str())) {
-        return Err(format!("there is no place {name}").into());
+        return Err(format!("unknown place {name}").into());
     }
     if arguments.places.is_empty() && arguments.directories.is_empty() {
         arguments.places = names().into_iter().map(str::to_owned).collect();
@@ -93,11 +95,11 @@ fn campaign(arguments: &Arguments) -> Fallible<bool> {
 
 fn run(campaign: &Campaign, places: &[Place]) -> Summary {
     let begun = Instant::now();
-    let told = Mutex::new(begun);
+    let reported = Mutex::new(begun);
     campaign.run(places, |operations| {
-        let Ok(mut told) = told.lock() else { return };
-        if told.elapsed() >= Duration::from_secs(10) {
-            *told = Instant::now();
+        let Ok(mut reported) = reported.lock() else { return };
+        if reported.elapsed() >= Duration::from_secs(10) {
+            *reported = Instant::now();
             eprintln!("fsx: {operations} operations, {:.0} s", begun.elapsed().as_secs_f64());
         }
     })
@@ -107,7 +109,7 @@ fn report(summary: &Summary) {
     let Some(violation) = &summary.violation else { return };
     let (short, what) = &violation.short;
     println!("fsx: VIOLATION on {}, script {}: {}", violation.place, violation.number, violation.what);
-    println!("fsx: {} operations fail too: {what}", short.len());
-    println!("fsx: save what follows, and run it again with --place {} --script FILE", violation.place);
+    println!("fsx: shrunk to {} operations: {what}", short.len());
+    println!("fsx: save the following lines to a file and run it again with --place {} --script FILE", violation.place);
     print!("{short}");
 }

@@ -1,7 +1,9 @@
-//! The drive lab: `npm run lab -- [--cuts N] [--seed N] [--only suite|cuts|faults|planted] [--suite WORD]`.
+//! The drive lab: `npm run lab -- [--cuts N] [--seed N] [--only suite|cuts|faults|planted] [--suite
+//! WORD]`.
 //!
-//! Without `--only` it runs everything: the engine's tests on the emulated drive, drives that fail and stall, N power cuts (200), and the
-//! planted bugs, which leave out a sync and must be caught. The last line sums up. It ends with 1 if anything was lost, mixed, or not caught.
+//! Without `--only` it runs everything: the engine's tests on the emulated drive, drives that fail
+//! and stall, N power cuts (200), and the planted bugs, which leave out a sync and must be caught.
+//! The last line is the summary. It exits with 1 if anything was lost, mixed, or not caught.
 
 use deepring_trials::lab::{Artifacts, campaign, faults, initramfs, packages, say, suite};
 use std::collections::hash_map::RandomState;
@@ -11,10 +13,10 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
-/// What has to hold before anybody may say that the engine survives power cuts.
+/// Enough cuts to claim that the engine survives power cuts.
 const CUTS_DEFAULT: u64 = 200;
 
-/// What can be run alone.
+/// The parts that `--only` selects.
 const PARTS: [&str; 4] = ["suite", "faults", "cuts", "planted"];
 
 struct Options {
@@ -25,7 +27,7 @@ struct Options {
 }
 
 fn options() -> Result<Options, String> {
-    // Nothing here is worth a crate: the hasher of a fresh map is seeded by the system.
+    // A random seed without another crate: the system seeds the hasher of a new map.
     let mut options = Options { seed: RandomState::new().hash_one(0) >> 16, cuts: CUTS_DEFAULT, only: None, word: None };
     let mut arguments = std::env::args().skip(1);
     while let Some(option) = arguments.next() {
@@ -55,7 +57,7 @@ fn main() -> ExitCode {
 
 fn build_artifacts(with_suite: bool) -> io::Result<Artifacts> {
     if !cfg!(target_arch = "x86_64") {
-        return Err(io::Error::other("the lab's machine is an x86_64, and its guest is built for that; run it on one"));
+        return Err(io::Error::other("the lab's virtual machine and its guest are x86_64; run the lab on an x86_64 host"));
     }
     packages::require_programs()?;
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/lab");
@@ -82,7 +84,7 @@ fn run(options: &Options) -> io::Result<bool> {
     let artifacts = build_artifacts(false)?;
     if selected("faults") {
         let summary = faults::run(&artifacts, seed)?;
-        parts.push(format!("{} errors typed, a stall of {} ms outlived", summary.errors, summary.stall_ms));
+        parts.push(format!("{} typed errors, a stall of {} ms survived", summary.errors, summary.stall_ms));
     }
     if selected("planted") {
         let mut caught = 0;
@@ -98,7 +100,7 @@ fn run(options: &Options) -> io::Result<bool> {
     }
     if selected("cuts") {
         let began = Instant::now();
-        // Half of the cuts on each size of sector, on a drive of its own.
+        // Half of the cuts with each sector size, on separate drives.
         let (mut done, mut acknowledged, mut lost, mut mixed) = (0, 0, 0, 0);
         for (sector_bytes, cuts) in [(512, cuts.div_ceil(2)), (4096, cuts / 2)] {
             let summary = campaign::run(&artifacts, seed ^ u64::from(sector_bytes), sector_bytes, cuts)?;

@@ -17,7 +17,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The kind of this name, as `mount` knows it.
+    /// The kind with this name, as `mount` knows it.
     pub fn named(name: &str) -> Option<Self> {
         [Self::Ext4, Self::Xfs].into_iter().find(|kind| kind.name() == name)
     }
@@ -38,7 +38,7 @@ pub(super) struct Disk {
 }
 
 impl Disk {
-    /// `None` where the tool that makes this file system is missing.
+    /// `None` if the tool that makes this file system is missing.
     pub(super) fn new(kind: Kind, place: &Path) -> Option<Self> {
         let memory = place.join("memory");
         mount(Path::new("none"), &memory, "tmpfs", 0, "size=400m");
@@ -68,10 +68,11 @@ impl Disk {
         unmount(&self.at);
     }
 
-    /// The power goes, as far as the file system is concerned: nothing that it has not handed to the device by now gets there.
+    /// Cuts the power, as far as the file system is concerned: nothing that it has not yet given to
+    /// the device gets there.
     pub(super) fn crash(&self, rng: &mut Rng) {
         const FS_IOC_SHUTDOWN: libc::Ioctl = 0x8004_587d_u32 as libc::Ioctl;
-        /// Writes everything out first: a crash that nobody notices.
+        /// Writes everything out first: a crash without loss.
         const WITH_ALL: u32 = 0;
         /// Writes the journal out first, and no data.
         const WITH_JOURNAL: u32 = 1;

@@ -1,8 +1,9 @@
-//! What one writer was promised, and whether it was kept.
+//! What one writer was promised, and whether the promise was kept.
 //!
-//! A file is divided into slots of odd lengths. Each write replaces one slot with content of its own, recognisable to the byte, and no two
-//! writes of one slot are under way at once. The ledger knows what is durable, byte by byte, and for every slot what was written since. After a
-//! crash each block of a slot must be the durable one or one of those.
+//! A file is divided into slots of odd lengths. Each write replaces one slot with unique content,
+//! recognizable to the byte, and a slot has at most one write in flight. The ledger knows which
+//! bytes are durable, and for every slot what was written since. After a crash each block of a slot
+//! must be the durable one or one of those.
 
 use crate::harness::{Rng, bytes};
 use std::collections::BTreeSet;
@@ -12,23 +13,25 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// What a file system writes whole or not at all.
 const BLOCK_BYTES: usize = 4096;
 
-/// Lengths of neighbouring slots: less than a block, a block, more, with and without edges that two of them share.
+/// Lengths of neighboring slots: less than a block, a block, more, with and without edges that two
+/// slots share.
 const SLOT_LENS: [usize; 8] = [4096, 5000, 512, 8192, 300, 12_345, 65_536, 20_480];
 const SLOTS: usize = 48;
 
-/// Most writes of one round.
+/// Most writes in one round.
 const ROUND_MAX: u64 = 8;
 
 pub(super) struct Ledger {
     path: PathBuf,
-    /// Tells the content of this file from that of any other.
+    /// Distinguishes the content of this file from any other.
     salt: u64,
     slots: Vec<Slot>,
-    /// What must be there, as far as nothing was written since.
+    /// What must be there, unless it was overwritten since.
     durable: Vec<u8>,
     /// Whether the file itself must be there.
     exists: bool,
-    /// Whether the engine has seen a sync of it fail: it will never say yes to another one.
+    /// Whether a sync of the file has failed: the engine then never reports success for another
+    /// one.
     distrusted: bool,
     /// Writes acknowledged since the last crash.
     acknowledged: u64,
@@ -39,7 +42,7 @@ struct Slot {
     len: usize,
     /// The number of its last write.
     last: u64,
-    /// Writes that may be there instead of what is durable.
+    /// Writes whose bytes can be there instead of the durable ones.
     since: Vec<u64>,
 }
 
@@ -58,7 +61,7 @@ impl Ledger {
         &self.path
     }
 
-    /// Removes the file, for good.
+    /// Removes the file for good.
     pub(super) fn remove_file(&mut self, crashing: &AtomicBool) {
         let removed = std::fs::remove_file(&self.path);
         let parent = self.path.parent().and_then(|parent| std::fs::File::open(parent).ok());
@@ -67,7 +70,7 @@ impl Ledger {
             self.durable = Vec::new();
             self.exists = false;
         } else if removed.is_ok() {
-            // The crash came in between: it may be there or not, with what was durable.
+            // The crash came in between: the file can be there or not, with its durable content.
             self.exists = false;
         }
     }
@@ -77,7 +80,7 @@ impl Ledger {
         self.distrusted = true;
     }
 
-    /// A file that the engine distrusts goes on as another one of the same content, as after a restart.
+    /// Replaces a file that the engine distrusts with a copy of it, as after a restart.
     pub(super) fn replace_distrusted(&mut self) -> std::io::Result<()> {
         if !std::mem::take(&mut self.distrusted) || !self.path.exists() {
             return Ok(());
@@ -89,7 +92,7 @@ impl Ledger {
         self.path.parent().map_or(Ok(()), |parent| std::fs::File::open(parent)?.sync_all())
     }
 
-    /// The file was opened, and its name flushed if it was new.
+    /// The file was opened, and its name was flushed if it was new.
     pub(super) fn opened(&mut self) {
         self.exists = true;
     }
@@ -111,7 +114,7 @@ impl Ledger {
         (slot.position as u64, slot.content(slot.last, salt))
     }
 
-    /// A sync said yes to the last writes of these slots.
+    /// A sync succeeded that covers the last writes of these slots.
     pub(super) fn acknowledge(&mut self, slots: &[usize]) {
         for &index in slots {
             let slot = &mut self.slots[index];
@@ -125,8 +128,9 @@ impl Ledger {
         self.acknowledged += slots.len() as u64;
     }
 
-    /// After a crash: compares the file with what was promised, and takes what it finds for durable from now on. Returns how many
-    /// acknowledged writes it found, and of how many others something was gone.
+    /// After a crash: compares the file with the promises, and takes what it finds as durable from
+    /// now on. Returns the number of acknowledged writes it found, and of other writes with lost
+    /// bytes.
     pub(super) fn judge(&mut self) -> Result<(u64, u64), String> {
         let name = self.path.display();
         let Some(len) = super::length_of(&self.path) else {
@@ -144,12 +148,12 @@ impl Ledger {
         let found_len = found.len();
         let end = self.slots.last().map_or(0, |slot| slot.position + slot.len);
         if found_len > end.next_multiple_of(BLOCK_BYTES) {
-            return Err(format!("{name} has {len} bytes; nobody wrote beyond {end}"));
+            return Err(format!("{name} has {len} bytes; nothing was written beyond {end}"));
         }
         found.resize(found_len.max(end), 0);
         self.durable.resize(found_len.max(end), 0);
         if let Some(at) = found[end..].iter().position(|&byte| byte != 0) {
-            return Err(format!("{name} has something at {}, where nobody wrote", end + at));
+            return Err(format!("{name} has bytes at {}, where nothing was written", end + at));
         }
         let mut lost = 0;
         for slot in &mut self.slots {
@@ -211,14 +215,14 @@ mod tests {
         assert_eq!(ledger.judge(), Ok((1, 0)));
         let (_, second) = ledger.issue(0);
         write(&ledger, &first);
-        assert_eq!(ledger.judge(), Ok((0, 1)), "an unacknowledged write may be lost");
+        assert_eq!(ledger.judge(), Ok((0, 1)), "an unacknowledged write can be lost");
         let (_, third) = ledger.issue(0);
         write(&ledger, &second);
-        assert!(ledger.judge().is_err(), "what was lost once does not come back");
+        assert!(ledger.judge().is_err(), "a lost write does not come back");
         write(&ledger, &third);
         ledger.issue(0);
         ledger.acknowledge(&[0]);
-        assert!(ledger.judge().is_err(), "an acknowledged write may not be lost");
+        assert!(ledger.judge().is_err(), "an acknowledged write must not be lost");
     }
 
     #[test]

@@ -1,16 +1,21 @@
-//! Crashes of a real file system under a real engine: what was acknowledged must be there afterwards, whole.
+//! Crashes a real file system under a running engine: acknowledged writes must be there afterwards,
+//! whole.
 //!
-//! One cycle: some writers write slots of their files, in any order, at odd places, and now and then ask for a sync; somewhere in the middle the
-//! file system is shut down (`FS_IOC_SHUTDOWN`), as if the power had gone, with or without its journal flushed; everything ends in errors;
-//! it is unmounted, mounted again, which recovers its journal, and every byte is judged ([`ledger`]):
+//! In one cycle, several writers write slots of their files, in any order, at odd positions, with a
+//! sync now and then. At a random moment the file system is shut down (`FS_IOC_SHUTDOWN`), as in a
+//! power cut, with or without flushing its journal. All requests end in errors. The file system is
+//! unmounted and mounted again, which recovers its journal, and every byte is judged ([`ledger`]):
 //!
-//! * a write that was accepted before a sync that said yes is there, whole (a yes that came after the crash had begun does not count: file systems
-//!   say it while they are being shut down, and after a real crash nobody would have heard it);
-//! * any other write is there, or is not there, block by block, and nothing else is;
-//! * the file exists, is as long as what was acknowledged, and has nothing but zeros in between.
+//! * a write accepted before a sync that succeeded is there, whole. (A success after the crash
+//!   began does not count. File systems report it while they are being shut down, and after a real
+//!   crash no program would have received it.);
+//! * any other write is there or absent, block by block, and nothing else is there;
+//! * the file exists, is at least as long as the acknowledged writes, and has only zeros between
+//!   them.
 //!
-//! The disk is a loop device over a file in memory, so a cycle takes some ten milliseconds. What this cannot see is a drive that loses its own
-//! cache: every transfer that a loop device has accepted is there after the crash.
+//! The disk is a loop device over a file in memory, so a cycle takes some ten milliseconds. This
+//! cannot show a drive that loses its own cache: every transfer that a loop device has accepted is
+//! there after the crash.
 
 mod disk;
 mod ledger;
@@ -28,7 +33,7 @@ use std::time::Duration;
 /// What to run.
 #[derive(Debug, Clone, Copy)]
 pub struct Campaign {
-    /// Repeats what the writers do; when the crash hits them is up to the machine.
+    /// Repeats what the writers do; the machine decides when the crash hits them.
     pub seed: u64,
     /// How many crashes.
     pub cycles: u64,
@@ -38,12 +43,12 @@ pub struct Campaign {
     pub bug: Option<PlantedBug>,
 }
 
-/// A writer that promises too much.
+/// A writer that acknowledges too early.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PlantedBug {
-    /// Takes a write for durable when it is done, without a sync.
+    /// Takes a write as durable when it is done, without a sync.
     LeavesOutSync,
-    /// Takes what was accepted after the sync for covered by it.
+    /// Takes writes accepted after a sync as covered by it.
     CountsLateWrites,
 }
 
@@ -52,9 +57,9 @@ pub enum PlantedBug {
 pub struct Summary {
     /// Crashes survived.
     pub cycles: u64,
-    /// Writes that were acknowledged, and found after the crash.
+    /// Acknowledged writes that were found after the crash.
     pub kept: u64,
-    /// Writes that nobody had promised anything about, and of which something was gone.
+    /// Unacknowledged writes with lost bytes.
     pub lost: u64,
     /// Requests that ended in an error because of a crash.
     pub failed: u64,
@@ -62,13 +67,13 @@ pub struct Summary {
     pub violation: Option<(u64, String)>,
 }
 
-/// Writers at once, each with a file of its own.
+/// Writers at once, each with its own file.
 const WRITERS: usize = 2;
 
 /// The longest time a cycle runs before it is crashed: long enough for a few dozen syncs.
 const CRASH_AFTER_US_MAX: u64 = 25_000;
 
-/// A writer that meets no error ends all the same.
+/// A writer that meets no error ends after this many rounds.
 const ROUNDS_MAX: u32 = 20_000;
 
 impl Campaign {
@@ -78,7 +83,7 @@ impl Campaign {
     /// It cannot run here, and why.
     ///
     /// # Panics
-    /// The disk cannot be made: no loop device is free, or the memory for it is not there.
+    /// If no loop device is free, or there is no memory for the disk.
     pub fn run(self, progress: &(dyn Fn(&Summary) + Sync)) -> Result<Summary, String> {
         if !is_root() {
             return Err(NEEDS_ROOT.to_owned());
@@ -158,7 +163,7 @@ impl Campaign {
         let options = OpenOptions::new().read(true).write(true).create(true).sync_directory(true).direct(direct);
         let file = match engine.open(ledger.path(), options) {
             Ok(file) => file,
-            // The crash was faster than the file.
+            // The crash came before the file.
             Err(error) => return explained(&error).map(|()| 1),
         };
         if !crashing.load(Ordering::SeqCst) {
@@ -225,7 +230,7 @@ fn explained(error: &deepring::Error) -> Result<(), String> {
         ErrorKind::Os(libc::EIO | libc::EROFS | libc::ESHUTDOWN) | ErrorKind::SyncFailed(libc::EIO | libc::EROFS | libc::ESHUTDOWN) => {
             Ok(())
         }
-        _ => Err(format!("no error that a crash explains: {error}")),
+        _ => Err(format!("an error that a crash does not explain: {error}")),
     }
 }
 

@@ -1,15 +1,18 @@
-//! [`Batch`]: operations that run at the same time, because their results do not depend on their order.
+//! [`Batch`]: operations that run at the same time, because their results do not depend on their
+//! order.
 //!
-//! Writers may share sectors, pages and blocks, but no byte. Readers may overlap writers, and then see old or new bytes. A file may be cut
-//! where no writer is at work. What another descriptor does to the file keeps away from every block that a writer may have to read, modify
-//! and write back, because the engine cannot know of it.
+//! Writers can share sectors, pages and blocks, but no byte. Readers can overlap writers, and then
+//! see old or new bytes. A file can be truncated where no writer is busy. Changes through another
+//! descriptor stay away from every block that a writer might read, modify and write back, because
+//! the engine cannot know of them.
 
 use super::script::{Op, Range};
 
-/// The most the engine reads and writes back around an edge, in bytes: the block of every file system of these trials divides it.
+/// The most the engine reads and writes back around an edge, in bytes. The block size of every file
+/// system in these trials divides it.
 const EDGE_BYTES: u64 = 4096;
 
-/// More than any device here has in flight at a time.
+/// More than any device here has in flight at once.
 const LEN_MAX: usize = 24;
 
 /// Operations in flight together, with their numbers in the script.
@@ -19,13 +22,13 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
-    /// Whether `op` may run beside what is here, on a file of `size` bytes.
+    /// Whether `op` can run beside these operations, on a file of `size` bytes.
     pub(crate) fn admits(&self, op: &Op, size: u64) -> bool {
         self.ops.is_empty()
             || self.ops.len() < LEN_MAX && self.ops.iter().all(|(_, other)| !conflict(op, other, size) && !conflict(other, op, size))
     }
 
-    /// What the writes of this batch put where: `(number, range)`.
+    /// What the writes of this batch write: `(number, range)`.
     pub(crate) fn writes(&self) -> impl Iterator<Item = (usize, Range)> {
         self.ops.iter().filter_map(|&(number, op)| match op {
             Op::Write { range, .. } => Some((number, range)),
@@ -40,7 +43,7 @@ impl Batch {
         })
     }
 
-    /// The least and the largest size the file of `size` bytes can have while this batch runs.
+    /// The smallest and largest size a file of `size` bytes can have while this batch runs.
     pub(crate) fn sizes(&self, size: u64) -> (u64, u64) {
         let least = self.new_length().map_or(size, |cut| cut.min(size));
         let largest = self.ops.iter().map(|(_, op)| op.reach()).max().unwrap_or(0).max(size);
@@ -48,7 +51,7 @@ impl Batch {
     }
 }
 
-/// Whether the order of `op` and `other` would matter. To be asked both ways round.
+/// Whether the order of `op` and `other` matters. Call it both ways round.
 fn conflict(op: &Op, other: &Op, size: u64) -> bool {
     match (*op, *other) {
         (Op::Check { .. } | Op::Reopen { truncate: true, .. } | Op::Zero { extend: true, .. }, _)

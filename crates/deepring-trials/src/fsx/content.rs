@@ -1,19 +1,20 @@
-//! What the bytes of a trial's files say: each aligned word of eight bytes names its own position and the write that put it there.
+//! The content of a trial's files: each aligned word of eight bytes identifies its own position and
+//! the write that wrote it.
 //!
-//! The words are scrambled with a function that can be undone, so that no part of one looks like a hole, and so that a word found in the
-//! wrong place says where it belongs.
+//! A reversible function scrambles the words, so that no part of one looks like a hole, and so that
+//! a word found in the wrong place shows where it belongs.
 
-/// The unit that names itself, in bytes.
+/// The unit that identifies itself, in bytes.
 const WORD_BYTES: u64 = 8;
 
-/// Finishes SplitMix64 (Steele, Lea, Flood 2014): a bijection of all 64-bit numbers.
+/// The finalizer of SplitMix64 (Steele, Lea, Flood 2014): a bijection of all 64-bit numbers.
 fn scramble(value: u64) -> u64 {
     let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     value ^ (value >> 31)
 }
 
-/// Undoes [`scramble`].
+/// The inverse of [`scramble`].
 fn unscramble(value: u64) -> u64 {
     let value = (value ^ (value >> 31) ^ (value >> 62)).wrapping_mul(0x3196_42b2_d24d_8ec3);
     let value = (value ^ (value >> 27) ^ (value >> 54)).wrapping_mul(0x96de_1b17_3f11_9089);
@@ -52,8 +53,8 @@ pub(crate) struct Origin {
     pub(crate) generation: u32,
 }
 
-/// Where the byte `found[at]` belongs, if a whole word around it can be read: a word of a file of at most `file_max` bytes, by one of the
-/// first `generations` writes.
+/// Where the byte `found[at]` belongs, if the whole word around it is there. A valid word is one of
+/// a file of at most `file_max` bytes, from one of the first `generations` writes.
 pub(crate) fn origin(found: &[u8], at: usize, file_max: u64, generations: u32) -> Option<Origin> {
     (0..WORD_BYTES as usize).find_map(|shift| {
         let start = at.checked_sub(shift)?;

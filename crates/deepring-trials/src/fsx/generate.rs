@@ -1,15 +1,18 @@
-//! Scripts from a seed: ranges where engines err (next to sectors, pages, blocks, folios, the end of the file, and each other), several
-//! writers side by side, and everything that moves the file under them.
+//! Generates scripts from a seed: ranges where engines make mistakes (next to sectors, pages,
+//! blocks, folios, the end of the file, and each other), several writers side by side, and
+//! everything that changes the file beneath them.
 
 use super::script::{EngineSpec, HandleSpec, Mode, Op, Patience, Range, Script};
 use crate::harness::Rng;
 use crate::harness::program::Memory;
 use deepring::BackendKind;
 
-/// Sizes of blocks, and distances of positions, that mean something to a disk, a file system, a cache or the engine.
+/// Block sizes, and distances of positions, that matter to a disk, a file system, a cache or the
+/// engine.
 const UNITS_BYTES: [u64; 7] = [512, 1024, 4096, 64 << 10, 256 << 10, 1 << 20, 2 << 20];
 
-/// Most files stay small, so that many operations fit into a second; some reach past a folio of the page cache.
+/// Most files stay small, so that many operations fit into a second. Some reach past a folio of the
+/// page cache.
 const FILE_MAX_BYTES: [u64; 8] = [40 << 10, 150 << 10, 150 << 10, 150 << 10, 400 << 10, 400 << 10, 1 << 20, 3 << 20];
 
 /// The script of this seed, always the same.
@@ -45,7 +48,7 @@ struct Generator {
     rng: Rng,
     file_max: u64,
     handles: usize,
-    /// The file's size, were nothing cancelled.
+    /// The file's size if nothing is canceled.
     size: u64,
     /// Where the last range ended.
     last_end: u64,
@@ -73,7 +76,8 @@ impl Generator {
         }
     }
 
-    /// Several writers side by side, readers of what lies between them, and other things meanwhile.
+    /// Several writers side by side, readers of the ranges between them, and other operations at
+    /// the same time.
     fn burst(&mut self) {
         let pieces = 2 + self.rng.below(10);
         let span = (self.len() * pieces).min(self.file_max);
@@ -104,7 +108,7 @@ impl Generator {
                 _ => self.write(range),
             }
         }
-        // Later writes would hide what went wrong.
+        // Later writes would hide a mistake.
         if self.rng.once_in(3) {
             self.check();
         }
@@ -199,7 +203,8 @@ impl Generator {
         Range { position, len: self.len().min(self.file_max - position) }
     }
 
-    /// A length: mostly short, sometimes next to a unit, up to a mebibyte where the file may be so large, rarely nothing.
+    /// A length: mostly short, sometimes next to a unit, up to a mebibyte if the file can be that
+    /// large, rarely zero.
     fn len(&mut self) -> u64 {
         if self.rng.once_in(60) {
             return 0;
@@ -221,7 +226,7 @@ impl Generator {
             2..5 => self.near_unit(self.file_max),
             5..7 => self.size.saturating_add_signed(self.delta()),
             7..9 => self.last_end.saturating_add_signed(self.delta()),
-            // A little or a lot beyond the end: the gap is a hole.
+            // Beyond the end, by a little or a lot: the gap is a hole.
             _ => self.size + self.len(),
         };
         position.min(self.file_max)
@@ -234,7 +239,7 @@ impl Generator {
         (unit * times).saturating_add_signed(self.delta())
     }
 
-    /// Mostly nothing, or a few bytes to either side.
+    /// Mostly zero, or a few bytes to either side.
     fn delta(&mut self) -> i64 {
         if self.rng.once_in(2) { 0 } else { self.rng.below(7) as i64 - 3 }
     }

@@ -1,4 +1,5 @@
-//! What a single operation may have done, given the file before its batch and all that ran beside it.
+//! What one operation can have done, given the file before its batch and the operations that ran
+//! beside it.
 
 use super::batch::Batch;
 use super::content;
@@ -9,7 +10,7 @@ use deepring::{Error, ErrorKind, FileStat, Receipt, Result};
 /// A violated promise, in words.
 pub(crate) type Verdict<T> = std::result::Result<T, String>;
 
-/// Bytes that a cancelled write may or may not have written.
+/// Bytes that a canceled write may or may not have written.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Uncertain {
     pub(crate) generation: u32,
@@ -63,7 +64,7 @@ pub(crate) fn read(
     if got == model.there(Range { len: bytes, ..range }) {
         return Ok(());
     }
-    // New bytes are as good as old ones where a write was at work.
+    // Where a write was in flight, new bytes are as good as old ones.
     let mut expected = model.piece(range.position, got.len());
     for (number, write) in batch.writes().filter(|(_, write)| write.overlaps(range)) {
         let start = write.position.max(range.position);
@@ -85,12 +86,12 @@ pub(crate) fn read(
     Err(model.describe(got, &expected, range.position))
 }
 
-/// Judges the size a `stat` told.
+/// Judges the size that a `stat` returned.
 pub(crate) fn stat(model: &Model, batch: &Batch, result: &Result<FileStat>) -> Verdict<()> {
     let (least, largest) = batch.sizes(model.size());
     match result {
         Ok(stat) if (least..=largest).contains(&stat.size) => Ok(()),
-        Ok(stat) => Err(format!("told a size of {}, where it is {least} to {largest}", stat.size)),
+        Ok(stat) => Err(format!("returned a size of {}, where it is {least} to {largest}", stat.size)),
         Err(error) => Err(format!("failed: {error}")),
     }
 }

@@ -1,9 +1,12 @@
-//! fsx: random reads, writes, cuts, holes, syncs and reopenings of one file by several handles, engines and threads, against a model.
+//! fsx: random reads, writes, truncations, holes, syncs and reopenings of one file by several
+//! handles, engines and threads, against a model.
 //!
-//! The idea is that of Apple's and XFS's `fsx`, which has found bugs in every file system it was let loose on. A [`Script`] is drawn from a
-//! seed; the `runner` gathers what may run at the same time into a `batch`, lets the `session` run it on real files, and the `judge` holds every
-//! result against the `model`. The bytes name their own position and the write they belong to (`content`), so a failure says what was found
-//! and where it belongs. A script that fails is made as short as possible (`shrink`) and printed as text that can be run again.
+//! The idea is that of Apple's and XFS's `fsx`, which has found bugs in every file system it was
+//! run on. A [`Script`] is generated from a seed. The `runner` collects operations that can run at
+//! the same time into a `batch`, the `session` runs it on real files, and the `judge` compares
+//! every result with the `model`. The bytes identify their own position and write (`content`), so a
+//! failure reports what was found and where it belongs. A failing script is shrunk as far as
+//! possible (`shrink`) and printed as text that can be run again.
 //!
 //! ```text
 //!   seed ──> generate ──> Script ──> runner ──> batch ──> stage ──> engines ──> a file on a Place
@@ -12,8 +15,9 @@
 //!                         shrink <── what failed
 //! ```
 //!
-//! A seed draws the same scripts everywhere. What the kernel makes of their concurrency it does not repeat, so a failing script is run several
-//! times. A script that does not end is reported as hanging and not shortened.
+//! A seed generates the same scripts everywhere. It does not repeat the kernel's scheduling, so a
+//! failing script is run several times. A script that does not end is reported as hanging and is
+//! not shrunk.
 
 mod batch;
 mod content;
@@ -41,18 +45,18 @@ use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// No script takes longer unless it hangs.
+/// No script takes longer, unless it hangs.
 const SCRIPT_TIME_MAX: Duration = Duration::from_secs(60);
 
-/// Most of a script's time is waiting for a file system.
+/// A script mostly waits for its file system.
 const SCRIPTS_PER_PROCESSOR: usize = 2;
 
 /// Where a campaign's scripts come from.
 #[derive(Debug, Clone)]
 pub enum Source {
-    /// Drawn from a seed.
+    /// Generated from a seed.
     Seed(u64),
-    /// This one, again and again.
+    /// This one, repeated.
     Script(Box<Script>),
 }
 
@@ -61,7 +65,7 @@ pub enum Source {
 pub struct Campaign {
     /// The scripts.
     pub source: Source,
-    /// How many operations are run, over all places; a script that has begun is run to its end.
+    /// How many operations to run, over all places. A script that has begun runs to its end.
     pub operations: u64,
     /// A bug to plant into every script.
     pub bug: Option<PlantedBug>,
@@ -89,7 +93,7 @@ pub struct Violation {
     pub what: String,
     /// The whole script.
     pub script: Script,
-    /// The shortest script that was found to fail too, and what is wrong with it.
+    /// The shortest script found that also fails, and what is wrong with it.
     pub short: (Script, String),
 }
 
@@ -100,8 +104,8 @@ struct Failure {
 }
 
 impl Campaign {
-    /// Runs it: scripts are dealt out to the places in turn, several at a time. `progress` hears now and then how many
-    /// operations have been run.
+    /// Runs it. Scripts are assigned to the places in turn, several at a time. `progress` is called
+    /// now and then with the number of operations that have been run.
     ///
     /// # Panics
     /// If there is no place.
@@ -156,12 +160,12 @@ impl Campaign {
         Violation { place, number, what: failure.what, script, short: (short.script, short.what) }
     }
 
-    /// Runs one script, on a thread of its own because it might never end.
+    /// Runs one script, on a separate thread because it might never end.
     fn attempt(&self, script: &Script, file: &Path) -> Option<Failure> {
         let (script, file, bug) = (script.clone(), file.to_path_buf(), self.bug);
         let (end, ended) = sync_channel(1);
         let thread = std::thread::spawn(move || {
-            // Nobody listens any more if it has taken too long.
+            // The receiver is gone if it has taken too long.
             let _ = end.send(runner::run(&script, &file, bug));
         });
         match ended.recv_timeout(SCRIPT_TIME_MAX) {
@@ -176,7 +180,7 @@ impl Campaign {
     }
 }
 
-/// The file of a script: its place is the next in turn.
+/// The file of a script, on the next place in turn.
 fn file_of(number: u64, places: &[Place]) -> PathBuf {
     let directory = &places[number as usize % places.len()].directory;
     directory.join(format!("fsx-{}-{number}", std::process::id()))

@@ -10,7 +10,8 @@ pub(crate) struct Model {
     pub(crate) bytes: Vec<u8>,
     /// What happened to it, oldest first.
     log: Vec<Event>,
-    /// The largest position and the number of operations of the script, which tell a word of its content from chance.
+    /// The largest position and the number of operations of the script, which tell a word of its
+    /// content from random bytes.
     pub(crate) file_max: u64,
     pub(crate) generations: u32,
 }
@@ -21,7 +22,7 @@ enum Event {
         generation: u32,
         range: Range,
     },
-    /// Cancelled: new bytes or old ones.
+    /// Canceled: new bytes or old ones.
     MayHaveWritten {
         generation: u32,
         range: Range,
@@ -39,7 +40,7 @@ impl Model {
         self.bytes.len() as u64
     }
 
-    /// What is at `position..position + len`; zeros beyond the end.
+    /// The bytes at `position..position + len`; zeros beyond the end.
     pub(crate) fn piece(&self, position: u64, len: usize) -> Vec<u8> {
         let mut piece = self.there(Range { position, len: len as u64 }).to_vec();
         piece.resize(len, 0);
@@ -65,7 +66,7 @@ impl Model {
         self.log.push(Event::Wrote { generation, range });
     }
 
-    /// A cancelled write left these bytes.
+    /// A canceled write left these bytes.
     pub(crate) fn adopt(&mut self, range: Range, generation: u32, found: &[u8]) {
         if found.is_empty() {
             return;
@@ -90,7 +91,8 @@ impl Model {
 
     // ---- what went wrong ----
 
-    /// Nothing if `found`, at `position`, is what must be there; otherwise what it is instead. A different length is no difference.
+    /// `None` if `found`, at `position`, is as expected; otherwise a description of the difference.
+    /// A different length does not count.
     pub(crate) fn difference(&self, found: &[u8], position: u64) -> Option<String> {
         let there = self.there(Range { position, len: found.len() as u64 });
         if &found[..there.len()] == there {
@@ -99,11 +101,11 @@ impl Model {
         Some(self.describe(&found[..there.len()], there, position))
     }
 
-    /// Says how `found` differs from `expected`, which is what must be at `position`.
+    /// Describes how `found` differs from `expected`, which must be at `position`.
     pub(crate) fn describe(&self, found: &[u8], expected: &[u8], position: u64) -> String {
         let is_wrong = |at: &usize| found[*at] != expected[*at];
         let wrong: Vec<usize> = (0..found.len().min(expected.len())).filter(is_wrong).collect();
-        let (Some(&first), Some(&last)) = (wrong.first(), wrong.last()) else { return "nothing is wrong but the length".into() };
+        let (Some(&first), Some(&last)) = (wrong.first(), wrong.last()) else { return "only the length is wrong".into() };
         let name = |at: usize| self.name(found, at, (at..found.len()).take_while(is_wrong).count(), position);
         let (here, there) = (position + first as u64, position + last as u64);
         let (found, expected) = (name(first), self.history(here));
@@ -114,7 +116,7 @@ impl Model {
         what
     }
 
-    /// What the `run` bytes from `found[at]` on are; `found` begins at `position` of the file.
+    /// Describes the `run` bytes from `found[at]` on; `found` begins at `position` of the file.
     fn name(&self, found: &[u8], at: usize, run: usize, position: u64) -> String {
         let here = position + at as u64;
         let piece = &found[at..at + run];
@@ -129,7 +131,7 @@ impl Model {
             None => {
                 let written = (1..=self.generations).find(|&generation| content::bytes(here, run, generation) == piece);
                 let stale = |generation| format!("bytes of write #{generation}, which belong here but are stale or early");
-                written.map_or_else(|| format!("bytes that nobody wrote, {:02x?}", &piece[..run.min(8)]), stale)
+                written.map_or_else(|| format!("bytes that were never written, {:02x?}", &piece[..run.min(8)]), stale)
             }
         }
     }
@@ -141,13 +143,13 @@ impl Model {
             match *event {
                 Event::Wrote { generation, range } if holds(range) => return format!("bytes of write #{generation}"),
                 Event::MayHaveWritten { generation, range } if holds(range) => {
-                    return format!("what was found there after write #{generation} was cancelled");
+                    return format!("what was found there after write #{generation} was canceled");
                 }
                 Event::Zeroed(range) if holds(range) => return "the zeros of a hole that was punched".into(),
-                Event::Cut(size) if position >= size => return "the zeros of a file that was cut and grew again".into(),
+                Event::Cut(size) if position >= size => return "the zeros of a file that was truncated and grew again".into(),
                 _ => {}
             }
         }
-        "the zeros of a place that was never written".into()
+        "the zeros of a range that was never written".into()
     }
 }

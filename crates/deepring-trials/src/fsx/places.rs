@@ -1,9 +1,11 @@
-//! Where trials run: file systems of every kind that the engine meets, on loop devices with either size of sector.
+//! Where trials run: every kind of file system that the engine meets, on loop devices with either
+//! sector size.
 //!
-//! A place is a line in [`KINDS`]: a name, and how it is made in an empty directory that nobody else sees. To a trial it is just a
-//! directory, so any other mounted file system can be tried by its path.
+//! A place is a line in [`KINDS`]: a name, and how to make it in an empty private directory. To a
+//! trial it is just a directory, so any other mounted file system can be tried by its path.
 //!
-//! The disks are files in memory: what is tried is the file system and the block layer, not the drive below, and in memory a sync costs little.
+//! The disks are files in memory. The trial is of the file system and the block layer, not of the
+//! drive below, and in memory a sync costs little.
 
 use crate::faultfs::{self, Mounted};
 use crate::harness::disk::{MountedMemory, NEEDS_ROOT, in_mount_namespace, is_root, mount_overlay, other_disk_with_blocks};
@@ -13,14 +15,14 @@ use std::path::{Path, PathBuf};
 struct Kind {
     name: &'static str,
     needs_root: bool,
-    /// Its directory, or why there is none.
+    /// Makes its directory, or returns why it cannot.
     make: fn(&Path) -> Result<Made, String>,
 }
 
 /// What was made.
 struct Made {
     directory: PathBuf,
-    /// Whoever serves it, where that is a process; it ends with the value.
+    /// The process that serves it, if there is one; dropping the value ends it.
     server: Option<Mounted>,
 }
 
@@ -30,7 +32,7 @@ impl From<PathBuf> for Made {
     }
 }
 
-/// All of them. Names end with the size of the device's sectors, where there is a device.
+/// All kinds. A name ends with the device's sector size, if there is a device.
 const KINDS: &[Kind] = &[
     Kind { name: "ext4-512", needs_root: true, make: |place| disk("ext4", &["-b", "4096"], 512, place) },
     Kind { name: "ext4-4096", needs_root: true, make: |place| disk("ext4", &["-b", "4096"], 4096, place) },
@@ -45,7 +47,7 @@ const KINDS: &[Kind] = &[
     Kind { name: "fuse-direct", needs_root: true, make: |place| user_space(place, true) },
 ];
 
-/// A place that is there.
+/// A place that exists.
 #[derive(Debug, Clone)]
 pub struct Place {
     /// Its name, or its path.
@@ -55,7 +57,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// A directory on whatever is mounted there.
+    /// A directory on any mounted file system.
     pub fn at(directory: &Path) -> Self {
         Self { name: directory.display().to_string(), directory: directory.to_path_buf() }
     }
@@ -69,10 +71,11 @@ pub fn names() -> Vec<&'static str> {
     KINDS.iter().map(|kind| kind.name).collect()
 }
 
-/// Makes the places of these names, and runs `body` where they are mounted. They go when it ends.
+/// Makes the places with these names, and runs `body` while they are mounted. They go away when it
+/// ends.
 ///
 /// # Panics
-/// If a device or a mount is refused although this is root.
+/// If a device or a mount is refused even to root.
 pub fn with_places<T: Send>(names: &[String], body: impl FnOnce(&[Place], &[Missing]) -> T + Send) -> T {
     let wanted = || KINDS.iter().filter(|kind| names.iter().any(|name| name == kind.name));
     if !is_root() {
@@ -126,7 +129,8 @@ fn memory() -> Result<Made, String> {
     if memory.is_dir() { Ok(memory.to_path_buf().into()) } else { Err("there is no /dev/shm".into()) }
 }
 
-/// The fault file system without a fault; with `direct`, every file in it goes past the page cache, however it was opened.
+/// The fault file system without faults. With `direct`, every file in it bypasses the page cache,
+/// however it was opened.
 fn user_space(place: &Path, direct: bool) -> Result<Made, String> {
     if let Some(why) = faultfs::unavailable() {
         return Err(why.into());

@@ -1,4 +1,5 @@
-//! [`Plain`]: the file as the rest of the system sees it, through a descriptor that the engine knows nothing of.
+//! [`Plain`]: the file as the rest of the system sees it, through a descriptor unknown to the
+//! engine.
 
 use super::script::Range;
 use std::fs::{File, OpenOptions};
@@ -20,7 +21,7 @@ impl Plain {
         Ok(self.0.metadata()?.len())
     }
 
-    /// What is there of the range.
+    /// The bytes of the range that exist.
     pub(crate) fn read(&self, range: Range) -> io::Result<Vec<u8>> {
         let mut found = vec![0; range.len as usize];
         let mut done = 0;
@@ -39,7 +40,7 @@ impl Plain {
         self.fallocate(libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE, range)
     }
 
-    /// Makes a range zero that stays allocated.
+    /// Makes a range zero and keeps it allocated.
     pub(crate) fn zero(&self, range: Range, extend: bool) -> io::Result<()> {
         self.fallocate(libc::FALLOC_FL_ZERO_RANGE | if extend { 0 } else { libc::FALLOC_FL_KEEP_SIZE }, range)
     }
@@ -54,7 +55,7 @@ impl Plain {
         self.0.set_len(size)
     }
 
-    /// Flushes everything and drops the cached pages, so that the next read asks the disk.
+    /// Flushes everything and drops the cached pages, so that the next read goes to the disk.
     pub(crate) fn forget(&self) -> io::Result<()> {
         self.0.sync_all()?;
         crate::harness::disk::forget_pages(&self.0);

@@ -2,26 +2,27 @@
 
 use super::model::Model;
 
-/// A planted bug. The engine is asked for something else than the script says, which is then as wrong as if the engine had done it.
+/// A planted bug. The engine is given a request that differs from the script, so the outcome is as
+/// wrong as if the engine had made the mistake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PlantedBug {
     /// A few bytes in the middle of a write stay as they were.
     DropsRange,
     /// A write goes to the sector after the one it was meant for.
     MisplacesBySector,
-    /// A file that a write made longer ends a byte too early.
+    /// A file that a write extended ends a byte too early.
     TrimsByte,
-    /// A write that is reported as done is not.
+    /// A write reported as done has not happened.
     SwallowsWrite,
-    /// The first byte of a write to a file that was opened again stays as it was.
+    /// The first byte of a write to a reopened file stays as it was.
     LosesEdgeAfterReopen,
-    /// A read that is reported as complete has a wrong last byte.
+    /// A read reported as complete has a wrong last byte.
     ReadsWrong,
 }
 
 const SECTOR_BYTES: u64 = 512;
 
-/// Shorter writes are left alone, so that there is something to damage.
+/// Shorter writes are left alone: there must be something to damage.
 pub(crate) const LEN_MIN: u64 = 64;
 
 impl PlantedBug {
@@ -29,7 +30,8 @@ impl PlantedBug {
     pub const ALL: [Self; 6] =
         [Self::DropsRange, Self::MisplacesBySector, Self::TrimsByte, Self::SwallowsWrite, Self::LosesEdgeAfterReopen, Self::ReadsWrong];
 
-    /// Changes a write of `content` at `position` into what a broken engine would do, and gives its position.
+    /// Changes a write of `content` at `position` into what a broken engine would do. Returns the
+    /// position to write to.
     pub(crate) fn spoil(self, content: &mut [u8], position: u64, model: &Model) -> u64 {
         let len = content.len();
         let before = model.piece(position, len);

@@ -1,5 +1,5 @@
-//! Runs a [`Script`] on one file: gathers batches, runs each on the [`Session`], judges what every operation did, and compares the whole file
-//! with the [`Model`] at quiet points and at the end.
+//! Runs a [`Script`] on one file: collects batches, runs each on the [`Session`], judges what every
+//! operation did, and compares the whole file with the [`Model`] at quiet points and at the end.
 
 use super::batch::Batch;
 use super::judge::{self, Uncertain, Verdict};
@@ -11,7 +11,8 @@ use super::session::{BatchState, End, OneShotBug, Session};
 use std::io;
 use std::path::Path;
 
-/// Runs the script on a fresh file at `path`, which it removes. The error says which promise was broken.
+/// Runs the script on a new file at `path`, which it removes. The error states which promise was
+/// broken.
 pub(crate) fn run(script: &Script, path: &Path, bug: Option<PlantedBug>) -> Verdict<()> {
     let ran = Runner::new(script, path, bug).and_then(Runner::run);
     let removed = std::fs::remove_file(path).map_err(|error| format!("removing {}: {error}", path.display()));
@@ -27,7 +28,7 @@ struct Runner<'a> {
     bug: OneShotBug,
 }
 
-/// Puts words before an error of a plain system call.
+/// Adds the name of a plain system call to its error.
 fn plain_failed<T>(what: &str, result: io::Result<T>) -> Verdict<T> {
     result.map_err(|error| format!("a plain {what} failed: {error}"))
 }
@@ -83,7 +84,7 @@ impl<'a> Runner<'a> {
         Ok(())
     }
 
-    /// Judges one operation, and notes what it leaves open.
+    /// Judges one operation, and records what it leaves uncertain.
     fn judge(
         &self,
         batch: &Batch,
@@ -93,7 +94,7 @@ impl<'a> Runner<'a> {
         uncertain: &mut Vec<Uncertain>,
         skipped: &mut Vec<usize>,
     ) -> Verdict<()> {
-        let kept = |kept: bool| if kept { Ok(()) } else { Err("changed memory that it had no business with".to_owned()) };
+        let kept = |kept: bool| if kept { Ok(()) } else { Err("changed memory outside its range".to_owned()) };
         match (op, end) {
             (Op::Write { range, patience, .. }, End::Wrote { result, memory_kept }) => {
                 let certain = judge::written(range, patience, &result)?;
@@ -131,7 +132,8 @@ impl<'a> Runner<'a> {
         }
     }
 
-    /// Does to the model what the batch did to the file, doubts aside. The order does not matter, but for a cut before the growth.
+    /// Does to the model what the batch did to the file, except what is uncertain. The order does
+    /// not matter, except that a truncation comes before growth.
     fn apply(&mut self, batch: &Batch, uncertain: &[Uncertain], skipped: &[usize]) {
         if let Some(size) = batch.new_length() {
             self.model.set_len(size);
@@ -155,12 +157,13 @@ impl<'a> Runner<'a> {
         }
     }
 
-    /// Looks at what cancelled writes left: old bytes or new ones, and a size that one of them explains.
+    /// Examines what canceled writes left: old or new bytes, and a size that one of them explains.
     fn settle(&mut self, batch: &Batch, uncertain: &[Uncertain]) -> Verdict<()> {
         if uncertain.is_empty() {
             return Ok(());
         }
-        // A dropped operation is over when a sync is, which waits for every write accepted before it.
+        // A dropped operation is over when a sync is, because the sync waits for every write
+        // accepted before it.
         let dropped = batch.ops.iter().find_map(|(_, op)| match op {
             Op::Write { handle, patience: Patience::Drops, .. } => Some(*handle),
             _ => None,
@@ -172,7 +175,7 @@ impl<'a> Runner<'a> {
         let largest = uncertain.iter().map(|one| one.range.end()).max().unwrap_or(0).max(self.model.size());
         if !(self.model.size()..=largest).contains(&size) {
             let least = self.model.size();
-            return Err(format!("after cancelled writes the file has {size} bytes, where it must have {least} to {largest}"));
+            return Err(format!("after canceled writes the file has {size} bytes, where it must have {least} to {largest}"));
         }
         self.model.set_len(size);
         for one in uncertain {
@@ -186,14 +189,14 @@ impl<'a> Runner<'a> {
             }
             if found != expected {
                 let wrong = self.model.difference(&found, one.range.position).unwrap_or_else(|| "its size is wrong".into());
-                return Err(format!("after write #{} was cancelled, neither old nor new bytes: {wrong}", one.generation));
+                return Err(format!("after write #{} was canceled, neither old nor new bytes: {wrong}", one.generation));
             }
             self.model.adopt(one.range, one.generation, &found);
         }
         Ok(())
     }
 
-    /// Compares the whole file, through the engine and around it.
+    /// Compares the whole file, through the engine and without it.
     fn check(&self, handle: usize, plain_first: bool) -> Verdict<()> {
         if plain_first {
             compare(&self.model, &self.plain)?;

@@ -1,7 +1,8 @@
-//! [`Script`]: engines, handles, and a list of operations. As text it is what a failure prints and what `--script` replays.
+//! [`Script`]: engines, handles, and a list of operations. Its text form is what a failure prints
+//! and `--script` replays.
 //!
-//! Every list of operations is a valid script: what may not run beside what is already in flight waits for it (see `batch`). That is what
-//! makes a script easy to shorten.
+//! Every list of operations is a valid script: an operation that cannot run beside those in flight
+//! waits for them (see `batch`). That makes a script easy to shrink.
 
 use crate::harness::program::Memory;
 use deepring::BackendKind;
@@ -11,7 +12,7 @@ use deepring::BackendKind;
 pub struct Script {
     pub(crate) engines: Vec<EngineSpec>,
     pub(crate) handles: Vec<HandleSpec>,
-    /// Threads that submit at the same time; handles are dealt out to them.
+    /// Threads that submit at the same time; the handles are divided among them.
     pub(crate) writers: usize,
     pub(crate) ops: Vec<Op>,
 }
@@ -38,7 +39,7 @@ impl Script {
 pub(crate) struct EngineSpec {
     pub(crate) backend: BackendKind,
     pub(crate) block_bytes: u64,
-    /// 0 leaves it to the engine.
+    /// 0 means the engine's default.
     pub(crate) queue_depth: u32,
 }
 
@@ -49,7 +50,7 @@ pub(crate) struct HandleSpec {
     pub(crate) mode: Mode,
 }
 
-/// Past the page cache where the file system allows it, or through it.
+/// Bypassing the page cache where the file system allows it, or through it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
     Direct,
@@ -83,15 +84,15 @@ impl Range {
     }
 }
 
-/// How the one who asked waits for a transfer.
+/// How the caller waits for a transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Patience {
     Waits,
     /// Cancels as soon as it is submitted.
     Cancels,
-    /// Cancels when its neighbours are submitted too.
+    /// Cancels once its neighbors are submitted too.
     CancelsLate,
-    /// Drops the operation, and never hears of it again.
+    /// Drops the operation, whose outcome stays unknown.
     Drops,
 }
 
@@ -115,7 +116,7 @@ pub(crate) enum Op {
         handle: usize,
         size: u64,
     },
-    /// `fallocate` through a descriptor that the engine knows nothing of.
+    /// `fallocate` through a descriptor unknown to the engine.
     Punch {
         range: Range,
     },
@@ -131,13 +132,14 @@ pub(crate) enum Op {
     Stat {
         handle: usize,
     },
-    /// Closes the handle while its operations are at work, and opens it again.
+    /// Closes the handle while its operations are in flight, and opens it again.
     Reopen {
         handle: usize,
         mode: Mode,
         truncate: bool,
     },
-    /// Waits for everything, then compares the whole file, through a handle and through plain reads.
+    /// Waits for everything, then compares the whole file, through a handle and through plain
+    /// reads.
     Check {
         handle: usize,
         plain_first: bool,
@@ -145,7 +147,7 @@ pub(crate) enum Op {
 }
 
 impl Op {
-    /// How large the file may be afterwards because of it.
+    /// The size the file can have afterwards because of it.
     pub(crate) fn reach(&self) -> u64 {
         match *self {
             Self::Write { range, .. } if range.len > 0 => range.end(),

@@ -1,4 +1,5 @@
-//! [`Session`]: the engines and open files of one script, and the running of one batch on them by several threads.
+//! [`Session`]: the engines and open files of one script, and the running of one batch on them by
+//! several threads.
 
 use super::content;
 use super::model::Model;
@@ -11,7 +12,7 @@ use deepring::{Buffer, Completed, Direct, Engine, File, FileStat, Receipt, Resul
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// How an operation ended, as whoever asked for it saw it.
+/// How an operation ended, as its caller saw it.
 pub(crate) enum End {
     Wrote {
         result: Result<Receipt>,
@@ -25,11 +26,11 @@ pub(crate) enum End {
     Stat(Result<FileStat>),
     Task(Result<()>),
     Plain(std::io::Result<()>),
-    /// Nobody waited for it.
+    /// The caller did not wait for it.
     Unknown,
 }
 
-/// What all operations of a batch may look at.
+/// What all operations of a batch can read.
 pub(crate) struct BatchState<'a> {
     pub(crate) path: &'a Path,
     pub(crate) plain: &'a Plain,
@@ -50,7 +51,7 @@ impl OneShotBug {
         Self { bug, fired: AtomicBool::new(false) }
     }
 
-    /// Whether the bug is `bug` and strikes now. It does so once.
+    /// Whether the planted bug is `bug` and strikes now. It strikes once.
     pub(crate) fn fires(&self, bug: PlantedBug) -> bool {
         self.bug == Some(bug) && !self.fired.swap(true, Ordering::Relaxed)
     }
@@ -65,7 +66,7 @@ pub(crate) struct Session {
 /// One handle of the script.
 pub(crate) struct Handle {
     engine: Engine,
-    /// `None` only after it could not be opened again.
+    /// `None` only after reopening failed.
     file: Option<File>,
     reopened: bool,
 }
@@ -139,7 +140,7 @@ fn run_part(share: &mut [&mut Handle], part: &[(usize, usize, Op)], state: &Batc
     begun.into_iter().map(|(number, pending)| (number, pending.end())).collect()
 }
 
-/// An operation under way.
+/// An operation in flight.
 enum Pending {
     WriteSlice { op: deepring::Op<Slice>, content: Vec<u8>, late: bool },
     WriteEngine { op: deepring::Op<Buffer>, content: Vec<u8>, late: bool },
@@ -150,7 +151,7 @@ enum Pending {
     Ended(End),
 }
 
-/// What the guards around engine memory hold, and how many bytes follow it.
+/// The content of the guards around engine memory, and how many guard bytes follow it.
 const GUARD: u8 = 0xa5;
 const GUARD_BYTES: usize = 64;
 
@@ -180,7 +181,8 @@ impl Handle {
                 self.reopened = true;
                 closing.map_or(Pending::Ended(End::Unknown), Pending::Task)
             }
-            // A check is no operation of the engine: the runner makes it when the batch has ended.
+            // A check is not an operation of the engine: the runner makes it when the batch has
+            // ended.
             Op::Check { .. } => Pending::Ended(End::Unknown),
         })
     }
@@ -189,13 +191,13 @@ impl Handle {
         let late = patience == Patience::CancelsLate;
         let pending = match memory {
             Memory::Slice(offset) => {
-                let op = under_way(file.write_at(Slice::of(&content, offset), position), patience);
+                let op = submitted(file.write_at(Slice::of(&content, offset), position), patience);
                 op.map(|op| Pending::WriteSlice { op, content, late })
             }
             Memory::Engine(offset) => {
                 let mut buf = self.engine.pooled_buffer(offset + content.len())?.split_off(offset);
                 buf.copy_from_slice(&content);
-                let op = under_way(file.write_at(buf, position), patience);
+                let op = submitted(file.write_at(buf, position), patience);
                 op.map(|op| Pending::WriteEngine { op, content, late })
             }
         };
@@ -203,14 +205,14 @@ impl Handle {
     }
 
     fn read(&self, file: &File, range: Range, memory: Memory, exact: bool, patience: Patience) -> Result<Pending> {
-        /// Neither zero nor often found in a file: what was not read stays recognisable.
+        /// Neither zero nor frequent in a file, so that bytes that were not read stay recognizable.
         const UNREAD: u8 = 0xee;
         let (len, late) = (range.len as usize, patience == Patience::CancelsLate);
         let pending = match memory {
             Memory::Slice(offset) => {
                 let slice = Slice::new(len, offset, UNREAD);
                 let op = if exact { file.read_exact_at(slice, range.position) } else { file.read_at(slice, range.position) };
-                under_way(op, patience).map(|op| Pending::ReadSlice { op, late })
+                submitted(op, patience).map(|op| Pending::ReadSlice { op, late })
             }
             Memory::Engine(offset) => {
                 let mut before = self.engine.pooled_buffer(offset + len + GUARD_BYTES)?;
@@ -219,13 +221,13 @@ impl Handle {
                 let after = buf.split_off(len);
                 buf.fill(UNREAD);
                 let op = if exact { file.read_exact_at(buf, range.position) } else { file.read_at(buf, range.position) };
-                under_way(op, patience).map(|op| Pending::ReadEngine { op, guards: [before, after], late })
+                submitted(op, patience).map(|op| Pending::ReadEngine { op, guards: [before, after], late })
             }
         };
         Ok(pending.unwrap_or(Pending::Ended(End::Unknown)))
     }
 
-    /// Lets the planted bug change a write, and gives the position it goes to.
+    /// Lets the planted bug change a write. Returns the position to write to.
     fn spoil(&self, content: &mut [u8], range: Range, state: &BatchState<'_>) -> u64 {
         let possible = |bug: &PlantedBug| match bug {
             PlantedBug::LosesEdgeAfterReopen => self.reopened,
@@ -240,8 +242,8 @@ impl Handle {
     }
 }
 
-/// An operation whose asker does not wait to cancel or to drop it does so now; nothing is left of one that is dropped.
-fn under_way<B: Send>(op: deepring::Op<B>, patience: Patience) -> Option<deepring::Op<B>> {
+/// Cancels or drops an operation whose patience says to do so at once. `None` if it was dropped.
+fn submitted<B: Send>(op: deepring::Op<B>, patience: Patience) -> Option<deepring::Op<B>> {
     match patience {
         Patience::Drops => return None,
         Patience::Cancels => op.cancel(),

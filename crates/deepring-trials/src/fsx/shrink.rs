@@ -1,19 +1,20 @@
-//! Makes a failing script short: leaves out chunks of operations as long as it still fails (delta debugging, Zeller and Hildebrandt 2002),
-//! then makes what is left simpler, operation by operation.
+//! Shrinks a failing script: leaves out chunks of operations as long as it still fails (delta
+//! debugging, Zeller and Hildebrandt 2002), then simplifies the rest, operation by operation.
 //!
-//! A failure may depend on timing, so a candidate is run several times before it is believed to be innocent.
+//! A failure can depend on timing, so a candidate must pass several runs before it counts as
+//! passing.
 
 use super::script::{Mode, Op, Patience, Range, Script};
 use crate::harness::program::Memory;
 use std::time::{Duration, Instant};
 
-/// How often a candidate is run before it counts as innocent.
+/// Runs of a candidate before it counts as passing.
 const TRIES: u32 = 4;
 
-/// Shrinking ends after this time, with the shortest script known by then.
+/// Shrinking ends after this time, with the shortest failing script known by then.
 const TIME_MAX: Duration = Duration::from_secs(60);
 
-/// A script that fails, and what its last failing run said.
+/// A failing script, and what its last failing run reported.
 #[derive(Debug, Clone)]
 pub(crate) struct Failing {
     pub(crate) script: Script,
@@ -26,7 +27,7 @@ struct Shrinker<F> {
     best: Failing,
 }
 
-/// The shortest failing script that could be found. `run` says what is wrong with a script, or nothing.
+/// The shortest failing script found. `run` returns what is wrong with a script, or `None`.
 pub(crate) fn shrink(failing: Failing, run: impl FnMut(&Script) -> Option<String>) -> Failing {
     let mut shrinker = Shrinker { run, until: Instant::now() + TIME_MAX, best: failing };
     while shrinker.leave_out() | shrinker.simplify_setup() | shrinker.simplify_ops() {}
@@ -34,7 +35,7 @@ pub(crate) fn shrink(failing: Failing, run: impl FnMut(&Script) -> Option<String
 }
 
 impl<F: FnMut(&Script) -> Option<String>> Shrinker<F> {
-    /// Whether the candidate fails too; then it is the best known.
+    /// Whether the candidate fails too. If so, it becomes the best known.
     fn accepts(&mut self, candidate: Script) -> bool {
         if candidate == self.best.script {
             return false;
@@ -146,7 +147,7 @@ mod tests {
     use crate::fsx::generate;
     use deepring::BackendKind;
 
-    /// A bug that needs a cut and, later, a write of more than 600 bytes.
+    /// A bug that needs a truncation and, later, a write of more than 600 bytes.
     fn is_wrong(script: &Script) -> Option<String> {
         let cut = script.ops.iter().position(|op| matches!(op, Op::SetLen { .. }))?;
         let late = |op: &Op| matches!(op, Op::Write { range, .. } if range.len > 600);

@@ -1,4 +1,5 @@
-//! Scripts as text, one line each for the writers, an engine, a handle, an operation. `#` begins a comment.
+//! Scripts as text, one line each for the writers, an engine, a handle, an operation. `#` begins a
+//! comment.
 
 use super::script::{EngineSpec, HandleSpec, Mode, Op, Patience, Range, Script};
 use crate::harness::program::Memory;
@@ -94,7 +95,7 @@ impl FromStr for Script {
         let missing = script.handles.iter().any(|handle| handle.engine >= script.engines.len());
         match (script.handles.is_empty(), missing, script.writers) {
             (true, ..) => Err("a script needs a handle".into()),
-            (_, true, _) => Err("a handle names an engine that is not there".into()),
+            (_, true, _) => Err("a handle names an engine that does not exist".into()),
             (.., 0) => Err("a script needs a writer".into()),
             _ => Ok(script),
         }
@@ -142,7 +143,7 @@ impl<'a> Line<'a> {
                 Op::Reopen { handle, mode, truncate: self.one_of(&[("truncate", true), ("keep", false)])? }
             }
             "check" => Op::Check { handle: self.handle()?, plain_first: self.one_of(&[("plain-first", true), ("engine-first", false)])? },
-            _ => return Err(format!("there is no operation '{name}'")),
+            _ => return Err(format!("unknown operation '{name}'")),
         })
     }
 
@@ -151,7 +152,7 @@ impl<'a> Line<'a> {
     }
 
     fn end(&mut self) -> Result<(), String> {
-        self.0.next().map_or(Ok(()), |word| Err(format!("'{word}' is too much")))
+        self.0.next().map_or(Ok(()), |word| Err(format!("unexpected word '{word}'")))
     }
 
     fn number(&mut self) -> Result<u64, String> {
@@ -169,7 +170,7 @@ impl<'a> Line<'a> {
         let found = choices.iter().find(|(name, _)| *name == word);
         found
             .map(|&(_, value)| value)
-            .ok_or_else(|| format!("'{word}' is none of {:?}", choices.iter().map(|(name, _)| name).collect::<Vec<_>>()))
+            .ok_or_else(|| format!("'{word}' is not one of {:?}", choices.iter().map(|(name, _)| name).collect::<Vec<_>>()))
     }
 
     fn handle(&mut self) -> Result<usize, String> {
