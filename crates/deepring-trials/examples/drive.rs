@@ -1,7 +1,9 @@
-//! The lab's drive as a plugin of nbdkit: `nbdkit libdrive.so image=FILE journal=FILE [flush-error=FILE]`.
+//! The lab's drive as a plugin of nbdkit: `nbdkit libdrive.so image=FILE journal=FILE
+//! [flush-error=FILE]`.
 //!
-//! Its write cache is volatile; see `deepring_trials::lab::cache`. While the file named by `flush-error` exists, flushes fail with EIO, and the
-//! cache stays as it was. (nbdkit's own error filter can fail reads and writes, but not flushes.)
+//! Its write cache is volatile; see `deepring_trials::lab::cache`. While the file named by
+//! `flush-error` exists, flushes fail with EIO and the cache stays as it was. (nbdkit's own error
+//! filter can fail reads and writes, but not flushes.)
 
 #![allow(missing_docs, reason = "the entry point of a plugin comes out of a macro")]
 
@@ -18,7 +20,7 @@ struct Parameters {
     flush_error: Option<PathBuf>,
 }
 
-/// What the command line said. nbdkit calls into a plugin before it has anything of the plugin's to pass along.
+/// The parameters from the command line. nbdkit calls `config` before a value of the plugin exists.
 static PARAMETERS: Mutex<Parameters> = Mutex::new(Parameters { image: None, journal: None, flush_error: None });
 
 struct Drive {
@@ -64,7 +66,7 @@ impl Server for Drive {
     fn open(_: bool) -> Result<Box<dyn Server>> {
         let parameters = PARAMETERS.lock().unwrap_or_else(PoisonError::into_inner);
         let (Some(image), Some(journal)) = (&parameters.image, &parameters.journal) else {
-            return Err(invalid("image and journal have to be given"));
+            return Err(invalid("image and journal are required"));
         };
         let cache = Mutex::new(WriteCache::open(image, journal).map_err(failed)?);
         Ok(Box::new(Self { cache, flush_error: parameters.flush_error.clone() }))
@@ -96,7 +98,7 @@ impl Server for Drive {
 
     fn flush(&self) -> Result<()> {
         if self.flush_error.as_ref().is_some_and(|path| path.exists()) {
-            return Err(Error::new(libc::EIO, "a flush that was told to fail"));
+            return Err(Error::new(libc::EIO, "a flush failed on request"));
         }
         self.with(WriteCache::flush)
     }

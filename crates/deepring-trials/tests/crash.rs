@@ -1,4 +1,5 @@
-//! The crash campaign in a short form, and the proof that it can fail. Needs root; else these tests say that they are skipped.
+//! The crash campaign in a short form, and the proof that it can fail. Needs root; without it these
+//! tests are reported as skipped.
 //!
 //! The long form is `npm run crash -- --seed N --cycles M`.
 
@@ -8,7 +9,7 @@ mod harness;
 use deepring_trials::crash::{Campaign, Kind, PlantedBug, Summary};
 use harness::{say, skip};
 
-/// A planted bug must be found within so many crashes.
+/// A planted bug must be found within this many crashes.
 const PLANTED_CYCLES: u64 = 200;
 
 fn seed() -> u64 {
@@ -29,7 +30,10 @@ fn keeps_its_promises(kind: Kind, cycles: u64) {
     let Some((seed, summary)) = run(kind, cycles, None) else { return };
     assert_eq!(summary.violation, None, "seed {seed}");
     assert_eq!(summary.cycles, cycles);
-    assert!(summary.kept > cycles && summary.lost > 0 && summary.failed > 0, "this run proved nothing: {summary:?}");
+    assert!(
+        summary.kept > cycles && summary.lost > 0 && summary.failed > 0,
+        "too little was kept, lost or failed, so this run proved nothing: {summary:?}"
+    );
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! fsx in a short form, and the proof that it can fail. The long form is `npm run fsx -- --seed N --ops M`.
+//! fsx in a short form, and the proof that it can fail. The long form is `npm run fsx -- --seed N
+//! --ops M`.
 
 #[path = "../../deepring/tests/harness/mod.rs"]
 mod harness;
@@ -9,13 +10,13 @@ use harness::{Rng, directory, say, skip};
 /// Some hundred operations on each place.
 const OPERATIONS: u64 = 6_000;
 
-/// A planted bug must be found within so many operations.
+/// A planted bug must be found within this many operations.
 const PLANTED_OPERATIONS: u64 = 10_000;
 
-/// What depends on timing shows within so many operations.
+/// A failure that depends on timing shows within this many operations.
 const REPLAYED_OPERATIONS: u64 = 200;
 
-/// More operations than this a shortened script must not have.
+/// The most operations that a shrunk script can have.
 const SHORT_LEN_MAX: usize = 4;
 
 fn assert_clean(summary: &Summary) {
@@ -52,7 +53,8 @@ fn every_planted_bug_is_caught_and_its_script_is_shrunk() {
         let (short, what) = violation.short;
         say(&format!("{bug:?}: {what}\n{short}"));
         assert!((1..=SHORT_LEN_MAX).contains(&short.len()), "{bug:?} left {} operations:\n{short}", short.len());
-        // The printed script, read again, shows the same bug sooner or later, and without the bug it is innocent.
+        // The printed script, read again, shows the same bug sooner or later, and passes without
+        // the bug.
         let printed: Script = short.to_string().parse().expect("a script");
         let replay = |bug| Campaign { source: Source::Script(Box::new(printed.clone())), operations: REPLAYED_OPERATIONS, bug };
         assert!(replay(Some(bug)).run(&[Place::at(disk.path())], |_| {}).violation.is_some(), "{bug:?}:\n{short}");
@@ -60,7 +62,7 @@ fn every_planted_bug_is_caught_and_its_script_is_shrunk() {
     }
 }
 
-/// What a planted bug is called when it is found.
+/// How each planted bug is described.
 #[test]
 fn misplaced_stale_and_missing_bytes_are_reported_as_such() {
     let script = "writers 1\nengine uring block 1048576 depth 0\nhandle engine 0 direct\nset-len 0 20000\n\

@@ -1,7 +1,7 @@
-//! File systems that misbehave, as network file systems do: the engine over a real FUSE mount whose server fails, cuts short, interrupts,
-//! stalls and dies on demand.
+//! File systems that misbehave, as network file systems do: the engine on a real FUSE mount whose
+//! server fails, moves fewer bytes, interrupts, stalls and dies on demand.
 //!
-//! Mounting needs root and `/dev/fuse`; without them these tests say that they are skipped.
+//! Mounting needs root and `/dev/fuse`; without them these tests are reported as skipped.
 
 #[path = "../../deepring/tests/harness/mod.rs"]
 mod harness;
@@ -21,7 +21,8 @@ const PROGRAMS: u32 = 8;
 /// Whether all files bypass the kernel's cache, or only those that ask for it.
 const MOUNTS: [bool; 2] = [true, false];
 
-/// Runs a test on a mounted fault file system, once with and once without the kernel's cache. It also gets a directory elsewhere.
+/// Runs a test on a mounted fault file system, once with and once without the kernel's cache.
+/// `body` also gets a directory outside it.
 fn with_faults(body: impl Fn(&mut Mounted, &Path) + Sync) {
     with_faults_on(&MOUNTS, body);
 }
@@ -57,7 +58,7 @@ fn check(error: &Error, code: &str, path: &Path, position: u64, requested: u64) 
     assert_eq!((error.position(), error.requested()), (Some(position), requested), "{error}");
 }
 
-/// The engine still does what it is for, and holds nothing back.
+/// The engine still works, and nothing is in flight.
 #[track_caller]
 fn check_usable(engine: &Engine, directory: &Path) {
     let path = directory.join("usable");
@@ -66,10 +67,10 @@ fn check_usable(engine: &Engine, directory: &Path) {
     assert_same(&buf, &bytes(0, 70_001, 77), "after a failure");
     std::fs::remove_file(&path).expect("the file");
     let stats = engine.stats();
-    assert_eq!((stats.queued, stats.in_flight, stats.in_flight_bytes), (0, 0, 0), "nothing is left hanging");
+    assert_eq!((stats.queued, stats.in_flight, stats.in_flight_bytes), (0, 0, 0), "nothing is left in flight");
 }
 
-// ---- a place like any other ----
+// ---- without faults ----
 
 #[test]
 fn random_programs_are_exact_on_a_file_system_in_user_space() {
@@ -90,7 +91,7 @@ fn path_info_works_where_unnamed_files_are_not_supported() {
             let info = engine.path_info(mounted.path()).expect("what is known of the directory");
             assert_eq!(info.file_system, "fuse");
             assert!(info.direct_io.available, "{info:?}");
-            assert_eq!(std::fs::read_dir(mounted.path()).expect("the directory").count(), 0, "looking left nothing behind");
+            assert_eq!(std::fs::read_dir(mounted.path()).expect("the directory").count(), 0, "path_info left nothing behind");
         }
     });
 }
@@ -107,7 +108,7 @@ fn random_programs_are_exact_though_many_transfers_are_cut_short() {
             run_random(PROGRAMS, backend, Direct::Prefer, &mounted.path().join("file"));
         }
         let triggered = mounted.triggered().expect("the server");
-        assert!(triggered > 20, "{triggered} short transfers: this run proved nothing");
+        assert!(triggered > 20, "{triggered} short transfers, so this run proved nothing");
     });
 }
 
@@ -125,9 +126,9 @@ fn short_transfers_of_odd_lengths_are_resumed_and_counted() {
             let (_, written) = file.write_at(Slice::of(&bytes(0, 5_000_001, 1), 0), 0).wait().ok().expect("a write");
             let (buf, read) = file.read_exact_at(Slice::new(5_000_001, 0, 0), 0).wait().ok().expect("a read");
             assert_same(buf.content(), &bytes(0, 5_000_001, 1), "what was read");
-            assert!(mounted.triggered().expect("the server") > triggered + 3, "this run proved nothing");
+            assert!(mounted.triggered().expect("the server") > triggered + 3, "too few faults, so this run proved nothing");
             assert!(written.resumed > 0 && read.resumed > 0, "{written:?} {read:?}");
-            // Not the ring, which would go on by itself, at the wrong place.
+            // Not the ring, which would resume by itself, at the wrong position.
             assert_eq!((written.backend, read.backend), (BackendKind::Threads, BackendKind::Threads));
             assert!(engine.stats().resumed >= u64::from(written.resumed + read.resumed));
             let error = file.read_exact_at(vec![0; 5000], 5_000_000).wait().result.expect_err("past the end");
@@ -155,7 +156,8 @@ fn an_error_at_one_position_reports_the_position_and_the_bytes_before_it() {
                     [(Call::Read, libc::EIO, "EIO"), (Call::Read, libc::ESTALE, "ESTALE"), (Call::Write, libc::EIO, "EIO")]
                 {
                     if call == Call::Write && !file.direct() {
-                        // In the cache a write fails only when it is written out; see the syncs below.
+                        // In the cache a write fails only when it is written out; see the syncs
+                        // below.
                         continue;
                     }
                     let triggered = mounted.triggered().expect("the server");
@@ -172,10 +174,10 @@ fn an_error_at_one_position_reports_the_position_and_the_bytes_before_it() {
                     let buf = buf.expect("the buffer comes back");
                     assert!(buf.is_guarded());
                     assert_same(&buf.content()[..done as usize], &content[..done as usize], "what had been moved");
-                    // Around it all is well.
+                    // The bytes around the bad position can still be read and written.
                     file.read_exact_at(vec![0; 1 << 20], 6 << 20).wait().result.expect("a read behind it");
                     file.write_at(bytes(0, 1 << 20, 1), 0).wait().result.expect("a write before it");
-                    assert!(mounted.triggered().expect("the server") > triggered, "this run proved nothing");
+                    assert!(mounted.triggered().expect("the server") > triggered, "no fault was triggered, so this run proved nothing");
                     mounted.clear().expect("the server");
                     check_usable(&engine, mounted.path());
                     assert_file(&path, &content, "the same bytes, whatever arrived");
@@ -207,7 +209,7 @@ fn a_refused_preallocation_leaves_the_file_and_an_unsupported_one_is_skipped() {
         for backend in backends() {
             run_random(PROGRAMS, backend, Direct::Prefer, &path);
         }
-        assert!(mounted.triggered().expect("the server") > 0, "this run proved nothing");
+        assert!(mounted.triggered().expect("the server") > 0, "no fault was triggered, so this run proved nothing");
     });
 }
 
@@ -222,7 +224,7 @@ fn a_failed_trim_is_reported_and_repaired_by_the_next_write() {
             let error = file.write_at(bytes(0, 5001, 1), 0).wait().result.expect_err("the padding stays");
             check(&error, "EIO", &path, 0, 5001);
             assert_eq!(error.syscall(), "ftruncate");
-            assert_eq!(file.stat().wait().expect("stat").size, 5001, "the padding is nobody's business");
+            assert_eq!(file.stat().wait().expect("stat").size, 5001, "the padding is not visible");
             let error = file.read_exact_at(vec![0; 5002], 0).wait().result.expect_err("there is nothing more");
             assert_eq!((error.kind(), error.transferred()), (ErrorKind::Eof, 5001));
             mounted.clear().expect("the server");
@@ -243,8 +245,8 @@ fn a_sync_that_failed_once_stays_failed() {
             mounted.inject(&io_error(Call::Sync, 0, libc::EIO, 1)).expect("the server");
             let error = file.sync_data().wait().expect_err("the server could not");
             assert_eq!((error.code(), error.path()), ("EIO".into(), Some(path.as_path())));
-            // The server would say yes by now, and nobody knows what it lost.
-            let error = open(&engine, &path, Direct::Prefer).sync_all().wait().expect_err("nothing has been healed");
+            // The server would now report success, although its losses are unknown.
+            let error = open(&engine, &path, Direct::Prefer).sync_all().wait().expect_err("the failure stays");
             assert_eq!(error.kind(), ErrorKind::SyncFailed(libc::EIO));
             check_usable(&engine, mounted.path());
         }
@@ -256,7 +258,7 @@ fn a_closed_file_is_measured_again_even_after_a_failed_sync() {
     with_faults(|mounted, _| {
         for (index, engine) in engines().into_iter().enumerate() {
             let path = mounted.path().join(format!("file-{index}"));
-            // It ends as badly as can be: padded, and with a failure that is remembered until the process ends.
+            // The worst end: padded, and with a failure that is remembered until the process ends.
             for call in [Call::Truncate, Call::Sync] {
                 mounted.inject(&Fault::always(call, Effect::Errno(libc::EIO))).expect("the server");
             }
@@ -265,15 +267,15 @@ fn a_closed_file_is_measured_again_even_after_a_failed_sync() {
             file.sync_all().wait().expect_err("the server could not");
             file.close().wait().expect("close");
             mounted.clear().expect("the server");
-            // Somebody else makes something of it, no larger than the padding.
+            // Another process rewrites it, no larger than the padding.
             std::fs::write(&path, bytes(0, 8000, 2)).expect("the file");
             let file = open(&engine, &path, Direct::Prefer);
             assert_eq!(file.stat().wait().expect("stat").size, 8000);
             let (buf, _) = file.read_exact_at(vec![0; 8000], 0).wait().ok().expect("all that is there");
-            assert_same(&buf, &bytes(0, 8000, 2), "what others wrote");
+            assert_same(&buf, &bytes(0, 8000, 2), "what another process wrote");
             file.write_at(bytes(6000, 10, 3), 6000).wait().result.expect("a write");
             let model = [bytes(0, 6000, 2), bytes(6000, 10, 3), bytes(6010, 1990, 2)].concat();
-            assert_file(&path, &model, "after a write into what others wrote");
+            assert_file(&path, &model, "after a write into what another process wrote");
             assert!(file.sync_all().wait().is_err(), "the failure is remembered");
         }
     });
@@ -295,7 +297,7 @@ fn interruptions_are_retried_and_endless_ones_are_an_error() {
             file.sync_data().wait().expect("a sync among interruptions");
             let (buf, _) = file.read_exact_at(vec![0; 110_000], 500).wait().ok().expect("a read among interruptions");
             assert_same(&buf, &bytes(500, 110_000, 2), "among interruptions");
-            assert!(mounted.triggered().expect("the server") >= triggered + 20, "this run proved nothing");
+            assert!(mounted.triggered().expect("the server") >= triggered + 20, "no fault was triggered, so this run proved nothing");
             mounted.clear().expect("the server");
             mounted.inject(&Fault::always(Call::Read, Effect::Errno(libc::EINTR))).expect("the server");
             let error = file.read_exact_at(vec![0; 4096], 0).wait().result.expect_err("interruptions without end");
@@ -326,16 +328,16 @@ fn a_stalled_request_delays_no_other_request() {
             for index in 1..50u64 {
                 let position = index * 8192;
                 for handle in [&file, &other] {
-                    let (buf, _) = handle.read_exact_at(vec![0; 4096], position).wait().ok().expect("a read beside one that stalls");
-                    assert_same(&buf, &bytes(position, 4096, 1), "beside a stall");
+                    let (buf, _) = handle.read_exact_at(vec![0; 4096], position).wait().ok().expect("a read during a stall");
+                    assert_same(&buf, &bytes(position, 4096, 1), "during a stall");
                 }
             }
-            let meanwhile = started.elapsed();
-            assert!(meanwhile < STALL, "the others waited as well: {meanwhile:?}");
+            let took = started.elapsed();
+            assert!(took < STALL, "the others waited as well: {took:?}");
             let (buf, _) = stalled.wait().ok().expect("the read that stalled");
             assert_same(&buf, &bytes(0, 4096, 1), "after a stall");
             sync.wait().expect("the sync that stalled");
-            assert!(started.elapsed() >= STALL, "nothing stalled: this run proved nothing");
+            assert!(started.elapsed() >= STALL, "nothing stalled, so this run proved nothing");
             check_usable(&engine, elsewhere);
         }
     });
@@ -358,7 +360,7 @@ fn an_engine_dropped_during_a_stall_waits_and_returns_every_buffer() {
             assert!(started.elapsed() >= STALL, "the engine did not wait for what the kernel still had");
             let Completed { buf, result } = stalled.wait();
             assert_same(&buf.expect("the buffer"), &bytes(0, 4096, 1), "after a stall");
-            result.expect("the read that was under way");
+            result.expect("the read that was in flight");
             for op in queued {
                 let Completed { buf, result } = op.wait();
                 assert_eq!(buf.map(|buf| buf.len()), Some(65_536), "the buffer comes back");
@@ -408,16 +410,14 @@ fn die_in_flight(engine: &Engine, mounted: &mut Mounted, elsewhere: &Path) {
         .collect();
     let sync = file.sync_all();
     let triggered = mounted.triggered().expect("the server");
-    eventually(LIMIT, "requests in the server's hands", || {
-        mounted.triggered().expect("the server") > triggered || engine.stats().in_flight >= 4
-    });
+    eventually(LIMIT, "requests at the server", || mounted.triggered().expect("the server") > triggered || engine.stats().in_flight >= 4);
     std::thread::sleep(Duration::from_millis(50));
-    assert!(mounted.triggered().expect("the server") > 0, "this run proved nothing");
+    assert!(mounted.triggered().expect("the server") > 0, "no fault was triggered, so this run proved nothing");
     let killed = Instant::now();
     mounted.kill().expect("the server killed");
     for op in ops {
         let Completed { buf, result } = op.wait();
-        let buf = buf.expect("the buffer comes back: nobody has it any more");
+        let buf = buf.expect("the buffer comes back from the dead server");
         assert!(buf.is_guarded());
         let error = result.expect_err("there is no server");
         let gone = ["ENOTCONN", "ECONNABORTED", "EIO"];
@@ -427,12 +427,12 @@ fn die_in_flight(engine: &Engine, mounted: &mut Mounted, elsewhere: &Path) {
     let error = sync.wait().expect_err("there is no server");
     assert!(error.errno().is_some(), "{error}");
     assert!(killed.elapsed() < LIMIT);
-    // What comes later is refused, and the engine goes on.
+    // Later requests are refused, and the engine continues to work.
     let error = file.read_exact_at(vec![0; 10], 0).wait().result.expect_err("there is no server");
     assert!(error.errno().is_some(), "{error}");
     let error = engine.open(&path, OpenOptions::new().read(true)).expect_err("there is no server");
     assert_eq!((error.code(), error.syscall()), ("ENOTCONN".into(), "open"));
-    // Whether closing can be told to a server that is gone is the kernel's to say; that it ends is ours.
+    // The kernel decides whether a close reaches a server that is gone. It must end in any case.
     drop(file.close().wait());
     check_usable(engine, elsewhere);
     assert_eq!(engine.info().backend, backend, "a dead server costs no ring");

@@ -1,5 +1,5 @@
-//! The parts of the drive lab that need no virtual machine: the drive that loses its cache, the judge, the archive, the protocol. Each
-//! checker is shown what it must not let pass.
+//! The parts of the drive lab that need no virtual machine: the drive that loses its cache, the
+//! ledger, the archive, the protocol. Each checker is given what it must reject.
 
 use deepring::BackendKind;
 use deepring_trials::lab::cache::{Unflushed, WriteCache, unflushed};
@@ -119,7 +119,7 @@ fn content_identifies_the_generation_of_each_sector() {
     let content = Content::new(SEED, Stream::Slot);
     let (old, new) = (content.make(8), content.make(10));
     let mut mixed = old.clone();
-    // From the border of a sector on, and inside a sector, as where two requests met.
+    // From a sector border on, and inside a sector, as where two requests met.
     mixed[24..24 + 5 * 512].copy_from_slice(&new[24..24 + 5 * 512]);
     mixed[100_000..100_300].copy_from_slice(&new[100_000..100_300]);
     let found = slot(Stream::Slot, 0, &mixed);

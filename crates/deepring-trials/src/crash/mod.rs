@@ -6,9 +6,9 @@
 //! power cut, with or without flushing its journal. All requests end in errors. The file system is
 //! unmounted and mounted again, which recovers its journal, and every byte is judged ([`ledger`]):
 //!
-//! * a write accepted before a sync that succeeded is there, whole. (A success after the crash
-//!   began does not count. File systems report it while they are being shut down, and after a real
-//!   crash no program would have received it.);
+//! * a write accepted before a sync that succeeded is there, whole (a success after the crash
+//!   began does not count: file systems report it while they are being shut down, and after a real
+//!   crash no program would have received it);
 //! * any other write is there or absent, block by block, and nothing else is there;
 //! * the file exists, is at least as long as the acknowledged writes, and has only zeros between
 //!   them.

@@ -1,7 +1,8 @@
-//! What can go wrong in the fault file system, and the list of what is to go wrong now.
+//! What can go wrong in the fault file system, and the faults that are set now.
 //!
-//! A fault names a call, a range of file positions and how often it happens. It is written as one line of words, because it travels from the
-//! program that tests to the process that serves: `read 4096..8192 2 errno 5` fails the next two reads that touch these bytes with `EIO`.
+//! A fault names a call, a range of file positions and a number of times. It is written as one line
+//! of words, because the test sends it to the process that serves: `read 4096..8192 2 errno 5`
+//! fails the next two reads that touch these bytes with `EIO`.
 
 use std::fmt;
 use std::ops::Range;
@@ -9,7 +10,7 @@ use std::str::FromStr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// A call that a fault can happen to.
+/// A call that can fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Call {
     /// A read of data.
@@ -20,37 +21,39 @@ pub enum Call {
     Sync,
     /// `fallocate`.
     Allocate,
-    /// A change of the size.
+    /// A change of the file size.
     Truncate,
 }
 
 /// What happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
-    /// The call fails with this error number, and nothing is moved.
+    /// The call fails with this error number, and no bytes are moved.
     Errno(i32),
-    /// Less is moved than asked for: any number of bytes from one on, odd ones included. Only where no file uses the page cache: for the cache a
-    /// short read is the end of the file, and the kernel goes through the cache with what is left of a short direct transfer.
+    /// Fewer bytes are moved than requested: any number from one on, odd ones included. Only where
+    /// no file uses the page cache: for the cache a short read is the end of the file, and the
+    /// kernel sends the rest of a short direct transfer through the cache.
     Short,
-    /// The call takes so long. Others go on meanwhile.
+    /// The call takes this long. Other calls proceed.
     Stall(Duration),
 }
 
 /// One thing that goes wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
-    /// What it happens to.
+    /// The call it happens to.
     pub call: Call,
-    /// The bytes of a file that a read, write or `fallocate` must touch; the other calls are triggered by any range.
+    /// The bytes of a file that a read, write or `fallocate` must touch. For the other calls any
+    /// range matches.
     pub range: Range<u64>,
-    /// How often it happens; `u64::MAX` is for good.
+    /// How often it happens; `u64::MAX` means always.
     pub times: u64,
     /// What happens.
     pub effect: Effect,
 }
 
 impl Fault {
-    /// Happens to every such call, wherever, for good.
+    /// Happens to every call of this kind, at any position, always.
     pub fn always(call: Call, effect: Effect) -> Self {
         Self { call, range: 0..u64::MAX, times: u64::MAX, effect }
     }
@@ -75,7 +78,7 @@ impl FromStr for Fault {
     type Err = String;
 
     fn from_str(line: &str) -> Result<Self, String> {
-        let wrong = || format!("no fault: {line}");
+        let wrong = || format!("not a fault: {line}");
         let words: Vec<&str> = line.split_whitespace().collect();
         let [call, range, times, effect @ ..] = words.as_slice() else { return Err(wrong()) };
         let call = CALLS.iter().find(|(name, _)| name == call).map(|&(_, call)| call).ok_or_else(wrong)?;
@@ -91,52 +94,53 @@ impl FromStr for Fault {
     }
 }
 
-/// What is to happen to one call.
+/// What happens to one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Verdict {
     /// It fails with this.
     pub errno: Option<i32>,
-    /// It moves so many bytes instead of all.
+    /// It moves this many bytes instead of all.
     pub short: Option<u32>,
-    /// It takes so long.
+    /// It takes this long.
     pub stall: Option<Duration>,
 }
 
-/// The faults of a file system that is being served.
+/// The faults of a mounted file system.
 #[derive(Debug)]
 pub struct Faults(Mutex<State>);
 
 #[derive(Debug)]
 struct State {
     faults: Vec<Fault>,
-    /// How often anything happened.
+    /// How often a fault was triggered.
     triggered: u64,
-    /// Chooses how short a short transfer is.
+    /// Chooses the length of a short transfer.
     seed: u64,
 }
 
 impl Faults {
-    /// None yet; `seed` chooses the lengths of short transfers.
+    /// No faults yet; `seed` chooses the lengths of short transfers.
     pub fn new(seed: u64) -> Self {
         Self(Mutex::new(State { faults: Vec::new(), triggered: 0, seed }))
     }
 
-    /// From now on this goes wrong, too.
+    /// Adds a fault.
     pub fn add(&self, fault: Fault) {
         self.lock().faults.push(fault);
     }
 
-    /// From now on nothing goes wrong.
+    /// Removes all faults.
     pub fn clear(&self) {
         self.lock().faults.clear();
     }
 
-    /// How often something went wrong.
+    /// How often a fault was triggered.
     pub fn triggered(&self) -> u64 {
         self.lock().triggered
     }
 
-    /// What happens to a call on `len` bytes at `position`. `may_be_short`: the page cache has nothing to do with it.
+    /// What happens to a call on `len` bytes at `position`. `may_be_short`: the page cache is not
+    /// involved.
     pub fn judge(&self, call: Call, position: u64, len: u64, may_be_short: bool) -> Verdict {
         let mut state = self.lock();
         let State { faults, triggered, seed } = &mut *state;
@@ -150,7 +154,8 @@ impl Faults {
             match fault.effect {
                 Effect::Errno(errno) => verdict.errno = verdict.errno.or(Some(errno)),
                 Effect::Stall(time) => verdict.stall = verdict.stall.max(Some(time)),
-                // Most transfers stay whole: whoever goes on after a short one gets on.
+                // Most transfers stay whole, so that a caller who resumes short ones makes
+                // progress.
                 Effect::Short if may_be_short && len > 1 && next(seed).is_multiple_of(4) => {
                     verdict.short = Some((1 + next(seed) % (len - 1)) as u32);
                 }

@@ -1,13 +1,14 @@
-//! A file system with faults on demand: errors at chosen positions, short transfers of odd lengths, interruptions, stalls, and a server that
-//! can be killed with requests in its hands. What no disk does when it is asked to, and network file systems do when they are not.
+//! A file system with faults on demand: errors at chosen positions, short transfers of odd lengths,
+//! interruptions, stalls, and a server that can be killed with requests in flight. No disk does
+//! this on request, and network file systems do it without one.
 //!
 //! ```text
 //!   test ──► engine ──► kernel ──► /dev/fuse ──► server, a process of its own ──► unnamed files on another file system
 //!     └── Mounted ── "read 4096..8192 1 errno 5" ──► its standard input
 //! ```
 //!
-//! The kernel's FUSE is real; only the disk is played. Mounting is a plain `mount(2)`, so it needs root and `/dev/fuse`, and no library or
-//! tool. [`unavailable`] says what is not there.
+//! The kernel's FUSE is real; only the disk is simulated. Mounting is a plain `mount(2)`, so it
+//! needs root and `/dev/fuse`, and no library or tool. [`unavailable`] says what is missing.
 
 mod fault;
 mod server;
@@ -20,7 +21,7 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-/// Why nothing can be mounted here, if that is so.
+/// Why nothing can be mounted here, or `None` if it can.
 pub fn unavailable() -> Option<&'static str> {
     // SAFETY: no arguments.
     if unsafe { libc::geteuid() } != 0 {
@@ -32,7 +33,7 @@ pub fn unavailable() -> Option<&'static str> {
     None
 }
 
-/// A mounted fault file system, and the line to its server. Both go when it is dropped.
+/// A mounted fault file system, and the connection to its server. Dropping the value ends both.
 #[derive(Debug)]
 pub struct Mounted {
     path: PathBuf,
@@ -42,8 +43,9 @@ pub struct Mounted {
 }
 
 impl Mounted {
-    /// Starts a server for `path`, an empty directory, with content kept in `backing`. With `direct`, every file bypasses the page cache,
-    /// however it was opened; else `O_DIRECT` decides. Seen where the calling thread's mounts are.
+    /// Starts a server for `path`, an empty directory, with content kept in `backing`. With
+    /// `direct`, every file bypasses the page cache, however it was opened; else `O_DIRECT`
+    /// decides. The mount is visible in the calling thread's mount namespace.
     ///
     /// # Errors
     /// The server's program is not built, or it cannot mount.
@@ -65,7 +67,7 @@ impl Mounted {
         &self.path
     }
 
-    /// From now on this goes wrong.
+    /// Adds a fault.
     ///
     /// # Errors
     /// The server is gone.
@@ -73,7 +75,7 @@ impl Mounted {
         self.command(&fault.to_string())
     }
 
-    /// From now on nothing goes wrong.
+    /// Removes all faults.
     ///
     /// # Errors
     /// The server is gone.
@@ -81,7 +83,7 @@ impl Mounted {
         self.command("clear")
     }
 
-    /// How often something went wrong so far: a test in which nothing did has proven nothing.
+    /// How often a fault was triggered so far. A test without any has proven nothing.
     ///
     /// # Errors
     /// The server is gone.
@@ -90,7 +92,7 @@ impl Mounted {
         self.answer()?.parse().map_err(|_| io::Error::other("no number"))
     }
 
-    /// Kills the server, whatever it holds.
+    /// Kills the server, with any requests it holds.
     ///
     /// # Errors
     /// The system refuses.
@@ -120,17 +122,18 @@ impl Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        // The mount goes first, so that the path is free at once; then the server, with whatever it still holds.
+        // The mount goes first, so that the path is free at once; then the server, with any
+        // requests it holds.
         unmount(&self.path);
         self.commands = None;
-        // Nobody is left to be told of a server that cannot be killed.
+        // A server that cannot be killed cannot be reported from here.
         let _ = self.kill();
     }
 }
 
-/// Takes the file system away from where it is mounted. Whoever still uses it gets errors once its server is gone.
+/// Detaches the file system from where it is mounted. Its users get errors once the server is gone.
 fn unmount(path: &Path) {
-    // It may be gone already: by hand, or with its mount namespace.
+    // It can be gone already: by hand, or with its mount namespace.
     let _ = server::detach(path);
 }
 

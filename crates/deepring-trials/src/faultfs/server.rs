@@ -1,8 +1,9 @@
-//! The serving side: a FUSE file system that does what it is asked, unless a fault says otherwise.
+//! The server: a FUSE file system that does what it is asked, unless a fault says otherwise.
 //!
-//! It runs in a process of its own (`src/bin/faultfs.rs`), so that it can be killed while requests are with it. Several threads serve; what
-//! stalls waits on a thread of its own, so that the others go on. The kernel caches no attributes and no names: what it tells the engine is
-//! what is so.
+//! It runs in a separate process (`src/bin/faultfs.rs`), so that it can be killed with requests in
+//! flight. Several threads serve. A stalled request waits on a separate thread, so that the others
+//! proceed. The kernel caches no attributes and no names, so it reports the current state to the
+//! engine.
 
 use super::fault::{Call, Faults, Verdict};
 use super::tree::Tree;
@@ -21,7 +22,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-/// Serving threads: as many requests as the kernel's workers bring, and some more.
+/// Serving threads: as many as the kernel's workers bring requests, and some more.
 const THREADS: usize = 6;
 
 /// Nothing is cached.
@@ -34,8 +35,9 @@ struct Server {
     direct: bool,
 }
 
-/// Mounts at `mountpoint` and serves, with content kept in `backing`, until standard input ends. Commands come from there, one a line, and
-/// each is answered with a line: a fault (see [`super::Fault`]), `clear`, or `triggered`.
+/// Mounts at `mountpoint` and serves, with content kept in `backing`, until standard input ends.
+/// Reads commands from there, one a line, and answers each with a line: a fault (see
+/// [`super::Fault`]), `clear`, or `triggered`.
 ///
 /// # Errors
 /// It cannot be mounted.
@@ -81,7 +83,7 @@ impl Server {
     }
 }
 
-/// Does it now, or after a stall on a thread that nobody else needs.
+/// Runs `job` now, or after a stall on a separate thread.
 fn when(verdict: Verdict, job: impl FnOnce() + Send + 'static) {
     let Some(time) = verdict.stall else { return job() };
     let stalled = move || {
@@ -116,7 +118,7 @@ fn read(file: &File, position: u64, len: usize) -> Result<Vec<u8>, Errno> {
 
 impl Filesystem for Server {
     fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
-        // More than anybody here has in flight; what is too much for the kernel is cut there.
+        // More than any trial has in flight; the kernel lowers it if it is too much.
         let _ = config.set_max_background(256);
         Ok(())
     }
@@ -308,7 +310,7 @@ fn answer(result: Result<(), Errno>, reply: ReplyEmpty) {
     }
 }
 
-/// Takes the file system away from where it is mounted; whoever still uses it gets errors.
+/// Detaches the file system from where it is mounted. Its users get errors.
 pub(super) fn detach(mountpoint: &Path) -> bool {
     let Ok(path) = std::ffi::CString::new(mountpoint.as_os_str().as_bytes()) else { return false };
     // SAFETY: a terminated string.

@@ -1,7 +1,9 @@
-//! The files and directories of the fault file system: names in memory, content in files without a name on the backing file system.
+//! The files and directories of the fault file system: names in memory, content in unnamed files on
+//! the backing file system.
 //!
-//! Nothing has to be cleaned up, however the server ends. A file that lost its last name lives on until the kernel forgets it. Inode numbers
-//! are never used twice, not even by the next server: the numbers and the device are all that tells two files apart here.
+//! Nothing needs cleaning up, however the server ends. A file that lost its last name stays until
+//! the kernel forgets it. Inode numbers are never reused, not even by the next server: here only
+//! the numbers and the device distinguish two files.
 
 use fuser::{Errno, FileAttr, FileType, INodeNo};
 use std::collections::{BTreeMap, HashMap};
@@ -24,7 +26,7 @@ struct Node {
     permissions: u16,
     owner: (u32, u32),
     has_name: bool,
-    /// How often the kernel was told of it, less how often it forgot.
+    /// Lookups the kernel was given, less those it forgot.
     known: u64,
 }
 
@@ -51,14 +53,14 @@ impl Tree {
         }
     }
 
-    /// The number of the entry `name`, of which the kernel is about to be told.
+    /// The number of the entry `name`, which is about to be given to the kernel.
     pub(super) fn look_up(&mut self, parent: u64, name: &OsStr) -> Result<u64, Errno> {
         let number = *self.entries(parent)?.get(name).ok_or(Errno::ENOENT)?;
         self.node_mut(number)?.known += 1;
         Ok(number)
     }
 
-    /// The kernel has forgotten what it was told `times` times.
+    /// The kernel has forgotten `times` lookups.
     pub(super) fn forget(&mut self, number: u64, times: u64) {
         let Some(node) = self.nodes.get_mut(&number) else { return };
         node.known = node.known.saturating_sub(times);

@@ -1,4 +1,4 @@
-//! A drive whose write cache is volatile, for nbdkit to serve (`examples/drive.rs` is the plugin).
+//! A drive with a volatile write cache, for nbdkit to serve (`examples/drive.rs` is the plugin).
 //!
 //! ```text
 //!   write ──> journal (in order) ──flush──> image          read: what is newest in the cache, else the image
@@ -6,11 +6,12 @@
 //!              power cut: cut.rs decides what of the journal reached the image
 //! ```
 //!
-//! A write goes to a journal file and into memory. A flush brings everything to the image and empties the journal. When the drive loses its
-//! power, its process is killed: the image then holds what was flushed, and the journal, which is only a record for the lab, what was not.
-//! A write with FUA is marked in the journal: no cut loses it.
+//! A write goes to a journal file and into memory. A flush writes everything to the image and
+//! empties the journal. To cut the drive's power, its process is killed. The image then holds what
+//! was flushed, and the journal, which is only a record for the lab, what was not. A write with FUA
+//! is marked in the journal, and no cut loses it.
 //!
-//! The drive destages by itself when the cache is full, as real ones do.
+//! The drive flushes by itself when the cache is full, as real ones do.
 
 use super::content::SECTOR_BYTES;
 use std::collections::BTreeMap;
@@ -19,7 +20,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-/// More than one run of the writer leaves unflushed, so that the drive rarely flushes unasked.
+/// More than one run of the writer leaves unflushed, so that the drive rarely flushes by itself.
 pub const CACHE_BYTES_MAX: u64 = 128 << 20;
 
 const PAGE_BYTES: usize = 4096;
@@ -39,7 +40,7 @@ impl WriteCache {
     /// A drive with an empty cache. The journal of the last cut must have been settled.
     ///
     /// # Errors
-    /// Those of the files; a journal with something in it; an image that does not end at a page.
+    /// Those of the files; a journal that is not empty; an image that ends inside a page.
     pub fn open(image: &Path, journal: &Path) -> io::Result<Self> {
         let image = OpenOptions::new().read(true).write(true).open(image)?;
         let journal = OpenOptions::new().append(true).create(true).open(journal)?;
@@ -77,10 +78,10 @@ impl WriteCache {
         Ok(())
     }
 
-    /// Takes a write into the cache. `forced` (FUA) ones survive every cut.
+    /// Takes a write into the cache. `forced` writes (FUA) survive every cut.
     ///
     /// # Errors
-    /// Those of image and journal; a range that is not made of sectors of the drive.
+    /// Those of image and journal; a range that does not consist of whole sectors of the drive.
     pub fn write(&mut self, data: &[u8], offset: u64, forced: bool) -> io::Result<()> {
         let end = offset + data.len() as u64;
         if end > self.bytes || !offset.is_multiple_of(SECTOR_BYTES) || !end.is_multiple_of(SECTOR_BYTES) {
@@ -112,7 +113,8 @@ impl WriteCache {
         if self.journaled_bytes > CACHE_BYTES_MAX { self.flush() } else { Ok(()) }
     }
 
-    /// Brings the cache to the image. Killed before the end, it leaves the journal whole, so that a cut can still tear it.
+    /// Writes the cache to the image. If it is killed before the end, the journal is still whole,
+    /// so that a cut can still tear it.
     ///
     /// # Errors
     /// Those of image and journal.
@@ -127,7 +129,7 @@ impl WriteCache {
     }
 }
 
-/// A write that was in the cache when the power went.
+/// A write that was in the cache at the power cut.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unflushed {
     /// Where on the drive.
@@ -138,7 +140,8 @@ pub struct Unflushed {
     pub data: Vec<u8>,
 }
 
-/// Reads the journal of a drive that was killed. A record that was being written has not been answered, and is not there.
+/// Reads the journal of a drive that was killed. An incomplete record was not answered, and is left
+/// out.
 ///
 /// # Errors
 /// Those of the file.

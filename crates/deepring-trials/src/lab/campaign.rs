@@ -1,7 +1,8 @@
 //! Power cuts: boot, verify, judge, write, cut, and again.
 //!
-//! Verifying and the next writing share a boot. Each cut has its own number under the seed, and from it come the streams, the backend, the moment
-//! and the way of losing; the moment is of the host's clock, so a seed repeats the choices, not the run.
+//! Verifying and the next writing share a boot. Each cut has its own number under the seed, which
+//! chooses the streams, the backend, the moment and the way of losing. The moment is in the host's
+//! time, so a seed repeats the choices, not the run.
 
 use super::cut::{Damage, Loss};
 use super::guest::LOOP;
@@ -14,34 +15,40 @@ use deepring::BackendKind;
 use std::io;
 use std::time::{Duration, Instant};
 
-/// Writing lasts at most so long before a cut. A cut hits any moment of a commit, and many commits fit into this.
+/// Writing before a cut lasts at most this long. A cut hits any moment of a commit, and many
+/// commits fit into this time.
 const WRITING_MS_MAX: u64 = 2500;
 
-/// One cut in so many comes at any moment after power on: while the kernel boots, replays the journal, verifies.
+/// One cut in this many comes at a random moment after power on: while the kernel boots, replays
+/// the journal, or verifies.
 const EARLY_ONE_IN: u64 = 16;
 
 /// About as long as booting and verifying take.
 const EARLY_MS_MAX: u64 = 5000;
 
-/// How long a write takes on the drive. An emulated machine spends most of its time computing; with this, most cuts hit it in the middle of writes.
+/// How long a write takes on the drive. An emulated machine spends most of its time computing; with
+/// this delay, most cuts hit it during writes.
 const DELAYS: Delays = Delays { read_ms: 0, write_ms: 3 };
 
-/// ext4 relies on blocks that are written wholly: it takes a journal whose commit record is torn for corrupt, does not mount, and asks for e2fsck.
+/// ext4 relies on blocks being written whole. It treats a journal with a torn commit record as
+/// corrupt, does not mount, and asks for e2fsck.
 const FILE_SYSTEM_UNIT_BYTES: u64 = 4096;
 
 /// Name of the drive.
 const DRIVE: &str = "cuts";
 
-/// A guest that says nothing for so long hangs: everything it does takes milliseconds, or seconds on a busy host.
+/// A guest that sends nothing for this long hangs: everything it does takes milliseconds, or
+/// seconds on a busy host.
 const SILENCE: Duration = Duration::from_secs(60);
 
-/// Of some hundred starts of QEMU 7.2 without KVM one hangs, with an empty console. So many are repeated; more are a fault.
+/// Of some hundred starts of QEMU 7.2 without KVM one hangs, with an empty console. This many
+/// starts are repeated; more are an error.
 const HANGING_STARTS_MAX: u32 = 3;
 
-/// A planted bug that is not caught after so many cuts never will be.
+/// A planted bug that is not caught after this many cuts never will be.
 const PLANTED_CUTS_MAX: u64 = 12;
 
-/// A step left out of a protocol, and the stream whose generations must be lost by it.
+/// A step left out of a protocol, and the stream that must lose generations because of it.
 pub const PLANTED: [(LeftOut, Stream); 4] = [
     (LeftOut::Sync, Stream::Slot),
     (LeftOut::Sync, Stream::Raw),
@@ -49,7 +56,7 @@ pub const PLANTED: [(LeftOut, Stream); 4] = [
     (LeftOut::DirectorySync, Stream::Replace),
 ];
 
-/// What came of it.
+/// The result of a campaign.
 #[derive(Debug, Default, Clone)]
 pub struct CutSummary {
     /// Power cuts.
@@ -71,16 +78,17 @@ struct Campaign<'a> {
     summary: CutSummary,
 }
 
-/// Cuts the power so many times, on a drive with sectors of so many bytes.
+/// Cuts the power `cuts` times, on a drive with sectors of `sector_bytes`.
 ///
 /// # Errors
-/// If the lab itself fails, or the guest says that something is broken. What was lost is no error; it is in the summary.
+/// If the lab itself fails, or the guest reports something broken. A loss is not an error; it is in
+/// the summary.
 pub fn run(artifacts: &Artifacts, seed: u64, sector_bytes: u32, cuts: u64) -> io::Result<CutSummary> {
     let mut campaign = Campaign::new(artifacts, seed, sector_bytes, None)?;
     for cut in 0..cuts {
         campaign.cut(cut)?;
         if !campaign.summary.verdict.is_good() {
-            // Whatever came after would blur the traces.
+            // Further cuts would destroy the evidence.
             say(&format!("the drive as it was found is {}/{DRIVE}.image", artifacts.folder.display()));
             campaign.summary.acknowledged = campaign.ledger.acknowledged();
             return Ok(campaign.summary);
@@ -89,7 +97,8 @@ pub fn run(artifacts: &Artifacts, seed: u64, sector_bytes: u32, cuts: u64) -> io
     campaign.end()
 }
 
-/// Runs a planted bug until it is caught. Gives the cuts that took, or `None` if it was not.
+/// Runs a planted bug until it is caught. Returns the number of cuts that took, or `None` if it was
+/// not caught.
 ///
 /// # Errors
 /// As for [`run`].
@@ -97,7 +106,7 @@ pub fn run_planted(artifacts: &Artifacts, seed: u64, bug: (LeftOut, Stream)) -> 
     let mut campaign = Campaign::new(artifacts, seed, 512, Some(bug))?;
     for cut in 0..PLANTED_CUTS_MAX {
         campaign.cut(cut)?;
-        // What is found after a cut is judged at the next one.
+        // What a cut left is judged at the next one.
         if !campaign.summary.verdict.is_good() {
             return Ok(Some(cut));
         }
@@ -112,7 +121,7 @@ impl<'a> Campaign<'a> {
         Ok(Self { artifacts, seed, sector_bytes, bug, ledger: Ledger::new(seed), hanging_starts: 0, summary: CutSummary::default() })
     }
 
-    /// From one power on to the next power cut.
+    /// From power on to the next power cut.
     fn cut(&mut self, number: u64) -> io::Result<()> {
         let started = Instant::now();
         let mut rng = Rng::seeded(self.seed.wrapping_mul(0x0001_0001) ^ number);
@@ -123,7 +132,7 @@ impl<'a> Campaign<'a> {
             let moment = Duration::from_millis(rng.below(EARLY_MS_MAX));
             let machine = self.power_on(&drive)?;
             std::thread::sleep(moment);
-            // Nothing was being written, and whatever it had said of what it found will be said again.
+            // Nothing was being written, and anything it had reported will be reported again.
             machine.cut()?;
             format!("{} ms after power on", moment.as_millis())
         } else {
@@ -157,12 +166,13 @@ impl<'a> Campaign<'a> {
         Machine::power_on(self.artifacts, &shape)
     }
 
-    /// What the drive writes wholly or not at all: its sectors, where generations are written raw; blocks, where there is a file system.
+    /// What the drive writes whole or not at all: its sectors under raw generations, its blocks
+    /// under the file system.
     fn unit_bytes(&self, offset: u64) -> u64 {
         if offset < FILE_SYSTEM_BYTES { FILE_SYSTEM_UNIT_BYTES } else { self.sector_bytes.into() }
     }
 
-    /// A last look, and the sum.
+    /// A last verification, and the total.
     fn end(mut self) -> io::Result<CutSummary> {
         let drive = Drive::serve(self.artifacts, DRIVE, DELAYS)?;
         let (mut machine, _) = self.start(&drive)?;
@@ -172,7 +182,8 @@ impl<'a> Campaign<'a> {
         Ok(self.summary)
     }
 
-    /// Starts a machine, waits until its guest is up, and gives also what it says of kernel and drive.
+    /// Starts a machine and waits until its guest is ready. Also returns the guest's description of
+    /// kernel and drive.
     fn start(&mut self, drive: &Drive) -> io::Result<(Machine, String)> {
         loop {
             let mut machine = self.power_on(drive)?;
@@ -180,15 +191,15 @@ impl<'a> Campaign<'a> {
                 Some(Report::Ready(kernel)) => return Ok((machine, kernel)),
                 None if machine.is_console_empty() && self.hanging_starts < HANGING_STARTS_MAX => {
                     self.hanging_starts += 1;
-                    say(&format!("the machine hangs: nothing for {SILENCE:?}; it is started again"));
+                    say(&format!("the machine hangs: no report for {SILENCE:?}; starting it again"));
                     machine.cut()?;
                 }
-                other => return Err(machine.error(&format!("the guest did not come up: {other:?}"))),
+                other => return Err(machine.error(&format!("the guest did not start: {other:?}"))),
             }
         }
     }
 
-    /// Lets the guest look, and judges.
+    /// Lets the guest verify, and judges what it found.
     fn verify(&mut self, machine: &mut Machine) -> io::Result<()> {
         machine.order(&Order::Verify(self.seed))?;
         let mut found = Vec::new();
@@ -214,7 +225,8 @@ impl<'a> Campaign<'a> {
         if self.bug.is_some() { Loss::Everything } else { *rng.pick(&Loss::ALL) }
     }
 
-    /// What is written before this cut: mostly one stream alone, so that no flush of another one hides that its own is missing.
+    /// What is written before this cut: mostly one stream alone, so that the flush of another one
+    /// cannot hide a missing flush.
     fn writing(&mut self, rng: &mut Rng) -> Writing {
         let streams = match self.bug {
             Some((_, stream)) => vec![stream],
@@ -227,7 +239,8 @@ impl<'a> Campaign<'a> {
         Writing { seed: self.seed, backend, left_out, first }
     }
 
-    /// Lets the guest write for a while, cuts the power, and takes down every acknowledgement that got out.
+    /// Lets the guest write for a while, cuts the power, and records every acknowledgment that
+    /// arrived.
     fn write(&mut self, mut machine: Machine, writing: Writing, lasting: Duration) -> io::Result<()> {
         machine.order(&Order::Write(writing))?;
         match machine.next(SILENCE)? {

@@ -1,24 +1,28 @@
-//! What generations are made of: bytes that say themselves which generation they belong to and at which position.
+//! The content of generations: bytes that identify their generation and their position.
 //!
-//! Words of eight bytes alternate: one holds the number of the generation under a mask, the next one proves it. So a checker that finds a
-//! sector can name the generation it comes from without knowing what to expect, and a sector in the wrong place, of another stream, of
-//! another run of the lab, or half of one and half of another, is of no generation at all: it is foreign.
+//! Words of eight bytes alternate: one holds the masked number of the generation, the next one
+//! proves it. So a checker can identify the generation of a sector without knowing what to expect.
+//! A sector in the wrong place, of another stream, of another run of the lab, or mixed from two,
+//! belongs to no generation: it is foreign.
 
 use super::protocol::{Found, Stream};
 use std::collections::BTreeSet;
 
-/// The smallest unit that a drive writes wholly or not at all, and so the grain in which content is judged.
+/// The smallest unit that a drive writes whole or not at all, and so the unit in which content is
+/// judged.
 pub const SECTOR_BYTES: u64 = 512;
 
-/// Bytes of one generation in place. Not a multiple of anything, so that the slots share a sector at their border, which both rewrite.
+/// Bytes of one generation in place. Not a multiple of anything, so that the slots share a sector
+/// at their border, which both rewrite.
 pub const SLOT_BYTES: u64 = (1 << 20) + 777;
 
-/// Where the first of the two slots begins: at no border of a sector either.
+/// Where the first of the two slots begins: not at a sector border either.
 pub const SLOTS_START: u64 = 1000;
 
 const WORD_BYTES: u64 = 8;
 
-/// Into so many pieces at most requests of one generation cut a sector: three of them meet there rarely, four never.
+/// The most pieces into which the requests of one generation cut a sector: three of them rarely
+/// meet in one, four never.
 const PIECES_MAX: usize = 4;
 
 /// The content of one stream in one run of the lab.
@@ -28,7 +32,7 @@ pub struct Content {
     stream: Stream,
 }
 
-/// The finaliser of splitmix64.
+/// The finalizer of SplitMix64.
 fn mix(value: u64) -> u64 {
     let z = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -41,7 +45,8 @@ impl Content {
         Self { key: mix(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (stream as u64 + 1)), stream }
     }
 
-    /// How many bytes a generation has. Files are of all lengths, so that their tails lie anywhere in a sector.
+    /// The length of a generation in bytes. Files have all lengths, so that their tails end
+    /// anywhere in a sector.
     pub fn len(&self, generation: u64) -> u64 {
         if self.stream.is_in_place() {
             return SLOT_BYTES;
@@ -61,7 +66,7 @@ impl Content {
         if index.is_multiple_of(2) { generation ^ mask } else { mix(mask ^ generation.rotate_left(32)) }
     }
 
-    /// Fills memory with what belongs at `position` of a generation and after it.
+    /// Fills memory with the content at `position` of a generation.
     pub fn fill(&self, generation: u64, position: u64, out: &mut [u8]) {
         let (mut position, mut rest) = (position, out);
         while !rest.is_empty() {
@@ -81,7 +86,7 @@ impl Content {
         bytes
     }
 
-    /// Which generation a piece claims to be of: what its first whole word with a number in it says.
+    /// The generation that a piece claims: the number in its first whole numbered word.
     fn claim(&self, piece: &[u8], position: u64) -> Option<u64> {
         let start = position.next_multiple_of(2 * WORD_BYTES);
         let at = (start - position) as usize;
@@ -96,11 +101,12 @@ impl Content {
         piece == expected
     }
 
-    /// Tells, sector by sector, which generations `bytes` are made of. The first byte is the first of a generation, and lies at position
-    /// `at` of its file or device. `id` names what was looked at.
+    /// Reports, sector by sector, which generations `bytes` consist of. The first byte is the first
+    /// of a generation, at position `at` of its file or device. `id` identifies the file or slot.
     ///
-    /// Where one request of a generation ended inside a sector and the next one began, a cut may have left the sector between them: part of it
-    /// new and part of it old. Such a sector counts for both generations. Whether that may be is for the ledger to say.
+    /// Where two requests of a generation met inside a sector, a cut can leave the sector half new
+    /// and half old. Such a sector counts for both generations. The ledger decides whether that is
+    /// allowed.
     pub fn look(&self, id: u64, bytes: &[u8], at: u64) -> Found {
         let mut found = Found { stream: self.stream, id, len: bytes.len() as u64, made_of: Vec::new(), foreign: 0, first_foreign: None };
         let mut seen = BTreeSet::from([id]);
@@ -127,10 +133,11 @@ impl Content {
         found
     }
 
-    /// The generations, of those that were seen and those that the piece itself claims, that it is put together from; `None` if it has a byte
-    /// of none of them, or changes between them more often than requests can meet in a sector.
+    /// The generations that the piece consists of, out of those in `seen` and those that the piece
+    /// claims. `None` if it has a byte of none of them, or changes between them more often than
+    /// requests can meet in a sector.
     fn pieces(&self, seen: &BTreeSet<u64>, piece: &[u8], position: u64) -> Option<BTreeSet<u64>> {
-        // A claim without its proof, the word after it, is a damaged byte and no generation.
+        // A claim without its proof, the word after it, is a damaged byte and not a generation.
         let cell_bytes = 2 * WORD_BYTES as usize;
         let first = (position.next_multiple_of(2 * WORD_BYTES) - position) as usize;
         let cells = (first..piece.len()).step_by(cell_bytes).filter_map(|at| Some((at, piece.get(at..at + cell_bytes)?)));

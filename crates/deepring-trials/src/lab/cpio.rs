@@ -1,18 +1,21 @@
-//! Writes the archive that a kernel unpacks into its first file system: cpio in the "newc" form, uncompressed.
+//! Writes the archive that a kernel unpacks into its first file system: cpio in the "newc" format,
+//! uncompressed.
 //!
-//! Format: <https://docs.kernel.org/driver-api/early-userspace/buffer-format.html>. Every header is 110 bytes of ASCII, and names and
-//! contents are padded to four bytes.
+//! Format: <https://docs.kernel.org/driver-api/early-userspace/buffer-format.html>. Every header is
+//! 110 bytes of ASCII, and names and contents are padded to four bytes.
 
 use std::io::{self, Write};
 
-/// Names are cut off by nothing and checked by nobody else, so the writer refuses what the kernel would (`PATH_MAX`).
+/// The format neither truncates nor checks names, so the writer refuses those the kernel would
+/// (`PATH_MAX`).
 const NAME_BYTES_MAX: usize = 4095;
 
 const DIRECTORY: u32 = 0o040_000;
 const REGULAR: u32 = 0o100_000;
 const CHARACTER_DEVICE: u32 = 0o020_000;
 
-/// An archive being written. [`Archive::finish`] ends it; without the end the kernel takes it for broken.
+/// An archive being written. [`Archive::finish`] ends it; without the end the kernel treats it as
+/// corrupt.
 #[derive(Debug)]
 pub struct Archive<W: Write> {
     out: W,
@@ -32,7 +35,7 @@ impl<W: Write> Archive<W> {
         Self { out, entries: 0 }
     }
 
-    /// A directory, which has to come before what lies in it.
+    /// A directory, which must come before its entries.
     ///
     /// # Errors
     /// Those of the writer; a name too long.
@@ -43,7 +46,8 @@ impl<W: Write> Archive<W> {
     /// A file with these permissions and this content.
     ///
     /// # Errors
-    /// Those of the writer; a name too long, or a content of 4 GiB or more, which the form cannot say.
+    /// Those of the writer; a name too long, or a content of 4 GiB or more, which the format cannot
+    /// represent.
     pub fn file(&mut self, name: &str, permissions: u32, content: &[u8]) -> io::Result<()> {
         self.entry(&Entry { name, mode: REGULAR | permissions, device: (0, 0), content })
     }
@@ -56,7 +60,7 @@ impl<W: Write> Archive<W> {
         self.entry(&Entry { name, mode: CHARACTER_DEVICE | 0o600, device: (major, minor), content: &[] })
     }
 
-    /// Ends the archive and gives the writer back.
+    /// Ends the archive and returns the writer.
     ///
     /// # Errors
     /// Those of the writer.
@@ -74,7 +78,8 @@ impl<W: Write> Archive<W> {
         }
         let Ok(len) = u32::try_from(content.len()) else { return refuse("the content is too long") };
         self.entries += 1;
-        // inode, mode, uid, gid, links, mtime, size, device of the file system (2), device (2), length of the name with its NUL, checksum.
+        // inode, mode, uid, gid, links, mtime, size, device of the file system (2), device (2),
+        // length of the name with its NUL, checksum.
         let fields = [self.entries, mode, 0, 0, 1, 0, len, 0, 0, major, minor, name.len() as u32 + 1, 0];
         let mut header = String::from("070701");
         header.extend(fields.map(|field| format!("{field:08x}")));

@@ -1,6 +1,8 @@
-//! What a power cut does to writes that were not flushed: each drive has its own way to lose them, and the lab chooses one by seed.
+//! What a power cut does to unflushed writes. Drives lose them in different ways, and the lab
+//! chooses one by seed.
 //!
-//! Whatever survives is applied in the order in which the drive took it. Writes with FUA survive always.
+//! The surviving writes are applied in the order in which the drive took them. Writes with FUA
+//! always survive.
 
 use super::cache::Unflushed;
 use crate::harness::Rng;
@@ -11,14 +13,15 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-/// A way to lose what was not flushed.
+/// A way to lose unflushed writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Loss {
     /// All of it.
     Everything,
-    /// Each write or not, by chance: a cache that writes back in any order it likes.
+    /// Each write or not, at random: a cache that writes back in any order.
     Subset,
-    /// As [`Loss::Subset`], and one write is there only up to a sector, or from a sector on.
+    /// As [`Loss::Subset`], and of one write only the part up to a sector, or from a sector on,
+    /// survives.
     Torn,
 }
 
@@ -40,7 +43,7 @@ impl fmt::Display for Loss {
 /// What a cut did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Damage {
-    /// Writes that were not flushed.
+    /// Unflushed writes.
     pub unflushed: usize,
     /// Their bytes.
     pub unflushed_bytes: u64,
@@ -50,11 +53,12 @@ pub struct Damage {
     pub torn: bool,
 }
 
-/// What of each write survives, as ranges of its bytes: the same for the same writes, way and seed. A write is torn at a multiple of what the
-/// drive writes wholly or not at all at that offset.
+/// What survives of each write, as ranges of its bytes. The same writes, way and seed give the same
+/// ranges. A write is torn at a multiple of what the drive writes whole or not at all at that
+/// offset.
 pub fn survivors(writes: &[Unflushed], loss: Loss, seed: u64, unit_bytes: impl Fn(u64) -> u64) -> Vec<Range<usize>> {
     let mut rng = Rng::seeded(seed);
-    // Not always half: drives that lost nearly nothing, or nearly everything, are met too.
+    // Not always half: some drives lose nearly nothing, some nearly everything.
     let keep_percent = *rng.pick(&[5, 25, 50, 75, 95]);
     let mut ranges: Vec<_> = (writes.iter())
         .map(|write| {

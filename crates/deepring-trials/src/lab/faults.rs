@@ -1,7 +1,8 @@
-//! Drives that fail and drives that stall, at run time, under an engine at work: nbdkit's error and delay filters, and SIGSTOP.
+//! Drives that fail and drives that stall under a running engine: nbdkit's error and delay filters,
+//! and SIGSTOP.
 //!
-//! Two drives: a file is read on one, blocks are written and read back on the other, which is slow by the delay filter all the time. What one
-//! drive does must not concern the other.
+//! Two drives: a file is read on one, blocks are written and read back on the other, which the
+//! delay filter slows all the time. What one drive does must not affect the other.
 
 use super::machine::{Delays, Drive, Machine, Shape};
 use super::protocol::{Failed, Order, Progress, Report};
@@ -12,28 +13,30 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// How late everything is on the second drive.
+/// The delay of every request on the second drive.
 const DELAY_MS: u64 = 60;
 
-/// Shorter than the 30 seconds after which the nvme driver would reset the drive: a stall, not a failure.
+/// Shorter than the 30 seconds after which the nvme driver resets the drive: a stall, not a
+/// failure.
 const STALL: Duration = Duration::from_secs(6);
 
-/// Requests that were under way when a drive was broken or mended have ended after this.
+/// Requests in flight when a drive was broken or repaired have ended after this time.
 const SETTLING: Duration = Duration::from_secs(2);
 
-/// How long each state of a drive is looked at.
+/// How long each state of a drive is observed.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// The drive of QEMU tells any error of its image as one of the medium (unrecovered read, write fault), and so the kernel does to the engine.
+/// QEMU's drive reports any error of its image as a medium error (unrecovered read, write fault),
+/// and so does the kernel to the engine.
 const MEDIUM_ERROR: &str = "ENODATA";
 
-/// Errors to be seen of a broken drive.
+/// Errors that a broken drive must cause.
 const ERRORS_MIN: usize = 3;
 
-/// How long a broken drive may take to show them, and a guest to answer.
+/// How long a broken drive has to cause them, and a guest to answer.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// How the requests of one name went.
+/// The results of requests under one name.
 #[derive(Debug, Default)]
 struct Seen {
     requests: u64,
@@ -46,7 +49,7 @@ struct Watch {
     seen: BTreeMap<String, Seen>,
 }
 
-/// What was seen in all.
+/// What was observed in total.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct FaultSummary {
     /// Errors, each of the right kind.
@@ -55,10 +58,11 @@ pub struct FaultSummary {
     pub stall_ms: u64,
 }
 
-/// Breaks, mends, slows and stalls.
+/// Breaks, repairs, slows and stalls the drives.
 ///
 /// # Errors
-/// If an error has the wrong kind or misses a field, if there is one where there should be none, if bytes are wrong, if requests do not go on afterwards.
+/// If an error has the wrong kind or lacks a field, if there is one where there should be none, if
+/// bytes are wrong, or if requests do not continue afterwards.
 pub fn run(artifacts: &Artifacts, seed: u64) -> io::Result<FaultSummary> {
     super::format(&Drive::blank(artifacts, "first", DRIVE_BYTES)?, FILE_SYSTEM_BYTES)?;
     Drive::blank(artifacts, "second", DRIVE_BYTES)?;
@@ -71,10 +75,10 @@ pub fn run(artifacts: &Artifacts, seed: u64) -> io::Result<FaultSummary> {
     watch.wait_for_both_drives()?;
     let mut summary = FaultSummary::default();
 
-    watch.expect_no_errors("nothing was done", LOOK)?;
+    watch.expect_no_errors("the start", LOOK)?;
     let slow = watch.seen["raw"].longest_ms;
     if slow < DELAY_MS {
-        return Err(failure(format!("the longest request on the drive that is late by {DELAY_MS} ms took {slow} ms")));
+        return Err(failure(format!("the longest request on the drive with a delay of {DELAY_MS} ms took {slow} ms")));
     }
 
     summary.errors += watch.expect_errors("file", &first.read_error, "read")?;
@@ -85,17 +89,17 @@ pub fn run(artifacts: &Artifacts, seed: u64) -> io::Result<FaultSummary> {
     watch.expect_sync(MEDIUM_ERROR, "of the failed flush")?;
     watch.expect_sync("ERR_DEEPRING_SYNC_FAILED", "after a failed one")?;
     fs::remove_file(&second.flush_error)?;
-    watch.expect_sync("ERR_DEEPRING_SYNC_FAILED", "of the mended drive: what was lost does not come back")?;
-    watch.expect_no_errors("a flush had failed", LOOK)?;
+    watch.expect_sync("ERR_DEEPRING_SYNC_FAILED", "of the repaired drive: lost bytes do not come back")?;
+    watch.expect_no_errors("a failed flush", LOOK)?;
     summary.errors += 3;
 
     first.pause(true)?;
     watch.watch_for(STALL)?;
     first.pause(false)?;
-    watch.expect_no_errors("the first drive had stalled", SETTLING + LOOK)?;
+    watch.expect_no_errors("the stall of the first drive", SETTLING + LOOK)?;
     summary.stall_ms = watch.seen["file"].longest_ms;
     if u128::from(summary.stall_ms) < STALL.as_millis() / 2 {
-        return Err(failure(format!("the stall was not felt: the longest request took {} ms", summary.stall_ms)));
+        return Err(failure(format!("the stall had no effect: the longest request took {} ms", summary.stall_ms)));
     }
 
     watch.machine.order(&Order::Stop)?;
@@ -138,7 +142,7 @@ impl Watch {
         let started = Instant::now();
         while self.seen.values().filter(|seen| seen.requests > 0).count() < 2 {
             if started.elapsed() > LIMIT {
-                return Err(self.machine.error("the drives are not both at work"));
+                return Err(self.machine.error("one of the drives completes no requests"));
             }
             let report = self.machine.next(LIMIT)?;
             self.take(report)?;
@@ -146,7 +150,7 @@ impl Watch {
         Ok(())
     }
 
-    /// Both drives are at work, and nothing fails.
+    /// Both drives complete requests, and nothing fails.
     fn expect_no_errors(&mut self, after: &str, lasting: Duration) -> io::Result<()> {
         self.seen.values_mut().for_each(|seen| *seen = Seen::default());
         self.watch_for(lasting)?;
@@ -158,8 +162,8 @@ impl Watch {
         Ok(())
     }
 
-    /// While the file exists, requests of one drive and one direction fail, and say so completely; those of the other drive do not. Afterwards
-    /// all is well again.
+    /// While the file exists, requests in one direction on one drive must fail, with complete
+    /// errors, and those on the other drive must not. Afterwards nothing fails.
     fn expect_errors(&mut self, device: &str, switch: &Path, direction: &str) -> io::Result<usize> {
         self.seen.values_mut().for_each(|seen| *seen = Seen::default());
         File::create(switch)?;
@@ -170,7 +174,7 @@ impl Watch {
         fs::remove_file(switch)?;
         let errors = std::mem::take(&mut self.seen.entry(device.into()).or_default().errors);
         if errors.len() < ERRORS_MIN {
-            return Err(self.machine.error(&format!("{direction} of {device}: {} errors of a broken drive", errors.len())));
+            return Err(self.machine.error(&format!("{direction} of {device}: only {} errors from a broken drive", errors.len())));
         }
         for error in &errors {
             let Failed { code, syscall, position: Some(_), requested, transferred, .. } = error else {
@@ -186,7 +190,7 @@ impl Watch {
         }
         say(&format!("faults: {} errors for each {direction} on the drive of {device}, such as {:?}", errors.len(), errors[0]));
         self.watch_for(SETTLING)?;
-        self.expect_no_errors(&format!("{direction} of {device} was mended"), LOOK)?;
+        self.expect_no_errors(&format!("the repair ({direction} of {device})"), LOOK)?;
         Ok(errors.len())
     }
 

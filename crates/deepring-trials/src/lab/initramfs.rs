@@ -1,7 +1,8 @@
-//! What the machine boots into: one archive with the guest program as its first process and, if wanted, the engine's test binaries.
+//! What the machine boots into: an archive with the guest program as its first process and, on
+//! request, the engine's test binaries.
 //!
-//! Everything of ours in it is linked statically, so that the archive needs no libraries. Programs that tests call are those of this host, and
-//! their libraries come along.
+//! Our programs are linked statically, so that they need no libraries. Programs that tests call are
+//! copied from this host, with their libraries.
 
 use super::cpio::Archive;
 use super::{failure, packages, process};
@@ -16,19 +17,20 @@ const TARGET: &str = "x86_64-unknown-linux-gnu";
 /// Programs of this host that tests run.
 const PROGRAMS: [&str; 3] = ["mkfs.ext4", "ls", "cat"];
 
-/// Modules that the guest and the tests need and the kernel has not built in.
+/// Modules that the guest and the tests need and that are not built into the kernel.
 const MODULES: [&str; 2] = ["loop", "overlay"];
 
 /// Where the test binaries lie in the guest.
 pub const SUITE: &str = "suite";
 
-/// A build below the lab's folder, because other flags in the usual folder would rebuild everything each time. Gives cargo's messages.
+/// Builds below the lab's folder, because other flags in the usual folder would rebuild everything
+/// each time. Returns cargo's messages.
 fn cargo(folder: &Path, arguments: &[&str], is_static: bool) -> io::Result<String> {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(env!("CARGO_MANIFEST_DIR")).args(arguments).args(["--message-format=json-render-diagnostics", "-q"]);
     command.arg("--target-dir").arg(folder.join("build"));
     if is_static {
-        // With a target named, the flags do not reach procedural macros, which cannot be static.
+        // With a named target, the flags do not reach procedural macros, which cannot be static.
         let flags = "-Ctarget-feature=+crt-static -Cstrip=debuginfo";
         command.args(["--target", TARGET]).env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS", flags);
         // An emulated processor is slow enough; assertions stay.
@@ -37,7 +39,7 @@ fn cargo(folder: &Path, arguments: &[&str], is_static: bool) -> io::Result<Strin
     process::run_command(&mut command)
 }
 
-/// The strings behind a key in cargo's messages. They are paths of ours, so nothing in them is escaped.
+/// The strings of a key in cargo's messages. They are our paths, so nothing in them is escaped.
 fn values<'a>(messages: &'a str, key: &str) -> Vec<&'a str> {
     let before = format!("\"{key}\":\"");
     messages.split(&before).skip(1).filter_map(|rest| rest.split('"').next()).collect()
@@ -50,10 +52,10 @@ fn values<'a>(messages: &'a str, key: &str) -> Vec<&'a str> {
 pub fn build_plugin(folder: &Path) -> io::Result<PathBuf> {
     cargo(folder, &["build", "-p", "deepring-trials", "--example", "drive"], false)?;
     let plugin = folder.join("build/debug/examples/libdrive.so");
-    if plugin.is_file() { Ok(plugin) } else { Err(failure("the plugin was built, and is not there")) }
+    if plugin.is_file() { Ok(plugin) } else { Err(failure("the plugin was built but cannot be found")) }
 }
 
-/// Builds the archive. Gives its path and the names of the test binaries in it.
+/// Builds the archive. Returns its path and the names of the test binaries in it.
 ///
 /// # Errors
 /// If something does not build or cannot be found.
@@ -88,7 +90,8 @@ pub fn build(folder: &Path, modules: &Path, with_suite: bool) -> io::Result<(Pat
     Ok((path, names))
 }
 
-/// Copies programs of this host with the libraries that the dynamic linker would load, at the same places.
+/// Copies programs of this host with the libraries that the dynamic linker would load, at the same
+/// places.
 fn add_programs(archive: &mut Archive<BufWriter<File>>) -> io::Result<()> {
     let mut files = BTreeSet::new();
     for name in PROGRAMS {

@@ -1,27 +1,30 @@
-//! What must be on the drive, and the judgement of what is.
+//! What must be on the drive, and the verdict on what is.
 //!
-//! **Lost** is an acknowledged generation that is not there (an older one in its place, or none). **Mixed** is anything that is neither
-//! one whole generation nor absent where the protocol promises that: part of a generation, two generations in one file, bytes of none.
+//! **Lost** is an acknowledged generation that is missing (replaced by an older one, or by none).
+//! **Mixed** is anything that is neither one whole generation nor absent where the protocol
+//! promises that: part of a generation, two generations in one file, bytes of none.
 //!
-//! Generations are numbered upward, and no number is used for two attempts: after a cut the writer goes on 3 further, because one more
-//! than was acknowledged may have been begun. (3 and not 2, so that it goes on in the slot that was being written, and not in the
-//! one that holds the last acknowledged generation.) A generation that is found whole after a reboot counts as acknowledged from then on.
+//! Generations are numbered upward, and no number is used for two attempts. After a cut the writer
+//! continues 3 further, because one more than was acknowledged can have been begun. (3 and not 2,
+//! so that it continues in the slot that was being written, and not in the one that holds the last
+//! acknowledged generation.) A generation found whole after a reboot counts as acknowledged from
+//! then on.
 
 use super::content::{Content, SLOT_BYTES};
 use super::protocol::{Found, Stream};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// How many files of [`Stream::New`] stay; older ones are removed after the acknowledgement of a newer one.
+/// Files of [`Stream::New`] that stay; older ones are removed after a newer one is acknowledged.
 pub const FILES_KEPT: usize = 4;
 
 const SLOTS: usize = 2;
 
-/// What one look at the drive told.
+/// The result of one verification.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Verdict {
     /// Acknowledged generations that are not there.
     pub lost: Vec<String>,
-    /// Whatever is neither whole nor absent.
+    /// Anything neither whole nor absent.
     pub mixed: Vec<String>,
 }
 
@@ -38,7 +41,8 @@ struct Account {
     last: u64,
     /// Files that must be there.
     files: BTreeSet<u64>,
-    /// Generations that sectors of each slot may be of; `None` before the first was acknowledged there.
+    /// Generations that the sectors of each slot can belong to; `None` before the first
+    /// acknowledgment there.
     slots: [Option<BTreeSet<u64>>; SLOTS],
     acknowledged: u64,
 }
@@ -65,7 +69,7 @@ impl Account {
         self.begin(generation + 1);
     }
 
-    /// From now on the slot of this generation may hold some of it.
+    /// From now on the slot of this generation can hold some of it.
     fn begin(&mut self, generation: u64) {
         if let Some(may_hold) = &mut self.slots[slot_of(generation)] {
             may_hold.insert(generation);
@@ -83,7 +87,8 @@ impl Ledger {
         self.accounts.entry(stream).or_default()
     }
 
-    /// The number of the first generation of the next attempt, from which on the writer counts by one.
+    /// The number of the first generation of the next attempt, from which the writer counts up by
+    /// one.
     pub fn first_of_next(&mut self, stream: Stream) -> u64 {
         let account = self.account(stream);
         let first = if account.last == 0 { 2 } else { account.last } + 3;
@@ -91,7 +96,7 @@ impl Ledger {
         first
     }
 
-    /// Takes down an acknowledgement.
+    /// Records an acknowledgment.
     pub fn acknowledge(&mut self, stream: Stream, generation: u64) {
         let account = self.account(stream);
         account.acknowledge(generation);
@@ -103,7 +108,7 @@ impl Ledger {
         self.accounts.values().map(|account| account.acknowledged).sum()
     }
 
-    /// Judges everything that was found after a cut, and goes on from there.
+    /// Judges everything found after a cut, and continues from there.
     pub fn judge(&mut self, found: &[Found]) -> Verdict {
         let mut verdict = Verdict::default();
         for stream in Stream::ALL {
@@ -126,7 +131,7 @@ impl Ledger {
                 there.insert(file.id);
             } else {
                 verdict.mixed.push(format!("file {}", describe(file)));
-                // Said once; whatever it is from now on, it is not this generation.
+                // Reported once; it is no longer this generation.
                 account.files.remove(&file.id);
             }
         }
@@ -145,11 +150,11 @@ impl Ledger {
         let last = account.last;
         match found {
             [] if last == 0 => {}
-            [] => verdict.lost.push(format!("generation {last} was to be replaced, and the file is gone")),
+            [] => verdict.lost.push(format!("the file of generation {last} is gone")),
             [file, ..] => match file.pure() {
                 Some(generation) if is_whole(file, &content) && generation >= last => account.acknowledge(generation),
                 Some(generation) if is_whole(file, &content) => {
-                    verdict.lost.push(format!("generation {last} had replaced {generation}, which is back"));
+                    verdict.lost.push(format!("generation {last} is gone and {generation} is back"));
                 }
                 _ => verdict.mixed.push(format!("the replaced file, last of {last}: {}", describe(file))),
             },
@@ -169,8 +174,8 @@ impl Ledger {
             if held.foreign > 0 || held.len != SLOT_BYTES {
                 verdict.mixed.push(describe(held));
             } else if !holds.is_subset(&may_hold) {
-                // Older generations in the place of an acknowledged one.
-                verdict.lost.push(format!("{stream} slot {slot} may hold {may_hold:?}: {}", describe(held)));
+                // Older generations in place of an acknowledged one.
+                verdict.lost.push(format!("{stream} slot {slot} can hold only {may_hold:?}: {}", describe(held)));
             }
             match held.pure() {
                 Some(generation) if generation > last => account.acknowledge(generation),

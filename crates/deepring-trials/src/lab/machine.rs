@@ -1,7 +1,8 @@
 //! The virtual machine and its drives.
 //!
-//! The guest's first serial port is the kernel's console and goes to a log; the second one carries orders and reports. A thread reads it, so
-//! that reports are taken the moment they arrive, and what arrived before a power cut is counted after it.
+//! The guest's first serial port is the kernel's console and goes to a log. The second one carries
+//! orders and reports. A thread reads it, so that reports are taken as they arrive, and those that
+//! arrived before a power cut are counted after it.
 
 use super::cut::{self, Damage, Loss};
 use super::process::Server;
@@ -14,19 +15,20 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-/// Enough for the test binaries in memory and the largest test; less than the host will miss.
+/// Enough for the test binaries in memory and the largest test, and little for the host.
 const MEMORY_MEGABYTES: u32 = 2048;
 
-/// Two, so that driver and callers run at the same time, as on the smallest machine the engine is for.
+/// Two, so that driver and callers run at the same time, as on the smallest machine the engine
+/// supports.
 const CORES: u32 = 2;
 
-/// A kernel takes about three seconds to boot; on a busy host that may become many.
+/// A kernel takes about three seconds to boot, and longer on a busy host.
 const BOOT_LIMIT: Duration = Duration::from_secs(120);
 
-/// How long nbdkit may take to listen.
+/// How long nbdkit has to start listening.
 const LISTEN_LIMIT: Duration = Duration::from_secs(20);
 
-/// How late a drive answers.
+/// The delay of a drive's answers.
 #[derive(Debug, Default, Clone, Copy)]
 #[allow(missing_docs, reason = "the names say it")]
 pub struct Delays {
@@ -51,7 +53,7 @@ pub struct Drive {
 }
 
 impl Drive {
-    /// Makes the image of a drive that is new: all zeros, and nothing in its cache.
+    /// Makes the image of a new drive: all zeros, with an empty cache.
     ///
     /// # Errors
     /// Those of the files.
@@ -62,10 +64,11 @@ impl Drive {
         Ok(file("image"))
     }
 
-    /// Serves an image as a drive with a volatile cache. Writes are late by `delays.write_ms`, reads by `delays.read_ms`.
+    /// Serves an image as a drive with a volatile cache. Writes are delayed by `delays.write_ms`,
+    /// reads by `delays.read_ms`.
     ///
     /// # Errors
-    /// If nbdkit does not come up.
+    /// If nbdkit does not start.
     pub fn serve(artifacts: &Artifacts, name: &str, delays: Delays) -> io::Result<Self> {
         let file = |end: &str| artifacts.folder.join(format!("{name}.{end}"));
         let (image, journal, socket) = (file("image"), file("journal"), file("socket"));
@@ -94,7 +97,7 @@ impl Drive {
         Ok(Self { image, read_error, write_error, flush_error, journal, socket, server })
     }
 
-    /// Stops the drive where it stands: requests stay unanswered until it goes on.
+    /// Stops the drive, or continues it: requests stay unanswered in between.
     ///
     /// # Errors
     /// If the system refuses.
@@ -102,7 +105,8 @@ impl Drive {
         self.server.pause(paused)
     }
 
-    /// The power goes: what was not flushed is lost in this way, no write torn inside one of the units that begin at its offset.
+    /// Cuts the power: unflushed writes are lost in this way, and no write is torn inside one of
+    /// the units that begin at its offset.
     ///
     /// # Errors
     /// Those of image and journal.
@@ -116,14 +120,14 @@ fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
 
-/// How a machine is put together.
+/// How a machine is configured.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Shape<'a> {
     /// Sockets of drives, in the order of their names in the guest.
     pub drives: &'a [&'a Drive],
-    /// An image file that is used as it is, with the host's cache, in place of a drive.
+    /// An image file that is used directly, with the host's cache, instead of a drive.
     pub plain: Option<&'a Path>,
-    /// The sector of the drives: 512 or 4096.
+    /// The sector size of the drives: 512 or 4096.
     pub sector_bytes: u32,
     /// More parameters for the kernel.
     pub parameters: &'a str,
@@ -136,7 +140,7 @@ pub struct Machine {
     serial: UnixStream,
     reports: Receiver<io::Result<Report>>,
     console: PathBuf,
-    /// What the guest said when it was up.
+    /// The guest's description of itself when it was ready.
     pub kernel: String,
 }
 
@@ -144,7 +148,7 @@ impl Machine {
     /// Boots, and waits until the guest is ready.
     ///
     /// # Errors
-    /// If it does not come up; the message ends with the last words of its console.
+    /// If it does not start; the message ends with the last lines of its console.
     pub fn boot(artifacts: &Artifacts, shape: &Shape<'_>) -> io::Result<Self> {
         let mut machine = Self::power_on(artifacts, shape)?;
         match machine.next(BOOT_LIMIT)? {
@@ -154,7 +158,7 @@ impl Machine {
         Ok(machine)
     }
 
-    /// Starts a machine and waits for nothing.
+    /// Starts a machine without waiting for it.
     ///
     /// # Errors
     /// If qemu does not start.
@@ -162,7 +166,8 @@ impl Machine {
         let (port, console) = (artifacts.folder.join("serial.socket"), artifacts.folder.join("console.log"));
         drop(fs::remove_file(&port));
         let listener = UnixListener::bind(&port)?;
-        // On a busy host the guest measures its time stamp counter wrongly, and trusting it, its clock may run many times too fast.
+        // On a busy host the guest measures its time stamp counter wrongly. If it trusts it, its
+        // clock can run many times too fast.
         let parameters =
             format!("console=ttyS0 quiet panic=-1 mitigations=off nokaslr random.trust_cpu=on tsc=unstable {}", shape.parameters);
         let mut arguments: Vec<String> =
@@ -190,7 +195,7 @@ impl Machine {
             let (mut lines, mut bytes) = (Lines::default(), [0; 4096]);
             while let Ok(count @ 1..) = reading.read(&mut bytes) {
                 for line in lines.take(&bytes[..count]) {
-                    // Nobody listens any more if this fails.
+                    // The receiver is gone if this fails.
                     let _ = sender.send(line.parse().map_err(failure));
                 }
             }
@@ -198,7 +203,7 @@ impl Machine {
         Ok(Self { server: qemu, serial, reports, console, kernel: String::new() })
     }
 
-    /// Tells the guest what to do.
+    /// Sends the guest an order.
     ///
     /// # Errors
     /// If the machine is gone.
@@ -209,15 +214,16 @@ impl Machine {
     /// The next report.
     ///
     /// # Errors
-    /// If there is none within the limit, or something else than a report arrives, or the machine is gone.
+    /// If there is none within the limit, something other than a report arrives, or the machine is
+    /// gone.
     pub fn next(&mut self, limit: Duration) -> io::Result<Report> {
-        self.next_within(limit)?.ok_or_else(|| self.error(&format!("the guest said nothing for {limit:?}")))
+        self.next_within(limit)?.ok_or_else(|| self.error(&format!("the guest sent no report for {limit:?}")))
     }
 
     /// The next report, if there is one within the limit.
     ///
     /// # Errors
-    /// If something else than a report arrives, or the machine is gone.
+    /// If something other than a report arrives, or the machine is gone.
     pub fn next_within(&mut self, limit: Duration) -> io::Result<Option<Report>> {
         match self.reports.recv_timeout(limit) {
             Ok(report) => report.map(Some),
@@ -226,13 +232,13 @@ impl Machine {
         }
     }
 
-    /// The power goes. Gives what the guest had still said.
+    /// Cuts the power. Returns the reports that had arrived.
     ///
     /// # Errors
-    /// If the machine cannot be killed, or said something that is not a report.
+    /// If the machine cannot be killed, or sent something that is not a report.
     pub fn cut(mut self) -> io::Result<Vec<Report>> {
         self.server.kill()?;
-        // The reader ends, and with it the channel, when everything has been read.
+        // The reader thread ends, and with it the channel, when everything has been read.
         self.reports.iter().collect()
     }
 
@@ -252,12 +258,12 @@ impl Machine {
         Ok(())
     }
 
-    /// Whether the kernel has complained of nothing. One that starts well does not either.
+    /// Whether the kernel has printed nothing. A kernel that starts normally prints nothing either.
     pub fn is_console_empty(&self) -> bool {
         fs::metadata(&self.console).is_ok_and(|console| console.len() == 0)
     }
 
-    /// An error with the last words of the console.
+    /// An error with the last lines of the console.
     pub fn error(&self, what: &str) -> io::Error {
         failure(format!("{what}; its console ({}) ends with:\n{}", self.console.display(), tail(&self.console)))
     }

@@ -1,4 +1,5 @@
-//! The drive lab: the engine on a real nvme driver, on drives that lose their write cache with the power, that fail and that stall.
+//! The drive lab: the engine on a real nvme driver, with drives that lose their write cache in
+//! power cuts, that fail and that stall.
 //!
 //! ```text
 //!   lab (this host)                                        the virtual machine
@@ -8,14 +9,17 @@
 //!         └ settles ─> image <── nbdkit + examples/drive.rs (a volatile write cache), error and delay filters
 //! ```
 //!
-//! A power cut is SIGKILL for the machine and its drive at a random moment. The image then holds what was flushed; of the rest, the lab
-//! applies nothing, a random subset, or a subset with one write torn ([`cut`]). The seed and the drive's journal decide what, so that
-//! what a cut lost can be told again. On a plain image file the host's page cache would keep every write, and a missing flush never be seen.
+//! A power cut is SIGKILL for the machine and its drive at a random moment. The image then holds
+//! what was flushed. Of the rest, the lab applies nothing, a random subset, or a subset with one
+//! write torn ([`cut`]). The seed and the drive's journal decide which, so that the loss can be
+//! repeated. On a plain image file the host's page cache would keep every write, and a missing
+//! flush would never be seen.
 //!
-//! The machine is emulated (TCG), so nothing here says anything about speed. Its kernel is Debian's cloud kernel, which has the nvme driver and
-//! ext4 built in; it is downloaded as a package and unpacked below `target/lab`, not installed.
+//! The machine is emulated (TCG), so nothing here measures speed. Its kernel is Debian's cloud
+//! kernel, which has the nvme driver and ext4 built in. It is downloaded as a package and unpacked
+//! below `target/lab`, not installed.
 //!
-//! At the end nothing is left running: the machine and its drives die with the lab, however that ends.
+//! Nothing stays running: the machine and its drives die with the lab, however it ends.
 
 pub mod cache;
 pub mod campaign;
@@ -41,38 +45,38 @@ pub const FILE_SYSTEM_BYTES: u64 = 192 << 20;
 /// The size of such a drive.
 pub const DRIVE_BYTES: u64 = 256 << 20;
 
-/// What every part of the lab stands on.
+/// What the lab built or downloaded, and the folder it works in.
 #[derive(Debug)]
 pub struct Artifacts {
     /// Below `target`: images, sockets, logs.
     pub folder: PathBuf,
     /// The kernel's image.
     pub kernel: PathBuf,
-    /// What the machine boots into.
+    /// The archive the machine boots into.
     pub initramfs: PathBuf,
     /// The drive, for nbdkit to load.
     pub plugin: PathBuf,
-    /// Names of the test binaries inside, if they were asked for.
+    /// Names of the test binaries in the archive, if they were requested.
     pub suite: Vec<String>,
 }
 
-/// A line for whoever watches.
+/// Prints a line.
 pub fn say(line: &str) {
-    // A closed standard output cannot be told anything.
+    // If standard output is closed, there is nowhere to report it.
     let _ = writeln!(io::stdout(), "{line}");
 }
 
-/// An error that is a sentence.
+/// An error with this message.
 pub(crate) fn failure(what: impl Into<String>) -> io::Error {
     io::Error::other(what.into())
 }
 
-/// A file of this size that takes no space yet, in place of whatever was there.
+/// A file of this size that takes no space yet. Replaces any existing file.
 pub(crate) fn sparse(path: &Path, bytes: u64) -> io::Result<()> {
     std::fs::File::create(path)?.set_len(bytes)
 }
 
-/// Makes an ext4 file system of so many bytes at the start of an image.
+/// Makes an ext4 file system of this size at the start of an image.
 pub(crate) fn format(image: &Path, bytes: u64) -> io::Result<()> {
     let kilobytes = format!("{}k", bytes / 1024);
     let options = ["-q", "-F", "-m", "0", "-b", "4096", "-E", "lazy_itable_init=0,lazy_journal_init=0"];

@@ -15,15 +15,16 @@ const KERNEL_PACKAGE: &str = "linux-image-cloud-amd64";
 /// Where a program is.
 pub fn program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    // Users have no sbin in their path, and mkfs works for them all the same.
+    // Users have no sbin in their path, but mkfs works for them.
     let more = ["/usr/sbin", "/sbin"].map(PathBuf::from);
     std::env::split_paths(&path).chain(more).map(|folder| folder.join(name)).find(|path| path.is_file())
 }
 
-/// Installs what is missing, if this is root on a Debian; else says what to install.
+/// Installs missing programs, if this is root on Debian; else returns an error with the command to
+/// run.
 ///
 /// # Errors
-/// If something is missing afterwards.
+/// If a program is still missing afterwards.
 pub fn require_programs() -> io::Result<()> {
     let missing: Vec<_> = PROGRAMS.iter().filter(|(name, _)| program(name).is_none()).map(|&(_, package)| package).collect();
     if missing.is_empty() {
@@ -39,7 +40,7 @@ pub fn require_programs() -> io::Result<()> {
         let mut command = std::process::Command::new("apt-get");
         process::run_command(command.env("DEBIAN_FRONTEND", "noninteractive").args(&arguments))
     };
-    // The list of packages may be old or absent; ask for a new one only then.
+    // The list of packages can be old or absent; update it only then.
     if install().is_err() {
         process::run("apt-get", &["update", "-qq"])?;
         install()?;
@@ -50,10 +51,11 @@ pub fn require_programs() -> io::Result<()> {
     }
 }
 
-/// The unpacked kernel package below `folder`, downloaded the first time: the kernel's image and the folder of its modules.
+/// The unpacked kernel package below `folder`, downloaded the first time: the kernel's image and
+/// the folder of its modules.
 ///
 /// # Errors
-/// If the package cannot be had.
+/// If the package cannot be downloaded or unpacked.
 pub fn kernel(folder: &Path) -> io::Result<(PathBuf, PathBuf)> {
     let folder = folder.join("kernel");
     if let Some(found) = unpacked(&folder) {
@@ -84,7 +86,7 @@ fn unpacked(folder: &Path) -> Option<(PathBuf, PathBuf)> {
     let images = fs::read_dir(folder.join("boot")).ok()?.filter_map(|entry| Some(entry.ok()?.path()));
     let image = images.filter(|path| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"vmlinuz-"))).max()?;
     let release = image.file_name()?.to_str()?.strip_prefix("vmlinuz-")?.to_owned();
-    // The modules are unpacked last; a package that was unpacked by half is unpacked again.
+    // The modules are unpacked last; a package that was only partly unpacked is unpacked again.
     let modules = ["lib/modules", "usr/lib/modules"].map(|place| folder.join(place).join(&release));
     let modules = modules.into_iter().find(|path| path.join("modules.builtin").is_file())?;
     Some((image, modules))

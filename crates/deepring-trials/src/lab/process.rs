@@ -1,4 +1,4 @@
-//! Processes of the lab: tools that are run to their end, and servers that must not outlive it.
+//! Processes of the lab: tools that run to their end, and servers that must not outlive it.
 
 use super::failure;
 use std::ffi::OsStr;
@@ -8,15 +8,15 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-/// Runs a tool and gives what it printed.
+/// Runs a tool and returns what it printed.
 ///
 /// # Errors
-/// If it cannot be started or fails; the message has what it complained about.
+/// If it cannot be started or fails; the message contains its error output.
 pub fn run(program: &str, arguments: &[&str]) -> io::Result<String> {
     run_command(Command::new(program).args(arguments))
 }
 
-/// As [`run`], for a command with more to it than arguments.
+/// As [`run`], for a command that needs more than arguments.
 ///
 /// # Errors
 /// As there.
@@ -28,7 +28,8 @@ pub fn run_command(command: &mut Command) -> io::Result<String> {
     Err(failure(format!("{command:?} failed ({}): {}", output.status, String::from_utf8_lossy(&output.stderr).trim())))
 }
 
-/// A process that is killed when the value is dropped, and by the kernel when the thread that started it ends.
+/// A process that is killed when the value is dropped, and by the kernel when the thread that
+/// started it ends.
 #[derive(Debug)]
 pub struct Server(Child);
 
@@ -42,7 +43,7 @@ impl Server {
         let mut command = Command::new(program);
         command.args(arguments).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let die_with_us = || {
-            // SAFETY: no pointers; prctl may be called between fork and exec.
+            // SAFETY: no pointers; prctl can be called between fork and exec.
             match unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) } {
                 0 => Ok(()),
                 _ => Err(io::Error::last_os_error()),
@@ -53,10 +54,10 @@ impl Server {
         command.spawn().map(Self).map_err(|error| failure(format!("{command:?}: {error}")))
     }
 
-    /// Whether it has ended by itself, and how.
+    /// Its exit status, if it has ended.
     ///
     /// # Errors
-    /// If the system cannot tell.
+    /// If the system refuses.
     pub fn ended(&mut self) -> io::Result<Option<std::process::ExitStatus>> {
         self.0.try_wait()
     }
@@ -70,7 +71,7 @@ impl Server {
         self.0.wait().map(drop)
     }
 
-    /// Stops the process where it stands (SIGSTOP), or lets it go on.
+    /// Stops the process (SIGSTOP), or continues it.
     ///
     /// # Errors
     /// If the system refuses.

@@ -1,7 +1,9 @@
-//! What the lab and its guest say to each other over a serial port: one line of words for each order and each report.
+//! The protocol between the lab and its guest over a serial port: one line of words for each order
+//! and each report.
 //!
-//! Only a line that has arrived with its end counts: a power cut may leave half of one. A report of an acknowledged generation leaves the
-//! guest after the engine said it is durable, so whatever of it arrives, however late, is true.
+//! Only a complete line counts, because a power cut can leave half of one. A report of an
+//! acknowledged generation leaves the guest after the engine reported it durable, so it is true
+//! however late it arrives.
 
 use deepring::BackendKind;
 use std::collections::BTreeMap;
@@ -11,16 +13,17 @@ use std::str::FromStr;
 /// A line longer than this is noise.
 pub const LINE_BYTES_MAX: usize = 4096;
 
-/// A kind of writing, each with its own protocol of becoming visible.
+/// A kind of writing, each with its own commit protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Stream {
-    /// Each generation becomes a file of its own: written aside, synced, renamed, directory synced.
+    /// Each generation becomes a separate file: written aside, synced, renamed, directory synced.
     New,
-    /// Each generation replaces the one file of the last: written aside, synced, renamed over it, directory synced.
+    /// Each generation replaces the file of the last one: written aside, synced, renamed over it,
+    /// directory synced.
     Replace,
     /// Two slots of a preallocated file are overwritten in turn, each time with a data sync.
     Slot,
-    /// The same on the block device, behind the file system.
+    /// The same on the block device, beyond the end of the file system.
     Raw,
 }
 
@@ -37,7 +40,7 @@ impl Stream {
 /// A step that a planted bug leaves out of the protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LeftOut {
-    /// None: the protocol as it should be.
+    /// None: the full protocol.
     Nothing,
     /// The sync of the data.
     Sync,
@@ -45,7 +48,7 @@ pub enum LeftOut {
     DirectorySync,
 }
 
-/// Gives an enum words, in both directions.
+/// Gives an enum its words, in both directions.
 macro_rules! words {
     ($type:ty { $($variant:path => $word:literal,)* }) => {
         impl fmt::Display for $type {
@@ -65,20 +68,20 @@ macro_rules! words {
 words!(Stream { Stream::New => "new", Stream::Replace => "replace", Stream::Slot => "slot", Stream::Raw => "raw", });
 words!(LeftOut { LeftOut::Nothing => "nothing", LeftOut::Sync => "sync", LeftOut::DirectorySync => "directory-sync", });
 
-/// What the guest is told to do.
+/// What the guest shall do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Order {
-    /// Look at everything the run with this seed wrote, and report what is found.
+    /// Read everything that the run with this seed wrote, and report what is found.
     Verify(u64),
     /// Commit generations until the power is cut.
     Write(Writing),
     /// Run this test binary, without these tests.
     Suite(String, Vec<String>),
-    /// Use the drives and report each error, while the lab breaks and mends them, until told to stop.
+    /// Use the drives and report each error, while the lab breaks and repairs them, until stopped.
     Stress(u64),
-    /// Try a sync and say how it went.
+    /// Try a sync and report the result.
     Sync,
-    /// Stop what is going on.
+    /// Stop the current activity.
     Stop,
     /// Unmount and switch off.
     Off,
@@ -87,17 +90,17 @@ pub enum Order {
 /// How generations are committed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Writing {
-    /// Of the run, and so of the content.
+    /// The seed of the run, and so of the content.
     pub seed: u64,
     /// Which backend commits them.
     pub backend: BackendKind,
-    /// What is left out, if anything.
+    /// The step to leave out, if any.
     pub left_out: LeftOut,
-    /// Which streams, all at the same time, and the number of the first generation of each.
+    /// The streams, all at the same time, and the number of the first generation of each.
     pub first: BTreeMap<Stream, u64>,
 }
 
-/// What the guest found of a file or a slot.
+/// What the guest found in a file or a slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
     /// The stream it belongs to.
@@ -106,9 +109,9 @@ pub struct Found {
     pub id: u64,
     /// Its bytes.
     pub len: u64,
-    /// How many sectors of which generation.
+    /// The number of sectors of each generation.
     pub made_of: Vec<(u64, u64)>,
-    /// How many sectors of none.
+    /// The number of sectors of no generation.
     pub foreign: u64,
     /// Where the first of those begins, counted from the start of the generation.
     pub first_foreign: Option<u64>,
@@ -127,7 +130,7 @@ impl Found {
         self.first_foreign = Some(self.first_foreign.map_or(position, |first| first.min(position)));
     }
 
-    /// The one generation all of it is of.
+    /// The generation that all of it belongs to, if there is one.
     pub fn pure(&self) -> Option<u64> {
         match self.made_of[..] {
             [(generation, _)] if self.foreign == 0 => Some(generation),
@@ -146,7 +149,7 @@ pub struct Ran {
     pub skipped: u64,
 }
 
-/// Requests that were well: how many since the last report, and how long the longest took.
+/// Successful requests: how many since the last report, and how long the longest took.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names say it")]
 pub struct Progress {
@@ -155,7 +158,7 @@ pub struct Progress {
     pub longest_ms: u64,
 }
 
-/// What the error of a failed request says.
+/// The fields of a failed request's error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names are those of the engine's error")]
 pub struct Failed {
@@ -167,14 +170,14 @@ pub struct Failed {
     pub transferred: u64,
 }
 
-/// What the guest has to say.
+/// What the guest reports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Report {
-    /// It is up, on this kernel, and the drives are there.
+    /// It is ready, on this kernel and these drives.
     Ready(String),
     /// One thing it found.
     Found(Found),
-    /// That was all.
+    /// Nothing more was found.
     Verified,
     /// It begins to commit.
     Writing,
@@ -182,7 +185,7 @@ pub enum Report {
     Acknowledged(Stream, u64),
     /// A test binary ended.
     Ran(Ran),
-    /// Requests were well.
+    /// Requests succeeded.
     Progress(Progress),
     /// A request failed.
     Failed(Failed),
@@ -219,7 +222,7 @@ fn number(word: &str) -> Result<u64, String> {
     word.parse().map_err(|_| format!("not a number: {word:?}"))
 }
 
-/// `-` where there is no number.
+/// `-` if there is no number.
 fn maybe(number: Option<u64>) -> String {
     number.map_or_else(|| "-".into(), |number| number.to_string())
 }
@@ -320,14 +323,15 @@ impl FromStr for Report {
     }
 }
 
-/// Cuts what arrives into whole lines.
+/// Splits incoming bytes into whole lines.
 #[derive(Debug, Default)]
 pub struct Lines {
     rest: Vec<u8>,
 }
 
 impl Lines {
-    /// Takes what arrived, and gives the lines that are complete now. Bytes without an end for longer than any line are dropped.
+    /// Takes incoming bytes and returns the lines that are now complete. A line longer than the
+    /// limit is dropped.
     pub fn take(&mut self, bytes: &[u8]) -> Vec<String> {
         let mut lines = Vec::new();
         for &byte in bytes {

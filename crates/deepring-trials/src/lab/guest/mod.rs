@@ -1,4 +1,5 @@
-//! The program in the virtual machine. It is the machine's first process: it mounts what there is, says that it is ready, and obeys.
+//! The program in the virtual machine. It is the machine's first process: it mounts the file
+//! systems, reports that it is ready, and runs orders.
 
 mod port;
 mod stress;
@@ -20,8 +21,9 @@ const DATA: &str = "/data";
 /// The first drive.
 const DEVICE: &str = "/dev/nvme0n1";
 
-/// Starts the machine up and obeys until told to switch off. What goes wrong is reported, and printed on the console.
-#[allow(clippy::print_stderr, reason = "the console is all that is left when the serial port is not there")]
+/// Starts the machine up and runs orders until it is switched off. Errors are reported, or printed
+/// on the console.
+#[allow(clippy::print_stderr, reason = "only the console is left if the serial port is missing")]
 pub fn main() {
     if let Err(error) = system::mount_basics() {
         eprintln!("lab-guest: {error}");
@@ -46,7 +48,7 @@ fn run_orders(port: &Arc<Port>) {
             Ok(Order::Write(writing)) => writer::write(port, &writing),
             Ok(Order::Suite(name, without)) => suite::run(port, &name, &without),
             Ok(Order::Stress(seed)) => Stress::start(port, seed).map(|started| stress = Some(started)),
-            Ok(Order::Sync) => stress.as_ref().ok_or_else(|| "there is no stress".to_owned()).map(Stress::sync),
+            Ok(Order::Sync) => stress.as_ref().ok_or_else(|| "no stress is running".to_owned()).map(Stress::sync),
             Ok(Order::Stop) => {
                 drop(stress.take());
                 port.send(&Report::Verified);

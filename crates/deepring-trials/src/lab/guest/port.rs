@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 /// The second serial port; the first one is the console.
 const PATH: &str = "/dev/ttyS1";
 
-/// Shared by all threads of the guest; a line is never cut by another.
+/// Shared by all threads of the guest; no line interrupts another.
 #[derive(Debug)]
 pub(super) struct Port {
     out: Mutex<File>,
@@ -38,16 +38,17 @@ impl Port {
         Ok(Self { received: Mutex::new((file.try_clone()?, Lines::default(), VecDeque::new())), out: Mutex::new(file) })
     }
 
-    /// Sends a report, and returns when it has left the machine: what is done after it happens after the lab could know of it.
+    /// Sends a report, and returns when it has left the machine, so that the lab can know of it
+    /// before anything that follows.
     pub(super) fn send(&self, report: &Report) {
         let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
-        // Without the port there is nobody to tell that there is none.
+        // Without the port there is no way to report its loss.
         let _ = out.write_all(format!("{report}\n").as_bytes());
         // SAFETY: no pointers.
         unsafe { libc::tcdrain(out.as_raw_fd()) };
     }
 
-    /// The next order; `None` when there will be none.
+    /// The next order; `None` when there are no more.
     pub(super) fn receive(&self) -> Option<String> {
         let (file, lines, waiting) = &mut *self.received.lock().unwrap_or_else(PoisonError::into_inner);
         loop {

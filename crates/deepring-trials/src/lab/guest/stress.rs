@@ -1,7 +1,9 @@
-//! Uses two drives without a pause while the lab breaks, slows and mends them, and tells how each request went.
+//! Uses two drives without a pause while the lab breaks, slows and repairs them, and reports the
+//! result of each request.
 //!
-//! On the first drive a file is read; on the second one, which has no file system that an error could bring down, blocks are written and
-//! read back. Every byte that a request claims to have read is checked.
+//! On the first drive a file is read. On the second one, which has no file system that an error
+//! could bring down, blocks are written and read back. Every byte that a request reports as read is
+//! checked.
 
 use super::super::content::{Content, SECTOR_BYTES};
 use super::super::protocol::{Failed, Progress, Report, Stream};
@@ -21,15 +23,15 @@ const SECOND_DEVICE: &str = "/dev/nvme1n1";
 /// How much of each drive is used.
 const AREA_BYTES: u64 = 8 << 20;
 
-/// How often a thread says that all is well.
+/// How often a thread reports progress.
 const PROGRESS_EVERY: Duration = Duration::from_millis(250);
 
-/// After a failure, so that a broken drive does not fill the serial port.
+/// The pause after a failure, so that a broken drive does not fill the serial port.
 const PAUSE: Duration = Duration::from_millis(50);
 
 const READ_WRITE: OpenOptions = OpenOptions::new().read(true).write(true);
 
-/// Threads that stop when it is dropped.
+/// Threads that stop when the value is dropped.
 pub(super) struct Stress {
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
@@ -37,7 +39,7 @@ pub(super) struct Stress {
     port: Arc<Port>,
 }
 
-/// What a thread has done since it last said so.
+/// What a thread has done since its last report.
 struct Tally {
     port: Arc<Port>,
     device: &'static str,
@@ -132,7 +134,7 @@ fn read(file: &File, path: &str, content: Content, tally: &mut Tally, stop: &Ato
         let done = file.read_exact_at(vec![0; len as usize], position).wait();
         match (done.result, done.buf) {
             (Ok(_), Some(found)) if is_same(&found, content, 1, position) => tally.succeeded(started.elapsed()),
-            (Ok(_), _) => tally.broken(format!("other bytes than were written, of {len} at {position}")),
+            (Ok(_), _) => tally.broken(format!("wrong bytes in {len} at {position}")),
             (Err(error), _) => tally.failed(&error, path),
         }
     }
@@ -157,7 +159,7 @@ fn write_and_read(file: &File, content: Content, tally: &mut Tally, stop: &Atomi
         let done = file.read_exact_at(vec![0; len as usize], position).wait();
         match (done.result, done.buf) {
             (Ok(_), Some(found)) if is_same(&found, content, generation, position) => tally.succeeded(started.elapsed()),
-            (Ok(_), _) => tally.broken(format!("other bytes than were just written, of {len} at {position}")),
+            (Ok(_), _) => tally.broken(format!("wrong bytes right after writing {len} at {position}")),
             (Err(error), _) => tally.failed(&error, SECOND_DEVICE),
         }
     }

@@ -1,4 +1,4 @@
-//! Runs a test binary of the engine, and counts as the suite's runner does.
+//! Runs a test binary of the engine, and counts its results as `scripts/count.ts` does.
 
 use super::super::initramfs::SUITE;
 use super::super::protocol::{Ran, Report};
@@ -7,18 +7,19 @@ use super::port::Port;
 use std::io::{self, Write};
 use std::process::{Command, Stdio};
 
-/// How many times as long as elsewhere a test may take on an emulated processor.
+/// Factor for the deadlines of tests on an emulated processor.
 const PATIENCE: &str = "8";
 
 pub(super) fn run(port: &Port, name: &str, without: &[String]) -> Result<(), String> {
     let mut command = Command::new(format!("/{SUITE}/{name}"));
-    // As many at a time as there are cores; tests that are left out are named by whole.
+    // As many tests at a time as there are cores. Excluded tests are given by their full names.
     command.args(["--test-threads=2", "--exact"]).args(without.iter().flat_map(|test| ["--skip", test]));
     command.env("PATH", "/bin").env("DEEPRING_TEST_DIR", format!("{DATA}/suite")).env("DEEPRING_TEST_PATIENCE", PATIENCE);
     command.stdin(Stdio::null());
     let output = command.output().map_err(|error| format!("{name}: {error}"))?;
     let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).join("\n");
-    // Whole to the console, which the lab keeps. It may be full of test output, which is no reason to fail.
+    // The whole output goes to the console, which the lab keeps. A failure to write it is not a
+    // failed test.
     let _ = io::stdout().write_all(text.as_bytes());
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);
     for line in text.lines() {

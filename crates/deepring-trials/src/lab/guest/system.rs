@@ -1,4 +1,4 @@
-//! What the first process of a machine has to do: mount, load modules, wait for drives, switch off.
+//! The duties of a machine's first process: mount, load modules, wait for drives, switch off.
 
 use crate::harness::disk::Loop;
 use std::ffi::CString;
@@ -14,10 +14,13 @@ const DRIVE_LIMIT: Duration = Duration::from_secs(60);
 
 /// A word on the kernel's command line: put a loop device between file system and drive.
 ///
-/// QEMU's nvme drive (7.2) says that it has FUA; with ext4 directly on it, acknowledged names vanished in cuts, and with a loop device in between none
-/// ever did. ext4 makes its commit record durable by FUA, a loop device has none, and so the kernel follows the record with a flush, which the loop
-/// device passes on: we take it that the emulated drive ignores FUA. (A journal on another drive was tried instead and lost file data: there, as we
-/// take it, Linux 6.1 does not flush the file system's own drive when a file that was written directly is synced. Neither was traced to its end.)
+/// QEMU's nvme drive (7.2) reports FUA support. With ext4 directly on it, acknowledged names
+/// vanished in cuts; with a loop device in between, none ever did. ext4 makes its commit record
+/// durable by FUA. A loop device has no FUA, so the kernel follows the record with a flush, which
+/// the loop device passes on. We conclude that the emulated drive ignores FUA. (A journal on
+/// another drive was tried instead and lost file data. Our conclusion there: Linux 6.1 does not
+/// flush the file system's own drive when a directly written file is synced. Neither was traced to
+/// its end.)
 pub(crate) const LOOP: &str = "lab.loop";
 
 fn mount(source: &Path, at: &Path, kind: &str) -> io::Result<()> {
@@ -40,7 +43,7 @@ pub(super) fn mount_basics() -> io::Result<()> {
     Ok(())
 }
 
-/// Loads the modules, mounts the drive, and tells about kernel and drive.
+/// Loads the modules, mounts the drive, and returns a description of kernel and drive.
 pub(super) fn start(device: &Path, data: &Path) -> io::Result<String> {
     load_modules()?;
     let started = Instant::now();
@@ -81,12 +84,12 @@ fn load_modules() -> io::Result<()> {
     Ok(())
 }
 
-/// Writes everything back and ends the machine, which qemu leaves when it would start again.
+/// Writes everything back and ends the machine: qemu exits where a machine would reboot.
 pub(super) fn power_off() {
     let data = CString::from(c"/data");
     // SAFETY: no arguments.
     unsafe { libc::sync() };
-    // SAFETY: a terminated string. If something still uses it, the journal will do.
+    // SAFETY: a terminated string. If the file system is still in use, its journal covers that.
     unsafe { libc::umount2(data.as_ptr(), 0) };
     // SAFETY: no pointers.
     unsafe { libc::reboot(libc::RB_AUTOBOOT) };

@@ -1,4 +1,5 @@
-//! Looks at everything a run left on the drive. Reads by `std::fs`, not by the engine under test; the judgement is the lab's.
+//! Reads everything a run left on the drive. It uses `std::fs`, not the engine under test; the
+//! verdict is the lab's.
 
 use super::super::FILE_SYSTEM_BYTES;
 use super::super::content::{Content, SLOT_BYTES, SLOTS_START};
@@ -11,12 +12,12 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-/// The directory of a stream, and the file in it that is overwritten.
+/// The directory of a stream.
 pub(super) fn folder(stream: Stream) -> PathBuf {
     Path::new(DATA).join(stream.to_string())
 }
 
-/// The file of the slots, and where in it they begin.
+/// The file of the slots, and where the slots begin in it.
 pub(super) fn slots(stream: Stream) -> (PathBuf, u64) {
     if stream == Stream::Raw { (DEVICE.into(), FILE_SYSTEM_BYTES + SLOTS_START) } else { (folder(stream).join("slots"), SLOTS_START) }
 }
@@ -25,7 +26,7 @@ pub(super) fn verify(port: &Port, seed: u64) -> Result<(), String> {
     for stream in Stream::ALL {
         let looked = if stream.is_in_place() { look_at_slots(port, seed, stream) } else { look_at_files(port, seed, stream) };
         match looked {
-            // What is not there, or was being prepared, is not there to be reported; the lab knows whether it should be.
+            // A missing or unprepared file is not reported; the lab knows whether it should exist.
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof) => {}
             looked => looked.map_err(|error| format!("verify {stream}: {error}"))?,
         }
@@ -54,7 +55,8 @@ fn look_at_slots(port: &Port, seed: u64, stream: Stream) -> io::Result<()> {
         file.read_exact_at(&mut bytes, at)?;
         port.send(&Report::Found(content.look(slot, &bytes, at)));
     }
-    // The engine is to write to the drive, and not past pages that this look has left.
+    // So that the engine writes to the drive, and not around pages that this read left in the
+    // cache.
     forget_pages(&file);
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Commits generations, one stream per thread, until the power goes.
+//! Commits generations, one stream per thread, until the power is cut.
 
 use super::super::content::{Content, SLOT_BYTES};
 use super::super::ledger::FILES_KEPT;
@@ -29,7 +29,7 @@ struct Writer {
 pub(super) fn write(port: &Arc<Port>, writing: &Writing) -> Result<(), String> {
     let engine = Engine::builder().backend(writing.backend).build().map_err(|error| error.to_string())?;
     if engine.info().backend != writing.backend {
-        return Err(format!("{:?} was wanted, {:?} runs: {:?}", writing.backend, engine.info().backend, engine.info().reason));
+        return Err(format!("{:?} was requested, {:?} runs: {:?}", writing.backend, engine.info().backend, engine.info().reason));
     }
     port.send(&Report::Writing);
     for (&stream, &first) in &writing.first {
@@ -69,7 +69,8 @@ impl Writer {
         }
     }
 
-    /// Makes the directory or the preallocated file, durable before the first generation, and clears away what the last cut interrupted.
+    /// Makes the directory or the preallocated file, durable before the first generation, and
+    /// removes what the last cut interrupted.
     fn prepare(&self) -> Result<(), Failure> {
         if self.stream == Stream::Raw {
             return Ok(());
@@ -79,7 +80,8 @@ impl Writer {
         if self.stream == Stream::Slot {
             let (path, start) = slots(self.stream);
             let bytes = start + 2 * SLOT_BYTES;
-            // It is longer if the last cut came between a write at its end and the cut back to its length.
+            // It is longer if the last cut came between a write at its end and the trim to its
+            // length.
             if fs::metadata(&path).map_or(0, |metadata| metadata.len()) < bytes {
                 let options = READ_WRITE.create(true).sync_directory(true);
                 let file = self.engine.open(&path, options)?;
@@ -105,11 +107,11 @@ impl Writer {
         let (aside, path) = (folder.join(format!("{generation}.part")), folder.join(format!("generation-{number}")));
         let content = self.content.make(generation);
         let file = if self.rng.once_in(3) {
-            // Written by path, and so by a descriptor of the engine's own; synced by another.
+            // Written by path, and so through the engine's own descriptor; synced through another.
             self.engine.write_file(&aside, content).wait().result?;
             self.engine.open(&aside, READ_WRITE)?
         } else {
-            // One in four through the page cache, which has to be written back as well.
+            // One in four through the page cache, which must be written back as well.
             let direct = if self.rng.once_in(4) { Direct::Never } else { Direct::Prefer };
             let file = self.engine.open(&aside, READ_WRITE.create(true).direct(direct))?;
             self.scatter(&file, &content, 0)?;
@@ -135,7 +137,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes the content in several requests at once, cut anywhere, from memory of both kinds.
+    /// Writes the content in several requests at once, cut anywhere, from both kinds of memory.
     fn scatter(&mut self, file: &File, content: &[u8], at: u64) -> Result<(), Failure> {
         let len = content.len() as u64;
         let mut cuts: Vec<_> = (0..self.rng.below(REQUESTS_MAX)).map(|_| self.rng.below(len + 1)).collect();
