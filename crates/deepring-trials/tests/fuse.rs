@@ -180,7 +180,7 @@ fn an_error_at_one_position_reports_the_position_and_the_bytes_before_it() {
                     assert!(mounted.triggered().expect("the server") > triggered, "no fault was triggered, so this run proved nothing");
                     mounted.clear().expect("the server");
                     check_usable(&engine, mounted.path());
-                    assert_file(&path, &content, "the same bytes, whatever arrived");
+                    assert_file(&path, &content, "the same bytes, as far as they arrived");
                 }
             }
         }

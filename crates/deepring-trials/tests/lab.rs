@@ -104,7 +104,7 @@ fn the_seed_repeats_which_writes_survive_and_at_most_one_is_torn() {
     assert!(lost > 1000 && kept > 1000 && torn > 0, "{lost} lost, {kept} kept, {torn} torn");
 }
 
-// ---- content and judge ----
+// ---- content and ledger ----
 
 fn file(stream: Stream, generation: u64) -> Found {
     Content::new(SEED, stream).look(generation, &Content::new(SEED, stream).make(generation), 0)
@@ -167,7 +167,7 @@ fn the_ledger_accepts_what_the_protocol_allows() {
     assert!(ledger(Stream::New).judge(&all).is_good());
     let more = [&all[..], &[file(Stream::New, 8)]].concat();
     let mut with_more = ledger(Stream::New);
-    assert!(with_more.judge(&more).is_good(), "an unacknowledged generation may be there, whole");
+    assert!(with_more.judge(&more).is_good(), "an unacknowledged generation can be there, whole");
     assert!(!with_more.judge(&all).is_good(), "what was there after a cut has to stay");
 
     for generation in [7, 8] {
@@ -283,7 +283,7 @@ fn orders_and_reports_are_parsed_from_what_they_print() {
 }
 
 #[test]
-fn an_incomplete_line_is_not_an_acknowledgement() {
+fn an_incomplete_line_is_not_an_acknowledgment() {
     let mut lines = Lines::default();
     assert_eq!(lines.take(b"ack new 1\nack ne"), ["ack new 1"]);
     assert_eq!(lines.take(b"w 12"), Vec::<String>::new());

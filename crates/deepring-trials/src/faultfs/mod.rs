@@ -3,7 +3,7 @@
 //! this on request, and network file systems do it without one.
 //!
 //! ```text
-//!   test ──► engine ──► kernel ──► /dev/fuse ──► server, a process of its own ──► unnamed files on another file system
+//!   test ──► engine ──► kernel ──► /dev/fuse ──► server process ──► unnamed files
 //!     └── Mounted ── "read 4096..8192 1 errno 5" ──► its standard input
 //! ```
 //!

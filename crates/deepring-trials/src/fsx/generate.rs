@@ -219,7 +219,7 @@ impl Generator {
         len.clamp(1, longest)
     }
 
-    /// A position from 0 to the largest size the file may have.
+    /// A position from 0 to the largest size the file can have.
     fn position(&mut self) -> u64 {
         let position = match self.rng.below(10) {
             0..2 => self.rng.below(self.file_max),

@@ -9,10 +9,10 @@
 //! possible (`shrink`) and printed as text that can be run again.
 //!
 //! ```text
-//!   seed ──> generate ──> Script ──> runner ──> batch ──> stage ──> engines ──> a file on a Place
-//!                           ^          │  judge, model  <───┘                        │
-//!                           │          └── compares the file <── engine and plain reads ┘
-//!                         shrink <── what failed
+//!   seed ──> generate ──> Script ──> runner ──> batch ──> session ──> engines ──> file on a Place
+//!                           ^          │  judge, model  <────┘                       │
+//!                           │          └── compares the file <── engine, plain reads ┘
+//!                         shrink <── a failure
 //! ```
 //!
 //! A seed generates the same scripts everywhere. It does not repeat the kernel's scheduling, so a

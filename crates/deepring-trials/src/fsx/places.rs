@@ -77,18 +77,18 @@ pub fn names() -> Vec<&'static str> {
 /// # Panics
 /// If a device or a mount is refused even to root.
 pub fn with_places<T: Send>(names: &[String], body: impl FnOnce(&[Place], &[Missing]) -> T + Send) -> T {
-    let wanted = || KINDS.iter().filter(|kind| names.iter().any(|name| name == kind.name));
+    let chosen = || KINDS.iter().filter(|kind| names.iter().any(|name| name == kind.name));
     if !is_root() {
-        let (places, _servers, missing) = make_all(wanted(), None);
+        let (places, _servers, missing) = make_all(chosen(), None);
         return body(&places, &missing);
     }
     let mut result = None;
     in_mount_namespace(|root| {
         let _memory = MountedMemory::at(root);
-        let (places, _servers, missing) = make_all(wanted(), Some(root));
+        let (places, _servers, missing) = make_all(chosen(), Some(root));
         result = Some(body(&places, &missing));
     });
-    result.expect("root may run it")
+    result.expect("a result from the namespace")
 }
 
 fn make_all<'a>(kinds: impl Iterator<Item = &'a Kind>, root: Option<&Path>) -> (Vec<Place>, Vec<Mounted>, Vec<Missing>) {

@@ -1,9 +1,9 @@
 //! A drive with a volatile write cache, for nbdkit to serve (`examples/drive.rs` is the plugin).
 //!
 //! ```text
-//!   write ──> journal (in order) ──flush──> image          read: what is newest in the cache, else the image
+//!   write ──> journal (in order) ──flush──> image          read: the newest in the cache, else the image
 //!                   │
-//!              power cut: cut.rs decides what of the journal reached the image
+//!              power cut: cut.rs decides which of the journal reaches the image
 //! ```
 //!
 //! A write goes to a journal file and into memory. A flush writes everything to the image and

@@ -2,11 +2,11 @@
 //! power cuts, that fail and that stall.
 //!
 //! ```text
-//!   lab (this host)                                        the virtual machine
-//!     suite, campaign, faults ── orders, serial port ──>     lab-guest, its first process: writes, verifies, runs tests
-//!         │        │          <── reports ────────────           │ engine, ext4, nvme driver of the guest's kernel
-//!         │        └ kills ──> qemu-system-x86_64 ── NVMe ───────┘
-//!         └ settles ─> image <── nbdkit + examples/drive.rs (a volatile write cache), error and delay filters
+//!   lab (this host)                                      the virtual machine
+//!     suite, campaign, faults ── orders, serial port ──>   lab-guest: writes, verifies, runs tests
+//!         │        │          <── reports ────────────         │ engine, ext4, the nvme driver
+//!         │        └ kills ──> qemu-system-x86_64 ── NVMe ─────┘
+//!         └ settles ─> image <── nbdkit + examples/drive.rs, error and delay filters
 //! ```
 //!
 //! A power cut is SIGKILL for the machine and its drive at a random moment. The image then holds
@@ -42,7 +42,7 @@ use std::path::{Path, PathBuf};
 /// Where the file system of a drive of the lab ends and the raw generations begin.
 pub const FILE_SYSTEM_BYTES: u64 = 192 << 20;
 
-/// The size of such a drive.
+/// The size of a drive of the lab.
 pub const DRIVE_BYTES: u64 = 256 << 20;
 
 /// What the lab built or downloaded, and the folder it works in.

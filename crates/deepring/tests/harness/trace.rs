@@ -75,7 +75,7 @@ fn remove_orphans(instances: &Path) {
         let name = entry.file_name().to_string_lossy().into_owned();
         let process = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next());
         if process.is_some_and(|process| !Path::new("/proc").join(process).exists()) {
-            // Another process may be removing them too.
+            // Another process can be removing them too.
             let _ = fs::remove_dir(entry.path());
         }
     }
