@@ -131,7 +131,7 @@ impl EngineBinding for Engine {
     }
 
     fn sweep(&self) {
-        self.core().inbox.request_sweep();
+        self.core().inbox.doorbell().request_sweep();
     }
 
     fn is_same(&self, other: &Self) -> bool {

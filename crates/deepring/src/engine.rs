@@ -111,7 +111,7 @@ impl EngineBuilder {
         // The ring belongs to the thread that sets it up, so the driver's thread does, and reports before it begins.
         let (report, started) = mpsc::channel();
         let driver = thread::spawn("deepring-driver".into(), move || {
-            let (backend, backend_report) = match start_backend(&inbox, entries, forced.map(|kind| (kind, by))) {
+            let (backend, backend_report) = match start_backend(inbox.doorbell(), entries, forced.map(|kind| (kind, by))) {
                 Ok(started) => started,
                 Err(error) => return drop(report.send(Err(error))),
             };
@@ -256,7 +256,7 @@ impl Engine {
         let target = PathTarget { path: Arc::from(path), whole: true, mode: 0o666 };
         self.submit(Target::Path(Box::new(target)), raw, Arc::clone(&transfer) as Arc<dyn Completion>);
         self.core().inbox.wake();
-        Op::new(transfer, Arc::clone(&self.core().inbox))
+        Op::new(transfer, Arc::clone(self.core().inbox.doorbell()))
     }
 
     /// A snapshot of the counters.

@@ -92,7 +92,7 @@ impl File {
         let transfer = Transfer::new(buf);
         self.engine.submit(Target::File(Arc::clone(&self.file)), raw, Arc::clone(&transfer) as Arc<dyn Completion>);
         self.engine.wake();
-        Op::new(transfer, Arc::clone(&self.engine.core().inbox))
+        Op::new(transfer, Arc::clone(self.engine.core().inbox.doorbell()))
     }
 
     /// Flushes data and metadata of every write accepted before this call, by any handle or engine of the process, to the device.

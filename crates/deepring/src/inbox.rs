@@ -1,44 +1,39 @@
 //! Where producers leave work for the driver, and how they wake it.
 //!
 //! ```text
-//!   producer:  push ─► word.swap(SIGNALLED) ─┬─ was PARKED ─► event.signal()
-//!                                            └─ else: the driver is awake and looks before it sleeps
+//!   producer:  push ─► word.swap(SIGNALED) ─┬─ was PARKED ─► event.signal()
+//!                                           └─ else: the driver is awake and looks before it sleeps
 //!   driver:    take ─► work ─► RUNNING→PARKED? ─┬─ yes: sleep, then word = RUNNING
-//!                                               └─ no (SIGNALLED): word = RUNNING, take again
+//!                                               └─ no (SIGNALED): word = RUNNING, take again
 //! ```
 //!
-//! The list is swapped out whole, so a producer holds the lock for one push. No wake is lost: a producer pushes *before* it swaps the word,
-//! and the driver parks only by an exchange that fails when the word was swapped since it last took the list.
+//! The list is swapped out whole, so a producer holds the lock for one push. No wake is lost: a producer pushes *before*
+//! it swaps the word of the [`Doorbell`], and the driver parks only by an exchange that fails when the word was swapped
+//! since it last took the list.
 
+use crate::doorbell::Doorbell;
 use crate::planted::{PlantedBug, planted};
-use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use crate::sync::{Mutex, MutexGuard};
 use crate::sys::event::Event;
-use std::sync::PoisonError;
-
-const RUNNING: u32 = 0;
-const PARKED: u32 = 1;
-const SIGNALLED: u32 = 2;
+use std::sync::{Arc, PoisonError};
 
 pub(crate) struct Inbox<T> {
     messages: Mutex<Messages<T>>,
-    word: AtomicU32,
-    sweep: AtomicBool,
-    event: Event,
+    doorbell: Arc<Doorbell>,
 }
 
 struct Messages<T> {
     list: Vec<T>,
     /// Producers are refused.
     closed: bool,
-    /// Nobody will ever look again.
+    /// The driver has exited.
     ended: bool,
 }
 
 impl<T> Inbox<T> {
     pub(crate) fn new(event: Event) -> Self {
         let messages = Mutex::new(Messages { list: Vec::new(), closed: false, ended: false });
-        Self { messages, word: AtomicU32::new(RUNNING), sweep: AtomicBool::new(false), event }
+        Self { messages, doorbell: Arc::new(Doorbell::new(event)) }
     }
 
     fn lock(&self) -> MutexGuard<'_, Messages<T>> {
@@ -67,7 +62,7 @@ impl<T> Inbox<T> {
         Ok(())
     }
 
-    /// As [`Inbox::push`], for the engine's own threads: their answers are wanted even when intake is closed.
+    /// As [`Inbox::push`], for the engine's own threads: their answers count even when intake is closed.
     pub(crate) fn post(&self, message: T) {
         let mut messages = self.lock();
         if messages.ended && !planted(PlantedBug::KeepsAfterEnd) {
@@ -79,31 +74,13 @@ impl<T> Inbox<T> {
         self.wake();
     }
 
-    /// The driver and its helpers are gone: what they left is dropped, and so is what still comes.
+    /// The driver and its blocking threads are gone: drops what they left, and from now on what is still posted.
     pub(crate) fn end(&self) {
         let mut messages = self.lock();
         messages.ended = true;
         let left = std::mem::take(&mut messages.list);
         drop(messages);
         drop(left);
-    }
-
-    /// Makes the driver look at its inbox, now or before it next sleeps.
-    pub(crate) fn wake(&self) {
-        if self.word.swap(SIGNALLED, Ordering::AcqRel) == PARKED {
-            self.event.signal();
-        }
-    }
-
-    /// Asks the driver to look for requests that were cancelled.
-    pub(crate) fn request_sweep(&self) {
-        // Both sides swap, so that the order of the two is total, also to loom.
-        self.sweep.swap(true, Ordering::AcqRel);
-        self.wake();
-    }
-
-    pub(crate) fn take_sweep(&self) -> bool {
-        self.sweep.swap(false, Ordering::AcqRel)
     }
 
     /// Swaps the whole list out; `list` must be empty and lends its allocation.
@@ -117,40 +94,35 @@ impl<T> Inbox<T> {
         self.lock().closed = true;
     }
 
-    /// Whether the driver may sleep. After `true` it must sleep on [`Inbox::event`] (alone or among its completions) and call
-    /// [`Inbox::unpark`].
+    /// The bell alone, for what wakes the driver without a message.
+    pub(crate) fn doorbell(&self) -> &Arc<Doorbell> {
+        &self.doorbell
+    }
+
+    /// See [`Doorbell::wake`].
+    pub(crate) fn wake(&self) {
+        self.doorbell.wake();
+    }
+
+    /// See [`Doorbell::take_sweep`].
+    pub(crate) fn take_sweep(&self) -> bool {
+        self.doorbell.take_sweep()
+    }
+
+    /// See [`Doorbell::park`].
     pub(crate) fn park(&self) -> bool {
-        if planted(PlantedBug::LosesWake) {
-            self.word.store(PARKED, Ordering::Release);
-            return true;
-        }
-        let parked = self.word.compare_exchange(RUNNING, PARKED, Ordering::AcqRel, Ordering::Acquire).is_ok();
-        if !parked {
-            self.unpark();
-        }
-        parked
+        self.doorbell.park()
     }
 
+    /// See [`Doorbell::unpark`].
     pub(crate) fn unpark(&self) {
-        // Swap, not store: the acquire half makes everything visible that was pushed before a signal this overwrites.
-        self.word.swap(RUNNING, Ordering::AcqRel);
-    }
-
-    pub(crate) fn event(&self) -> &Event {
-        &self.event
-    }
-
-    /// Whether a driver that sleeps now would be woken.
-    #[cfg(feature = "sim")]
-    pub(crate) fn is_signalled(&self) -> bool {
-        self.word.load(Ordering::Acquire) == SIGNALLED
+        self.doorbell.unpark();
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
 
     #[test]
     fn no_wake_is_lost_between_many_producers_and_a_sleeping_driver() {
@@ -169,7 +141,7 @@ mod tests {
             inbox.take(&mut list);
             seen += list.drain(..).count();
             if seen < PRODUCERS * EACH && inbox.park() {
-                inbox.event().wait();
+                inbox.doorbell().event().wait();
                 inbox.unpark();
             }
         }

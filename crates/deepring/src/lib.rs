@@ -44,6 +44,7 @@ mod budget;
 mod buffer;
 mod completion;
 mod config;
+mod doorbell;
 mod driver;
 mod engine;
 mod error;

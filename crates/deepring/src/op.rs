@@ -5,9 +5,8 @@
 //! device yet, and the memory stays where it is until the kernel has let go of the rest.
 
 use crate::completion::{Completion, Outcome, Receipt};
-use crate::driver::Message;
+use crate::doorbell::Doorbell;
 use crate::error::{Error, ErrorKind, Result};
-use crate::inbox::Inbox;
 use crate::planted::{PlantedBug, planted};
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Condvar, Mutex, MutexGuard};
@@ -142,12 +141,12 @@ impl<B: Send> Completion for Transfer<B> {
 #[must_use = "dropping an operation cancels it"]
 pub struct Op<B: Send> {
     transfer: Arc<Transfer<B>>,
-    inbox: Arc<Inbox<Message>>,
+    doorbell: Arc<Doorbell>,
 }
 
 impl<B: Send> Op<B> {
-    pub(crate) fn new(transfer: Arc<Transfer<B>>, inbox: Arc<Inbox<Message>>) -> Self {
-        Self { transfer, inbox }
+    pub(crate) fn new(transfer: Arc<Transfer<B>>, doorbell: Arc<Doorbell>) -> Self {
+        Self { transfer, doorbell }
     }
 
     /// Blocks the thread until the transfer has ended.
@@ -159,7 +158,7 @@ impl<B: Send> Op<B> {
     /// [`ErrorKind::Canceled`], or with success if everything had been done already.
     pub fn cancel(&self) {
         if !self.transfer.cell.canceled.swap(true, Ordering::AcqRel) {
-            self.inbox.request_sweep();
+            self.doorbell.request_sweep();
         }
     }
 }

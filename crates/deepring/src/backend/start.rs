@@ -3,8 +3,8 @@
 use super::threads::Threads;
 use super::uring::Uring;
 use super::{Backend, BackendKind};
+use crate::doorbell::Doorbell;
 use crate::error::Error;
-use crate::inbox::Inbox;
 use std::sync::Arc;
 
 /// Which backend runs, and why; read by `info()`.
@@ -17,20 +17,20 @@ pub(crate) struct BackendReport {
 }
 
 /// Starts a backend on the calling thread, which must be the driver's: the ring if it works and is not ruled out, else threads.
-pub(crate) fn start_backend<T: Send + 'static>(
-    inbox: &Arc<Inbox<T>>,
+pub(crate) fn start_backend(
+    doorbell: &Arc<Doorbell>,
     entries: u32,
     forced: Option<(BackendKind, &str)>,
 ) -> Result<(Box<dyn Backend>, BackendReport), Error> {
     let threads = |reason: String| {
-        let backend = Threads::new(Arc::clone(inbox)).map_err(|errno| Error::os(errno, "pthread_create"))?;
+        let backend = Threads::new(Arc::clone(doorbell)).map_err(|errno| Error::os(errno, "pthread_create"))?;
         let report = BackendReport { kind: BackendKind::Threads, reason, flags: Vec::new(), ring_entries: 0 };
         Ok((Box::new(backend) as Box<dyn Backend>, report))
     };
     if let Some((BackendKind::Threads, by)) = forced {
         return threads(format!("asked for by {by}"));
     }
-    match Uring::new(Arc::clone(inbox), entries) {
+    match Uring::new(Arc::clone(doorbell), entries) {
         Ok(uring) => {
             let report = BackendReport {
                 kind: BackendKind::Uring,

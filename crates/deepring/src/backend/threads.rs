@@ -1,11 +1,11 @@
 //! The backend of blocking system calls: [`THREADS`] threads, each with one operation at a time.
 //!
 //! Same planner, same budget, same results as the ring; what it costs is a thread switch per block. The threads take operations from one
-//! list and leave results in another; the driver sleeps on the inbox's event, which a thread signals through the inbox's wake word.
+//! list and leave results in another; the driver sleeps on the doorbell's event, which a thread signals through the doorbell's wake word.
 //! Dropping the backend ends the threads after what they are doing; the driver drops it only when nothing is in flight.
 
 use super::{Backend, BackendKind, DeviceOp, Done};
-use crate::inbox::Inbox;
+use crate::doorbell::Doorbell;
 use crate::plan::Direction;
 use crate::sync::thread::JoinHandle;
 use crate::sync::{Condvar, Mutex, MutexGuard};
@@ -19,16 +19,16 @@ pub(crate) const THREADS: usize = if cfg!(all(loom, test)) { 1 } else { 8 };
 /// Staged and running operations together. The device's budget is the real limit; this only has to be larger.
 const CAPACITY: usize = 1024;
 
-pub(crate) struct Threads<T: Send + 'static> {
-    shared: Arc<Shared<T>>,
+pub(crate) struct Threads {
+    shared: Arc<Shared>,
     staged: Vec<DeviceOp>,
     handles: Vec<JoinHandle<()>>,
 }
 
-struct Shared<T> {
+struct Shared {
     state: Mutex<State>,
     work: Condvar,
-    inbox: Arc<Inbox<T>>,
+    doorbell: Arc<Doorbell>,
 }
 
 #[derive(Default)]
@@ -39,11 +39,11 @@ struct State {
     stopping: bool,
 }
 
-impl<T: Send + 'static> Threads<T> {
+impl Threads {
     /// # Errors
     /// No thread at all could be started.
-    pub(crate) fn new(inbox: Arc<Inbox<T>>) -> Result<Self, Errno> {
-        let shared = Arc::new(Shared { state: Mutex::default(), work: Condvar::new(), inbox });
+    pub(crate) fn new(doorbell: Arc<Doorbell>) -> Result<Self, Errno> {
+        let shared = Arc::new(Shared { state: Mutex::default(), work: Condvar::new(), doorbell });
         let mut handles = Vec::new();
         for index in 0..THREADS {
             let its = Arc::clone(&shared);
@@ -58,7 +58,7 @@ impl<T: Send + 'static> Threads<T> {
     }
 }
 
-impl<T> Shared<T> {
+impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -73,7 +73,7 @@ impl<T> Shared<T> {
                 let first = state.done.is_empty();
                 state.done.push(Done { key: op.key, result });
                 if first {
-                    self.inbox.wake();
+                    self.doorbell.wake();
                 }
             } else if state.stopping {
                 return;
@@ -100,7 +100,7 @@ pub(crate) fn transfer(op: &DeviceOp) -> i32 {
     }
 }
 
-impl<T: Send + 'static> Backend for Threads<T> {
+impl Backend for Threads {
     fn kind(&self) -> BackendKind {
         BackendKind::Threads
     }
@@ -131,7 +131,7 @@ impl<T: Send + 'static> Backend for Threads<T> {
         let mut state = self.shared.lock();
         if state.done.is_empty() && block {
             drop(state);
-            self.shared.inbox.event().wait();
+            self.shared.doorbell.event().wait();
             state = self.shared.lock();
         }
         done.append(&mut state.done);
@@ -139,11 +139,11 @@ impl<T: Send + 'static> Backend for Threads<T> {
     }
 
     fn successor(&self) -> Result<Box<dyn Backend>, Errno> {
-        Ok(Box::new(Self::new(Arc::clone(&self.shared.inbox))?))
+        Ok(Box::new(Self::new(Arc::clone(&self.shared.doorbell))?))
     }
 }
 
-impl<T: Send + 'static> Drop for Threads<T> {
+impl Drop for Threads {
     fn drop(&mut self) {
         self.shared.lock().stopping = true;
         self.shared.work.notify_all();

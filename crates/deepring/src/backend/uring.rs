@@ -4,7 +4,7 @@
 //!   `ENOMEM`, because rings are charged to `RLIMIT_MEMLOCK` for ordinary users. Whether the ring works is proven by one real operation on
 //!   it, not by the kernel's version: containers let `io_uring_setup` through and refuse `io_uring_enter`, or the reverse.
 //! * **No completion can be lost.** The completion queue is at least as large as everything that can be in flight.
-//! * **Waking** is an operation like any other: a read of the inbox's `eventfd` is always in flight, and its completion ends a wait.
+//! * **Waking** is an operation like any other: a read of the doorbell's `eventfd` is always in flight, and its completion ends a wait.
 //! * **Failure.** An error of `enter` says nothing about operations that were pushed: they belong to the kernel. `EINTR`, `EAGAIN` and
 //!   `EBUSY` are waited out; anything else means that the ring is lost. Then what can still be read from the completion queue is
 //!   read, and the ring is kept open for good, as the kernel may still write through it.
@@ -13,7 +13,7 @@
 
 use super::threads::Threads;
 use super::{Backend, BackendKind, DeviceOp, Done};
-use crate::inbox::Inbox;
+use crate::doorbell::Doorbell;
 use crate::plan::Direction;
 use crate::slots::Key;
 use crate::sys::{Errno, file, thread};
@@ -34,13 +34,13 @@ const BUSY_PAUSE: Duration = Duration::from_millis(1);
 /// The smallest ring worth having.
 const ENTRIES_MIN: u32 = 16;
 
-pub(crate) struct Uring<T: Send + 'static> {
+pub(crate) struct Uring {
     ring: Option<IoUring>,
     /// Operations per ring, the wake read not counted.
     capacity: usize,
     staged: usize,
     flags: Vec<&'static str>,
-    inbox: Arc<Inbox<T>>,
+    doorbell: Arc<Doorbell>,
     /// Where the wake read puts the event's counter: on the heap, so that it stays in place.
     counter: Box<u64>,
     lost: bool,
@@ -69,15 +69,15 @@ const LADDER: &[Rung] = &[
     (&["CLAMP"], |_| {}),
 ];
 
-impl<T: Send + 'static> Uring<T> {
+impl Uring {
     /// Sets up a ring of about `entries` and proves it. Must be called on the thread that will use it.
-    pub(crate) fn new(inbox: Arc<Inbox<T>>, entries: u32) -> Result<Self, Refusal> {
+    pub(crate) fn new(doorbell: Arc<Doorbell>, entries: u32) -> Result<Self, Refusal> {
         let (ring, flags) = set_up(entries).map_err(|errno| refusal(errno, "io_uring_setup"))?;
         let capacity = ring.params().sq_entries() as usize - 1;
-        let mut uring = Self { ring: Some(ring), capacity, staged: 0, flags, inbox, counter: Box::new(0), lost: false };
+        let mut uring = Self { ring: Some(ring), capacity, staged: 0, flags, doorbell, counter: Box::new(0), lost: false };
         uring.arm_wake();
         // The proof: a real read, on the real ring, through the call that seccomp profiles like to refuse.
-        uring.inbox.event().signal();
+        uring.doorbell.event().signal();
         let mut done = Vec::new();
         uring.wait(true, &mut done).map_err(|errno| refusal(errno, "io_uring_enter"))?;
         // Most work that the kernel hands to threads of its own is file-system work that serialises anyway.
@@ -94,14 +94,14 @@ impl<T: Send + 'static> Uring<T> {
 
     fn arm_wake(&mut self) {
         let address = &raw mut *self.counter;
-        let read = opcode::Read::new(types::Fd(self.inbox.event().raw()), address.cast(), 8).build().user_data(WAKE);
+        let read = opcode::Read::new(types::Fd(self.doorbell.event().raw()), address.cast(), 8).build().user_data(WAKE);
         self.stage(&read);
     }
 
     fn stage(&mut self, entry: &squeue::Entry) {
         let Some(ring) = &mut self.ring else { return };
         // SAFETY: the memory and the descriptor of the entry stay valid until its completion was read: the driver keeps those of device
-        // operations, and `self` keeps the counter and, through the inbox, the event.
+        // operations, and `self` keeps the counter and, through the doorbell, the event.
         let pushed = unsafe { ring.submission().push(entry) };
         debug_assert!(pushed.is_ok(), "the driver stages no more than the capacity");
         self.staged += 1;
@@ -185,7 +185,7 @@ fn refusal(errno: Errno, call: &'static str) -> Refusal {
     Refusal { errno, reason: format!("{call} is refused: {why}") }
 }
 
-impl<T: Send + 'static> Backend for Uring<T> {
+impl Backend for Uring {
     fn kind(&self) -> BackendKind {
         BackendKind::Uring
     }
@@ -244,25 +244,25 @@ impl<T: Send + 'static> Backend for Uring<T> {
     }
 
     fn successor(&self) -> Result<Box<dyn Backend>, Errno> {
-        Ok(Box::new(Threads::new(Arc::clone(&self.inbox))?))
+        Ok(Box::new(Threads::new(Arc::clone(&self.doorbell))?))
     }
 }
 
-impl<T: Send + 'static> Drop for Uring<T> {
+impl Drop for Uring {
     fn drop(&mut self) {
         // The wake read is the one operation still in flight on a ring in order. Let it complete, so that nothing of ours is in the
         // kernel's hands when the ring closes: closing does not stop the kernel from writing.
         if !self.lost {
             self.lost = true;
-            self.inbox.event().signal();
+            self.doorbell.event().signal();
             let mut done = Vec::new();
             if self.wait(true, &mut done).is_ok() {
                 return;
             }
         }
-        // A lost ring stays open, its counter stays where it is, and the inbox keeps its event: all leaked on purpose.
+        // A lost ring stays open, its counter stays where it is, and the doorbell keeps its event: all leaked on purpose.
         std::mem::forget(self.ring.take());
         std::mem::forget(std::mem::take(&mut self.counter));
-        std::mem::forget(Arc::clone(&self.inbox));
+        std::mem::forget(Arc::clone(&self.doorbell));
     }
 }

@@ -166,7 +166,7 @@ impl Driver {
     /// there stalls nothing else. If they cannot be started, to a blocking thread.
     fn push_off_ring(&mut self, op: DeviceOp) {
         if self.off_ring.is_none() {
-            self.off_ring = Threads::new(Arc::clone(&self.core.inbox)).ok();
+            self.off_ring = Threads::new(Arc::clone(self.core.inbox.doorbell())).ok();
         }
         match &mut self.off_ring {
             Some(threads) => threads.push(op),

@@ -77,7 +77,7 @@ pub(crate) struct Driver {
     core: Arc<Core>,
     backend: Box<dyn Backend>,
     /// Beside a ring: for files that must not be given to it. Started when the first such file is met.
-    off_ring: Option<Threads<Message>>,
+    off_ring: Option<Threads>,
     requests: Slots<Request>,
     blocks: Slots<Block>,
     controls: Slots<Control>,

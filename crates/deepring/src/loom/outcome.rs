@@ -3,9 +3,8 @@
 use super::memory::{Lent, lent};
 use super::{explore, noticed};
 use crate::completion::{Completion, Outcome};
-use crate::driver::Message;
+use crate::doorbell::Doorbell;
 use crate::error::{Error, ErrorKind};
-use crate::inbox::Inbox;
 use crate::op::{Op, Task, Transfer};
 use crate::planted::PlantedBug;
 use crate::sync::thread::{self, JoinHandle};
@@ -13,20 +12,20 @@ use crate::sys::event::Event;
 use std::sync::Arc;
 
 /// An operation, and a driver that settles it at any time.
-fn operation(memory_lost: bool) -> (Op<Lent>, Arc<Inbox<Message>>, JoinHandle<()>) {
-    let inbox = Arc::new(Inbox::new(Event::new().expect("a model's event")));
+fn operation(memory_lost: bool) -> (Op<Lent>, Arc<Doorbell>, JoinHandle<()>) {
+    let doorbell = Arc::new(Doorbell::new(Event::new().expect("a model's event")));
     let transfer = Transfer::new(Lent::new());
-    let op = Op::new(Arc::clone(&transfer), Arc::clone(&inbox));
+    let op = Op::new(Arc::clone(&transfer), Arc::clone(&doorbell));
     let kind = if memory_lost { ErrorKind::Lost } else { ErrorKind::Canceled };
     let driver = thread::spawn(move || {
         let outcome = Outcome { result: Err(Error::new(kind, "read")), memory_lost };
         transfer.settle(outcome);
     });
-    (op, inbox, driver)
+    (op, doorbell, driver)
 }
 
 fn waited_for() {
-    let (op, _inbox, driver) = operation(false);
+    let (op, _doorbell, driver) = operation(false);
     let done = op.wait();
     assert!(done.buf.is_some_and(|buf| buf.value() == 0));
     driver.join().expect("a driver");
@@ -44,7 +43,7 @@ fn a_waiter_that_checks_and_then_waits_is_noticed() {
 }
 
 fn polled() {
-    let (op, _inbox, driver) = operation(false);
+    let (op, _doorbell, driver) = operation(false);
     assert!(loom::future::block_on(op).buf.is_some());
     driver.join().expect("a driver");
     assert_eq!(lent(), 0);
@@ -73,7 +72,7 @@ fn a_task_ends_for_the_thread_that_waits() {
 #[test]
 fn memory_of_a_dropped_operation_is_freed_once_in_either_order() {
     explore(None, || {
-        let (op, _inbox, driver) = operation(false);
+        let (op, _doorbell, driver) = operation(false);
         drop(op);
         driver.join().expect("a driver");
         assert_eq!(lent(), 0);
@@ -83,7 +82,7 @@ fn memory_of_a_dropped_operation_is_freed_once_in_either_order() {
 #[test]
 fn lost_memory_is_never_freed_in_either_order() {
     explore(None, || {
-        let (op, _inbox, driver) = operation(true);
+        let (op, _doorbell, driver) = operation(true);
         drop(op);
         driver.join().expect("a driver");
         assert_eq!(lent(), 1);
@@ -93,12 +92,12 @@ fn lost_memory_is_never_freed_in_either_order() {
 #[test]
 fn a_drop_before_the_end_is_seen_by_the_driver_and_asks_it_to_sweep() {
     explore(None, || {
-        let inbox = Arc::new(Inbox::new(Event::new().expect("a model's event")));
+        let doorbell = Arc::new(Doorbell::new(Event::new().expect("a model's event")));
         let transfer = Transfer::new(Lent::new());
-        let op = Op::new(Arc::clone(&transfer), Arc::clone(&inbox));
+        let op = Op::new(Arc::clone(&transfer), Arc::clone(&doorbell));
         let owner = thread::spawn(move || drop(op));
         // As in the driver: a sweep that was requested finds the operation canceled.
-        if inbox.take_sweep() {
+        if doorbell.take_sweep() {
             assert!(transfer.canceled());
         }
         owner.join().expect("an owner");

@@ -26,7 +26,7 @@ fn drive<T>(inbox: &Inbox<T>, mut done: impl FnMut(&mut Vec<T>) -> bool) {
             return;
         }
         if inbox.park() {
-            inbox.event().wait();
+            inbox.doorbell().event().wait();
         }
         inbox.unpark();
     }
@@ -83,7 +83,7 @@ fn sweep_and_message() {
     let inbox = inbox();
     let others = [true, false].map(|sweeps| {
         let inbox = Arc::clone(&inbox);
-        thread::spawn(move || if sweeps { inbox.request_sweep() } else { inbox.post(()) })
+        thread::spawn(move || if sweeps { inbox.doorbell().request_sweep() } else { inbox.post(()) })
     });
     let mut swept = false;
     drive(&inbox, |list| {

@@ -71,7 +71,7 @@ impl EngineUnderTest {
                 Phase::Awake | Phase::Waiting { asleep: false } => true,
                 Phase::Waiting { asleep: true } => {
                     let completions = |world: &mut world::World| world.devices.has_completions(self.index, world.now_ns);
-                    self.core.inbox.is_signalled() || world::with(completions).unwrap_or(false)
+                    self.core.inbox.doorbell().is_signaled() || world::with(completions).unwrap_or(false)
                 }
             }
     }
