@@ -47,9 +47,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-pub use crate::buffer::MemoryLease;
 pub use crate::completion::{Completion, Outcome, RawTransfer};
 pub use crate::handle::{Handle, HandleLimits, Refill};
+pub use crate::memory::MemoryLease;
 
 /// What a binding needs of an [`Engine`].
 pub trait EngineBinding {

@@ -6,7 +6,6 @@
 use crate::backend::BackendKind;
 use crate::backend::start::{BackendReport, start_backend};
 use crate::blocking::BlockingPool;
-use crate::buffer::{Buffer, IoBuf, IoBufMut, Pool};
 use crate::completion::{Completion, Outcome, RawTransfer, Receipt};
 use crate::config::{BLOCK_BYTES_MAX, BLOCK_BYTES_MIN, Config, END_MAX, OFFLOAD_BYTES};
 use crate::driver::request::{PathTarget, Submission, Target};
@@ -14,6 +13,7 @@ use crate::driver::{Core, Driver, Message};
 use crate::error::{Error, ErrorKind, Result};
 use crate::file::File;
 use crate::inbox::Inbox;
+use crate::memory::{Buffer, IoBuf, IoBufMut, Pool};
 use crate::op::{Op, Task, Transfer};
 use crate::open::{self, DirectSupport, OpenOptions};
 use crate::plan::Direction;

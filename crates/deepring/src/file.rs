@@ -1,11 +1,11 @@
 //! [`File`]: an open file of an engine.
 
-use crate::buffer::{IoBuf, IoBufMut};
 use crate::completion::{Completion, RawTransfer};
 use crate::driver::request::Target;
 use crate::driver::{Barrier, Control, Message, Use};
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
+use crate::memory::{IoBuf, IoBufMut};
 use crate::op::{Op, Task, Transfer};
 use crate::open::{DirectSupport, OpenFile};
 use crate::plan::Direction;

@@ -41,7 +41,6 @@ mod backend;
 pub mod binding;
 mod blocking;
 mod budget;
-mod buffer;
 mod completion;
 mod config;
 mod doorbell;
@@ -58,6 +57,7 @@ mod inbox;
 mod inode;
 #[cfg(all(loom, test))]
 mod loom;
+mod memory;
 mod op;
 mod open;
 mod plan;
@@ -71,11 +71,11 @@ mod sys;
 mod verify;
 
 pub use backend::BackendKind;
-pub use buffer::{Buffer, IoBuf, IoBufMut, SharedBuffer};
 pub use completion::Receipt;
 pub use engine::{Engine, EngineBuilder, Info, PathInfo, QUEUE_DEPTH_DEFAULT};
 pub use error::{Error, ErrorKind, Result};
 pub use file::{File, FileStat};
+pub use memory::{Buffer, IoBuf, IoBufMut, SharedBuffer};
 pub use op::{Completed, Op, Task};
 pub use open::{Direct, DirectSupport, OpenOptions};
 pub use plan::Direction;

@@ -3,8 +3,8 @@
 //! Reads go past the page cache where the file allows it, so that the device is asked and no page is left behind (later direct writes to a
 //! cached range would be slow). Where it does not, the cached pages are dropped afterwards.
 
-use crate::buffer::Pool;
 use crate::error::{Error, ErrorKind, Result};
+use crate::memory::Pool;
 use crate::open::{self, OpenOptions};
 use crate::sys::file as sys;
 use std::path::Path;

@@ -12,7 +12,7 @@ use super::verdict::{Cause, Facts, Progress, Verdict, judge};
 use crate::backend::threads::{Threads, transfer};
 use crate::backend::{Backend, BackendKind, DeviceOp, Done};
 use crate::budget::Cost;
-use crate::buffer::Buffer;
+use crate::memory::Buffer;
 use crate::error::Error;
 use crate::inode::{RangeLock, ReadTicket};
 use crate::plan::{Direction, Extent};

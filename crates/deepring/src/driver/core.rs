@@ -3,9 +3,9 @@
 use super::Message;
 use crate::backend::start::BackendReport;
 use crate::blocking::BlockingPool;
-use crate::buffer::Pool;
 use crate::config::Config;
 use crate::inbox::Inbox;
+use crate::memory::Pool;
 use crate::stats::Counters;
 use std::sync::{Arc, Mutex};
 

@@ -5,7 +5,7 @@
 //! exists and that its file is still open.
 
 use crate::backend::DeviceOp;
-use crate::buffer::{IoBuf, IoBufMut};
+use crate::memory::{IoBuf, IoBufMut};
 use crate::plan::Direction;
 use crate::sync::atomic::{AtomicUsize, Ordering};
 use loom::cell::UnsafeCell;

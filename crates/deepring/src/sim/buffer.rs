@@ -2,7 +2,7 @@
 //! are intact.
 
 use super::world;
-use crate::buffer::{IoBuf, IoBufMut};
+use crate::memory::{IoBuf, IoBufMut};
 
 /// Fills the guards on both sides of a [`GuardedBuffer`].
 const GUARD: u8 = 0xa6;

@@ -3,8 +3,8 @@
 use super::buffer::GuardedBuffer;
 use super::model::{ConcurrentChange, View};
 use super::world;
-use crate::buffer::{Buffer, IoBuf, IoBufMut};
 use crate::completion::{Completion, Outcome};
+use crate::memory::{Buffer, IoBuf, IoBufMut};
 use crate::op::Op;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
