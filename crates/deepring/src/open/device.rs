@@ -1,0 +1,40 @@
+//! The device a file lives on: asked once, and shared by all files on it.
+
+use crate::sys::device;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// The queue assumed where there is no block device to ask (tmpfs, overlay, network file systems).
+const DEFAULT_QUEUE_REQUESTS: u32 = 256;
+const DEFAULT_REQUEST_BYTES: u64 = 1 << 20;
+
+/// The device a file lives on.
+#[derive(Debug, Clone)]
+pub(crate) struct Device {
+    pub(crate) id: u64,
+    pub(crate) name: String,
+    /// Requests its queue holds.
+    pub(crate) requests: u32,
+    /// Its largest request in bytes.
+    pub(crate) request_bytes: u64,
+}
+
+/// Devices seen so far: asking sysfs takes longer than opening a file.
+static DEVICES: Mutex<BTreeMap<u64, Arc<Device>>> = Mutex::new(BTreeMap::new());
+
+pub(super) fn device_of(stat: &libc::statx, is_block_device: bool) -> Arc<Device> {
+    let (major, minor) =
+        if is_block_device { (stat.stx_rdev_major, stat.stx_rdev_minor) } else { (stat.stx_dev_major, stat.stx_dev_minor) };
+    let id = u64::from(major) << 32 | u64::from(minor);
+    let mut devices = DEVICES.lock().unwrap_or_else(PoisonError::into_inner);
+    let device = devices.entry(id).or_insert_with(|| {
+        let queue = device::queue(major, minor);
+        Arc::new(Device {
+            id,
+            name: queue.as_ref().map_or_else(|| format!("{major}:{minor}"), |queue| queue.name.clone()),
+            requests: queue.as_ref().map_or(DEFAULT_QUEUE_REQUESTS, |queue| queue.requests),
+            request_bytes: queue.as_ref().map_or(DEFAULT_REQUEST_BYTES, |queue| queue.request_bytes).max(4096),
+        })
+    });
+    Arc::clone(device)
+}

@@ -1,0 +1,121 @@
+//! [`DirectSupport`]: whether and how direct I/O works on a file.
+
+use super::device::Device;
+use crate::plan::Geometry;
+use crate::sys::{Errno, device, file as sys};
+use std::os::fd::{AsRawFd, OwnedFd};
+
+/// Alignment assumed where nobody tells: the page, which every file system accepts.
+const DEFAULT_ALIGNMENT: u32 = 4096;
+/// Writes go in units of at least a page: the block of every common file system (smaller ones divide it).
+const WRITE_UNIT_MIN: u64 = 4096;
+
+/// What was found out about direct I/O on a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DirectSupport {
+    /// Whether transfers can bypass the page cache.
+    pub available: bool,
+    /// Where the answer comes from, or why it is no.
+    pub reason: String,
+    /// File positions and lengths the device wants, in bytes; 1 for buffered files.
+    pub offset_alignment: u32,
+    /// Memory addresses the device wants, in bytes; 1 for buffered files.
+    pub memory_alignment: u32,
+}
+
+impl DirectSupport {
+    /// What direct transfers of a file that supports them must keep to.
+    pub(crate) fn geometry(&self, is_block_device: bool) -> Geometry {
+        let unit = u64::from(self.offset_alignment);
+        let write_unit = unit.max(if is_block_device { 1 } else { WRITE_UNIT_MIN });
+        Geometry { read_unit: unit, write_unit, memory: self.memory_alignment.into() }
+    }
+
+    /// As it is on this device. A loop device says that memory aligned to 512 bytes will do, whatever is below it. Where that is a disk with larger
+    /// sectors, Linux 6.1 passes such memory on in pieces that are not whole sectors, and a plain `pwrite` fails with EIO.
+    pub(super) fn on(mut self, device: &Device) -> Self {
+        if self.available && device.name.starts_with("loop") {
+            self.memory_alignment = self.memory_alignment.max(self.offset_alignment);
+        }
+        self
+    }
+
+    /// The answer of `statx`; `None` if this kernel or file system has none.
+    pub(crate) fn of_statx(stat: &libc::statx) -> Option<Self> {
+        if stat.stx_mask & libc::STATX_DIOALIGN == 0 {
+            return None;
+        }
+        if stat.stx_dio_offset_align == 0 || stat.stx_dio_mem_align == 0 {
+            return Some(unsupported("statx says that this file has no direct I/O"));
+        }
+        Some(supported("statx", stat.stx_dio_mem_align, stat.stx_dio_offset_align))
+    }
+
+    /// The answer of `XFS_IOC_DIOINFO`; `None` if it says nothing.
+    pub(crate) fn of_xfs(memory: u32, offset: u32) -> Option<Self> {
+        (offset > 0 && memory > 0).then(|| supported("XFS_IOC_DIOINFO", memory, offset))
+    }
+}
+
+pub(super) fn unsupported(reason: impl Into<String>) -> DirectSupport {
+    DirectSupport { available: false, reason: reason.into(), offset_alignment: 1, memory_alignment: 1 }
+}
+
+/// Yes, unless the alignment is one that no device has: the planner counts on powers of two.
+fn supported(reason: &str, memory: u32, offset: u32) -> DirectSupport {
+    if [memory, offset].iter().any(|alignment| !alignment.is_power_of_two() || *alignment > device::ALIGNMENT_MAX) {
+        return unsupported(format!("{reason} asks for {offset} bytes in the file and {memory} in memory, which cannot be planned for"));
+    }
+    DirectSupport { available: true, reason: reason.into(), offset_alignment: offset, memory_alignment: memory }
+}
+
+/// Finds the alignment: from `statx`, else from XFS, else the page size or logical block, confirmed by one real read.
+pub(super) fn direct_support(fd: &OwnedFd, stat: &libc::statx, is_block_device: bool) -> DirectSupport {
+    if let Some(answer) = DirectSupport::of_statx(stat) {
+        return answer;
+    }
+    // These accept O_DIRECT and copy through the page cache all the same.
+    if let Ok(sys::TMPFS_MAGIC | sys::RAMFS_MAGIC) = sys::file_system(fd) {
+        return unsupported("the file lives in memory (tmpfs)");
+    }
+    if let Ok((memory, offset)) = sys::xfs_alignment(fd)
+        && let Some(answer) = DirectSupport::of_xfs(memory, offset)
+    {
+        return answer;
+    }
+    let logical =
+        if is_block_device { device::queue(stat.stx_rdev_major, stat.stx_rdev_minor).map(|queue| queue.logical_block) } else { None };
+    let alignment = logical.unwrap_or(DEFAULT_ALIGNMENT);
+    if let Err(errno) = sys::set_direct(fd, true) {
+        return unsupported(format!("the file system refuses O_DIRECT (error {errno})"));
+    }
+    match trial_read(fd, alignment) {
+        Ok(()) => supported("a trial read", alignment, alignment),
+        Err(errno) => unsupported(format!("a trial read failed with error {errno}")),
+    }
+}
+
+/// Reads one aligned unit at the start of the file. An empty file proves nothing and is believed.
+fn trial_read(fd: &OwnedFd, alignment: u32) -> std::result::Result<(), Errno> {
+    let mut space = vec![0u8; alignment as usize * 2];
+    let address = (space.as_mut_ptr() as u64).next_multiple_of(alignment.into());
+    // SAFETY: the aligned unit lies inside `space`, which is local and outlives the call.
+    let result = unsafe { sys::read_at(fd.as_raw_fd(), address, alignment, 0, 0) };
+    // A file open for writing only cannot be read; that says nothing about direct I/O.
+    if result >= 0 || result == -libc::EBADF { Ok(()) } else { Err(-result) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_alignment_that_no_device_has_means_buffered_and_says_so() {
+        for (memory, offset) in [(512, 3), (3, 512), (512, 1 << 20), (1 << 31, 512)] {
+            let support = DirectSupport::of_xfs(memory, offset).expect("an answer");
+            assert!(!support.available && support.reason.contains("cannot be planned for"), "{support:?}");
+        }
+        assert!(DirectSupport::of_xfs(4, 65536).is_some_and(|support| support.available));
+        assert!(DirectSupport::of_xfs(0, 0).is_none());
+    }
+}
