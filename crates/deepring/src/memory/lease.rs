@@ -1,0 +1,37 @@
+//! [`MemoryLease`]: engine memory without access to its bytes.
+
+use super::buffer::Buffer;
+use super::pool::Region;
+use std::fmt;
+use std::sync::Arc;
+
+/// Keeps a buffer's memory from being returned, without access to its bytes.
+///
+/// For bindings: what another runtime sees as its own memory is held by one of these per owner, and by one per operation in flight.
+#[derive(Clone)]
+pub struct MemoryLease {
+    region: Arc<Region>,
+}
+
+impl MemoryLease {
+    /// A lease of the buffer's memory. The buffer itself can be dropped.
+    pub fn of(buffer: &Buffer) -> Self {
+        Self { region: Arc::clone(buffer.region()) }
+    }
+
+    /// The address of the first byte.
+    pub fn address(&self) -> u64 {
+        self.region.start.as_ptr() as u64
+    }
+
+    /// The size of the memory in bytes: what was asked for, rounded up.
+    pub fn bytes(&self) -> u64 {
+        self.region.bytes as u64
+    }
+}
+
+impl fmt::Debug for MemoryLease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "MemoryLease({} bytes at {:#x})", self.bytes(), self.address())
+    }
+}

@@ -1,0 +1,201 @@
+//! [`Pool`]: where engine memory comes from and returns to.
+//!
+//! Small buffers (up to 1 MiB) are pieces of 2 MiB slabs, in power-of-two classes from 4 KiB; larger ones are mappings of their own, rounded
+//! up to whole huge pages. Returned memory is kept for reuse: slabs always, mappings up to [`CACHE_BYTES_MAX`]; what exceeds that is unmapped
+//! on a helper thread, because giving a gigabyte back takes milliseconds.
+
+use crate::blocking::BlockingPool;
+use crate::error::{Error, ErrorKind, Result};
+use crate::stats::{Counters, add, sub};
+use crate::sys::memory::{self, HUGE_PAGE_BYTES};
+use std::ptr::NonNull;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+/// Returned mappings are kept for reuse up to this many bytes.
+pub(crate) const CACHE_BYTES_MAX: usize = 256 << 20;
+
+const CLASS_MIN_BYTES: usize = 4096;
+const CLASS_MAX_BYTES: usize = 1 << 20;
+const CLASSES: usize = (CLASS_MAX_BYTES / CLASS_MIN_BYTES).ilog2() as usize + 1;
+
+pub(crate) struct Pool {
+    shelves: Mutex<Shelves>,
+    counters: Arc<Counters>,
+    blocking: Arc<BlockingPool>,
+}
+
+#[derive(Default)]
+struct Shelves {
+    /// Free pieces per class.
+    pieces: [Vec<Piece>; CLASSES],
+    /// Free mappings of their own, oldest first.
+    maps: Vec<Map>,
+    cached_bytes: usize,
+}
+
+/// One mapping of whole huge pages.
+struct Map {
+    start: NonNull<u8>,
+    bytes: usize,
+}
+
+// SAFETY: a mapping is plain memory; whoever owns the value owns the memory, on any thread.
+unsafe impl Send for Map {}
+// SAFETY: a shared `Map` only tells its address.
+unsafe impl Sync for Map {}
+
+impl Map {
+    fn new(bytes: usize) -> Result<Self> {
+        let start = memory::map(bytes).map_err(|errno| Error::os(errno, "mmap").range(0, bytes as u64, 0))?;
+        Ok(Self { start, bytes })
+    }
+}
+
+impl Drop for Map {
+    fn drop(&mut self) {
+        // SAFETY: the range is this mapping's own, and its last owner is going: no buffer and no operation refers to it any more.
+        unsafe { memory::unmap(self.start, self.bytes) };
+    }
+}
+
+/// A piece of a slab, or a whole mapping, with the bytes `start..start + bytes`.
+struct Piece {
+    map: Arc<Map>,
+    start: NonNull<u8>,
+    /// Never written since it was mapped, so known to be zero.
+    fresh: bool,
+}
+
+// SAFETY: as for `Map`; the piece's range belongs to nobody else.
+unsafe impl Send for Piece {}
+
+/// What a buffer refers to: returns the memory to its pool when the last reference goes.
+pub(super) struct Region {
+    memory: Option<Memory>,
+    pub(super) start: NonNull<u8>,
+    pub(super) bytes: usize,
+    /// Handed out to the program, and so in the statistics.
+    counted: bool,
+    pool: Weak<Pool>,
+}
+
+enum Memory {
+    Piece { map: Arc<Map>, class: usize },
+    Map(Map),
+}
+
+// SAFETY: see `Map`.
+unsafe impl Send for Region {}
+// SAFETY: a shared region only tells its address; access to the bytes is governed by the buffers.
+unsafe impl Sync for Region {}
+
+impl Drop for Region {
+    fn drop(&mut self) {
+        let (Some(memory), Some(pool)) = (self.memory.take(), self.pool.upgrade()) else { return };
+        #[cfg(feature = "sim")]
+        crate::sys::fault::returned(self.start.as_ptr() as u64, self.bytes as u64);
+        if self.counted {
+            sub(&pool.counters.buffers, 1);
+            sub(&pool.counters.buffer_bytes, self.bytes as u64);
+        }
+        match memory {
+            Memory::Piece { map, class } => pool.lock().pieces[class].push(Piece { map, start: self.start, fresh: false }),
+            Memory::Map(map) => pool.take_back(map),
+        }
+    }
+}
+
+impl Pool {
+    pub(crate) fn new(counters: Arc<Counters>, blocking: Arc<BlockingPool>) -> Self {
+        Self { shelves: Mutex::default(), counters, blocking }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shelves> {
+        self.shelves.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Memory for at least `len` bytes, page-aligned; with old bytes in it unless `zeroed`.
+    pub(super) fn lend(self: &Arc<Self>, len: usize, zeroed: bool) -> Result<Arc<Region>> {
+        let mut region = self.region(len, zeroed)?;
+        region.counted = true;
+        add(&self.counters.buffers, 1);
+        add(&self.counters.buffer_bytes, region.bytes as u64);
+        Ok(Arc::new(region))
+    }
+
+    /// The same for a bounce block: old bytes in it, and not counted among the buffers handed out.
+    pub(super) fn lend_bounce(self: &Arc<Self>, len: usize) -> Result<Arc<Region>> {
+        let region = self.region(len, false)?;
+        #[cfg(feature = "sim")]
+        crate::sys::fault::lent(region.start.as_ptr() as u64, len as u64);
+        Ok(Arc::new(region))
+    }
+
+    fn region(self: &Arc<Self>, len: usize, zeroed: bool) -> Result<Region> {
+        if len <= CLASS_MAX_BYTES { self.piece(len, zeroed) } else { self.mapping(len, zeroed) }
+    }
+
+    fn piece(self: &Arc<Self>, len: usize, zeroed: bool) -> Result<Region> {
+        let bytes = len.max(CLASS_MIN_BYTES).next_power_of_two();
+        let class = (bytes / CLASS_MIN_BYTES).ilog2() as usize;
+        let mut shelves = self.lock();
+        if shelves.pieces[class].is_empty() {
+            let map = Arc::new(Map::new(HUGE_PAGE_BYTES)?);
+            let base = map.start;
+            // SAFETY: every offset lies inside the mapping of HUGE_PAGE_BYTES.
+            let at = |offset: usize| unsafe { base.add(offset) };
+            // Lowest address last, because the list is used from its end.
+            let offsets = (0..HUGE_PAGE_BYTES).step_by(bytes).rev();
+            shelves.pieces[class].extend(offsets.map(|offset| Piece { map: Arc::clone(&map), start: at(offset), fresh: true }));
+        }
+        let piece = shelves.pieces[class].pop();
+        drop(shelves);
+        let Some(Piece { map, start, fresh }) = piece else { return Err(Error::os(libc::ENOMEM, "mmap")) };
+        if zeroed && !fresh {
+            // SAFETY: the piece is `bytes` long and was taken off the shelf, so nobody else has it.
+            unsafe { start.write_bytes(0, bytes) };
+        }
+        Ok(Region { memory: Some(Memory::Piece { map, class }), start, bytes, counted: false, pool: Arc::downgrade(self) })
+    }
+
+    fn mapping(self: &Arc<Self>, len: usize, zeroed: bool) -> Result<Region> {
+        let too_large = || Error::new(ErrorKind::Os(libc::ENOMEM), "mmap").range(0, len as u64, 0);
+        let bytes = len.checked_next_multiple_of(HUGE_PAGE_BYTES).filter(|&bytes| isize::try_from(bytes).is_ok()).ok_or_else(too_large)?;
+        let cached = if zeroed { None } else { self.take_cached(bytes) };
+        let map = match cached {
+            Some(map) => map,
+            None => Map::new(bytes)?,
+        };
+        Ok(Region { start: map.start, bytes: map.bytes, memory: Some(Memory::Map(map)), counted: false, pool: Arc::downgrade(self) })
+    }
+
+    /// The smallest kept mapping that holds `bytes` without wasting more than as much again.
+    fn take_cached(&self, bytes: usize) -> Option<Map> {
+        let mut shelves = self.lock();
+        let fits = |map: &Map| (bytes..=bytes.saturating_mul(2)).contains(&map.bytes);
+        let (index, _) = shelves.maps.iter().enumerate().filter(|(_, map)| fits(map)).min_by_key(|(_, map)| map.bytes)?;
+        let map = shelves.maps.remove(index);
+        shelves.cached_bytes -= map.bytes;
+        Some(map)
+    }
+
+    fn take_back(&self, map: Map) {
+        let mut shelves = self.lock();
+        let mut surplus = Vec::new();
+        if map.bytes > CACHE_BYTES_MAX {
+            surplus.push(map);
+        } else {
+            shelves.cached_bytes += map.bytes;
+            shelves.maps.push(map);
+            while shelves.cached_bytes > CACHE_BYTES_MAX {
+                let oldest = shelves.maps.remove(0);
+                shelves.cached_bytes -= oldest.bytes;
+                surplus.push(oldest);
+            }
+        }
+        drop(shelves);
+        if !surplus.is_empty() {
+            self.blocking.run(Box::new(move || drop(surplus)));
+        }
+    }
+}
