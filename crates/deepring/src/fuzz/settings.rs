@@ -1,8 +1,8 @@
 //! The settings of an engine and a handle, from a program and from the environment.
 
 use crate::backend::BackendKind;
+use crate::builder::{EngineBuilder, backend_of};
 use crate::config::{BLOCK_BYTES_MAX, BLOCK_BYTES_MIN};
-use crate::engine::{EngineBuilder, backend_of};
 use crate::error::ErrorKind;
 use arbitrary::{Result, Unstructured};
 use std::ffi::OsStr;

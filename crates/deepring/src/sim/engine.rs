@@ -53,7 +53,7 @@ impl EngineUnderTest {
         let backend = Box::new(SimBackend::new(index, BackendKind::Uring));
         Ok(Self {
             index,
-            api: Some(Engine::simulated(Arc::clone(&core))),
+            api: Some(Engine::new(Arc::clone(&core), None)),
             driver: Some(Driver::new(Arc::clone(&core), backend)),
             core,
             phase: Phase::Awake,
