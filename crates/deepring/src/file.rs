@@ -9,7 +9,7 @@ use crate::memory::{IoBuf, IoBufMut};
 use crate::op::{Op, Task, Transfer};
 use crate::open::{DirectSupport, OpenFile};
 use crate::plan::Direction;
-use crate::sys::file as sys;
+use crate::sys;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -199,7 +199,7 @@ impl File {
                 if let Ok(measured) = file.measure() {
                     file.inode.adopt_measured_if_quiet(measured);
                 }
-                let cut = sys::truncate(file.fd(), size).map_err(|errno| failed(ErrorKind::Os(errno)));
+                let cut = sys::file::truncate(file.fd(), size).map_err(|errno| failed(ErrorKind::Os(errno)));
                 cut.inspect(|()| file.inode.record_truncation(size))
             });
         });
@@ -261,7 +261,7 @@ fn sync(file: &Arc<OpenFile>, data_only: bool, call: &'static str) -> Result<()>
         let advice = "write the data again to another file: what was written to this one may be lost";
         return Err(Error::new(ErrorKind::SyncFailed(errno), call).at(&file.path).advise(advice));
     }
-    sys::sync(file.fd(), data_only).map_err(|errno| {
+    sys::file::sync(file.fd(), data_only).map_err(|errno| {
         file.inode.latch_sync_failure(errno);
         Error::os(errno, call).at(&file.path)
     })
@@ -270,22 +270,21 @@ fn sync(file: &Arc<OpenFile>, data_only: bool, call: &'static str) -> Result<()>
 fn stat(file: &OpenFile) -> Result<FileStat> {
     let _eof = file.inode.lock_end();
     let failed = |errno| Error::os(errno, "statx").at(&file.path);
-    let stat = sys::statx(file.fd()).map_err(failed)?;
-    let size = if file.is_block_device { file.measure().map_err(failed)? } else { file.inode.size_to_report(stat.stx_size) };
-    let ns = |time: libc::statx_timestamp| i128::from(time.tv_sec) * 1_000_000_000 + i128::from(time.tv_nsec);
+    let stat = sys::stat::stat(file.fd()).map_err(failed)?;
+    let size = if file.is_block_device { file.measure().map_err(failed)? } else { file.inode.size_to_report(stat.size) };
     Ok(FileStat {
         size,
-        blocks: stat.stx_blocks,
-        block_size: stat.stx_blksize,
-        dev: libc::makedev(stat.stx_dev_major, stat.stx_dev_minor),
-        ino: stat.stx_ino,
-        mode: stat.stx_mode.into(),
-        nlink: stat.stx_nlink,
-        uid: stat.stx_uid,
-        gid: stat.stx_gid,
-        atime_ns: ns(stat.stx_atime),
-        mtime_ns: ns(stat.stx_mtime),
-        ctime_ns: ns(stat.stx_ctime),
-        birthtime_ns: ns(stat.stx_btime),
+        blocks: stat.blocks,
+        block_size: stat.block_size,
+        dev: stat.device.as_dev(),
+        ino: stat.number,
+        mode: stat.mode,
+        nlink: stat.nlink,
+        uid: stat.uid,
+        gid: stat.gid,
+        atime_ns: stat.atime_ns,
+        mtime_ns: stat.mtime_ns,
+        ctime_ns: stat.ctime_ns,
+        birthtime_ns: stat.birthtime_ns,
     })
 }

@@ -21,6 +21,9 @@
 /// overlaps the transfer of many others (256 KiB in a 32 MiB window measured 0.87 of direct; 1 MiB blocks 0.78).
 pub(crate) const BOUNCE_BYTES_MAX: u64 = 256 << 10;
 
+/// The largest alignment that can be planned for, in bytes: whole units are bounced, in blocks of [`BOUNCE_BYTES_MAX`].
+pub(crate) const ALIGNMENT_MAX: u32 = BOUNCE_BYTES_MAX as u32;
+
 /// A read with unaligned ends of at most this many bytes becomes one bounced operation instead of head, middle and tail.
 const SMALL_READ_BYTES: u64 = 64 << 10;
 

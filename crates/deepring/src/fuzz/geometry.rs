@@ -2,8 +2,8 @@
 
 use super::plan;
 use crate::open::DirectSupport;
-use crate::plan::extent_at;
-use crate::sys::device::ALIGNMENT_MAX;
+use crate::plan::{ALIGNMENT_MAX, extent_at};
+use crate::sys::stat::Stat;
 use arbitrary::{Result, Unstructured};
 
 pub(super) fn check(bytes: &[u8]) {
@@ -18,7 +18,7 @@ fn answer(input: &mut Unstructured<'_>) -> Result<()> {
         let mut stat: libc::statx = unsafe { std::mem::zeroed() };
         stat.stx_mask = input.arbitrary()?;
         (stat.stx_dio_mem_align, stat.stx_dio_offset_align) = (memory, offset);
-        let answer = DirectSupport::of_statx(&stat);
+        let answer = DirectSupport::of_stat(&Stat::of(&stat));
         assert_eq!(answer.is_some(), stat.stx_mask & libc::STATX_DIOALIGN != 0);
         answer
     } else {

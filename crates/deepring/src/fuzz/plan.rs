@@ -1,8 +1,8 @@
 //! The planner, with any request that its callers let through.
 
 use crate::config::{BLOCK_BYTES_MAX, BLOCK_BYTES_MIN, END_MAX};
+use crate::plan::ALIGNMENT_MAX;
 use crate::plan::{BOUNCE_BYTES_MAX, Direction, Extent, Geometry, Span, extent_at};
-use crate::sys::device::ALIGNMENT_MAX;
 use arbitrary::{Result, Unstructured};
 
 /// Extents checked from the front of a request. A request of 2^63 bytes has too many to check all.

@@ -1,6 +1,7 @@
 //! The device a file lives on: asked once, and shared by all files on it.
 
 use crate::sys::device;
+use crate::sys::stat::DeviceNumber;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -22,16 +23,14 @@ pub(crate) struct Device {
 /// Devices seen so far: asking sysfs takes longer than opening a file.
 static DEVICES: Mutex<BTreeMap<u64, Arc<Device>>> = Mutex::new(BTreeMap::new());
 
-pub(super) fn device_of(stat: &libc::statx, is_block_device: bool) -> Arc<Device> {
-    let (major, minor) =
-        if is_block_device { (stat.stx_rdev_major, stat.stx_rdev_minor) } else { (stat.stx_dev_major, stat.stx_dev_minor) };
-    let id = u64::from(major) << 32 | u64::from(minor);
+pub(super) fn device_of(number: DeviceNumber) -> Arc<Device> {
+    let id = number.id();
     let mut devices = DEVICES.lock().unwrap_or_else(PoisonError::into_inner);
     let device = devices.entry(id).or_insert_with(|| {
-        let queue = device::queue(major, minor);
+        let queue = device::queue(number);
         Arc::new(Device {
             id,
-            name: queue.as_ref().map_or_else(|| format!("{major}:{minor}"), |queue| queue.name.clone()),
+            name: queue.as_ref().map_or_else(|| format!("{}:{}", number.major, number.minor), |queue| queue.name.clone()),
             requests: queue.as_ref().map_or(DEFAULT_QUEUE_REQUESTS, |queue| queue.requests),
             request_bytes: queue.as_ref().map_or(DEFAULT_REQUEST_BYTES, |queue| queue.request_bytes).max(4096),
         })

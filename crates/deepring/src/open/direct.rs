@@ -1,7 +1,8 @@
 //! [`DirectSupport`]: whether and how direct I/O works on a file.
 
 use super::device::Device;
-use crate::plan::Geometry;
+use crate::plan::{ALIGNMENT_MAX, Geometry};
+use crate::sys::stat::{DirectAlignment, Stat};
 use crate::sys::{Errno, device, file as sys};
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -41,14 +42,12 @@ impl DirectSupport {
     }
 
     /// The answer of `statx`; `None` if this kernel or file system has none.
-    pub(crate) fn of_statx(stat: &libc::statx) -> Option<Self> {
-        if stat.stx_mask & libc::STATX_DIOALIGN == 0 {
-            return None;
-        }
-        if stat.stx_dio_offset_align == 0 || stat.stx_dio_mem_align == 0 {
+    pub(crate) fn of_stat(stat: &Stat) -> Option<Self> {
+        let DirectAlignment { memory, offset } = stat.direct?;
+        if offset == 0 || memory == 0 {
             return Some(unsupported("statx says that this file has no direct I/O"));
         }
-        Some(supported("statx", stat.stx_dio_mem_align, stat.stx_dio_offset_align))
+        Some(supported("statx", memory, offset))
     }
 
     /// The answer of `XFS_IOC_DIOINFO`; `None` if it says nothing.
@@ -63,15 +62,15 @@ pub(super) fn unsupported(reason: impl Into<String>) -> DirectSupport {
 
 /// Yes, unless the alignment is one that no device has: the planner counts on powers of two.
 fn supported(reason: &str, memory: u32, offset: u32) -> DirectSupport {
-    if [memory, offset].iter().any(|alignment| !alignment.is_power_of_two() || *alignment > device::ALIGNMENT_MAX) {
+    if [memory, offset].iter().any(|alignment| !alignment.is_power_of_two() || *alignment > ALIGNMENT_MAX) {
         return unsupported(format!("{reason} asks for {offset} bytes in the file and {memory} in memory, which cannot be planned for"));
     }
     DirectSupport { available: true, reason: reason.into(), offset_alignment: offset, memory_alignment: memory }
 }
 
 /// Finds the alignment: from `statx`, else from XFS, else the page size or logical block, confirmed by one real read.
-pub(super) fn direct_support(fd: &OwnedFd, stat: &libc::statx, is_block_device: bool) -> DirectSupport {
-    if let Some(answer) = DirectSupport::of_statx(stat) {
+pub(super) fn direct_support(fd: &OwnedFd, stat: &Stat, is_block_device: bool) -> DirectSupport {
+    if let Some(answer) = DirectSupport::of_stat(stat) {
         return answer;
     }
     // These accept O_DIRECT and copy through the page cache all the same.
@@ -83,8 +82,7 @@ pub(super) fn direct_support(fd: &OwnedFd, stat: &libc::statx, is_block_device: 
     {
         return answer;
     }
-    let logical =
-        if is_block_device { device::queue(stat.stx_rdev_major, stat.stx_rdev_minor).map(|queue| queue.logical_block) } else { None };
+    let logical = if is_block_device { device::queue(stat.node).map(|queue| queue.logical_block) } else { None };
     let alignment = logical.unwrap_or(DEFAULT_ALIGNMENT);
     if let Err(errno) = sys::set_direct(fd, true) {
         return unsupported(format!("the file system refuses O_DIRECT (error {errno})"));

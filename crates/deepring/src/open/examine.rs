@@ -36,7 +36,7 @@ const FILE_SYSTEMS: &[(i64, &str)] = &[
 fn open_unnamed(path: &Arc<Path>) -> Result<OpenFile> {
     let failed = |errno| Error::os(errno, "open").at(path);
     let c_path = CString::new(path.as_os_str().as_bytes()).map_err(|_| failed(libc::EINVAL))?;
-    let fd = match sys::open(&c_path, libc::O_TMPFILE | libc::O_RDWR, 0o600) {
+    let fd = match sys::open_unnamed(&c_path) {
         // The second is what kernels say that do not know the flag.
         Err(libc::EOPNOTSUPP | libc::EISDIR) => return open_briefly(path),
         result => result.map_err(failed)?,

@@ -12,7 +12,9 @@ mod options;
 use crate::error::{Error, ErrorKind, Result};
 use crate::inode::{Identity, Inode};
 use crate::sync::atomic::AtomicUsize;
-use crate::sys::{Errno, file as sys};
+use crate::sys::Errno;
+use crate::sys::file::{self as sys, Access, Create};
+use crate::sys::stat::{FileKind, Stat, stat};
 use device::device_of;
 pub use direct::DirectSupport;
 use direct::{direct_support, unsupported};
@@ -39,7 +41,7 @@ pub(crate) fn open(path: &Arc<Path>, options: &OpenOptions) -> Result<OpenFile> 
         return Err(invalid("creating and truncating need write access"));
     }
 
-    let Access { fd, created, write_only } = open_or_create(&c_path, options).map_err(|errno| failed(errno, "open"))?;
+    let Opened { fd, created, write_only } = open_or_create(&c_path, options).map_err(|errno| failed(errno, "open"))?;
     let undo = |error| {
         if created {
             // The error to report is the one that made us undo.
@@ -47,15 +49,14 @@ pub(crate) fn open(path: &Arc<Path>, options: &OpenOptions) -> Result<OpenFile> 
         }
         error
     };
-    let stat = sys::statx(&fd).map_err(|errno| undo(failed(errno, "statx")))?;
-    let kind = u32::from(stat.stx_mode) & libc::S_IFMT;
-    match kind {
-        libc::S_IFREG | libc::S_IFBLK => {}
-        libc::S_IFDIR => return Err(failed(libc::EISDIR, "open")),
-        _ => return Err(Error::new(ErrorKind::Unsupported, "open").at(path)),
-    }
-    let is_block_device = kind == libc::S_IFBLK;
-    let device = device_of(&stat, is_block_device);
+    let stat = stat(&fd).map_err(|errno| undo(failed(errno, "statx")))?;
+    let is_block_device = match stat.kind {
+        FileKind::Regular => false,
+        FileKind::BlockDevice => true,
+        FileKind::Directory => return Err(failed(libc::EISDIR, "open")),
+        FileKind::Other => return Err(Error::new(ErrorKind::Unsupported, "open").at(path)),
+    };
+    let device = device_of(if is_block_device { stat.node } else { stat.device });
 
     let support = match options.direct {
         Direct::Never => unsupported("not asked for"),
@@ -75,9 +76,9 @@ pub(crate) fn open(path: &Arc<Path>, options: &OpenOptions) -> Result<OpenFile> 
         return Err(undo(Error::new(ErrorKind::Direct, "open").at(path).advise(support.reason)));
     }
 
-    let size = if is_block_device { sys::block_device_bytes(&fd) } else { Ok(stat.stx_size) };
+    let size = if is_block_device { sys::block_device_bytes(&fd) } else { Ok(stat.size) };
     let size = size.map_err(|errno| undo(failed(errno, "ioctl")))?;
-    let inode = Inode::of(identity(&stat, is_block_device), size);
+    let inode = Inode::of(identity(&stat), size);
     if options.truncate && size > 0 && !is_block_device {
         let guard = inode.lock_end();
         sys::truncate(&fd, 0).map_err(|errno| failed(errno, "ftruncate"))?;
@@ -105,7 +106,7 @@ pub(crate) fn open(path: &Arc<Path>, options: &OpenOptions) -> Result<OpenFile> 
 }
 
 /// What opening gave.
-struct Access {
+struct Opened {
     fd: OwnedFd,
     /// By this call.
     created: bool,
@@ -113,45 +114,42 @@ struct Access {
     write_only: bool,
 }
 
-fn open_or_create(path: &std::ffi::CStr, options: &OpenOptions) -> std::result::Result<Access, Errno> {
-    let access = if options.write { libc::O_RDWR } else { libc::O_RDONLY };
-    let flags = access | libc::O_NONBLOCK | libc::O_NOCTTY;
-    let existing = |fd| Access { fd, created: false, write_only: false };
-    let create = || sys::open(path, flags | libc::O_CREAT | libc::O_EXCL, options.mode).map(|fd| Access { created: true, ..existing(fd) });
+fn open_or_create(path: &std::ffi::CStr, options: &OpenOptions) -> std::result::Result<Opened, Errno> {
+    let access = if options.write { Access::ReadWrite } else { Access::Read };
+    let existing = |fd| Opened { fd, created: false, write_only: false };
+    let create = || sys::open(path, access, Create::New(options.mode)).map(|fd| Opened { created: true, ..existing(fd) });
     if options.create_new {
         return create();
     }
-    match sys::open(path, flags, 0) {
+    match sys::open(path, access, Create::No) {
         Err(libc::ENOENT) if options.create => match create() {
             // Somebody else was faster, or it is a symbolic link to a file that does not exist: then the target is created.
-            Err(libc::EEXIST) => sys::open(path, flags | libc::O_CREAT, options.mode).map(existing),
+            Err(libc::EEXIST) => sys::open(path, access, Create::IfMissing(options.mode)).map(existing),
             result => result,
         },
         Err(libc::EACCES) if options.write && !options.read => {
-            let fd = sys::open(path, flags & !libc::O_RDWR | libc::O_WRONLY, 0)?;
-            Ok(Access { write_only: true, ..existing(fd) })
+            let fd = sys::open(path, Access::Write, Create::No)?;
+            Ok(Opened { write_only: true, ..existing(fd) })
         }
         result => result.map(existing),
     }
 }
 
-fn identity(stat: &libc::statx, is_block_device: bool) -> Identity {
-    if is_block_device {
+fn identity(stat: &Stat) -> Identity {
+    if stat.kind == FileKind::BlockDevice {
         // All nodes of one device are the same bytes.
-        let device = u64::from(stat.stx_rdev_major) << 32 | u64::from(stat.stx_rdev_minor);
-        return Identity { device, number: u64::MAX, born_ns: 0 };
+        return Identity { device: stat.node.id(), number: u64::MAX, born_ns: 0 };
     }
-    let born_ns = i128::from(stat.stx_btime.tv_sec) * 1_000_000_000 + i128::from(stat.stx_btime.tv_nsec);
-    Identity { device: u64::from(stat.stx_dev_major) << 32 | u64::from(stat.stx_dev_minor), number: stat.stx_ino, born_ns }
+    Identity { device: stat.device.id(), number: stat.number, born_ns: stat.birthtime_ns }
 }
 
 /// Whether a ring would carry out transfers on the thread that submits them, however long they take. A file in user space (FUSE, virtiofs) can be
 /// polled and always says that it is ready, which `io_uring` (6.18) takes for a promise not to block, while the server may be as slow as it
 /// likes. And where such a transfer is cut short, at the end of a file for one, the ring goes on by itself from the position where it began:
 /// it reports too much, and the bytes are those of another place. `IOSQE_ASYNC` helps against the first, not against the second.
-fn blocks_submitters(fd: &OwnedFd, stat: &libc::statx) -> bool {
+fn blocks_submitters(fd: &OwnedFd, stat: &Stat) -> bool {
     // Where statx knows about direct I/O it is another file system; that saves asking.
-    stat.stx_mask & libc::STATX_DIOALIGN == 0 && sys::file_system(fd) == Ok(sys::FUSE_MAGIC)
+    stat.direct.is_none() && sys::file_system(fd) == Ok(sys::FUSE_MAGIC)
 }
 
 fn sync_parent(path: &Arc<Path>) -> Result<()> {
@@ -161,6 +159,6 @@ fn sync_parent(path: &Arc<Path>) -> Result<()> {
     };
     let failed = |errno, call| Error::os(errno, call).at(path).advise("flushing the directory of the new file");
     let parent = CString::new(parent.as_os_str().as_bytes()).map_err(|_| failed(libc::EINVAL, "open"))?;
-    let directory = sys::open(&parent, libc::O_RDONLY | libc::O_DIRECTORY, 0).map_err(|errno| failed(errno, "open"))?;
+    let directory = sys::open_directory(&parent).map_err(|errno| failed(errno, "open"))?;
     sys::sync(&directory, false).map_err(|errno| failed(errno, "fsync"))
 }

@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::inode::Inode;
 use crate::plan::Geometry;
 use crate::sync::atomic::AtomicUsize;
+use crate::sys::stat::stat;
 use crate::sys::{Errno, file as sys};
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -82,7 +83,7 @@ impl OpenFile {
 
     /// The size on disk, or of the device.
     pub(crate) fn measure(&self) -> std::result::Result<u64, Errno> {
-        if self.is_block_device { sys::block_device_bytes(self.fd()) } else { Ok(sys::statx(self.fd())?.stx_size) }
+        if self.is_block_device { sys::block_device_bytes(self.fd()) } else { Ok(stat(self.fd())?.size) }
     }
 }
 

@@ -1,11 +1,10 @@
 //! What sysfs tells about the device behind a file.
 
-use crate::plan::BOUNCE_BYTES_MAX;
+use super::stat::DeviceNumber;
 use std::path::PathBuf;
 
-/// The largest alignment that is believed, in bytes. The largest that a kernel has is a block of 64 KiB; the planner bounces whole units,
-/// in blocks of this size.
-pub(crate) const ALIGNMENT_MAX: u32 = BOUNCE_BYTES_MAX as u32;
+/// The largest logical block that is believed, in bytes. The largest that a kernel has is 64 KiB.
+pub(crate) const LOGICAL_BLOCK_MAX: u32 = 256 << 10;
 
 /// The queue of a block device. A partition uses its parent's.
 #[derive(Debug, Clone)]
@@ -20,8 +19,9 @@ pub(crate) struct Queue {
     pub(crate) logical_block: u32,
 }
 
-/// Reads the queue of the device `major:minor`; `None` where there is none (tmpfs, overlay, network file systems).
-pub(crate) fn queue(major: u32, minor: u32) -> Option<Queue> {
+/// Reads the queue of a device; `None` where there is none (tmpfs, overlay, network file systems).
+pub(crate) fn queue(device: DeviceNumber) -> Option<Queue> {
+    let DeviceNumber { major, minor } = device;
     #[cfg(feature = "sim")]
     if let Some(queue) = super::fault::queue(major, minor) {
         return Some(queue);
@@ -38,7 +38,7 @@ impl Queue {
     /// What the files of a queue say; `None` if they say nothing that a device could mean.
     pub(crate) fn parse(name: &str, requests: &str, request_kib: &str, logical_block: &str) -> Option<Self> {
         let logical_block = positive(logical_block)?;
-        (logical_block.is_power_of_two() && logical_block <= ALIGNMENT_MAX.into()).then_some(())?;
+        (logical_block.is_power_of_two() && logical_block <= LOGICAL_BLOCK_MAX.into()).then_some(())?;
         Some(Self {
             name: name.to_owned(),
             requests: positive(requests)?.try_into().unwrap_or(u32::MAX),

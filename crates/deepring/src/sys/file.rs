@@ -14,7 +14,49 @@ pub(crate) const TMPFS_MAGIC: i64 = 0x0102_1994;
 pub(crate) const RAMFS_MAGIC: i64 = 0x8584_58f6;
 pub(crate) const FUSE_MAGIC: i64 = 0x6573_5546;
 
-pub(crate) fn open(path: &CStr, flags: i32, mode: u32) -> Result<OwnedFd, Errno> {
+/// What a file is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    Read,
+    Write,
+    ReadWrite,
+}
+
+/// Whether opening creates the file, and with which permission bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Create {
+    No,
+    IfMissing(u32),
+    /// Fails with `EEXIST` if it exists.
+    New(u32),
+}
+
+/// Opens a file without waiting for anything: not for the other end of a FIFO either.
+pub(crate) fn open(path: &CStr, access: Access, create: Create) -> Result<OwnedFd, Errno> {
+    let access = match access {
+        Access::Read => libc::O_RDONLY,
+        Access::Write => libc::O_WRONLY,
+        Access::ReadWrite => libc::O_RDWR,
+    };
+    let (create, mode) = match create {
+        Create::No => (0, 0),
+        Create::IfMissing(mode) => (libc::O_CREAT, mode),
+        Create::New(mode) => (libc::O_CREAT | libc::O_EXCL, mode),
+    };
+    open_with(path, access | create | libc::O_NONBLOCK | libc::O_NOCTTY, mode)
+}
+
+/// Opens a directory, to flush it.
+pub(crate) fn open_directory(path: &CStr) -> Result<OwnedFd, Errno> {
+    open_with(path, libc::O_RDONLY | libc::O_DIRECTORY, 0)
+}
+
+/// Opens a new file without a name in a directory.
+pub(crate) fn open_unnamed(directory: &CStr) -> Result<OwnedFd, Errno> {
+    open_with(directory, libc::O_TMPFILE | libc::O_RDWR, 0o600)
+}
+
+fn open_with(path: &CStr, flags: i32, mode: u32) -> Result<OwnedFd, Errno> {
     #[cfg(feature = "sim")]
     fault::refuse(Call::Open, -1)?;
     loop {
@@ -49,22 +91,6 @@ pub(crate) fn unlink(path: &CStr) -> Result<(), Errno> {
     check(unsafe { libc::unlink(path.as_ptr()) }.into()).map(drop)
 }
 
-/// Everything `statx` knows about an open file.
-pub(crate) fn statx(fd: &impl AsRawFd) -> Result<libc::statx, Errno> {
-    #[cfg(feature = "sim")]
-    fault::refuse(Call::Statx, fd.as_raw_fd())?;
-    let mut out = MaybeUninit::<libc::statx>::zeroed();
-    let mask = libc::STATX_BASIC_STATS | libc::STATX_BTIME | libc::STATX_DIOALIGN;
-    // SAFETY: an empty path with AT_EMPTY_PATH means the descriptor itself; the kernel fills a local of the type it expects.
-    let done = unsafe { libc::syscall(libc::SYS_statx, fd.as_raw_fd(), c"".as_ptr(), libc::AT_EMPTY_PATH, mask, out.as_mut_ptr()) };
-    check(done)?;
-    #[cfg(feature = "sim")]
-    // SAFETY: zeroed, then filled in; all fields are integers.
-    fault::describe(fd.as_raw_fd(), unsafe { out.assume_init_mut() });
-    // SAFETY: as above.
-    Ok(unsafe { out.assume_init() })
-}
-
 /// The magic number of the file system.
 pub(crate) fn file_system(fd: &impl AsRawFd) -> Result<i64, Errno> {
     let mut out = MaybeUninit::<libc::statfs>::zeroed();
@@ -92,7 +118,7 @@ pub(crate) fn xfs_alignment(fd: &impl AsRawFd) -> Result<(u32, u32), Errno> {
     Ok((out[0], out[1]))
 }
 
-/// Sets the status flags of a file that was opened here: with or without `O_DIRECT`. Of all flags that can be set, [`open`] is given no other
+/// Sets the status flags of a file that [`open`] opened: with or without `O_DIRECT`. Of all flags that can be set, [`open`] sets no other
 /// than `O_NONBLOCK`, which served only to open FIFOs without waiting; a ring would take it as "never wait". So none need be asked for.
 pub(crate) fn set_direct(fd: &impl AsRawFd, direct: bool) -> Result<(), Errno> {
     #[cfg(feature = "sim")]
