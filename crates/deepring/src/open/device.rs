@@ -3,7 +3,7 @@
 use crate::sys::device;
 use crate::sys::stat::DeviceNumber;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The queue assumed where there is no block device to ask (tmpfs, overlay, network file systems).
 const DEFAULT_QUEUE_REQUESTS: u32 = 256;
@@ -23,17 +23,23 @@ pub(crate) struct Device {
 /// Devices seen so far: asking sysfs takes longer than opening a file.
 static DEVICES: Mutex<BTreeMap<u64, Arc<Device>>> = Mutex::new(BTreeMap::new());
 
+fn devices() -> MutexGuard<'static, BTreeMap<u64, Arc<Device>>> {
+    DEVICES.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The device of this number. Blocks the first time.
 pub(super) fn device_of(number: DeviceNumber) -> Arc<Device> {
     let id = number.id();
-    let mut devices = DEVICES.lock().unwrap_or_else(PoisonError::into_inner);
-    let device = devices.entry(id).or_insert_with(|| {
-        let queue = device::queue(number);
-        Arc::new(Device {
-            id,
-            name: queue.as_ref().map_or_else(|| format!("{}:{}", number.major, number.minor), |queue| queue.name.clone()),
-            requests: queue.as_ref().map_or(DEFAULT_QUEUE_REQUESTS, |queue| queue.requests),
-            request_bytes: queue.as_ref().map_or(DEFAULT_REQUEST_BYTES, |queue| queue.request_bytes).max(4096),
-        })
-    });
-    Arc::clone(device)
+    if let Some(device) = devices().get(&id) {
+        return Arc::clone(device);
+    }
+    // Not under the lock: opens on other devices go on while sysfs is read.
+    let queue = device::queue(number);
+    let device = Device {
+        id,
+        name: queue.as_ref().map_or_else(|| format!("{}:{}", number.major, number.minor), |queue| queue.name.clone()),
+        requests: queue.as_ref().map_or(DEFAULT_QUEUE_REQUESTS, |queue| queue.requests),
+        request_bytes: queue.as_ref().map_or(DEFAULT_REQUEST_BYTES, |queue| queue.request_bytes).max(4096),
+    };
+    Arc::clone(devices().entry(id).or_insert_with(|| Arc::new(device)))
 }
