@@ -21,7 +21,8 @@ use std::task::{Context, Poll, Waker};
 #[derive(Debug)]
 #[must_use = "a transfer may have failed"]
 pub struct Completed<B> {
-    /// The buffer. `None` only after [`ErrorKind::Lost`]: then the kernel may still use it, and it is never freed.
+    /// The buffer. `None` only if the result is an error of kind [`ErrorKind::Lost`]: then the kernel can still use the
+    /// memory, and it is never freed.
     pub buf: Option<B>,
     /// The receipt, or what went wrong.
     pub result: Result<Receipt>,
@@ -34,10 +35,9 @@ impl<B> Completed<B> {
     /// The transfer's error; the buffer is dropped then. Take the fields apart to keep it.
     pub fn ok(self) -> Result<(B, Receipt)> {
         let receipt = self.result?;
-        match self.buf {
-            Some(buf) => Ok((buf, receipt)),
-            None => Err(Error::new(ErrorKind::Lost, "read")),
-        }
+        // The engine never reports success without the buffer; its own error names the call.
+        let buf = self.buf.ok_or_else(|| Error::new(ErrorKind::Lost, "transfer"))?;
+        Ok((buf, receipt))
     }
 }
 
@@ -219,5 +219,21 @@ impl<T> Future for Task<T> {
 impl<T> fmt::Debug for Task<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.cell.is_pending() { "Task(pending)" } else { "Task(done)" })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lost_memory_is_kept_from_the_caller_and_the_error_names_the_call() {
+        let transfer = Transfer::new(vec![0u8; 16]);
+        let outcome = Outcome { result: Err(Error::new(ErrorKind::Lost, "write")), memory_lost: true };
+        Arc::clone(&transfer).settle(outcome);
+        let done = transfer.cell.wait();
+        assert!(done.buf.is_none());
+        let error = done.ok().expect_err("a lost transfer");
+        assert_eq!((error.kind(), error.syscall()), (ErrorKind::Lost, "write"));
     }
 }
