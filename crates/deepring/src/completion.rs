@@ -31,6 +31,14 @@ pub struct Receipt {
     pub device: Duration,
 }
 
+impl Receipt {
+    /// The receipt of a request for no bytes, for which nothing was done.
+    pub(crate) fn empty(backend: BackendKind, direct: bool) -> Self {
+        let (queue, device) = (Duration::ZERO, Duration::ZERO);
+        Self { bytes: 0, backend, direct, blocks: 0, bounced: 0, resumed: 0, retried: 0, queue, device }
+    }
+}
+
 /// How a request ended.
 #[derive(Debug)]
 pub struct Outcome {
@@ -40,11 +48,12 @@ pub struct Outcome {
     pub memory_lost: bool,
 }
 
-/// Receives the end of one request.
-///
-/// Called exactly once, on a thread of the engine: it must not block, and not submit and wait for further work.
+/// Receives the outcome of one request.
 pub trait Completion: Send + Sync {
-    /// The request has ended. Unless `memory_lost`, its memory is the caller's again.
+    /// Called exactly once. Unless `memory_lost`, the request's memory is the caller's again.
+    ///
+    /// It runs on a thread of the engine, or on the thread that submits if the request is settled at once: it was
+    /// refused, or is for no bytes. It must not block, and must not wait for another request.
     fn settle(self: Arc<Self>, outcome: Outcome);
 
     /// Whether whoever asked has lost interest. Queued work then leaves at once; work at the device settles first.

@@ -3,6 +3,7 @@
 //! An engine is cheap to clone; clones and open files share it. When the last of them goes, intake closes, queued operations end as
 //! cancelled, and the drop waits until the device has let go of everything.
 
+use crate::backend::BackendKind;
 use crate::completion::{Completion, Outcome, RawTransfer, Receipt};
 use crate::config::END_MAX;
 use crate::driver::request::{PathTarget, Submission, Target};
@@ -11,7 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::file::File;
 use crate::memory::{Buffer, IoBuf, IoBufMut};
 use crate::op::{Op, Task, Transfer};
-use crate::open::{self, OpenOptions};
+use crate::open::{self, OpenFile, OpenOptions};
 use crate::plan::Direction;
 use crate::stats::{Stats, add, sub};
 use crate::sync::thread::JoinHandle;
@@ -19,7 +20,7 @@ use crate::sys::thread;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Moves bytes between memory and files. See the [crate](crate) for what it promises.
 #[derive(Clone)]
@@ -47,7 +48,7 @@ impl Drop for Inner {
 
 impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Engine").field("info", &self.info()).finish()
+        f.debug_struct("Engine").field("backend", &self.core().backend()).finish_non_exhaustive()
     }
 }
 
@@ -135,6 +136,11 @@ impl Engine {
         self.core().inbox.wake();
     }
 
+    /// What moves the bytes of this file now: a ring is not given files that block whoever submits.
+    pub(crate) fn backend_of(&self, file: &OpenFile) -> BackendKind {
+        if file.blocks_submitters { BackendKind::Threads } else { self.core().backend() }
+    }
+
     /// Runs a job that can block on a blocking thread.
     pub(crate) fn run_blocking(&self, job: impl FnOnce() + Send + 'static) {
         self.core().blocking.run(Box::new(job));
@@ -160,17 +166,7 @@ impl Engine {
             return refuse(ErrorKind::Os(libc::EFBIG), &target, completion, "the transfer would end beyond 2^63 bytes");
         }
         if let (0, Target::File(file)) = (len, &target) {
-            let receipt = Receipt {
-                bytes: 0,
-                backend: self.info().backend,
-                direct: file.is_direct(),
-                blocks: 0,
-                bounced: 0,
-                resumed: 0,
-                retried: 0,
-                queue: Duration::ZERO,
-                device: Duration::ZERO,
-            };
+            let receipt = Receipt::empty(self.backend_of(file), file.is_direct());
             return completion.settle(Outcome { result: Ok(receipt), memory_lost: false });
         }
         if counters.queued.fetch_add(1, Ordering::Relaxed) >= self.core().config.max_queued {

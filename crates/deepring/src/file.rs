@@ -1,5 +1,6 @@
 //! [`File`]: an open file of an engine.
 
+use crate::backend::BackendKind;
 use crate::completion::{Completion, RawTransfer};
 use crate::driver::request::Target;
 use crate::driver::{Barrier, Control, Message, Use};
@@ -133,9 +134,27 @@ impl File {
         task
     }
 
-    /// Whether transfers bypass the page cache.
+    /// Whether transfers bypass the page cache now. Without [`crate::Direct::Require`], this becomes false when the
+    /// file system refuses the first direct transfer.
     pub fn direct(&self) -> bool {
         self.file.is_direct()
+    }
+
+    /// What moves this file's bytes now: threads if requests to its file system block whoever submits them, as with
+    /// FUSE, else the engine's current backend. A lost ring is replaced by threads.
+    ///
+    /// ```
+    /// use deepring::{BackendKind, Engine, OpenOptions};
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path().join("weights.bin");
+    /// let engine = Engine::builder().backend(BackendKind::Threads).build()?;
+    /// let file = engine.open(&path, OpenOptions::new().write(true).create(true))?;
+    /// let (_, receipt) = file.write_at(vec![7u8; 4096], 0).wait().ok()?;
+    /// assert_eq!((file.backend(), receipt.backend), (BackendKind::Threads, BackendKind::Threads));
+    /// # Ok::<(), deepring::Error>(())
+    /// ```
+    pub fn backend(&self) -> BackendKind {
+        self.engine.backend_of(&self.file)
     }
 
     /// What was found out about direct I/O when the file was opened.

@@ -2,13 +2,12 @@
 
 use crate::backend::BackendKind;
 use crate::backend::start::BackendReport;
-use crate::driver::Core;
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::open::{self, DirectSupport};
 use crate::sys::thread;
 use std::path::Path;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 /// See [`Engine::info`].
 #[derive(Debug, Clone)]
@@ -32,7 +31,7 @@ pub struct Info {
     pub block_bytes: u64,
     /// Bytes in flight per device.
     pub in_flight_bytes: u64,
-    /// Operations that may be accepted and unsettled at once.
+    /// Requests that may be accepted and not yet settled at once, those in flight included.
     pub max_queued: u64,
 }
 
@@ -55,13 +54,12 @@ pub struct PathInfo {
 impl Engine {
     /// Which backend runs, why, and with what limits.
     pub fn info(&self) -> Info {
-        let Core { config, report, .. } = &**self.core();
-        let report = report.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let BackendReport { kind, reason, flags, ring_entries } = report;
+        let config = &self.core().config;
+        let BackendReport { kind, reason, flags, ring_entries } = self.core().report();
         Info {
             backend: kind,
             reason,
-            kernel: thread::kernel_release(),
+            kernel: thread::kernel_release().to_owned(),
             flags,
             ring_entries,
             memlock_bytes: thread::memlock_bytes(),

@@ -7,6 +7,7 @@ use super::Errno;
 use crate::sync::thread::{Builder, JoinHandle};
 use std::cell::Cell;
 use std::mem::MaybeUninit;
+use std::sync::OnceLock;
 
 #[cfg(not(all(loom, test)))]
 thread_local! {
@@ -62,9 +63,12 @@ pub(crate) fn memlock_bytes() -> Option<u64> {
     (got == 0 && limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur)
 }
 
-/// The running kernel's release, such as `6.18.44`.
-pub(crate) fn kernel_release() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/osrelease").map_or_else(|_| "unknown".into(), |text| text.trim().to_owned())
+/// The running kernel's release, such as `6.18.44`. Read once per process: it cannot change.
+pub(crate) fn kernel_release() -> &'static str {
+    static RELEASE: OnceLock<String> = OnceLock::new();
+    RELEASE.get_or_init(|| {
+        std::fs::read_to_string("/proc/sys/kernel/osrelease").map_or_else(|_| "unknown".into(), |text| text.trim().to_owned())
+    })
 }
 
 /// The value of the `kernel.io_uring_disabled` sysctl, where there is one.
