@@ -9,6 +9,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::memory::{IoBuf, IoBufMut};
 use crate::op::{Op, Task, Transfer};
 use crate::open::{DirectSupport, OpenFile};
+use crate::options::{ReadOptions, WriteOptions};
 use crate::plan::Direction;
 use crate::sys;
 use std::fmt;
@@ -67,26 +68,35 @@ impl File {
         Self { engine, file }
     }
 
-    /// Reads into the whole buffer, from `position` on. Ends short at the end of the file; the receipt tells how far.
+    /// Reads from `position` until the buffer is full or the file ends; the receipt says how many bytes came.
     pub fn read_at<B: IoBufMut>(&self, buf: B, position: u64) -> Op<B> {
-        self.read(buf, position, false)
+        self.read_with(buf, position, ReadOptions::new())
     }
 
-    /// Reads into the whole buffer, from `position` on. The end of the file before that is an error of kind [`ErrorKind::Eof`].
+    /// Reads from `position` until the buffer is full. The end of the file before that is an error of kind
+    /// [`ErrorKind::Eof`].
     pub fn read_exact_at<B: IoBufMut>(&self, buf: B, position: u64) -> Op<B> {
-        self.read(buf, position, true)
+        self.read_with(buf, position, ReadOptions::new().exact(true))
     }
 
-    fn read<B: IoBufMut>(&self, mut buf: B, position: u64, exact: bool) -> Op<B> {
+    /// Reads as the options say. [`File::read_at`] and [`File::read_exact_at`] are shorthands.
+    pub fn read_with<B: IoBufMut>(&self, mut buf: B, position: u64, options: ReadOptions) -> Op<B> {
+        let ReadOptions { exact, handle } = options;
         let (address, len) = (buf.as_mut_ptr() as u64, buf.len() as u64);
-        self.transfer(buf, RawTransfer { direction: Direction::Read, address, len, position, exact, handle: None })
+        self.transfer(buf, RawTransfer { direction: Direction::Read, address, len, position, exact, handle })
     }
 
-    /// Writes the whole buffer at `position`, extending the file if need be. The file's length is exact afterwards, whatever the alignment.
-    /// Nothing is flushed; see [`File::sync_all`].
+    /// Writes the whole buffer at `position`, and extends the file if the write ends beyond it. The file's length is
+    /// exact afterwards, whatever the alignment. Nothing is flushed; see [`File::sync_all`].
     pub fn write_at<B: IoBuf>(&self, buf: B, position: u64) -> Op<B> {
+        self.write_with(buf, position, WriteOptions::new())
+    }
+
+    /// Writes as the options say. [`File::write_at`] is a shorthand.
+    pub fn write_with<B: IoBuf>(&self, buf: B, position: u64, options: WriteOptions) -> Op<B> {
+        let WriteOptions { handle } = options;
         let (address, len) = (buf.as_ptr() as u64, buf.len() as u64);
-        self.transfer(buf, RawTransfer { direction: Direction::Write, address, len, position, exact: true, handle: None })
+        self.transfer(buf, RawTransfer { direction: Direction::Write, address, len, position, exact: true, handle })
     }
 
     fn transfer<B: Send + 'static>(&self, buf: B, raw: RawTransfer) -> Op<B> {

@@ -62,6 +62,7 @@ mod loom;
 mod memory;
 mod op;
 mod open;
+mod options;
 mod plan;
 mod planted;
 #[cfg(feature = "sim")]
@@ -82,5 +83,6 @@ pub use info::{Info, PathInfo};
 pub use memory::{Buffer, IoBuf, IoBufMut, SharedBuffer};
 pub use op::{Completed, Op, Task};
 pub use open::{Direct, DirectSupport, OpenOptions};
+pub use options::{ReadOptions, WriteOptions};
 pub use plan::Direction;
 pub use stats::{LatencySummary, Stats};
