@@ -95,7 +95,7 @@ impl EngineBuilder {
         let inbox = Arc::new(Inbox::new(event));
         let counters = Arc::new(Counters::default());
         let blocking = Arc::new(BlockingPool::default());
-        let pool = Arc::new(Pool::new(Arc::clone(&counters), Arc::clone(&blocking)));
+        let pool = Arc::new(Pool::new(Arc::clone(&counters), Arc::clone(&blocking), None));
         // The ring belongs to the thread that sets it up, so the driver's thread does, and reports before it begins.
         let (report, started) = mpsc::channel();
         let driver = thread::spawn("deepring-driver".into(), move || {

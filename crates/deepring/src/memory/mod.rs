@@ -7,7 +7,7 @@
 mod buffer;
 mod io_buf;
 mod lease;
-mod pool;
+pub(crate) mod pool;
 
 pub use buffer::{Buffer, SharedBuffer};
 pub use io_buf::{IoBuf, IoBufMut};

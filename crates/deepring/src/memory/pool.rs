@@ -22,6 +22,16 @@ pub(crate) struct Pool {
     shelves: Mutex<Shelves>,
     counters: Arc<Counters>,
     blocking: Arc<BlockingPool>,
+    observer: Option<Box<dyn Observer>>,
+}
+
+/// Watches who can touch the memory of a pool. A simulation does; an engine's pool has none.
+pub(crate) trait Observer: Send + Sync {
+    /// A bounce block was handed out: the device can touch it.
+    fn lent(&self, address: u64, bytes: u64);
+
+    /// Memory came back: nothing can touch it any more.
+    fn returned(&self, address: u64, bytes: u64);
 }
 
 #[derive(Default)]
@@ -92,8 +102,9 @@ unsafe impl Sync for Region {}
 impl Drop for Region {
     fn drop(&mut self) {
         let (Some(memory), Some(pool)) = (self.memory.take(), self.pool.upgrade()) else { return };
-        #[cfg(feature = "sim")]
-        crate::sys::fault::returned(self.start.as_ptr() as u64, self.bytes as u64);
+        if let Some(observer) = &pool.observer {
+            observer.returned(self.start.as_ptr() as u64, self.bytes as u64);
+        }
         if self.counted {
             sub(&pool.counters.buffers, 1);
             sub(&pool.counters.buffer_bytes, self.bytes as u64);
@@ -106,8 +117,8 @@ impl Drop for Region {
 }
 
 impl Pool {
-    pub(crate) fn new(counters: Arc<Counters>, blocking: Arc<BlockingPool>) -> Self {
-        Self { shelves: Mutex::default(), counters, blocking }
+    pub(crate) fn new(counters: Arc<Counters>, blocking: Arc<BlockingPool>, observer: Option<Box<dyn Observer>>) -> Self {
+        Self { shelves: Mutex::default(), counters, blocking, observer }
     }
 
     fn lock(&self) -> MutexGuard<'_, Shelves> {
@@ -126,8 +137,9 @@ impl Pool {
     /// The same for a bounce block: old bytes in it, and not counted among the buffers handed out.
     pub(super) fn lend_bounce(self: &Arc<Self>, len: usize) -> Result<Arc<Region>> {
         let region = self.region(len, false)?;
-        #[cfg(feature = "sim")]
-        crate::sys::fault::lent(region.start.as_ptr() as u64, len as u64);
+        if let Some(observer) = &self.observer {
+            observer.lent(region.start.as_ptr() as u64, len as u64);
+        }
         Ok(Arc::new(region))
     }
 

@@ -3,6 +3,7 @@
 
 use super::backend::SimBackend;
 use super::jobs::JobQueue;
+use super::kernel::Kernel;
 use super::world;
 use crate::backend::BackendKind;
 use crate::backend::start::BackendReport;
@@ -47,7 +48,7 @@ impl EngineUnderTest {
         let counters = Arc::new(Counters::default());
         let jobs = JobQueue::default();
         let blocking = Arc::new(BlockingPool::new(jobs.clone()));
-        let pool = Arc::new(Pool::new(Arc::clone(&counters), Arc::clone(&blocking)));
+        let pool = Arc::new(Pool::new(Arc::clone(&counters), Arc::clone(&blocking), Some(Box::new(Kernel))));
         let report = BackendReport { kind: BackendKind::Uring, reason: "simulated".into(), flags: Vec::new(), ring_entries: 0 };
         let core = Arc::new(Core { inbox, blocking, pool, counters, report: Mutex::new(report), config });
         let backend = Box::new(SimBackend::new(index, BackendKind::Uring));

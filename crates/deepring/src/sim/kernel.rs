@@ -5,6 +5,7 @@
 
 use super::ranges::Owner;
 use super::world::{Descriptor, World, bit, with};
+use crate::memory::pool::Observer;
 use crate::sys::Errno;
 use crate::sys::device::Queue;
 use crate::sys::fault::{self, Call, Interposer};
@@ -43,7 +44,9 @@ impl Interposer for Kernel {
         };
         (major == MAJOR).then(queue)
     }
+}
 
+impl Observer for Kernel {
     fn lent(&self, address: u64, bytes: u64) {
         with(|world| world.ranges.lend(address, bytes, Owner::Bounce));
     }

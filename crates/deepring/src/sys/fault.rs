@@ -37,12 +37,6 @@ pub(crate) trait Interposer {
 
     /// The queue of a device.
     fn queue(&self, major: u32, minor: u32) -> Option<Queue>;
-
-    /// A bounce block was handed out: the device may touch it.
-    fn lent(&self, address: u64, bytes: u64);
-
-    /// Pool memory came back: the device may no longer touch it.
-    fn returned(&self, address: u64, bytes: u64);
 }
 
 thread_local! {
@@ -75,18 +69,6 @@ pub(super) fn set_direct(fd: RawFd, direct: bool) -> bool {
         interposer.set_direct(fd, direct);
     }
     interposer.is_some()
-}
-
-pub(crate) fn lent(address: u64, bytes: u64) {
-    if let Some(interposer) = interposer() {
-        interposer.lent(address, bytes);
-    }
-}
-
-pub(crate) fn returned(address: u64, bytes: u64) {
-    if let Some(interposer) = interposer() {
-        interposer.returned(address, bytes);
-    }
 }
 
 /// Sets a file's size past the simulation, as a failing `fallocate` does.
