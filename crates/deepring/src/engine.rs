@@ -172,7 +172,7 @@ impl Engine {
         if counters.queued.fetch_add(1, Ordering::Relaxed) >= self.core().config.max_queued {
             sub(&counters.queued, 1);
             add(&counters.failed, 1);
-            return refuse(ErrorKind::QueueFull, &target, completion, "wait for some of them, or raise max_queued");
+            return refuse(ErrorKind::QueueFull, &target, completion, "wait for some requests to finish, or raise max_queued");
         }
         let accepted = match &target {
             Target::File(file) => {

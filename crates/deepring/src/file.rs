@@ -287,7 +287,7 @@ impl File {
 
 fn sync(file: &Arc<OpenFile>, data_only: bool, call: &'static str) -> Result<()> {
     if let Some(errno) = file.inode.sync_failure() {
-        let advice = "write the data again to another file: what was written to this one may be lost";
+        let advice = "data written to this file can be lost; write it again, to another file";
         return Err(Error::new(ErrorKind::SyncFailed(errno), call).at(&file.path).advise(advice));
     }
     sys::file::sync(file.fd(), data_only).map_err(|errno| {

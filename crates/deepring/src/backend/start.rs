@@ -42,7 +42,7 @@ pub(crate) fn start_backend(
         }
         Err(refusal) => match forced {
             Some((_, by)) => {
-                Err(Error::os(refusal.errno, "io_uring_setup").advise(format!("{}; {by} allows nothing else", refusal.reason)))
+                Err(Error::os(refusal.errno, "io_uring_setup").advise(format!("{}; {by} allows no other backend", refusal.reason)))
             }
             None => threads(refusal.reason),
         },

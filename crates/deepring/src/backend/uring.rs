@@ -168,16 +168,18 @@ fn set_up(wanted: u32) -> Result<(IoUring, Vec<&'static str>), Errno> {
 fn refusal(errno: Errno, call: &'static str) -> Refusal {
     let why = match errno {
         libc::EPERM if thread::io_uring_disabled().is_some_and(|value| value > 0) => {
-            "the sysctl kernel.io_uring_disabled forbids it; an administrator can set it to 0".to_owned()
+            "the sysctl kernel.io_uring_disabled forbids it; an administrator can set that to 0".to_owned()
         }
         libc::EPERM | libc::EACCES => {
             "a seccomp profile or security module forbids it, as container runtimes do by default; allow the io_uring calls in its profile"
                 .to_owned()
         }
-        libc::ENOSYS => "this kernel or sandbox has no io_uring; Linux 5.6 or later has".to_owned(),
+        libc::ENOSYS => "io_uring is not available; it needs Linux 5.6 or later".to_owned(),
         libc::ENOMEM => {
             let limit = thread::memlock_bytes().map_or_else(|| "unlimited".into(), |bytes| format!("{} KiB", bytes / 1024));
-            format!("no memory for the ring; it is charged to the locked-memory limit, which is {limit} (raise it with ulimit -l)")
+            format!(
+                "not enough memory for the ring; the locked-memory limit, which it counts against, is {limit} (raise it with ulimit -l)"
+            )
         }
         libc::EMFILE | libc::ENFILE => "no file descriptor is left for the ring (see ulimit -n)".to_owned(),
         other => format!("error {other}"),

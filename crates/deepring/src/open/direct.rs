@@ -45,7 +45,7 @@ impl DirectSupport {
     pub(crate) fn of_stat(stat: &Stat) -> Option<Self> {
         let DirectAlignment { memory, offset } = stat.direct?;
         if offset == 0 || memory == 0 {
-            return Some(unsupported("statx says that this file has no direct I/O"));
+            return Some(unsupported("statx reports no direct I/O support for this file"));
         }
         Some(supported("statx", memory, offset))
     }
@@ -63,7 +63,9 @@ pub(super) fn unsupported(reason: impl Into<String>) -> DirectSupport {
 /// Yes, unless the alignment is one that no device has: the planner counts on powers of two.
 fn supported(reason: &str, memory: u32, offset: u32) -> DirectSupport {
     if [memory, offset].iter().any(|alignment| !alignment.is_power_of_two() || *alignment > ALIGNMENT_MAX) {
-        return unsupported(format!("{reason} asks for {offset} bytes in the file and {memory} in memory, which cannot be planned for"));
+        return unsupported(format!(
+            "{reason} reports an alignment of {offset} bytes in the file and {memory} in memory, which is not supported"
+        ));
     }
     DirectSupport { available: true, reason: reason.into(), offset_alignment: offset, memory_alignment: memory }
 }
@@ -111,7 +113,7 @@ mod tests {
     fn an_alignment_that_no_device_has_means_buffered_and_says_so() {
         for (memory, offset) in [(512, 3), (3, 512), (512, 1 << 20), (1 << 31, 512)] {
             let support = DirectSupport::of_xfs(memory, offset).expect("an answer");
-            assert!(!support.available && support.reason.contains("cannot be planned for"), "{support:?}");
+            assert!(!support.available && support.reason.contains("is not supported"), "{support:?}");
         }
         assert!(DirectSupport::of_xfs(4, 65536).is_some_and(|support| support.available));
         assert!(DirectSupport::of_xfs(0, 0).is_none());

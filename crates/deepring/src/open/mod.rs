@@ -35,7 +35,7 @@ pub(crate) fn open(path: &Arc<Path>, options: &OpenOptions) -> Result<OpenFile> 
     let invalid = |advice: &str| Error::new(ErrorKind::Invalid, "open").at(path).advise(advice);
     let Ok(c_path) = CString::new(path.as_os_str().as_bytes()) else { return Err(invalid("the path contains a NUL byte")) };
     if !options.read && !options.write {
-        return Err(invalid("neither read nor write access is asked for"));
+        return Err(invalid("the options request neither read nor write access"));
     }
     if !options.write && (options.create || options.create_new || options.truncate) {
         return Err(invalid("creating and truncating need write access"));
@@ -59,8 +59,8 @@ pub(crate) fn open(path: &Arc<Path>, options: &OpenOptions) -> Result<OpenFile> 
     let device = device_of(if is_block_device { stat.node } else { stat.device });
 
     let support = match options.direct {
-        Direct::Never => unsupported("not asked for"),
-        _ if write_only => unsupported("the file may not be read, and direct writes must read the edges they modify"),
+        Direct::Never => unsupported("the open options rule it out"),
+        _ if write_only => unsupported("no read permission; a direct write must read the blocks it only partly overwrites"),
         Direct::Prefer | Direct::Require => direct_support(&fd, &stat, is_block_device).on(&device),
     };
     let switched = sys::set_direct(&fd, support.available);
@@ -157,7 +157,7 @@ fn sync_parent(path: &Arc<Path>) -> Result<()> {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    let failed = |errno, call| Error::os(errno, call).at(path).advise("flushing the directory of the new file");
+    let failed = |errno, call| Error::os(errno, call).at(path).advise("while flushing the directory of the new file");
     let parent = CString::new(parent.as_os_str().as_bytes()).map_err(|_| failed(libc::EINVAL, "open"))?;
     let directory = sys::open_directory(&parent).map_err(|errno| failed(errno, "open"))?;
     sys::sync(&directory, false).map_err(|errno| failed(errno, "fsync"))
