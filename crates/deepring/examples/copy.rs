@@ -1,6 +1,7 @@
 //! Copies a file through the engine: `cargo run -p deepring --example copy -- SRC DST`.
 //!
-//! Several blocks are read ahead while others are written, so both directions keep the device busy; memory stays bounded.
+//! Some steps are read ahead while others are written, so both directions keep the device busy;
+//! memory stays bounded.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line program talks to its terminal")]
 
@@ -8,7 +9,7 @@ use deepring::{Buffer, Completed, Direct, Engine, Op, OpenOptions};
 use std::collections::VecDeque;
 use std::process::ExitCode;
 
-/// Bytes per step, and how many steps are under way.
+/// Bytes per step, and how many steps are in progress at once.
 const STEP_BYTES: u64 = 8 << 20;
 const STEPS: usize = 8;
 
@@ -35,7 +36,8 @@ fn copy(source: &std::path::Path, target: &std::path::Path) -> deepring::Result<
     let from = engine.open(source, OpenOptions::new().read(true).direct(Direct::Prefer))?;
     let size = from.stat().wait()?.size;
     let to = engine.open(target, OpenOptions::new().read(true).write(true).create(true).truncate(true))?;
-    // The final size first: the file is never longer or shorter than it should be when all is written.
+    // The final size first: the file is never longer or shorter than it should be when all is
+    // written.
     to.set_len(size).wait()?;
 
     let mut reads: VecDeque<(u64, Op<Buffer>)> = VecDeque::new();

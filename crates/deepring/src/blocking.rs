@@ -1,7 +1,9 @@
-//! A few named threads for calls that may block: open, stat, fallocate, truncate, fsync, close, unmapping, verification.
+//! The blocking threads, for calls that can block: open, stat, fallocate, truncate, fsync, close,
+//! unmapping, verification.
 //!
-//! Neither the caller's thread nor the driver may wait for these. At most [`THREADS_MAX`] threads, started when there is work for them and
-//! kept for the engine's life. A job never waits for another job. Shutdown runs what is queued, then joins.
+//! Neither the caller's thread nor the driver may wait for these. There are at most [`THREADS_MAX`]
+//! threads, started when there is work for them and kept for the engine's life. A job never waits
+//! for another job. Shutdown runs what is queued, then joins the threads.
 
 use crate::sync::thread::{JoinHandle, current};
 use crate::sync::{Condvar, Mutex, MutexGuard};
@@ -9,7 +11,7 @@ use crate::sys::{Errno, thread};
 use std::collections::VecDeque;
 use std::sync::{Arc, PoisonError};
 
-/// File-system calls mostly wait for the device's journal; more threads would queue up behind the same lock.
+/// File-system calls mostly wait for the journal; more threads would wait for the same lock.
 pub(crate) const THREADS_MAX: usize = if cfg!(all(loom, test)) { 1 } else { 4 };
 
 pub(crate) type Job = Box<dyn FnOnce() + Send>;
@@ -114,7 +116,7 @@ impl Executor for Threads {
         }
     }
 
-    /// If no thread can be started at all, the job runs on the calling thread: late is better than never.
+    /// If no thread can be started at all, the job runs on the calling thread, because it must run.
     fn run(&self, job: Job) {
         let mut state = self.shared.lock();
         let can_grow = state.threads.len() < THREADS_MAX && !state.stopping;
@@ -150,7 +152,8 @@ impl Executor for Threads {
         for handle in threads {
             // A job can drop the last engine; its thread must not wait for itself.
             if handle.thread().id() != current().id() {
-                // A job does not panic; if one did, its thread is gone and there is nothing to add.
+                // A job does not panic. If one did, its thread is gone, and no error is left to
+                // handle.
                 drop(handle.join());
             }
         }

@@ -1,7 +1,8 @@
-//! How much may be in flight at one device: so many requests *and* so many bytes, whatever is queued.
+//! The limit of what is in flight at one device, in requests *and* in bytes, however much is
+//! queued.
 //!
-//! Depth belongs to the device, not to a thread or a call. An operation on scattered 4 KiB pages is several device requests, so an
-//! operation has a cost in requests beside its bytes.
+//! Depth belongs to the device, not to a thread or a call. An operation on scattered 4 KiB pages is
+//! several device requests, so each operation costs a number of requests beside its bytes.
 
 /// What one operation takes from the budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,7 +22,8 @@ impl Budget {
         Self { limit: Cost { requests: requests.max(1), bytes: bytes.max(1) }, used: Cost { requests: 0, bytes: 0 } }
     }
 
-    /// Takes the cost if it fits. An operation larger than the whole budget fits when nothing else is in flight; otherwise it never would.
+    /// Takes the cost if it fits, and returns whether it did. An operation larger than the whole
+    /// budget fits when nothing else is in flight; otherwise it never would.
     pub(crate) fn take(&mut self, cost: Cost) -> bool {
         let fits = self.fits(cost);
         if fits {

@@ -1,4 +1,5 @@
-//! [`EngineBuilder`]: the settings of an engine, their bounds and defaults, and the start of its driver.
+//! [`EngineBuilder`]: the settings of an engine, their bounds and defaults, and the start of its
+//! driver.
 
 use crate::backend::BackendKind;
 use crate::backend::start::start_backend;
@@ -16,22 +17,31 @@ use crate::sys::thread;
 use std::ffi::OsStr;
 use std::sync::{Arc, Mutex};
 
-/// 4 MiB: what a device takes at once where it takes most (`max_sectors_kb`), so that the kernel need not merge. Smaller ones are no faster,
-/// and at 1 MiB a stream costs half as much CPU again.
+/// 4 MiB: the largest request common devices accept (`max_sectors_kb`), so the kernel need not
+/// merge. Smaller blocks are no faster, and at 1 MiB a stream costs half as much CPU again.
 const BLOCK_BYTES_DEFAULT: u64 = 4 << 20;
-/// Drives need little (7 GB/s at 0.5 ms: 3.5 MB), virtual ones more, since the host takes requests in turns: at 7 GB/s 64 MiB wrote 4 % faster
-/// than 32. Small requests that come in between wait for what is in flight: 9 ms at that rate.
+/// Drives need little: 7 GB/s at 0.5 ms are 3.5 MB. Virtual drives need more, because the host
+/// serves requests in turns: at 7 GB/s, 64 MiB wrote 4 % faster than 32 MiB. A small request that
+/// arrives waits for what is in flight: 9 ms at that rate.
 const IN_FLIGHT_BYTES_DEFAULT: u64 = 64 << 20;
 const MAX_QUEUED_DEFAULT: u64 = 1 << 20;
 const QUEUE_DEPTH_MAX: u32 = 1 << 16;
-/// Requests in flight at a device whose queue holds the usual 256: half of them.
+/// The default of [`EngineBuilder::queue_depth`] on a device whose queue holds the usual 256
+/// requests: half of them.
 pub const QUEUE_DEPTH_DEFAULT: u32 = 128;
-/// Ring entries if no queue depth is asked for: twice the usual limit of 128 device requests.
+/// Ring entries if no queue depth is set: twice the usual limit of 128 device requests.
 const RING_ENTRIES_DEFAULT: u32 = 256;
 const RING_ENTRIES_MAX: u32 = 4096;
 const BACKEND_VARIABLE: &str = "DEEPRING_BACKEND";
 
 /// Builds an [`Engine`]. Every setting has a default that suits most drives.
+///
+/// ```
+/// use deepring::Engine;
+/// let engine = Engine::builder().queue_depth(32).block_bytes(1 << 20).build()?;
+/// assert_eq!((engine.info().queue_depth, engine.info().block_bytes), (Some(32), 1 << 20));
+/// # Ok::<(), deepring::Error>(())
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct EngineBuilder {
     queue_depth: Option<u32>,
@@ -42,48 +52,55 @@ pub struct EngineBuilder {
 }
 
 impl EngineBuilder {
-    /// Requests in flight per device, 1 to 65536; never more than half of what the device's queue holds, which is the default.
+    /// Requests in flight per device, 1 to 65536. The default is half of what the device's queue
+    /// holds, which is also the limit.
     #[must_use]
     pub fn queue_depth(mut self, requests: u32) -> Self {
         self.queue_depth = Some(requests);
         self
     }
 
-    /// The size of one block in bytes, 4096 to 2^30, rounded up to a multiple of 4096. By default 4 MiB, or all the bytes that
-    /// may be in flight if those are fewer.
+    /// The size of one block in bytes, 1 to 2^30, rounded up to a multiple of 4096. The default is
+    /// 4 MiB, or [`in_flight_bytes`] if that is less.
+    ///
+    /// [`in_flight_bytes`]: EngineBuilder::in_flight_bytes
     #[must_use]
     pub fn block_bytes(mut self, bytes: u64) -> Self {
         self.block_bytes = Some(bytes);
         self
     }
 
-    /// Bytes in flight per device, at least one block; 64 MiB by default.
+    /// Bytes in flight per device, at least 1; 64 MiB by default. Raised to one block if it is
+    /// less.
     #[must_use]
     pub fn in_flight_bytes(mut self, bytes: u64) -> Self {
         self.in_flight_bytes = Some(bytes);
         self
     }
 
-    /// Operations accepted and not yet settled, at least 1; 2^20 by default. One more fails with [`ErrorKind::QueueFull`].
+    /// Requests accepted and not yet settled, those in flight included: at least 1, 2^20 by
+    /// default. One more fails with [`ErrorKind::QueueFull`].
     #[must_use]
     pub fn max_queued(mut self, operations: u64) -> Self {
         self.max_queued = Some(operations);
         self
     }
 
-    /// Insists on a backend. By default the environment variable `DEEPRING_BACKEND` (`uring` or `threads`) decides, and without it the
-    /// ring is used if it proves to work.
+    /// Allows one backend only. By default the environment variable `DEEPRING_BACKEND` (`uring` or
+    /// `threads`) decides. Without it, the ring is used if it proves to work, else threads.
     #[must_use]
     pub fn backend(mut self, backend: BackendKind) -> Self {
         self.backend = Some(backend);
         self
     }
 
-    /// Starts the engine: its driver thread and its backend. Helper threads start when there is work for them.
+    /// Starts the engine: its driver thread and its backend. Blocking threads start when there is
+    /// work for them.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`] for a setting outside its range; the system's error if the backend that was insisted on is refused, or if no
-    /// thread or descriptor can be had.
+    /// [`ErrorKind::Invalid`] for a setting outside its range or an unknown `DEEPRING_BACKEND`.
+    /// [`ErrorKind::Os`] if the only backend allowed is refused, or if no thread or descriptor is
+    /// available.
     pub fn build(self) -> Result<Engine> {
         let config = self.config()?;
         let (forced, by) = match self.backend {
@@ -96,7 +113,8 @@ impl EngineBuilder {
         let counters = Arc::new(Counters::default());
         let blocking = Arc::new(BlockingPool::default());
         let pool = Arc::new(Pool::new(Arc::clone(&counters), Arc::clone(&blocking), None));
-        // The ring belongs to the thread that sets it up, so the driver's thread does, and reports before it begins.
+        // A ring belongs to the thread that sets it up. So the driver's thread does that, and
+        // reports the result before it begins.
         let (report, started) = mpsc::channel();
         let driver = thread::spawn("deepring-driver".into(), move || {
             let (backend, backend_report) = match start_backend(inbox.doorbell(), entries, forced.map(|kind| (kind, by))) {
@@ -138,7 +156,8 @@ impl EngineBuilder {
     }
 }
 
-/// What the environment asks for. A value that is neither backend is an error, also one that is no text.
+/// The backend that the environment asks for. Empty is unset; any other value is an error,
+/// including one that is not valid UTF-8.
 pub(crate) fn backend_of(value: Option<&OsStr>) -> Result<Option<BackendKind>> {
     let Some(value) = value.filter(|value| !value.is_empty()) else { return Ok(None) };
     let known = [BackendKind::Uring, BackendKind::Threads].into_iter().find(|kind| value == kind.as_str());
@@ -162,7 +181,7 @@ mod tests {
     use std::os::unix::ffi::OsStrExt;
 
     #[test]
-    fn a_backend_in_the_environment_that_is_no_text_is_refused_not_ignored() {
+    fn a_backend_in_the_environment_that_is_not_utf_8_is_refused_not_ignored() {
         let error = backend_of(Some(OsStr::from_bytes(b"uring\xff"))).expect_err("no backend");
         assert_eq!(error.kind(), ErrorKind::Invalid);
         assert_eq!(backend_of(Some(OsStr::new(""))).expect("nothing was asked for"), None);

@@ -1,4 +1,4 @@
-//! How an operation's end is told: the seam between the driver and whoever asked (a future, a binding).
+//! How a request's outcome reaches its caller: the driver's side of a future or a binding.
 
 use crate::backend::BackendKind;
 use crate::error::Result;
@@ -7,27 +7,27 @@ use crate::plan::Direction;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What a request did.
+/// What a successful request did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Receipt {
     /// Bytes moved between the file and the request's memory.
     pub bytes: u64,
-    /// Which backend moved them.
+    /// The backend that moved them.
     pub backend: BackendKind,
     /// Whether every block bypassed the page cache.
     pub direct: bool,
-    /// Device operations that made up the request.
+    /// Blocks that the request was cut into.
     pub blocks: u32,
-    /// Bytes that were copied through bounce blocks, because position, length or address is not aligned.
+    /// Bytes copied through bounce blocks, because position, length or address is not aligned.
     pub bounced: u64,
-    /// Device operations that moved less than asked and were continued.
+    /// Device operations that moved less than requested and were continued.
     pub resumed: u32,
     /// Device operations repeated after `EINTR`, `EAGAIN`, or a refusal of `RWF_NOWAIT`.
     pub retried: u32,
-    /// From acceptance until the first block went to the device.
+    /// The time from acceptance until the first block went to the device.
     pub queue: Duration,
-    /// From then until the last block was done.
+    /// The time from then until the last block was done.
     pub device: Duration,
 }
 
@@ -39,12 +39,13 @@ impl Receipt {
     }
 }
 
-/// How a request ended.
+/// The outcome of a request.
 #[derive(Debug)]
 pub struct Outcome {
-    /// The receipt, or what went wrong.
+    /// The receipt, or the error.
     pub result: Result<Receipt>,
-    /// The ring was lost and the kernel may still write to the request's memory: it must never be freed or reused.
+    /// The ring was lost, and the kernel can still write to the request's memory: it must never be
+    /// freed or reused.
     pub memory_lost: bool,
 }
 
@@ -52,31 +53,34 @@ pub struct Outcome {
 pub trait Completion: Send + Sync {
     /// Called exactly once. Unless `memory_lost`, the request's memory is the caller's again.
     ///
-    /// It runs on a thread of the engine, or on the thread that submits if the request is settled at once: it was
-    /// refused, or is for no bytes. It must not block, and must not wait for another request.
+    /// It runs on a thread of the engine, or on the thread that submits if the request is settled
+    /// at once: it was refused, or is for no bytes. It must not block, and must not wait for
+    /// another request.
     fn settle(self: Arc<Self>, outcome: Outcome);
 
-    /// Whether whoever asked has lost interest. Queued work then leaves at once; work at the device settles first.
+    /// Whether the caller has canceled the request. Blocks that are queued then leave at once,
+    /// blocks at the device complete first.
     fn canceled(&self) -> bool;
 }
 
 /// A transfer on memory that the engine does not own.
 ///
 /// # Safety
-/// Whoever submits one vouches that `address..address + len` stays valid and in place until the completion is settled, and for ever if
-/// it is settled with `memory_lost`; and that nobody writes to it meanwhile, nor, if the direction is [`Direction::Read`], reads it.
+/// The submitter guarantees that `address..address + len` stays valid and in place until the
+/// completion is settled, and forever if it is settled with `memory_lost`. Until then, nothing else
+/// writes to the memory, nor reads it if the direction is [`Direction::Read`].
 #[derive(Debug, Clone)]
 pub struct RawTransfer {
-    /// Which way.
+    /// From the file into memory, or the other way.
     pub direction: Direction,
-    /// Where the memory begins.
+    /// The address of the first byte in memory.
     pub address: u64,
-    /// How long it is, in bytes.
+    /// The length in bytes.
     pub len: u64,
-    /// Where in the file the transfer begins.
+    /// The position of the first byte in the file.
     pub position: u64,
     /// Whether a read that meets the end of the file is an error.
     pub exact: bool,
-    /// A limit below the device's.
+    /// The handle whose limits the transfer shares.
     pub handle: Option<Arc<Handle>>,
 }

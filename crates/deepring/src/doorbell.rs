@@ -1,8 +1,8 @@
 //! How the driver is woken: a word that knows whether it sleeps, and the event it sleeps on.
 //!
-//! Everything that gives the driver work rings the bell: the [inbox](crate::inbox), a canceled operation, a backend's
-//! threads. The driver parks only by an exchange that fails if the bell has rung since it last looked, so work that was
-//! left before the bell rang is never slept over.
+//! Everything that gives the driver work rings the bell: the [inbox](crate::inbox), a canceled
+//! operation, a backend's threads. The driver parks only by an exchange that fails if the bell has
+//! rung since it last looked, so work that was left before the bell rang is never slept over.
 
 use crate::planted::{PlantedBug, planted};
 use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -24,7 +24,8 @@ impl Doorbell {
         Self { word: AtomicU32::new(RUNNING), sweep: AtomicBool::new(false), event }
     }
 
-    /// Makes the driver look for work, now or before it next sleeps. The work must be in place already.
+    /// Makes the driver look for work, now or before it next sleeps. The work must be in place
+    /// already.
     pub(crate) fn wake(&self) {
         if self.word.swap(SIGNALED, Ordering::AcqRel) == PARKED {
             self.event.signal();
@@ -43,8 +44,8 @@ impl Doorbell {
         self.sweep.swap(false, Ordering::AcqRel)
     }
 
-    /// Whether the driver may sleep. After `true` it must sleep on [`Doorbell::event`] (alone or among its completions)
-    /// and call [`Doorbell::unpark`].
+    /// Whether the driver may sleep. After `true` it must sleep on [`Doorbell::event`] (alone or
+    /// among its completions) and call [`Doorbell::unpark`].
     pub(crate) fn park(&self) -> bool {
         if planted(PlantedBug::LosesWake) {
             self.word.store(PARKED, Ordering::Release);
@@ -58,7 +59,8 @@ impl Doorbell {
     }
 
     pub(crate) fn unpark(&self) {
-        // Swap, not store: the acquire half makes everything visible that was left before a signal this overwrites.
+        // Swap, not store: the acquire half makes everything visible that was left before a signal
+        // this overwrites.
         self.word.swap(RUNNING, Ordering::AcqRel);
     }
 

@@ -1,7 +1,8 @@
-//! [`Engine`]: one driver thread, its backend, a few helper threads and a pool of buffers.
+//! [`Engine`]: one driver thread, its backend, a few blocking threads and a pool of memory.
 //!
-//! An engine is cheap to clone; clones and open files share it. When the last of them goes, intake closes, queued operations end as
-//! cancelled, and the drop waits until the device has let go of everything.
+//! An engine is cheap to clone; clones and open files share it. When the last of them is dropped,
+//! intake closes, queued requests settle as canceled, and the drop waits until the device is done
+//! with everything in flight.
 
 use crate::backend::BackendKind;
 use crate::completion::{Completion, Outcome, RawTransfer, Receipt};
@@ -22,7 +23,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-/// Moves bytes between memory and files. See the [crate](crate) for what it promises.
+/// Moves bytes between memory and files. The [crate] documentation lists what it promises.
 #[derive(Clone)]
 pub struct Engine {
     inner: Arc<Inner>,
@@ -38,8 +39,8 @@ impl Drop for Inner {
         self.core.inbox.close();
         self.core.inbox.post(Message::Shutdown);
         let driver = self.driver.lock().unwrap_or_else(PoisonError::into_inner).take();
-        // A completion that drops the last engine runs on a thread the driver waits for, or on the driver: it must not wait in turn. The
-        // driver drains all the same.
+        // A completion that drops the last engine runs on the driver, or on a thread that the
+        // driver waits for. It must not wait for the driver, which drains in any case.
         if let Some(driver) = driver.filter(|_| !thread::is_ours()) {
             drop(driver.join());
         }
@@ -56,51 +57,60 @@ impl Engine {
     /// Opens a file. Blocks the calling thread.
     ///
     /// # Errors
-    /// The system's errors with syscall `open`; [`ErrorKind::Unsupported`] for anything but regular files and block devices (a directory is
-    /// `EISDIR`); [`ErrorKind::Direct`] if direct I/O is required and refused; [`ErrorKind::Invalid`] for contradictory options.
+    /// [`ErrorKind::Os`] if the system refuses; a directory is `EISDIR`. [`ErrorKind::Unsupported`]
+    /// for anything else but a regular file or a block device. [`ErrorKind::Direct`] if direct I/O
+    /// is required and not available. [`ErrorKind::Invalid`] for contradictory options.
     pub fn open(&self, path: impl AsRef<Path>, options: OpenOptions) -> Result<File> {
         let file = open::open(&Arc::from(path.as_ref()), &options)?;
         Ok(File::new(self.clone(), Arc::new(file)))
     }
 
-    /// Opens a file on a helper thread, and hands it to `then` there.
+    /// Opens a file on a blocking thread, and passes it to `then` there.
     pub(crate) fn open_then(&self, path: impl AsRef<Path>, options: OpenOptions, then: impl FnOnce(Result<File>) + Send + 'static) {
         let (engine, path): (_, Arc<Path>) = (self.clone(), Arc::from(path.as_ref()));
         self.run_blocking(move || then(engine.open(path, options)));
     }
 
-    /// Opens a file on a helper thread.
+    /// Opens a file without blocking the caller. The task's errors are those of [`Engine::open`].
     pub fn open_async(&self, path: impl AsRef<Path>, options: OpenOptions) -> Task<File> {
         let (task, end) = Task::new();
         self.open_then(path, options, end);
         task
     }
 
-    /// A zeroed, page-aligned buffer of `len` bytes. Large ones are fresh memory whose pages are faulted in by their first use.
+    /// A zeroed, page-aligned buffer of `len` bytes. Beyond 1 MiB it is fresh memory, whose pages
+    /// are faulted in by their first use; see [`Buffer::populate`].
     ///
     /// # Errors
-    /// `ENOMEM`.
+    /// `ENOMEM` if the system has no memory left.
     pub fn buffer(&self, len: usize) -> Result<Buffer> {
         self.core().pool.allocate(len, true)
     }
 
-    /// A page-aligned buffer of `len` bytes from the pool, with old bytes of this process in it. Its pages are usually present already.
+    /// A page-aligned buffer of `len` bytes from the pool, with old bytes of this process in it.
+    /// Its pages are usually present already.
     ///
     /// # Errors
-    /// `ENOMEM`.
+    /// `ENOMEM` if the system has no memory left.
     pub fn pooled_buffer(&self, len: usize) -> Result<Buffer> {
         self.core().pool.allocate(len, false)
     }
 
-    /// Reads a whole file by path: it must be exactly as long as the buffer. The file is opened when the request is admitted and
-    /// closed when it has ended, so that any number may be queued.
+    /// Reads a whole file by path. The file is opened when the request is admitted and closed when
+    /// it has ended, so any number of requests can be queued without a descriptor each.
+    ///
+    /// The result can be an error of [`Engine::open`] or of [`File::read_exact_at`], and
+    /// [`ErrorKind::SizeMismatch`] unless the file is exactly as long as the buffer.
     pub fn read_file<B: IoBufMut>(&self, path: impl AsRef<Path>, mut buf: B) -> Op<B> {
         let (address, len) = (buf.as_mut_ptr() as u64, buf.len() as u64);
         self.transfer_path(path.as_ref(), Direction::Read, address, len, buf)
     }
 
-    /// Writes a whole file by path: creates it if need be, and leaves it exactly as long as the buffer. If the disk is too full, the file
+    /// Writes a whole file by path. The file is created if it is missing, with mode 0o666 less the
+    /// umask, and is exactly as long as the buffer afterwards. If the disk is too full, the file
     /// keeps its old length and bytes. Nothing is flushed; see [`File::sync_all`].
+    ///
+    /// The result can be an error of [`Engine::open`] or of [`File::write_at`].
     pub fn write_file<B: IoBuf>(&self, path: impl AsRef<Path>, buf: B) -> Op<B> {
         let (address, len) = (buf.as_ptr() as u64, buf.len() as u64);
         self.transfer_path(path.as_ref(), Direction::Write, address, len, buf)
@@ -115,14 +125,14 @@ impl Engine {
         Op::new(transfer, Arc::clone(self.core().inbox.doorbell()))
     }
 
-    /// A snapshot of the counters.
+    /// A snapshot of the counters. Does not block.
     pub fn stats(&self) -> Stats {
         self.core().counters.snapshot()
     }
 
     // ---- inside the crate ----
 
-    /// The handle of a driver that runs already; without a thread, of one that the caller runs.
+    /// An engine whose driver runs on this thread. Without one, the caller runs the driver.
     pub(crate) fn new(core: Arc<Core>, driver: Option<JoinHandle<()>>) -> Self {
         Self { inner: Arc::new(Inner { core, driver: Mutex::new(driver) }) }
     }
@@ -136,7 +146,7 @@ impl Engine {
         self.core().inbox.wake();
     }
 
-    /// What moves the bytes of this file now: a ring is not given files that block whoever submits.
+    /// What moves the bytes of this file now: a ring never gets a file that blocks its submitter.
     pub(crate) fn backend_of(&self, file: &OpenFile) -> BackendKind {
         if file.blocks_submitters { BackendKind::Threads } else { self.core().backend() }
     }
@@ -146,7 +156,8 @@ impl Engine {
         self.core().blocking.run(Box::new(job));
     }
 
-    /// Accepts a transfer, or settles it at once with what is wrong with it. Does not wake the driver.
+    /// Accepts a transfer, or settles it at once: with its error, or because it is for no bytes.
+    /// Does not wake the driver.
     pub(crate) fn submit(&self, target: Target, raw: RawTransfer, completion: Arc<dyn Completion>) {
         let counters = &self.core().counters;
         let RawTransfer { direction, address, len, position, exact, handle } = raw;

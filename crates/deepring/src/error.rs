@@ -1,7 +1,8 @@
-//! One error type for everything that can go wrong, with fields instead of text to parse.
+//! One error type for every failure, with fields instead of text to parse.
 //!
-//! An error names the operation, the path, the position, how much was asked for and how much was done. `transferred` is always the
-//! contiguous prefix: bytes after it may or may not have reached the file.
+//! An error names the call, the path, the position, the bytes requested and the bytes transferred.
+//! `transferred` is always the contiguous prefix: bytes after it may or may not have reached the
+//! file.
 
 use std::fmt;
 use std::path::Path;
@@ -11,37 +12,40 @@ use std::sync::Arc;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The system refused; the number is a positive `errno`.
+    /// The system refused. The number is a positive `errno`.
     #[error("{}", os_text(*.0))]
     Os(i32),
     /// The file ended before the read was complete.
     #[error("end of file before the read was complete")]
     Eof,
-    /// The file or the engine was closed before the operation was accepted.
+    /// The file or the engine was closed before the request was accepted.
     #[error("already closed")]
     Closed,
-    /// The operation was cancelled, or its engine shut down, before it finished.
+    /// The request was canceled, or its engine shut down, before it finished.
     #[error("canceled before it finished")]
     Canceled,
-    /// The engine already holds as many unfinished operations as `max_queued` allows.
+    /// The engine already holds as many unsettled requests as `max_queued` allows.
     #[error("too many queued operations")]
     QueueFull,
-    /// Direct I/O was required and the file refuses it.
+    /// Direct I/O was required and is not available for the file.
     #[error("direct I/O was required and is not available")]
     Direct,
     /// The path is neither a regular file nor a block device.
     #[error("not a regular file or a block device")]
     Unsupported,
-    /// The ring was lost while the operation was in flight: the kernel may still use its memory, which is therefore never freed.
+    /// The ring was lost while the request was in flight. The kernel can still use its memory,
+    /// which is therefore never freed.
     #[error("the ring was lost while the operation was in flight")]
     Lost,
     /// The file's size differs from the buffer's.
     #[error("the file's size differs from the buffer's")]
     SizeMismatch,
-    /// A verification read found other bytes than those in memory; `position` is the first one that differs.
+    /// A verification found other bytes in the file than in memory; `position` is that of the first
+    /// difference.
     #[error("the file differs from memory")]
     Mismatch,
-    /// An earlier `fsync` of this file failed: what was written before it may be lost, and no later call may claim otherwise.
+    /// An earlier `fsync` of this file failed, with this positive `errno`. Data written before it
+    /// can be lost, and no later call may claim otherwise.
     #[error("an earlier fsync of this file failed: {}", os_text(*.0))]
     SyncFailed(i32),
     /// An argument is outside its range.
@@ -50,7 +54,7 @@ pub enum ErrorKind {
 }
 
 fn os_text(errno: i32) -> String {
-    // std appends " (os error N)"; the number is a field of its own here.
+    // std appends " (os error N)"; here the number is a separate field.
     let text = std::io::Error::from_raw_os_error(errno).to_string();
     text.split(" (os error").next().unwrap_or_default().to_owned()
 }
@@ -79,7 +83,7 @@ struct Fields {
     advice: Option<String>,
 }
 
-/// The result of everything in this crate.
+/// The result of every fallible call in this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
@@ -116,7 +120,8 @@ impl Error {
         self.0.kind
     }
 
-    /// A stable name: the `errno` name (`ENOSPC`) for system errors, `ERR_DEEPRING_*` for the engine's own.
+    /// A stable name: that of the `errno` (`ENOSPC`) for system errors, `ERR_DEEPRING_*` for the
+    /// engine's own.
     pub fn code(&self) -> String {
         match self.0.kind {
             ErrorKind::Os(errno) => errno_name(errno).map_or_else(|| format!("E{errno}"), str::to_owned),
@@ -134,7 +139,7 @@ impl Error {
         }
     }
 
-    /// What happened, and what to do about it where that is known, without the fields.
+    /// What happened and, if it is known, what to do about it; without the fields.
     pub fn sentence(&self) -> String {
         match &self.0.advice {
             Some(advice) => format!("{} ({advice})", self.0.kind),
@@ -142,7 +147,7 @@ impl Error {
         }
     }
 
-    /// The positive `errno` behind the failure, if the system was its source.
+    /// The positive `errno` of the failure, if the system caused it.
     pub fn errno(&self) -> Option<i32> {
         match self.0.kind {
             ErrorKind::Os(errno) | ErrorKind::SyncFailed(errno) => Some(errno),
@@ -150,27 +155,29 @@ impl Error {
         }
     }
 
-    /// The system call or operation that failed, such as `read` or `fallocate`.
+    /// The system call that failed, such as `read` or `fallocate`, or the engine's own call, such
+    /// as `build`.
     pub fn syscall(&self) -> &'static str {
         self.0.syscall
     }
 
-    /// The file's path, where one is known.
+    /// The file's path, if one is known.
     pub fn path(&self) -> Option<&Path> {
         self.0.path.as_deref()
     }
 
-    /// The position in the file, in bytes: where the request began, or the first differing byte of a failed verification.
+    /// The position in the file, in bytes: where the request began, or the first difference that a
+    /// verification found. `None` if the call has no position.
     pub fn position(&self) -> Option<u64> {
         self.0.position
     }
 
-    /// How many bytes were asked for.
+    /// The bytes requested; 0 if the call moves none.
     pub fn requested(&self) -> u64 {
         self.0.requested
     }
 
-    /// How many bytes, counted from the start of the request without a gap, were moved.
+    /// The bytes moved, counted from the start of the request without a gap.
     pub fn transferred(&self) -> u64 {
         self.0.transferred
     }
@@ -195,7 +202,7 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// The symbolic name of an `errno`, for those a file operation can meet.
+/// The name of an `errno` that a file operation can meet.
 fn errno_name(errno: i32) -> Option<&'static str> {
     macro_rules! names {
         ($($name:ident)*) => {
@@ -214,7 +221,7 @@ mod tests {
 
     #[test]
     fn every_error_of_a_block_device_has_a_name() {
-        // What the kernel makes of the states a request can end with (`blk_errors` in block/blk-core.c).
+        // The errors that a block device can report (`blk_errors` in block/blk-core.c).
         let errors = [
             libc::EOPNOTSUPP,
             libc::ETIMEDOUT,

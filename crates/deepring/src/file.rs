@@ -17,9 +17,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-/// An open file. Dropping it closes the descriptor when the last operation on it has ended.
+/// An open file. Dropping it closes the descriptor when the last request on it has ended.
 ///
-/// Operations on overlapping ranges are unordered unless one is awaited before the other starts.
+/// Requests on overlapping ranges are unordered unless one has ended before the other starts. A
+/// failed transfer is an error of kind [`ErrorKind::Os`], [`ErrorKind::Eof`],
+/// [`ErrorKind::Canceled`], [`ErrorKind::QueueFull`] or [`ErrorKind::Lost`], which carries the
+/// position and the bytes moved before it.
 ///
 /// ```
 /// use deepring::{Completed, Engine, OpenOptions};
@@ -42,7 +45,8 @@ pub struct File {
     file: Arc<OpenFile>,
 }
 
-/// What the file system says about an open file. Times are in nanoseconds since 1970.
+/// What the file system reports about an open file. Sizes are in bytes, times in nanoseconds since
+/// 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 #[allow(missing_docs, reason = "the names are those of stat(2)")]
@@ -68,13 +72,14 @@ impl File {
         Self { engine, file }
     }
 
-    /// Reads from `position` until the buffer is full or the file ends; the receipt says how many bytes came.
+    /// Reads from `position` until the buffer is full or the file ends; the receipt says how many
+    /// bytes came.
     pub fn read_at<B: IoBufMut>(&self, buf: B, position: u64) -> Op<B> {
         self.read_with(buf, position, ReadOptions::new())
     }
 
-    /// Reads from `position` until the buffer is full. The end of the file before that is an error of kind
-    /// [`ErrorKind::Eof`].
+    /// Reads from `position` until the buffer is full. The end of the file before that is an error
+    /// of kind [`ErrorKind::Eof`].
     pub fn read_exact_at<B: IoBufMut>(&self, buf: B, position: u64) -> Op<B> {
         self.read_with(buf, position, ReadOptions::new().exact(true))
     }
@@ -86,8 +91,9 @@ impl File {
         self.transfer(buf, RawTransfer { direction: Direction::Read, address, len, position, exact, handle })
     }
 
-    /// Writes the whole buffer at `position`, and extends the file if the write ends beyond it. The file's length is
-    /// exact afterwards, whatever the alignment. Nothing is flushed; see [`File::sync_all`].
+    /// Writes the whole buffer at `position`, and extends the file if the write ends beyond it. The
+    /// file's length is exact afterwards, whatever the alignment. Nothing is flushed; see
+    /// [`File::sync_all`].
     pub fn write_at<B: IoBuf>(&self, buf: B, position: u64) -> Op<B> {
         self.write_with(buf, position, WriteOptions::new())
     }
@@ -106,52 +112,67 @@ impl File {
         Op::new(transfer, Arc::clone(self.engine.core().inbox.doorbell()))
     }
 
-    /// Flushes data and metadata of every write accepted before this call, by any handle or engine of the process, to the device.
+    /// Flushes to the device the data and metadata of every write to this file that was accepted
+    /// before the call, by any handle or engine of the process.
     ///
-    /// A failure is final: the kernel tells it once and forgets which data was lost, so every later sync of this file by this process
-    /// fails with [`ErrorKind::SyncFailed`].
+    /// # Errors of the task
+    /// [`ErrorKind::Os`] if the flush failed. That is final: the kernel reports a lost write once,
+    /// so every later sync of this file by this process fails with [`ErrorKind::SyncFailed`].
     pub fn sync_all(&self) -> Task<()> {
         let (task, end) = Task::new();
         self.sync_then(false, Arc::default(), end);
         task
     }
 
-    /// As [`File::sync_all`], without metadata that is not needed to read the data back.
+    /// As [`File::sync_all`], without metadata that reading the data back does not need.
     pub fn sync_data(&self) -> Task<()> {
         let (task, end) = Task::new();
         self.sync_then(true, Arc::default(), end);
         task
     }
 
-    /// Cuts or extends the file to `size` bytes, when no write of this process is at work on it.
+    /// Truncates or extends the file to `size` bytes. Waits until no write of this process is in
+    /// progress on it.
+    ///
+    /// # Errors of the task
+    /// [`ErrorKind::Os`] with syscall `ftruncate`.
     pub fn set_len(&self, size: u64) -> Task<()> {
         let (task, end) = Task::new();
         self.set_len_then(size, Arc::default(), end);
         task
     }
 
-    /// What the file system says about the file; its size does not include padding that a write of this process is about to cut off.
+    /// What the file system reports about the file. The size does not count padding that a write of
+    /// this process will trim.
+    ///
+    /// # Errors of the task
+    /// [`ErrorKind::Os`] with syscall `statx`.
     pub fn stat(&self) -> Task<FileStat> {
         let (task, end) = Task::new();
         self.stat_then(end);
         task
     }
 
-    /// Waits for every operation on this file, then closes it and tells what `close` said.
+    /// Waits for every request on this file, then closes it.
+    ///
+    /// # Errors of the task
+    /// [`ErrorKind::Os`] with syscall `close`: on network file systems, a write error can appear
+    /// there.
     pub fn close(self) -> Task<()> {
         let (task, end) = Task::new();
         self.close_then(end);
         task
     }
 
-    /// Whether transfers bypass the page cache now. Without [`crate::Direct::Require`], this becomes false when the
-    /// file system refuses the first direct transfer.
+    /// Whether transfers bypass the page cache now. Without [`crate::Direct::Require`], this
+    /// becomes false when the file system refuses a direct transfer.
     pub fn direct(&self) -> bool {
         self.file.is_direct()
     }
 
-    /// What moves this file's bytes now: threads if requests to its file system block whoever submits them, as with
-    /// FUSE, else the engine's current backend. A lost ring is replaced by threads.
+    /// What moves this file's bytes now: threads if its file system blocks the submitter of a
+    /// request, as FUSE does, else the engine's current backend. A lost ring is replaced by
+    /// threads.
     ///
     /// ```
     /// use deepring::{BackendKind, Engine, OpenOptions};
@@ -167,12 +188,12 @@ impl File {
         self.engine.backend_of(&self.file)
     }
 
-    /// What was found out about direct I/O when the file was opened.
+    /// What was found about direct I/O when the file was opened.
     pub fn direct_support(&self) -> &DirectSupport {
         &self.file.support
     }
 
-    /// The path it was opened with.
+    /// The path that it was opened with.
     pub fn path(&self) -> &Path {
         &self.file.path
     }
@@ -182,7 +203,8 @@ impl File {
         &self.engine
     }
 
-    /// The size when it was opened, or as this process changed it since.
+    /// The size in bytes when the file was opened, or as this process has changed it since. Does
+    /// not ask the file system; see [`File::stat`].
     pub fn known_size(&self) -> u64 {
         self.file.inode.size()
     }
@@ -202,7 +224,8 @@ impl File {
         self.engine.submit(Target::File(Arc::clone(&self.file)), transfer, completion);
     }
 
-    /// See [`File::sync_all`] and [`File::sync_data`]. While it waits for writes, setting `canceled` and calling [`crate::binding::EngineBinding::sweep`] ends it.
+    /// See [`File::sync_all`] and [`File::sync_data`]. To end it while it waits for writes, set
+    /// `canceled` and call [`crate::binding::EngineBinding::sweep`].
     pub(crate) fn sync_then(&self, data_only: bool, canceled: Arc<AtomicBool>, then: impl FnOnce(Result<()>) + Send + 'static) {
         let epoch = self.file.inode.close_epoch();
         let file = Arc::clone(&self.file);
@@ -223,8 +246,8 @@ impl File {
             then(if let Some(kind) = instead {
                 Err(failed(kind))
             } else {
-                let _eof = file.inode.lock_end();
-                // What another process has appended is there for reads that are under way, as far as it is not cut off.
+                let _end = file.inode.lock_end();
+                // Reads in flight can return what another process has appended, up to the new size.
                 if let Ok(measured) = file.measure() {
                     file.inode.adopt_measured_if_quiet(measured);
                 }
@@ -266,8 +289,9 @@ impl File {
         debug_assert!(refused.is_ok());
     }
 
-    /// Compares `len` bytes of memory with the file, through a descriptor of its own and without leaving pages of it in the page cache. The
-    /// first difference is an error of kind [`ErrorKind::Mismatch`] with its position.
+    /// Compares `len` bytes of memory with the file, through a separate descriptor and without
+    /// leaving its pages in the page cache. The first difference is an error of kind
+    /// [`ErrorKind::Mismatch`] with its position.
     ///
     /// # Safety
     /// `address..address + len` stays valid, in place and unchanged until `then` was called.
@@ -276,7 +300,7 @@ impl File {
         let pool = Arc::clone(&self.engine.core().pool);
         let using = self.using();
         self.engine.run_blocking(move || {
-            // Through procfs it is the same file, even if its name has been given to another one.
+            // Through procfs it is the same file, even if its name now belongs to another one.
             let by_descriptor = format!("/proc/self/fd/{}", file.raw());
             // SAFETY: passed on from the caller of this function.
             then(unsafe { crate::verify::compare(Path::new(&by_descriptor), &file.path, &pool, address, len, position) });
@@ -297,7 +321,7 @@ fn sync(file: &Arc<OpenFile>, data_only: bool, call: &'static str) -> Result<()>
 }
 
 fn stat(file: &OpenFile) -> Result<FileStat> {
-    let _eof = file.inode.lock_end();
+    let _end = file.inode.lock_end();
     let failed = |errno| Error::os(errno, "statx").at(&file.path);
     let stat = sys::stat::stat(file.fd()).map_err(failed)?;
     let size = if file.is_block_device { file.measure().map_err(failed)? } else { file.inode.size_to_report(stat.size) };

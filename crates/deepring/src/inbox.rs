@@ -7,9 +7,9 @@
 //!                                               └─ no (SIGNALED): word = RUNNING, take again
 //! ```
 //!
-//! The list is swapped out whole, so a producer holds the lock for one push. No wake is lost: a producer pushes *before*
-//! it swaps the word of the [`Doorbell`], and the driver parks only by an exchange that fails when the word was swapped
-//! since it last took the list.
+//! The list is swapped out whole, so a producer holds the lock for one push. No wake is lost: a
+//! producer pushes *before* it swaps the word of the [`Doorbell`], and the driver parks only by an
+//! exchange that fails when the word was swapped since it last took the list.
 
 use crate::doorbell::Doorbell;
 use crate::planted::{PlantedBug, planted};
@@ -62,7 +62,8 @@ impl<T> Inbox<T> {
         Ok(())
     }
 
-    /// As [`Inbox::push`], for the engine's own threads: their answers count even when intake is closed.
+    /// As [`Inbox::push`], for the engine's own threads: their answers count even when intake is
+    /// closed.
     pub(crate) fn post(&self, message: T) {
         let mut messages = self.lock();
         if messages.ended && !planted(PlantedBug::KeepsAfterEnd) {
@@ -74,7 +75,8 @@ impl<T> Inbox<T> {
         self.wake();
     }
 
-    /// The driver and its blocking threads are gone: drops what they left, and from now on what is still posted.
+    /// The driver and its blocking threads are gone: drops what they left, and from now on what is
+    /// still posted.
     pub(crate) fn end(&self) {
         let mut messages = self.lock();
         messages.ended = true;

@@ -13,25 +13,27 @@ use std::sync::Arc;
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Info {
-    /// The backend that runs.
+    /// The backend that runs now: threads after a ring was lost.
     pub backend: BackendKind,
-    /// Why this one, in words a person can act on.
+    /// Why this backend, in words that a person can act on.
     pub reason: String,
-    /// The kernel's release.
+    /// The kernel's release, such as `6.18.44`.
     pub kernel: String,
-    /// The ring's set-up flags that the kernel granted.
+    /// The set-up flags of the ring that the kernel granted, without their prefix `IORING_SETUP_`;
+    /// none without a ring.
     pub flags: Vec<&'static str>,
-    /// The ring's size; 0 without a ring.
+    /// The submission entries of the ring; 0 without a ring.
     pub ring_entries: u32,
-    /// The locked-memory limit in bytes; `None` if unlimited.
+    /// The limit on locked memory (`ulimit -l`) in bytes; `None` if there is none.
     pub memlock_bytes: Option<u64>,
-    /// Requests in flight per device, if a limit was asked for; else half of what each device's queue holds.
+    /// Requests in flight per device, if a limit was set; `None` stands for half of what each
+    /// device's queue holds.
     pub queue_depth: Option<u32>,
     /// The size of one block in bytes.
     pub block_bytes: u64,
-    /// Bytes in flight per device.
+    /// The limit on bytes in flight per device.
     pub in_flight_bytes: u64,
-    /// Requests that may be accepted and not yet settled at once, those in flight included.
+    /// The limit on requests accepted and not yet settled, those in flight included.
     pub max_queued: u64,
 }
 
@@ -39,20 +41,21 @@ pub struct Info {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct PathInfo {
-    /// The device, such as `nvme0n1`; `major:minor` where it has no name.
+    /// The name of the device, such as `nvme0n1`; `major:minor` if it has none.
     pub device: String,
-    /// Requests the device's queue holds.
+    /// Requests that the device's queue holds.
     pub device_requests: u32,
-    /// Requests this engine will have in flight there.
+    /// Requests that this engine has in flight there at most.
     pub queue_depth: u32,
-    /// The file system's magic number as text, by name where it is a common one.
+    /// The name of the file system, such as `ext4`; its magic number in hexadecimal if it is not a
+    /// common one.
     pub file_system: String,
-    /// Whether and how direct I/O works.
+    /// Whether and how direct I/O works there.
     pub direct_io: DirectSupport,
 }
 
 impl Engine {
-    /// Which backend runs, why, and with what limits.
+    /// Which backend runs, why, and with what limits. Blocks no longer than a lock does.
     pub fn info(&self) -> Info {
         let config = &self.core().config;
         let BackendReport { kind, reason, flags, ring_entries } = self.core().report();
@@ -70,8 +73,8 @@ impl Engine {
         }
     }
 
-    /// What this engine finds at `path`, a file or a directory: device, file system, direct I/O. Blocks. In a directory, an unnamed
-    /// temporary file is opened to find out, which needs write permission.
+    /// What this engine finds at `path`, a file or a directory: device, file system, direct I/O.
+    /// Blocks. In a directory it opens an unnamed temporary file, which needs write permission.
     ///
     /// # Errors
     /// Those of [`Engine::open`].

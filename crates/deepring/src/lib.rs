@@ -1,17 +1,22 @@
-//! Moves tensors and other large binary data between memory and NVMe at the drive's own speed, with every byte accounted for.
+//! Moves tensors and other large binary data between memory and NVMe at the drive's own speed, with
+//! every byte accounted for.
 //!
-//! One thread drives one `io_uring` per [`Engine`]; transfers bypass the page cache (`O_DIRECT`) where the file allows it, from aligned,
-//! huge-page backed [`Buffer`]s or from any memory that stays in place. Where there is no `io_uring`, a few threads do the same work.
+//! One thread drives one `io_uring` per [`Engine`]. Transfers bypass the page cache (`O_DIRECT`)
+//! where the file allows it. They use aligned, huge-page backed [`Buffer`]s or any memory that
+//! stays in place. Where there is no `io_uring`, a few threads do the same work.
 //!
 //! # Five promises
 //!
-//! * **exact**: an operation moves exactly the bytes asked for, at any position, of any length, from any address, or fails with an [`Error`] that
-//!   says how far it came. Every completion's result is read; short transfers are continued.
-//! * **bounded**: a device has so many requests and so many bytes in flight, whatever is queued.
-//! * **owned**: memory the kernel may touch stays alive and in place until the kernel lets go of it: across dropped futures, dropped
-//!   files and dropped engines.
-//! * **quiet**: an idle engine uses no CPU and makes no system call; nothing blocks the caller but what says so.
-//! * **honest**: the receipt of every operation and [`Engine::info`] say what really ran, and why.
+//! * **exact**: a request moves exactly the bytes asked for, at any position, of any length, from
+//!   any address. Or it fails with an [`Error`] that says how many bytes it moved. Every
+//!   completion's result is read; short transfers are continued.
+//! * **bounded**: the number of requests and of bytes in flight at a device is limited, however
+//!   much is queued.
+//! * **owned**: memory that the kernel can touch stays alive and in place until the kernel is done
+//!   with it, even if futures, files or engines are dropped.
+//! * **quiet**: an idle engine uses no CPU and makes no system call; a call blocks its caller only
+//!   where its documentation says so.
+//! * **honest**: the receipt of every request and [`Engine::info`] report what really ran, and why.
 //!
 //! # Example
 //!
@@ -30,8 +35,8 @@
 //!
 //! # Platforms
 //!
-//! Linux 5.6 or later for the ring (set-up flags of later kernels are used where they are granted), 4.14 or later for the threads, on 64-bit
-//! machines.
+//! 64-bit Linux: 5.6 or later for the ring, 4.14 or later for the threads. Set-up flags of later
+//! kernels are used where the kernel grants them.
 
 #![deny(missing_docs, missing_debug_implementations)]
 #[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]

@@ -1,8 +1,9 @@
-//! What a caller holds while the engine works: [`Op`] for transfers, [`Task`] for everything else. Both are futures, and both can be waited
-//! for without an executor.
+//! What a caller holds while the engine works: [`Op`] for transfers, [`Task`] for everything else.
+//! Both are futures, and both can be waited for without an executor.
 //!
-//! The buffer of a transfer lives in a cell that the engine shares, not in the `Op`: dropping the `Op` cancels what has not reached the
-//! device yet, and the memory stays where it is until the kernel has let go of the rest.
+//! The buffer of a transfer lives in a cell that the engine shares, not in the `Op`. Dropping the
+//! `Op` cancels what has not reached the device yet. The memory stays in place until the kernel is
+//! done with the rest.
 
 use crate::completion::{Completion, Outcome, Receipt};
 use crate::doorbell::Doorbell;
@@ -17,22 +18,22 @@ use std::pin::Pin;
 use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-/// A finished transfer: the buffer and how it went.
+/// A finished transfer: the buffer and the outcome.
 #[derive(Debug)]
 #[must_use = "a transfer may have failed"]
 pub struct Completed<B> {
-    /// The buffer. `None` only if the result is an error of kind [`ErrorKind::Lost`]: then the kernel can still use the
-    /// memory, and it is never freed.
+    /// The buffer. `None` only if the result is an error of kind [`ErrorKind::Lost`]: then the
+    /// kernel can still use the memory, and it is never freed.
     pub buf: Option<B>,
-    /// The receipt, or what went wrong.
+    /// The receipt, or the error.
     pub result: Result<Receipt>,
 }
 
 impl<B> Completed<B> {
-    /// Both, if all went well.
+    /// The buffer and the receipt, if the transfer succeeded.
     ///
     /// # Errors
-    /// The transfer's error; the buffer is dropped then. Take the fields apart to keep it.
+    /// The transfer's error. The buffer is dropped then; take the fields apart to keep it.
     pub fn ok(self) -> Result<(B, Receipt)> {
         let receipt = self.result?;
         // The engine never reports success without the buffer; its own error names the call.
@@ -41,7 +42,7 @@ impl<B> Completed<B> {
     }
 }
 
-/// Where one value is left for one taker.
+/// Where the engine leaves one value for one waiter.
 struct Cell<T> {
     state: Mutex<State<T>>,
     ready: Condvar,
@@ -99,7 +100,8 @@ impl<T> Cell<T> {
                 *state = State::Pending(Some(context.waker().clone()));
                 Poll::Pending
             }
-            // A future that is polled again after it was ready may do anything but return; pending for ever is the gentlest.
+            // Polling a future again after it was ready is a mistake of the caller; it stays
+            // pending.
             State::Taken => Poll::Pending,
         }
     }
@@ -135,10 +137,11 @@ impl<B: Send> Completion for Transfer<B> {
     }
 }
 
-/// A transfer under way: a future of [`Completed`].
+/// A transfer in progress: a future of [`Completed`].
 ///
-/// Dropping it cancels the blocks that have not been submitted; those at the device settle first, and only then is the buffer freed.
-#[must_use = "dropping an operation cancels it"]
+/// Dropping it cancels the blocks that have not been submitted. The buffer is freed when the blocks
+/// at the device have completed.
+#[must_use = "dropping a transfer cancels it"]
 pub struct Op<B: Send> {
     transfer: Arc<Transfer<B>>,
     doorbell: Arc<Doorbell>,
@@ -154,8 +157,9 @@ impl<B: Send> Op<B> {
         self.transfer.cell.wait()
     }
 
-    /// Asks for an early end. What is queued leaves at once, what is at the device settles first; the operation then ends with
-    /// [`ErrorKind::Canceled`], or with success if everything had been done already.
+    /// Cancels the transfer. Blocks that are queued leave at once, blocks at the device complete
+    /// first. The result is then [`ErrorKind::Canceled`], or that of the transfer if every block
+    /// had been submitted. Does not block.
     pub fn cancel(&self) {
         if !self.transfer.cell.canceled.swap(true, Ordering::AcqRel) {
             self.doorbell.request_sweep();
@@ -185,7 +189,9 @@ impl<B: Send> fmt::Debug for Op<B> {
     }
 }
 
-/// Something other than a transfer under way: a future of its result.
+/// A call other than a transfer in progress: a future of its result.
+///
+/// Dropping it does not cancel the call.
 #[must_use = "the result may be an error"]
 pub struct Task<T> {
     cell: Arc<Cell<Result<T>>>,

@@ -26,13 +26,14 @@ pub struct ReadOptions {
 }
 
 impl ReadOptions {
-    /// All defaults: a read ends short at the end of the file, and has the limits of the engine alone.
+    /// All defaults: a read ends short at the end of the file, and has the limits of the engine
+    /// alone.
     pub const fn new() -> Self {
         Self { exact: false, handle: None }
     }
 
-    /// Whether meeting the end of the file before the buffer is full is an error of kind [`crate::ErrorKind::Eof`];
-    /// off by default.
+    /// Whether meeting the end of the file before the buffer is full is an error of kind
+    /// [`crate::ErrorKind::Eof`]; off by default.
     #[must_use]
     pub fn exact(mut self, yes: bool) -> Self {
         self.exact = yes;

@@ -1,6 +1,8 @@
-//! The planner: where one request's next piece lies in the file and in memory. A pure function; no system call, no state.
+//! The planner: where one request's next piece lies in the file and in memory. A pure function; no
+//! system call, no state.
 //!
-//! Direct I/O wants file ranges in whole units and memory at an aligned address. The planner cuts a request accordingly:
+//! Direct I/O requires file ranges in whole units and memory at an aligned address. The planner
+//! cuts a request accordingly:
 //!
 //! ```text
 //!   file units   |........|........|........|........|
@@ -8,26 +10,30 @@
 //!   extents           edge  direct    direct   edge
 //! ```
 //!
-//! * the aligned middle goes **direct**, cut at multiples of the block size *of the file position*, so that every device request but
-//!   the first starts on a block boundary (a write that starts inside a file-system block is handed to a worker thread by ext4, although
-//!   `statx` allows it);
-//! * an unaligned head or tail goes through a **bounce** block of one unit; when writing, such an edge is read, modified and written
-//!   (`rmw`), under a lock of the inode that the driver takes;
-//! * if the memory address is unaligned, the middle is bounced too, in blocks of at most [`BOUNCE_BYTES_MAX`].
+//! * The aligned middle goes **direct**, cut at multiples of the block size *of the file position*.
+//!   So every block but the first starts on a block boundary. (ext4 hands a write that starts
+//!   inside a file-system block to a worker thread, although `statx` allows it.)
+//! * An unaligned head or tail goes through a **bounce** block of one unit. When writing, such an
+//!   edge is read, modified and written (`rmw`), under a range lock that the driver takes.
+//! * If the memory address is unaligned, the middle is bounced too, in blocks of at most
+//!   [`BOUNCE_BYTES_MAX`].
 //!
-//! The function is asked again and again with the position where the last extent ended; that is also how a short transfer is resumed.
+//! The driver calls the function again with the position where the last extent ended. A short
+//! transfer is resumed the same way.
 
-/// Memory-unaligned transfers are copied through blocks of this size: large enough for the device, small enough that the copy of one
-/// overlaps the transfer of many others (256 KiB in a 32 MiB window measured 0.87 of direct; 1 MiB blocks 0.78).
+/// Transfers with unaligned memory are copied through blocks of this size. That is large enough for
+/// the device, and small enough that the copy of one overlaps the transfer of many others (256 KiB
+/// with 32 MiB in flight measured 0.87 of direct; 1 MiB blocks 0.78).
 pub(crate) const BOUNCE_BYTES_MAX: u64 = 256 << 10;
 
-/// The largest alignment that can be planned for, in bytes: whole units are bounced, in blocks of [`BOUNCE_BYTES_MAX`].
+/// The largest alignment that can be planned for, in bytes: an edge is bounced in one block.
 pub(crate) const ALIGNMENT_MAX: u32 = BOUNCE_BYTES_MAX as u32;
 
-/// A read with unaligned ends of at most this many bytes becomes one bounced operation instead of head, middle and tail.
+/// A read with unaligned ends of at most this many bytes becomes one bounced block instead of head,
+/// middle and tail.
 const SMALL_READ_BYTES: u64 = 64 << 10;
 
-/// Which way bytes move.
+/// The direction of a transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
     /// From the file into memory.
@@ -36,20 +42,21 @@ pub enum Direction {
     Write,
 }
 
-/// What a file demands of direct transfers: powers of two, no larger than [`BOUNCE_BYTES_MAX`]. Buffered files have a `unit` and a `memory`
-/// of 1.
+/// The alignment that direct transfers of a file require: powers of two, at most [`ALIGNMENT_MAX`].
+/// All are 1 for buffered files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Geometry {
     /// File positions and lengths of direct reads are multiples of this many bytes.
     pub(crate) read_unit: u64,
-    /// The same for writes: at least the file-system block, so that no write is punted and no drive has to read-modify-write.
+    /// The same for writes: at least the file-system block, so that no write is punted and no drive
+    /// has to read, modify and write.
     pub(crate) write_unit: u64,
     /// Memory addresses are multiples of this many bytes.
     pub(crate) memory: u64,
 }
 
 impl Geometry {
-    /// Buffered I/O: anything goes.
+    /// Buffered I/O, which requires no alignment.
     pub(crate) const BUFFERED: Self = Self { read_unit: 1, write_unit: 1, memory: 1 };
 
     /// The unit for transfers in `direction`.
@@ -64,30 +71,30 @@ impl Geometry {
 /// One request as the planner sees it. All fields are in bytes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Span {
-    /// Which way.
+    /// Whether it reads or writes.
     pub(crate) direction: Direction,
-    /// Where in the file the request begins.
+    /// The position in the file where the request begins.
     pub(crate) position: u64,
-    /// How long it is.
+    /// Its length.
     pub(crate) len: u64,
-    /// The memory address it begins at.
+    /// The memory address where it begins.
     pub(crate) address: u64,
     /// The size of one block; a multiple of every unit.
     pub(crate) block: u64,
 }
 
-/// One device operation.
+/// Where one block lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Extent {
     /// The file range the device transfers.
     pub(crate) file_start: u64,
     /// Its length.
     pub(crate) file_len: u64,
-    /// Bytes of that range before the first one the request wants. 0 unless bounced.
+    /// Bytes of that range before the first byte of the request. 0 unless bounced.
     pub(crate) skip: u64,
-    /// Offset in the request of the first wanted byte.
+    /// Offset in the request of the first byte of this extent.
     pub(crate) offset: u64,
-    /// Number of wanted bytes.
+    /// Number of bytes of the request.
     pub(crate) len: u64,
     /// Whether the bytes pass through a bounce block.
     pub(crate) bounce: bool,
@@ -144,7 +151,8 @@ pub(crate) fn extent_at(geometry: Geometry, span: &Span, offset: u64) -> Option<
             let stop = up(end, unit);
             let has_edges = is_edge || stop != end;
             if has_edges && stop - start <= SMALL_READ_BYTES.min(span.block) {
-                // One operation, one copy: cheaper than a head, a middle and a tail of their own.
+                // One operation and one copy are cheaper than separate operations for head, middle
+                // and tail.
                 return Some(extent(start, stop, true, false));
             }
             let aligned = up(from, unit);
@@ -197,7 +205,7 @@ mod tests {
         )
     }
 
-    /// Half of all spans start or end on a unit or a block: the interesting places.
+    /// Half of all spans start or end on a unit or a block, where mistakes are likely.
     fn snapped() -> impl Strategy<Value = Span> {
         (spans(), 0u32..4, 0u32..4).prop_map(|(mut span, snap_start, snap_address)| {
             match snap_start {

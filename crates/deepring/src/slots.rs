@@ -1,7 +1,7 @@
 //! A table of slots with generations.
 //!
-//! A key names a slot *and* the tenant it was handed to. When a slot is reused its generation changes, so a completion that arrives for a
-//! former tenant finds nothing instead of somebody else's memory.
+//! A key names a slot *and* its tenant. When a slot is reused its generation changes, so a
+//! completion that arrives for a former tenant finds nothing rather than another request's memory.
 
 use std::ops::{Index, IndexMut};
 
@@ -30,7 +30,7 @@ impl Key {
 }
 
 struct Slot<T> {
-    /// 31 bits: the top bit of a key is left to the backends for tags of their own.
+    /// 31 bits: the top bit of a key is free for a tag of the backend.
     generation: u32,
     tenant: Option<T>,
 }

@@ -1,4 +1,5 @@
-//! Counters and the latency histogram. Written by the driver with relaxed atomics, read by anyone at any time.
+//! Counters and the latency histogram. The driver writes them with relaxed atomics, any thread can
+//! read them at any time.
 
 use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -8,8 +9,8 @@ const SUB_BUCKETS: usize = 16;
 /// Powers of two covered: up to 2^36 microseconds, 19 hours.
 const POWERS: usize = 36;
 
-/// A number on a cache line of its own. Callers count what they submit while the driver counts what it does: on one line they would take it from
-/// each other at every operation.
+/// A number that has a cache line to itself. Callers count what they submit while the driver counts
+/// what it does. On a shared line they would take it from each other at every operation.
 #[derive(Debug, Default)]
 #[repr(align(64))]
 pub(crate) struct Counter(AtomicU64);
@@ -26,12 +27,12 @@ macro_rules! counters {
         #[derive(Default)]
         pub(crate) struct Counters { $(pub(crate) $name: Counter,)* pub(crate) latency: Latency }
 
-        /// A snapshot of an engine's counters since it was built.
+        /// A snapshot of an engine's counters, which count from when it was built.
         #[derive(Debug, Clone, Default, PartialEq)]
         #[non_exhaustive]
         pub struct Stats {
             $($(#[$doc])* pub $name: u64,)*
-            /// Latency of completed reads and writes, from acceptance to settlement.
+            /// Latency of requests settled with success, from acceptance to settlement.
             pub latency: LatencySummary,
         }
 
@@ -50,19 +51,20 @@ counters! {
     completed,
     /// Requests settled with an error other than cancellation.
     failed,
-    /// Requests cancelled before they finished.
+    /// Requests canceled before they finished.
     canceled,
-    /// Device operations that moved less than asked and were continued.
+    /// Device operations that moved less than requested and were continued.
     resumed,
     /// Device operations repeated after `EINTR` or `EAGAIN`.
     retried,
     /// Bytes copied through bounce blocks.
     bounced_bytes,
-    /// Writes that would have blocked the submitter, and that the kernel handed to a worker thread instead.
+    /// Writes that were punted: they would have blocked the submitter, so the kernel handed them to
+    /// an io-wq worker thread.
     punted,
-    /// Files whose direct I/O was refused at the first operation and that went on buffered.
+    /// Files that became buffered because their first direct operation was refused.
     downgraded,
-    /// Device operations whose memory can never be freed because their ring was lost.
+    /// Device operations whose memory is never freed because their ring was lost.
     leaked,
     /// The memory of those operations, in bytes.
     leaked_bytes,
@@ -70,15 +72,15 @@ counters! {
     read_bytes,
     /// Bytes written from requests to files.
     written_bytes,
-    /// Device operations in flight now.
+    /// Blocks in flight now.
     in_flight,
-    /// The most device operations that were ever in flight.
+    /// The largest number of blocks that were in flight at once.
     in_flight_max,
     /// Bytes in flight now.
     in_flight_bytes,
-    /// The most bytes that were ever in flight.
+    /// The largest number of bytes that were in flight at once.
     in_flight_bytes_max,
-    /// Requests accepted and not yet settled.
+    /// Requests accepted and not yet settled, those in flight included.
     queued,
     /// Buffers handed out and not yet returned.
     buffers,

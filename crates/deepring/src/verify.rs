@@ -1,7 +1,9 @@
-//! An independent look at what was written: another descriptor, plain `preadv2`, no ring, no planner, no driver.
+//! An independent check of what was written: another descriptor, plain `preadv2`, no ring, no
+//! planner, no driver.
 //!
-//! Reads go past the page cache where the file allows it, so that the device is asked and no page is left behind (later direct writes to a
-//! cached range would be slow). Where it does not, the cached pages are dropped afterwards.
+//! Reads bypass the page cache where the file allows it, so that they reach the device and leave no
+//! page behind (a later direct write to a cached range would be slow). Where it does not, the
+//! cached pages are dropped afterwards.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::memory::Pool;
@@ -34,7 +36,7 @@ pub(crate) unsafe fn compare(access: &Path, path: &Arc<Path>, pool: &Arc<Pool>, 
                 return Err(at_end(start, done).advise("the file ends here"));
             }
             let found = &space[skip as usize..(skip + fresh) as usize];
-            // SAFETY: inside the range the caller vouches for.
+            // SAFETY: inside the range that the caller guarantees.
             let expected = unsafe { std::slice::from_raw_parts((address + done) as *const u8, fresh as usize) };
             if found != expected {
                 let differs = found.iter().zip(expected).position(|(found, expected)| found != expected).unwrap_or(0) as u64;
@@ -50,7 +52,7 @@ pub(crate) unsafe fn compare(access: &Path, path: &Arc<Path>, pool: &Arc<Pool>, 
     compared.map_err(failed)
 }
 
-/// Fills the chunk from `aligned` on as far as the file goes.
+/// Fills the chunk from `aligned`, as far as the file reaches. Returns the bytes read.
 fn read_chunk(file: &open::OpenFile, space: &mut [u8], aligned: u64) -> std::result::Result<u64, i32> {
     let unit = file.geometry().read_unit;
     let mut done = 0;

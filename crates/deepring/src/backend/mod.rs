@@ -1,7 +1,8 @@
-//! The machine room: something that takes device operations and, later, tells what became of each.
+//! The backend interface: submits device operations and reports each result.
 //!
-//! Planner, budget, slots and driver are the same for all backends. A backend keeps no policy: it does not retry, split, or judge results.
-//! It owns no memory either; the driver keeps buffer and file of every operation alive until its completion was taken from [`Backend::wait`].
+//! Planner, budget, slots and driver are the same for all backends. A backend keeps no policy: it
+//! does not retry, split, or judge results. It owns no memory either. The driver keeps the buffer
+//! and the file of every operation alive until its completion was taken from [`Backend::wait`].
 
 pub(crate) mod interpose;
 pub(crate) mod start;
@@ -13,17 +14,18 @@ use crate::slots::Key;
 use crate::sys::Errno;
 use std::os::fd::RawFd;
 
-/// Which backend an engine runs on.
+/// What moves the bytes: which backend an engine runs on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum BackendKind {
     /// An `io_uring`, driven by one thread.
     Uring,
-    /// `preadv2` and `pwritev2` on a few threads: for kernels, containers and sandboxes without `io_uring`.
+    /// `preadv2` and `pwritev2` on a few threads: for kernels, containers and sandboxes without
+    /// `io_uring`.
     Threads,
 }
 
 impl BackendKind {
-    /// The name, as in `DEEPRING_BACKEND`.
+    /// The name, as in `DEEPRING_BACKEND`: `uring` or `threads`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Uring => "uring",
@@ -41,11 +43,11 @@ pub(crate) struct DeviceOp {
     pub(crate) address: u64,
     pub(crate) len: u32,
     pub(crate) position: u64,
-    /// Fail with `EAGAIN` instead of blocking or being handed to a worker thread.
+    /// Fail with `EAGAIN` rather than block or be punted to a worker thread.
     pub(crate) nowait: bool,
 }
 
-/// What became of it: bytes moved, or a negative error number.
+/// The result of a device operation: bytes moved, or a negative error number.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Done {
     pub(crate) key: Key,
@@ -55,7 +57,7 @@ pub(crate) struct Done {
 pub(crate) trait Backend {
     fn kind(&self) -> BackendKind;
 
-    /// How many operations may be between `push` and `wait` at once.
+    /// The limit on operations that are pushed and not yet returned by `wait`.
     fn capacity(&self) -> usize;
 
     /// Stages an operation. The driver never stages more than `capacity`.
@@ -64,18 +66,20 @@ pub(crate) trait Backend {
     /// Hands everything staged to the device.
     ///
     /// # Errors
-    /// The backend is lost: it will never report on what it holds, and the kernel may go on using that memory.
+    /// The backend is lost: it will never report the results of what it holds, and the kernel can
+    /// go on using that memory.
     fn submit(&mut self) -> Result<(), Errno>;
 
-    /// Submits, then collects completions; with `block`, sleeps until there is at least one or the inbox's event is signalled.
+    /// Submits, then collects completions. With `block`, sleeps until there is at least one or the
+    /// doorbell rings.
     ///
     /// # Errors
     /// As [`Backend::submit`]; completions that could still be read have been added to `done`.
     fn wait(&mut self, block: bool, done: &mut Vec<Done>) -> Result<(), Errno>;
 
-    /// What goes on in the place of this backend when it was lost.
+    /// The backend that replaces this one when it was lost.
     ///
     /// # Errors
-    /// It cannot be had.
+    /// The replacement backend could not be started.
     fn successor(&self) -> Result<Box<dyn Backend>, Errno>;
 }

@@ -7,7 +7,7 @@ use crate::doorbell::Doorbell;
 use crate::error::Error;
 use std::sync::Arc;
 
-/// Which backend runs, and why; read by `info()`.
+/// Which backend runs, and why; reported by `info()`.
 #[derive(Debug, Clone)]
 pub(crate) struct BackendReport {
     pub(crate) kind: BackendKind,
@@ -16,7 +16,8 @@ pub(crate) struct BackendReport {
     pub(crate) ring_entries: u32,
 }
 
-/// Starts a backend on the calling thread, which must be the driver's: the ring if it works and is not ruled out, else threads.
+/// Starts a backend on the calling thread, which must be the driver's: the ring if it works and is
+/// allowed, else threads. `forced` is the only backend allowed, and the setting that demands it.
 pub(crate) fn start_backend(
     doorbell: &Arc<Doorbell>,
     entries: u32,

@@ -1,8 +1,9 @@
 //! The backend of blocking system calls: [`THREADS`] threads, each with one operation at a time.
 //!
-//! Same planner, same budget, same results as the ring; what it costs is a thread switch per block. The threads take operations from one
-//! list and leave results in another; the driver sleeps on the doorbell's event, which a thread signals through the doorbell's wake word.
-//! Dropping the backend ends the threads after what they are doing; the driver drops it only when nothing is in flight.
+//! Planner, budget and results are those of the ring; the cost is a thread switch per block. The
+//! threads take operations from one list and leave results in another. The driver sleeps on the
+//! [`Doorbell`], which the first result rings. Dropping the backend ends each thread after its
+//! current operation; the driver drops it only when nothing is in flight.
 
 use super::{Backend, BackendKind, DeviceOp, Done};
 use crate::doorbell::Doorbell;
@@ -13,10 +14,12 @@ use crate::sys::{Errno, file, thread};
 use std::collections::VecDeque;
 use std::sync::{Arc, PoisonError};
 
-/// Eight blocking readers of 1 MiB blocks keep a drive as busy as a ring does (measured: reads 1.00, writes 1.04 of it).
+/// Eight blocking readers of 1 MiB blocks keep a drive as busy as a ring does (measured: reads
+/// 1.00, writes 1.04 of the ring).
 pub(crate) const THREADS: usize = if cfg!(all(loom, test)) { 1 } else { 8 };
 
-/// Staged and running operations together. The device's budget is the real limit; this only has to be larger.
+/// Staged and running operations together. The device's budget is the real limit; this only has to
+/// be larger.
 const CAPACITY: usize = 1024;
 
 pub(crate) struct Threads {
@@ -86,14 +89,15 @@ impl Shared {
     }
 }
 
-/// Carries one operation out, blocking. Returns bytes, or a negative error number.
+/// Carries out one operation by a blocking call. Returns bytes, or a negative error number.
 pub(crate) fn transfer(op: &DeviceOp) -> i32 {
     if let Some(result) = super::interpose::transfer(op) {
         return result;
     }
     let flags = if op.nowait { file::NOWAIT } else { 0 };
     match op.direction {
-        // SAFETY: the driver owns the memory on behalf of the request and keeps it until this result has been taken.
+        // SAFETY: the driver owns the memory on behalf of the request and keeps it until this
+        // result has been taken.
         Direction::Read => unsafe { file::read_at(op.fd, op.address, op.len, op.position, flags) },
         // SAFETY: as above.
         Direction::Write => unsafe { file::write_at(op.fd, op.address, op.len, op.position, flags) },
@@ -110,7 +114,7 @@ impl Backend for Threads {
     }
 
     fn push(&mut self, op: DeviceOp) {
-        // Blocking is what these threads are for.
+        // These threads exist to block.
         self.staged.push(DeviceOp { nowait: false, ..op });
     }
 
@@ -148,7 +152,7 @@ impl Drop for Threads {
         self.shared.lock().stopping = true;
         self.shared.work.notify_all();
         for handle in self.handles.drain(..) {
-            // A transfer does not panic; if one did, there is nothing to add.
+            // A transfer does not panic. If one did, no error is left to handle.
             drop(handle.join());
         }
     }

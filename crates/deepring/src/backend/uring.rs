@@ -1,15 +1,21 @@
 //! The `io_uring` backend: one ring, owned by the driver's thread.
 //!
-//! * **Set-up is a ladder.** All flags we like, then one fewer on each `EINVAL`, down to a plain ring of kernel 5.6; fewer entries on
-//!   `ENOMEM`, because rings are charged to `RLIMIT_MEMLOCK` for ordinary users. Whether the ring works is proven by one real operation on
-//!   it, not by the kernel's version: containers let `io_uring_setup` through and refuse `io_uring_enter`, or the reverse.
-//! * **No completion can be lost.** The completion queue is at least as large as everything that can be in flight.
-//! * **Waking** is an operation like any other: a read of the doorbell's `eventfd` is always in flight, and its completion ends a wait.
-//! * **Failure.** An error of `enter` says nothing about operations that were pushed: they belong to the kernel. `EINTR`, `EAGAIN` and
-//!   `EBUSY` are waited out; anything else means that the ring is lost. Then what can still be read from the completion queue is
-//!   read, and the ring is kept open for good, as the kernel may still write through it.
+//! * **Set-up is a ladder.** It starts with all useful flags and takes one step down on each
+//!   `EINVAL`, to a plain ring of kernel 5.6. On `ENOMEM` it halves the entries, because the rings
+//!   of ordinary users count against `RLIMIT_MEMLOCK`. One real operation proves that the ring
+//!   works, not the kernel's version: containers allow `io_uring_setup` and refuse
+//!   `io_uring_enter`, or the reverse.
+//! * **No completion can be lost.** The completion queue is at least as large as everything that
+//!   can be in flight.
+//! * **Waking** is an operation like any other: a read of the doorbell's `eventfd` is always in
+//!   flight, and its completion ends a wait.
+//! * **Failure.** An error of `enter` is not the result of any operation: those that were pushed
+//!   belong to the kernel. `EINTR`, `EAGAIN` and `EBUSY` are waited out; any other error means that
+//!   the ring is lost. Then the completions that are still in its queue are read, and the ring
+//!   stays open forever, because the kernel can still write through it.
 //!
-//! `DEFER_TASKRUN` (6.1) runs completion work only inside our own `enter`; it is dropped with the rest of the ladder on older kernels.
+//! `DEFER_TASKRUN` (6.1) runs completion work only inside our `enter`. Older kernels get a lower
+//! step of the ladder without it.
 
 use super::threads::Threads;
 use super::{Backend, BackendKind, DeviceOp, Done};
@@ -27,33 +33,34 @@ const WAKE: u64 = 1 << 63;
 /// `IORING_ENTER_GETEVENTS`
 const ENTER_GETEVENTS: u32 = 1;
 
-/// How often and how long a wait is repeated when the kernel is short of memory, before the ring counts as lost.
+/// How often a call is repeated, and after which pause, while the kernel is short of memory. Then
+/// the ring counts as lost.
 const BUSY_ROUNDS: u32 = 2000;
 const BUSY_PAUSE: Duration = Duration::from_millis(1);
 
-/// The smallest ring worth having.
+/// The smallest ring that is worth its cost.
 const ENTRIES_MIN: u32 = 16;
 
 pub(crate) struct Uring {
     ring: Option<IoUring>,
-    /// Operations per ring, the wake read not counted.
+    /// Operations that the ring holds beside the wake read.
     capacity: usize,
     staged: usize,
     flags: Vec<&'static str>,
     doorbell: Arc<Doorbell>,
-    /// Where the wake read puts the event's counter: on the heap, so that it stays in place.
+    /// The memory of the wake read: on the heap, so that it stays in place.
     counter: Box<u64>,
     lost: bool,
 }
 
-/// Why a ring cannot be had, in words a person can act on.
+/// Why a ring is not available, in words that a person can act on.
 #[derive(Debug, Clone)]
 pub(crate) struct Refusal {
     pub(crate) errno: Errno,
     pub(crate) reason: String,
 }
 
-/// One rung of the ladder: a name to report, and what to set.
+/// One rung of the ladder: the names to report, and what sets the flags.
 type Rung = (&'static [&'static str], fn(&mut io_uring::Builder));
 
 const LADDER: &[Rung] = &[
@@ -70,19 +77,21 @@ const LADDER: &[Rung] = &[
 ];
 
 impl Uring {
-    /// Sets up a ring of about `entries` and proves it. Must be called on the thread that will use it.
+    /// Sets up a ring of about `entries` and proves that it works. Must be called on the thread
+    /// that will use it.
     pub(crate) fn new(doorbell: Arc<Doorbell>, entries: u32) -> Result<Self, Refusal> {
         let (ring, flags) = set_up(entries).map_err(|errno| refusal(errno, "io_uring_setup"))?;
         let capacity = ring.params().sq_entries() as usize - 1;
         let mut uring = Self { ring: Some(ring), capacity, staged: 0, flags, doorbell, counter: Box::new(0), lost: false };
         uring.arm_wake();
-        // The proof: a real read, on the real ring, through the call that seccomp profiles like to refuse.
+        // The proof: a real read, on the real ring, through the call that seccomp profiles often
+        // refuse.
         uring.doorbell.event().signal();
         let mut done = Vec::new();
         uring.wait(true, &mut done).map_err(|errno| refusal(errno, "io_uring_enter"))?;
-        // Most work that the kernel hands to threads of its own is file-system work that serialises anyway.
+        // Most work that is punted is file-system work, which is serialized anyway.
         if let Some(ring) = &uring.ring {
-            // Older kernels do not know the call and keep their default.
+            // Older kernels lack the call and keep their default.
             let _ = ring.submitter().register_iowq_max_workers(&mut [WORKERS_MAX, 1]);
         }
         Ok(uring)
@@ -100,14 +109,16 @@ impl Uring {
 
     fn stage(&mut self, entry: &squeue::Entry) {
         let Some(ring) = &mut self.ring else { return };
-        // SAFETY: the memory and the descriptor of the entry stay valid until its completion was read: the driver keeps those of device
-        // operations, and `self` keeps the counter and, through the doorbell, the event.
+        // SAFETY: the memory and the descriptor of the entry stay valid until its completion was
+        // read. The driver keeps those of device operations; `self` keeps the counter and, through
+        // the doorbell, the event.
         let pushed = unsafe { ring.submission().push(entry) };
         debug_assert!(pushed.is_ok(), "the driver stages no more than the capacity");
         self.staged += 1;
     }
 
-    /// One `io_uring_enter`. `Ok(false)`: nothing was submitted or waited for, try again.
+    /// One `io_uring_enter`. `Ok(false)` means that nothing was submitted or waited for, and that
+    /// the call is to be repeated.
     fn enter(&mut self, want: u32) -> Result<bool, Errno> {
         let Some(ring) = &mut self.ring else { return Err(libc::EBADF) };
         let to_submit = ring.submission().len() as u32;
@@ -145,7 +156,8 @@ impl Uring {
     }
 }
 
-/// Bounded work of one ring: enough to keep punted writes moving, too few for a thread storm.
+/// Worker threads of one ring for punted operations: enough to keep writes moving, too few for a
+/// thread storm.
 const WORKERS_MAX: u32 = 4;
 
 fn set_up(wanted: u32) -> Result<(IoUring, Vec<&'static str>), Errno> {
@@ -224,7 +236,8 @@ impl Backend for Uring {
             match self.enter(u32::from(block)) {
                 Ok(entered) => {
                     let any = self.reap(done);
-                    // What is left unsubmitted goes with the next wait; a completion is always worth returning for.
+                    // What is left unsubmitted goes with the next wait; any completion is a reason
+                    // to return.
                     if any || (entered && !block) {
                         return Ok(());
                     }
@@ -252,8 +265,9 @@ impl Backend for Uring {
 
 impl Drop for Uring {
     fn drop(&mut self) {
-        // The wake read is the one operation still in flight on a ring in order. Let it complete, so that nothing of ours is in the
-        // kernel's hands when the ring closes: closing does not stop the kernel from writing.
+        // The wake read is the only operation in flight on a working ring. It must complete, so
+        // that the kernel holds none of our memory when the ring closes: closing does not stop the
+        // kernel from writing.
         if !self.lost {
             self.lost = true;
             self.doorbell.event().signal();
@@ -262,7 +276,8 @@ impl Drop for Uring {
                 return;
             }
         }
-        // A lost ring stays open, its counter stays where it is, and the doorbell keeps its event: all leaked on purpose.
+        // A lost ring stays open, its counter stays in place, and its doorbell keeps the event: all
+        // leaked on purpose.
         std::mem::forget(self.ring.take());
         std::mem::forget(std::mem::take(&mut self.counter));
         std::mem::forget(Arc::clone(&self.doorbell));

@@ -1,4 +1,4 @@
-//! What the driver shares with its engine.
+//! [`Core`]: what the driver and its engine share.
 
 use super::Message;
 use crate::backend::BackendKind;
@@ -10,7 +10,7 @@ use crate::memory::Pool;
 use crate::stats::Counters;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// What the driver shares with its engine.
+/// What the driver and its engine share.
 pub(crate) struct Core {
     pub(crate) inbox: Arc<Inbox<Message>>,
     pub(crate) blocking: Arc<BlockingPool>,

@@ -1,4 +1,4 @@
-//! [`Buffer`] and [`SharedBuffer`]: engine memory in the program's hands.
+//! [`Buffer`] and [`SharedBuffer`]: engine memory that belongs to the program.
 
 use super::io_buf::{IoBuf, IoBufMut};
 use super::pool::{Pool, Region};
@@ -50,7 +50,7 @@ impl Buffer {
         tail
     }
 
-    /// Forgets the bytes beyond `len`; no memory is returned before the whole buffer is dropped.
+    /// Forgets the bytes beyond `len`. Their memory is returned with that of the whole buffer.
     pub fn truncate(&mut self, len: usize) {
         self.len = self.len.min(len);
     }
@@ -60,7 +60,8 @@ impl Buffer {
         SharedBuffer(Arc::new(self))
     }
 
-    /// Makes all pages present now, so that no transfer waits for a page fault. Takes about 0.3 s per GiB of fresh memory.
+    /// Makes all pages present now, so that no transfer waits for a page fault. Blocks for about
+    /// 0.3 s per GiB of fresh memory.
     pub fn populate(&mut self) {
         memory::populate(self.region.start, self.region.bytes);
     }
@@ -78,8 +79,9 @@ impl Buffer {
 impl Deref for Buffer {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
-        // SAFETY: the range lies in the region, is initialised (fresh maps are zero), and belongs to this buffer alone; while the engine
-        // works on it, the buffer is inside the engine and nobody can call this.
+        // SAFETY: the range lies in the region, is initialized (fresh maps are zero), and belongs
+        // to this buffer alone. While the engine works on it, the engine holds the buffer, so the
+        // program cannot call this.
         unsafe { std::slice::from_raw_parts(self.start().as_ptr(), self.len) }
     }
 }
@@ -97,7 +99,8 @@ impl fmt::Debug for Buffer {
     }
 }
 
-// SAFETY: the region keeps the bytes in place until the last buffer on it is dropped, wherever the buffer value is moved.
+// SAFETY: the region keeps the bytes in place until the last buffer on it is dropped, wherever the
+// buffer value is moved.
 unsafe impl IoBuf for Buffer {
     fn as_ptr(&self) -> *const u8 {
         self.start().as_ptr()
@@ -125,7 +128,7 @@ impl Deref for SharedBuffer {
     }
 }
 
-// SAFETY: as for `Buffer`; nobody can write to a frozen one.
+// SAFETY: as for `Buffer`; a frozen one cannot be written.
 unsafe impl IoBuf for SharedBuffer {
     fn as_ptr(&self) -> *const u8 {
         self.0.start().as_ptr()

@@ -1,31 +1,35 @@
-//! [`IoBuf`] and [`IoBufMut`]: memory that an operation can use, and the memory of std that can be used so.
+//! [`IoBuf`] and [`IoBufMut`]: memory that a transfer can use, and the types of std that
+//! implement them.
 
-/// Memory that stays where it is: what an operation may read from while its owner is moved around.
+/// Memory that stays in place while its owner is moved: what a write can take its bytes from.
 ///
 /// # Safety
-/// `as_ptr` and `len` describe initialised memory that stays valid and in place until the value is dropped, even if the value itself is
-/// moved, and that nobody else writes to as long as the engine holds the value.
+/// `as_ptr` and `len` describe initialized memory. It stays valid and in place until the value is
+/// dropped, even if the value itself is moved. Nothing but the value's owner writes to it while the
+/// engine holds the value.
 pub unsafe trait IoBuf: Send + 'static {
-    /// Where the bytes begin.
+    /// The address of the first byte.
     fn as_ptr(&self) -> *const u8;
-    /// How many there are.
+    /// The number of bytes.
     fn len(&self) -> usize;
-    /// Whether there are none.
+    /// Whether there are no bytes.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
-/// Memory an operation may write to.
+/// Memory that a read can put its bytes into.
 ///
 /// # Safety
-/// As [`IoBuf`], and nobody else reads or writes the bytes as long as the engine holds the value.
+/// As [`IoBuf`], and nothing but the value's owner reads or writes the bytes while the engine holds
+/// the value.
 pub unsafe trait IoBufMut: IoBuf {
-    /// Where the bytes begin.
+    /// The address of the first byte.
     fn as_mut_ptr(&mut self) -> *mut u8;
 }
 
-// SAFETY: a vector's heap block does not move when the vector does, and `len` bytes of it are initialised.
+// SAFETY: a vector's heap block does not move when the vector does, and `len` bytes of it are
+// initialized.
 unsafe impl IoBuf for Vec<u8> {
     fn as_ptr(&self) -> *const u8 {
         self.as_slice().as_ptr()

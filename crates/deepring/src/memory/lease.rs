@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 /// Keeps a buffer's memory from being returned, without access to its bytes.
 ///
-/// For bindings: what another runtime sees as its own memory is held by one of these per owner, and by one per operation in flight.
+/// For bindings: memory that another runtime sees as its own has one lease per owner, and one per
+/// request in flight.
 #[derive(Clone)]
 pub struct MemoryLease {
     region: Arc<Region>,
@@ -24,7 +25,7 @@ impl MemoryLease {
         self.region.start.as_ptr() as u64
     }
 
-    /// The size of the memory in bytes: what was asked for, rounded up.
+    /// The size of the memory in bytes: that of the buffer when it was allocated, rounded up.
     pub fn bytes(&self) -> u64 {
         self.region.bytes as u64
     }

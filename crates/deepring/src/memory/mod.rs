@@ -1,8 +1,8 @@
 //! Memory for transfers: aligned, backed by huge pages, pooled, reference counted.
 //!
-//! A [`Buffer`] is the sole owner of its bytes, although many buffers may share one mapping; [`Buffer::freeze`] turns it into a
-//! [`SharedBuffer`] that can be cloned and only read. A mapping goes back to its pool when the last of them is gone, be it in the program's
-//! hands or in the engine's.
+//! A [`Buffer`] is the sole owner of its bytes, although many buffers can share one mapping.
+//! [`Buffer::freeze`] turns it into a [`SharedBuffer`], which can be cloned and only read. A
+//! mapping goes back to its pool when the program and the engine have dropped the last of them.
 
 mod buffer;
 mod io_buf;

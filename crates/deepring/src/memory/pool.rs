@@ -1,8 +1,9 @@
 //! [`Pool`]: where engine memory comes from and returns to.
 //!
-//! Small buffers (up to 1 MiB) are pieces of 2 MiB slabs, in power-of-two classes from 4 KiB; larger ones are mappings of their own, rounded
-//! up to whole huge pages. Returned memory is kept for reuse: slabs always, mappings up to [`CACHE_BYTES_MAX`]; what exceeds that is unmapped
-//! on a helper thread, because giving a gigabyte back takes milliseconds.
+//! Small buffers (up to 1 MiB) are pieces of 2 MiB slabs, in power-of-two classes from 4 KiB. Each
+//! larger one is a separate mapping, rounded up to whole huge pages. Returned memory is kept for
+//! reuse: slabs always, mappings up to [`CACHE_BYTES_MAX`]. What exceeds that is unmapped on a
+//! blocking thread, because returning a gigabyte takes milliseconds.
 
 use crate::blocking::BlockingPool;
 use crate::error::{Error, ErrorKind, Result};
@@ -38,7 +39,7 @@ pub(crate) trait Observer: Send + Sync {
 struct Shelves {
     /// Free pieces per class.
     pieces: [Vec<Piece>; CLASSES],
-    /// Free mappings of their own, oldest first.
+    /// Free separate mappings, oldest first.
     maps: Vec<Map>,
     cached_bytes: usize,
 }
@@ -49,9 +50,9 @@ struct Map {
     bytes: usize,
 }
 
-// SAFETY: a mapping is plain memory; whoever owns the value owns the memory, on any thread.
+// SAFETY: a mapping is plain memory. The value owns it, on any thread.
 unsafe impl Send for Map {}
-// SAFETY: a shared `Map` only tells its address.
+// SAFETY: a shared `Map` gives only its address.
 unsafe impl Sync for Map {}
 
 impl Map {
@@ -63,12 +64,13 @@ impl Map {
 
 impl Drop for Map {
     fn drop(&mut self) {
-        // SAFETY: the range is this mapping's own, and its last owner is going: no buffer and no operation refers to it any more.
+        // SAFETY: the range is this mapping's own, and its last owner drops it: no buffer and no
+        // operation refers to it any more.
         unsafe { memory::unmap(self.start, self.bytes) };
     }
 }
 
-/// A piece of a slab, or a whole mapping, with the bytes `start..start + bytes`.
+/// A free piece of a slab.
 struct Piece {
     map: Arc<Map>,
     start: NonNull<u8>,
@@ -76,15 +78,15 @@ struct Piece {
     fresh: bool,
 }
 
-// SAFETY: as for `Map`; the piece's range belongs to nobody else.
+// SAFETY: as for `Map`; no other value owns the piece's range.
 unsafe impl Send for Piece {}
 
-/// What a buffer refers to: returns the memory to its pool when the last reference goes.
+/// Memory of a pool, lent to buffers. Returns to the pool with the last reference.
 pub(super) struct Region {
     memory: Option<Memory>,
     pub(super) start: NonNull<u8>,
     pub(super) bytes: usize,
-    /// Handed out to the program, and so in the statistics.
+    /// Handed out to the program, and so counted in the statistics.
     counted: bool,
     pool: Weak<Pool>,
 }
@@ -96,7 +98,7 @@ enum Memory {
 
 // SAFETY: see `Map`.
 unsafe impl Send for Region {}
-// SAFETY: a shared region only tells its address; access to the bytes is governed by the buffers.
+// SAFETY: a shared region gives only its address; the buffers govern access to the bytes.
 unsafe impl Sync for Region {}
 
 impl Drop for Region {
@@ -134,7 +136,8 @@ impl Pool {
         Ok(Arc::new(region))
     }
 
-    /// The same for a bounce block: old bytes in it, and not counted among the buffers handed out.
+    /// The same for a bounce block: with old bytes in it, and not counted among the buffers handed
+    /// out.
     pub(super) fn lend_bounce(self: &Arc<Self>, len: usize) -> Result<Arc<Region>> {
         let region = self.region(len, false)?;
         if let Some(observer) = &self.observer {
@@ -164,7 +167,7 @@ impl Pool {
         drop(shelves);
         let Some(Piece { map, start, fresh }) = piece else { return Err(Error::os(libc::ENOMEM, "mmap")) };
         if zeroed && !fresh {
-            // SAFETY: the piece is `bytes` long and was taken off the shelf, so nobody else has it.
+            // SAFETY: the piece is `bytes` long and was taken off the shelf, so no buffer has it.
             unsafe { start.write_bytes(0, bytes) };
         }
         Ok(Region { memory: Some(Memory::Piece { map, class }), start, bytes, counted: false, pool: Arc::downgrade(self) })
@@ -181,7 +184,7 @@ impl Pool {
         Ok(Region { start: map.start, bytes: map.bytes, memory: Some(Memory::Map(map)), counted: false, pool: Arc::downgrade(self) })
     }
 
-    /// The smallest kept mapping that holds `bytes` without wasting more than as much again.
+    /// The smallest kept mapping that holds `bytes` and is at most twice as large.
     fn take_cached(&self, bytes: usize) -> Option<Map> {
         let mut shelves = self.lock();
         let fits = |map: &Map| (bytes..=bytes.saturating_mul(2)).contains(&map.bytes);

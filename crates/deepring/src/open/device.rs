@@ -5,7 +5,7 @@ use crate::sys::stat::DeviceNumber;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// The queue assumed where there is no block device to ask (tmpfs, overlay, network file systems).
+/// The queue assumed where there is no block device (tmpfs, overlay, network file systems).
 const DEFAULT_QUEUE_REQUESTS: u32 = 256;
 const DEFAULT_REQUEST_BYTES: u64 = 1 << 20;
 

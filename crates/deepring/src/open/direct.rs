@@ -6,34 +6,38 @@ use crate::sys::stat::{DirectAlignment, Stat};
 use crate::sys::{Errno, device, file as sys};
 use std::os::fd::{AsRawFd, OwnedFd};
 
-/// Alignment assumed where nobody tells: the page, which every file system accepts.
+/// Alignment assumed where neither the file nor the device reports one: the page, which every file
+/// system accepts.
 const DEFAULT_ALIGNMENT: u32 = 4096;
-/// Writes go in units of at least a page: the block of every common file system (smaller ones divide it).
+/// Writes go in units of at least a page: the block of most file systems, and a multiple of smaller
+/// ones.
 const WRITE_UNIT_MIN: u64 = 4096;
 
-/// What was found out about direct I/O on a file.
+/// What was found about direct I/O on a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DirectSupport {
     /// Whether transfers can bypass the page cache.
     pub available: bool,
-    /// Where the answer comes from, or why it is no.
+    /// Where the alignment comes from, or why direct I/O is not available.
     pub reason: String,
-    /// File positions and lengths the device wants, in bytes; 1 for buffered files.
+    /// The alignment in bytes that the device requires of file positions and lengths; 1 for
+    /// buffered files.
     pub offset_alignment: u32,
-    /// Memory addresses the device wants, in bytes; 1 for buffered files.
+    /// The alignment in bytes that the device requires of memory addresses; 1 for buffered files.
     pub memory_alignment: u32,
 }
 
 impl DirectSupport {
-    /// What direct transfers of a file that supports them must keep to.
+    /// What direct transfers must keep to.
     pub(crate) fn geometry(&self, is_block_device: bool) -> Geometry {
         let unit = u64::from(self.offset_alignment);
         let write_unit = unit.max(if is_block_device { 1 } else { WRITE_UNIT_MIN });
         Geometry { read_unit: unit, write_unit, memory: self.memory_alignment.into() }
     }
 
-    /// As it is on this device. A loop device says that memory aligned to 512 bytes will do, whatever is below it. Where that is a disk with larger
-    /// sectors, Linux 6.1 passes such memory on in pieces that are not whole sectors, and a plain `pwrite` fails with EIO.
+    /// The same on this device. A loop device accepts memory aligned to 512 bytes, also on a disk
+    /// with larger sectors. Then Linux 6.1 passes the memory on in pieces that are not whole
+    /// sectors, and a plain `pwrite` fails with EIO.
     pub(super) fn on(mut self, device: &Device) -> Self {
         if self.available && device.name.starts_with("loop") {
             self.memory_alignment = self.memory_alignment.max(self.offset_alignment);
@@ -41,7 +45,7 @@ impl DirectSupport {
         self
     }
 
-    /// The answer of `statx`; `None` if this kernel or file system has none.
+    /// What `statx` reports; `None` if this kernel or file system reports nothing.
     pub(crate) fn of_stat(stat: &Stat) -> Option<Self> {
         let DirectAlignment { memory, offset } = stat.direct?;
         if offset == 0 || memory == 0 {
@@ -50,7 +54,7 @@ impl DirectSupport {
         Some(supported("statx", memory, offset))
     }
 
-    /// The answer of `XFS_IOC_DIOINFO`; `None` if it says nothing.
+    /// What `XFS_IOC_DIOINFO` reports; `None` if that is no alignment.
     pub(crate) fn of_xfs(memory: u32, offset: u32) -> Option<Self> {
         (offset > 0 && memory > 0).then(|| supported("XFS_IOC_DIOINFO", memory, offset))
     }
@@ -60,7 +64,7 @@ pub(super) fn unsupported(reason: impl Into<String>) -> DirectSupport {
     DirectSupport { available: false, reason: reason.into(), offset_alignment: 1, memory_alignment: 1 }
 }
 
-/// Yes, unless the alignment is one that no device has: the planner counts on powers of two.
+/// Available, unless the alignment is one that no device has: the planner relies on powers of two.
 fn supported(reason: &str, memory: u32, offset: u32) -> DirectSupport {
     if [memory, offset].iter().any(|alignment| !alignment.is_power_of_two() || *alignment > ALIGNMENT_MAX) {
         return unsupported(format!(
@@ -70,12 +74,13 @@ fn supported(reason: &str, memory: u32, offset: u32) -> DirectSupport {
     DirectSupport { available: true, reason: reason.into(), offset_alignment: offset, memory_alignment: memory }
 }
 
-/// Finds the alignment: from `statx`, else from XFS, else the page size or logical block, confirmed by one real read.
+/// Finds the alignment: from `statx`, else from XFS, else the page size or logical block, confirmed
+/// by one real read.
 pub(super) fn direct_support(fd: &OwnedFd, stat: &Stat, is_block_device: bool) -> DirectSupport {
     if let Some(answer) = DirectSupport::of_stat(stat) {
         return answer;
     }
-    // These accept O_DIRECT and copy through the page cache all the same.
+    // These accept O_DIRECT, and copy through the page cache nevertheless.
     if let Ok(sys::TMPFS_MAGIC | sys::RAMFS_MAGIC) = sys::file_system(fd) {
         return unsupported("the file lives in memory (tmpfs)");
     }
@@ -95,13 +100,13 @@ pub(super) fn direct_support(fd: &OwnedFd, stat: &Stat, is_block_device: bool) -
     }
 }
 
-/// Reads one aligned unit at the start of the file. An empty file proves nothing and is believed.
+/// Reads one aligned unit at the start of the file. An empty file proves nothing, and passes.
 fn trial_read(fd: &OwnedFd, alignment: u32) -> std::result::Result<(), Errno> {
     let mut space = vec![0u8; alignment as usize * 2];
     let address = (space.as_mut_ptr() as u64).next_multiple_of(alignment.into());
     // SAFETY: the aligned unit lies inside `space`, which is local and outlives the call.
     let result = unsafe { sys::read_at(fd.as_raw_fd(), address, alignment, 0, 0) };
-    // A file open for writing only cannot be read; that says nothing about direct I/O.
+    // A file open for writing only cannot be read. That proves nothing about direct I/O.
     if result >= 0 || result == -libc::EBADF { Ok(()) } else { Err(-result) }
 }
 

@@ -1,4 +1,4 @@
-//! What there is at a path, for [`crate::Engine::path_info`].
+//! What exists at a path, for [`crate::Engine::path_info`].
 
 use super::{OpenFile, OpenOptions, open};
 use crate::error::{Error, Result};
@@ -9,7 +9,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Opens what is at `path` just to look at it, and names its file system. A directory is looked at through an unnamed file in it.
+/// Opens what is at `path` to examine it, and names its file system. A directory is examined
+/// through an unnamed file in it.
 pub(crate) fn examine(path: &Arc<Path>) -> Result<(OpenFile, String)> {
     let looked = if path.is_dir() { open_unnamed(path) } else { open(path, &OpenOptions::new().read(true)) }?;
     let magic = sys::file_system(looked.fd()).map_err(|errno| Error::os(errno, "statfs").at(path))?;
@@ -17,7 +18,7 @@ pub(crate) fn examine(path: &Arc<Path>) -> Result<(OpenFile, String)> {
     Ok((looked, name.map_or_else(|| format!("{magic:#x}"), str::to_owned)))
 }
 
-/// Magic numbers of the file systems people ask about, from statfs(2).
+/// Magic numbers of common file systems, from statfs(2).
 const FILE_SYSTEMS: &[(i64, &str)] = &[
     (0xef53, "ext4"),
     (0x5846_5342, "xfs"),
@@ -37,7 +38,7 @@ fn open_unnamed(path: &Arc<Path>) -> Result<OpenFile> {
     let failed = |errno| Error::os(errno, "open").at(path);
     let c_path = CString::new(path.as_os_str().as_bytes()).map_err(|_| failed(libc::EINVAL))?;
     let fd = match sys::open_unnamed(&c_path) {
-        // The second is what kernels say that do not know the flag.
+        // Kernels without the flag report the second.
         Err(libc::EOPNOTSUPP | libc::EISDIR) => return open_briefly(path),
         result => result.map_err(failed)?,
     };
@@ -47,13 +48,13 @@ fn open_unnamed(path: &Arc<Path>) -> Result<OpenFile> {
 
 /// For file systems without unnamed files (FUSE, NFS): a file that has a name for a moment.
 fn open_briefly(directory: &Path) -> Result<OpenFile> {
-    // A number, no meeting of threads: models need not know it, and cannot have it in a static.
+    // Not of crate::sync: it orders no threads, and loom's atomics cannot be static.
     static COUNT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
     let name = format!(".deepring-{}-{}", std::process::id(), COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
     let path: Arc<Path> = directory.join(name).into();
     let file = open(&path, &OpenOptions::new().read(true).write(true).create_new(true).mode(0o600))?;
     if let Ok(c_path) = CString::new(path.as_os_str().as_bytes()) {
-        // Whoever was faster has done the same.
+        // If it fails, another process has removed the file.
         let _ = sys::unlink(&c_path);
     }
     Ok(file)

@@ -1,7 +1,9 @@
-//! Opening a file, and what opening finds out about it: type, identity, device, and whether and how direct I/O works on it.
+//! Opening a file, and what opening finds: type, identity, device, and whether and how direct I/O
+//! works.
 //!
-//! Nothing is changed before everything is known: the file is opened without truncation, a FIFO without waiting for its other end, and what
-//! was created is removed again if direct I/O is required and refused.
+//! Nothing changes before everything is known. The file is opened without truncation, and a FIFO
+//! without waiting for its other end. A file that was created is removed again if direct I/O is
+//! required and not available.
 
 mod device;
 mod direct;
@@ -29,7 +31,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-/// Opens `path` and finds out everything about it. Blocks.
+/// Opens `path` and collects what the engine needs to know about it. Blocks.
 pub(crate) fn open(path: &Arc<Path>, options: &OpenOptions) -> Result<OpenFile> {
     let failed = |errno, call| Error::os(errno, call).at(path);
     let invalid = |advice: &str| Error::new(ErrorKind::Invalid, "open").at(path).advise(advice);
@@ -44,7 +46,7 @@ pub(crate) fn open(path: &Arc<Path>, options: &OpenOptions) -> Result<OpenFile> 
     let Opened { fd, created, write_only } = open_or_create(&c_path, options).map_err(|errno| failed(errno, "open"))?;
     let undo = |error| {
         if created {
-            // The error to report is the one that made us undo.
+            // The caller gets the error that made this necessary.
             let _ = sys::unlink(&c_path);
         }
         error
@@ -105,12 +107,12 @@ pub(crate) fn open(path: &Arc<Path>, options: &OpenOptions) -> Result<OpenFile> 
     })
 }
 
-/// What opening gave.
+/// A descriptor, and how it was obtained.
 struct Opened {
     fd: OwnedFd,
     /// By this call.
     created: bool,
-    /// The permissions allow writing only.
+    /// The permissions allow no reading.
     write_only: bool,
 }
 
@@ -123,7 +125,8 @@ fn open_or_create(path: &std::ffi::CStr, options: &OpenOptions) -> std::result::
     }
     match sys::open(path, access, Create::No) {
         Err(libc::ENOENT) if options.create => match create() {
-            // Somebody else was faster, or it is a symbolic link to a file that does not exist: then the target is created.
+            // Another process was faster. Or it is a symbolic link to a file that does not exist:
+            // then the target is created.
             Err(libc::EEXIST) => sys::open(path, access, Create::IfMissing(options.mode)).map(existing),
             result => result,
         },
@@ -143,12 +146,16 @@ fn identity(stat: &Stat) -> Identity {
     Identity { device: stat.device.id(), number: stat.number, born_ns: stat.birthtime_ns }
 }
 
-/// Whether a ring would carry out transfers on the thread that submits them, however long they take. A file in user space (FUSE, virtiofs) can be
-/// polled and always says that it is ready, which `io_uring` (6.18) takes for a promise not to block, while the server may be as slow as it
-/// likes. And where such a transfer is cut short, at the end of a file for one, the ring goes on by itself from the position where it began:
-/// it reports too much, and the bytes are those of another place. `IOSQE_ASYNC` helps against the first, not against the second.
+/// Whether a ring would carry out transfers on the thread that submits them, however long they
+/// take.
+///
+/// A file in user space (FUSE, virtiofs) can be polled and always reports that it is ready.
+/// `io_uring` (6.18) takes that for a promise not to block, but the server can be slow without
+/// limit. Besides, if such a transfer stops early, at the end of a file for example, the ring goes
+/// on by itself from the position where it began: it reports too many bytes, and they are those of
+/// another place. `IOSQE_ASYNC` helps against the first, not against the second.
 fn blocks_submitters(fd: &OwnedFd, stat: &Stat) -> bool {
-    // Where statx knows about direct I/O it is another file system; that saves asking.
+    // A file system whose statx reports direct I/O is another one, and need not be asked.
     stat.direct.is_none() && sys::file_system(fd) == Ok(sys::FUSE_MAGIC)
 }
 

@@ -14,7 +14,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// An open descriptor with all that is known about it. Closed when the last reference goes, or earlier by [`OpenFile::close`].
+/// An open descriptor and what is known about its file. Closed with the last reference, or earlier
+/// by [`OpenFile::close`].
 pub(crate) struct OpenFile {
     pub(super) fd: ManuallyDrop<OwnedFd>,
     pub(super) closed: AtomicBool,
@@ -24,11 +25,11 @@ pub(crate) struct OpenFile {
     pub(crate) support: DirectSupport,
     pub(crate) is_block_device: bool,
     pub(super) required: bool,
-    /// Still direct: cleared when the first operation is refused.
+    /// Whether transfers are direct now: cleared when the first direct operation is refused.
     pub(super) direct: AtomicBool,
-    /// Whether `RWF_NOWAIT` means something here.
+    /// Whether the file system supports `RWF_NOWAIT`.
     pub(super) nowait: AtomicBool,
-    /// Whether it must not be given to a ring: see [`super::blocks_submitters`].
+    /// Whether a ring must not get it: see [`super::blocks_submitters`].
     pub(crate) blocks_submitters: bool,
     /// Requests accepted and not yet settled.
     pub(crate) unsettled: AtomicUsize,
@@ -39,7 +40,7 @@ impl OpenFile {
         self.fd.as_raw_fd()
     }
 
-    /// The descriptor, for system calls on helper threads.
+    /// The descriptor, for system calls on blocking threads.
     pub(crate) fn fd(&self) -> &OwnedFd {
         &self.fd
     }
@@ -52,8 +53,8 @@ impl OpenFile {
         if self.is_direct() { self.support.geometry(self.is_block_device) } else { Geometry::BUFFERED }
     }
 
-    /// How far beyond its last byte a write may reach: in whole units of direct I/O even if the file has gone on buffered meanwhile, because the
-    /// edge that is written now may have been planned before.
+    /// The unit that the end of a write can be padded to. It is the unit of direct I/O even after a
+    /// downgrade, because an edge that is written now can have been planned before.
     pub(crate) fn padding_unit(&self) -> u64 {
         if self.support.available { self.support.geometry(self.is_block_device).write_unit } else { Geometry::BUFFERED.write_unit }
     }
@@ -66,17 +67,20 @@ impl OpenFile {
         self.nowait.store(false, Ordering::Relaxed);
     }
 
-    /// After direct I/O was refused by an operation: go on buffered, unless direct was required. Returns whether that helps.
+    /// Called when a direct operation was refused: makes the file buffered, unless direct I/O is
+    /// required. Returns whether it did.
     pub(crate) fn downgrade(&self) -> bool {
         !self.required && self.direct.swap(false, Ordering::Relaxed) && sys::set_direct(self.fd(), false).is_ok()
     }
 
-    /// Closes the descriptor and tells what `close` said. No operation may be in flight or follow.
+    /// Closes the descriptor and reports the result of `close`. No operation may be in flight or
+    /// follow.
     pub(crate) fn close(&self) -> Result<()> {
         if self.closed.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
-        // SAFETY: `closed` was false and is true now, so nobody else takes the descriptor out, and `raw` is not used after a close.
+        // SAFETY: `closed` was false and is true now, so no other call takes the descriptor out,
+        // and `raw` is not used after a close.
         let fd = unsafe { std::ptr::read(&raw const *self.fd) };
         sys::close(fd).map_err(|errno| Error::os(errno, "close").at(&self.path))
     }
@@ -89,7 +93,7 @@ impl OpenFile {
 
 impl Drop for OpenFile {
     fn drop(&mut self) {
-        // Whoever wants to know what close says calls it.
+        // A caller that needs the result calls close itself.
         drop(self.close());
     }
 }

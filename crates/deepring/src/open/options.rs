@@ -1,14 +1,14 @@
 //! [`OpenOptions`]: how to open a file.
 
-/// Whether transfers may, should or must bypass the page cache.
+/// Whether transfers bypass the page cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Direct {
     /// Always through the page cache.
     Never,
-    /// Direct where the file allows it, else buffered; [`crate::File::direct`] tells.
+    /// Direct where the file allows it, else buffered. [`crate::File::direct`] reports which.
     #[default]
     Prefer,
-    /// Direct, or opening fails with [`ErrorKind::Direct`].
+    /// Direct, or opening fails with [`crate::ErrorKind::Direct`].
     Require,
 }
 
@@ -54,7 +54,9 @@ impl OpenOptions {
         self
     }
 
-    /// Open for writing. The file is opened for reading too where permissions allow it: unaligned edges are read before they are written.
+    /// Open for writing. The file is opened for reading too if permissions allow it, because
+    /// unaligned edges are read before they are written. Without read permission the file is
+    /// buffered.
     #[must_use]
     pub const fn write(mut self, yes: bool) -> Self {
         self.write = yes;
@@ -75,7 +77,7 @@ impl OpenOptions {
         self
     }
 
-    /// Cut the file to nothing. Needs `write`.
+    /// Truncate the file to no bytes. Needs `write`.
     #[must_use]
     pub const fn truncate(mut self, yes: bool) -> Self {
         self.truncate = yes;
@@ -96,7 +98,8 @@ impl OpenOptions {
         self
     }
 
-    /// If the file is created, flush its directory, so that the name survives a crash.
+    /// If the file is created, flush its directory, so that the name survives a crash. A failure is
+    /// an error of opening.
     #[must_use]
     pub const fn sync_directory(mut self, yes: bool) -> Self {
         self.sync_directory = yes;

@@ -1,9 +1,9 @@
-//! What sysfs tells about the device behind a file.
+//! What sysfs reports about the device of a file.
 
 use super::stat::DeviceNumber;
 use std::path::PathBuf;
 
-/// The largest logical block that is believed, in bytes. The largest that a kernel has is 64 KiB.
+/// The largest logical block that is accepted, in bytes. The largest of any kernel is 64 KiB.
 pub(crate) const LOGICAL_BLOCK_MAX: u32 = 256 << 10;
 
 /// The queue of a block device. A partition uses its parent's.
@@ -11,7 +11,7 @@ pub(crate) const LOGICAL_BLOCK_MAX: u32 = 256 << 10;
 pub(crate) struct Queue {
     /// The device's name, such as `nvme0n1`.
     pub(crate) name: String,
-    /// How many requests the queue holds before submitting blocks the submitter.
+    /// Requests that the queue holds; one more blocks its submitter.
     pub(crate) requests: u32,
     /// The largest single request, in bytes.
     pub(crate) request_bytes: u64,
@@ -35,7 +35,7 @@ pub(crate) fn queue(device: DeviceNumber) -> Option<Queue> {
 }
 
 impl Queue {
-    /// What the files of a queue say; `None` if they say nothing that a device could mean.
+    /// Parses the files of a queue; `None` if no device could have these values.
     pub(crate) fn parse(name: &str, requests: &str, request_kib: &str, logical_block: &str) -> Option<Self> {
         let logical_block = positive(logical_block)?;
         (logical_block.is_power_of_two() && logical_block <= LOGICAL_BLOCK_MAX.into()).then_some(())?;

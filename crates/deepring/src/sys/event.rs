@@ -1,9 +1,9 @@
-//! The one thing a sleeping driver listens to besides its completions: an `eventfd`.
+//! What a sleeping driver waits for besides its completions: an `eventfd`.
 
 use super::{Errno, check};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
-/// A counter that wakes whoever reads it.
+/// A counter that wakes the thread that reads it.
 #[derive(Debug)]
 pub(crate) struct Event(OwnedFd);
 
@@ -11,7 +11,7 @@ impl Event {
     pub(crate) fn new() -> Result<Self, Errno> {
         // SAFETY: eventfd takes no pointer.
         let fd = check(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) }.into())?;
-        // SAFETY: the descriptor was just created and nobody else owns it.
+        // SAFETY: the descriptor was just created and has no other owner.
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd as RawFd) }))
     }
 
@@ -22,10 +22,11 @@ impl Event {
         unsafe { libc::write(self.0.as_raw_fd(), (&raw const one).cast(), 8) };
     }
 
-    /// Sleeps until signalled.
+    /// Sleeps until signaled.
     pub(crate) fn wait(&self) {
         let mut count = 0u64;
-        // SAFETY: writes eight bytes into a local. EINTR cannot happen (all signals are blocked here) and would only be a spurious wake.
+        // SAFETY: writes eight bytes into a local. EINTR cannot happen (all signals are blocked
+        // here) and would only be a spurious wake.
         unsafe { libc::read(self.0.as_raw_fd(), (&raw mut count).cast(), 8) };
     }
 

@@ -8,24 +8,24 @@ use std::sync::PoisonError;
 #[derive(Debug)]
 pub(crate) struct Event {
     count: Mutex<u64>,
-    signalled: Condvar,
+    signaled: Condvar,
 }
 
 #[allow(clippy::unnecessary_wraps, reason = "the real call can fail")]
 impl Event {
     pub(crate) fn new() -> Result<Self, Errno> {
-        Ok(Self { count: Mutex::new(0), signalled: Condvar::new() })
+        Ok(Self { count: Mutex::new(0), signaled: Condvar::new() })
     }
 
     pub(crate) fn signal(&self) {
         *self.count.lock().unwrap_or_else(PoisonError::into_inner) += 1;
-        self.signalled.notify_one();
+        self.signaled.notify_one();
     }
 
     pub(crate) fn wait(&self) {
         let mut count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
         while *count == 0 {
-            count = self.signalled.wait(count).unwrap_or_else(PoisonError::into_inner);
+            count = self.signaled.wait(count).unwrap_or_else(PoisonError::into_inner);
         }
         *count = 0;
     }

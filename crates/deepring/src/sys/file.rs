@@ -63,7 +63,7 @@ fn open_with(path: &CStr, flags: i32, mode: u32) -> Result<OwnedFd, Errno> {
         // SAFETY: the path is a terminated string; the mode is read only with O_CREAT.
         let fd = check(unsafe { libc::open(path.as_ptr(), flags | libc::O_CLOEXEC, mode) }.into());
         match fd {
-            // SAFETY: the descriptor was just created and nobody else owns it.
+            // SAFETY: the descriptor was just created and has no other owner.
             Ok(fd) => return Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) }),
             Err(libc::EINTR) => {}
             Err(errno) => return Err(errno),
@@ -71,7 +71,8 @@ fn open_with(path: &CStr, flags: i32, mode: u32) -> Result<OwnedFd, Errno> {
     }
 }
 
-/// Closes the descriptor and reports what `close` says: on network file systems that is where a late write error appears.
+/// Closes the descriptor and returns the result of `close`: on network file systems, a late write
+/// error appears there.
 pub(crate) fn close(fd: OwnedFd) -> Result<(), Errno> {
     use std::os::fd::IntoRawFd;
     #[cfg(feature = "sim")]
@@ -79,7 +80,8 @@ pub(crate) fn close(fd: OwnedFd) -> Result<(), Errno> {
         drop(fd);
         return Err(errno);
     }
-    // SAFETY: ownership was moved out of `fd`, so it is closed exactly once. After EINTR Linux has closed it all the same.
+    // SAFETY: ownership was moved out of `fd`, so it is closed exactly once. After EINTR too, Linux
+    // has closed it.
     match check(unsafe { libc::close(fd.into_raw_fd()) }.into()) {
         Ok(_) | Err(libc::EINTR) => Ok(()),
         Err(errno) => Err(errno),
@@ -109,7 +111,7 @@ pub(crate) fn block_device_bytes(fd: &impl AsRawFd) -> Result<u64, Errno> {
     Ok(bytes)
 }
 
-/// XFS's own answer to the alignment question, for kernels whose `statx` does not have it: (memory, offset) in bytes.
+/// The alignment that XFS reports, for kernels whose `statx` does not: (memory, offset) in bytes.
 pub(crate) fn xfs_alignment(fd: &impl AsRawFd) -> Result<(u32, u32), Errno> {
     const XFS_IOC_DIOINFO: libc::Ioctl = 0x800c_581e_u32 as libc::Ioctl;
     let mut out = [0u32; 3]; // d_mem, d_miniosz, d_maxiosz
@@ -118,8 +120,9 @@ pub(crate) fn xfs_alignment(fd: &impl AsRawFd) -> Result<(u32, u32), Errno> {
     Ok((out[0], out[1]))
 }
 
-/// Sets the status flags of a file that [`open`] opened: with or without `O_DIRECT`. Of all flags that can be set, [`open`] sets no other
-/// than `O_NONBLOCK`, which served only to open FIFOs without waiting; a ring would take it as "never wait". So none need be asked for.
+/// Sets the status flags of a file that [`open`] opened: `O_DIRECT` or none. The only other one
+/// that [`open`] sets is `O_NONBLOCK`, to open a FIFO without waiting. It is cleared here, because
+/// a ring would take it as "never wait".
 pub(crate) fn set_direct(fd: &impl AsRawFd, direct: bool) -> Result<(), Errno> {
     #[cfg(feature = "sim")]
     if fault::set_direct(fd.as_raw_fd(), direct) {
@@ -148,7 +151,8 @@ pub(crate) fn allocate(fd: &impl AsRawFd, start: u64, bytes: u64) -> Result<(), 
 pub(crate) fn sync(fd: &impl AsRawFd, data_only: bool) -> Result<(), Errno> {
     #[cfg(feature = "sim")]
     fault::refuse(Call::Sync, fd.as_raw_fd())?;
-    // An interrupted fsync has proven nothing and reported nothing: it may be repeated. A failed one may not (its error is told once).
+    // An interrupted fsync has proven nothing and reported nothing, so it is repeated. A failed one
+    // must not be: the kernel reports its error once.
     // SAFETY: no pointers.
     let call = || check(if data_only { unsafe { libc::fdatasync(fd.as_raw_fd()) } } else { unsafe { libc::fsync(fd.as_raw_fd()) } }.into());
     retry(call).map(drop)
@@ -172,11 +176,12 @@ fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
 /// One `preadv2`. Returns what the kernel returned: bytes, or a negative error number.
 ///
 /// # Safety
-/// `address..address + len` is writable memory that stays in place during the call, and that nobody else accesses meanwhile.
+/// `address..address + len` is writable memory that stays in place during the call, and that
+/// nothing else accesses during it.
 pub(crate) unsafe fn read_at(fd: RawFd, address: u64, len: u32, position: u64, flags: i32) -> i32 {
     let vector = libc::iovec { iov_base: address as *mut libc::c_void, iov_len: len as usize };
     let (low, high) = halves(position);
-    // SAFETY: one vector over memory the caller vouches for.
+    // SAFETY: one vector over memory that the caller guarantees.
     let done = unsafe { libc::syscall(libc::SYS_preadv2, fd, &raw const vector, 1, low, high, flags) };
     if done < 0 { -errno() } else { done as i32 }
 }
@@ -184,11 +189,12 @@ pub(crate) unsafe fn read_at(fd: RawFd, address: u64, len: u32, position: u64, f
 /// One `pwritev2`. Returns what the kernel returned: bytes, or a negative error number.
 ///
 /// # Safety
-/// `address..address + len` is readable memory that stays in place during the call, and that nobody else writes to meanwhile.
+/// `address..address + len` is readable memory that stays in place during the call, and that
+/// nothing else writes to during it.
 pub(crate) unsafe fn write_at(fd: RawFd, address: u64, len: u32, position: u64, flags: i32) -> i32 {
     let vector = libc::iovec { iov_base: address as *mut libc::c_void, iov_len: len as usize };
     let (low, high) = halves(position);
-    // SAFETY: one vector over memory the caller vouches for.
+    // SAFETY: one vector over memory that the caller guarantees.
     let done = unsafe { libc::syscall(libc::SYS_pwritev2, fd, &raw const vector, 1, low, high, flags) };
     if done < 0 { -errno() } else { done as i32 }
 }

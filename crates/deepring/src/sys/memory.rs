@@ -1,17 +1,20 @@
-//! Anonymous memory: mapped, aligned to huge pages, given back.
+//! Anonymous memory: mapped, aligned to huge pages, returned.
 
 use super::{Errno, errno};
 use std::ptr::NonNull;
 
-/// The size of a huge page on every platform we build for. Large mappings start on such a boundary so that the kernel can use them: then a
-/// block is contiguous in physical memory and stays one request at the device.
+/// The size of a huge page on every platform we build for. Large mappings start on such a boundary,
+/// so that the kernel can use huge pages. Then a block is contiguous in physical memory, and stays
+/// one request at the device.
 pub(crate) const HUGE_PAGE_BYTES: usize = 2 << 20;
 
-/// Maps `bytes` (a multiple of [`HUGE_PAGE_BYTES`]) of zeroed private memory at a huge-page boundary.
+/// Maps `bytes` (a multiple of [`HUGE_PAGE_BYTES`]) of zeroed private memory at a huge-page
+/// boundary.
 pub(crate) fn map(bytes: usize) -> Result<NonNull<u8>, Errno> {
     debug_assert!(bytes > 0 && bytes.is_multiple_of(HUGE_PAGE_BYTES));
     let reserve = bytes.checked_add(HUGE_PAGE_BYTES).ok_or(libc::ENOMEM)?;
-    // SAFETY: a fresh anonymous mapping at an address of the kernel's choice; touches no existing memory.
+    // SAFETY: a fresh anonymous mapping at an address of the kernel's choice; touches no existing
+    // memory.
     let base = unsafe {
         libc::mmap(
             std::ptr::null_mut(),
@@ -27,36 +30,41 @@ pub(crate) fn map(bytes: usize) -> Result<NonNull<u8>, Errno> {
     }
     let base = base as usize;
     let start = base.next_multiple_of(HUGE_PAGE_BYTES);
-    // The slack on both sides of the aligned range goes back at once.
+    // The slack on both sides of the aligned range is returned at once.
     unmap_range(base, start - base);
     unmap_range(start + bytes, base + reserve - (start + bytes));
     let start = NonNull::new(start as *mut u8).ok_or(libc::ENOMEM)?;
-    // Advice only: without huge pages everything works, with more requests at the device. A forked child does not inherit the pages, which
-    // spares the parent a copy-on-write of memory that the device may be writing to.
+    // Advice only: without huge pages everything works, with more requests at the device. A forked
+    // child does not inherit the pages, so the parent needs no copy-on-write of memory that the
+    // device can be writing to.
     advise(start, bytes, libc::MADV_HUGEPAGE);
     advise(start, bytes, libc::MADV_DONTFORK);
     Ok(start)
 }
 
-/// Returns memory that [`map`] gave.
+/// Returns memory from [`map`] to the kernel.
 ///
 /// # Safety
-/// `start` and `bytes` come from one call of [`map`], nothing refers to the memory any more, and the kernel has no operation on it in flight.
+/// `start` and `bytes` come from one call of [`map`], nothing refers to the memory any more, and
+/// the kernel has no operation on it in flight.
 pub(crate) unsafe fn unmap(start: NonNull<u8>, bytes: usize) {
     unmap_range(start.as_ptr() as usize, bytes);
 }
 
 fn unmap_range(start: usize, bytes: usize) {
     if bytes > 0 {
-        // SAFETY: called with the unused slack of a mapping made above, or from `unmap`, whose caller vouches for the range.
+        // SAFETY: called with the unused slack of a mapping made above, or from `unmap`, whose
+        // caller guarantees the range.
         unsafe { libc::munmap(start as *mut libc::c_void, bytes) };
     }
 }
 
-/// Copies past the cache: for blocks that are larger than a core's cache, and that nobody will look at soon.
+/// Copies past the cache: for blocks that are larger than a core's cache, and that are not read
+/// again soon.
 ///
-/// An ordinary copy first reads each destination line it is about to overwrite; stores that go past the cache do not. To a destination that
-/// is not aligned, as memory of another runtime seldom is, the C library's `rep movsb` is slower still.
+/// An ordinary copy first reads each destination line that it overwrites; stores that bypass the
+/// cache do not. To a destination that is not aligned, as memory of another runtime often is, the C
+/// library's `rep movsb` is even slower.
 ///
 /// # Safety
 /// As [`std::ptr::copy_nonoverlapping`].
@@ -66,7 +74,7 @@ pub(crate) unsafe fn copy_past_cache(from: *const u8, to: *mut u8, len: usize) {
     const LINE: usize = 64;
     const LANE: usize = size_of::<__m128i>();
     let head = to.align_offset(LINE).min(len);
-    // SAFETY: a part of the range the caller vouches for.
+    // SAFETY: a part of the range that the caller guarantees.
     unsafe { std::ptr::copy_nonoverlapping(from, to, head) };
     let lines = (len - head) / LINE;
     for offset in (0..lines * LINE).step_by(LANE).map(|offset| head + offset) {
@@ -79,11 +87,12 @@ pub(crate) unsafe fn copy_past_cache(from: *const u8, to: *mut u8, len: usize) {
         // SAFETY: the destination was aligned to a line above, and lanes divide a line.
         unsafe { _mm_stream_si128(destination.cast(), lane) };
     }
-    // Streaming stores are not ordered with others: this makes them visible before the copy is reported done.
+    // Streaming stores are not ordered with others: this makes them visible before the copy is
+    // reported done.
     // SAFETY: SSE is part of x86-64.
     unsafe { _mm_sfence() };
     let done = head + lines * LINE;
-    // SAFETY: the rest of the source, inside the range the caller vouches for.
+    // SAFETY: the rest of the source, inside the range that the caller guarantees.
     let source = unsafe { from.add(done) };
     // SAFETY: the rest of the destination.
     let destination = unsafe { to.add(done) };
@@ -91,7 +100,7 @@ pub(crate) unsafe fn copy_past_cache(from: *const u8, to: *mut u8, len: usize) {
     unsafe { std::ptr::copy_nonoverlapping(source, destination, len - done) };
 }
 
-/// Elsewhere the C library's copy is as good as any.
+/// On other processors the C library's copy is good enough.
 ///
 /// # Safety
 /// As [`std::ptr::copy_nonoverlapping`].
@@ -101,13 +110,14 @@ pub(crate) unsafe fn copy_past_cache(from: *const u8, to: *mut u8, len: usize) {
     unsafe { std::ptr::copy_nonoverlapping(from, to, len) };
 }
 
-/// Makes the pages present, so that neither the device's driver nor the program pays for the fault later.
+/// Makes the pages present, so that no later page fault delays a transfer or the program.
 pub(crate) fn populate(start: NonNull<u8>, bytes: usize) {
     advise(start, bytes, libc::MADV_POPULATE_WRITE);
 }
 
 fn advise(start: NonNull<u8>, bytes: usize, advice: libc::c_int) {
-    // SAFETY: the range lies in a private mapping of ours; none of the advice values used here discards its content.
+    // SAFETY: the range lies in a private mapping of ours; none of the advice values used here
+    // discards its content.
     unsafe { libc::madvise(start.as_ptr().cast(), bytes, advice) };
 }
 

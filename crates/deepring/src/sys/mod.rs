@@ -1,21 +1,23 @@
-//! The kernel: every system call but the ring's, and nothing else. Arguments in, `Result<_, Errno>` out. No policy, and no
-//! retries but for `EINTR` where a call must not be given up half-way.
+//! The kernel: every system call but the ring's, and nothing else. Arguments in, `Result<_, Errno>`
+//! out. No policy, and no retries but for `EINTR` where a call must not be given up half-way.
 //!
 //! Required of a platform, in the engine's own types:
 //!
 //! * `device`: [`device::Queue`], and `queue` of a [`stat::DeviceNumber`]
 //! * `event`: [`event::Event`], which wakes the driver
-//! * `file`: `open`, `open_directory`, `open_unnamed`, `close`, `unlink`; `read_at`, `write_at`; `allocate`, `truncate`,
-//!   `sync`, `drop_cache`; `set_direct`, `xfs_alignment`, `file_system`, `block_device_bytes`
+//! * `file`: `open`, `open_directory`, `open_unnamed`, `close`, `unlink`; `read_at`, `write_at`;
+//!   `allocate`, `truncate`, `sync`, `drop_cache`; `set_direct`, `xfs_alignment`, `file_system`,
+//!   `block_device_bytes`
 //! * `memory`: `map`, `unmap`, `populate`, `copy_past_cache`
 //! * `stat`: [`stat::Stat`] of an open file
 //! * `thread`: `spawn`, `is_ours`; `memlock_bytes`, `kernel_release`, `io_uring_disabled`
 //!
-//! Types of libc stay in here; outside, only its error numbers are used. The ring is the one part of the kernel that is not
-//! in here: it is the backend `uring`, which only `backend/start.rs` names.
+//! Types of libc stay in here; outside, only its error numbers are used. The ring is the one part
+//! of the kernel that is not in here: it is the backend `uring`, which only `backend/start.rs`
+//! names.
 //!
-//! Calls that are younger than the oldest C library we load on (glibc 2.17) go through `syscall(2)`; a kernel without them
-//! answers `ENOSYS`, which is an answer like any other.
+//! Calls that are younger than the oldest C library we load on (glibc 2.17) go through
+//! `syscall(2)`; a kernel without them answers `ENOSYS`, which is an answer like any other.
 
 pub(crate) mod device;
 #[cfg_attr(all(loom, test), path = "event_model.rs")]

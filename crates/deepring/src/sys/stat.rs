@@ -42,7 +42,8 @@ pub(crate) struct DirectAlignment {
     pub(crate) offset: u32,
 }
 
-/// An open file as the kernel describes it. Times are in nanoseconds since 1970; 0 if the file system keeps none.
+/// An open file as the kernel describes it. Times are in nanoseconds since 1970; 0 if the file
+/// system keeps none.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Stat {
     pub(crate) kind: FileKind,
@@ -104,7 +105,8 @@ pub(crate) fn stat(fd: &impl AsRawFd) -> Result<Stat, Errno> {
     fault::refuse(Call::Statx, fd.as_raw_fd())?;
     let mut out = MaybeUninit::<libc::statx>::zeroed();
     let mask = libc::STATX_BASIC_STATS | libc::STATX_BTIME | libc::STATX_DIOALIGN;
-    // SAFETY: an empty path with AT_EMPTY_PATH means the descriptor itself; the kernel fills a local of the type it expects.
+    // SAFETY: an empty path with AT_EMPTY_PATH means the descriptor itself; the kernel fills a
+    // local of the type it expects.
     let done = unsafe { libc::syscall(libc::SYS_statx, fd.as_raw_fd(), c"".as_ptr(), libc::AT_EMPTY_PATH, mask, out.as_mut_ptr()) };
     check(done)?;
     #[cfg(feature = "sim")]

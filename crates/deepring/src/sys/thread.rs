@@ -1,7 +1,8 @@
-//! Threads of our own: named, and deaf to signals.
+//! The engine's threads: named, with all signals blocked.
 //!
-//! A signal that lands on a driver or helper thread would run the program's handler there, and `SIGXFSZ` (a write beyond `RLIMIT_FSIZE`)
-//! would end the process. Blocked, the system call returns `EFBIG` instead, which becomes a typed error.
+//! A signal delivered to one of them would run the program's handler there, and `SIGXFSZ` (a write
+//! beyond `RLIMIT_FSIZE`) would end the process. With the signal blocked, the system call returns
+//! `EFBIG` instead, which becomes a typed error.
 
 use super::Errno;
 use crate::sync::thread::{Builder, JoinHandle};
@@ -24,7 +25,8 @@ pub(crate) fn is_ours() -> bool {
     OURS.with(Cell::get)
 }
 
-/// Starts a thread that blocks all signals from its first instruction on (it inherits the mask, so there is no window).
+/// Starts a thread that blocks all signals. It inherits the mask, so it does from its first
+/// instruction.
 pub(crate) fn spawn<T: Send + 'static>(name: String, body: impl FnOnce() -> T + Send + 'static) -> Result<JoinHandle<T>, Errno> {
     let before = block_all_signals();
     let builder = Builder::new().name(name);
@@ -51,7 +53,7 @@ fn block_all_signals() -> libc::sigset_t {
 }
 
 fn restore_signals(before: &libc::sigset_t) {
-    // SAFETY: `before` is a set that this thread had a moment ago.
+    // SAFETY: `before` was this thread's mask until `block_all_signals`.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before, std::ptr::null_mut()) };
 }
 
@@ -71,7 +73,7 @@ pub(crate) fn kernel_release() -> &'static str {
     })
 }
 
-/// The value of the `kernel.io_uring_disabled` sysctl, where there is one.
+/// The value of the `kernel.io_uring_disabled` sysctl, on kernels that have it.
 pub(crate) fn io_uring_disabled() -> Option<u32> {
     std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").ok()?.trim().parse().ok()
 }
