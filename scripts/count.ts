@@ -26,7 +26,7 @@ export function cargoCounter(count: Count): LineCounter {
   let skipped = new Set<string>()
   let failed = new Set<string>()
   return (line) => {
-    const skip = /^skipped: ([^:]+): /.exec(line)
+    const skip = /^skipped: (\S+): /.exec(line)
     if (skip) skipped.add(skip[1] as string)
     // Cargo lists those that failed at the end of each binary.
     const failure = /^ {4}(\S+)$/.exec(line)
