@@ -37,7 +37,7 @@ pub const PLANTED: (&str, Target) = ("planted", plan::planted);
 /// Runs a target by its name.
 ///
 /// # Panics
-/// If a promise does not hold, or there is no such target.
+/// If a promise does not hold, or `name` is not a target.
 pub fn run(name: &str, bytes: &[u8]) {
     let target = TARGETS.iter().chain([&PLANTED]).find(|(known, _)| *known == name);
     let (_, check) = target.unwrap_or_else(|| panic!("there is no target {name}"));

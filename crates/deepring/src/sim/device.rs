@@ -213,7 +213,7 @@ impl World {
             self.violate(format!("a descriptor was closed before its operation was performed: {op:?}"));
         }
         if self.is_violated() {
-            // The memory or the descriptor may belong to another request by now.
+            // The memory or the descriptor can belong to another request by now.
             self.devices.flights[index].result = Some(-libc::EIO);
             return;
         }

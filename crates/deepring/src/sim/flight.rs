@@ -82,12 +82,12 @@ impl Devices {
         self.flights.iter().filter(|flight| flight.submitted && flight.due_ns > now_ns).map(|flight| flight.due_ns).min()
     }
 
-    /// Whether an operation that was not lost may still touch the range.
+    /// Whether an operation that was not lost can still touch the range.
     pub(crate) fn holds(&self, address: u64, len: u64) -> bool {
         self.flights.iter().any(|flight| !flight.lost && flight.touches(address, len))
     }
 
-    /// Whether a lost operation may still touch the range.
+    /// Whether a lost operation can still touch the range.
     pub(crate) fn has_lost(&self, address: u64, len: u64) -> bool {
         self.flights.iter().any(|flight| flight.lost && flight.touches(address, len))
     }

@@ -251,10 +251,10 @@ impl Run {
             }
             ErrorKind::Os(errno) => {
                 let injected = world::with(|world| world.was_injected(number, errno)).unwrap_or(false);
-                yes(injected, "no such error was injected")
+                yes(injected, "this error was not injected")
             }
             ErrorKind::Canceled => yes(request.canceled || stopping, "it was not canceled"),
-            ErrorKind::QueueFull => yes(self.profile.max_queued < 1 << 20, "the queue has no such limit"),
+            ErrorKind::QueueFull => yes(self.profile.max_queued < 1 << 20, "the queue is not limited"),
             ErrorKind::Lost => yes(world::with(|world| world.lost_rings > 0).unwrap_or(false), "no ring was lost"),
             ErrorKind::SyncFailed(_) => yes(request.kind == RequestKind::Sync && file.sync_failed, "no sync has failed"),
             // The count is judged with the bytes.

@@ -55,7 +55,7 @@ impl Observer for Kernel {
         with(|world| {
             world.ranges.give_back(address);
             if world.devices.holds(address, bytes) || world.devices.has_lost(address, bytes) {
-                world.violate("a bounce block went back to its pool while the device may still touch it");
+                world.violate("a bounce block went back to its pool while the device can still touch it");
             }
         });
     }

@@ -84,7 +84,7 @@ impl Run {
             block_bytes: profile.block_bytes,
             in_flight_bytes: profile.in_flight_bytes,
             max_queued: profile.max_queued,
-            // Its requests are small, and are to meet such copies as well.
+            // Small, so that the small requests of a run meet offloaded copies too.
             offload_bytes: 4 << 10,
         };
         let engines = (0..profile.engines).map(|index| EngineUnderTest::new(index, config).map_err(std::io::Error::from_raw_os_error));

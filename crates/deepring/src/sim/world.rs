@@ -236,7 +236,7 @@ impl World {
         // lost.
         let still_lost = self.devices.has_lost(address, len);
         if lost == Some(false) && still_lost {
-            self.violate(format!("request {id} gives back memory that a lost ring may still write to"));
+            self.violate(format!("request {id} gives back memory that a lost ring can still write to"));
         }
         if lost.unwrap_or(still_lost) {
             self.ranges.leak(address);
@@ -280,7 +280,7 @@ impl World {
             self.violate(format!("the memory of request {id} was freed before it settled"));
         }
         if self.devices.holds(address, len) || self.devices.has_lost(address, len) {
-            self.violate(format!("the memory of request {id} was freed while the device may still touch it"));
+            self.violate(format!("the memory of request {id} was freed while the device can still touch it"));
         }
     }
 }
