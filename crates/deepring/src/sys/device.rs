@@ -22,7 +22,6 @@ pub(crate) struct Queue {
 /// Reads the queue of a device; `None` where there is none (tmpfs, overlay, network file systems).
 pub(crate) fn queue(device: DeviceNumber) -> Option<Queue> {
     let DeviceNumber { major, minor } = device;
-    #[cfg(feature = "sim")]
     if let Some(queue) = super::fault::queue(major, minor) {
         return Some(queue);
     }

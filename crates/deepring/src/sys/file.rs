@@ -1,6 +1,5 @@
 //! Calls on files and descriptors.
 
-#[cfg(feature = "sim")]
 use super::fault::{self, Call};
 use super::{Errno, check, errno};
 use std::ffi::CStr;
@@ -57,7 +56,6 @@ pub(crate) fn open_unnamed(directory: &CStr) -> Result<OwnedFd, Errno> {
 }
 
 fn open_with(path: &CStr, flags: i32, mode: u32) -> Result<OwnedFd, Errno> {
-    #[cfg(feature = "sim")]
     fault::refuse(Call::Open, -1)?;
     loop {
         // SAFETY: the path is a terminated string; the mode is read only with O_CREAT.
@@ -75,7 +73,6 @@ fn open_with(path: &CStr, flags: i32, mode: u32) -> Result<OwnedFd, Errno> {
 /// error appears there.
 pub(crate) fn close(fd: OwnedFd) -> Result<(), Errno> {
     use std::os::fd::IntoRawFd;
-    #[cfg(feature = "sim")]
     if let Err(errno) = fault::refuse(Call::Close, fd.as_raw_fd()) {
         drop(fd);
         return Err(errno);
@@ -124,7 +121,6 @@ pub(crate) fn xfs_alignment(fd: &impl AsRawFd) -> Result<(u32, u32), Errno> {
 /// that [`open`] sets is `O_NONBLOCK`, to open a FIFO without waiting. It is cleared here, because
 /// a ring would take it as "never wait".
 pub(crate) fn set_direct(fd: &impl AsRawFd, direct: bool) -> Result<(), Errno> {
-    #[cfg(feature = "sim")]
     if fault::set_direct(fd.as_raw_fd(), direct) {
         return Ok(());
     }
@@ -134,7 +130,6 @@ pub(crate) fn set_direct(fd: &impl AsRawFd, direct: bool) -> Result<(), Errno> {
 }
 
 pub(crate) fn truncate(fd: &impl AsRawFd, bytes: u64) -> Result<(), Errno> {
-    #[cfg(feature = "sim")]
     fault::refuse(Call::Truncate, fd.as_raw_fd())?;
     // SAFETY: no pointers.
     retry(|| check(unsafe { libc::ftruncate(fd.as_raw_fd(), bytes as libc::off_t) }.into())).map(drop)
@@ -142,14 +137,12 @@ pub(crate) fn truncate(fd: &impl AsRawFd, bytes: u64) -> Result<(), Errno> {
 
 /// `fallocate` mode 0: allocates the range and extends the file to its end.
 pub(crate) fn allocate(fd: &impl AsRawFd, start: u64, bytes: u64) -> Result<(), Errno> {
-    #[cfg(feature = "sim")]
     fault::refuse(Call::Allocate { end: start + bytes }, fd.as_raw_fd())?;
     // SAFETY: no pointers.
     retry(|| check(unsafe { libc::fallocate(fd.as_raw_fd(), 0, start as libc::off_t, bytes as libc::off_t) }.into())).map(drop)
 }
 
 pub(crate) fn sync(fd: &impl AsRawFd, data_only: bool) -> Result<(), Errno> {
-    #[cfg(feature = "sim")]
     fault::refuse(Call::Sync, fd.as_raw_fd())?;
     // An interrupted fsync has proven nothing and reported nothing, so it is repeated. A failed one
     // must not be: the kernel reports its error once.

@@ -22,8 +22,7 @@
 pub(crate) mod device;
 #[cfg_attr(all(loom, test), path = "event_model.rs")]
 pub(crate) mod event;
-#[cfg(feature = "sim")]
-#[path = "fault_sim.rs"]
+#[cfg_attr(feature = "sim", path = "fault_sim.rs")]
 pub(crate) mod fault;
 pub(crate) mod file;
 pub(crate) mod memory;

@@ -1,6 +1,5 @@
 //! What the kernel knows of an open file, in types of the engine.
 
-#[cfg(feature = "sim")]
 use super::fault::{self, Call};
 use super::{Errno, check};
 use std::mem::MaybeUninit;
@@ -101,7 +100,6 @@ impl Stat {
 
 /// Describes an open file, by `statx`.
 pub(crate) fn stat(fd: &impl AsRawFd) -> Result<Stat, Errno> {
-    #[cfg(feature = "sim")]
     fault::refuse(Call::Statx, fd.as_raw_fd())?;
     let mut out = MaybeUninit::<libc::statx>::zeroed();
     let mask = libc::STATX_BASIC_STATS | libc::STATX_BTIME | libc::STATX_DIOALIGN;
@@ -109,7 +107,6 @@ pub(crate) fn stat(fd: &impl AsRawFd) -> Result<Stat, Errno> {
     // local of the type it expects.
     let done = unsafe { libc::syscall(libc::SYS_statx, fd.as_raw_fd(), c"".as_ptr(), libc::AT_EMPTY_PATH, mask, out.as_mut_ptr()) };
     check(done)?;
-    #[cfg(feature = "sim")]
     // SAFETY: zeroed, then filled in; all fields are integers.
     fault::describe(fd.as_raw_fd(), unsafe { out.assume_init_mut() });
     // SAFETY: as above.

@@ -1,0 +1,35 @@
+//! The seam between the engine's system calls and a simulation, as it ships: no call fails here, and
+//! the compiler removes every question. With the feature `sim`, `fault_sim.rs` takes its place.
+
+use super::Errno;
+use super::device::Queue;
+use std::os::fd::RawFd;
+
+/// A call that a simulation can fail.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Call {
+    Open,
+    Close,
+    Statx,
+    Allocate {
+        #[expect(dead_code, reason = "only a simulation reads it")]
+        end: u64,
+    },
+    Truncate,
+    Sync,
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "a simulation refuses calls")]
+pub(super) const fn refuse(_: Call, _: RawFd) -> Result<(), Errno> {
+    Ok(())
+}
+
+pub(super) const fn describe(_: RawFd, _: &mut libc::statx) {}
+
+pub(super) const fn set_direct(_: RawFd, _: bool) -> bool {
+    false
+}
+
+pub(super) const fn queue(_: u32, _: u32) -> Option<Queue> {
+    None
+}
