@@ -127,6 +127,7 @@ impl Driver {
 
 /// Opens the file of a path request, and checks its size if all of it is wanted.
 fn open_target(submission: &Submission) -> Result<Arc<OpenFile>, Error> {
+    // Only path requests are queued here; for any other there is nothing to open.
     let Target::Path(target) = &submission.target else { return Err(Error::new(ErrorKind::Invalid, "open")) };
     let PathTarget { path, whole, mode } = &**target;
     let options = match submission.direction {

@@ -1,15 +1,16 @@
 //! A request: what its producer leaves, and its life from admission to settlement.
 //!
 //! ```text
-//!             issued, more left
-//!                  ┌───┐
-//!                  │   ▼       last block issued, failed, canceled, end of file
-//!   admitted ───► Ready ─────────────────────────────────────────► Draining ───────► settled
-//!                 │ ▲ │                                             │     │ nothing in flight     ▲
-//!          queued │ │ │ extends the file                  late edge │     │ its file's end        │
-//!                 ▼ │ └──────────────► MakingRoom ◄─────────────────┘     │ is to be put in order │
-//!              Parked     room made       │                               ▼                       │
-//!            woken  ▲◄────────────────────┘ (to Ready)                 Trimming ──────────────────┘
+//!               issued, more left
+//!                   ┌───┐
+//!                   │   ▼         over                    drained
+//!   admitted ─────► Ready ─────────────────► Draining ─────────────────► settled
+//!                   │ ▲ ▲ │                  ▲   │ │                        ▲
+//!            queued │ │ │ │ moves the end    │   │ └─────► Trimming ────────┘
+//!                   ▼ │ │ ▼                  │   │   the end is put in order
+//!                Parked │ MakingRoom ◄───────┼───┘
+//!                   │   └─ room made         │  late edge (from any phase before Trimming)
+//!                   └─────────── over ───────┘
 //! ```
 //!
 //! [`Request::step`] is the only place where a phase changes. `MakingRoom` and `Trimming` wait for a blocking thread; a
