@@ -22,6 +22,12 @@ pub(crate) struct Config {
 }
 
 impl Config {
+    /// Requests in flight at a device whose queue holds this many. Above its queue's size, submitting
+    /// blocks the submitter; half of it leaves room for other processes.
+    pub(crate) fn device_requests(&self, queue_holds: u32) -> u32 {
+        self.queue_depth.unwrap_or(u32::MAX).min((queue_holds / 2).max(1))
+    }
+
     /// The block size of a handle that asks for `asked` bytes; 0 stands for the engine's. A block
     /// larger than the limit of bytes in flight would exceed it, and run alone.
     pub(crate) fn handle_block_bytes(&self, asked: u64) -> u64 {

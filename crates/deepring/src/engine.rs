@@ -161,10 +161,7 @@ impl Engine {
     pub(crate) fn submit(&self, target: Target, raw: RawTransfer, completion: Arc<dyn Completion>) {
         let counters = &self.core().counters;
         let RawTransfer { direction, address, len, position, exact, handle } = raw;
-        let call = match direction {
-            Direction::Read => "read",
-            Direction::Write => "write",
-        };
+        let call = direction.call_name();
         let refuse = |kind: ErrorKind, target: &Target, completion: Arc<dyn Completion>, advice: &str| {
             let path = match target {
                 Target::File(file) => &file.path,

@@ -82,7 +82,7 @@ impl Engine {
         let path: Arc<Path> = Arc::from(path.as_ref());
         let (file, file_system) = open::examine(&path)?;
         let device_requests = file.device.requests;
-        let effective = self.core().config.queue_depth.unwrap_or(u32::MAX).min((device_requests / 2).max(1));
+        let effective = self.core().config.device_requests(device_requests);
         Ok(PathInfo {
             device: file.device.name.clone(),
             device_requests,

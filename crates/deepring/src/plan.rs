@@ -42,6 +42,16 @@ pub enum Direction {
     Write,
 }
 
+impl Direction {
+    /// The name of the transfer's system call, for errors.
+    pub(crate) fn call_name(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+        }
+    }
+}
+
 /// The alignment that direct transfers of a file require: powers of two, at most [`ALIGNMENT_MAX`].
 /// All are 1 for buffered files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,7 +7,7 @@
 
 use super::Driver;
 use super::message::{Answer, Message};
-use super::request::{Claim, Request, call_name};
+use super::request::{Claim, Request};
 use super::verdict::{Cause, Facts, Progress, Verdict, judge};
 use crate::backend::threads::{Threads, transfer};
 use crate::backend::{Backend, BackendKind, DeviceOp, Done};
@@ -258,7 +258,7 @@ impl Driver {
         let direction = block.direction(request);
         let limit = if direction == Direction::Read { request.file.inode.clamp(block.ticket) } else { u64::MAX };
         let moved = moved.min(limit.saturating_sub(extent.file_start));
-        request.fail(extent.offset + moved, Error::os(errno, call_name(direction)));
+        request.fail(extent.offset + moved, Error::os(errno, direction.call_name()));
         self.retire(key);
     }
 

@@ -1,7 +1,7 @@
 //! Early ends: cancellation, shutdown, and the loss of the ring.
 
 use super::Driver;
-use super::request::{Submission, Target, call_name};
+use super::request::{Submission, Target};
 use crate::backend::start::BackendReport;
 use crate::error::{Error, ErrorKind};
 use crate::inode::GiveUp;
@@ -53,7 +53,7 @@ impl Driver {
         for key in self.requests.keys() {
             let request = &mut self.requests[key];
             if !request.is_over() {
-                let canceled = Error::new(ErrorKind::Canceled, call_name(request.submission.direction));
+                let canceled = Error::new(ErrorKind::Canceled, request.submission.direction.call_name());
                 request.fail(request.cursor, canceled.advise("the engine is shutting down"));
             }
         }
@@ -62,7 +62,7 @@ impl Driver {
     /// Ends a request that has not begun. If a trim was left to it, because it was to move the end of its file, that is
     /// done first.
     pub(super) fn drop_queued(&mut self, mut submission: Submission) {
-        let error = Error::new(ErrorKind::Canceled, call_name(submission.direction));
+        let error = Error::new(ErrorKind::Canceled, submission.direction.call_name());
         let (file, accepted) = match (&submission.target, submission.accepted) {
             (Target::File(file), Some(accepted)) => (Arc::clone(file), accepted),
             (Target::File(file), None) => {
@@ -117,7 +117,7 @@ impl Driver {
             let request = &mut self.requests[block.request];
             request.in_flight -= 1;
             request.memory_lost = true;
-            let lost = Error::new(ErrorKind::Lost, call_name(request.submission.direction));
+            let lost = Error::new(ErrorKind::Lost, request.submission.direction.call_name());
             request.fail(block.extent.offset, lost.advise(format!("the ring failed with error {errno}")));
             affected.push(block.request);
             block.leak();

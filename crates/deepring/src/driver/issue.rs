@@ -80,9 +80,7 @@ impl Driver {
             return index;
         }
         let config = self.core.config;
-        // Above its queue's size, submitting blocks the submitter; half of it leaves room for others.
-        let requests = config.queue_depth.unwrap_or(u32::MAX).min((file.device.requests / 2).max(1));
-        let budget = Budget::new(requests, config.in_flight_bytes);
+        let budget = Budget::new(config.device_requests(file.device.requests), config.in_flight_bytes);
         self.devices.push(DeviceQueue { budget, schedule: Schedule::new(), request_bytes: file.device.request_bytes });
         let index = self.devices.len() - 1;
         self.device_index.insert(id, index);

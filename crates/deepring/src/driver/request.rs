@@ -63,14 +63,6 @@ pub(crate) struct Submission {
     pub(crate) accepted_at: Instant,
 }
 
-/// The name of a transfer's system call, for errors.
-pub(crate) fn call_name(direction: Direction) -> &'static str {
-    match direction {
-        Direction::Read => "read",
-        Direction::Write => "write",
-    }
-}
-
 /// Where a request is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {

@@ -1,7 +1,7 @@
 //! The end of a request: its outcome, its receipt, and the delivery of both.
 
 use super::Driver;
-use super::request::{Event, Phase, Request, Submission, Target, call_name};
+use super::request::{Event, Phase, Request, Submission, Target};
 use crate::backend::BackendKind;
 use crate::completion::{Completion, Outcome, Receipt};
 use crate::error::{Error, ErrorKind};
@@ -78,7 +78,7 @@ impl Driver {
 
     fn result_of(&self, request: &mut Request) -> Result<Receipt, Error> {
         let Submission { direction, position, len, exact, .. } = request.submission;
-        let call = call_name(direction);
+        let call = direction.call_name();
         let transferred = request.transferred();
         let failure = request.take_failure();
         let range = |error: Error| error.at(&request.file.path).range(position, len, transferred);
@@ -180,7 +180,7 @@ impl Driver {
         let request = &mut self.requests[key];
         if request.in_flight > 0 && request.submission.completion.canceled() {
             let completion = mem::replace(&mut request.submission.completion, Arc::new(Ignored));
-            let result = Err(Error::new(ErrorKind::Canceled, call_name(request.submission.direction)));
+            let result = Err(Error::new(ErrorKind::Canceled, request.submission.direction.call_name()));
             self.settled.push(Settled { completion, outcome: Outcome { result, memory_lost: false }, file: None });
         }
     }
