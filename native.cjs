@@ -5,7 +5,7 @@
 // It is lazy. Importing deepring runs this file but loads no binary; `load()` does, at the first use. So importing never throws,
 // on any platform, and a program that only wants the types or the errors needs no binary at all.
 //
-// The contract with lib/native.ts (types in native.d.cts):
+// The contract with lib/core/native.ts (types in native.d.cts):
 //
 //   load()    gives the binding, the same object every time, or throws an Error with `code: 'ERR_DEEPRING_LOAD'`, `triple` (the
 //             platform as the napi CLI names it, e.g. 'linux-x64-gnu') and `attempts`, in the order they were made:

@@ -4,7 +4,7 @@ import { statSync } from 'node:fs'
 import { pathToFileURL } from 'node:url'
 import test from 'ava'
 import { allocate, allocateTensor, stats } from '../index.ts'
-import { aioRead, aioReadSync, aioWrite, aioWriteSync, type AioOptions } from '../lib/aio.ts'
+import { aioRead, aioReadSync, aioWrite, aioWriteSync, type AioOptions } from '../lib/aio/index.ts'
 import { contents, layGround, pattern, rejected, same } from './ground.ts'
 
 const ground = layGround()

@@ -7,7 +7,7 @@ import { execFileSync } from 'node:child_process'
 import { chmodSync, mkdirSync } from 'node:fs'
 import test, { type ExecutionContext } from 'ava'
 import { allocate, allocateTensor, allocateUnsafe, Engine, info, open, type FileHandle } from '../index.ts'
-import { AioHandle, aioRead, aioReadSync, aioWrite, aioWriteSync } from '../lib/aio.ts'
+import { AioHandle, aioRead, aioReadSync, aioWrite, aioWriteSync } from '../lib/aio/index.ts'
 import { contents, layGround, pattern, rejected, same } from './ground.ts'
 
 const ground = layGround()

@@ -8,7 +8,7 @@ import { once } from 'node:events'
 import { readdirSync, statSync } from 'node:fs'
 import test from 'ava'
 import { allocate, Engine, open } from '../index.ts'
-import { AioHandle } from '../lib/aio.ts'
+import { AioHandle } from '../lib/aio/index.ts'
 import { contents, layGround, pattern, pause, rejected, runProgram, same, testOnEachBackend } from './ground.ts'
 
 const ground = layGround()

@@ -10,7 +10,7 @@ import { mkdirSync, readdirSync, statfsSync, statSync, truncateSync, writeFileSy
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import { Engine, type DeepringError } from '../index.ts'
-import { AioHandle, aioWrite } from '../lib/aio.ts'
+import { AioHandle, aioWrite } from '../lib/aio/index.ts'
 import { backends, contents, layGround, pattern, rejected, same } from './ground.ts'
 
 const ground = layGround()

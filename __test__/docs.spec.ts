@@ -5,7 +5,7 @@
  * process and a folder of its own; where a line `console.log(...) // text` tells what it prints, it is held to that.
  */
 
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { globSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join, relative } from 'node:path'
 import test from 'ava'
 import { layGround } from './ground.ts'
@@ -31,10 +31,10 @@ function moduleOf({ source }: Example, folder: string): string {
   const checkout = relative(folder, root)
   return source
     .replaceAll("from 'deepring'", `from '${checkout}/index.ts'`)
-    .replaceAll("from 'deepring/aio'", `from '${checkout}/lib/aio.ts'`)
+    .replaceAll("from 'deepring/aio'", `from '${checkout}/lib/aio/index.ts'`)
 }
 
-const sources = readdirSync(join(root, 'lib')).map((name) => `lib/${name}`)
+const sources = globSync('lib/**/*.ts', { cwd: root }).toSorted()
 const guides = ['buffers', 'durability', 'errors', 'porting-from-deepnvme'].map((name) => `docs/${name}.md`)
 const runnable = [...guides, 'index.ts', ...sources].flatMap(examplesIn)
 

@@ -5,7 +5,7 @@
 
 import test from 'ava'
 import { allocate, Engine, FileHandle, info, open, stats } from '../index.ts'
-import { AioHandle } from '../lib/aio.ts'
+import { AioHandle } from '../lib/aio/index.ts'
 import { collectUntil } from './collect.ts'
 import {
   backends,

@@ -16,8 +16,8 @@ import {
   allocateUnsafe,
   type FileHandle,
 } from '../index.ts'
-import { AioHandle, aioRead, aioReadSync, aioWrite, aioWriteSync } from '../lib/aio.ts'
-import { flagsOf } from '../lib/flags.ts'
+import { AioHandle, aioRead, aioReadSync, aioWrite, aioWriteSync } from '../lib/aio/index.ts'
+import { flagsOf } from '../lib/core/flags.ts'
 import {
   booleanOf,
   bytesOf,
@@ -27,10 +27,10 @@ import {
   positionOf,
   signalOf,
   wordOf,
-} from '../lib/options.ts'
-import { pathOf } from '../lib/path.ts'
-import { handleLimitsOf } from '../lib/tuning.ts'
-import { elementsOf, viewOf } from '../lib/view.ts'
+} from '../lib/core/options.ts'
+import { pathOf } from '../lib/core/path.ts'
+import { handleLimitsOf } from '../lib/aio/tuning.ts'
+import { elementsOf, viewOf } from '../lib/core/view.ts'
 import { contents, layGround, pattern, same } from './ground.ts'
 
 const ground = layGround()

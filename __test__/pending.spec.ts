@@ -2,7 +2,7 @@
 
 import test from 'ava'
 import * as fc from 'fast-check'
-import { Pending } from '../lib/pending.ts'
+import { Pending } from '../lib/core/pending.ts'
 
 interface Entry {
   readonly id: number

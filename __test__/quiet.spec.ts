@@ -7,7 +7,7 @@ import { statSync } from 'node:fs'
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import test from 'ava'
 import { Engine, open } from '../index.ts'
-import { AioHandle } from '../lib/aio.ts'
+import { AioHandle } from '../lib/aio/index.ts'
 import { layGround, pattern, pause, runProgram, same } from './ground.ts'
 
 const ground = layGround()

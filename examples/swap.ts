@@ -18,7 +18,7 @@ import { join } from 'node:path'
 import process from 'node:process'
 import { setImmediate } from 'node:timers/promises'
 import { allocateTensor, type Tensor } from '../index.ts'
-import { AioHandle } from '../lib/aio.ts'
+import { AioHandle } from '../lib/aio/index.ts'
 
 const PARTITIONS = 8
 const WEIGHTS_PER_PARTITION = 4 * 2 ** 20

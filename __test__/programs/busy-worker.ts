@@ -2,7 +2,7 @@
 
 import { parentPort, workerData } from 'node:worker_threads'
 import { allocate, open } from '../../index.ts'
-import { AioHandle } from '../../lib/aio.ts'
+import { AioHandle } from '../../lib/aio/index.ts'
 
 const { path, length } = workerData as { path: string; length: number }
 const file = await open(path, 'r+')

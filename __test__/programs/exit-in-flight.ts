@@ -1,7 +1,7 @@
 /** Ends by `process.exit` while much is under way: the process must end cleanly, whatever becomes of the bytes. */
 
 import { allocate, open } from '../../index.ts'
-import { AioHandle } from '../../lib/aio.ts'
+import { AioHandle } from '../../lib/aio/index.ts'
 
 const path = process.argv[2] as string
 const file = await open(path, 'w+')

@@ -1,7 +1,7 @@
 /** Leaves an engine, a file, memory and a handle open, with nothing under way: the process must end by itself. */
 
 import { allocate, Engine } from '../../index.ts'
-import { AioHandle } from '../../lib/aio.ts'
+import { AioHandle } from '../../lib/aio/index.ts'
 
 const path = process.argv[2] as string
 const engine = new Engine()

@@ -1,7 +1,7 @@
 /** Writes and reads a file in several ways, says nothing, and ends by itself. */
 
 import { open } from '../../index.ts'
-import { AioHandle, aioRead, aioReadSync, aioWrite } from '../../lib/aio.ts'
+import { AioHandle, aioRead, aioReadSync, aioWrite } from '../../lib/aio/index.ts'
 
 const path = process.argv[2] as string
 const bytes = new Uint8Array(1_000_001).fill(7)

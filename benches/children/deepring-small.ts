@@ -5,7 +5,7 @@
  */
 
 import { allocate } from '../../index.ts'
-import { AioHandle } from '../../lib/aio.ts'
+import { AioHandle } from '../../lib/aio/index.ts'
 import { Meter, report } from '../meter.ts'
 import { tensorPath } from '../scratch.ts'
 import { Tiles } from '../tiles.ts'

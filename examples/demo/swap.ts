@@ -9,7 +9,7 @@
  */
 
 import { allocateTensor, info, open, type Tensor } from '../../index.ts'
-import { AioHandle } from '../../lib/aio.ts'
+import { AioHandle } from '../../lib/aio/index.ts'
 import type { Weight } from './onnx.ts'
 
 /** A weight and the file that holds it while it is swapped out. */

@@ -1,4 +1,4 @@
-//! Plain objects for JavaScript. Their documentation is in `lib/native.ts`.
+//! Plain objects for JavaScript. Their documentation is in `lib/core/native.ts`.
 
 use deepring::{BackendKind, Engine, Error, File, FileStat};
 use napi::bindgen_prelude::*;

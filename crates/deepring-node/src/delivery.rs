@@ -15,7 +15,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-/// Numbers per record; the layout is documented in `lib/native.ts`.
+/// Numbers per record; the layout is documented in `lib/core/native.ts`.
 pub const RECORD: usize = 10;
 
 const OK: f64 = 0.0;

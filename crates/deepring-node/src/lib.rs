@@ -15,7 +15,7 @@
 //! **Teardown.** A *synchronous* clean-up hook of the environment cancels what it has queued, waits for what is at the device, and closes
 //! its files. (Without it a terminated worker crashes the process: its buffers are freed while the device writes to them.)
 
-#![allow(missing_docs, unreachable_pub, reason = "nothing here is for Rust; what JavaScript sees is documented in lib/native.ts")]
+#![allow(missing_docs, unreachable_pub, reason = "nothing here is for Rust; what JavaScript sees is documented in lib/core/native.ts")]
 #![allow(clippy::needless_pass_by_value, reason = "what napi converts from JavaScript arrives by value")]
 #![allow(clippy::unused_self, reason = "all of the session is methods, whether they need its state or not")]
 #![allow(clippy::too_many_arguments, reason = "positional arguments are what crosses the boundary fastest")]

@@ -6,7 +6,7 @@
  * transfer moves bytes.
  */
 
-import { invalidValue, invalidType } from './errors.ts'
+import { invalidValue, invalidType } from '../core/errors.ts'
 
 /** The constructors of views that hold tensor data. */
 interface ViewConstructor<V> {

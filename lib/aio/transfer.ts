@@ -6,9 +6,9 @@
  */
 
 import { Buffer } from 'node:buffer'
-import { blockOn, connect, detachedInFlight, nextId, Operation, track } from './completions.ts'
-import { checkOpen, engineStateOf, type Engine } from './engine.ts'
-import { closed } from './errors.ts'
+import { blockOn, connect, detachedInFlight, nextId, Operation, track } from '../core/completions.ts'
+import { checkOpen, engineStateOf, type Engine } from '../engine/engine.ts'
+import { closed } from '../core/errors.ts'
 import {
   finishNothing,
   finishRead,
@@ -17,8 +17,8 @@ import {
   stageWrite,
   type FileState,
   type Lane,
-} from './file-state.ts'
-import type { CheckedPath } from './path.ts'
+} from '../file/file-state.ts'
+import type { CheckedPath } from '../core/path.ts'
 
 /** Permissions of files that are created by path, before the umask: those of node:fs. */
 const MODE = 0o666

@@ -5,14 +5,14 @@
  * dropped can be noticed and its file closed, while those requests run to their end.
  */
 
-import { isEngineMemory } from './buffer.ts'
-import { connect, detachedInFlight, nextId, Operation, runInBackground, track } from './completions.ts'
-import type { EngineState } from './engine.ts'
-import { closed, systemError } from './errors.ts'
-import type { FlagMeaning, OpenFlags } from './flags.ts'
-import type { Opened } from './native.ts'
+import { isEngineMemory } from '../memory/buffer.ts'
+import { connect, detachedInFlight, nextId, Operation, runInBackground, track } from '../core/completions.ts'
+import type { EngineState } from '../engine/engine.ts'
+import { closed, systemError } from '../core/errors.ts'
+import type { FlagMeaning, OpenFlags } from '../core/flags.ts'
+import type { Opened } from '../core/native.ts'
 import { receiptOf, type Receipt } from './receipt.ts'
-import type { Bytes } from './view.ts'
+import type { Bytes } from '../core/view.ts'
 
 /** What a read did. */
 export interface ReadResult<B extends Bytes = Bytes> {

@@ -17,14 +17,14 @@
  *   scripts and ports; everything else has a promise.
  */
 
-import { connect } from './completions.ts'
-import { Engine, engineStateOf } from './engine.ts'
-import { booleanOf, optionsOf, signalOf, type SignalOptions } from './options.ts'
-import { pathOf, type FilePath } from './path.ts'
-import { ALONE } from './file-state.ts'
+import { connect } from '../core/completions.ts'
+import { Engine, engineStateOf } from '../engine/engine.ts'
+import { booleanOf, optionsOf, signalOf, type SignalOptions } from '../core/options.ts'
+import { pathOf, type FilePath } from '../core/path.ts'
+import { ALONE } from '../file/file-state.ts'
 import { perform, performBlocking, type Transfer } from './transfer.ts'
 import { isTuned, handleLimitsOf, TUNING_KEYS, type AioTuning } from './tuning.ts'
-import { viewOf, type Bytes } from './view.ts'
+import { viewOf, type Bytes } from '../core/view.ts'
 
 export {
   AioHandle,
@@ -32,7 +32,7 @@ export {
   type AioHandleOptions,
   type AioQueueOptions,
   type AioTransferOptions,
-} from './aio-handle.ts'
+} from './handle.ts'
 export type { AioTuning } from './tuning.ts'
 
 /** Options of {@link aioReadSync} and {@link aioWriteSync}. */

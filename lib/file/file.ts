@@ -5,9 +5,9 @@
  * `Operation` and two promises, and no closure; options are read field by field and never copied.
  */
 
-import { connect, nextId, Operation, track } from './completions.ts'
-import type { Engine } from './engine.ts'
-import { invalidType } from './errors.ts'
+import { connect, nextId, Operation, track } from '../core/completions.ts'
+import type { Engine } from '../engine/engine.ts'
+import { invalidType } from '../core/errors.ts'
 import {
   ALONE,
   checkFileOpen,
@@ -20,7 +20,7 @@ import {
   type ReadResult,
   type WriteResult,
 } from './file-state.ts'
-import type { Stat } from './native.ts'
+import type { Stat } from '../core/native.ts'
 import {
   booleanOf,
   bytesOf,
@@ -30,9 +30,9 @@ import {
   SIGNAL_KEYS,
   signalOf,
   type SignalOptions,
-} from './options.ts'
+} from '../core/options.ts'
 import { FileStat } from './stat.ts'
-import { viewOf, type Bytes } from './view.ts'
+import { viewOf, type Bytes } from '../core/view.ts'
 
 /** Options of {@link FileHandle.write}, and those that `read` shares with it. */
 export interface WriteOptions extends SignalOptions {

@@ -6,9 +6,9 @@
  * settled does the number go, and failures that nobody was told of become a process warning.
  */
 
-import { cancel, connect, enter, nextId, type Operation } from './completions.ts'
-import { DeepringError } from './errors.ts'
-import { ALONE, type Lane } from './file-state.ts'
+import { cancel, connect, enter, nextId, type Operation } from '../core/completions.ts'
+import { DeepringError } from '../core/errors.ts'
+import { ALONE, type Lane } from '../file/file-state.ts'
 
 /** A failure kept for `wait`; `id` tells its place in the order of queueing. */
 interface Failed {

@@ -9,18 +9,18 @@
  * there.
  */
 
-import { allocateBuffer, type EngineBuffer } from './buffer.ts'
-import { connect, nextId, Operation, runInBackground, track } from './completions.ts'
-import type { DType } from './dtype.ts'
-import { closed, DeepringError, fromThrown, invalidValue } from './errors.ts'
-import { makeHandle, type FileHandle } from './file.ts'
-import { closeState, closeUnseen, FileState, finishNothing } from './file-state.ts'
-import { flagsOf, type OpenFlags } from './flags.ts'
+import { allocateBuffer, type EngineBuffer } from '../memory/buffer.ts'
+import { connect, nextId, Operation, runInBackground, track } from '../core/completions.ts'
+import type { DType } from '../memory/dtype.ts'
+import { closed, DeepringError, fromThrown, invalidValue } from '../core/errors.ts'
+import { makeHandle, type FileHandle } from '../file/file.ts'
+import { closeState, closeUnseen, FileState, finishNothing } from '../file/file-state.ts'
+import { flagsOf, type OpenFlags } from '../core/flags.ts'
 import type { Info, Stats } from './info.ts'
-import type { EngineConfig, Opened } from './native.ts'
-import { booleanOf, integerOf, optionsOf, SIGNAL_KEYS, signalOf, wordOf, type SignalOptions } from './options.ts'
-import { pathOf, type FilePath } from './path.ts'
-import { allocateTensorIn, type Tensor } from './tensor.ts'
+import type { EngineConfig, Opened } from '../core/native.ts'
+import { booleanOf, integerOf, optionsOf, SIGNAL_KEYS, signalOf, wordOf, type SignalOptions } from '../core/options.ts'
+import { pathOf, type FilePath } from '../core/path.ts'
+import { allocateTensorIn, type Tensor } from '../memory/tensor.ts'
 
 /**
  * Blocks in flight that a caller may ask for: an io_uring takes 32768 entries, and a device's own limit is far below.

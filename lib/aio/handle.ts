@@ -5,13 +5,13 @@
  * any is under way.
  */
 
-import { releaseWhole } from './buffer.ts'
-import { blockOn, connect, handOverFirst, nextId, Operation } from './completions.ts'
-import { dtypeOf, dtypeOfView, type DType } from './dtype.ts'
-import { blockSizeOf, checkOpen, Engine, engineStateOf, finishInfo, type EngineState } from './engine.ts'
-import { invalidType, invalidValue } from './errors.ts'
-import { FileHandle, stateOf } from './file.ts'
-import type { Info } from './info.ts'
+import { releaseWhole } from '../memory/buffer.ts'
+import { blockOn, connect, handOverFirst, nextId, Operation } from '../core/completions.ts'
+import { dtypeOf, dtypeOfView, type DType } from '../memory/dtype.ts'
+import { blockSizeOf, checkOpen, Engine, engineStateOf, finishInfo, type EngineState } from '../engine/engine.ts'
+import { invalidType, invalidValue } from '../core/errors.ts'
+import { FileHandle, stateOf } from '../file/file.ts'
+import type { Info } from '../engine/info.ts'
 import { Ledger } from './ledger.ts'
 import {
   booleanOf,
@@ -22,12 +22,12 @@ import {
   SIGNAL_KEYS,
   signalOf,
   type SignalOptions,
-} from './options.ts'
-import { pathOf, type FilePath } from './path.ts'
-import type { Tensor } from './tensor.ts'
+} from '../core/options.ts'
+import { pathOf, type FilePath } from '../core/path.ts'
+import type { Tensor } from '../memory/tensor.ts'
 import { perform, performBlocking, stage, type Transfer } from './transfer.ts'
 import { handleLimitsOf, TUNING_KEYS, type AioTuning } from './tuning.ts'
-import { isDetached, viewOf, type Bytes, type TensorLike } from './view.ts'
+import { isDetached, viewOf, type Bytes, type TensorLike } from '../core/view.ts'
 
 /**
  * Parallel workers that a caller may ask for. There are none: it multiplies the queue depth, and 1024 x 65536 still

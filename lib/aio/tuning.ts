@@ -5,9 +5,9 @@
  * window are the default and the fastest everywhere we measured; the other settings are kept for ports and comparisons.
  */
 
-import { blockSizeOf, QUEUE_DEPTH_MAX } from './engine.ts'
-import type { HandleLimits } from './native.ts'
-import { booleanOf, integerOrDefault } from './options.ts'
+import { blockSizeOf, QUEUE_DEPTH_MAX } from '../engine/engine.ts'
+import type { HandleLimits } from '../core/native.ts'
+import { booleanOf, integerOrDefault } from '../core/options.ts'
 
 /** How the blocks of one request are handed to the device: DeepNVMe's parameters, under their names. */
 export interface AioTuning {

@@ -8,7 +8,7 @@
  * notices it.
  */
 
-import { dtypeOf, DTYPES } from './dtype.ts'
+import { dtypeOf, DTYPES } from '../memory/dtype.ts'
 import { detached, invalidType, invalidValue, outOfRange } from './errors.ts'
 import { bytesOf } from './options.ts'
 

@@ -8,10 +8,10 @@
  * when each is right.
  */
 
-import type { EngineState } from './engine.ts'
-import { connect } from './completions.ts'
-import { DeepringError, fromThrown } from './errors.ts'
-import { bytesOf } from './options.ts'
+import type { EngineState } from '../engine/engine.ts'
+import { connect } from '../core/completions.ts'
+import { DeepringError, fromThrown } from '../core/errors.ts'
+import { bytesOf } from '../core/options.ts'
 
 /**
  * Memory of the engine, as an ordinary `Uint8Array` that starts on a page.
