@@ -3,18 +3,8 @@
 import { spawn } from 'node:child_process'
 import { mkdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
+import type { Host, Runtime } from './host.ts'
 import type { Extent, Run, Scenario } from './scenarios.ts'
-
-export type Host = 'node' | 'bun' | 'deno'
-
-/** A JavaScript runtime. */
-export interface Runtime {
-  /** As it is named in the table and by `--only`. */
-  readonly name: string
-  readonly host: Host
-  /** The executable. */
-  readonly command: string
-}
 
 /** What became of a scenario. */
 export interface Outcome {

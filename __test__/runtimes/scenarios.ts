@@ -8,7 +8,7 @@
 import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { coded, misplaced } from './coded.mjs'
-import type { Host } from './runtime.ts'
+import type { Host } from './host.ts'
 
 /** How much is to be done: little in `npm test`, much in `npm run runtimes`. */
 export interface Extent {

@@ -7,7 +7,8 @@
 
 import { Buffer } from 'node:buffer'
 import { blockOn, connect, detachedInFlight, nextId, Operation, track } from '../core/completions.ts'
-import { checkOpen, engineStateOf, type Engine } from '../engine/engine.ts'
+import { engineStateOf, type Engine } from '../engine/engine.ts'
+import { checkOpen } from '../engine/engine-state.ts'
 import { closed } from '../core/errors.ts'
 import {
   finishNothing,

@@ -25,8 +25,9 @@
  */
 
 import { DeepringError, detached, fromFailure } from './errors.ts'
-import { native, RECORD, type Failure, type Native } from './native.ts'
+import { native, type Native } from './native.ts'
 import { Pending } from './pending.ts'
+import { RECORD, type Failure } from './record.ts'
 
 /** Records fetched from the binding at once: 20 KiB, small enough to stay in the first-level cache. */
 const RECORDS_PER_DRAIN = 256

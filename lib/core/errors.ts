@@ -11,7 +11,7 @@
 
 import { constants } from 'node:os'
 import { getSystemErrorMap, inspect } from 'node:util'
-import type { Failure } from './native.ts'
+import type { Failure } from './record.ts'
 
 /** The facts a {@link DeepringError} carries. Facts that do not apply are absent. */
 export interface DeepringErrorFields {

@@ -12,12 +12,16 @@
 import { allocateBuffer, type EngineBuffer } from '../memory/buffer.ts'
 import { connect, nextId, Operation, runInBackground, track } from '../core/completions.ts'
 import type { DType } from '../memory/dtype.ts'
-import { closed, DeepringError, fromThrown, invalidValue } from '../core/errors.ts'
+import { DeepringError, fromThrown, invalidValue } from '../core/errors.ts'
+// The one circle of this package: an engine opens files, and a file names its engine.
+// oxlint-disable-next-line import/no-cycle -- each class hands out the other; their states and all else import downward
 import { makeHandle, type FileHandle } from '../file/file.ts'
-import { closeState, closeUnseen, FileState, finishNothing } from '../file/file-state.ts'
+import { closeUnseen, FileState, finishNothing } from '../file/file-state.ts'
 import { flagsOf, type OpenFlags } from '../core/flags.ts'
+import { checkOpen, type EngineState } from './engine-state.ts'
 import type { Info, Stats } from './info.ts'
-import type { EngineConfig, Opened } from '../core/native.ts'
+import type { EngineConfig } from '../core/native.ts'
+import type { Opened } from '../core/record.ts'
 import { booleanOf, integerOf, optionsOf, SIGNAL_KEYS, signalOf, wordOf, type SignalOptions } from '../core/options.ts'
 import { pathOf, type FilePath } from '../core/path.ts'
 import { allocateTensorIn, type Tensor } from '../memory/tensor.ts'
@@ -64,20 +68,6 @@ export interface EngineOptions {
   inFlightBytes?: number | undefined
   /** Requests that may wait: 1 to 2^23. Beyond it, they fail with `ERR_DEEPRING_QUEUE_FULL`. Default 2^20. */
   maxQueued?: number | undefined
-}
-
-/** The part of an engine that its files hold on to. */
-export interface EngineState {
-  /** The number the binding knows it by. */
-  readonly number: number
-  /** True once closing has begun. */
-  closed: boolean
-  /** Files that are open. */
-  readonly files: Set<FileState>
-  /** Opens under way. */
-  readonly opening: Set<Promise<unknown>>
-  /** Settles when the engine is closed; absent while it is open. */
-  closing: Promise<void> | undefined
 }
 
 const OPEN_KEYS: ReadonlySet<string> = new Set(['direct', 'mode', 'syncDirectory', 'signal'])
@@ -320,11 +310,6 @@ export function engineStateOf(engine: Engine): EngineState {
   return stateIn(engine)
 }
 
-/** Refuses work for an engine that is closed or closing. */
-export function checkOpen(state: EngineState, syscall: string): void {
-  if (state.closed) throw closed('engine', syscall)
-}
-
 function start(options: EngineOptions | undefined): number {
   const given = optionsOf(options, ENGINE_KEYS)
   const config: EngineConfig = {}
@@ -370,7 +355,7 @@ function contradicts(option: string, flags: OpenFlags, value: unknown): Error {
 async function closeEngine(state: EngineState): Promise<void> {
   state.closed = true
   await Promise.allSettled(state.opening)
-  const files = await Promise.allSettled([...state.files].map(closeState))
+  const files = await Promise.allSettled(Array.from(state.files, (file) => file.close()))
   const operation = new Operation(nextId(), finishNothing, null, null, undefined)
   connect().closeEngine(operation.id, state.number)
   await track(operation, null)

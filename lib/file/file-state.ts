@@ -7,10 +7,10 @@
 
 import { isEngineMemory } from '../memory/buffer.ts'
 import { connect, detachedInFlight, nextId, Operation, runInBackground, track } from '../core/completions.ts'
-import type { EngineState } from '../engine/engine.ts'
+import type { Closable, EngineState } from '../engine/engine-state.ts'
 import { closed, systemError } from '../core/errors.ts'
 import type { FlagMeaning, OpenFlags } from '../core/flags.ts'
-import type { Opened } from '../core/native.ts'
+import type { Opened } from '../core/record.ts'
 import { receiptOf, type Receipt } from './receipt.ts'
 import type { Bytes } from '../core/view.ts'
 
@@ -35,7 +35,7 @@ export interface WriteResult<B extends Bytes = Bytes> {
 }
 
 /** The part of an open file that requests under way hold on to. */
-export class FileState {
+export class FileState implements Closable {
   /** The number the binding knows it by; 0 once closing has begun. */
   number: number
   /** As the caller named it. */
@@ -65,18 +65,18 @@ export class FileState {
     this.opened = opened
     this.closing = undefined
   }
-}
 
-/** Closes a file once, however often and by whomever it is asked for. */
-export function closeState(state: FileState): Promise<void> {
-  if (state.closing === undefined) {
-    const operation = new Operation(nextId(), finishNothing, state, null, state.path)
-    connect().close(operation.id, state.number)
-    state.number = 0
-    state.engine.files.delete(state)
-    state.closing = track<void>(operation, null)
+  /** Closes the file once, however often it is called. */
+  close(): Promise<void> {
+    if (this.closing === undefined) {
+      const operation = new Operation(nextId(), finishNothing, this, null, this.path)
+      connect().close(operation.id, this.number)
+      this.number = 0
+      this.engine.files.delete(this)
+      this.closing = track<void>(operation, null)
+    }
+    return this.closing
   }
-  return state.closing
 }
 
 /** Closes a file that nobody has seen yet. */

@@ -6,13 +6,13 @@
  */
 
 import { connect, nextId, Operation, track } from '../core/completions.ts'
+// oxlint-disable-next-line import/no-cycle -- a file names its engine, and an engine opens files; see engine.ts
 import type { Engine } from '../engine/engine.ts'
 import { invalidType } from '../core/errors.ts'
 import {
   ALONE,
   checkFileOpen,
   checkWritable,
-  closeState,
   FileState,
   finishNothing,
   stageRead,
@@ -20,7 +20,7 @@ import {
   type ReadResult,
   type WriteResult,
 } from './file-state.ts'
-import type { Stat } from '../core/native.ts'
+import type { Stat } from '../core/record.ts'
 import {
   booleanOf,
   bytesOf,
@@ -73,7 +73,7 @@ const leaked = new FinalizationRegistry<FileState>((state) => {
       code: 'DEEPRING_FILE_LEAKED',
     },
   )
-  closeState(state).catch(finishNothing)
+  state.close().catch(finishNothing)
 })
 
 let make: (state: FileState, owner: Engine) => FileHandle
@@ -306,7 +306,7 @@ export class FileHandle {
   close(): Promise<void> {
     try {
       leaked.unregister(this.#state)
-      return closeState(this.#state)
+      return this.#state.close()
     } catch (error) {
       return Promise.reject(error)
     }

@@ -33,7 +33,7 @@ export interface Receipt {
 const DIRECT = 1
 const THREADS = 2
 
-/** Reads the receipt out of the completion record that begins at `at`: see `RECORD` in native.ts for its layout. */
+/** Reads the receipt out of the completion record that begins at `at`: see `RECORD` in record.ts for its layout. */
 export function receiptOf(records: Float64Array, at: number): Receipt {
   const flags = records[at + 9] as number
   return {

@@ -1,7 +1,7 @@
 /** What is known about an open file, under the names of node:fs. */
 
 import { constants } from 'node:fs'
-import type { Stat } from '../core/native.ts'
+import type { Stat } from '../core/record.ts'
 
 /**
  * The facts about a file, as `fs.Stats` has them. All sizes are in bytes, all times in milliseconds since 1970.

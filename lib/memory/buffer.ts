@@ -8,7 +8,7 @@
  * when each is right.
  */
 
-import type { EngineState } from '../engine/engine.ts'
+import type { EngineState } from '../engine/engine-state.ts'
 import { connect } from '../core/completions.ts'
 import { DeepringError, fromThrown } from '../core/errors.ts'
 import { bytesOf } from '../core/options.ts'

@@ -8,7 +8,7 @@
 
 import { allocateBuffer } from './buffer.ts'
 import { checkDtype, DTYPES, type DType, type DTypeViews } from './dtype.ts'
-import type { EngineState } from '../engine/engine.ts'
+import type { EngineState } from '../engine/engine-state.ts'
 import { invalidType, invalidValue } from '../core/errors.ts'
 import { elementsOf } from '../core/view.ts'
 

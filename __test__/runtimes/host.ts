@@ -1,0 +1,12 @@
+/** The JavaScript runtimes that the programs here run on. */
+
+export type Host = 'node' | 'bun' | 'deno'
+
+/** A JavaScript runtime. */
+export interface Runtime {
+  /** As it is named in the table and by `--only`. */
+  readonly name: string
+  readonly host: Host
+  /** The executable. */
+  readonly command: string
+}

@@ -1,0 +1,28 @@
+/** The part of an engine that its files and its memory hold. It knows neither the class nor what a file is. */
+
+import { closed } from '../core/errors.ts'
+
+/** Something that an engine closes before itself: an open file. */
+export interface Closable {
+  /** Closes it once; every call gives the same promise. */
+  close(): Promise<void>
+}
+
+/** What is shared by an `Engine` and everything it has made. */
+export interface EngineState {
+  /** The engine's number in the binding. */
+  readonly number: number
+  /** True once closing has begun. */
+  closed: boolean
+  /** Open files. */
+  readonly files: Set<Closable>
+  /** Opens in progress. */
+  readonly opening: Set<Promise<unknown>>
+  /** Settles when the engine is closed; absent while it is open. */
+  closing: Promise<void> | undefined
+}
+
+/** Refuses work for an engine that is closed or closing. */
+export function checkOpen(state: EngineState, syscall: string): void {
+  if (state.closed) throw closed('engine', syscall)
+}
