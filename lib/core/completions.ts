@@ -27,7 +27,7 @@
 import { DeepringError, detached, fromFailure } from './errors.ts'
 import { native, type Native } from './native.ts'
 import { Pending } from './pending.ts'
-import { RECORD, type Failure } from './record.ts'
+import { RECORD, RecordView, STATUS, type Failure } from './record.ts'
 
 /** Records fetched from the binding at once: 20 KiB, small enough to stay in the first-level cache. */
 const RECORDS_PER_DRAIN = 256
@@ -45,7 +45,7 @@ const EAGER_BYTES = 65_536
 const PORTION_BYTES = 16 << 20
 
 /** Makes the result of a request out of its record and, where the outcome has one, its detail. May throw instead. */
-export type Finish = (operation: Operation, records: Float64Array, at: number, detail: unknown) => unknown
+export type Finish = (operation: Operation, record: RecordView) => unknown
 
 /** One request under way. All have this one shape, so that the engine of JavaScript sees one kind of object. */
 export class Operation {
@@ -66,7 +66,7 @@ export class Operation {
    */
   keeper: object | null = null
   /** Undoes an outcome that nobody will receive, because the request was aborted before it arrived. */
-  discard: ((detail: unknown) => void) | null = null
+  discard: ((record: RecordView) => void) | null = null
   signal: AbortSignal | null = null
   resolve: (value: never) => void = ignore
   reject: (reason: unknown, operation: Operation) => void = ignore
@@ -87,6 +87,7 @@ const lost: Uint8Array[] = []
 const pending = new Pending<Operation>()
 const watched = new Map<AbortSignal, Set<Operation>>()
 const records = new Float64Array(RECORD * RECORDS_PER_DRAIN)
+const record = new RecordView(records)
 let binding: Native | undefined
 let flushDue = false
 let bytesToHandOver = EAGER_BYTES
@@ -217,33 +218,36 @@ function drain(): void {
 
 function drainBatch(): number {
   const drained = connect().drain(records)
-  for (let at = 0; at < drained * RECORD; at += RECORD) settle(at)
+  for (let at = 0; at < drained * RECORD; at += RECORD) {
+    record.moveTo(at)
+    settle()
+  }
   return drained
 }
 
-function settle(at: number): void {
-  const id = records[at] as number
-  const status = records[at + 1] as number
-  const detail = status === 0 ? undefined : connect().detail(id)
+/** Settles the request of the current record. */
+function settle(): void {
+  const { id, status } = record
+  if (status !== STATUS.success) record.detail = connect().detail(id)
   const operation = pending.take(id)
   if (operation === undefined) return
-  if (status === 1 && operation.view !== null && (detail as Failure).code === 'ERR_DEEPRING_LOST')
-    lost.push(operation.view)
+  const failure = status === STATUS.failure ? (record.detail as Failure) : null
+  if (failure?.code === 'ERR_DEEPRING_LOST' && operation.view !== null) lost.push(operation.view)
   const { signal } = operation
   if (signal !== null) {
     unwatch(signal, operation)
     if (signal.aborted) {
-      if (status !== 1) operation.discard?.(detail)
+      if (failure === null) operation.discard?.(record)
       operation.reject(signal.reason, operation)
       return
     }
   }
-  if (status === 1) {
-    operation.reject(fromFailure(detail as Failure, operation.path), operation)
+  if (failure !== null) {
+    operation.reject(fromFailure(failure, operation.path), operation)
     return
   }
   try {
-    operation.resolve(operation.finish(operation, records, at, detail) as never)
+    operation.resolve(operation.finish(operation, record) as never)
   } catch (error) {
     operation.reject(error, operation)
   }

@@ -145,7 +145,7 @@ export function systemError(
  */
 export function fromFailure(failure: Failure, path?: string): DeepringError {
   const { errno, syscall, position, requested, transferred, message } = failure
-  const file = path ?? failure.path ?? undefined
+  const file = path ?? failure.path
   const moved = requested > 0
   // The engine's own words for an errno are replaced by Node's, but not the advice that may follow them in parentheses.
   const { code, sentence } =

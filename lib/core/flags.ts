@@ -2,6 +2,7 @@
 
 import { invalidValue } from './errors.ts'
 import { wordOf } from './options.ts'
+import { OPEN } from './record.ts'
 
 /**
  * How a file is opened: as in node:fs, without the appending ones. `'w'` and `'w+'` empty the file, `'wx'` and `'wx+'`
@@ -21,12 +22,7 @@ export interface FlagMeaning {
   readonly writable: boolean
 }
 
-/** Bits of the binding's open flags. */
-const READ = 1
-const WRITE = 2
-const CREATE = 4
-const TRUNCATE = 8
-const EXCLUSIVE = 16
+const { read: READ, write: WRITE, create: CREATE, truncate: TRUNCATE, exclusive: EXCLUSIVE } = OPEN
 
 // Whoever writes reads as well underneath: the edges of an unaligned write are read, modified and written back.
 const FLAGS: Readonly<Record<OpenFlags, FlagMeaning>> = {

@@ -9,6 +9,7 @@
 
 import { load, type LoadError } from '#native'
 import { DeepringError } from './errors.ts'
+import type { Failure } from './record.ts'
 
 /** Settings of an engine; absent ones take the engine's defaults. */
 export interface EngineConfig {
@@ -25,66 +26,6 @@ export interface HandleLimits {
   blockSize: number
   singleSubmit: boolean
   refillWhenEmpty: boolean
-}
-
-/** See `info()`. */
-export interface Info {
-  backend: 'uring' | 'threads'
-  reason: string
-  kernel: string
-  flags: string[]
-  ringEntries: number
-  memlockBytes: number
-  queueDepth: number
-  blockSize: number
-  inFlightBytes: number
-  maxQueued: number
-  version: string
-  path?: {
-    path: string
-    device: string
-    deviceRequests: number
-    queueDepth: number
-    fileSystem: string
-    direct: boolean
-    directReason: string
-    offsetAlignment: number
-    memoryAlignment: number
-  }
-}
-
-/** See `stats()`. */
-export interface Stats {
-  submitted: number
-  completed: number
-  failed: number
-  canceled: number
-  resumed: number
-  retried: number
-  bouncedBytes: number
-  punted: number
-  downgraded: number
-  leaked: number
-  leakedBytes: number
-  readBytes: number
-  writtenBytes: number
-  inFlight: number
-  inFlightMax: number
-  inFlightBytes: number
-  inFlightBytesMax: number
-  queued: number
-  buffers: number
-  bufferBytes: number
-  latency: {
-    count: number
-    minUs: number
-    maxUs: number
-    meanUs: number
-    p50Us: number
-    p90Us: number
-    p99Us: number
-    p999Us: number
-  }
 }
 
 /** One environment's session with the engine. */
@@ -110,17 +51,18 @@ export interface Native {
   createEngine(config: EngineConfig): number
   closeEngine(id: number, engine: number): void
   engineInfo(id: number, engine: number, path: Uint8Array | null): void
-  engineStats(engine: number): Stats
+  /** The public `Stats`. */
+  engineStats(engine: number): unknown
   createHandle(engine: number, limits: HandleLimits): number
   freeHandle(handle: number): void
 
-  /** flags: 1 read, 2 write, 4 create, 8 truncate, 16 exclusive. direct: 0 never, 1 prefer, 2 require. The detail is an {@link Opened}. */
+  /** For flags and direct see record.ts. The detail is an `Opened`. */
   open(
     id: number,
     engine: number,
     path: Uint8Array,
     flags: number,
-    direct: 0 | 1 | 2,
+    direct: number,
     mode: number,
     syncDirectory: boolean,
   ): void
@@ -162,7 +104,7 @@ export interface Native {
   verify(id: number, engine: number, path: Uint8Array, file: number, view: Uint8Array, position: number): void
   sync(id: number, file: number, dataOnly: boolean): void
   truncate(id: number, file: number, size: number): void
-  /** The detail is a {@link Stat}. */
+  /** The detail is a `Stat`. */
   stat(id: number, file: number): void
   /** Waits for the file's own work. The number is not valid any more from now on. */
   close(id: number, file: number): void
@@ -201,13 +143,16 @@ function connect(): Native {
     createEngine: (config: EngineConfig) => orThrow(createEngine.call(raw, config)),
     allocate: (engine: number, bytes: number, zeroed: boolean) => orThrow(allocate.call(raw, engine, bytes, zeroed)),
   }
-  return Object.assign(raw, throwing) as unknown as Native
+  return Object.assign(raw, throwing)
 }
 
-function orThrow<T>(answer: T): T {
-  if (typeof answer === 'object' && answer !== null && 'syscall' in answer)
-    throw Object.assign(new Error('failed'), { failure: answer })
+function orThrow<T>(answer: T | Failure): T {
+  if (isFailure(answer)) throw Object.assign(new Error('failed'), { failure: answer })
   return answer
+}
+
+function isFailure(answer: unknown): answer is Failure {
+  return typeof answer === 'object' && answer !== null && 'syscall' in answer
 }
 
 function unloadable(error: LoadError): DeepringError {

@@ -1,19 +1,47 @@
-/** What comes back from the binding for one request: a record of numbers, and for some an object with details. */
+/**
+ * What comes back from the binding for one request: a record of ten numbers, and for some requests a detail.
+ *
+ * Every bare number that crosses the boundary is named here once. `crates/deepring-node/src/record.rs` is the other
+ * side; `__test__/record.spec.ts` compares both.
+ */
 
-/** Numbers per record: id, status, transferred, blocks, bounced, resumed, retried, queueMs, deviceMs, flags. */
+/** Where in a record each number lies. */
+export const FIELD = {
+  id: 0,
+  status: 1,
+  transferred: 2,
+  blocks: 3,
+  bounced: 4,
+  resumed: 5,
+  retried: 6,
+  queueMs: 7,
+  deviceMs: 8,
+  flags: 9,
+} as const
+
+/** Numbers per record. */
 export const RECORD = 10
 
-// status: 0 success, 1 failure (its detail is a Failure), 2 success with a detail.
-// flags: bit 0, every block ran direct; bit 1, the backend was 'threads', else 'uring'.
+/** How a request ended; the detail of a failure is a {@link Failure}. */
+export const STATUS = { success: 0, failure: 1, successWithDetail: 2 } as const
 
-/** What went wrong, as the engine tells it. */
+/** Flags of a record: every block bypassed the page cache; the backend was `'threads'`, else `'uring'`. */
+export const FLAG = { direct: 1, threads: 2 } as const
+
+/** Flags of `open`. */
+export const OPEN = { read: 1, write: 2, create: 4, truncate: 8, exclusive: 16 } as const
+
+/** The `direct` of `open`. */
+export const DIRECT = { never: 0, prefer: 1, require: 2 } as const
+
+/** What went wrong, as the engine reports it. */
 export interface Failure {
-  /** `ERR_DEEPRING_*`, or `''` if the system failed: then `errno` tells. */
+  /** `ERR_DEEPRING_*`, or `''` if the system failed; then `errno` says how. */
   code: string
   /** Negative; 0 if the system did not fail. */
   errno: number
   syscall: string
-  path: string | null
+  path?: string
   /** In bytes; -1 if there is none. */
   position: number
   requested: number
@@ -34,7 +62,7 @@ export interface Opened {
   blockSize: number
 }
 
-/** What `statx` said; times in milliseconds since 1970. */
+/** The answer of `statx`; times in milliseconds since 1970. */
 export interface Stat {
   size: number
   blocks: number
@@ -49,4 +77,70 @@ export interface Stat {
   mtimeMs: number
   ctimeMs: number
   birthtimeMs: number
+}
+
+/**
+ * One record of a batch, by names. The same view is moved from record to record: it is valid only during the call that
+ * it is passed to.
+ */
+export class RecordView {
+  readonly #numbers: Float64Array
+  #at = 0
+  /** What the record comes with: a {@link Failure}, or what the request asks for. */
+  detail: unknown = null
+
+  constructor(numbers: Float64Array) {
+    this.#numbers = numbers
+  }
+
+  /** Shows the record that begins at this index of the numbers. */
+  moveTo(at: number): void {
+    this.#at = at
+    this.detail = null
+  }
+
+  get id(): number {
+    return this.#number(FIELD.id)
+  }
+
+  get status(): number {
+    return this.#number(FIELD.status)
+  }
+
+  /** Bytes moved between file and memory. */
+  get transferred(): number {
+    return this.#number(FIELD.transferred)
+  }
+
+  get blocks(): number {
+    return this.#number(FIELD.blocks)
+  }
+
+  get bounced(): number {
+    return this.#number(FIELD.bounced)
+  }
+
+  get resumed(): number {
+    return this.#number(FIELD.resumed)
+  }
+
+  get retried(): number {
+    return this.#number(FIELD.retried)
+  }
+
+  get queueMs(): number {
+    return this.#number(FIELD.queueMs)
+  }
+
+  get deviceMs(): number {
+    return this.#number(FIELD.deviceMs)
+  }
+
+  get flags(): number {
+    return this.#number(FIELD.flags)
+  }
+
+  #number(field: number): number {
+    return this.#numbers[this.#at + field] as number
+  }
 }

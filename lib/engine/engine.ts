@@ -21,7 +21,7 @@ import { flagsOf, type OpenFlags } from '../core/flags.ts'
 import { checkOpen, type EngineState } from './engine-state.ts'
 import type { Info, Stats } from './info.ts'
 import type { EngineConfig } from '../core/native.ts'
-import type { Opened } from '../core/record.ts'
+import { DIRECT, type Opened, type RecordView } from '../core/record.ts'
 import { booleanOf, integerOf, optionsOf, SIGNAL_KEYS, signalOf, wordOf, type SignalOptions } from '../core/options.ts'
 import { pathOf, type FilePath } from '../core/path.ts'
 import { allocateTensorIn, type Tensor } from '../memory/tensor.ts'
@@ -72,8 +72,6 @@ export interface EngineOptions {
 
 const OPEN_KEYS: ReadonlySet<string> = new Set(['direct', 'mode', 'syncDirectory', 'signal'])
 const ENGINE_KEYS: ReadonlySet<string> = new Set(['backend', 'queueDepth', 'blockSize', 'inFlightBytes', 'maxQueued'])
-
-const DIRECT = { never: 0, prefer: 1, require: 2 } as const
 
 const leaked = new FinalizationRegistry<EngineState>((state) => {
   if (state.closed) return
@@ -173,10 +171,10 @@ export class Engine {
       const signal = signalOf(given.signal)
       const state = this.#state
       checkOpen(state, 'open')
-      const finish = (_operation: Operation, _records: Float64Array, _at: number, detail: unknown): FileHandle =>
+      const finish = (_operation: Operation, { detail }: RecordView): FileHandle =>
         makeHandle(new FileState(state, name.text, flags, known, detail as Opened), this)
       const operation = new Operation(nextId(), finish, null, null, name.text)
-      operation.discard = (detail) => closeUnseen(detail as Opened)
+      operation.discard = ({ detail }) => closeUnseen(detail as Opened)
       connect().open(operation.id, state.number, name.bytes, known.bits, direct, mode, syncDirectory)
       const opening = track<FileHandle>(operation, signal)
       const opened = (): boolean => state.opening.delete(opening)
@@ -279,7 +277,7 @@ export class Engine {
    */
   stats(): Stats {
     checkOpen(this.#state, 'stats')
-    return connect().engineStats(this.#state.number)
+    return connect().engineStats(this.#state.number) as Stats
   }
 
   /**
@@ -364,6 +362,6 @@ async function closeEngine(state: EngineState): Promise<void> {
 }
 
 /** The result of `info`. */
-export function finishInfo(_operation: Operation, _records: Float64Array, _at: number, detail: unknown): Info {
+export function finishInfo(_operation: Operation, { detail }: RecordView): Info {
   return detail as Info
 }

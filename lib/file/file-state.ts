@@ -10,7 +10,7 @@ import { connect, detachedInFlight, nextId, Operation, runInBackground, track } 
 import type { Closable, EngineState } from '../engine/engine-state.ts'
 import { closed, systemError } from '../core/errors.ts'
 import type { FlagMeaning, OpenFlags } from '../core/flags.ts'
-import type { Opened } from '../core/record.ts'
+import type { Opened, RecordView } from '../core/record.ts'
 import { receiptOf, type Receipt } from './receipt.ts'
 import type { Bytes } from '../core/view.ts'
 
@@ -127,24 +127,24 @@ export function stageWrite(
 }
 
 /** The result of a read, unless its memory has been taken away: then nobody can see the bytes. */
-export function finishRead(operation: Operation, records: Float64Array, at: number): ReadResult {
+export function finishRead(operation: Operation, record: RecordView): ReadResult {
   const { view, requested } = operation
   if (view !== null && view.byteLength !== requested) throw detachedInFlight(operation, 'read')
-  return { bytesRead: records[at + 2] as number, buffer: operation.subject as Bytes, receipt: receiptOf(records, at) }
+  return { bytesRead: record.transferred, buffer: operation.subject as Bytes, receipt: receiptOf(record) }
 }
 
 /**
  * The result of a write, unless its memory has been taken away: then nobody knows which bytes went out. Engine memory
  * is the exception, since nobody can change it once it is detached.
  */
-export function finishWrite(operation: Operation, records: Float64Array, at: number): WriteResult {
+export function finishWrite(operation: Operation, record: RecordView): WriteResult {
   const { view, requested } = operation
   if (view !== null && view.byteLength !== requested && !isEngineMemory(view.buffer))
     throw detachedInFlight(operation, 'write')
   return {
-    bytesWritten: records[at + 2] as number,
+    bytesWritten: record.transferred,
     buffer: operation.subject as Bytes,
-    receipt: receiptOf(records, at),
+    receipt: receiptOf(record),
   }
 }
 

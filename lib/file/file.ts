@@ -5,7 +5,7 @@
  * `Operation` and two promises, and no closure; options are read field by field and never copied.
  */
 
-import { connect, nextId, Operation, track } from '../core/completions.ts'
+import { connect, nextId, Operation, track, type Finish } from '../core/completions.ts'
 // oxlint-disable-next-line import/no-cycle -- a file names its engine, and an engine opens files; see engine.ts
 import type { Engine } from '../engine/engine.ts'
 import { invalidType } from '../core/errors.ts'
@@ -20,7 +20,7 @@ import {
   type ReadResult,
   type WriteResult,
 } from './file-state.ts'
-import type { Stat } from '../core/record.ts'
+import type { RecordView, Stat } from '../core/record.ts'
 import {
   booleanOf,
   bytesOf,
@@ -321,7 +321,7 @@ export class FileHandle {
     syscall: string,
     options: SignalOptions | undefined,
     stage: (id: number, file: number) => void,
-    finish: (operation: Operation, records: Float64Array, at: number, detail: unknown) => unknown = finishNothing,
+    finish: Finish = finishNothing,
   ): Promise<T> {
     try {
       const signal = signalOf(optionsOf(options, SIGNAL_KEYS).signal)
@@ -348,6 +348,6 @@ export function stateOf(file: FileHandle): FileState {
   return stateIn(file)
 }
 
-function finishStat(_operation: Operation, _records: Float64Array, _at: number, detail: unknown): FileStat {
+function finishStat(_operation: Operation, { detail }: RecordView): FileStat {
   return new FileStat(detail as Stat)
 }

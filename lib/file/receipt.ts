@@ -6,6 +6,8 @@
  * or retried.
  */
 
+import { FLAG, type RecordView } from '../core/record.ts'
+
 /** What the engine did for one request. */
 export interface Receipt {
   /** Who moved the bytes: `'uring'` or `'threads'`. */
@@ -29,21 +31,17 @@ export interface Receipt {
   readonly deviceMs: number
 }
 
-/** Bits of a record's `flags`. */
-const DIRECT = 1
-const THREADS = 2
-
-/** Reads the receipt out of the completion record that begins at `at`: see `RECORD` in record.ts for its layout. */
-export function receiptOf(records: Float64Array, at: number): Receipt {
-  const flags = records[at + 9] as number
+/** The receipt of a transfer, from its record. */
+export function receiptOf(record: RecordView): Receipt {
+  const { flags } = record
   return {
-    backend: (flags & THREADS) === 0 ? 'uring' : 'threads',
-    direct: (flags & DIRECT) !== 0,
-    blocks: records[at + 3] as number,
-    bounced: records[at + 4] as number,
-    resumed: records[at + 5] as number,
-    retried: records[at + 6] as number,
-    queueMs: records[at + 7] as number,
-    deviceMs: records[at + 8] as number,
+    backend: (flags & FLAG.threads) === 0 ? 'uring' : 'threads',
+    direct: (flags & FLAG.direct) !== 0,
+    blocks: record.blocks,
+    bounced: record.bounced,
+    resumed: record.resumed,
+    retried: record.retried,
+    queueMs: record.queueMs,
+    deviceMs: record.deviceMs,
   }
 }

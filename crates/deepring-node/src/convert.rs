@@ -39,6 +39,7 @@ pub struct Opened {
     pub file: u32,
     pub direct: bool,
     pub direct_reason: String,
+    #[napi(ts_type = "'uring' | 'threads'")]
     pub backend: String,
     pub offset_alignment: u32,
     pub memory_alignment: u32,
@@ -103,6 +104,7 @@ impl From<FileStat> for Stat {
 
 #[napi(object)]
 pub struct EngineConfig {
+    #[napi(ts_type = "'uring' | 'threads'")]
     pub backend: Option<String>,
     pub queue_depth: Option<u32>,
     pub block_size: Option<f64>,
@@ -157,6 +159,7 @@ pub struct PathInfo {
 
 #[napi(object)]
 pub struct Info {
+    #[napi(ts_type = "'uring' | 'threads'")]
     pub backend: String,
     pub reason: String,
     pub kernel: String,

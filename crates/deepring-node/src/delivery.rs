@@ -4,9 +4,10 @@
 //! small files need no thousand wakes. The threadsafe function is referenced only while records are due, so that an idle binding
 //! does not keep the process alive and a busy one does.
 
-use crate::convert::{Detail, Failure};
+use crate::convert::Detail;
+use crate::record::{RECORD, Record};
+use deepring::ErrorKind;
 use deepring::binding::{Completion, MemoryLease, Outcome};
-use deepring::{BackendKind, ErrorKind};
 use napi::Env;
 use napi::Status;
 use napi::bindgen_prelude::Function;
@@ -15,50 +16,10 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-/// Numbers per record; the layout is documented in `lib/core/native.ts`.
-pub const RECORD: usize = 10;
-
-const OK: f64 = 0.0;
-const FAILED: f64 = 1.0;
-const OK_WITH_DETAIL: f64 = 2.0;
-
 /// So many records are fetched even before their batch is complete: a megabyte of them, whatever is queued.
 const WAITING_MAX: usize = 8192;
 
 type Wake = ThreadsafeFunction<(), (), (), Status, false>;
-
-pub struct Record {
-    pub id: u64,
-    pub numbers: [f64; RECORD],
-    pub detail: Option<Detail>,
-}
-
-impl Record {
-    pub fn plain(id: u64) -> Self {
-        let mut numbers = [0.0; RECORD];
-        numbers[0] = id as f64;
-        Self { id, numbers, detail: None }
-    }
-
-    pub fn of(id: u64, result: deepring::Result<Option<Detail>>) -> Self {
-        let mut record = Self::plain(id);
-        match result {
-            Ok(None) => record.numbers[1] = OK,
-            Ok(Some(detail)) => {
-                record.numbers[1] = OK_WITH_DETAIL;
-                record.detail = Some(detail);
-            }
-            Err(error) => record.fail(&error),
-        }
-        record
-    }
-
-    fn fail(&mut self, error: &deepring::Error) {
-        self.numbers[1] = FAILED;
-        self.numbers[2] = error.transferred() as f64;
-        self.detail = Some(Detail::Failure(Failure::from(error)));
-    }
-}
 
 pub struct Delivery {
     state: Mutex<State>,
@@ -253,26 +214,7 @@ impl Completion for Landing {
             // The kernel may still write there. (The JavaScript side keeps foreign memory for the same reason.)
             std::mem::forget(self.lease.clone());
         }
-        let mut record = Record::plain(self.id);
-        match &outcome.result {
-            Ok(receipt) => {
-                let ms = |duration: std::time::Duration| duration.as_secs_f64() * 1e3;
-                let flags = u8::from(receipt.direct) | u8::from(receipt.backend == BackendKind::Threads) << 1;
-                record.numbers[1..].copy_from_slice(&[
-                    OK,
-                    receipt.bytes as f64,
-                    receipt.blocks.into(),
-                    receipt.bounced as f64,
-                    receipt.resumed.into(),
-                    receipt.retried.into(),
-                    ms(receipt.queue),
-                    ms(receipt.device),
-                    flags.into(),
-                ]);
-            }
-            Err(error) => record.fail(error),
-        }
-        self.delivery.push(record, self.batch);
+        self.delivery.push(Record::of_transfer(self.id, &outcome.result), self.batch);
     }
 
     fn canceled(&self) -> bool {

@@ -24,4 +24,5 @@
 mod convert;
 mod delivery;
 mod memory;
+mod record;
 mod session;

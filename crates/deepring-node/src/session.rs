@@ -4,10 +4,11 @@
 //! drivers with [`Session::flush`].
 
 use crate::convert::{Detail, EngineConfig, Failure, HandleLimits, Info, Opened, Stat, Stats};
-use crate::delivery::{Delivery, Landing, Record, is_cancellation};
+use crate::delivery::{Delivery, Landing, is_cancellation};
 use crate::memory::{self, View};
+use crate::record::{self, RECORD, Record};
 use deepring::binding::{EngineBinding, FileBinding, Handle, RawTransfer, Refill};
-use deepring::{Direct, Direction, Engine, File, OpenOptions};
+use deepring::{Direction, Engine, File};
 use napi::Env;
 use napi::bindgen_prelude::*;
 use napi::sys;
@@ -109,20 +110,6 @@ fn path_of(bytes: &View) -> PathBuf {
     Path::new(OsStr::from_bytes(&bytes.to_vec())).to_path_buf()
 }
 
-fn direct_of(value: u32) -> Direct {
-    match value {
-        0 => Direct::Never,
-        2 => Direct::Require,
-        _ => Direct::Prefer,
-    }
-}
-
-const FLAG_READ: u32 = 1;
-const FLAG_WRITE: u32 = 2;
-const FLAG_CREATE: u32 = 4;
-const FLAG_TRUNCATE: u32 = 8;
-const FLAG_EXCLUSIVE: u32 = 16;
-
 #[napi]
 impl Session {
     #[napi(constructor)]
@@ -161,8 +148,8 @@ impl Session {
         }
         if !self.state.controls.borrow().is_empty() {
             let mut controls = self.state.controls.borrow_mut();
-            for record in numbers.chunks_exact(crate::delivery::RECORD).take(count) {
-                controls.remove(&(record[0] as u64));
+            for drained in numbers.chunks_exact(RECORD).take(count) {
+                controls.remove(&(drained[record::ID] as u64));
             }
         }
         Ok(count as u32)
@@ -303,16 +290,7 @@ impl Session {
         mode: u32,
         sync_directory: bool,
     ) -> Result<()> {
-        let has = |flag: u32| flags & flag != 0;
-        let options = OpenOptions::new()
-            .read(has(FLAG_READ))
-            .write(has(FLAG_WRITE))
-            .create(has(FLAG_CREATE) && !has(FLAG_EXCLUSIVE))
-            .create_new(has(FLAG_EXCLUSIVE))
-            .truncate(has(FLAG_TRUNCATE))
-            .direct(direct_of(direct))
-            .mode(mode)
-            .sync_directory(sync_directory);
+        let options = record::open_options(flags, direct).mode(mode).sync_directory(sync_directory);
         let engine = self.state.engine(engine)?;
         self.state.delivery.expect(env, 0)?;
         let delivery = Arc::clone(&self.state.delivery);

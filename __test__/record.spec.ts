@@ -1,0 +1,24 @@
+/** What crosses to the binding and back means the same on both sides. */
+
+import { load } from '#native'
+import test from 'ava'
+import type * as generated from '../binding.cjs'
+import type { Info, Stats } from '../index.ts'
+import { DIRECT, FIELD, FLAG, OPEN, RECORD, STATUS, type Failure, type Opened, type Stat } from '../lib/core/record.ts'
+
+/** Compiles only if an object of the binding can be used as what the facade declares. */
+type Fits<Generated extends Declared, Declared> = Generated
+
+// Details cross as `unknown`, so that the published declarations do not lead to the binding's.
+export type Details = [
+  Fits<generated.Failure, Failure>,
+  Fits<generated.Opened, Opened>,
+  Fits<generated.Stat, Stat>,
+  Fits<generated.Info, Info>,
+  Fits<generated.Stats, Stats>,
+]
+
+test('the layout of a record is the same in the binding', (t) => {
+  t.deepEqual(load().layout(), { field: FIELD, status: STATUS, flag: FLAG, open: OPEN, direct: DIRECT } as never)
+  t.is(Object.keys(FIELD).length, RECORD)
+})

@@ -1,0 +1,159 @@
+//! What one completion carries to JavaScript: ten numbers, and for some a detail.
+//!
+//! Every bare number that crosses the boundary is named here once: the fields of a record, its status and flags, and
+//! the flags of `open`. `lib/core/record.ts` is the other side; `__test__/record.spec.ts` compares both through
+//! [`layout`].
+
+use crate::convert::{Detail, Failure};
+use deepring::{BackendKind, Direct, OpenOptions, Receipt};
+use napi_derive::napi;
+use std::collections::HashMap;
+use std::time::Duration;
+
+/// Declares constants, and the table by which JavaScript knows them.
+macro_rules! numbers {
+    ($table:ident: $type:ty { $($(#[$note:meta])* $name:ident = $value:expr => $key:literal,)* }) => {
+        $($(#[$note])* pub const $name: $type = $value;)*
+        const $table: &[(&str, $type)] = &[$(($key, $name),)*];
+    };
+}
+
+numbers! { FIELDS: usize {
+    ID = 0 => "id",
+    STATUS = 1 => "status",
+    TRANSFERRED = 2 => "transferred",
+    BLOCKS = 3 => "blocks",
+    BOUNCED = 4 => "bounced",
+    RESUMED = 5 => "resumed",
+    RETRIED = 6 => "retried",
+    QUEUE_MS = 7 => "queueMs",
+    DEVICE_MS = 8 => "deviceMs",
+    FLAGS = 9 => "flags",
+}}
+
+/// Numbers per record.
+pub const RECORD: usize = FIELDS.len();
+
+numbers! { STATUSES: u32 {
+    SUCCESS = 0 => "success",
+    /// The detail is a [`Failure`].
+    FAILURE = 1 => "failure",
+    SUCCESS_WITH_DETAIL = 2 => "successWithDetail",
+}}
+
+numbers! { RECORD_FLAGS: u32 {
+    /// Every block bypassed the page cache.
+    FLAG_DIRECT = 1 => "direct",
+    /// The backend was `threads`, else `uring`.
+    FLAG_THREADS = 2 => "threads",
+}}
+
+numbers! { OPEN_FLAGS: u32 {
+    OPEN_READ = 1 => "read",
+    OPEN_WRITE = 2 => "write",
+    OPEN_CREATE = 4 => "create",
+    OPEN_TRUNCATE = 8 => "truncate",
+    OPEN_EXCLUSIVE = 16 => "exclusive",
+}}
+
+numbers! { DIRECTS: u32 {
+    DIRECT_NEVER = 0 => "never",
+    DIRECT_PREFER = 1 => "prefer",
+    DIRECT_REQUIRE = 2 => "require",
+}}
+
+/// The numbers as this side has them.
+#[napi(ts_return_type = "Record<string, Record<string, number>>")]
+pub fn layout() -> HashMap<String, HashMap<String, u32>> {
+    let fields: Vec<_> = FIELDS.iter().map(|&(name, field)| (name, field as u32)).collect();
+    let tables = [("field", &fields[..]), ("status", STATUSES), ("flag", RECORD_FLAGS), ("open", OPEN_FLAGS), ("direct", DIRECTS)];
+    let table = |entries: &[(&str, u32)]| entries.iter().map(|&(name, value)| (name.to_owned(), value)).collect();
+    tables.into_iter().map(|(name, entries)| (name.to_owned(), table(entries))).collect()
+}
+
+/// The flags of a record, or of a file.
+pub fn flags(direct: bool, backend: BackendKind) -> u32 {
+    let mut flags = 0;
+    if direct {
+        flags |= FLAG_DIRECT;
+    }
+    if backend == BackendKind::Threads {
+        flags |= FLAG_THREADS;
+    }
+    flags
+}
+
+/// The options of an `open`, without those that are not flags.
+pub fn open_options(flags: u32, direct: u32) -> OpenOptions {
+    let has = |flag: u32| flags & flag != 0;
+    let direct = match direct {
+        DIRECT_NEVER => Direct::Never,
+        DIRECT_REQUIRE => Direct::Require,
+        _ => Direct::Prefer,
+    };
+    OpenOptions::new()
+        .read(has(OPEN_READ))
+        .write(has(OPEN_WRITE))
+        .create(has(OPEN_CREATE) && !has(OPEN_EXCLUSIVE))
+        .create_new(has(OPEN_EXCLUSIVE))
+        .truncate(has(OPEN_TRUNCATE))
+        .direct(direct)
+}
+
+pub struct Record {
+    pub id: u64,
+    pub numbers: [f64; RECORD],
+    pub detail: Option<Detail>,
+}
+
+impl Record {
+    fn plain(id: u64) -> Self {
+        let mut numbers = [0.0; RECORD];
+        numbers[ID] = id as f64;
+        Self { id, numbers, detail: None }
+    }
+
+    /// The record of a request that moves no bytes.
+    pub fn of(id: u64, result: deepring::Result<Option<Detail>>) -> Self {
+        let mut record = Self::plain(id);
+        match result {
+            Ok(None) => record.numbers[STATUS] = SUCCESS.into(),
+            Ok(Some(detail)) => {
+                record.numbers[STATUS] = SUCCESS_WITH_DETAIL.into();
+                record.detail = Some(detail);
+            }
+            Err(error) => record.fail(&error),
+        }
+        record
+    }
+
+    /// The record of a transfer.
+    pub fn of_transfer(id: u64, result: &deepring::Result<Receipt>) -> Self {
+        let mut record = Self::plain(id);
+        match result {
+            Ok(receipt) => record.succeed(receipt),
+            Err(error) => record.fail(error),
+        }
+        record
+    }
+
+    fn succeed(&mut self, receipt: &Receipt) {
+        let ms = |duration: Duration| duration.as_secs_f64() * 1e3;
+        let numbers = &mut self.numbers;
+        numbers[STATUS] = SUCCESS.into();
+        numbers[TRANSFERRED] = receipt.bytes as f64;
+        numbers[BLOCKS] = receipt.blocks.into();
+        numbers[BOUNCED] = receipt.bounced as f64;
+        numbers[RESUMED] = receipt.resumed.into();
+        numbers[RETRIED] = receipt.retried.into();
+        numbers[QUEUE_MS] = ms(receipt.queue);
+        numbers[DEVICE_MS] = ms(receipt.device);
+        numbers[FLAGS] = flags(receipt.direct, receipt.backend).into();
+    }
+
+    fn fail(&mut self, error: &deepring::Error) {
+        self.numbers[STATUS] = FAILURE.into();
+        self.numbers[TRANSFERRED] = error.transferred() as f64;
+        self.detail = Some(Detail::Failure(Failure::from(error)));
+    }
+}
