@@ -7,14 +7,13 @@
 use crate::convert::Detail;
 use crate::record::{RECORD, Record};
 use deepring::ErrorKind;
-use deepring::binding::{Completion, MemoryLease, Outcome};
 use napi::Env;
 use napi::Status;
 use napi::bindgen_prelude::Function;
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// So many records are fetched even before their batch is complete: a megabyte of them, whatever is queued.
 const WAITING_MAX: usize = 8192;
@@ -64,7 +63,7 @@ impl State {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -166,7 +165,7 @@ impl Delivery {
         self.doubts.any_canceled.store(canceled.len(), Ordering::Release);
     }
 
-    fn is_canceled(&self, id: u64) -> bool {
+    pub fn is_canceled(&self, id: u64) -> bool {
         self.doubts.closing.load(Ordering::Relaxed)
             || (self.doubts.any_canceled.load(Ordering::Relaxed) > 0 && lock(&self.canceled).contains(&id))
     }
@@ -196,30 +195,6 @@ fn reference(wake: &mut Wake, env: &Env) -> napi::Result<()> {
 #[allow(deprecated, reason = "the replacement, a strong function, keeps an idle process alive")]
 fn unreference(wake: &mut Wake, env: &Env) -> napi::Result<()> {
     wake.unref(env)
-}
-
-/// One transfer's way back.
-pub struct Landing {
-    pub id: u64,
-    /// The batch it belongs to, or 0.
-    pub batch: u64,
-    pub delivery: Arc<Delivery>,
-    /// Keeps engine memory alive until the transfer has settled.
-    pub lease: Option<MemoryLease>,
-}
-
-impl Completion for Landing {
-    fn settle(self: Arc<Self>, outcome: Outcome) {
-        if outcome.memory_lost {
-            // The kernel may still write there. (The JavaScript side keeps foreign memory for the same reason.)
-            std::mem::forget(self.lease.clone());
-        }
-        self.delivery.push(Record::of_transfer(self.id, &outcome.result), self.batch);
-    }
-
-    fn canceled(&self) -> bool {
-        self.delivery.is_canceled(self.id)
-    }
 }
 
 /// Whether an error means that the request was given up rather than failed.

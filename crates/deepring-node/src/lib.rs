@@ -23,6 +23,9 @@
 
 mod convert;
 mod delivery;
+mod engines;
+mod files;
 mod memory;
 mod record;
 mod session;
+mod transfers;

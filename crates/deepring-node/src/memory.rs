@@ -6,12 +6,19 @@
 //!
 //! Runtimes that refuse external memory (Electron) get an ordinary ArrayBuffer, over-allocated so that an aligned view fits in.
 
+use crate::convert::Failure;
+use crate::session::Session;
 use deepring::Buffer;
 use deepring::binding::MemoryLease;
+use napi::Env;
 use napi::bindgen_prelude::*;
 use napi::sys;
+use napi_derive::napi;
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::ffi::c_void;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::ptr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -75,13 +82,18 @@ impl View {
         (self.len > 0 && self.address + self.len <= end).then(|| candidate.lease.clone())
     }
 
-    /// A copy of the bytes, for paths.
-    pub fn to_vec(self) -> Vec<u8> {
+    /// A copy of the bytes.
+    fn to_vec(self) -> Vec<u8> {
         if self.len == 0 {
             return Vec::new();
         }
         // SAFETY: read during the call that passed the view in, on the thread that owns it; nothing can detach it meanwhile.
         unsafe { std::slice::from_raw_parts(self.address as *const u8, self.len as usize) }.to_vec()
+    }
+
+    /// The path whose bytes these are.
+    pub fn to_path(self) -> PathBuf {
+        Path::new(OsStr::from_bytes(&self.to_vec())).to_path_buf()
     }
 }
 
@@ -162,4 +174,48 @@ fn uint8_array(env: sys::napi_env, array_buffer: sys::napi_value, offset: usize,
     let status = unsafe { sys::napi_create_typedarray(env, sys::TypedarrayType::uint8_array, len, array_buffer, offset, &raw mut array) };
     check_status!(status)?;
     Ok(array)
+}
+
+#[napi]
+impl Session {
+    // ---- memory ----
+
+    #[napi(ts_return_type = "Uint8Array<ArrayBuffer> | Failure")]
+    pub fn allocate(&self, env: &Env, engine: u32, bytes: f64, zeroed: bool) -> Result<Either<RawValue, Failure>> {
+        let engine = self.state.engine(engine)?;
+        let buffer = if zeroed { engine.buffer(bytes as usize) } else { engine.pooled_buffer(bytes as usize) };
+        match buffer {
+            Ok(buffer) => Ok(Either::A(RawValue(expose(env.raw(), buffer)?))),
+            Err(error) => Ok(Either::B(Failure::from(&error))),
+        }
+    }
+
+    #[napi]
+    pub fn release(&self, env: &Env, view: View) -> Result<()> {
+        release(env.raw(), &view)
+    }
+
+    #[napi]
+    pub fn is_allocated(&self, view: View) -> bool {
+        view.lease().is_some()
+    }
+}
+
+/// A value that is already JavaScript's.
+pub struct RawValue(sys::napi_value);
+
+impl TypeName for RawValue {
+    fn type_name() -> &'static str {
+        "Uint8Array"
+    }
+
+    fn value_type() -> ValueType {
+        ValueType::Object
+    }
+}
+
+impl ToNapiValue for RawValue {
+    unsafe fn to_napi_value(_env: sys::napi_env, value: Self) -> Result<sys::napi_value> {
+        Ok(value.0)
+    }
 }

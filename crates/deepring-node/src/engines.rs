@@ -1,0 +1,117 @@
+//! Engines and handles of an environment. The default engine is the process's: environments share it.
+
+use crate::convert::{Detail, EngineConfig, Failure, HandleLimits, Info, Stats};
+use crate::delivery::lock;
+use crate::memory::View;
+use crate::record::Record;
+use crate::session::{Session, unknown};
+use deepring::Engine;
+use deepring::binding::{EngineBinding, Refill};
+use napi::Env;
+use napi::bindgen_prelude::*;
+use napi_derive::napi;
+use std::sync::{Arc, Mutex};
+
+/// The process's default engine and how many environments use it: it ends, drained, with the last of them.
+static DEFAULT: Mutex<Option<(Engine, usize)>> = Mutex::new(None);
+
+/// An environment stops using the default engine; the last one ends it.
+pub fn release_default() {
+    let mut default = lock(&DEFAULT);
+    let last = default.as_mut().is_none_or(|(_, users)| {
+        *users -= 1;
+        *users == 0
+    });
+    let engine = if last { default.take() } else { None };
+    // Joining the engine's threads takes as long as its device does: not under the lock.
+    drop(default);
+    drop(engine);
+}
+
+#[napi]
+impl Session {
+    // ---- engines ----
+
+    #[napi]
+    pub fn default_engine(&self) -> Either<u32, Failure> {
+        if let Some(number) = *self.state.default.borrow() {
+            return Either::A(number);
+        }
+        let mut default = lock(&DEFAULT);
+        if default.is_none() {
+            match Engine::builder().build() {
+                Ok(engine) => *default = Some((engine, 0)),
+                Err(error) => return Either::B(Failure::from(&error)),
+            }
+        }
+        let Some((engine, users)) = default.as_mut() else { return Either::A(0) };
+        *users += 1;
+        let number = self.state.number();
+        self.state.engines.borrow_mut().insert(number, engine.clone());
+        *self.state.default.borrow_mut() = Some(number);
+        Either::A(number)
+    }
+
+    #[napi]
+    pub fn create_engine(&self, config: EngineConfig) -> Either<u32, Failure> {
+        match config.build() {
+            Ok(engine) => {
+                let number = self.state.number();
+                self.state.engines.borrow_mut().insert(number, engine);
+                Either::A(number)
+            }
+            Err(error) => Either::B(Failure::from(&error)),
+        }
+    }
+
+    #[napi]
+    pub fn close_engine(&self, env: &Env, id: f64, engine: u32) -> Result<()> {
+        let engine = self.state.engines.borrow_mut().remove(&engine).ok_or_else(|| unknown("engine", engine))?;
+        self.state.delivery.expect(env, 0)?;
+        let delivery = Arc::clone(&self.state.delivery);
+        // A thread of its own: the engine's own threads cannot wait for themselves.
+        let closing = std::thread::Builder::new().name("deepring-close".into()).spawn(move || {
+            drop(engine);
+            delivery.push(Record::of(id as u64, Ok(None)), 0);
+        });
+        if let Err(error) = closing {
+            self.state.delivery.push(Record::of(id as u64, Ok(None)), 0);
+            return Err(Error::new(Status::GenericFailure, format!("no thread to close the engine: {error}")));
+        }
+        Ok(())
+    }
+
+    #[napi]
+    pub fn engine_info(&self, env: &Env, id: f64, engine: u32, path: Option<View>) -> Result<()> {
+        let engine = self.state.engine(engine)?;
+        let path = path.map(View::to_path);
+        self.state.delivery.expect(env, 0)?;
+        let delivery = Arc::clone(&self.state.delivery);
+        engine.clone().run_blocking(move || {
+            let info = Info::of(&engine, path.as_deref()).map(|info| Some(Detail::Info(Box::new(info))));
+            delivery.push(Record::of(id as u64, info), 0);
+        });
+        Ok(())
+    }
+
+    #[napi]
+    pub fn engine_stats(&self, engine: u32) -> Result<Stats> {
+        Ok(self.state.engine(engine)?.stats().into())
+    }
+
+    #[napi]
+    pub fn create_handle(&self, engine: u32, limits: HandleLimits) -> Result<u32> {
+        let HandleLimits { queue_depth, block_size, single_submit, refill_when_empty } = limits;
+        let refill = if refill_when_empty { Refill::WhenEmpty } else { Refill::Sliding };
+        let limits = deepring::binding::HandleLimits { queue_depth, block_bytes: block_size as u64, single_submit, refill };
+        let handle = self.state.engine(engine)?.handle(limits);
+        let number = self.state.number();
+        self.state.handles.borrow_mut().insert(number, Arc::new(handle));
+        Ok(number)
+    }
+
+    #[napi]
+    pub fn free_handle(&self, handle: u32) {
+        self.state.handles.borrow_mut().remove(&handle);
+    }
+}

@@ -1,0 +1,98 @@
+//! Open files of an environment: opening, closing, and everything that is not a transfer.
+
+use crate::convert::{Detail, Opened, Stat};
+use crate::delivery::{is_cancellation, lock};
+use crate::memory::View;
+use crate::record::{self, Record};
+use crate::session::{Session, unknown};
+use deepring::File;
+use deepring::binding::{EngineBinding, FileBinding};
+use napi::Env;
+use napi::bindgen_prelude::*;
+use napi_derive::napi;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+#[napi]
+impl Session {
+    // ---- files ----
+
+    #[napi]
+    pub fn open(
+        &self,
+        env: &Env,
+        id: f64,
+        engine: u32,
+        path: View,
+        flags: u32,
+        direct: u32,
+        mode: u32,
+        sync_directory: bool,
+    ) -> Result<()> {
+        let options = record::open_options(flags, direct).mode(mode).sync_directory(sync_directory);
+        let engine = self.state.engine(engine)?;
+        self.state.delivery.expect(env, 0)?;
+        let delivery = Arc::clone(&self.state.delivery);
+        let opened = Arc::clone(&self.state.opened);
+        engine.open_then(path.to_path(), options, move |result| {
+            let detail = result.map(|file| {
+                // The number is given when the record is drained, on the thread that keeps the table.
+                let detail = Opened::of(0, &file);
+                lock(&opened).insert(id as u64, file);
+                Some(Detail::Opened(detail))
+            });
+            delivery.push(Record::of(id as u64, detail), 0);
+        });
+        Ok(())
+    }
+
+    #[napi]
+    pub fn sync(&self, env: &Env, id: f64, file: u32, data_only: bool) -> Result<()> {
+        self.control(env, id, file, |file, canceled, then| file.sync_then(data_only, canceled, then))
+    }
+
+    #[napi]
+    pub fn truncate(&self, env: &Env, id: f64, file: u32, size: f64) -> Result<()> {
+        self.control(env, id, file, |file, canceled, then| file.set_len_then(size as u64, canceled, then))
+    }
+
+    fn control(
+        &self,
+        env: &Env,
+        id: f64,
+        file: u32,
+        run: impl FnOnce(&File, Arc<AtomicBool>, Box<dyn FnOnce(deepring::Result<()>) + Send>),
+    ) -> Result<()> {
+        let files = self.state.files.borrow();
+        let file = files.get(&file).ok_or_else(|| unknown("file", file))?;
+        self.state.delivery.expect(env, 0)?;
+        let canceled = Arc::new(AtomicBool::new(false));
+        self.state.controls.borrow_mut().insert(id as u64, Arc::clone(&canceled));
+        let delivery = Arc::clone(&self.state.delivery);
+        run(file, canceled, Box::new(move |result| delivery.push(Record::of(id as u64, result.map(|()| None)), 0)));
+        Ok(())
+    }
+
+    #[napi]
+    pub fn stat(&self, env: &Env, id: f64, file: u32) -> Result<()> {
+        let files = self.state.files.borrow();
+        let file = files.get(&file).ok_or_else(|| unknown("file", file))?;
+        self.state.delivery.expect(env, 0)?;
+        let delivery = Arc::clone(&self.state.delivery);
+        file.stat_then(move |result| delivery.push(Record::of(id as u64, result.map(|stat| Some(Detail::Stat(Stat::from(stat))))), 0));
+        Ok(())
+    }
+
+    #[napi]
+    pub fn close(&self, env: &Env, id: f64, file: u32) -> Result<()> {
+        let file = self.state.files.borrow_mut().remove(&file).ok_or_else(|| unknown("file", file))?;
+        self.state.delivery.expect(env, 0)?;
+        let delivery = Arc::clone(&self.state.delivery);
+        file.close_then(move |result| {
+            // Only an engine that shuts down cancels a close, and then the file is closed all the same.
+            let result = result.or_else(|error| if is_cancellation(&error) { Ok(()) } else { Err(error) });
+            delivery.push(Record::of(id as u64, result.map(|()| None)), 0);
+        });
+        Ok(())
+    }
+}
