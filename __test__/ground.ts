@@ -77,7 +77,7 @@ export function testOnEachBackend(
 const refusals = new Map<Backend, string | undefined>()
 
 /** Why a backend does not run here; `undefined` if it does. */
-function refusalOf(backend: Backend): string | undefined {
+export function refusalOf(backend: Backend): string | undefined {
   if (!refusals.has(backend)) {
     try {
       void new Engine({ backend }).close()

@@ -2,7 +2,7 @@
 
 import test from 'ava'
 import { allocate, DeepringError, open } from '../index.ts'
-import { layGround, pattern, rejected, testOnEachBackend } from './ground.ts'
+import { backends, layGround, pattern, refusalOf, rejected, runProgram, testOnEachBackend } from './ground.ts'
 
 const ground = layGround()
 
@@ -56,6 +56,29 @@ testOnEachBackend('direct: never goes through the page cache, and says so', asyn
   await file.close()
 })
 
+testOnEachBackend('a closed file keeps the last backend and directness it had', async (t, engine, backend) => {
+  for (const direct of ['prefer', 'never'] as const) {
+    const file = await engine.open(ground.file(pattern(4096)), 'r', { direct })
+    t.deepEqual([file.backend, file.direct], [backend, direct === 'prefer'])
+    await file.close()
+    t.deepEqual([file.backend, file.direct], [backend, direct === 'prefer'])
+  }
+})
+
+const noRing = backends.includes('uring') ? refusalOf('uring') : 'DEEPRING_BACKEND names the other backend'
+const testOnRing = noRing === undefined ? test : test.skip
+
+testOnRing(`a file reports the backend that runs now, also after a lost ring${because(noRing)}`, async (t) => {
+  const { status, stdout, stderr } = await runProgram('lost-ring.ts', ground.file(pattern(4096)))
+  t.is(status, 0, stderr)
+  t.deepEqual(JSON.parse(stdout), {
+    said: ['uring', 'threads', 'threads'],
+    bytesRead: 4096,
+    backend: 'threads',
+    direct: true,
+  })
+})
+
 // The proc file system takes no direct I/O.
 testOnEachBackend('where direct I/O is refused, prefer says why and require fails', async (t, engine) => {
   const file = await engine.open('/proc/version')
@@ -98,3 +121,7 @@ test('the stack of an error leads to the await of the caller', async (t) => {
   await file.close()
   t.throws(() => allocate(-1), { code: 'ERR_DEEPRING_OUT_OF_RANGE' })
 })
+
+function because(refusal: string | undefined): string {
+  return refusal === undefined ? '' : ` (${refusal})`
+}

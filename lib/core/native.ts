@@ -106,6 +106,8 @@ export interface Native {
   truncate(id: number, file: number, size: number): void
   /** The detail is a `Stat`. */
   stat(id: number, file: number): void
+  /** The flags of a record (`FLAG` of record.ts), for what moves the file's bytes now. */
+  fileFlags(file: number): number
   /** Waits for the file's own work. The number is not valid any more from now on. */
   close(id: number, file: number): void
 

@@ -53,13 +53,11 @@ export interface Failure {
 /** A file that was opened. */
 export interface Opened {
   file: number
+  /** As it was when the file was opened: `fileFlags` of native.ts says what runs now. */
   direct: boolean
   directReason: string
-  backend: 'uring' | 'threads'
   offsetAlignment: number
   memoryAlignment: number
-  size: number
-  blockSize: number
 }
 
 /** The answer of `statx`; times in milliseconds since 1970. */

@@ -10,7 +10,7 @@ import { connect, detachedInFlight, nextId, Operation, runInBackground, track } 
 import type { Closable, EngineState } from '../engine/engine-state.ts'
 import { closed, systemError } from '../core/errors.ts'
 import type { FlagMeaning, OpenFlags } from '../core/flags.ts'
-import type { Opened, RecordView } from '../core/record.ts'
+import { FLAG, type Opened, type RecordView } from '../core/record.ts'
 import { receiptOf, type Receipt } from './receipt.ts'
 import type { Bytes } from '../core/view.ts'
 
@@ -48,6 +48,8 @@ export class FileState implements Closable {
   readonly opened: Opened
   /** Settles when the file is closed; absent while it is open. */
   closing: Promise<void> | undefined
+  /** The last known flags of what moves the bytes. */
+  #running = 0
 
   constructor(
     engine: EngineState,
@@ -66,9 +68,25 @@ export class FileState implements Closable {
     this.closing = undefined
   }
 
+  /** True if transfers bypass the page cache now; after the close, what was true last. */
+  get direct(): boolean {
+    return (this.#flagsNow() & FLAG.direct) !== 0
+  }
+
+  /** What moves the bytes now; after the close, what did last. */
+  get backend(): 'uring' | 'threads' {
+    return (this.#flagsNow() & FLAG.threads) === 0 ? 'uring' : 'threads'
+  }
+
+  #flagsNow(): number {
+    if (this.number !== 0) this.#running = connect().fileFlags(this.number)
+    return this.#running
+  }
+
   /** Closes the file once, however often it is called. */
   close(): Promise<void> {
     if (this.closing === undefined) {
+      this.#flagsNow()
       const operation = new Operation(nextId(), finishNothing, this, null, this.path)
       connect().close(operation.id, this.number)
       this.number = 0

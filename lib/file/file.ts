@@ -128,19 +128,26 @@ export class FileHandle {
     return this.#owner
   }
 
-  /** True if transfers go past the page cache. */
+  /**
+   * True if transfers bypass the page cache now. It becomes false if a direct transfer is refused later on. After the
+   * close, it stays as it was last.
+   */
   get direct(): boolean {
-    return this.#state.opened.direct
+    return this.#state.direct
   }
 
-  /** Why transfers go through the page cache; or, where they do not, what told that they need not (`'statx'`). */
+  /** Why transfers go through the page cache; or, where they bypass it, what says that they can (`'statx'`). */
   get directReason(): string {
-    return this.#state.opened.directReason
+    const { direct, opened } = this.#state
+    return opened.direct && !direct ? 'a direct transfer was refused' : opened.directReason
   }
 
-  /** Who moves the bytes. */
+  /**
+   * What moves this file's bytes now. Files of FUSE are always served by `'threads'`, and so are all files once an
+   * engine has lost its ring. After the close, it stays as it was last.
+   */
   get backend(): 'uring' | 'threads' {
-    return this.#state.opened.backend
+    return this.#state.backend
   }
 
   /**

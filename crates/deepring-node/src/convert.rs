@@ -1,6 +1,6 @@
 //! Plain objects for JavaScript. Their documentation is in `lib/core/native.ts`.
 
-use deepring::{BackendKind, Engine, Error, File, FileStat};
+use deepring::{BackendKind, Engine, File, FileStat};
 use napi::bindgen_prelude::*;
 use napi_derive::napi;
 
@@ -17,8 +17,8 @@ pub struct Failure {
     pub message: String,
 }
 
-impl From<&Error> for Failure {
-    fn from(error: &Error) -> Self {
+impl From<&deepring::Error> for Failure {
+    fn from(error: &deepring::Error) -> Self {
         let errno = error.errno().unwrap_or(0);
         let code = error.code();
         Self {
@@ -37,29 +37,22 @@ impl From<&Error> for Failure {
 #[napi(object)]
 pub struct Opened {
     pub file: u32,
+    /// As it was when the file was opened; `Session.fileFlags` says what runs now.
     pub direct: bool,
     pub direct_reason: String,
-    #[napi(ts_type = "'uring' | 'threads'")]
-    pub backend: String,
     pub offset_alignment: u32,
     pub memory_alignment: u32,
-    pub size: f64,
-    pub block_size: f64,
 }
 
 impl Opened {
     pub fn of(number: u32, file: &File) -> Self {
         let support = file.direct_support();
-        let info = file.engine().info();
         Self {
             file: number,
             direct: file.direct(),
             direct_reason: support.reason.clone(),
-            backend: info.backend.as_str().to_owned(),
             offset_alignment: support.offset_alignment,
             memory_alignment: support.memory_alignment,
-            size: file.known_size() as f64,
-            block_size: info.block_bytes as f64,
         }
     }
 }
@@ -257,6 +250,8 @@ stats! {
 /// What a record with a detail carries.
 pub enum Detail {
     Failure(Failure),
+    /// An open file that JavaScript has no number for yet.
+    File(File),
     Opened(Opened),
     Stat(Stat),
     Info(Box<Info>),
@@ -269,6 +264,7 @@ impl ToNapiValue for Detail {
             Self::Failure(failure) => unsafe { Failure::to_napi_value(env, failure) },
             // SAFETY: as above.
             Self::Opened(opened) => unsafe { Opened::to_napi_value(env, opened) },
+            Self::File(_) => Err(Error::from_reason("a file without a number")),
             // SAFETY: as above.
             Self::Stat(stat) => unsafe { Stat::to_napi_value(env, stat) },
             // SAFETY: as above.

@@ -26,13 +26,13 @@ pub struct Delivery {
     arrived: Condvar,
     /// Ids whose owner has lost interest; `any_canceled` is its length, to be read without the lock.
     canceled: Mutex<HashSet<u64>>,
-    doubts: Doubts,
+    flags: CancelFlags,
 }
 
 /// What the driver asks of every request: on a cache line of its own, since its neighbours change at every request.
 #[derive(Default)]
 #[repr(align(64))]
-struct Doubts {
+struct CancelFlags {
     any_canceled: AtomicUsize,
     /// The environment is going away: everything counts as cancelled.
     closing: AtomicBool,
@@ -70,7 +70,7 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Delivery {
     pub fn new() -> Self {
         let state = State { records: VecDeque::new(), due: 0, batches: HashMap::new(), wake: None, called: false, waiting: false };
-        Self { state: Mutex::new(state), arrived: Condvar::new(), canceled: Mutex::default(), doubts: Doubts::default() }
+        Self { state: Mutex::new(state), arrived: Condvar::new(), canceled: Mutex::default(), flags: CancelFlags::default() }
     }
 
     /// Names the function to call when records wait.
@@ -123,7 +123,7 @@ impl Delivery {
             if let Some(detail) = record.detail {
                 details.push((record.id, detail));
             }
-            if self.doubts.any_canceled.load(Ordering::Relaxed) > 0 {
+            if self.flags.any_canceled.load(Ordering::Relaxed) > 0 {
                 self.forget_canceled(record.id);
             }
         }
@@ -156,25 +156,31 @@ impl Delivery {
     pub fn cancel(&self, id: u64) {
         let mut canceled = lock(&self.canceled);
         canceled.insert(id);
-        self.doubts.any_canceled.store(canceled.len(), Ordering::Release);
+        self.flags.any_canceled.store(canceled.len(), Ordering::Release);
     }
 
     fn forget_canceled(&self, id: u64) {
         let mut canceled = lock(&self.canceled);
         canceled.remove(&id);
-        self.doubts.any_canceled.store(canceled.len(), Ordering::Release);
+        self.flags.any_canceled.store(canceled.len(), Ordering::Release);
     }
 
     pub fn is_canceled(&self, id: u64) -> bool {
-        self.doubts.closing.load(Ordering::Relaxed)
-            || (self.doubts.any_canceled.load(Ordering::Relaxed) > 0 && lock(&self.canceled).contains(&id))
+        self.flags.closing.load(Ordering::Relaxed)
+            || (self.flags.any_canceled.load(Ordering::Relaxed) > 0 && lock(&self.canceled).contains(&id))
     }
 
     /// The environment is going away: no wake is called any more, and everything counts as cancelled.
     pub fn close(&self) {
-        self.doubts.closing.store(true, Ordering::Release);
+        self.flags.closing.store(true, Ordering::Release);
         let wake = lock(&self.state).wake.take();
         drop(wake);
+    }
+
+    /// Drops the records that were not drained.
+    pub fn clear(&self) {
+        let records = std::mem::take(&mut lock(&self.state).records);
+        drop(records);
     }
 
     /// Blocks until nothing is due any more.

@@ -4,7 +4,7 @@
 //! drivers with [`Session::flush`].
 
 use crate::convert::{Detail, Opened};
-use crate::delivery::{Delivery, lock};
+use crate::delivery::Delivery;
 use crate::engines::release_default;
 use crate::record::{self, RECORD};
 use deepring::binding::{EngineBinding, Handle};
@@ -15,8 +15,8 @@ use napi_derive::napi;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 
 #[napi]
 pub struct Session {
@@ -29,8 +29,6 @@ pub struct State {
     pub engines: RefCell<HashMap<u32, Engine>>,
     pub files: RefCell<HashMap<u32, File>>,
     pub handles: RefCell<HashMap<u32, Arc<Handle>>>,
-    /// Files that were opened and whose records have not been drained.
-    pub opened: Arc<Mutex<HashMap<u64, File>>>,
     /// Controls that can still be cancelled.
     pub controls: RefCell<HashMap<u64, Arc<AtomicBool>>>,
     details: RefCell<HashMap<u64, Detail>>,
@@ -75,7 +73,9 @@ impl State {
         self.sweep();
         self.delivery.wait_until_idle();
         self.files.borrow_mut().clear();
-        lock(&self.opened).clear();
+        // Files that were opened and not fetched.
+        self.delivery.clear();
+        self.details.borrow_mut().clear();
         self.engines.borrow_mut().clear();
         if self.default.borrow_mut().take().is_some() {
             release_default();
@@ -96,7 +96,6 @@ impl Session {
             engines: RefCell::default(),
             files: RefCell::default(),
             handles: RefCell::default(),
-            opened: Arc::default(),
             controls: RefCell::default(),
             details: RefCell::default(),
             default: RefCell::default(),
@@ -132,11 +131,8 @@ impl Session {
 
     #[napi(ts_return_type = "unknown")]
     pub fn detail(&self, id: f64) -> Option<Detail> {
-        let detail = self.state.details.borrow_mut().remove(&(id as u64));
-        if !matches!(detail, Some(Detail::Opened(_))) {
-            return detail;
-        }
-        let file = lock(&self.state.opened).remove(&(id as u64))?;
+        let detail = self.state.details.borrow_mut().remove(&(id as u64))?;
+        let Detail::File(file) = detail else { return Some(detail) };
         let number = self.state.number();
         let opened = Opened::of(number, &file);
         self.state.files.borrow_mut().insert(number, file);
