@@ -6,13 +6,12 @@
  */
 
 import { releaseWhole } from '../memory/buffer.ts'
-import { blockOn, connect, handOverFirst, nextId, Operation } from '../core/completions.ts'
+import { connect, handOverFirst } from '../core/completions.ts'
 import { dtypeOf, dtypeOfView, type DType } from '../memory/dtype.ts'
-import { blockSizeOf, Engine, engineStateOf, finishInfo } from '../engine/engine.ts'
+import { blockSizeOf, Engine, engineStateOf } from '../engine/engine.ts'
 import { checkOpen, type EngineState } from '../engine/engine-state.ts'
 import { invalidType, invalidValue } from '../core/errors.ts'
 import { FileHandle, stateOf } from '../file/file.ts'
-import type { Info } from '../engine/info.ts'
 import { Ledger } from './ledger.ts'
 import {
   booleanOf,
@@ -265,12 +264,12 @@ export class AioHandle {
   /** Bytes per block, as it is used: rounded up to a multiple of 4096. */
   getBlockSize(): number {
     const { blockSize } = this.#options
-    return blockSize === undefined ? this.#info().blockSize : blockSizeOf(blockSize, 'blockSize')
+    return blockSize === undefined ? this.#engineLimits().blockSize : blockSizeOf(blockSize, 'blockSize')
   }
 
   /** Blocks in flight at most, for one of `getIntraOpParallelism()` workers; the engine's limit is not exceeded. */
   getQueueDepth(): number {
-    return Math.min(this.#options.queueDepth ?? Infinity, this.#info().queueDepth)
+    return Math.min(this.#options.queueDepth ?? Infinity, this.#engineLimits().queueDepth)
   }
 
   /** Whether there is one system call per block. */
@@ -397,12 +396,9 @@ export class AioHandle {
     return 0
   }
 
-  /** The engine's configuration; asked for once, and without looking at any file, so that a getter may wait for it. */
-  #info(): Info {
+  #engineLimits(): { queueDepth: number; blockSize: number } {
     checkOpen(this.#engine, 'info')
-    const operation = new Operation(nextId(), finishInfo, null, null, undefined)
-    connect().engineInfo(operation.id, this.#engine.number, null)
-    return blockOn<Info>(operation)
+    return connect().engineLimits(this.#engine.number)
   }
 }
 

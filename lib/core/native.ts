@@ -53,6 +53,8 @@ export interface Native {
   engineInfo(id: number, engine: number, path: Uint8Array | null): void
   /** The public `Stats`. */
   engineStats(engine: number): unknown
+  /** Blocks in flight and bytes per block, at once. */
+  engineLimits(engine: number): { queueDepth: number; blockSize: number }
   createHandle(engine: number, limits: HandleLimits): number
   freeHandle(handle: number): void
 

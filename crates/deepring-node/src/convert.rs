@@ -130,6 +130,12 @@ impl EngineConfig {
 }
 
 #[napi(object)]
+pub struct EngineLimits {
+    pub queue_depth: u32,
+    pub block_size: f64,
+}
+
+#[napi(object)]
 pub struct HandleLimits {
     pub queue_depth: u32,
     pub block_size: f64,

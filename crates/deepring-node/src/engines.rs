@@ -1,6 +1,6 @@
 //! Engines and handles of an environment. The default engine is the process's: environments share it.
 
-use crate::convert::{Detail, EngineConfig, Failure, HandleLimits, Info, Stats};
+use crate::convert::{Detail, EngineConfig, EngineLimits, Failure, HandleLimits, Info, Stats};
 use crate::delivery::lock;
 use crate::memory::View;
 use crate::record::Record;
@@ -97,6 +97,13 @@ impl Session {
     #[napi]
     pub fn engine_stats(&self, engine: u32) -> Result<Stats> {
         Ok(self.state.engine(engine)?.stats().into())
+    }
+
+    #[napi]
+    pub fn engine_limits(&self, engine: u32) -> Result<EngineLimits> {
+        let engine = self.state.engine(engine)?;
+        let queue_depth = engine.queue_depth().unwrap_or(deepring::QUEUE_DEPTH_DEFAULT);
+        Ok(EngineLimits { queue_depth, block_size: engine.block_bytes() as f64 })
     }
 
     #[napi]

@@ -70,6 +70,12 @@ pub trait EngineBinding {
     /// Makes the driver look for requests whose completion reports that they are canceled.
     fn sweep(&self);
 
+    /// Requests in flight per device, if a limit was asked for. As cheap as a load, unlike [`Engine::info`].
+    fn queue_depth(&self) -> Option<u32>;
+
+    /// Bytes per block. As cheap as a load, unlike [`Engine::info`].
+    fn block_bytes(&self) -> u64;
+
     /// Whether both are the same engine.
     fn is_same(&self, other: &Self) -> bool;
 
@@ -132,6 +138,14 @@ impl EngineBinding for Engine {
 
     fn sweep(&self) {
         self.core().inbox.doorbell().request_sweep();
+    }
+
+    fn queue_depth(&self) -> Option<u32> {
+        self.core().config.queue_depth
+    }
+
+    fn block_bytes(&self) -> u64 {
+        self.core().config.block_bytes
     }
 
     fn is_same(&self, other: &Self) -> bool {
