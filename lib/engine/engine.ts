@@ -37,7 +37,7 @@ const BLOCK_SIZE_MAX = 1_073_741_824
 /** What block sizes are rounded up to: the block of common file systems, below which writes are punted. */
 const BLOCK_SIZE_UNIT = 4096
 
-/** Requests that may wait: 2^23 promises take about 4 GiB of a JavaScript heap already. */
+/** Requests accepted and not yet settled: 2^23 promises take about 4 GiB of a JavaScript heap already. */
 const QUEUED_MAX = 2 ** 23
 
 /** Options of `open`. */
@@ -66,7 +66,10 @@ export interface EngineOptions {
   blockSize?: number | undefined
   /** Bytes in flight at most, per device: at least one block. Default 64 MiB. */
   inFlightBytes?: number | undefined
-  /** Requests that may wait: 1 to 2^23. Beyond it, they fail with `ERR_DEEPRING_QUEUE_FULL`. Default 2^20. */
+  /**
+   * Requests accepted and not yet settled, in flight included: 1 to 2^23. One more fails with `ERR_DEEPRING_QUEUE_FULL`.
+   * Default 2^20.
+   */
   maxQueued?: number | undefined
 }
 
@@ -362,6 +365,6 @@ async function closeEngine(state: EngineState): Promise<void> {
 }
 
 /** The result of `info`. */
-export function finishInfo(_operation: Operation, { detail }: RecordView): Info {
+function finishInfo(_operation: Operation, { detail }: RecordView): Info {
   return detail as Info
 }

@@ -28,7 +28,9 @@ export interface Info {
   readonly blockSize: number
   /** Bytes in flight at most, per device. */
   readonly inFlightBytes: number
-  /** Requests that may wait; beyond it, they fail with `ERR_DEEPRING_QUEUE_FULL`. */
+  /**
+   * Requests accepted and not yet settled, in flight included; one more fails with `ERR_DEEPRING_QUEUE_FULL`.
+   */
   readonly maxQueued: number
   /** About the path that `info` was asked for; absent if none was given. */
   readonly path?: PathInfo | undefined
@@ -38,7 +40,7 @@ export interface Info {
 export interface PathInfo {
   /** The path that was looked at. */
   readonly path: string
-  /** The block device that holds it; `''` where there is none. */
+  /** The block device that holds it, such as `nvme0n1`; `major:minor` where it has no name. */
   readonly device: string
   /** Requests that the device's queue takes. */
   readonly deviceRequests: number
@@ -95,7 +97,7 @@ export interface Stats {
   readonly inFlightBytes: number
   /** Bytes at the device at the busiest moment. */
   readonly inFlightBytesMax: number
-  /** Requests accepted and not yet settled. */
+  /** Requests accepted and not yet settled, in flight included. */
   readonly queued: number
   /** Pieces of engine memory in use now. */
   readonly buffers: number

@@ -1,5 +1,5 @@
 /**
- * Receipts: what became of a request on its way, told with its result.
+ * Receipts: how a request was carried out, returned with its result.
  *
  * A receipt is how "direct" or "copied" is known instead of believed: it counts the blocks that moved, the bytes that
  * went through bounce blocks because their address or position was unaligned, and the transfers that had to be resumed
@@ -14,7 +14,7 @@ export interface Receipt {
   readonly backend: 'uring' | 'threads'
   /** True if every block went past the page cache. */
   readonly direct: boolean
-  /** Transfers between memory and device. */
+  /** Blocks that the request was cut into: one however often it was resumed or retried. */
   readonly blocks: number
   /**
    * Bytes that were copied through a bounce block, for want of alignment. 0 means that the device wrote into your
