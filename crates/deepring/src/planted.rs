@@ -40,6 +40,8 @@ pub enum PlantedBug {
     LooksThenWaits,
     /// A file is closed while an accepted request can still use it. For loom models.
     ClosesInUse,
+    /// A group reads how many members are left and writes one less, in two steps. For models.
+    CountsInTwoSteps,
 }
 
 #[cfg(any(feature = "sim", all(loom, test)))]

@@ -1,8 +1,9 @@
 //! The one seam for bindings: what another runtime needs beside the public API.
 //!
-//! A binding lends memory that belongs to its own runtime ([`RawTransfer`]), receives results in callbacks instead of
-//! futures ([`Completion`], the `*_then` methods), submits many requests before it wakes the driver once, and gives
-//! the requests of one handle a share of the device ([`Handle`]). Every callback runs on a thread of the engine.
+//! A binding lends memory that belongs to its own runtime ([`RawTransfer`]). It receives results in callbacks instead of
+//! futures ([`Completion`], the `*_then` methods), or one for many transfers ([`Group`]). It submits many requests before
+//! it wakes the driver once, and gives the requests of one handle a share of the device ([`Handle`]). Every callback of
+//! the engine runs on one of its threads.
 //!
 //! ```
 //! use deepring::binding::{Completion, EngineBinding, FileBinding, Outcome, RawTransfer};
@@ -38,6 +39,8 @@
 //! # Ok::<(), deepring::Error>(())
 //! ```
 
+mod group;
+
 use crate::driver::request::{PathTarget, Target};
 use crate::engine::Engine;
 use crate::error::Result;
@@ -50,6 +53,7 @@ use std::sync::atomic::AtomicBool;
 pub use crate::completion::{Completion, Outcome, RawTransfer};
 pub use crate::handle::{Handle, HandleLimits, Refill};
 pub use crate::memory::MemoryLease;
+pub use group::{Group, GroupFailure, Member};
 
 /// What a binding needs of an [`Engine`].
 pub trait EngineBinding {

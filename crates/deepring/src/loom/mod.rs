@@ -3,6 +3,7 @@
 //!
 //! ```text
 //!   wake      the inbox: producers, a driver that falls asleep, a request to sweep, the end
+//!   group     transfers that end together: members that settle while the owner closes
 //!   outcome   one operation: settled while it is waited for, polled, or dropped
 //!   engine    all of it: `Engine::builder().build()`, the driver, the backend `threads` with one
 //!             thread; only the device is a stand-in
@@ -18,6 +19,7 @@
 //! Every kind of model is shown to fail with a bug of [`crate::planted`] planted.
 
 mod engine;
+mod group;
 mod memory;
 mod outcome;
 mod wake;
