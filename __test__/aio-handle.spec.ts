@@ -326,7 +326,7 @@ testOnEachBackend(
     ] as const) {
       const view = bytes.slice(position, position + length)
       for (const target of [pathOf(path), stateOf(file)]) {
-        const transfer = { engine, write: true, subject: view, view, target, position, whole: false, validate: true }
+        const transfer = { engine, write: true, source: view, view, target, position, whole: false, validate: true }
         await t.notThrowsAsync(track(stageVerification(transfer), null))
         view[wrong - position]! ^= 1
         view[length - 1]! ^= 2
@@ -401,11 +401,11 @@ function dropFailing(): void {
   new AioHandle().asyncPread(new Uint8Array(1), ground.path('missing'))
 }
 
-test.serial('a handle that is dropped with failures untold leaves a warning', async (t) => {
+test.serial('a handle that is dropped with unreported failures leaves a warning', async (t) => {
   const codes: (string | undefined)[] = []
   const listener = (warning: Error & { code?: string }): void => void codes.push(warning.code)
   process.on('warning', listener)
   dropFailing()
-  t.true(await collectUntil(() => codes.includes('DEEPRING_FAILURE_UNTOLD')))
+  t.true(await collectUntil(() => codes.includes('DEEPRING_FAILURE_UNREPORTED')))
   process.off('warning', listener)
 })

@@ -6,7 +6,7 @@
  */
 
 import { releaseWhole } from '../memory/buffer.ts'
-import { connect, handOverFirst } from '../core/completions.ts'
+import { connect, flushOncePerTick } from '../core/completions.ts'
 import { dtypeOf, dtypeOfView, type DType } from '../memory/dtype.ts'
 import { blockSizeOf, Engine, engineStateOf } from '../engine/engine.ts'
 import { checkOpen, type EngineState } from '../engine/engine-state.ts'
@@ -70,7 +70,7 @@ const HANDLE_KEYS: ReadonlySet<string> = new Set([...TUNING_KEYS, 'intraOpParall
 const QUEUE_KEYS: ReadonlySet<string> = new Set(['fileOffset', 'validate'])
 const TRANSFER_KEYS: ReadonlySet<string> = new Set([...QUEUE_KEYS, 'signal'])
 
-const dropped = new FinalizationRegistry<Ledger>((ledger) => ledger.drop())
+const dropped = new FinalizationRegistry<Ledger>((ledger) => void ledger.drop())
 
 /**
  * DeepNVMe's `aio_handle`: transfers by path or by file under a limit of its own, several at a time.
@@ -190,7 +190,7 @@ export class AioHandle {
    * ```
    */
   syncPread(buffer: Bytes, file: AioFile, options?: number | bigint | AioQueueOptions): 1 {
-    performBlocking(this.#transfer(false, false, buffer, file, fromOffset(options)), this.#ledger.lane)
+    performBlocking(this.#transfer(false, false, buffer, file, fromOffset(options)), this.#ledger.handle)
     return 1
   }
 
@@ -200,7 +200,7 @@ export class AioHandle {
    * @param options - Options, or only the file offset, in bytes.
    */
   syncPwrite(buffer: Bytes, file: AioFile, options?: number | bigint | AioQueueOptions): 1 {
-    performBlocking(this.#transfer(true, true, buffer, file, fromOffset(options)), this.#ledger.lane)
+    performBlocking(this.#transfer(true, true, buffer, file, fromOffset(options)), this.#ledger.handle)
     return 1
   }
 
@@ -352,7 +352,7 @@ export class AioHandle {
   ): Promise<void> {
     const transfer = this.#transfer(write, whole, buffer, file, options, TRANSFER_KEYS)
     const signal = signalOf(options?.signal)
-    await this.#ledger.run(() => perform(transfer, this.#ledger.lane, signal))
+    await perform(transfer, this.#ledger.handle, signal)
   }
 
   #transfer(
@@ -379,7 +379,7 @@ export class AioHandle {
     return {
       engine: this.#owner,
       write,
-      subject: buffer,
+      source: buffer,
       view,
       target,
       position,
@@ -389,10 +389,11 @@ export class AioHandle {
   }
 
   #queue(transfer: Transfer): 0 {
-    if (transfer.validate) this.#ledger.queueChain((signal) => perform(transfer, this.#ledger.lane, signal))
-    else this.#ledger.queue((lane) => stage(transfer, lane))
-    // Not at the end of the tick: what the caller computes next is what the transfer is meant to overlap with.
-    handOverFirst()
+    const { handle } = this.#ledger
+    if (transfer.validate) this.#ledger.queueChain((signal) => perform(transfer, handle, signal))
+    else this.#ledger.queue(({ id }, index) => stage(transfer, { handle, group: { id, index } }))
+    // Not at the end of the tick: the transfer is meant to overlap with what the caller computes next.
+    flushOncePerTick()
     return 0
   }
 

@@ -21,7 +21,6 @@ import { connect } from '../core/completions.ts'
 import { Engine, engineStateOf } from '../engine/engine.ts'
 import { booleanOf, optionsOf, signalOf, type SignalOptions } from '../core/options.ts'
 import { pathOf, type FilePath } from '../core/path.ts'
-import { ALONE } from '../file/file-state.ts'
 import { perform, performBlocking, type Transfer } from './transfer.ts'
 import { isTuned, handleLimitsOf, TUNING_KEYS, type AioTuning } from './tuning.ts'
 import { viewOf, type Bytes } from '../core/view.ts'
@@ -130,7 +129,7 @@ async function aio(write: boolean, buffer: Bytes, path: FilePath, options: AioOp
   const signal = signalOf(given.signal)
   const handle = isTuned(given) ? connect().createHandle(engine.number, tuning) : 0
   try {
-    await perform(transfer, { ...ALONE, handle }, signal)
+    await perform(transfer, handle, signal)
   } finally {
     if (handle !== 0) connect().freeHandle(handle)
   }
@@ -144,7 +143,7 @@ function aioBlocking(write: boolean, buffer: Bytes, path: FilePath, options: Aio
   const tuning = handleLimitsOf(given)
   const handle = isTuned(given) ? connect().createHandle(engine.number, tuning) : 0
   try {
-    performBlocking(transfer, { ...ALONE, handle })
+    performBlocking(transfer, handle)
   } finally {
     if (handle !== 0) connect().freeHandle(handle)
   }
@@ -155,5 +154,5 @@ function wholeFile(write: boolean, buffer: Bytes, path: FilePath, options: Reado
   const view = viewOf(buffer, undefined, undefined)
   const target = pathOf(path)
   const validate = booleanOf(options.validate, 'options.validate', false)
-  return { engine: Engine.default, write, subject: buffer, view, target, position: 0, whole: true, validate }
+  return { engine: Engine.default, write, source: buffer, view, target, position: 0, whole: true, validate }
 }

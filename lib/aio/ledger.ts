@@ -1,165 +1,72 @@
 /**
- * What became of an `AioHandle`'s transfers, kept apart from the handle.
+ * The transfers that an `AioHandle` has queued, kept apart from the handle.
  *
- * The ledger counts the transfers under way, remembers the outcomes of the queued ones until a `wait` tells them, and
- * owns the handle's number in the binding. It outlives a handle that was dropped: only when the last transfer has
- * settled does the number go, and failures that nobody was told of become a process warning.
+ * The ledger gathers them in one {@link Group} from one `wait` to the next. It outlives a handle that was dropped: when
+ * the last transfer has settled, failures that no `wait` has reported become a process warning.
  */
 
-import { cancel, connect, enter, nextId, type Operation } from '../core/completions.ts'
+import { connect, type Operation } from '../core/completions.ts'
 import { DeepringError } from '../core/errors.ts'
-import { ALONE, type Lane } from '../file/file-state.ts'
-
-/** A failure kept for `wait`; `id` tells its place in the order of queueing. */
-interface Failed {
-  readonly id: number
-  readonly error: unknown
-}
-
-/** What is queued between one `wait` and the next. */
-class Batch {
-  /** The requests under way that make up the batch. */
-  readonly ids: number[] = []
-  readonly failures: Failed[] = []
-  /** Aborts the transfers that are chains of requests. */
-  readonly canceler = new AbortController()
-  count = 0
-  left = 0
-  /** Called when nothing is left: whoever waits goes on. */
-  settled: () => void = ignore
-  /** How its requests are told of: the same two functions for all. */
-  readonly succeed: () => void
-  readonly fail: (error: unknown, operation: Operation) => void
-
-  constructor(settle: (batch: Batch, failed: Failed | undefined) => void) {
-    this.succeed = () => settle(this, undefined)
-    this.fail = (error, { id }) => settle(this, { id, error })
-  }
-}
+import { Group, type GroupFailure } from '../core/group.ts'
 
 export class Ledger {
-  /** What all transfers of the handle share, and queued ones with their batch. */
-  readonly lane: Lane
-  readonly #untold = new Set<Failed>()
-  #batch: Batch
-  #lane: Lane
+  /** The number of the handle in the binding. */
+  readonly handle: number
+  /** What was queued since the last `wait`. */
+  #group: Group | undefined
   /** Settles when everything that earlier calls of `wait` wait for has settled. */
   #waited: Promise<unknown> = Promise.resolve()
-  #underWay = 0
-  #dropped = false
 
   constructor(handle: number) {
-    this.lane = { ...ALONE, handle }
-    this.#batch = this.#newBatch()
-    this.#lane = { handle, batch: nextId() }
+    this.handle = handle
   }
 
-  /** Starts a transfer whose promise the caller has. */
-  run(start: () => Promise<void>): Promise<void> {
-    this.#underWay += 1
-    return start().finally(() => this.#ended())
+  /** Queues a transfer of one request, whose outcome the next `wait` reports. */
+  queue(stage: (group: Group, index: number) => Operation): void {
+    this.#group ??= new Group()
+    this.#group.add(stage)
   }
 
-  /**
-   * Starts a transfer of one request, whose outcome the next `wait` tells. No promise is made for it, and its record comes with those of its
-   * batch: of a thousand files, each takes half the time of this thread that it would take by itself.
-   */
-  queue(stage: (lane: Lane) => Operation): void {
-    const batch = this.#begin()
-    let operation
-    try {
-      operation = stage(this.#lane)
-    } catch (error) {
-      this.#settle(batch, { id: nextId(), error })
-      return
-    }
-    batch.ids.push(operation.id)
-    operation.resolve = batch.succeed
-    operation.reject = batch.fail
-    enter(operation)
-  }
-
-  /** Starts a transfer of several requests, one after the other. */
+  /** Queues a transfer of several requests, one after the other. */
   queueChain(start: (signal: AbortSignal) => Promise<void>): void {
-    const batch = this.#begin()
-    const id = nextId()
-    start(batch.canceler.signal).then(batch.succeed, (error: unknown) => this.#settle(batch, { id, error }))
+    this.#group ??= new Group()
+    this.#group.follow(start)
   }
 
   /** Waits for everything queued so far; see `AioHandle.wait`. */
   async wait(signal: AbortSignal | null): Promise<number> {
-    const batch = this.#batch
-    this.#batch = this.#newBatch()
-    this.#lane = { ...this.#lane, batch: nextId() }
-    const settled = new Promise<void>((resolve) => {
-      if (batch.left === 0) resolve()
-      else batch.settled = resolve
-    })
-    const waited = Promise.all([settled, this.#waited])
+    const group = this.#group
+    this.#group = undefined
+    const waited = Promise.all([group?.close() ?? [], this.#waited])
     this.#waited = waited
-    const abort = (): void => {
-      batch.canceler.abort(signal?.reason)
-      cancel(batch.ids)
-    }
+    const abort = (): void => group?.cancel(signal?.reason)
     signal?.addEventListener('abort', abort)
-    await waited
+    const [failures] = await waited
     signal?.removeEventListener('abort', abort)
-    for (const failure of batch.failures) this.#untold.delete(failure)
     signal?.throwIfAborted()
-    if (batch.failures.length > 0) throw summaryOf(batch.failures, batch.count)
-    return batch.count
+    const count = group?.count ?? 0
+    if (failures.length > 0) throw summaryOf(failures, count)
+    return count
   }
 
-  /** The handle is gone. */
-  drop(): void {
-    this.#dropped = true
-    if (this.#underWay === 0) this.#end()
-  }
-
-  #newBatch(): Batch {
-    return new Batch((batch, failed) => this.#settle(batch, failed))
-  }
-
-  #begin(): Batch {
-    this.#underWay += 1
-    this.#batch.count += 1
-    this.#batch.left += 1
-    return this.#batch
-  }
-
-  #settle(batch: Batch, failed: Failed | undefined): void {
-    if (failed !== undefined) {
-      batch.failures.push(failed)
-      this.#untold.add(failed)
-    }
-    batch.left -= 1
-    if (batch.left === 0) batch.settled()
-    this.#ended()
-  }
-
-  #ended(): void {
-    this.#underWay -= 1
-    // A turn later, when the outcome has been told.
-    if (this.#underWay === 0 && this.#dropped) setImmediate(() => this.#end())
-  }
-
-  #end(): void {
-    connect().freeHandle(this.lane.handle)
-    const [first] = this.#untold
+  /** The handle was dropped: no `wait` will come. */
+  async drop(): Promise<void> {
+    // Requests in flight keep the limits that they were staged with.
+    connect().freeHandle(this.handle)
+    const failures = (await this.#group?.close()) ?? []
+    const [first] = failures
     if (first === undefined) return
-    const message = `An AioHandle was dropped with ${this.#untold.size} failed operations that no wait() has told.`
+    const message = `An AioHandle was dropped with ${failures.length} failed operations that were never reported by wait().`
     process.emitWarning(`${message} The first: ${String(first.error)}`, {
       type: 'DeepringWarning',
-      code: 'DEEPRING_FAILURE_UNTOLD',
+      code: 'DEEPRING_FAILURE_UNREPORTED',
     })
   }
 }
 
-function ignore(): void {}
-
 /** One error for all failures of a `wait`: the first, with all of them in `errors`. */
-function summaryOf(failures: readonly Failed[], count: number): unknown {
-  const errors = failures.toSorted((a, b) => a.id - b.id).map(({ error }) => error)
+function summaryOf(failures: readonly GroupFailure[], count: number): unknown {
+  const errors = failures.map(({ error }) => error)
   const [first] = errors
   if (!(first instanceof DeepringError)) return first
   const others = failures.length === 1 ? '' : ` (the first of ${failures.length} failures in ${count} operations)`

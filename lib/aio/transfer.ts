@@ -1,7 +1,7 @@
 /**
  * Transfers in DeepNVMe's manner: by path or by open file, under a limit of their own, checked afterwards if asked for.
  *
- * Each can be carried out in three ways: with a promise, blocking the JavaScript thread, or in a batch (see
+ * Each can be carried out in three ways: with a promise, blocking the JavaScript thread, or in a group (see
  * `ledger.ts`). All stage the same requests; they differ in how the outcome is awaited.
  */
 
@@ -10,15 +10,7 @@ import { blockOn, connect, detachedInFlight, nextId, Operation, track } from '..
 import { engineStateOf, type Engine } from '../engine/engine.ts'
 import { checkOpen } from '../engine/engine-state.ts'
 import { closed } from '../core/errors.ts'
-import {
-  finishNothing,
-  finishRead,
-  finishWrite,
-  stageRead,
-  stageWrite,
-  type FileState,
-  type Lane,
-} from '../file/file-state.ts'
+import { stageRead, stageWrite, transferOperation, type FileState, type Membership } from '../file/file-state.ts'
 import type { CheckedPath } from '../core/path.ts'
 
 /** Permissions of files that are created by path, before the umask: those of node:fs. */
@@ -32,7 +24,7 @@ export interface Transfer {
   readonly engine: Engine
   readonly write: boolean
   /** What the caller passed as the buffer. */
-  readonly subject: unknown
+  readonly source: unknown
   /** The bytes of it. */
   readonly view: Uint8Array
   /** A path to be opened when the request's turn comes, or an open file. */
@@ -45,51 +37,54 @@ export interface Transfer {
 }
 
 /** Carries out a transfer. */
-export async function perform(transfer: Transfer, lane: Lane, signal: AbortSignal | null): Promise<void> {
-  await track(stage(transfer, lane), signal)
+export async function perform(transfer: Transfer, handle: number, signal: AbortSignal | null): Promise<void> {
+  await track(stage(transfer, { handle }), signal)
   if (!transfer.validate) return
   signal?.throwIfAborted()
   await track(stageVerification(transfer), signal)
 }
 
 /** Carries out a transfer, blocking the JavaScript thread. */
-export function performBlocking(transfer: Transfer, lane: Lane): void {
-  blockOn(stage(transfer, lane))
+export function performBlocking(transfer: Transfer, handle: number): void {
+  blockOn(stage(transfer, { handle }))
   if (transfer.validate) blockOn(stageVerification(transfer))
 }
 
 /** Stages the request of a transfer, without the comparison that may follow it. */
-export function stage(transfer: Transfer, lane: Lane): Operation {
-  const operation = stageUnkept(transfer, lane)
-  operation.keeper = transfer.engine
+export function stage(transfer: Transfer, membership: Membership): Operation {
+  const { target } = transfer
+  const operation =
+    'bytes' in target ? stageByPath(transfer, target, membership) : stageByFile(transfer, target, membership)
+  operation.owner = transfer.engine
   return operation
 }
 
-function stageUnkept(transfer: Transfer, lane: Lane): Operation {
-  const { write, subject, view, target, position, whole } = transfer
-  if (!('bytes' in target)) {
-    return write
-      ? stageWrite(target, lane, subject, view, position)
-      : stageRead(target, lane, subject, view, position, true)
-  }
+function stageByFile(transfer: Transfer, file: FileState, membership: Membership): Operation {
+  const { write, source, view, position } = transfer
+  if (write) return stageWrite(file, source, view, position, membership)
+  return stageRead(file, source, view, position, true, membership)
+}
+
+function stageByPath(transfer: Transfer, { bytes, text }: CheckedPath, { handle, group }: Membership): Operation {
+  const { write, source, view, position, whole } = transfer
   const engine = engineStateOf(transfer.engine)
   checkOpen(engine, write ? 'write' : 'read')
-  const operation = new Operation(nextId(), write ? finishWrite : finishRead, subject, view, target.text)
-  const { handle, batch } = lane
-  if (write) connect().writePath(operation.id, engine.number, target.bytes, handle, batch, view, position, whole, MODE)
-  else connect().readPath(operation.id, engine.number, target.bytes, handle, batch, view, position, whole)
+  const operation = transferOperation(write, source, view, text, group)
+  const [{ id }, { number }, groupId] = [operation, engine, group?.id ?? 0]
+  if (write) connect().writePath(id, number, bytes, handle, groupId, view, position, whole, MODE)
+  else connect().readPath(id, number, bytes, handle, groupId, view, position, whole)
   return operation
 }
 
 /** Stages the comparison of a file with the buffer of a transfer. */
 export function stageVerification(transfer: Transfer): Operation {
-  const { subject, view, target, position } = transfer
+  const { source, view, target, position } = transfer
   const engine = engineStateOf(transfer.engine)
   const byPath = 'bytes' in target
   checkOpen(engine, 'verify')
   if (!byPath && target.number === 0) throw closed('file', 'verify', target.path)
-  const operation = new Operation(nextId(), finishVerification, subject, view, byPath ? target.text : target.path)
-  operation.keeper = transfer.engine
+  const operation = new Operation(nextId(), finishVerification, source, view, byPath ? target.text : target.path)
+  operation.owner = transfer.engine
   connect().verify(
     operation.id,
     engine.number,
@@ -101,7 +96,6 @@ export function stageVerification(transfer: Transfer): Operation {
   return operation
 }
 
-function finishVerification(operation: Operation): undefined {
+function finishVerification(operation: Operation): void {
   if (operation.view?.byteLength !== operation.requested) throw detachedInFlight(operation, 'verify')
-  return finishNothing()
 }

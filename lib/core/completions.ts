@@ -52,8 +52,8 @@ export class Operation {
   /** The number the binding knows it by. */
   readonly id: number
   readonly finish: Finish
-  /** What the caller passed in, to be handed back with the result; or whatever `finish` needs. */
-  readonly subject: unknown
+  /** What the caller passed in, to be returned with the result; or what else `finish` needs. */
+  readonly source: unknown
   /** The memory the kernel may touch; held from here for that reason. */
   readonly view: Uint8Array | null
   /** Bytes of `view` at the time of the call. A detached view has none. */
@@ -61,27 +61,27 @@ export class Operation {
   /** The file as the caller named it, for errors. */
   readonly path: string | undefined
   /**
-   * The `FileHandle` or `Engine` that was asked, held until the outcome is there: one that nobody else holds would be
-   * taken for dropped, and its closing would cancel the request.
+   * The `FileHandle` or `Engine` that the request was made of. Held until the outcome has come: if it were collected
+   * before, its close would cancel the request.
    */
-  keeper: object | null = null
+  owner: object | null = null
   /** Undoes an outcome that nobody will receive, because the request was aborted before it arrived. */
   discard: ((record: RecordView) => void) | null = null
   signal: AbortSignal | null = null
   resolve: (value: never) => void = ignore
   reject: (reason: unknown, operation: Operation) => void = ignore
 
-  constructor(id: number, finish: Finish, subject: unknown, view: Uint8Array | null, path: string | undefined) {
+  constructor(id: number, finish: Finish, source: unknown, view: Uint8Array | null, path: string | undefined) {
     this.id = id
     this.finish = finish
-    this.subject = subject
+    this.source = source
     this.view = view
     this.requested = view === null ? 0 : view.byteLength
     this.path = path
   }
 }
 
-/** Memory that a lost ring may still write to, kept for ever: better leaked than given to somebody else. */
+/** See {@link keepForever}. */
 const lost: Uint8Array[] = []
 
 const pending = new Pending<Operation>()
@@ -90,8 +90,8 @@ const records = new Float64Array(RECORD * RECORDS_PER_DRAIN)
 const record = new RecordView(records)
 let binding: Native | undefined
 let flushDue = false
-let bytesToHandOver = EAGER_BYTES
-let handedOver = false
+let bytesUntilFlush = EAGER_BYTES
+let flushedEarly = false
 let drainDue = false
 
 /** The binding, loaded and attached to this environment at the first call. */
@@ -122,20 +122,30 @@ export function track<T>(operation: Operation, signal: AbortSignal | null): Prom
   // Left there, they would keep the last result of all from being collected.
   settlers.resolve = settlers.reject = ignore
   if (signal !== null) watch(signal, operation)
-  enter(operation)
+  expectRecord(operation)
+  flushSoon(operation.requested)
   // The error is made where no frame of the caller is left; in a reaction, its stack leads to the caller's `await`.
   return promise.then(undefined, restack)
 }
 
-/** Takes a request up that has just been staged and knows whom to tell. */
-export function enter(operation: Operation): void {
+/** Adds a request to those whose records are to come. Its number must be the last that {@link nextId} gave. */
+export function expectRecord(operation: Operation): void {
   pending.add(operation)
+}
+
+/** Flushes what has just been staged: at the end of the tick, or earlier if that many bytes are staged. */
+export function flushSoon(bytes: number): void {
   if (!flushDue) {
     flushDue = true
     queueMicrotask(flush)
   }
-  bytesToHandOver -= operation.requested
-  if (bytesToHandOver <= 0) handOver()
+  bytesUntilFlush -= bytes
+  if (bytesUntilFlush <= 0) flushEarly()
+}
+
+/** Keeps memory that a lost ring may still write to: leaked rather than given to another request. */
+export function keepForever(view: Uint8Array): void {
+  lost.push(view)
 }
 
 /** Asks for an early end of those of these requests that are still under way. */
@@ -180,14 +190,14 @@ export function detachedInFlight(operation: Operation, syscall: string): Deeprin
   )
 }
 
-/** Hands over what a caller wants to run while it goes on computing, unless the device has been given work in this tick. */
-export function handOverFirst(): void {
-  if (!handedOver) handOver()
+/** Flushes at once, unless this tick has already flushed, so that transfers overlap with the caller's next computation. */
+export function flushOncePerTick(): void {
+  if (!flushedEarly) flushEarly()
 }
 
-function handOver(): void {
-  handedOver = true
-  bytesToHandOver = PORTION_BYTES
+function flushEarly(): void {
+  flushedEarly = true
+  bytesUntilFlush = PORTION_BYTES
   binding?.flush()
 }
 
@@ -195,8 +205,8 @@ function handOver(): void {
 export function flush(): void {
   if (!flushDue) return
   flushDue = false
-  bytesToHandOver = EAGER_BYTES
-  handedOver = false
+  bytesUntilFlush = EAGER_BYTES
+  flushedEarly = false
   binding?.flush()
 }
 
@@ -232,7 +242,7 @@ function settle(): void {
   const operation = pending.take(id)
   if (operation === undefined) return
   const failure = status === STATUS.failure ? (record.detail as Failure) : null
-  if (failure?.code === 'ERR_DEEPRING_LOST' && operation.view !== null) lost.push(operation.view)
+  if (failure?.code === 'ERR_DEEPRING_LOST' && operation.view !== null) keepForever(operation.view)
   const { signal } = operation
   if (signal !== null) {
     unwatch(signal, operation)

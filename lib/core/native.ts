@@ -68,24 +68,30 @@ export interface Native {
     mode: number,
     syncDirectory: boolean,
   ): void
-  /** batch, here and below: records of one batch wait for the last of them; 0 is none. */
+  /**
+   * Opens a group of transfers. Its record has this id and comes after {@link Native.closeGroup}, when all members have
+   * settled; if some failed, its detail is an array of `MemberFailure`. Canceling it cancels all members.
+   */
+  openGroup(id: number): void
+  closeGroup(id: number): void
+  /** group, here and below: the id of a group, in which `id` is the index of a member; 0 for a transfer by itself. */
   read(
     id: number,
     file: number,
     handle: number,
-    batch: number,
+    group: number,
     view: Uint8Array,
     position: number,
     exact: boolean,
   ): void
-  write(id: number, file: number, handle: number, batch: number, view: Uint8Array, position: number): void
+  write(id: number, file: number, handle: number, group: number, view: Uint8Array, position: number): void
   /** whole: the file must be as long as the view. */
   readPath(
     id: number,
     engine: number,
     path: Uint8Array,
     handle: number,
-    batch: number,
+    group: number,
     view: Uint8Array,
     position: number,
     whole: boolean,
@@ -96,7 +102,7 @@ export interface Native {
     engine: number,
     path: Uint8Array,
     handle: number,
-    batch: number,
+    group: number,
     view: Uint8Array,
     position: number,
     whole: boolean,

@@ -50,6 +50,12 @@ export interface Failure {
   message: string
 }
 
+/** A member of a group that failed. */
+export interface MemberFailure {
+  index: number
+  failure: Failure
+}
+
 /** A file that was opened. */
 export interface Opened {
   file: number

@@ -260,7 +260,7 @@ export class Engine {
       checkOpen(this.#state, 'info')
       const operation = new Operation(nextId(), finishInfo, null, null, name?.text)
       connect().engineInfo(operation.id, this.#state.number, name === null ? null : name.bytes)
-      operation.keeper = this
+      operation.owner = this
       return track(operation, signal)
     } catch (error) {
       return Promise.reject(error)

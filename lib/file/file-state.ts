@@ -102,68 +102,83 @@ export function closeUnseen(opened: Opened): void {
   runInBackground((id) => connect().close(id, opened.file))
 }
 
-/** Under which limit a request runs, and with which others its outcome may wait. */
-export interface Lane {
-  /** The limit of an `AioHandle`, or 0. */
+/** Where a request belongs, if anywhere: the handle whose limits it shares, and the group that reports it. */
+export interface Membership {
   readonly handle: number
-  /** The batch that is told of together, or 0. */
-  readonly batch: number
+  /** The group, and the request's index in it. */
+  readonly group?: { readonly id: number; readonly index: number } | undefined
 }
 
-/** The lane of a request by itself. */
-export const ALONE: Lane = { handle: 0, batch: 0 }
+/** Belongs to no handle and no group. */
+const ALONE: Membership = { handle: 0 }
 
 /** Stages a read on an open file. */
 export function stageRead(
   state: FileState,
-  { handle, batch }: Lane,
   buffer: unknown,
   view: Uint8Array,
   position: number,
   exact: boolean,
+  { handle, group }: Membership = ALONE,
 ): Operation {
   checkFileOpen(state, 'read')
   if (!state.readable) throw systemError('EBADF', 'read', state.path, `opened with flags '${state.flags}'`)
-  const operation = new Operation(nextId(), finishRead, buffer, view, state.path)
-  connect().read(operation.id, state.number, handle, batch, view, position, exact)
+  const operation = transferOperation(false, buffer, view, state.path, group)
+  connect().read(operation.id, state.number, handle, group?.id ?? 0, view, position, exact)
   return operation
 }
 
 /** Stages a write on an open file. */
 export function stageWrite(
   state: FileState,
-  { handle, batch }: Lane,
   buffer: unknown,
   view: Uint8Array,
   position: number,
+  { handle, group }: Membership = ALONE,
 ): Operation {
   checkFileOpen(state, 'write')
   checkWritable(state, 'write')
-  const operation = new Operation(nextId(), finishWrite, buffer, view, state.path)
-  connect().write(operation.id, state.number, handle, batch, view, position)
+  const operation = transferOperation(true, buffer, view, state.path, group)
+  connect().write(operation.id, state.number, handle, group?.id ?? 0, view, position)
   return operation
 }
 
-/** The result of a read, unless its memory has been taken away: then nobody can see the bytes. */
-export function finishRead(operation: Operation, record: RecordView): ReadResult {
+/** The operation of a read or write; in a group, whose record has no receipts, it finishes with a check alone. */
+export function transferOperation(
+  write: boolean,
+  buffer: unknown,
+  view: Uint8Array,
+  path: string,
+  group: Membership['group'],
+): Operation {
+  if (group !== undefined) return new Operation(group.index, write ? checkWrite : checkRead, buffer, view, path)
+  return new Operation(nextId(), write ? finishWrite : finishRead, buffer, view, path)
+}
+
+function finishRead(operation: Operation, record: RecordView): ReadResult {
+  checkRead(operation)
+  return { bytesRead: record.transferred, buffer: operation.source as Bytes, receipt: receiptOf(record) }
+}
+
+function finishWrite(operation: Operation, record: RecordView): WriteResult {
+  checkWrite(operation)
+  return { bytesWritten: record.transferred, buffer: operation.source as Bytes, receipt: receiptOf(record) }
+}
+
+/** Fails if the memory of a read was taken away: the caller cannot see the bytes. */
+function checkRead(operation: Operation): void {
   const { view, requested } = operation
   if (view !== null && view.byteLength !== requested) throw detachedInFlight(operation, 'read')
-  return { bytesRead: record.transferred, buffer: operation.subject as Bytes, receipt: receiptOf(record) }
 }
 
 /**
- * The result of a write, unless its memory has been taken away: then nobody knows which bytes went out. Engine memory
- * is the exception, since nobody can change it once it is detached.
+ * Fails if the memory of a write was taken away: it is unknown which bytes went out. Engine memory is the exception,
+ * since it cannot change once it is detached.
  */
-export function finishWrite(operation: Operation, record: RecordView): WriteResult {
+function checkWrite(operation: Operation): void {
   const { view, requested } = operation
   if (view !== null && view.byteLength !== requested && !isEngineMemory(view.buffer))
     throw detachedInFlight(operation, 'write')
-  return {
-    bytesWritten: record.transferred,
-    buffer: operation.subject as Bytes,
-    receipt: receiptOf(record),
-  }
 }
 
 /** The result of what gives none. */

@@ -10,7 +10,6 @@ import { connect, nextId, Operation, track, type Finish } from '../core/completi
 import type { Engine } from '../engine/engine.ts'
 import { invalidType } from '../core/errors.ts'
 import {
-  ALONE,
   checkFileOpen,
   checkWritable,
   FileState,
@@ -195,8 +194,8 @@ export class FileHandle {
       const position = positionOf(options.position, 'options.position', view.byteLength)
       const exact = booleanOf(options.exact, 'options.exact', true)
       const signal = signalOf(options.signal)
-      const operation = stageRead(this.#state, ALONE, buffer, view, position, exact)
-      operation.keeper = this
+      const operation = stageRead(this.#state, buffer, view, position, exact)
+      operation.owner = this
       return track(operation, signal)
     } catch (error) {
       return Promise.reject(error)
@@ -238,8 +237,8 @@ export class FileHandle {
       const view = viewOf(buffer, options.offset, options.length)
       const position = positionOf(options.position, 'options.position', view.byteLength)
       const signal = signalOf(options.signal)
-      const operation = stageWrite(this.#state, ALONE, buffer, view, position)
-      operation.keeper = this
+      const operation = stageWrite(this.#state, buffer, view, position)
+      operation.owner = this
       return track(operation, signal)
     } catch (error) {
       return Promise.reject(error)
@@ -336,7 +335,7 @@ export class FileHandle {
       checkFileOpen(state, syscall)
       const operation = new Operation(nextId(), finish, state, null, state.path)
       stage(operation.id, state.number)
-      operation.keeper = this
+      operation.owner = this
       return track(operation, signal)
     } catch (error) {
       return Promise.reject(error)

@@ -1,5 +1,6 @@
 //! Plain objects for JavaScript. Their documentation is in `lib/core/native.ts`.
 
+use deepring::binding::GroupFailure;
 use deepring::{BackendKind, Engine, File, FileStat};
 use napi::bindgen_prelude::*;
 use napi_derive::napi;
@@ -31,6 +32,19 @@ impl From<&deepring::Error> for Failure {
             transferred: error.transferred() as f64,
             message: error.sentence(),
         }
+    }
+}
+
+/// One failure of a group.
+#[napi(object)]
+pub struct MemberFailure {
+    pub index: f64,
+    pub failure: Failure,
+}
+
+impl From<&GroupFailure> for MemberFailure {
+    fn from(failed: &GroupFailure) -> Self {
+        Self { index: failed.index as f64, failure: Failure::from(&failed.error) }
     }
 }
 
@@ -256,6 +270,8 @@ stats! {
 /// What a record with a detail carries.
 pub enum Detail {
     Failure(Failure),
+    /// Of a group, in the order of the indices.
+    Failures(Vec<MemberFailure>),
     /// An open file that JavaScript has no number for yet.
     File(File),
     Opened(Opened),
@@ -268,6 +284,8 @@ impl ToNapiValue for Detail {
         match value {
             // SAFETY: the environment is the caller's; the conversion is derived code. The same holds for the other arms.
             Self::Failure(failure) => unsafe { Failure::to_napi_value(env, failure) },
+            // SAFETY: as above.
+            Self::Failures(failures) => unsafe { Vec::to_napi_value(env, failures) },
             // SAFETY: as above.
             Self::Opened(opened) => unsafe { Opened::to_napi_value(env, opened) },
             Self::File(_) => Err(Error::from_reason("a file without a number")),

@@ -1,8 +1,8 @@
 //! From the engine's threads to one JavaScript environment: a list of records, and one wake when it stops being empty.
 //!
-//! JavaScript drains the whole list per wake. Records of a batch, whose outcomes are asked for together, wait for the last of them: a thousand
-//! small files need no thousand wakes. The threadsafe function is referenced only while records are due, so that an idle binding
-//! does not keep the process alive and a busy one does.
+//! JavaScript drains the whole list per wake. A group of transfers makes one record when all its members have settled,
+//! so a thousand small files need no thousand wakes. The threadsafe function is referenced only while something is due,
+//! so that an idle binding does not keep the process alive and a busy one does.
 
 use crate::convert::Detail;
 use crate::record::{RECORD, Record};
@@ -11,12 +11,9 @@ use napi::Env;
 use napi::Status;
 use napi::bindgen_prelude::Function;
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-
-/// So many records are fetched even before their batch is complete: a megabyte of them, whatever is queued.
-const WAITING_MAX: usize = 8192;
 
 type Wake = ThreadsafeFunction<(), (), (), Status, false>;
 
@@ -40,27 +37,14 @@ struct CancelFlags {
 
 struct State {
     records: VecDeque<Record>,
-    /// Records promised and not yet made.
+    /// Records, and members of groups, that have not settled.
     due: usize,
-    /// Of these, how many each batch has.
-    batches: HashMap<u64, usize>,
     wake: Option<Wake>,
+    /// `wake` keeps the process alive.
+    referenced: bool,
     /// JavaScript was called and has not emptied the list since.
     called: bool,
     waiting: bool,
-}
-
-impl State {
-    /// Counts a record of the batch; whether it was the last one due, or is of no batch.
-    fn ends(&mut self, batch: u64) -> bool {
-        let Some(left) = self.batches.get_mut(&batch) else { return true };
-        *left -= 1;
-        let ends = *left == 0;
-        if ends {
-            self.batches.remove(&batch);
-        }
-        ends
-    }
 }
 
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -69,7 +53,7 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Delivery {
     pub fn new() -> Self {
-        let state = State { records: VecDeque::new(), due: 0, batches: HashMap::new(), wake: None, called: false, waiting: false };
+        let state = State { records: VecDeque::new(), due: 0, wake: None, referenced: false, called: false, waiting: false };
         Self { state: Mutex::new(state), arrived: Condvar::new(), canceled: Mutex::default(), flags: CancelFlags::default() }
     }
 
@@ -81,29 +65,38 @@ impl Delivery {
         Ok(())
     }
 
-    /// One more record is due, of a batch if `batch` is not 0. On the JavaScript thread.
-    pub fn expect(&self, env: &Env, batch: u64) -> napi::Result<()> {
+    /// One more settlement is due: a record, or a member of a group. On the JavaScript thread.
+    pub fn expect(&self, env: &Env) -> napi::Result<()> {
         let mut state = lock(&self.state);
         state.due += 1;
-        if batch != 0 {
-            *state.batches.entry(batch).or_default() += 1;
-        }
-        let was_idle = state.due + state.records.len() == 1;
-        if was_idle && let Some(wake) = &mut state.wake {
+        if !state.referenced
+            && let Some(wake) = &mut state.wake
+        {
             reference(wake, env)?;
+            state.referenced = true;
         }
         Ok(())
     }
 
-    /// A record has come, of the batch it was expected for. On any thread.
-    pub fn push(&self, record: Record, batch: u64) {
+    /// A record that was due has come. On any thread.
+    pub fn push(&self, record: Record) {
         let mut state = lock(&self.state);
-        state.due -= 1;
         state.records.push_back(record);
-        let wanted = state.ends(batch) || state.records.len() >= WAITING_MAX;
+        self.settled(&mut state);
+    }
+
+    /// A member of a group has settled; the record will be the group's. On any thread.
+    pub fn count_down(&self) {
+        self.settled(&mut lock(&self.state));
+    }
+
+    fn settled(&self, state: &mut State) {
+        state.due -= 1;
         if state.waiting {
             self.arrived.notify_all();
         }
+        // Without records, JavaScript is called when nothing is due any more, so that the process can end.
+        let wanted = !state.records.is_empty() || state.due == 0;
         // Called under the lock, so that the environment cannot go away in between; queuing a call does not block.
         if wanted
             && !state.called
@@ -128,9 +121,13 @@ impl Delivery {
             }
         }
         state.called &= !state.records.is_empty();
-        let is_idle = count > 0 && state.due + state.records.len() == 0;
-        if is_idle && let Some(wake) = &mut state.wake {
+        let is_idle = state.due + state.records.len() == 0;
+        if is_idle
+            && state.referenced
+            && let Some(wake) = &mut state.wake
+        {
             unreference(wake, env)?;
+            state.referenced = false;
         }
         Ok(count)
     }

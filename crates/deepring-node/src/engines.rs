@@ -67,15 +67,15 @@ impl Session {
     #[napi]
     pub fn close_engine(&self, env: &Env, id: f64, engine: u32) -> Result<()> {
         let engine = self.state.engines.borrow_mut().remove(&engine).ok_or_else(|| unknown("engine", engine))?;
-        self.state.delivery.expect(env, 0)?;
+        self.state.delivery.expect(env)?;
         let delivery = Arc::clone(&self.state.delivery);
         // A thread of its own: the engine's own threads cannot wait for themselves.
         let closing = std::thread::Builder::new().name("deepring-close".into()).spawn(move || {
             drop(engine);
-            delivery.push(Record::of(id as u64, Ok(None)), 0);
+            delivery.push(Record::of(id as u64, Ok(None)));
         });
         if let Err(error) = closing {
-            self.state.delivery.push(Record::of(id as u64, Ok(None)), 0);
+            self.state.delivery.push(Record::of(id as u64, Ok(None)));
             return Err(Error::new(Status::GenericFailure, format!("no thread to close the engine: {error}")));
         }
         Ok(())
@@ -85,11 +85,11 @@ impl Session {
     pub fn engine_info(&self, env: &Env, id: f64, engine: u32, path: Option<View>) -> Result<()> {
         let engine = self.state.engine(engine)?;
         let path = path.map(View::to_path);
-        self.state.delivery.expect(env, 0)?;
+        self.state.delivery.expect(env)?;
         let delivery = Arc::clone(&self.state.delivery);
         engine.clone().run_blocking(move || {
             let info = Info::of(&engine, path.as_deref()).map(|info| Some(Detail::Info(Box::new(info))));
-            delivery.push(Record::of(id as u64, info), 0);
+            delivery.push(Record::of(id as u64, info));
         });
         Ok(())
     }

@@ -31,11 +31,11 @@ impl Session {
     ) -> Result<()> {
         let options = record::open_options(flags, direct).mode(mode).sync_directory(sync_directory);
         let engine = self.state.engine(engine)?;
-        self.state.delivery.expect(env, 0)?;
+        self.state.delivery.expect(env)?;
         let delivery = Arc::clone(&self.state.delivery);
         engine.open_then(path.to_path(), options, move |result| {
             // The file gets its number when its record is drained, on the thread that keeps the table.
-            delivery.push(Record::of(id as u64, result.map(|file| Some(Detail::File(file)))), 0);
+            delivery.push(Record::of(id as u64, result.map(|file| Some(Detail::File(file)))));
         });
         Ok(())
     }
@@ -59,11 +59,11 @@ impl Session {
     ) -> Result<()> {
         let files = self.state.files.borrow();
         let file = files.get(&file).ok_or_else(|| unknown("file", file))?;
-        self.state.delivery.expect(env, 0)?;
+        self.state.delivery.expect(env)?;
         let canceled = Arc::new(AtomicBool::new(false));
         self.state.controls.borrow_mut().insert(id as u64, Arc::clone(&canceled));
         let delivery = Arc::clone(&self.state.delivery);
-        run(file, canceled, Box::new(move |result| delivery.push(Record::of(id as u64, result.map(|()| None)), 0)));
+        run(file, canceled, Box::new(move |result| delivery.push(Record::of(id as u64, result.map(|()| None)))));
         Ok(())
     }
 
@@ -71,21 +71,21 @@ impl Session {
     pub fn stat(&self, env: &Env, id: f64, file: u32) -> Result<()> {
         let files = self.state.files.borrow();
         let file = files.get(&file).ok_or_else(|| unknown("file", file))?;
-        self.state.delivery.expect(env, 0)?;
+        self.state.delivery.expect(env)?;
         let delivery = Arc::clone(&self.state.delivery);
-        file.stat_then(move |result| delivery.push(Record::of(id as u64, result.map(|stat| Some(Detail::Stat(Stat::from(stat))))), 0));
+        file.stat_then(move |result| delivery.push(Record::of(id as u64, result.map(|stat| Some(Detail::Stat(Stat::from(stat)))))));
         Ok(())
     }
 
     #[napi]
     pub fn close(&self, env: &Env, id: f64, file: u32) -> Result<()> {
         let file = self.state.files.borrow_mut().remove(&file).ok_or_else(|| unknown("file", file))?;
-        self.state.delivery.expect(env, 0)?;
+        self.state.delivery.expect(env)?;
         let delivery = Arc::clone(&self.state.delivery);
         file.close_then(move |result| {
             // Only an engine that shuts down cancels a close, and then the file is closed all the same.
             let result = result.or_else(|error| if is_cancellation(&error) { Ok(()) } else { Err(error) });
-            delivery.push(Record::of(id as u64, result.map(|()| None)), 0);
+            delivery.push(Record::of(id as u64, result.map(|()| None)));
         });
         Ok(())
     }

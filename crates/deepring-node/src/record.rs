@@ -4,7 +4,8 @@
 //! the flags of `open`. `lib/core/record.ts` is the other side; `__test__/record.spec.ts` compares both through
 //! [`layout`].
 
-use crate::convert::{Detail, Failure};
+use crate::convert::{Detail, Failure, MemberFailure};
+use deepring::binding::GroupFailure;
 use deepring::{BackendKind, Direct, OpenOptions, Receipt};
 use napi_derive::napi;
 use std::collections::HashMap;
@@ -135,6 +136,12 @@ impl Record {
             Err(error) => record.fail(error),
         }
         record
+    }
+
+    /// The record of a group of transfers.
+    pub fn of_group(id: u64, failures: &[GroupFailure]) -> Self {
+        let failures: Vec<_> = failures.iter().map(MemberFailure::from).collect();
+        Self::of(id, Ok((!failures.is_empty()).then_some(Detail::Failures(failures))))
     }
 
     fn succeed(&mut self, receipt: &Receipt) {

@@ -7,7 +7,7 @@ use crate::convert::{Detail, Opened};
 use crate::delivery::Delivery;
 use crate::engines::release_default;
 use crate::record::{self, RECORD};
-use deepring::binding::{EngineBinding, Handle};
+use deepring::binding::{EngineBinding, Group, Handle};
 use deepring::{Engine, File};
 use napi::Env;
 use napi::bindgen_prelude::*;
@@ -31,6 +31,8 @@ pub struct State {
     pub handles: RefCell<HashMap<u32, Arc<Handle>>>,
     /// Controls that can still be cancelled.
     pub controls: RefCell<HashMap<u64, Arc<AtomicBool>>>,
+    /// Groups of transfers whose records have not been drained, by the id of the record.
+    pub groups: RefCell<HashMap<u64, Arc<Group>>>,
     details: RefCell<HashMap<u64, Detail>>,
     pub default: RefCell<Option<u32>>,
     next: RefCell<u32>,
@@ -67,6 +69,7 @@ impl State {
     fn tear_down(&self) {
         self.delivery.close();
         self.controls.borrow().values().for_each(|canceled| canceled.store(true, Ordering::Release));
+        self.groups.borrow().values().for_each(|group| group.cancel());
         for engine in self.staged.borrow_mut().drain(..) {
             engine.wake();
         }
@@ -76,6 +79,7 @@ impl State {
         // Files that were opened and not fetched.
         self.delivery.clear();
         self.details.borrow_mut().clear();
+        self.groups.borrow_mut().clear();
         self.engines.borrow_mut().clear();
         if self.default.borrow_mut().take().is_some() {
             release_default();
@@ -97,6 +101,7 @@ impl Session {
             files: RefCell::default(),
             handles: RefCell::default(),
             controls: RefCell::default(),
+            groups: RefCell::default(),
             details: RefCell::default(),
             default: RefCell::default(),
             next: RefCell::default(),
@@ -120,10 +125,12 @@ impl Session {
         if !details.is_empty() {
             self.state.details.borrow_mut().extend(details);
         }
-        if !self.state.controls.borrow().is_empty() {
-            let mut controls = self.state.controls.borrow_mut();
+        let (mut controls, mut groups) = (self.state.controls.borrow_mut(), self.state.groups.borrow_mut());
+        if !(controls.is_empty() && groups.is_empty()) {
             for drained in numbers.chunks_exact(RECORD).take(count) {
-                controls.remove(&(drained[record::ID] as u64));
+                let id = drained[record::ID] as u64;
+                controls.remove(&id);
+                groups.remove(&id);
             }
         }
         Ok(count as u32)
@@ -154,10 +161,15 @@ impl Session {
 
     #[napi]
     pub fn cancel(&self, id: f64) {
-        if let Some(canceled) = self.state.controls.borrow().get(&(id as u64)) {
-            canceled.store(true, Ordering::Release);
+        let id = id as u64;
+        if let Some(group) = self.state.groups.borrow().get(&id) {
+            group.cancel();
+        } else {
+            if let Some(canceled) = self.state.controls.borrow().get(&id) {
+                canceled.store(true, Ordering::Release);
+            }
+            self.state.delivery.cancel(id);
         }
-        self.state.delivery.cancel(id as u64);
         self.flush();
         self.state.sweep();
     }

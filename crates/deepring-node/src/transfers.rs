@@ -5,20 +5,18 @@ use crate::memory::View;
 use crate::record::Record;
 use crate::session::{Session, unknown};
 use deepring::Direction;
-use deepring::binding::{Completion, EngineBinding, FileBinding, MemoryLease, Outcome, RawTransfer};
+use deepring::binding::{Completion, EngineBinding, FileBinding, Group, Member, MemoryLease, Outcome, RawTransfer};
 use napi::Env;
 use napi::bindgen_prelude::*;
 use napi_derive::napi;
 use std::sync::Arc;
 
-/// One transfer's way back.
-pub struct Landing {
-    pub id: u64,
-    /// The batch it belongs to, or 0.
-    pub batch: u64,
-    pub delivery: Arc<Delivery>,
+/// The completion of one transfer: makes its record.
+struct Landing {
+    id: u64,
+    delivery: Arc<Delivery>,
     /// Keeps engine memory alive until the transfer has settled.
-    pub lease: Option<MemoryLease>,
+    lease: Option<MemoryLease>,
 }
 
 impl Completion for Landing {
@@ -27,7 +25,7 @@ impl Completion for Landing {
             // The kernel may still write there. (The JavaScript side keeps foreign memory for the same reason.)
             std::mem::forget(self.lease.clone());
         }
-        self.delivery.push(Record::of_transfer(self.id, &outcome.result), self.batch);
+        self.delivery.push(Record::of_transfer(self.id, &outcome.result));
     }
 
     fn canceled(&self) -> bool {
@@ -35,16 +33,33 @@ impl Completion for Landing {
     }
 }
 
+/// The completion of a transfer in a group, which makes one record for all. Each keeps the process alive by itself.
+struct Joined {
+    member: Member,
+    delivery: Arc<Delivery>,
+}
+
+impl Completion for Joined {
+    fn settle(self: Arc<Self>, outcome: Outcome) {
+        self.member.settle(outcome);
+        self.delivery.count_down();
+    }
+
+    fn canceled(&self) -> bool {
+        self.member.canceled()
+    }
+}
+
 #[napi]
 impl Session {
     #[napi]
-    pub fn read(&self, env: &Env, id: f64, file: u32, handle: u32, batch: f64, view: View, position: f64, exact: bool) -> Result<()> {
-        self.transfer(env, id, file, handle, batch, &view, Direction::Read, position, exact)
+    pub fn read(&self, env: &Env, id: f64, file: u32, handle: u32, group: f64, view: View, position: f64, exact: bool) -> Result<()> {
+        self.transfer(env, id, file, handle, group, &view, Direction::Read, position, exact)
     }
 
     #[napi]
-    pub fn write(&self, env: &Env, id: f64, file: u32, handle: u32, batch: f64, view: View, position: f64) -> Result<()> {
-        self.transfer(env, id, file, handle, batch, &view, Direction::Write, position, true)
+    pub fn write(&self, env: &Env, id: f64, file: u32, handle: u32, group: f64, view: View, position: f64) -> Result<()> {
+        self.transfer(env, id, file, handle, group, &view, Direction::Write, position, true)
     }
 
     fn transfer(
@@ -53,7 +68,7 @@ impl Session {
         id: f64,
         file: u32,
         handle: u32,
-        batch: f64,
+        group: f64,
         view: &View,
         direction: Direction,
         position: f64,
@@ -62,10 +77,10 @@ impl Session {
         let files = self.state.files.borrow();
         let file = files.get(&file).ok_or_else(|| unknown("file", file))?;
         let transfer = self.raw(view, direction, position, exact, handle);
-        let landing = self.landing(env, id, batch, view)?;
-        // SAFETY: engine memory is held by the landing, foreign memory by the facade, until the record has been drained; a worker that is
+        let completion = self.completion(env, id, group, view)?;
+        // SAFETY: engine memory is held by the completion, foreign memory by the facade, until the record has been drained; a worker that is
         // terminated waits for its transfers in the clean-up hook.
-        unsafe { file.submit(transfer, landing) };
+        unsafe { file.submit(transfer, completion) };
         self.state.staged(file.engine());
         Ok(())
     }
@@ -75,10 +90,35 @@ impl Session {
         RawTransfer { direction, address: view.address, len: view.len, position: position as u64, exact, handle }
     }
 
-    fn landing(&self, env: &Env, id: f64, batch: f64, view: &View) -> Result<Arc<Landing>> {
-        let batch = batch as u64;
-        self.state.delivery.expect(env, batch)?;
-        Ok(Arc::new(Landing { id: id as u64, batch, delivery: Arc::clone(&self.state.delivery), lease: view.lease() }))
+    /// A record of its own, or membership in a group; `id` is then the index in it.
+    fn completion(&self, env: &Env, id: f64, group: f64, view: &View) -> Result<Arc<dyn Completion>> {
+        let delivery = Arc::clone(&self.state.delivery);
+        if group == 0.0 {
+            delivery.expect(env)?;
+            return Ok(Arc::new(Landing { id: id as u64, delivery, lease: view.lease() }));
+        }
+        let groups = self.state.groups.borrow();
+        let group = groups.get(&(group as u64)).ok_or_else(|| unknown("group", group as u32))?;
+        delivery.expect(env)?;
+        Ok(Arc::new(Joined { member: group.join(id as u64, view.lease()), delivery }))
+    }
+
+    /// Opens a group, whose record has this id.
+    #[napi]
+    pub fn open_group(&self, id: f64) {
+        let delivery = Arc::clone(&self.state.delivery);
+        let group = Group::new(move |failures| delivery.push(Record::of_group(id as u64, &failures)));
+        self.state.groups.borrow_mut().insert(id as u64, group);
+    }
+
+    /// No more transfers join the group: its record comes when all have settled.
+    #[napi]
+    pub fn close_group(&self, env: &Env, id: f64) -> Result<()> {
+        let groups = self.state.groups.borrow();
+        let group = groups.get(&(id as u64)).ok_or_else(|| unknown("group", id as u32))?;
+        self.state.delivery.expect(env)?;
+        group.close();
+        Ok(())
     }
 
     #[napi]
@@ -89,16 +129,16 @@ impl Session {
         engine: u32,
         path: View,
         handle: u32,
-        batch: f64,
+        group: f64,
         view: View,
         position: f64,
         whole: bool,
     ) -> Result<()> {
         let engine = self.state.engine(engine)?;
         let transfer = self.raw(&view, Direction::Read, position, true, handle);
-        let landing = self.landing(env, id, batch, &view)?;
+        let completion = self.completion(env, id, group, &view)?;
         // SAFETY: as in `transfer`.
-        unsafe { engine.submit_path(&path.to_path(), whole, 0, transfer, landing) };
+        unsafe { engine.submit_path(&path.to_path(), whole, 0, transfer, completion) };
         self.state.staged(&engine);
         Ok(())
     }
@@ -111,7 +151,7 @@ impl Session {
         engine: u32,
         path: View,
         handle: u32,
-        batch: f64,
+        group: f64,
         view: View,
         position: f64,
         whole: bool,
@@ -119,9 +159,9 @@ impl Session {
     ) -> Result<()> {
         let engine = self.state.engine(engine)?;
         let transfer = self.raw(&view, Direction::Write, position, true, handle);
-        let landing = self.landing(env, id, batch, &view)?;
+        let completion = self.completion(env, id, group, &view)?;
         // SAFETY: as in `transfer`.
-        unsafe { engine.submit_path(&path.to_path(), whole, mode, transfer, landing) };
+        unsafe { engine.submit_path(&path.to_path(), whole, mode, transfer, completion) };
         self.state.staged(&engine);
         Ok(())
     }
@@ -129,19 +169,21 @@ impl Session {
     /// By descriptor if `file` is not 0, else by path.
     #[napi]
     pub fn verify(&self, env: &Env, id: f64, engine: u32, path: View, file: u32, view: View, position: f64) -> Result<()> {
-        let landing = self.landing(env, id, 0.0, &view)?;
+        let (delivery, lease) = (Arc::clone(&self.state.delivery), view.lease());
         let then = move |result: deepring::Result<()>| {
-            // The landing kept the memory; its record is made here, because there is no receipt.
-            landing.delivery.push(Record::of(landing.id, result.map(|()| None)), 0);
+            drop(lease);
+            delivery.push(Record::of(id as u64, result.map(|()| None)));
         };
         let (address, len, position) = (view.address, view.len, position as u64);
         if file == 0 {
             let engine = self.state.engine(engine)?;
+            self.state.delivery.expect(env)?;
             // SAFETY: as in `transfer`.
             unsafe { engine.verify_path_then(&path.to_path(), address, len, position, then) };
         } else {
             let files = self.state.files.borrow();
             let file = files.get(&file).ok_or_else(|| unknown("file", file))?;
+            self.state.delivery.expect(env)?;
             // SAFETY: as in `transfer`.
             unsafe { file.verify_then(address, len, position, then) };
         }
