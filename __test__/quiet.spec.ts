@@ -72,6 +72,13 @@ test('a process does not end while a request is under way', async (t) => {
   t.is(statSync(path).size, 30_000_001)
 })
 
+test('a process ends when its queued requests are done, without a wait, and not before', async (t) => {
+  const paths = [ground.path(), ground.path(), ground.path()]
+  const { status, stderr } = await runProgram('unwaited-queue.ts', ...paths)
+  t.deepEqual([status, stderr], [0, ''])
+  for (const path of paths) t.is(statSync(path).size, 10_000_001)
+})
+
 test.serial('an idle engine takes no CPU time', async (t) => {
   const { stdout } = await runProgram('idle.ts', ground.path())
   // Node itself takes about a millisecond per idle second.
