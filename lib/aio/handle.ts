@@ -5,17 +5,10 @@
  * any is under way.
  */
 
-import { releaseWhole } from '../memory/buffer.ts'
 import { connect, flushOncePerTick } from '../core/completions.ts'
-import { dtypeOf, dtypeOfView, type DType } from '../memory/dtype.ts'
-import { blockSizeOf, Engine, engineStateOf } from '../engine/engine.ts'
-import { checkOpen, type EngineState } from '../engine/engine-state.ts'
 import { invalidType, invalidValue } from '../core/errors.ts'
-import { FileHandle, stateOf } from '../file/file.ts'
-import { Ledger } from './ledger.ts'
 import {
   booleanOf,
-  bytesOf,
   integerOf,
   optionsOf,
   positionOf,
@@ -24,51 +17,33 @@ import {
   type SignalOptions,
 } from '../core/options.ts'
 import { pathOf, type FilePath } from '../core/path.ts'
+import { viewOf, type Bytes } from '../core/view.ts'
+import { checkOpen, type EngineState } from '../engine/engine-state.ts'
+import { Engine, engineStateOf } from '../engine/engine.ts'
+import { blockSizeOf } from '../engine/limits.ts'
+import { FileHandle, stateOf } from '../file/file.ts'
+import type { DType } from '../memory/dtype.ts'
 import type { Tensor } from '../memory/tensor.ts'
+import {
+  fromOffset,
+  HANDLE_KEYS,
+  PARALLELISM_MAX,
+  QUEUE_KEYS,
+  TRANSFER_KEYS,
+  type AioHandleOptions,
+  type AioQueueOptions,
+  type AioTransferOptions,
+} from './handle-options.ts'
+import { Ledger } from './ledger.ts'
+import { allocateLike, isPinned, release } from './pinned.ts'
 import { perform, performBlocking, stage, type Transfer } from './transfer.ts'
-import { handleLimitsOf, TUNING_KEYS, type AioTuning } from './tuning.ts'
-import { isDetached, viewOf, type Bytes, type TensorLike } from '../core/view.ts'
-
-/**
- * Parallel workers that a caller may ask for. There are none: it multiplies the queue depth, and 1024 x 65536 still
- * counts exactly.
- */
-const PARALLELISM_MAX = 1024
+import { handleLimitsOf } from './tuning.ts'
 
 /** What `getAlignment` gives where no file is named: the strictest alignment in common use. */
 const ALIGNMENT_BYTES = 4096
 
 /** A file, by name or already open. */
 export type AioFile = FilePath | FileHandle
-
-/** Options of {@link AioHandle}. */
-export interface AioHandleOptions extends AioTuning {
-  /**
-   * DeepNVMe's number of worker threads: 1 to 1024. Here it starts none; it multiplies the handle's limit on blocks in
-   * flight. No size has to be divisible by it. Default 1.
-   */
-  intraOpParallelism?: number | undefined
-  /** The engine that does the work. Default: the one of the process. */
-  engine?: Engine | undefined
-}
-
-/** Options of `AioHandle`'s `asyncPread`, `asyncPwrite`, `syncPread` and `syncPwrite`. */
-export interface AioQueueOptions {
-  /** Where in the file to begin, in bytes; any number. Absent by path: the whole file. */
-  fileOffset?: number | bigint | undefined
-  /**
-   * True: compares the file with the buffer afterwards; through a descriptor of its own that leaves no page in the
-   * cache, and fails with `ERR_DEEPRING_MISMATCH`. Default false.
-   */
-  validate?: boolean | undefined
-}
-
-/** Options of `AioHandle`'s `read`, `write`, `pread` and `pwrite`. */
-export interface AioTransferOptions extends AioQueueOptions, SignalOptions {}
-
-const HANDLE_KEYS: ReadonlySet<string> = new Set([...TUNING_KEYS, 'intraOpParallelism', 'engine'])
-const QUEUE_KEYS: ReadonlySet<string> = new Set(['fileOffset', 'validate'])
-const TRANSFER_KEYS: ReadonlySet<string> = new Set([...QUEUE_KEYS, 'signal'])
 
 const dropped = new FinalizationRegistry<Ledger>((ledger) => void ledger.drop())
 
@@ -320,7 +295,7 @@ export class AioHandle {
   newCpuLockedTensor<D extends DType>(numElem: number | bigint, example: Tensor<D>): Tensor<D>
   newCpuLockedTensor(numElem: number | bigint, example: Bytes): Tensor
   newCpuLockedTensor(numElem: number | bigint, example: Bytes): Tensor {
-    return this.#owner.allocateTensor(dtypeOfExample(example), [bytesOf(numElem, 'numElem')])
+    return allocateLike(this.#owner, numElem, example)
   }
 
   /**
@@ -330,7 +305,7 @@ export class AioHandle {
    * @returns False, and does nothing, if it is not a whole piece of engine memory, or was given back before.
    */
   freeCpuLockedTensor(tensor: Bytes): boolean {
-    return releaseWhole(memoryOf(tensor))
+    return release(tensor)
   }
 
   /**
@@ -338,9 +313,7 @@ export class AioHandle {
    * back.
    */
   isPinned(tensor: Bytes): boolean {
-    const memory = memoryOf(tensor)
-    if (isDetached(memory.buffer) || memory.byteLength === 0) return false
-    return connect().isAllocated(new Uint8Array(memory.buffer, memory.byteOffset, memory.byteLength))
+    return isPinned(tensor)
   }
 
   async #perform(
@@ -401,27 +374,4 @@ export class AioHandle {
     checkOpen(this.#engine, 'info')
     return connect().engineLimits(this.#engine.number)
   }
-}
-
-/** DeepNVMe's third parameter is the file offset alone. */
-function fromOffset(options: number | bigint | AioQueueOptions | undefined): AioQueueOptions | undefined {
-  return typeof options === 'number' || typeof options === 'bigint' ? { fileOffset: options } : options
-}
-
-function memoryOf(tensor: Bytes): ArrayBufferView {
-  const memory: unknown = ArrayBuffer.isView(tensor) ? tensor : (tensor as TensorLike | null | undefined)?.data
-  if (!ArrayBuffer.isView(memory))
-    throw invalidType('tensor', 'a TypedArray, a DataView, or a tensor { dtype, shape, data }', tensor)
-  return memory
-}
-
-function dtypeOfExample(example: Bytes): DType {
-  if (ArrayBuffer.isView(example)) return dtypeOfView(example)
-  const tensor = example as TensorLike | null | undefined
-  const name = tensor?.dtype ?? tensor?.type
-  if (name === undefined)
-    throw invalidType('example', 'a TypedArray, a DataView, or a tensor { dtype, shape, data }', example)
-  const dtype = dtypeOf(name)
-  if (dtype === undefined) throw invalidValue('example', 'Its element type has no name in safetensors.', name)
-  return dtype
 }

@@ -25,13 +25,8 @@ import { perform, performBlocking, type Transfer } from './transfer.ts'
 import { isTuned, handleLimitsOf, TUNING_KEYS, type AioTuning } from './tuning.ts'
 import { viewOf, type Bytes } from '../core/view.ts'
 
-export {
-  AioHandle,
-  type AioFile,
-  type AioHandleOptions,
-  type AioQueueOptions,
-  type AioTransferOptions,
-} from './handle.ts'
+export { AioHandle, type AioFile } from './handle.ts'
+export type { AioHandleOptions, AioQueueOptions, AioTransferOptions } from './handle-options.ts'
 export type { AioTuning } from './tuning.ts'
 
 /** Options of {@link aioReadSync} and {@link aioWriteSync}. */

@@ -5,7 +5,7 @@
  * window are the default and the fastest everywhere we measured; the other settings are kept for ports and comparisons.
  */
 
-import { blockSizeOf, QUEUE_DEPTH_MAX } from '../engine/engine.ts'
+import { blockSizeOf, QUEUE_DEPTH_MAX } from '../engine/limits.ts'
 import type { HandleLimits } from '../core/native.ts'
 import { booleanOf, integerOrDefault } from '../core/options.ts'
 

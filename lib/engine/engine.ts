@@ -20,25 +20,11 @@ import { closeUnseen, FileState, finishNothing } from '../file/file-state.ts'
 import { flagsOf, type OpenFlags } from '../core/flags.ts'
 import { checkOpen, type EngineState } from './engine-state.ts'
 import type { Info, Stats } from './info.ts'
-import type { EngineConfig } from '../core/native.ts'
+import { configOf, type EngineOptions } from './limits.ts'
 import { DIRECT, type Opened, type RecordView } from '../core/record.ts'
 import { booleanOf, integerOf, optionsOf, SIGNAL_KEYS, signalOf, wordOf, type SignalOptions } from '../core/options.ts'
 import { pathOf, type FilePath } from '../core/path.ts'
 import { allocateTensorIn, type Tensor } from '../memory/tensor.ts'
-
-/**
- * Blocks in flight that a caller may ask for: an io_uring takes 32768 entries, and a device's own limit is far below.
- */
-export const QUEUE_DEPTH_MAX = 65_536
-
-/** Bytes per block that a caller may ask for: 1 GiB, more than any device takes at once. */
-const BLOCK_SIZE_MAX = 1_073_741_824
-
-/** What block sizes are rounded up to: the block of common file systems, below which writes are punted. */
-const BLOCK_SIZE_UNIT = 4096
-
-/** Requests accepted and not yet settled: 2^23 promises take about 4 GiB of a JavaScript heap already. */
-const QUEUED_MAX = 2 ** 23
 
 /** Options of `open`. */
 export interface OpenOptions extends SignalOptions {
@@ -56,25 +42,7 @@ export interface OpenOptions extends SignalOptions {
   syncDirectory?: boolean | undefined
 }
 
-/** Limits of an engine. What is left out takes deepring's default, which `info()` tells. */
-export interface EngineOptions {
-  /** Who moves the bytes; forcing one that does not work here throws. Default: io_uring if it works, else threads. */
-  backend?: 'uring' | 'threads' | undefined
-  /** Blocks in flight at most, per device: 1 to 65536. */
-  queueDepth?: number | undefined
-  /** Bytes per block: 1 to 2^30, rounded up to a multiple of 4096. Default 4 MiB, or `inFlightBytes` if that is less. */
-  blockSize?: number | undefined
-  /** Bytes in flight at most, per device: at least one block. Default 64 MiB. */
-  inFlightBytes?: number | undefined
-  /**
-   * Requests accepted and not yet settled, in flight included: 1 to 2^23. One more fails with `ERR_DEEPRING_QUEUE_FULL`.
-   * Default 2^20.
-   */
-  maxQueued?: number | undefined
-}
-
 const OPEN_KEYS: ReadonlySet<string> = new Set(['direct', 'mode', 'syncDirectory', 'signal'])
-const ENGINE_KEYS: ReadonlySet<string> = new Set(['backend', 'queueDepth', 'blockSize', 'inFlightBytes', 'maxQueued'])
 
 const leaked = new FinalizationRegistry<EngineState>((state) => {
   if (state.closed) return
@@ -312,33 +280,12 @@ export function engineStateOf(engine: Engine): EngineState {
 }
 
 function start(options: EngineOptions | undefined): number {
-  const given = optionsOf(options, ENGINE_KEYS)
-  const config: EngineConfig = {}
-  if (given.backend !== undefined) config.backend = wordOf(given.backend, 'options.backend', ['uring', 'threads'])
-  if (given.queueDepth !== undefined)
-    config.queueDepth = integerOf(given.queueDepth, 'options.queueDepth', 1, QUEUE_DEPTH_MAX)
-  if (given.blockSize !== undefined) config.blockSize = blockSizeOf(given.blockSize, 'options.blockSize')
-  if (given.inFlightBytes !== undefined) {
-    config.inFlightBytes = integerOf(given.inFlightBytes, 'options.inFlightBytes', 1, Number.MAX_SAFE_INTEGER)
-    if (config.inFlightBytes < (config.blockSize ?? 0)) {
-      throw invalidValue(
-        'options.inFlightBytes',
-        `It contradicts options.blockSize: it is less than one block of ${config.blockSize} bytes.`,
-        given.inFlightBytes,
-      )
-    }
-  }
-  if (given.maxQueued !== undefined) config.maxQueued = integerOf(given.maxQueued, 'options.maxQueued', 1, QUEUED_MAX)
+  const config = configOf(options)
   try {
     return connect().createEngine(config)
   } catch (thrown) {
     throw fromThrown(thrown)
   }
-}
-
-/** A block size, rounded up to what is used for it. */
-export function blockSizeOf(value: unknown, name: string): number {
-  return Math.ceil(integerOf(value, name, 1, BLOCK_SIZE_MAX) / BLOCK_SIZE_UNIT) * BLOCK_SIZE_UNIT
 }
 
 function startDefault(): number {
