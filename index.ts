@@ -1,9 +1,9 @@
 /// <reference types="node" preserve="true" />
 /**
- * deepring: moves tensors and other large binary data between memory and NVMe at the drive's own speed.
+ * deepring moves tensors and other large binary data between memory and NVMe at the drive's own speed.
  *
- * This file only wires: the functions here are those of the default {@link Engine}, bound to it. Importing loads no
- * native code and never throws; the first use does, with `ERR_DEEPRING_LOAD` if it fails. DeepNVMe's names are in
+ * This file only wires: its functions are the methods of the default {@link Engine}. Importing it loads no native code
+ * and never throws. The first use loads it, and throws `ERR_DEEPRING_LOAD` if that fails. DeepNVMe's names are in
  * `deepring/aio`.
  */
 
@@ -40,7 +40,7 @@ export type { Bytes, TensorLike } from './lib/core/view.ts'
  * @param flags - `'r'` (default), `'r+'`, `'w'`, `'w+'`, `'wx'` or `'wx+'`, as in node:fs. Appending is refused.
  * @param options - `direct` (`'prefer'`, `'require'` or `'never'`; default `'prefer'`), `mode` (default `0o666`),
  * `syncDirectory` (default false), `signal`.
- * @throws `ENOENT`, `EACCES`, `EISDIR`, `EEXIST` and the like; `ERR_DEEPRING_DIRECT` if direct I/O is required and
+ * @throws `ENOENT`, `EACCES`, `EISDIR`, `EEXIST` and similar errors; `ERR_DEEPRING_DIRECT` if direct I/O is required and
  * refused; `ERR_DEEPRING_UNSUPPORTED` for pipes, sockets and character devices; `ERR_DEEPRING_LOAD`.
  *
  * @example
@@ -65,8 +65,8 @@ export async function open(path: FilePath, flags?: OpenFlags, options?: OpenOpti
 /**
  * Allocates zeroed memory that starts on a page, for transfers without a copy: {@link Engine.allocate}.
  *
- * @param bytes - How many, 0 or more.
- * @returns A `Uint8Array` with `[Symbol.dispose]`, which detaches all views and gives the memory back.
+ * @param bytes - The size, 0 or more.
+ * @returns A `Uint8Array` with `[Symbol.dispose]`, which detaches all views and returns the memory.
  * @throws `ENOMEM`; `ERR_DEEPRING_OUT_OF_RANGE`; `ERR_DEEPRING_LOAD`.
  *
  * @example
@@ -84,10 +84,10 @@ export function allocate(bytes: number | bigint): EngineBuffer {
 }
 
 /**
- * As {@link allocate}, but the memory may hold old bytes of this process: {@link Engine.allocateUnsafe}. Cheaper, for
- * memory that is about to be read into.
+ * As {@link allocate}, but the memory can hold old bytes of this process: {@link Engine.allocateUnsafe}. Cheaper, for
+ * memory that will be read into.
  *
- * @param bytes - How many, 0 or more.
+ * @param bytes - The size, 0 or more.
  * @throws `ENOMEM`; `ERR_DEEPRING_OUT_OF_RANGE`; `ERR_DEEPRING_LOAD`.
  *
  * @example
@@ -123,11 +123,12 @@ export function allocateTensor<D extends DType>(dtype: D, shape: readonly number
 }
 
 /**
- * Tells how the default engine runs, and why so; with a path, also what direct I/O is like there: {@link Engine.info}.
+ * Describes the default engine's configuration and why it was chosen; with a path, also direct I/O there: {@link
+ * Engine.info}.
  *
  * @param path - A file or directory to look at.
  * @param options - `signal`.
- * @throws `ENOENT`, `EACCES` and the like for the path; `ERR_DEEPRING_LOAD`.
+ * @throws `ENOENT`, `EACCES` and similar errors of the path; `ERR_DEEPRING_LOAD`.
  *
  * @example
  * ```ts

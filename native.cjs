@@ -1,23 +1,24 @@
 'use strict'
 
-// The loader of the native binding: what `#native` in package.json stands for.
+// The loader of the native binding, which `#native` in package.json names.
 //
-// It is lazy. Importing deepring runs this file but loads no binary; `load()` does, at the first use. So importing never throws,
-// on any platform, and a program that only wants the types or the errors needs no binary at all.
+// It is lazy. Importing deepring runs this file but loads no binary; `load()` does, at the first use. So importing never
+// throws, on any platform, and a program that uses only the types or the errors needs no binary.
 //
 // The contract with lib/core/native.ts (types in native.d.cts):
 //
-//   load()    gives the binding, the same object every time, or throws an Error with `code: 'ERR_DEEPRING_LOAD'`, `triple` (the
-//             platform as the napi CLI names it, e.g. 'linux-x64-gnu') and `attempts`, in the order they were made:
-//             [{ candidate, kind, cause }], where `candidate` is the path or package, `kind` is 'override', 'checkout' or 'package',
-//             and `cause` is the Error that ended the attempt. A failed load is tried anew at the next call.
+//   load()    returns the binding, the same object every time. If it cannot, it throws an Error with `code:
+//             'ERR_DEEPRING_LOAD'`, `triple` (the platform as the napi CLI names it, e.g. 'linux-x64-gnu') and
+//             `attempts`, in the order they were made: [{ candidate, kind, cause }]. `candidate` is the path or package,
+//             `kind` is 'override', 'checkout' or 'package', and `cause` is the Error that ended the attempt. After a
+//             failure, the next call tries again.
 //
 // Where it looks:
 //
-//   1. DEEPRING_NATIVE_PATH, the path of a .node file. If it is set, nothing else is tried: an override that fails must not be
-//      papered over by some other binary.
+//   1. DEEPRING_NATIVE_PATH, the path of a .node file. If it is set, nothing else is tried: a failed override must not
+//      be hidden by another binary.
 //   2. deepring.<triple>.node beside this file: a checkout after `npm run build:native`.
-//   3. The package deepring-<triple>, of exactly this version: what npm installs. Another version would speak another protocol.
+//   3. The package deepring-<triple>, of exactly this version: what npm installs. Other versions have other protocols.
 
 const { closeSync, openSync, readSync } = require('node:fs')
 const { join, resolve } = require('node:path')
@@ -51,15 +52,15 @@ function candidates(triple) {
 }
 
 function requireSameVersion(name) {
-  const { version: wanted } = require('./package.json')
+  const { version: expected } = require('./package.json')
   const { version: found } = require(`${name}/package.json`)
-  if (found !== wanted)
-    throw new Error(`${name} is version ${found}, but deepring is version ${wanted}; install both at one version`)
+  if (found !== expected)
+    throw new Error(`${name} is version ${found}, but deepring is version ${expected}; install both at one version`)
   return require(name)
 }
 
-// The C library is told by the dynamic linker that the running executable names in its ELF header, which stands within the first
-// kilobytes. Asking `process.report` instead would take milliseconds, and reading /usr/bin/ldd errs in mixed images.
+// The executable's ELF header names its dynamic linker, and so the C library, within the first kilobytes.
+// `process.report` would take milliseconds, and reading /usr/bin/ldd errs in mixed images.
 function platformTriple() {
   const base = `${process.platform}-${process.arch}`
   if (process.platform !== 'linux') return base
@@ -69,7 +70,7 @@ function platformTriple() {
     readSync(executable, head, 0, head.length, 0)
     closeSync(executable)
   } catch {
-    // An unreadable executable leaves the guess at glibc; the attempts then say what came of it.
+    // If the executable cannot be read, glibc is assumed; the attempts report how that ended.
   }
   return `${base}-${head.includes('/ld-musl-') ? 'musl' : 'gnu'}`
 }

@@ -3,13 +3,13 @@ import type * as binding from './binding.cjs'
 /** What `deepring-node` exports; `binding.d.cts` is written by `npm run build:native`. */
 export type Binding = typeof binding
 
-/** One place where the loader looked, and what came of it. */
+/** One place where the loader looked, and why it found nothing there. */
 export interface LoadAttempt {
   /** The path of the `.node` file, or the name of the package. */
   readonly candidate: string
-  /** `override`: `DEEPRING_NATIVE_PATH`; `checkout`: the file beside the loader; `package`: the platform package from npm. */
+  /** `override`: `DEEPRING_NATIVE_PATH`; `checkout`: the file beside the loader; `package`: the npm package. */
   readonly kind: 'override' | 'checkout' | 'package'
-  /** The error that ended the attempt: `MODULE_NOT_FOUND`, `ERR_DLOPEN_FAILED`, `ERR_DLOPEN_DISABLED`, a version that differs. */
+  /** The error: `MODULE_NOT_FOUND`, `ERR_DLOPEN_FAILED`, `ERR_DLOPEN_DISABLED`, a version that differs. */
   readonly cause: unknown
 }
 
@@ -22,5 +22,5 @@ export interface LoadError extends Error {
   readonly attempts: readonly LoadAttempt[]
 }
 
-/** Gives the binding, loading it at the first call, or throws a {@link LoadError}. */
+/** Returns the binding, loading it at the first call, or throws a {@link LoadError}. */
 export function load(): Binding

@@ -4,30 +4,27 @@ import type { Engine } from '../engine/engine.ts'
 import type { SignalOptions } from '../core/options.ts'
 import { TUNING_KEYS, type AioTuning } from './tuning.ts'
 
-/**
- * Parallel workers that a caller may ask for. There are none: it multiplies the queue depth, and 1024 x 65536 still
- * counts exactly.
- */
+/** The largest `intraOpParallelism`. It only multiplies the queue depth, and 1024 x 65536 is still exact. */
 export const PARALLELISM_MAX = 1024
 
 /** Options of {@link AioHandle}. */
 export interface AioHandleOptions extends AioTuning {
   /**
-   * DeepNVMe's number of worker threads: 1 to 1024. Here it starts none; it multiplies the handle's limit on blocks in
-   * flight. No size has to be divisible by it. Default 1.
+   * DeepNVMe's number of worker threads: 1 to 1024. Here it starts no threads. It multiplies the handle's limit on
+   * blocks in flight. Sizes need not be divisible by it. Default 1.
    */
   intraOpParallelism?: number | undefined
-  /** The engine that does the work. Default: the one of the process. */
+  /** The engine that does the work. Default: the default engine of the process. */
   engine?: Engine | undefined
 }
 
 /** Options of `AioHandle`'s `asyncPread`, `asyncPwrite`, `syncPread` and `syncPwrite`. */
 export interface AioQueueOptions {
-  /** Where in the file to begin, in bytes; any number. Absent by path: the whole file. */
+  /** Where in the file to begin, in bytes, with any alignment. If it is absent for a path: the whole file. */
   fileOffset?: number | bigint | undefined
   /**
-   * True: compares the file with the buffer afterwards; through a descriptor of its own that leaves no page in the
-   * cache, and fails with `ERR_DEEPRING_MISMATCH`. Default false.
+   * True: compares the file with the buffer afterwards, through a separate descriptor that leaves no page in the cache.
+   * A difference fails with `ERR_DEEPRING_MISMATCH`. Default false.
    */
   validate?: boolean | undefined
 }
@@ -39,7 +36,7 @@ export const HANDLE_KEYS: ReadonlySet<string> = new Set([...TUNING_KEYS, 'intraO
 export const QUEUE_KEYS: ReadonlySet<string> = new Set(['fileOffset', 'validate'])
 export const TRANSFER_KEYS: ReadonlySet<string> = new Set([...QUEUE_KEYS, 'signal'])
 
-/** DeepNVMe's third parameter is the file offset alone. */
+/** In DeepNVMe, the third parameter is the file offset. */
 export function fromOffset(options: number | bigint | AioQueueOptions | undefined): AioQueueOptions | undefined {
   return typeof options === 'number' || typeof options === 'bigint' ? { fileOffset: options } : options
 }

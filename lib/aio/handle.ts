@@ -1,8 +1,8 @@
 /**
- * DeepNVMe's `aio_handle`: a queue of transfers with a limit of its own, and one `wait` for all.
+ * DeepNVMe's `aio_handle`: a queue of transfers with its own limits, and one `wait` for all of them.
  *
- * A handle needs no closing. What became of its transfers is in its {@link Ledger}, which outlives it for as long as
- * any is under way.
+ * A handle needs no close. Its queued transfers are in its {@link Ledger}, which lives until the last of them has
+ * settled, even if the handle was dropped.
  */
 
 import { connect, flushOncePerTick } from '../core/completions.ts'
@@ -39,7 +39,7 @@ import { allocateLike, isPinned, release } from './pinned.ts'
 import { perform, performBlocking, stage, type Transfer } from './transfer.ts'
 import { handleLimitsOf } from './tuning.ts'
 
-/** What `getAlignment` gives where no file is named: the strictest alignment in common use. */
+/** The alignment where no file is named: the strictest in common use. */
 const ALIGNMENT_BYTES = 4096
 
 /** A file, by name or already open. */
@@ -48,7 +48,7 @@ export type AioFile = FilePath | FileHandle
 const dropped = new FinalizationRegistry<Ledger>((ledger) => void ledger.drop())
 
 /**
- * DeepNVMe's `aio_handle`: transfers by path or by file under a limit of its own, several at a time.
+ * DeepNVMe's `aio_handle`: transfers by path or by file, several at a time, under the handle's own limits.
  *
  * @example
  * ```ts
@@ -65,13 +65,13 @@ const dropped = new FinalizationRegistry<Ledger>((ledger) => void ledger.drop())
  */
 export class AioHandle {
   readonly #engine: EngineState
-  /** Held, so that the engine is not taken for lost while a handle uses it. */
+  /** Held, so that the engine is not collected while a handle uses it. */
   readonly #owner: Engine
   readonly #options: Readonly<AioHandleOptions>
   readonly #ledger: Ledger
 
   /**
-   * @param options - The limits; what is left out takes deepring's defaults, not one of DeepNVMe's five sets.
+   * @param options - The limits. Absent ones take deepring's defaults, not one of DeepNVMe's five sets.
    * @throws `ERR_DEEPRING_OUT_OF_RANGE`, `ERR_DEEPRING_INVALID_ARG_TYPE`, `ERR_DEEPRING_INVALID_ARG_VALUE`;
    * `ERR_DEEPRING_LOAD`.
    */
@@ -94,11 +94,11 @@ export class AioHandle {
   }
 
   /**
-   * Reads a whole file, or from `fileOffset` on as many bytes as the buffer has.
+   * Reads a whole file; with a `fileOffset`, fills the buffer from there.
    *
    * @returns 0.
-   * @throws `ERR_DEEPRING_SIZE_MISMATCH` if, by path and without `fileOffset`, the sizes differ; `ERR_DEEPRING_EOF`;
-   * and as `aioRead`.
+   * @throws `ERR_DEEPRING_SIZE_MISMATCH` if the sizes differ, by path and without `fileOffset`; `ERR_DEEPRING_EOF`; and
+   * as `aioRead`.
    */
   async read(buffer: Bytes, file: AioFile, options?: AioTransferOptions): Promise<0> {
     await this.#perform(false, true, buffer, file, options)
@@ -117,10 +117,10 @@ export class AioHandle {
   }
 
   /**
-   * Reads as many bytes as the buffer has, from `fileOffset` or the beginning.
+   * Fills the buffer from `fileOffset`, or from the beginning of the file.
    *
-   * @returns 1, the count of operations done. Operations that `asyncPread` and `asyncPwrite` have queued are not in it,
-   * and stay queued.
+   * @returns 1, the count of operations done. Operations queued by `asyncPread` and `asyncPwrite` are not counted and
+   * stay queued.
    * @throws `ERR_DEEPRING_EOF` if the file ends early; and as `aioRead`.
    *
    * @example
@@ -180,27 +180,27 @@ export class AioHandle {
   }
 
   /**
-   * Queues a read as {@link AioHandle.pread} does it. The buffer belongs to the engine until {@link AioHandle.wait} has
-   * told the outcome.
+   * Queues a read like that of {@link AioHandle.pread}. The buffer belongs to the engine until {@link AioHandle.wait}
+   * has reported the outcome.
    *
-   * What is queued is handed to the device when this turn of the event loop ends, the first large transfers of a turn at
-   * once. Before computing for long, await something.
+   * The first transfer of a turn of the event loop starts at once, the others when the turn ends. Before a long
+   * computation, await something.
    *
    * @param options - Options, or only the file offset, in bytes.
-   * @returns 0, at once. Never a promise: one that nobody awaits would end the process when the read fails.
-   * @throws Only for bad arguments; whether the file can be opened is told by `wait()`.
+   * @returns 0, at once. Never a promise: a rejected promise without a handler would end the process.
+   * @throws Only for bad arguments. `wait()` reports a file that cannot be opened.
    */
   asyncPread(buffer: Bytes, file: AioFile, options?: number | bigint | AioQueueOptions): 0 {
     return this.#queue(this.#transfer(false, false, buffer, file, fromOffset(options)))
   }
 
   /**
-   * Queues a write as {@link AioHandle.pwrite} does it. The buffer belongs to the engine until {@link AioHandle.wait}
-   * has told the outcome.
+   * Queues a write like that of {@link AioHandle.pwrite}. The buffer belongs to the engine until {@link AioHandle.wait}
+   * has reported the outcome.
    *
    * @param options - Options, or only the file offset, in bytes.
    * @returns 0, at once.
-   * @throws Only for bad arguments; whether the file can be opened is told by `wait()`.
+   * @throws Only for bad arguments. `wait()` reports a file that cannot be opened.
    */
   asyncPwrite(buffer: Bytes, file: AioFile, options?: number | bigint | AioQueueOptions): 0 {
     return this.#queue(this.#transfer(true, true, buffer, file, fromOffset(options)))
@@ -209,12 +209,12 @@ export class AioHandle {
   /**
    * Waits until everything queued by `asyncPread` and `asyncPwrite` before this call has settled.
    *
-   * Every operation is counted, and every failure told, by exactly one `wait()`: the first after it. Operations queued
-   * meanwhile belong to the next.
+   * Exactly one `wait()` counts an operation and reports its failure: the first one after it. Operations queued while a
+   * `wait()` runs belong to the next.
    *
    * @param options - `signal`: aborting it cancels these operations.
-   * @returns How many there were; 0 if none.
-   * @throws The first failure, in the order of queueing, with all of them in `errors`. The signal's reason, once all
+   * @returns The number of operations.
+   * @throws The first failure in the order of queueing, with all of them in `errors`; or the signal's reason, once all
    * have settled.
    *
    * @example
@@ -236,35 +236,35 @@ export class AioHandle {
     return this.#ledger.wait(signalOf(optionsOf(options, SIGNAL_KEYS).signal))
   }
 
-  /** Bytes per block, as it is used: rounded up to a multiple of 4096. */
+  /** The effective bytes per block: rounded up to a multiple of 4096. */
   getBlockSize(): number {
     const { blockSize } = this.#options
     return blockSize === undefined ? this.#engineLimits().blockSize : blockSizeOf(blockSize, 'blockSize')
   }
 
-  /** Blocks in flight at most, for one of `getIntraOpParallelism()` workers; the engine's limit is not exceeded. */
+  /** Blocks in flight at most, before it is multiplied by the parallelism. Never more than the engine's limit. */
   getQueueDepth(): number {
     return Math.min(this.#options.queueDepth ?? Infinity, this.#engineLimits().queueDepth)
   }
 
-  /** Whether there is one system call per block. */
+  /** Whether each block is submitted by its own system call. */
   getSingleSubmit(): boolean {
     return this.#options.singleSubmit ?? false
   }
 
-  /** Whether the window of blocks in flight slides. */
+  /** Whether new blocks are submitted as others complete, rather than when all have completed. */
   getOverlapEvents(): boolean {
     return this.#options.overlapEvents ?? true
   }
 
-  /** By how much the limit on blocks in flight is multiplied. */
+  /** The factor of the limit on blocks in flight. */
   getIntraOpParallelism(): number {
     return this.#options.intraOpParallelism ?? 1
   }
 
   /**
-   * What positions and lengths should be multiples of, in bytes, for transfers without bounce blocks: that of the file,
-   * or 4096. Nobody has to keep to it, and it does not grow with the parallelism.
+   * The alignment of positions and lengths, in bytes, for transfers without bounce blocks: that of the file, or 4096.
+   * Unaligned transfers work too. It does not grow with the parallelism.
    */
   getAlignment(file?: FileHandle): number {
     if (file === undefined) return ALIGNMENT_BYTES
@@ -273,12 +273,12 @@ export class AioHandle {
   }
 
   /**
-   * Allocates a zeroed tensor in engine memory, of one dimension and of the element type of `example`.
+   * Allocates a zeroed, one-dimensional tensor in engine memory, with the element type of `example`.
    *
-   * Engine memory needs no lock in DeepNVMe's sense: the kernel holds its pages for as long as a transfer runs, so no
-   * limit on locked memory applies.
+   * Engine memory is not locked as DeepNVMe's is: the kernel pins its pages while a transfer runs, so no limit on locked
+   * memory applies.
    *
-   * @param numElem - How many elements.
+   * @param numElem - The number of elements.
    * @param example - A typed array or tensor.
    * @throws `ENOMEM`; `ERR_DEEPRING_INVALID_ARG_VALUE` if the example's element type has no name in safetensors.
    *
@@ -299,18 +299,17 @@ export class AioHandle {
   }
 
   /**
-   * Gives back a tensor of `newCpuLockedTensor`, or other memory of the engine. All views of it are detached; the
-   * memory goes back to the pool when transfers under way on it have ended.
+   * Frees a tensor of `newCpuLockedTensor`, or other memory of the engine. All views of it are detached. The memory
+   * returns to the pool when transfers in flight on it have settled.
    *
-   * @returns False, and does nothing, if it is not a whole piece of engine memory, or was given back before.
+   * @returns False, and does nothing, if it is not a whole piece of engine memory, or was freed before.
    */
   freeCpuLockedTensor(tensor: Bytes): boolean {
     return release(tensor)
   }
 
   /**
-   * True if all bytes of a tensor lie in engine memory, and so move without a copy; false also for one that was given
-   * back.
+   * True if all bytes of a tensor lie in engine memory, and so move without a copy. False after the tensor was freed.
    */
   isPinned(tensor: Bytes): boolean {
     return isPinned(tensor)
@@ -345,7 +344,7 @@ export class AioHandle {
     if ('engine' in target && target.engine !== this.#engine) {
       throw invalidValue(
         'file',
-        'It was opened by another engine than the one of this handle; pass that one as options.engine.',
+        'It was opened by another engine than the one of this handle; pass that engine as options.engine.',
         file,
       )
     }

@@ -3,18 +3,18 @@
  * DeepNVMe under its own names: `deepring/aio`.
  *
  * Programs written for DeepSpeed's `aio_handle`, `aio_read` and `aio_write` can be ported line by line;
- * docs/porting-from-deepnvme.md has a row for every function, and one for every defect that is gone. The rules:
+ * docs/porting-from-deepnvme.md has a row for every function, and one for every defect that is fixed. The rules:
  *
  * - By path and without `fileOffset`, `write`, `pwrite`, `asyncPwrite`, `syncPwrite` and `aioWrite` write a *whole
- *   file*: it is created if need be and ends where the buffer ends. With a `fileOffset`, 0 included, they write *at a
- *   position* and cut nothing off.
- * - By path and without `fileOffset`, `read` and `aioRead` read a whole file, whose size must be that of the buffer.
- *   `pread` and its kin, and all reads with a `fileOffset`, read as many bytes as the buffer has.
- * - By `FileHandle`, everything happens at `fileOffset` (default 0); nothing is created, cut off or compared in size.
- * - `asyncPread` and `asyncPwrite` give 0 as soon as the request is queued. Its outcome, good or bad, is told by
- *   `wait()`.
- * - Functions named `sync...` and `...Sync` block the JavaScript thread until the bytes have moved. They are for
- *   scripts and ports; everything else has a promise.
+ *   file*: it is created if it does not exist, and ends where the buffer ends. With a `fileOffset`, even 0, they write
+ *   *at a position* and never shorten the file.
+ * - By path and without `fileOffset`, `read` and `aioRead` read a whole file, whose size must equal the buffer's.
+ *   `pread`, `asyncPread`, `syncPread`, and all reads with a `fileOffset`, fill the buffer.
+ * - By `FileHandle`, every transfer happens at `fileOffset` (default 0). No file is created or shortened, and no sizes
+ *   are compared.
+ * - `asyncPread` and `asyncPwrite` return 0 as soon as the request is queued. `wait()` reports its outcome.
+ * - Functions named `sync...` and `...Sync` block the JavaScript thread until the bytes have moved. They are for scripts
+ *   and ports. All others return a promise.
  */
 
 import { connect } from '../core/completions.ts'
@@ -32,8 +32,9 @@ export type { AioTuning } from './tuning.ts'
 /** Options of {@link aioReadSync} and {@link aioWriteSync}. */
 export interface AioSyncOptions extends AioTuning {
   /**
-   * True: compares the file with the buffer afterwards, through a descriptor of its own that leaves no page in the
-   * cache, and fails with `ERR_DEEPRING_MISMATCH` and the `position` of the first byte that differs. Default false.
+   * True: compares the file with the buffer afterwards, through a separate descriptor that leaves no page in the
+   * cache. A difference fails with `ERR_DEEPRING_MISMATCH` and the `position` of the first byte that differs. Default
+   * false.
    */
   validate?: boolean | undefined
 }
@@ -47,7 +48,7 @@ const ASYNC_KEYS: ReadonlySet<string> = new Set([...SYNC_KEYS, 'signal'])
 /**
  * Reads a whole file into a buffer of the same size.
  *
- * @param buffer - A view or a tensor. Its bytes must be as many as the file has.
+ * @param buffer - A view or a tensor, as long as the file.
  * @param path - A string, a `file:` URL, or a `Buffer`.
  * @returns 0, as DeepNVMe does.
  * @throws `ERR_DEEPRING_SIZE_MISMATCH` if the sizes differ; `ERR_DEEPRING_MISMATCH` with `validate`; `ENOENT`,
@@ -68,7 +69,7 @@ export function aioRead(buffer: Bytes, path: FilePath, options?: AioOptions): Pr
 }
 
 /**
- * Writes a buffer as a whole file: it is created if need be, and ends where the buffer ends.
+ * Writes a buffer as a whole file: it is created if it does not exist, and ends where the buffer ends.
  *
  * @param buffer - A view or a tensor, of any size.
  * @param path - A string, a `file:` URL, or a `Buffer`.

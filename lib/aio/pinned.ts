@@ -1,6 +1,4 @@
-/**
- * DeepNVMe's "locked tensors": memory of the engine, which the device reads and writes without a copy.
- */
+/** DeepNVMe's "locked tensors": memory of the engine, which the device reads and writes without a copy. */
 
 import { isDetached, type Bytes, type TensorLike } from '../core/view.ts'
 import { connect } from '../core/completions.ts'
@@ -11,12 +9,12 @@ import { releaseWhole } from '../memory/buffer.ts'
 import { dtypeOf, dtypeOfView, type DType } from '../memory/dtype.ts'
 import type { Tensor } from '../memory/tensor.ts'
 
-/** Allocates a zeroed tensor of one dimension and of the element type of `example`. */
+/** Allocates a zeroed, one-dimensional tensor with the element type of `example`. */
 export function allocateLike(engine: Engine, numElem: number | bigint, example: Bytes): Tensor {
   return engine.allocateTensor(dtypeOfExample(example), [bytesOf(numElem, 'numElem')])
 }
 
-/** Gives back a whole piece of engine memory. False if it is none, or was given back before. */
+/** Frees a whole piece of engine memory. False if it is not one, or was freed before. */
 export function release(tensor: Bytes): boolean {
   return releaseWhole(memoryOf(tensor))
 }

@@ -1,8 +1,8 @@
 /**
- * Transfers in DeepNVMe's manner: by path or by open file, under a limit of their own, checked afterwards if asked for.
+ * DeepNVMe's transfers: by path or by open file, under the limits of a handle, with an optional comparison afterwards.
  *
  * Each can be carried out in three ways: with a promise, blocking the JavaScript thread, or in a group (see
- * `ledger.ts`). All stage the same requests; they differ in how the outcome is awaited.
+ * `ledger.ts`). All stage the same requests. They differ in how the outcome is awaited.
  */
 
 import { Buffer } from 'node:buffer'
@@ -18,21 +18,21 @@ const MODE = 0o666
 
 const NO_PATH = Buffer.alloc(0)
 
-/** One transfer, fully checked. */
+/** One transfer, after all its arguments were checked. */
 export interface Transfer {
-  /** The engine that does it, held until it is done: one that nobody holds is closed. */
+  /** The engine that does it. Held until it is done, because an engine that is collected is closed. */
   readonly engine: Engine
   readonly write: boolean
-  /** What the caller passed as the buffer. */
+  /** The buffer as the caller passed it. */
   readonly source: unknown
   /** The bytes of it. */
   readonly view: Uint8Array
   /** A path to be opened when the request's turn comes, or an open file. */
   readonly target: CheckedPath | FileState
   readonly position: number
-  /** By path: read only if the sizes are equal; end the file where the buffer ends. */
+  /** By path: a read requires equal sizes; a write ends the file where the buffer ends. */
   readonly whole: boolean
-  /** Compare the file with the buffer afterwards, through a descriptor of its own. */
+  /** Compare the file with the buffer afterwards, through a separate descriptor. */
   readonly validate: boolean
 }
 

@@ -1,8 +1,9 @@
 /**
  * DeepNVMe's tuning parameters: how the blocks of one request are handed to the device.
  *
- * In the binding they are the limits of a *handle*, which the requests that name it share. Batched submission and a sliding
- * window are the default and the fastest everywhere we measured; the other settings are kept for ports and comparisons.
+ * In the binding they are the limits of a *handle*, shared by the requests that name it. Batched submission and a
+ * sliding window are the default and the fastest everywhere we measured. The other settings are for ports and
+ * comparisons.
  */
 
 import { blockSizeOf, QUEUE_DEPTH_MAX } from '../engine/limits.ts'
@@ -24,7 +25,8 @@ export interface AioTuning {
    */
   singleSubmit?: boolean | undefined
   /**
-   * False: a window of `queueDepth` blocks is waited for as a whole before the next begins. Default true: it slides.
+   * False: `queueDepth` blocks are submitted, and no more until all of them have completed. Default true: a block is
+   * submitted as soon as another has completed.
    */
   overlapEvents?: boolean | undefined
 }
@@ -32,7 +34,7 @@ export interface AioTuning {
 /** The keys of {@link AioTuning}. */
 export const TUNING_KEYS: readonly (keyof AioTuning)[] = ['blockSize', 'queueDepth', 'singleSubmit', 'overlapEvents']
 
-/** The limits that the options ask for; 0 stands for the engine's default. */
+/** The limits in the options; 0 stands for the engine's default. */
 export function handleLimitsOf(options: Readonly<AioTuning>): HandleLimits {
   return {
     queueDepth: integerOrDefault(options.queueDepth, 'options.queueDepth', 1, QUEUE_DEPTH_MAX),
@@ -42,7 +44,7 @@ export function handleLimitsOf(options: Readonly<AioTuning>): HandleLimits {
   }
 }
 
-/** True if the options ask for anything but the defaults of the engine. */
+/** True if any option is set. */
 export function isTuned(options: Readonly<AioTuning>): boolean {
   return TUNING_KEYS.some((key) => options[key] !== undefined)
 }

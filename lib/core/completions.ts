@@ -1,10 +1,10 @@
 /**
- * Requests under way, and the way their outcomes come back.
+ * In-flight requests, and how their results come back.
  *
  * ```text
  *   file.read()  --stage-->  binding          (many calls of one tick)
  *        |                      |
- *   pending.add(id)        flush()            (one microtask per tick: one crossing wakes the driver for all of them)
+ *   pending.add(id)        flush()            (one microtask per tick: one call wakes the driver for all of them)
  *        |                      |
  *        |                   driver thread ... kernel
  *        |                      |
@@ -14,14 +14,14 @@
  * Invariants:
  *
  * - A request is in `pending` from its staging until its record has been drained, and no longer. The entry holds the
- *   memory of the request strongly, so that it is not collected while the kernel may use it.
- * - A promise settles only after its record, also when its signal was aborted long before: until then the memory is not
- *   the caller's.
- * - One wake handles at most {@link RECORDS_PER_TICK} records and then lets the event loop turn.
+ *   memory of the request strongly, so that it is not collected while the kernel can use it.
+ * - A promise settles only after its record, even if its signal was aborted long before. Until then the memory belongs
+ *   to the engine.
+ * - One wake handles at most {@link RECORDS_PER_TICK} records before the event loop continues.
  *
  * Each JavaScript environment (the main thread, every worker) has its own copy of this module and its own list in the
- * binding. There is nothing to shut down here: the binding keeps the process alive while records are due, and drains
- * what a terminated worker leaves behind.
+ * binding. Nothing is shut down here: the binding keeps the process alive while records are due, and drains what a
+ * terminated worker leaves.
  */
 
 import { DeepringError, detached, fromFailure } from './errors.ts'
@@ -32,29 +32,29 @@ import { RECORD, RecordView, STATUS, type Failure } from './record.ts'
 /** Records fetched from the binding at once: 20 KiB, small enough to stay in the first-level cache. */
 const RECORDS_PER_DRAIN = 256
 
-/** Records handled before other callbacks of the event loop get their turn: about 2 ms of promise reactions. */
+/** Records handled before other callbacks of the event loop run: about 2 ms of promise reactions. */
 const RECORDS_PER_TICK = 4096
 
 /**
- * Once so many bytes are staged, they are handed over in the middle of the tick, so that they run during whatever the
- * caller computes next. Less is gathered until the end of the tick, since there the crossing is what costs.
+ * When this many bytes are staged, they are flushed in the middle of the tick, so that they run while the caller
+ * computes. Smaller amounts wait for the end of the tick, because the call into the binding is what they cost.
  */
 const EAGER_BYTES = 65_536
 
-/** The device then has work; the rest of the same tick follows in portions of this size. */
+/** After the first flush the device has work, so the rest of the tick follows in portions of this size. */
 const PORTION_BYTES = 16 << 20
 
-/** Makes the result of a request out of its record and, where the outcome has one, its detail. May throw instead. */
+/** Makes the result of a request from its record. It can throw instead. */
 export type Finish = (operation: Operation, record: RecordView) => unknown
 
-/** One request under way. All have this one shape, so that the engine of JavaScript sees one kind of object. */
+/** One request in flight. All have one shape, so that the JavaScript engine sees one kind of object. */
 export class Operation {
-  /** The number the binding knows it by. */
+  /** Its number in the binding; in a group, its index there. */
   readonly id: number
   readonly finish: Finish
   /** What the caller passed in, to be returned with the result; or what else `finish` needs. */
   readonly source: unknown
-  /** The memory the kernel may touch; held from here for that reason. */
+  /** The memory that the kernel can use; held here for that reason. */
   readonly view: Uint8Array | null
   /** Bytes of `view` at the time of the call. A detached view has none. */
   readonly requested: number
@@ -65,7 +65,7 @@ export class Operation {
    * before, its close would cancel the request.
    */
   owner: object | null = null
-  /** Undoes an outcome that nobody will receive, because the request was aborted before it arrived. */
+  /** Undoes a success that is not delivered, because the request was aborted before. */
   discard: ((record: RecordView) => void) | null = null
   signal: AbortSignal | null = null
   resolve: (value: never) => void = ignore
@@ -104,36 +104,36 @@ export function connect(): Native {
   return binding
 }
 
-/** A number for a new request, never used before in this environment. */
+/** The number of a new request, never used before in this environment. */
 export function nextId(): number {
   return pending.nextId()
 }
 
 /**
- * The promise of a request that has just been staged under `operation.id`.
+ * The promise of a request that has just been staged with `operation.id`.
  *
- * Staging comes first, because the binding may refuse: then there is nothing to undo. No record can slip through in
- * between, since records are drained on this thread.
+ * Staging comes first: if the binding refuses, nothing needs to be undone. No record can arrive in between, because
+ * records are drained on this thread.
  */
 export function track<T>(operation: Operation, signal: AbortSignal | null): Promise<T> {
   const promise = new Promise<T>(takeSettlers)
   operation.resolve = settlers.resolve
   operation.reject = settlers.reject
-  // Left there, they would keep the last result of all from being collected.
+  // Left there, they would keep the last result from being collected.
   settlers.resolve = settlers.reject = ignore
   if (signal !== null) watch(signal, operation)
   expectRecord(operation)
   flushSoon(operation.requested)
-  // The error is made where no frame of the caller is left; in a reaction, its stack leads to the caller's `await`.
+  // The error is made where no frame of the caller is on the stack; here its stack leads to the caller's `await`.
   return promise.then(undefined, restack)
 }
 
-/** Adds a request to those whose records are to come. Its number must be the last that {@link nextId} gave. */
+/** Adds a request whose record will come. Its number must be the last one from {@link nextId}. */
 export function expectRecord(operation: Operation): void {
   pending.add(operation)
 }
 
-/** Flushes what has just been staged: at the end of the tick, or earlier if that many bytes are staged. */
+/** Flushes what has just been staged: at the end of the tick, or now if enough bytes are staged. */
 export function flushSoon(bytes: number): void {
   if (!flushDue) {
     flushDue = true
@@ -143,19 +143,19 @@ export function flushSoon(bytes: number): void {
   if (bytesUntilFlush <= 0) flushEarly()
 }
 
-/** Keeps memory that a lost ring may still write to: leaked rather than given to another request. */
+/** Keeps memory that a lost ring can still write to: leaked rather than used by another request. */
 export function keepForever(view: Uint8Array): void {
   lost.push(view)
 }
 
-/** Asks for an early end of those of these requests that are still under way. */
+/** Requests an early end of those requests that are still in flight. */
 export function cancel(ids: readonly number[]): void {
-  // What was staged in this very tick must be with the driver before it can be called back.
+  // What was staged in this tick must reach the driver before it can be canceled.
   flush()
   for (const id of ids) if (pending.has(id)) connect().cancel(id)
 }
 
-/** Waits on this thread, blocking it, for a request that has just been staged; gives its result or throws its error. */
+/** Blocks this thread until a request that has just been staged has settled. Returns its result or throws its error. */
 export function blockOn<T>(operation: Operation): T {
   const settled: { value?: T; error?: unknown } = {}
   operation.resolve = (value: T) => void (settled.value = value)
@@ -164,13 +164,15 @@ export function blockOn<T>(operation: Operation): T {
   connect().block(Float64Array.of(operation.id))
   while (pending.has(operation.id)) {
     if (drainBatch() > 0) continue
-    throw new DeepringError('The engine gave no record for a request it had settled', { code: 'ERR_DEEPRING_LOST' })
+    throw new DeepringError('The engine delivered no record for a request that it settled', {
+      code: 'ERR_DEEPRING_LOST',
+    })
   }
   if ('error' in settled) return restack(settled.error)
   return settled.value as T
 }
 
-/** Starts a request whose outcome concerns nobody, such as closing what the garbage collector found open. */
+/** Starts a request whose outcome is ignored, such as closing a file that was collected while open. */
 export function runInBackground(stage: (id: number) => void): void {
   const operation = new Operation(nextId(), ignore, null, null, undefined)
   stage(operation.id)
@@ -190,7 +192,7 @@ export function detachedInFlight(operation: Operation, syscall: string): Deeprin
   )
 }
 
-/** Flushes at once, unless this tick has already flushed, so that transfers overlap with the caller's next computation. */
+/** Flushes at once, unless this tick has already flushed, so transfers overlap with the caller's next computation. */
 export function flushOncePerTick(): void {
   if (!flushedEarly) flushEarly()
 }
@@ -201,7 +203,7 @@ function flushEarly(): void {
   binding?.flush()
 }
 
-/** Hands everything staged to the driver. */
+/** Submits everything staged to the driver. */
 export function flush(): void {
   if (!flushDue) return
   flushDue = false
@@ -210,7 +212,7 @@ export function flush(): void {
   binding?.flush()
 }
 
-/** Runs when records wait: called by the binding, and by itself after a full tick. */
+/** Called by the binding when records wait, and by itself after a full tick. */
 function drain(): void {
   drainDue = false
   let left = RECORDS_PER_TICK
@@ -263,7 +265,7 @@ function settle(): void {
   }
 }
 
-/** One listener per signal, however many requests share it: a listener each would make removal quadratic. */
+/** One listener per signal for all requests that share it: one per request would make removal quadratic. */
 function watch(signal: AbortSignal, operation: Operation): void {
   operation.signal = signal
   const operations = watched.get(signal)
@@ -289,7 +291,7 @@ function cancelAll(event: Event): void {
   if (operations !== undefined) cancel(Array.from(operations, ({ id }) => id))
 }
 
-// `new Promise` wants a function; this one is shared by all of them, so that a request makes no closure of its own.
+// `new Promise` takes a function. All requests share this one, so that none makes a closure.
 const settlers: { resolve: (value: never) => void; reject: (reason: unknown) => void } = {
   resolve: ignore,
   reject: ignore,

@@ -1,19 +1,18 @@
 /**
- * What deepring throws, and how its messages are put together.
+ * What deepring throws, and how its messages are made.
  *
- * There is one class, {@link DeepringError}. Its `code` tells the kinds apart: `ERR_DEEPRING_*` for what deepring
- * itself decides, the name of the errno (`ENOSPC`, `EIO`) for what the system answers. Everything a program may want to
- * branch on is a field; the message is for people and follows Node's wording, so that it reads like the other errors in
- * a log.
+ * There is one class, {@link DeepringError}. Its `code` distinguishes the kinds: `ERR_DEEPRING_*` for deepring's own
+ * errors, the name of the errno (`ENOSPC`, `EIO`) for the system's. Everything a program can branch on is a field. The
+ * message is for people and follows Node's wording, so that it reads like the other errors in a log.
  *
- * The list of all codes, when each occurs and what to do, is docs/errors.md.
+ * docs/errors.md lists all codes, when each occurs and what to do.
  */
 
 import { constants } from 'node:os'
 import { getSystemErrorMap, inspect } from 'node:util'
 import type { Failure } from './record.ts'
 
-/** The facts a {@link DeepringError} carries. Facts that do not apply are absent. */
+/** The fields of a {@link DeepringError}. Fields that do not apply are absent. */
 export interface DeepringErrorFields {
   /** `ERR_DEEPRING_*`, or the name of the errno. */
   code: string
@@ -25,20 +24,20 @@ export interface DeepringErrorFields {
   path?: string | undefined
   /** Where in the file, in bytes. */
   position?: number | undefined
-  /** How many bytes were asked for. */
+  /** Bytes requested. */
   requested?: number | undefined
-  /** How many bytes, counted from `position` without a gap, had been moved. */
+  /** Bytes moved from `position` on without a gap. */
   transferred?: number | undefined
   /** All failures, where one error stands for several: see `AioHandle.wait`. */
   errors?: readonly unknown[] | undefined
-  /** What led to this error. */
+  /** The underlying error. */
   cause?: unknown
 }
 
 /**
  * The error of every failed deepring operation, and of every call with bad arguments.
  *
- * An aborted operation is the one exception: it rejects with the reason of its `AbortSignal`.
+ * The one exception is an aborted operation, which rejects with the reason of its `AbortSignal`.
  *
  * @example
  * ```ts
@@ -63,16 +62,16 @@ export class DeepringError extends Error {
   declare readonly path?: string | undefined
   /** Where in the file the request began, in bytes. For `ERR_DEEPRING_MISMATCH`: the first byte that differs. */
   declare readonly position?: number | undefined
-  /** How many bytes the request asked for. */
+  /** Bytes requested. */
   declare readonly requested?: number | undefined
-  /** How many bytes from `position` on had been moved without a gap. */
+  /** Bytes moved from `position` on without a gap. */
   declare readonly transferred?: number | undefined
   /** All failures in the order of their requests, where this error stands for several (`AioHandle.wait`). */
   declare readonly errors?: readonly unknown[] | undefined
 
   /**
    * @param message - A sentence for people.
-   * @param fields - The facts; those that are `undefined` are left off.
+   * @param fields - The fields; those that are `undefined` are left out.
    */
   constructor(message: string, fields: DeepringErrorFields) {
     super(message, 'cause' in fields ? { cause: fields.cause } : undefined)
@@ -83,10 +82,10 @@ export class DeepringError extends Error {
   }
 }
 
-// On the prototype, as Error itself has it, so that it is not listed among the fields of every error.
+// On the prototype, as in Error itself, so that it is not listed among the fields of every error.
 Object.defineProperty(DeepringError.prototype, 'name', { value: 'DeepringError', configurable: true, writable: true })
 
-/** An argument or option of the wrong type. `name` is as the caller would write it: `path`, `options.position`. */
+/** An argument or option of the wrong type. `name` is as the caller writes it: `path`, `options.position`. */
 export function invalidType(name: string, expected: string, value: unknown): DeepringError {
   return new DeepringError(`The ${quoted(name)} must be ${expected}. Received ${described(value)}`, {
     code: 'ERR_DEEPRING_INVALID_ARG_TYPE',
@@ -94,7 +93,7 @@ export function invalidType(name: string, expected: string, value: unknown): Dee
 }
 
 /**
- * An argument or option of the right type whose value means nothing, or contradicts another. `why` is a whole sentence.
+ * An argument or option of the right type whose value is not valid, or contradicts another. `why` is a sentence.
  */
 export function invalidValue(name: string, why: string, value: unknown, cause?: unknown): DeepringError {
   const fields = cause === undefined ? {} : { cause }
@@ -111,18 +110,18 @@ export function outOfRange(name: string, range: string, value: unknown): Deeprin
   })
 }
 
-/** Memory that is no longer there. */
+/** Memory that was detached. */
 export function detached(message: string, fields?: Omit<DeepringErrorFields, 'code'>): DeepringError {
   return new DeepringError(message, { code: 'ERR_DEEPRING_DETACHED', ...fields })
 }
 
-/** A file or engine that has been closed, or is closing. */
+/** A file or engine that is closed or closing. */
 export function closed(what: string, syscall: string, path?: string): DeepringError {
   const of = path === undefined ? '' : ` '${path}'`
   return new DeepringError(`The ${what} is closed, ${syscall}${of}`, { code: 'ERR_DEEPRING_CLOSED', syscall, path })
 }
 
-/** An errno that the facade itself answers with, where asking the system would only cost a round trip. */
+/** An errno that the facade reports itself, because asking the system would only cost a round trip. */
 export function systemError(
   name: keyof typeof constants.errno,
   syscall: string,
@@ -141,20 +140,20 @@ export function systemError(
 /**
  * The error for a failure that the engine reported.
  *
- * @param path - The file as the caller named it; the engine may know it by another name (an absolute one).
+ * @param path - The file as the caller named it; the engine can have another name for it (an absolute path).
  */
 export function fromFailure(failure: Failure, path?: string): DeepringError {
   const { errno, syscall, position, requested, transferred, message } = failure
   const file = path ?? failure.path
   const moved = requested > 0
-  // The engine's own words for an errno are replaced by Node's, but not the advice that may follow them in parentheses.
+  // Node's words replace the engine's for an errno, but not the advice in parentheses that can follow them.
   const { code, sentence } =
     failure.code === '' ? errnoSentence(errno, message) : { code: failure.code, sentence: message }
   const advice = failure.code === '' ? (/ \((.*)\)$/s.exec(message)?.[1] ?? '') : ''
   const extent = code === 'ERR_DEEPRING_MISMATCH' ? `first at position ${position}` : extentOf(failure)
-  const told = [moved ? extent : '', advice].filter((part) => part !== '').join('; ')
+  const remarks = [moved ? extent : '', advice].filter((part) => part !== '').join('; ')
   const where = `${syscall === '' ? '' : `, ${syscall}`}${file === undefined ? '' : ` '${file}'`}`
-  return new DeepringError(`${sentence}${where}${told === '' ? '' : ` (${told})`}`, {
+  return new DeepringError(`${sentence}${where}${remarks === '' ? '' : ` (${remarks})`}`, {
     code,
     errno: errno === 0 ? undefined : errno,
     syscall: syscall === '' ? undefined : syscall,
@@ -169,13 +168,13 @@ function extentOf({ transferred, requested, position }: Failure): string {
   return `${transferred} of ${requested} bytes from position ${Math.max(position, 0)}`
 }
 
-/** What the binding threw, as a {@link DeepringError} if it carries a failure, else unchanged. */
+/** What the binding threw: as a {@link DeepringError} if it carries a failure, else unchanged. */
 export function fromThrown(thrown: unknown, path?: string): unknown {
   const failure = (thrown as { failure?: Failure } | null | undefined)?.failure
   return failure === undefined ? thrown : fromFailure(failure, path)
 }
 
-// Errors that libuv, and so Node's own table, has no words for.
+// Errors without words in libuv, and so in Node's table.
 const SENTENCES: Readonly<Record<string, string>> = {
   EDQUOT: 'disk quota exceeded',
   ESTALE: 'stale file handle',
@@ -196,7 +195,7 @@ function quoted(name: string): string {
 /** A value as Node's own errors describe it. */
 function described(value: unknown): string {
   if (value === null || value === undefined) return String(value)
-  // A class may have a static member of that name, and it may be anything.
+  // A class can have a static member of that name, with any value.
   if (typeof value === 'function') return `function ${typeof value.name === 'string' ? value.name : ''}`
   if (typeof value === 'object') {
     const name: unknown = value.constructor?.name

@@ -1,16 +1,16 @@
-/** Ways to open a file: what each of node:fs's words means here, and why the appending ones mean nothing. */
+/** How to open a file: the meaning of node:fs's flags here, and why appending is refused. */
 
 import { invalidValue } from './errors.ts'
 import { wordOf } from './options.ts'
 import { OPEN } from './record.ts'
 
 /**
- * How a file is opened: as in node:fs, without the appending ones. `'w'` and `'w+'` empty the file, `'wx'` and `'wx+'`
- * refuse one that exists.
+ * How a file is opened: the flags of node:fs, except those for appending. `'w'` and `'w+'` empty the file. `'wx'` and
+ * `'wx+'` refuse a file that exists.
  */
 export type OpenFlags = 'r' | 'r+' | 'w' | 'w+' | 'wx' | 'wx+'
 
-/** What a word stands for. */
+/** The meaning of a flag. */
 export interface FlagMeaning {
   /** The binding's flags. */
   readonly bits: number
@@ -24,7 +24,8 @@ export interface FlagMeaning {
 
 const { read: READ, write: WRITE, create: CREATE, truncate: TRUNCATE, exclusive: EXCLUSIVE } = OPEN
 
-// Whoever writes reads as well underneath: the edges of an unaligned write are read, modified and written back.
+// Every file that is written is opened for reading too: the edges of an unaligned write are read, modified and written
+// back.
 const FLAGS: Readonly<Record<OpenFlags, FlagMeaning>> = {
   r: { creates: false, bits: READ, readable: true, writable: false },
   'r+': { creates: false, bits: READ | WRITE, readable: true, writable: true },
@@ -39,7 +40,7 @@ export function flagsOf(flags: unknown): FlagMeaning {
   if (typeof flags === 'string' && flags.startsWith('a')) {
     throw invalidValue(
       'flags',
-      "Appending is not supported: under it, the kernel ignores the position of a write. Open with 'r+' and write at the size.",
+      "Appending is not supported, because the kernel then ignores the position of a write. Open with 'r+' and write at the end.",
       flags,
     )
   }

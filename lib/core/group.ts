@@ -8,7 +8,7 @@
  * ```
  *
  * A thousand small files make one record and one promise, not a thousand: each then takes half the time of this thread.
- * The group holds the memory of its members until it has settled, because the kernel may use it until then.
+ * The group holds the memory of its members until it has settled, because the kernel can use it until then.
  */
 
 import { cancel, connect, expectRecord, flushSoon, keepForever, nextId, Operation } from './completions.ts'
@@ -27,7 +27,7 @@ export class Group {
   readonly id: number
   /** Transfers that have joined. */
   count = 0
-  /** The requests of members, by index; none where a member was refused, or is a promise. */
+  /** The requests of members, by index; `undefined` where a member was refused, or is a promise. */
   #requests: (Operation | undefined)[] = []
   readonly #promises: Promise<void>[] = []
   readonly #failures: GroupFailure[] = []
@@ -73,7 +73,7 @@ export class Group {
     cancel([this.id])
   }
 
-  /** Nothing joins any more. Gives the failures when all members have settled. */
+  /** No more transfers join. Resolves to the failures when all members have settled. */
   async close(): Promise<readonly GroupFailure[]> {
     connect().closeGroup(this.id)
     await this.#recorded

@@ -1,10 +1,13 @@
 /**
  * The one module that touches the binding.
  *
- * The binding is loaded at the first use, by the loader behind `#native`, so that importing deepring never throws. What crosses is
- * flat and cheap: numbers, and memory as `Uint8Array`, of which the binding takes address and length. Every asynchronous call names
- * itself with an `id` and returns nothing; its outcome comes as a record from {@link Native.drain}. Who calls must keep the memory of a
- * call referenced until its record has been drained (after `ERR_DEEPRING_LOST`: for ever, because the kernel may still write to it).
+ * The binding is loaded at the first use, by the loader behind `#native`, so that importing deepring never throws. Only
+ * flat and cheap values cross: numbers, and memory as `Uint8Array`, of which the binding takes address and length. Every
+ * asynchronous call has an `id` and returns nothing; its outcome comes as a record from {@link Native.drain}. The caller
+ * must keep the memory of a call referenced until its record has been drained, and after `ERR_DEEPRING_LOST` forever,
+ * because the kernel can still write to it.
+ *
+ * What the binding generates as its types must fit {@link Native}: nothing is cast.
  */
 
 import { load, type LoadError } from '#native'
@@ -20,7 +23,7 @@ export interface EngineConfig {
   maxQueued?: number
 }
 
-/** A limit below the device's, for the requests that name it; 0 leaves a number to the engine. */
+/** Limits below the device's, for the requests that name a handle; 0 stands for the engine's default. */
 export interface HandleLimits {
   queueDepth: number
   blockSize: number
@@ -32,17 +35,17 @@ export interface HandleLimits {
 export interface Native {
   version(): string
 
-  /** Names the function to call, on this thread, when records wait. Once per environment. */
+  /** Sets the function to call, on this thread, when records wait. Once per environment. */
   attach(wake: () => void): void
-  /** Fills whole records and tells how many; 0 when none is left. */
+  /** Writes whole records and returns their number; 0 when none is left. */
   drain(records: Float64Array): number
-  /** The detail of a drained record: once. */
+  /** The detail of a drained record. Only once. */
   detail(id: number): unknown
-  /** Hands everything staged to the drivers. */
+  /** Submits everything staged to the drivers. */
   flush(): void
   /** Flushes, and blocks this thread until the records of all these ids can be drained. */
   block(ids: Float64Array): void
-  /** Asks for an early end; a record comes in any case. */
+  /** Requests an early end. A record comes in any case. */
   cancel(id: number): void
 
   /** @throws an object with a `failure`. */
@@ -53,7 +56,7 @@ export interface Native {
   engineInfo(id: number, engine: number, path: Uint8Array | null): void
   /** The public `Stats`. */
   engineStats(engine: number): unknown
-  /** Blocks in flight and bytes per block, at once. */
+  /** Blocks in flight and bytes per block. Answers at once. */
   engineLimits(engine: number): { queueDepth: number; blockSize: number }
   createHandle(engine: number, limits: HandleLimits): number
   freeHandle(handle: number): void
@@ -74,7 +77,7 @@ export interface Native {
    */
   openGroup(id: number): void
   closeGroup(id: number): void
-  /** group, here and below: the id of a group, in which `id` is the index of a member; 0 for a transfer by itself. */
+  /** group, here and below: the id of a group, in which `id` is the index of a member; 0 for a single transfer. */
   read(
     id: number,
     file: number,
@@ -96,7 +99,7 @@ export interface Native {
     position: number,
     whole: boolean,
   ): void
-  /** whole: the file ends with the view. Creates the file with `mode` if need be. */
+  /** whole: the file ends with the view. If the file does not exist, it is created with `mode`. */
   writePath(
     id: number,
     engine: number,
@@ -108,7 +111,7 @@ export interface Native {
     whole: boolean,
     mode: number,
   ): void
-  /** Compares through a descriptor of its own; by path if `file` is 0. */
+  /** Compares through a separate descriptor; by path if `file` is 0. */
   verify(id: number, engine: number, path: Uint8Array, file: number, view: Uint8Array, position: number): void
   sync(id: number, file: number, dataOnly: boolean): void
   truncate(id: number, file: number, size: number): void
@@ -116,14 +119,14 @@ export interface Native {
   stat(id: number, file: number): void
   /** The flags of a record (`FLAG` of record.ts), for what moves the file's bytes now. */
   fileFlags(file: number): number
-  /** Waits for the file's own work. The number is not valid any more from now on. */
+  /** Waits for the requests on the file. Its number is not valid from now on. */
   close(id: number, file: number): void
 
   /** Page-aligned memory. @throws an object with a `failure`. */
   allocate(engine: number, bytes: number, zeroed: boolean): Uint8Array<ArrayBuffer>
-  /** Detaches the view's ArrayBuffer; the memory goes back when no request uses it any more. */
+  /** Detaches the view's ArrayBuffer. Its memory returns to the pool when no request uses it. */
   release(view: Uint8Array): void
-  /** Whether the whole view is memory that {@link Native.allocate} gave. */
+  /** Whether the whole view is memory of {@link Native.allocate}. */
   isAllocated(view: Uint8Array): boolean
 }
 
@@ -146,7 +149,7 @@ function connect(): Native {
     throw unloadable(error as LoadError)
   }
   const raw = new binding.Session()
-  // These three answer with a Failure where they fail; the facade wants it thrown. The others are called as they are.
+  // These three return a Failure if they fail; here it is thrown. The others are called as they are.
   const { defaultEngine, createEngine, allocate } = raw
   const throwing = {
     defaultEngine: () => orThrow(defaultEngine.call(raw)),
@@ -169,7 +172,7 @@ function unloadable(error: LoadError): DeepringError {
   const tried = error.attempts.map(({ candidate, cause }) => `  ${candidate}: ${firstLine(cause)}`)
   const advice = error.attempts.flatMap(({ cause }) => adviceFor(cause, error.triple))
   const lines = [
-    `deepring's native part for ${error.triple} could not be loaded. Tried:`,
+    `The native binding for ${error.triple} could not be loaded. Tried:`,
     ...tried,
     'What to do:',
     ...[...new Set(advice)].map((line) => `  - ${line}`),
@@ -181,7 +184,7 @@ function firstLine(cause: unknown): string {
   return (cause instanceof Error ? cause.message : String(cause)).split('\n', 1)[0] ?? ''
 }
 
-/** The platforms there are binaries for. */
+/** The platforms that have a binary. */
 const TRIPLES = ['linux-x64-gnu', 'linux-arm64-gnu', 'linux-x64-musl', 'linux-arm64-musl']
 
 function adviceFor(cause: unknown, triple: string): string[] {
@@ -193,18 +196,19 @@ function adviceFor(cause: unknown, triple: string): string[] {
     if (!TRIPLES.includes(triple)) return [`There is no binary for ${triple}; deepring runs on ${TRIPLES.join(', ')}.`]
     return [
       `Install the platform package: npm install deepring-${triple}`,
-      'If it is missing although npm installed deepring: npm loses optional dependencies when node_modules or the lock file came from ' +
-        'another platform (npm/cli#4828). Remove node_modules and package-lock.json and install again, without --omit=optional.',
+      'If it is missing although npm installed deepring: npm loses optional dependencies if node_modules or the lock ' +
+        'file came from another platform (npm/cli#4828). Remove node_modules and package-lock.json and install again, ' +
+        'without --omit=optional.',
       'In a checkout of the repository: npm run build',
     ]
   }
   if (message !== undefined && /GLIBC_|not found|libc\.musl/.test(message)) {
-    return ['The binary needs another C library than this system has; see the support matrix in the README.']
+    return ['The binary requires another C library than this system has; see the support matrix in the README.']
   }
   if (message !== undefined && /is version/.test(message)) {
     return [`Install both packages at one version: npm install deepring deepring-${triple}`]
   }
   return [
-    `The file is there but does not load. Install it again: npm install --force deepring-${triple}; with Deno, add --allow-ffi.`,
+    `The file exists but does not load. Install it again: npm install --force deepring-${triple}; with Deno, add --allow-ffi.`,
   ]
 }

@@ -1,12 +1,12 @@
 /**
- * Options and numbers from outside: what they must be, and the error for everything else.
+ * Options and numbers from the caller: what they must be, and the error for everything else.
  *
- * All checks follow three rules. An option that is `undefined` counts as absent. A key that nobody knows is an error,
- * because a misspelled option that is ignored is a silent failure. And nothing is converted: `'4096'` is not a
- * position, 1.5 is not rounded, `null` is not zero.
+ * All checks follow three rules. An option that is `undefined` counts as absent. An unknown key is an error, because a
+ * misspelled option that is ignored is a silent failure. Nothing is converted: `'4096'` is not a position, 1.5 is not
+ * rounded, `null` is not zero.
  *
- * Numbers are compared as JavaScript numbers, which are exact up to 2^53 - 1: no product of a depth and a block size
- * can wrap around here, as it did in DeepNVMe at 128 x 16 MiB.
+ * Numbers are compared as JavaScript numbers, which are exact up to 2^53 - 1. No product of a depth and a block size can
+ * overflow here, as it did in DeepNVMe at 128 x 16 MiB.
  */
 
 import { inspect } from 'node:util'
@@ -15,15 +15,15 @@ import { invalidType, invalidValue, outOfRange } from './errors.ts'
 /** The one option that every asynchronous operation takes. */
 export interface SignalOptions {
   /**
-   * Aborting it makes the promise reject with `signal.reason`, once the kernel has let go of the memory: work that is
-   * queued leaves at once, work that the device has begun is waited for. How much of a write arrived is then unknown.
+   * Aborting it makes the promise reject with `signal.reason`, as soon as the kernel no longer uses the memory. Queued
+   * work is dropped at once; work at the device is waited for. How much of a write arrived is then unknown.
    */
   signal?: AbortSignal | undefined
 }
 
 export const SIGNAL_KEYS: ReadonlySet<string> = new Set(['signal'])
 
-/** Options absent altogether. Shared, so that a call without options allocates none. */
+/** No options. Shared, so that a call without options allocates nothing. */
 const NONE: Readonly<Record<string, never>> = Object.freeze({})
 
 /** `value` as an options object whose keys are all `known`. */
@@ -42,7 +42,7 @@ export function optionsOf<T extends object>(
 export function checkKeys(options: object, known: ReadonlySet<string>, name = 'options'): void {
   for (const key in options) {
     if (!known.has(key) && (options as Record<string, unknown>)[key] !== undefined) {
-      const hint = `There is no such option; the options are ${[...known].join(', ')}.`
+      const hint = `It is not an option; the options are ${[...known].join(', ')}.`
       throw invalidValue(`${name}.${key}`, hint, (options as Record<string, unknown>)[key])
     }
   }
@@ -63,7 +63,7 @@ export function integerOf(value: unknown, name: string, min: number, max: number
   return value
 }
 
-/** A whole number from `min` to `max`, or 0, which the binding reads as "the engine's default", if absent. */
+/** A whole number from `min` to `max`; if absent, 0, which the binding reads as "the engine's default". */
 export function integerOrDefault(value: unknown, name: string, min: number, max: number): number {
   return value === undefined ? 0 : integerOf(value, name, min, max)
 }
@@ -82,7 +82,7 @@ export function bytesOf(value: unknown, name: string): number {
   return value
 }
 
-/** A position from which `length` bytes can be counted without leaving the exact numbers. */
+/** A position. `position + length` is an exact number too. */
 export function positionOf(value: unknown, name: string, length: number): number {
   const position = bytesOf(value, name)
   const max = Number.MAX_SAFE_INTEGER - length
@@ -90,7 +90,7 @@ export function positionOf(value: unknown, name: string, length: number): number
   return position
 }
 
-/** One of a few words. */
+/** One of the given words. */
 export function wordOf<T extends string>(value: unknown, name: string, words: readonly T[]): T {
   if (typeof value !== 'string')
     throw invalidType(name, `one of ${words.map((word) => inspect(word)).join(', ')}`, value)
@@ -99,7 +99,7 @@ export function wordOf<T extends string>(value: unknown, name: string, words: re
   return value as T
 }
 
-/** An `AbortSignal`, or `null` if absent. Throws its reason if it has already been aborted: then nothing is touched. */
+/** An `AbortSignal`, or `null` if absent. Throws its reason if it is already aborted, before anything is touched. */
 export function signalOf(value: unknown, name = 'options.signal'): AbortSignal | null {
   if (value === undefined) return null
   if (!(value instanceof AbortSignal)) throw invalidType(name, 'an instance of AbortSignal', value)

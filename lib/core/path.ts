@@ -1,8 +1,8 @@
 /**
  * Names of files: a string, a `file:` URL, or the raw bytes of a name that is not UTF-8.
  *
- * A relative name is tied to the working directory of the moment of the call. The engine opens queued files when their
- * turn comes, and by then `process.chdir` may have moved; a name must not mean another file for having waited.
+ * A relative name is resolved against the working directory at the time of the call. The engine opens queued files
+ * later, so that a queued path keeps its meaning if `process.chdir` changes the directory.
  */
 
 import { Buffer } from 'node:buffer'
@@ -11,10 +11,10 @@ import { fileURLToPath } from 'node:url'
 import { isUint8Array } from 'node:util/types'
 import { invalidType, invalidValue } from './errors.ts'
 
-/** How a file may be named: a path, a `file:` URL, or a path as raw bytes (a `Buffer`). No NUL may be in it. */
+/** How a file can be named: a path, a `file:` URL, or a path as raw bytes (a `Buffer`). It must not contain a NUL. */
 export type FilePath = string | URL | Uint8Array
 
-/** A name, checked: its bytes for the system, and its text for people. */
+/** A checked name: its bytes for the system, and its text for messages. */
 export interface CheckedPath {
   readonly bytes: Buffer
   /** As the caller wrote it: relative stays relative. */
@@ -25,21 +25,21 @@ export interface CheckedPath {
 export function pathOf(value: unknown, name = 'path'): CheckedPath {
   if (typeof value === 'string') return fromText(value, name)
   if (value instanceof URL) return fromText(fromUrl(value, name), name)
-  // By its kind, not its class: in a test runner's sandbox, Uint8Array is another class.
+  // Not by `instanceof`: in a test runner's sandbox, Uint8Array is another class.
   if (isUint8Array(value)) return fromBytes(value, name)
   throw invalidType(name, 'of type string or an instance of Buffer or URL', value)
 }
 
 function fromText(text: string, name: string): CheckedPath {
   if (text.includes('\0')) throw invalidValue(name, 'A path cannot contain null bytes.', text)
-  // The empty name stays empty: the system answers ENOENT, where the bare directory would be a file of its own.
+  // The empty name stays empty, so that the system reports ENOENT. Resolved, it would name the directory.
   const whole = text === '' || isAbsolute(text) ? text : `${process.cwd()}${sep}${text}`
   return { bytes: Buffer.from(whole), text }
 }
 
 function fromBytes(given: Uint8Array, name: string): CheckedPath {
   if (given.includes(0)) throw invalidValue(name, 'A path cannot contain null bytes.', given)
-  // A copy: the caller may reuse its bytes while the engine has yet to open the file.
+  // A copy: the caller can reuse its bytes before the engine opens the file.
   const bytes = Buffer.from(given)
   const text = bytes.toString()
   if (text === '' || isAbsolute(text)) return { bytes, text }

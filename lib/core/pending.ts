@@ -1,19 +1,19 @@
 /**
- * The table of requests under way, found by their number.
+ * The table of requests in flight, found by their number.
  *
- * Numbers only grow, and a request lies in the slot that the low bits of its number name. A number whose slot is taken, by a request that
- * has been under way for a whole turn of the table, is passed over: so there is never a collision to resolve, and a number is never used
- * twice. A late cancellation therefore cannot hit a stranger.
+ * Numbers only grow. The low bits of a number name the slot of its request. If that slot is taken, by a request that has
+ * been in flight for a whole turn of the table, the number is skipped. So there is never a collision to resolve, and a
+ * number is never used twice: a late cancellation cannot hit another request.
  *
- * A `Map` would do the same, but at ten thousands of requests a second it is rebuilt all the time, and every table it leaves behind
- * points to the next: once one of them is old, the garbage collector keeps them all, with all requests in them, until its next full
- * run. Measured at 128 reads in flight: pauses of 40 to 90 ms.
+ * A `Map` would do the same, but at tens of thousands of requests a second it is rebuilt all the time, and every old
+ * table points to the next. Once one of them is in the old generation, the garbage collector keeps them all, with all
+ * requests in them, until its next full run. Measured at 128 reads in flight: pauses of 40 to 90 ms.
  */
 
-/** Slots at first, and after a burst has ebbed away: 8 KiB. A power of two, as all sizes of the table. */
+/** Slots at first, and after a burst: 8 KiB. A power of two, like all sizes of the table. */
 const SLOTS_MIN = 1024
 
-/** What can be kept in the table. */
+/** An entry of the table. */
 export interface Numbered {
   readonly id: number
 }
@@ -24,19 +24,19 @@ export class Pending<T extends Numbered> {
   #size = 0
   #lastId = 0
 
-  /** How many there are. */
+  /** The number of entries. */
   get size(): number {
     return this.#size
   }
 
-  /** A number that was never given before, whose slot is free until the next call. */
+  /** A number that was never returned before, whose slot is free until the next call. */
   nextId(): number {
     do this.#lastId += 1
     while (this.#slots[this.#lastId & this.#mask] !== undefined)
     return this.#lastId
   }
 
-  /** Puts in an entry, whose number must be the last that was given. */
+  /** Adds an entry, whose number must be the last one from {@link Pending.nextId}. */
   add(entry: T): void {
     this.#slots[entry.id & this.#mask] = entry
     this.#size += 1
@@ -44,12 +44,12 @@ export class Pending<T extends Numbered> {
     if (this.#size * 2 > this.#slots.length) this.#resize(this.#slots.length * 2)
   }
 
-  /** Tells whether the entry of this number is there. */
+  /** Whether the entry of this number is there. */
   has(id: number): boolean {
     return this.#slots[id & this.#mask]?.id === id
   }
 
-  /** Takes out the entry of this number. */
+  /** Removes and returns the entry of this number. */
   take(id: number): T | undefined {
     const entry = this.#slots[id & this.#mask]
     if (entry === undefined || entry.id !== id) return undefined
@@ -59,7 +59,7 @@ export class Pending<T extends Numbered> {
     return entry
   }
 
-  /** Numbers that differ in their low bits differ in more of them: moving to a larger table makes no collision. */
+  /** Numbers that differ in their low bits also differ in more bits, so a larger table has no collisions. */
   #resize(length: number): void {
     const slots = emptySlots<T>(length)
     for (const entry of this.#slots) if (entry !== undefined) slots[entry.id & (length - 1)] = entry

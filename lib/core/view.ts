@@ -1,11 +1,11 @@
 /**
- * The memory of one request: which bytes, exactly, the kernel may touch.
+ * The memory of one request: exactly which bytes the kernel can use.
  *
- * Whatever is given (a typed array of any kind, a `DataView`, a tensor) becomes one `Uint8Array` over precisely those
- * bytes. Refused is memory that can move or vanish under the kernel's hands: a resizable `ArrayBuffer`, a growable
- * `SharedArrayBuffer` (views that track the length of their buffer exist on these only), and memory that has already
- * been detached. Detaching a buffer *later*, while a request holds it, cannot be prevented from outside; completions.ts
- * notices it.
+ * Any argument (a typed array of any kind, a `DataView`, a tensor) becomes one `Uint8Array` over exactly its bytes.
+ * Memory that can move or vanish while the kernel uses it is refused: a resizable `ArrayBuffer`, a growable
+ * `SharedArrayBuffer` (only these have views that track the length of their buffer), and memory that is already
+ * detached. Detaching a buffer *later*, while a request uses it, cannot be prevented; the request then fails when it
+ * finishes.
  */
 
 import { dtypeOf, DTYPES } from '../memory/dtype.ts'
@@ -14,8 +14,8 @@ import { bytesOf } from './options.ts'
 
 /**
  * A tensor of any library: an element type under the name `dtype` or `type`, a shape under the name `shape` or `dims`,
- * and the elements, row by row without gaps, as `data`. onnxruntime's and transformers.js's tensors have this form, and
- * so have ours.
+ * and the elements, row by row without gaps, as `data`. The tensors of onnxruntime, transformers.js and deepring have
+ * this form.
  */
 export interface TensorLike {
   /** The element type, if not under `type`. */
@@ -33,7 +33,7 @@ export interface TensorLike {
 /** What can be read into and written from: any view of memory, or a tensor. */
 export type Bytes = ArrayBufferView | TensorLike
 
-/** The flags of newer buffers; Node 20 has some of them, TypeScript's older libraries none. */
+/** Properties of newer buffers. Node 20 has some of them; TypeScript's older libraries have none. */
 interface BufferTraits {
   readonly resizable?: boolean
   readonly growable?: boolean
@@ -54,7 +54,7 @@ export function viewOf(buffer: unknown, offset: unknown, length: unknown): Uint8
   if (traits.resizable === true || traits.growable === true) {
     throw invalidValue(
       'buffer',
-      'Its memory is resizable: it could be taken away while the kernel writes to it. Use a fixed-length buffer.',
+      'Its memory is resizable, so it could vanish while the kernel writes to it. Use a fixed-length buffer.',
       data,
     )
   }
@@ -98,13 +98,13 @@ function dataOf(value: unknown): ArrayBufferView {
   const named = tensor.dtype ?? tensor.type
   if (typeof named !== 'string') throw invalidType('buffer.dtype', 'of type string (or "type" in its place)', named)
   const dtype = dtypeOf(named)
-  // Types we have no row for, such as onnxruntime's packed int4, are moved as the bytes they are.
+  // Unknown types, such as onnxruntime's packed int4, are moved as plain bytes.
   if (dtype !== undefined) {
-    const wanted = elementsOf(shape, 'buffer.shape') * DTYPES[dtype].bytes
-    if (wanted !== data.byteLength && !isDetached(data.buffer)) {
+    const expected = elementsOf(shape, 'buffer.shape') * DTYPES[dtype].bytes
+    if (expected !== data.byteLength && !isDetached(data.buffer)) {
       throw invalidValue(
         'buffer.data',
-        `A tensor of ${named} and shape [${shape.join(', ')}] has ${wanted} bytes, but its data has ${data.byteLength}.`,
+        `A tensor of ${named} and shape [${shape.join(', ')}] has ${expected} bytes, but its data has ${data.byteLength}.`,
         data,
       )
     }

@@ -1,10 +1,10 @@
-/** The part of an engine that its files and its memory hold. It knows neither the class nor what a file is. */
+/** The part of an engine that its files and buffers use. It knows neither the class `Engine` nor the files. */
 
 import { closed } from '../core/errors.ts'
 
 /** Something that an engine closes before itself: an open file. */
 export interface Closable {
-  /** Closes it once; every call gives the same promise. */
+  /** Closes it once; every call returns the same promise. */
   close(): Promise<void>
 }
 

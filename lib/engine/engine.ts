@@ -1,12 +1,11 @@
 /**
- * Engines: who opens files, owns memory, and keeps the limits of a device.
+ * Engines: they open files, own memory, and keep the limits of a device.
  *
- * A process needs one engine, and has one by default: `open`, `allocate`, `info` and their like at the top of deepring
- * belong to it. It is shared by all workers of the process, so it is never closed. An `Engine` of one's own has its own
- * limits, may be forced onto a backend, and is closed by whoever made it.
+ * A process needs one engine and has one by default: `open`, `allocate`, `info` and the other functions of deepring use
+ * it. All workers of the process share it, so it is never closed. A separate `Engine` has its own limits, can be forced
+ * onto a backend, and is closed by the program that made it.
  *
- * Importing this module loads nothing. The native part is loaded at the first use, and an error in loading it is thrown
- * there.
+ * Importing this module loads nothing. The native binding is loaded at the first use, which throws if that fails.
  */
 
 import { allocateBuffer, type EngineBuffer } from '../memory/buffer.ts'
@@ -29,14 +28,14 @@ import { allocateTensorIn, type Tensor } from '../memory/tensor.ts'
 /** Options of `open`. */
 export interface OpenOptions extends SignalOptions {
   /**
-   * Whether transfers go past the page cache. `'prefer'`: if they can, and `file.direct` tells; `'require'`: else the
-   * open fails with `ERR_DEEPRING_DIRECT`; `'never'`: through the page cache. Default `'prefer'`.
+   * Whether transfers bypass the page cache. `'prefer'`: if they can; `file.direct` reports it. `'require'`: if they
+   * cannot, the open fails with `ERR_DEEPRING_DIRECT`. `'never'`: they do not. Default `'prefer'`.
    */
   direct?: 'require' | 'prefer' | 'never' | undefined
   /** Permissions of a file that is created, before the umask. Default `0o666`. Only with flags that create. */
   mode?: number | undefined
   /**
-   * True: when a file is created, its directory is synced too, so that its name outlives a power cut. Default false.
+   * True: if the file is created, its directory is synced too, so that its name survives a power cut. Default false.
    * Only with flags that create.
    */
   syncDirectory?: boolean | undefined
@@ -56,14 +55,14 @@ const leaked = new FinalizationRegistry<EngineState>((state) => {
 
 let defaultEngine: Engine | undefined
 
-// Set by the class, which alone can see the inside of an engine.
+// Set by the class, which alone can read its private fields.
 let stateIn: (engine: Engine) => EngineState
 
-/** Distinguishes the default engine's construction; never leaves this module. */
+/** Marks the construction of the default engine; never leaves this module. */
 const DEFAULT = {} as EngineOptions
 
 /**
- * An engine with limits of its own.
+ * An engine with its own limits.
  *
  * @example
  * ```ts
@@ -81,7 +80,7 @@ const DEFAULT = {} as EngineOptions
 export class Engine {
   readonly #state: EngineState
 
-  /** The engine of the whole process, which the functions at the top of deepring use. It cannot be closed. */
+  /** The engine of the whole process, used by the functions of deepring. It cannot be closed. */
   static get default(): Engine {
     defaultEngine ??= new Engine(DEFAULT)
     return defaultEngine
@@ -91,8 +90,8 @@ export class Engine {
    * Starts an engine.
    *
    * @param options - Its limits.
-   * @throws `ERR_DEEPRING_LOAD` if the native part cannot be loaded; what the system answers if a backend that was
-   * asked for by name does not work here.
+   * @throws `ERR_DEEPRING_LOAD` if the native binding cannot be loaded; the system's error if the backend in the options
+   * does not work here.
    */
   constructor(options?: EngineOptions) {
     const number = options === DEFAULT ? startDefault() : start(options)
@@ -107,12 +106,12 @@ export class Engine {
   /**
    * Opens a file.
    *
-   * Regular files and block devices can be opened. Relative paths are taken from the working directory at the time of
-   * the call.
+   * Regular files and block devices can be opened. Relative paths are resolved against the working directory at the time
+   * of the call.
    *
    * @param path - A string, a `file:` URL, or a `Buffer`.
-   * @param flags - `'r'` (default), `'r+'`, `'w'`, `'w+'`, `'wx'`, `'wx+'`. Appending (`'a'`) is refused: the kernel
-   * ignores positions then.
+   * @param flags - `'r'` (default), `'r+'`, `'w'`, `'w+'`, `'wx'`, `'wx+'`. Appending (`'a'`) is refused,
+   * because the kernel would ignore positions.
    * @param options - `direct`, `mode`, `syncDirectory`, `signal`.
    * @throws `ENOENT`, `EACCES`, `EISDIR`, `EEXIST`, ...; `ERR_DEEPRING_DIRECT` if direct I/O is required and refused;
    * `ERR_DEEPRING_UNSUPPORTED` for pipes, sockets and character devices.
@@ -160,7 +159,7 @@ export class Engine {
   /**
    * Allocates zeroed memory that starts on a page, for transfers without a copy.
    *
-   * @param bytes - How many, 0 or more.
+   * @param bytes - The size, 0 or more.
    * @throws `ENOMEM`; `ERR_DEEPRING_OUT_OF_RANGE`.
    *
    * @example
@@ -180,8 +179,8 @@ export class Engine {
   }
 
   /**
-   * As {@link Engine.allocate}, but the memory comes from the pool with old bytes of this process in it. Cheaper, for
-   * memory that is about to be read into.
+   * As {@link Engine.allocate}, but the memory can hold old bytes of this process. Cheaper, for memory that will be read
+   * into.
    */
   allocateUnsafe(bytes: number | bigint): EngineBuffer {
     checkOpen(this.#state, 'allocate')
@@ -210,8 +209,8 @@ export class Engine {
   }
 
   /**
-   * Tells how this engine runs, and why so; with a path, also what direct I/O is like there. It tries rather than looks
-   * up, hence the promise.
+   * Describes the engine's configuration and why it was chosen; with a path, also direct I/O there. It finds out by real
+   * operations, so it returns a promise.
    *
    * @example
    * ```ts
@@ -252,15 +251,15 @@ export class Engine {
   }
 
   /**
-   * Closes the engine: its files first, after the requests on them, then itself. Memory from `allocate` stays usable.
-   * Calling it again gives the same promise.
+   * Closes the engine: first its files, after the requests on them, then itself. Memory from `allocate` stays usable.
+   * Calling it again returns the same promise.
    *
    * @throws `ERR_DEEPRING_INVALID` for the default engine, which belongs to the whole process.
    */
   close(): Promise<void> {
     if (this === defaultEngine) {
       const message =
-        'The default engine is shared by the whole process and cannot be closed. Make an Engine of your own to close one'
+        'The default engine is shared by the whole process and cannot be closed. Create a separate Engine to close one'
       return Promise.reject(new DeepringError(message, { code: 'ERR_DEEPRING_INVALID', syscall: 'close' }))
     }
     leaked.unregister(this.#state)
@@ -274,7 +273,7 @@ export class Engine {
   }
 }
 
-/** The inner part of an engine. */
+/** The state of an engine. */
 export function engineStateOf(engine: Engine): EngineState {
   return stateIn(engine)
 }
@@ -307,7 +306,7 @@ async function closeEngine(state: EngineState): Promise<void> {
   const operation = new Operation(nextId(), finishNothing, null, null, undefined)
   connect().closeEngine(operation.id, state.number)
   await track(operation, null)
-  // A file that failed to close must not keep the engine open, nor may its error be lost.
+  // A file that fails to close does not keep the engine open, and its error is not lost.
   for (const file of files) if (file.status === 'rejected') throw file.reason
 }
 

@@ -1,26 +1,26 @@
 /**
- * What an engine tells about itself: its configuration and the reasons for it ({@link Info}), and its counters ({@link
+ * What an engine reports of itself: its configuration and the reasons for it ({@link Info}), and its counters ({@link
  * Stats}).
  */
 
-/** How an engine runs, and why so. */
+/** An engine's configuration, and why it was chosen. */
 export interface Info {
-  /** The version of deepring's native part. */
+  /** The version of the native binding. */
   readonly version: string
-  /** Who moves the bytes. */
+  /** What moves the bytes now. */
   readonly backend: 'uring' | 'threads'
   /**
-   * Why this backend was chosen, in words a person can act on: a seccomp filter, a sysctl, an old kernel, an
-   * environment variable.
+   * Why this backend runs, in words that help: a seccomp filter, a sysctl, an old kernel, an environment variable, a
+   * lost ring.
    */
   readonly reason: string
   /** The release of the running kernel. */
   readonly kernel: string
-  /** The flags with which the ring was set up; empty on `'threads'`. */
+  /** The set-up flags of the ring; empty on `'threads'`. */
   readonly flags: readonly string[]
   /** Entries of the ring's submission queue; 0 on `'threads'`. */
   readonly ringEntries: number
-  /** The limit on locked memory that rings are charged to, in bytes; -1 if there is none. */
+  /** The limit on locked memory, which includes rings, in bytes; -1 if there is none. */
   readonly memlockBytes: number
   /** Blocks in flight at most, per device. */
   readonly queueDepth: number
@@ -32,17 +32,17 @@ export interface Info {
    * Requests accepted and not yet settled, in flight included; one more fails with `ERR_DEEPRING_QUEUE_FULL`.
    */
   readonly maxQueued: number
-  /** About the path that `info` was asked for; absent if none was given. */
+  /** About the path passed to `info`; absent without one. */
   readonly path?: PathInfo | undefined
 }
 
-/** What was found out about one path, by trying. */
+/** What real operations on a path found out. */
 export interface PathInfo {
-  /** The path that was looked at. */
+  /** The path. */
   readonly path: string
   /** The block device that holds it, such as `nvme0n1`; `major:minor` where it has no name. */
   readonly device: string
-  /** Requests that the device's queue takes. */
+  /** Requests that the device's queue holds. */
   readonly deviceRequests: number
   /** Blocks that this engine keeps in flight there at most. */
   readonly queueDepth: number
@@ -50,38 +50,37 @@ export interface PathInfo {
   readonly fileSystem: string
   /** True if direct I/O works there. */
   readonly direct: boolean
-  /** Why direct I/O does not work there; or, where it does, what told so (`'statx'`). */
+  /** Why direct I/O does not work there; or, where it does, what says so (`'statx'`). */
   readonly directReason: string
-  /** What positions and lengths of direct transfers must be multiples of, in bytes. */
+  /** The alignment of positions and lengths of direct transfers, in bytes. */
   readonly offsetAlignment: number
-  /** What memory addresses of direct transfers must be multiples of, in bytes. */
+  /** The alignment of memory addresses of direct transfers, in bytes. */
   readonly memoryAlignment: number
 }
 
 /**
- * Counters of an engine since its start. Requests are what was called for; blocks are what they were cut into for the
- * device.
+ * Counters of an engine since its start. A request is one call; blocks are its pieces at the device.
  */
 export interface Stats {
   /** Requests accepted. */
   readonly submitted: number
-  /** Requests that ended well. */
+  /** Requests that succeeded. */
   readonly completed: number
-  /** Requests that failed, other than by cancellation. */
+  /** Requests that failed, without canceled ones. */
   readonly failed: number
-  /** Requests that were cancelled before they had finished. */
+  /** Requests that were canceled before they had finished. */
   readonly canceled: number
-  /** Blocks that moved less than asked, and were continued. */
+  /** Short transfers that were continued. */
   readonly resumed: number
-  /** Blocks submitted again after `EINTR` or `EAGAIN`. */
+  /** Transfers that were submitted again after `EINTR` or `EAGAIN`. */
   readonly retried: number
-  /** Bytes copied through bounce blocks for want of alignment. */
+  /** Bytes copied through bounce blocks, because they were not aligned. */
   readonly bouncedBytes: number
-  /** Writes that the kernel could not take without waiting and handed to a thread of its own. */
+  /** Writes that the kernel could not start without waiting, and handed to an io-wq worker thread. */
   readonly punted: number
-  /** Files whose direct I/O was refused at the first block, and that went on through the page cache. */
+  /** Files whose direct I/O was refused by a transfer, and that continued through the page cache. */
   readonly downgraded: number
-  /** Blocks whose memory was given up, because a lost ring may still write to it. */
+  /** Blocks whose memory is never reused, because a lost ring can still write to it. */
   readonly leaked: number
   /** Bytes of that memory. */
   readonly leakedBytes: number
@@ -91,11 +90,11 @@ export interface Stats {
   readonly writtenBytes: number
   /** Blocks at the device now. */
   readonly inFlight: number
-  /** Blocks at the device at the busiest moment. */
+  /** The most blocks at the device at a time. */
   readonly inFlightMax: number
   /** Bytes at the device now. */
   readonly inFlightBytes: number
-  /** Bytes at the device at the busiest moment. */
+  /** The most bytes at the device at a time. */
   readonly inFlightBytesMax: number
   /** Requests accepted and not yet settled, in flight included. */
   readonly queued: number
@@ -103,13 +102,13 @@ export interface Stats {
   readonly buffers: number
   /** Bytes of engine memory in use now. */
   readonly bufferBytes: number
-  /** How long reads and writes took, from acceptance to settlement: waiting for their turn included. */
+  /** How long reads and writes took from acceptance to settlement, their time in queues included. */
   readonly latency: LatencySummary
 }
 
 /** A summary of many durations, in microseconds. */
 export interface LatencySummary {
-  /** How many were measured. */
+  /** The number of durations. */
   readonly count: number
   /** The shortest. */
   readonly minUs: number

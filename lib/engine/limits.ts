@@ -1,26 +1,24 @@
-/** The limits of an engine: what a caller can ask for. */
+/** The limits of an engine: its options and their ranges. */
 
 import { invalidValue } from '../core/errors.ts'
 import type { EngineConfig } from '../core/native.ts'
 import { integerOf, optionsOf, wordOf } from '../core/options.ts'
 
-/**
- * Blocks in flight that a caller may ask for: an io_uring takes 32768 entries, and a device's own limit is far below.
- */
+/** The largest queue depth. An io_uring takes 32768 entries, and the limits of devices are far below. */
 export const QUEUE_DEPTH_MAX = 65_536
 
-/** Bytes per block that a caller may ask for: 1 GiB, more than any device takes at once. */
+/** The largest block: 1 GiB, more than any device takes at once. */
 const BLOCK_SIZE_MAX = 1_073_741_824
 
-/** What block sizes are rounded up to: the block of common file systems, below which writes are punted. */
+/** Block sizes are rounded up to the block of common file systems: smaller writes are punted to worker threads. */
 const BLOCK_SIZE_UNIT = 4096
 
-/** Requests accepted and not yet settled: 2^23 promises take about 4 GiB of a JavaScript heap already. */
+/** The largest `maxQueued`: 2^23 promises already take about 4 GiB of a JavaScript heap. */
 const QUEUED_MAX = 2 ** 23
 
-/** Limits of an engine. What is left out takes deepring's default, which `info()` tells. */
+/** Limits of an engine. Absent ones take deepring's defaults, which `info()` reports. */
 export interface EngineOptions {
-  /** Who moves the bytes; forcing one that does not work here throws. Default: io_uring if it works, else threads. */
+  /** What moves the bytes. A backend that does not work here throws. Default: io_uring if it works, else threads. */
   backend?: 'uring' | 'threads' | undefined
   /** Blocks in flight at most, per device: 1 to 65536. */
   queueDepth?: number | undefined
@@ -59,7 +57,7 @@ export function configOf(options: EngineOptions | undefined): EngineConfig {
   return config
 }
 
-/** A block size, rounded up to what is used for it. */
+/** A block size, rounded up to the effective one. */
 export function blockSizeOf(value: unknown, name: string): number {
   return Math.ceil(integerOf(value, name, 1, BLOCK_SIZE_MAX) / BLOCK_SIZE_UNIT) * BLOCK_SIZE_UNIT
 }

@@ -1,8 +1,8 @@
 /**
- * An open file as the requests on it see it, and how reads and writes on it are staged.
+ * An open file as its requests see it, and how reads and writes on it are staged.
  *
- * A {@link FileState} outlives its `FileHandle` for as long as requests are under way, so that a handle which was
- * dropped can be noticed and its file closed, while those requests run to their end.
+ * A {@link FileState} lives until the last request on the file has settled. If its `FileHandle` is collected before, the
+ * file is closed, and those requests still finish.
  */
 
 import { isEngineMemory } from '../memory/buffer.ts'
@@ -16,27 +16,27 @@ import type { Bytes } from '../core/view.ts'
 
 /** What a read did. */
 export interface ReadResult<B extends Bytes = Bytes> {
-  /** Bytes read: as many as asked for, unless `exact` was false and the file ended. */
+  /** Bytes read: all that were requested, unless `exact` was false and the file ended. */
   readonly bytesRead: number
-  /** What was passed in. */
+  /** The buffer as it was passed in. */
   readonly buffer: B
-  /** How it went. */
+  /** How it was carried out. */
   readonly receipt: Receipt
 }
 
 /** What a write did. */
 export interface WriteResult<B extends Bytes = Bytes> {
-  /** Bytes written: always as many as asked for. */
+  /** Bytes written: always all that were requested. */
   readonly bytesWritten: number
-  /** What was passed in. */
+  /** The buffer as it was passed in. */
   readonly buffer: B
-  /** How it went. */
+  /** How it was carried out. */
   readonly receipt: Receipt
 }
 
-/** The part of an open file that requests under way hold on to. */
+/** The part of an open file that its requests use. */
 export class FileState implements Closable {
-  /** The number the binding knows it by; 0 once closing has begun. */
+  /** Its number in the binding; 0 once closing has begun. */
   number: number
   /** As the caller named it. */
   readonly path: string
@@ -44,7 +44,7 @@ export class FileState implements Closable {
   readonly readable: boolean
   readonly writable: boolean
   readonly engine: EngineState
-  /** What opening it found out. */
+  /** What the open found out. */
   readonly opened: Opened
   /** Settles when the file is closed; absent while it is open. */
   closing: Promise<void> | undefined
@@ -97,7 +97,7 @@ export class FileState implements Closable {
   }
 }
 
-/** Closes a file that nobody has seen yet. */
+/** Closes a file that was opened for an aborted request, and so never returned. */
 export function closeUnseen(opened: Opened): void {
   runInBackground((id) => connect().close(id, opened.file))
 }
@@ -181,7 +181,7 @@ function checkWrite(operation: Operation): void {
     throw detachedInFlight(operation, 'write')
 }
 
-/** The result of what gives none. */
+/** The result of requests without one. */
 export function finishNothing(): undefined {
   return undefined
 }
@@ -191,7 +191,7 @@ export function checkFileOpen(state: FileState, syscall: string): void {
   if (state.number === 0) throw closed('file', syscall, state.path)
 }
 
-/** Refuses to change a file that was opened for reading only. */
+/** Refuses to change a file that was opened read-only. */
 export function checkWritable(state: FileState, syscall: string): void {
   if (!state.writable) throw systemError('EBADF', syscall, state.path, `opened with flags '${state.flags}'`)
 }

@@ -1,8 +1,8 @@
 /**
- * Open files, as the caller holds them. What the requests on a file hold is its `FileState`: see file-state.ts.
+ * Open files, as the caller uses them. The requests on a file use its `FileState`: see file-state.ts.
  *
- * `read` and `write` are the hot path: 4 KiB reads arrive here by the hundred thousand. They make one view at most, one
- * `Operation` and two promises, and no closure; options are read field by field and never copied.
+ * `read` and `write` are the hot path: a program makes hundreds of thousands of 4 KiB reads. A call makes at most one
+ * view, one `Operation` and two promises, and no closure. Options are read field by field and never copied.
  */
 
 import { connect, nextId, Operation, track, type Finish } from '../core/completions.ts'
@@ -35,24 +35,24 @@ import { viewOf, type Bytes } from '../core/view.ts'
 
 /** Options of {@link FileHandle.write}, and those that `read` shares with it. */
 export interface WriteOptions extends SignalOptions {
-  /** Where in the file, in bytes. Required: a handle has no cursor. A bigint must be a safe integer too. */
+  /** Where in the file, in bytes. Required: a handle has no cursor. A bigint must be a safe integer, too. */
   position: number | bigint
   /** Where in the buffer to begin, in bytes (not elements). Default 0. */
   offset?: number | bigint | undefined
-  /** How many bytes (not elements). Default: all from `offset` on. */
+  /** The number of bytes (not elements). Default: all from `offset` on. */
   length?: number | bigint | undefined
 }
 
 /** Options of {@link FileHandle.read}. */
 export interface ReadOptions extends WriteOptions {
   /**
-   * True: fewer bytes than asked for are an error, `ERR_DEEPRING_EOF`. False: the end of the file ends the read; what
-   * the buffer holds behind `bytesRead` is then as it was, or zero. Default true.
+   * True: fewer bytes than requested are an error, `ERR_DEEPRING_EOF`. False: the read ends at the end of the file; the
+   * buffer beyond `bytesRead` is then unchanged, or zero. Default true.
    */
   exact?: boolean | undefined
 }
 
-/** What positions, lengths and addresses of direct transfers on a file must be multiples of, in bytes. */
+/** The alignment of direct transfers on a file, in bytes. */
 export interface Alignment {
   /** For positions in the file and for lengths. */
   readonly offset: number
@@ -79,9 +79,9 @@ let make: (state: FileState, owner: Engine) => FileHandle
 let stateIn: (file: FileHandle) => FileState
 
 /**
- * An open file. Made by `open`; to be closed.
+ * An open file. Made by `open`. Close it after use.
  *
- * Requests on one file run side by side and may overtake each other; where two overlap, await one before the other.
+ * Requests on one file run in parallel and in any order. If two of them overlap, await one before the other.
  *
  * @example
  * ```ts
@@ -101,7 +101,7 @@ let stateIn: (file: FileHandle) => FileState
  */
 export class FileHandle {
   readonly #state: FileState
-  /** Held, so that an engine that is used through its files alone is not taken for dropped. */
+  /** Held, so that an engine that is used only through its files is not collected. */
   readonly #owner: Engine
 
   static {
@@ -117,7 +117,7 @@ export class FileHandle {
     leaked.register(this, state, state)
   }
 
-  /** The file, as it was named at opening. */
+  /** The file as it was named in `open`. */
   get path(): string {
     return this.#state.path
   }
@@ -150,8 +150,8 @@ export class FileHandle {
   }
 
   /**
-   * What direct transfers must be aligned to. Nobody has to keep to it: unaligned edges go through a bounce block.
-   * Transfers that are aligned, in memory of `allocate`, are the fast ones.
+   * The alignment of direct transfers. Unaligned transfers work too: their edges go through a bounce block. Aligned
+   * transfers in memory of `allocate` are the fastest.
    */
   get alignment(): Alignment {
     const { offsetAlignment, memoryAlignment } = this.#state.opened
@@ -166,10 +166,10 @@ export class FileHandle {
    * @param buffer - A typed array, a `DataView` or a tensor, of any size and alignment; not on resizable memory. An
    * empty one reads 0 bytes.
    * @param options - `position` (required), `offset` and `length` in bytes, `exact`, `signal`.
-   * @returns How many bytes were read, the buffer, and a receipt.
+   * @returns The number of bytes read, the buffer, and a receipt.
    * @throws `ERR_DEEPRING_EOF` with `transferred` if the file ends early and `exact` is not false;
    * `ERR_DEEPRING_CLOSED`; `EBADF` if the file was opened for writing only; `ERR_DEEPRING_DETACHED` if the memory was
-   * taken away meanwhile; what the system answers (`EIO`).
+   * detached during the read; the system's errors (`EIO`).
    *
    * @example
    * ```ts
@@ -203,18 +203,18 @@ export class FileHandle {
   }
 
   /**
-   * Writes from memory into the file. Bytes beyond the end make the file longer; none are ever cut off.
+   * Writes from memory into the file. Bytes beyond the end extend the file; a write never shortens it.
    *
-   * Until the promise settles, the memory belongs to the engine: do not change, transfer or resize it. The bytes have
-   * then left for the device, but outlive a power cut only after {@link FileHandle.sync} or {@link
+   * Until the promise settles, the memory belongs to the engine: do not change, transfer or resize it. The device
+   * then has the bytes, but they survive a power cut only after {@link FileHandle.sync} or {@link
    * FileHandle.datasync}.
    *
    * @param buffer - A typed array, a `DataView` or a tensor, of any size and alignment; not on resizable memory. An
    * empty one writes nothing.
    * @param options - `position` (required), `offset` and `length` in bytes, `signal`.
-   * @returns How many bytes were written (all of them), the buffer, and a receipt.
+   * @returns The number of bytes written (all of them), the buffer, and a receipt.
    * @throws `ENOSPC`, `EDQUOT`, `EFBIG`, `EIO` with `transferred`; `ERR_DEEPRING_CLOSED`; `EBADF` if the file was
-   * opened for reading only; `ERR_DEEPRING_DETACHED` if foreign memory was taken away meanwhile.
+   * opened read-only; `ERR_DEEPRING_DETACHED` if memory that is not the engine's was detached during the write.
    *
    * @example
    * ```ts
@@ -246,17 +246,17 @@ export class FileHandle {
   }
 
   /**
-   * Makes everything written so far outlive a power cut: the bytes of every write accepted before this call, the
-   * length, and the file's facts.
+   * Makes everything written so far survive a power cut: the bytes of every write accepted before this call, the length,
+   * and the file's metadata.
    *
-   * @throws `EIO` and the like; from then on `ERR_DEEPRING_SYNC_FAILED` for this file in the whole process, since after
-   * a failed sync the kernel no longer knows which bytes are missing.
+   * @throws `EIO` and similar errors; from then on `ERR_DEEPRING_SYNC_FAILED` for this file in the whole process,
+   * because after a failed sync the kernel no longer knows which bytes are missing.
    *
    * @example
    * ```ts
    * import { open } from 'deepring'
    *
-   * const file = await open('weights.bin', 'w', { syncDirectory: true }) // the name outlives a power cut, too
+   * const file = await open('weights.bin', 'w', { syncDirectory: true }) // the name survives a power cut, too
    * await file.write(new Uint8Array(4096), { position: 0 })
    * await file.sync()
    * await file.close()
@@ -267,20 +267,19 @@ export class FileHandle {
   }
 
   /**
-   * As {@link FileHandle.sync}, but leaves out facts that are not needed to read the bytes back, such as times.
-   * Cheaper.
+   * As {@link FileHandle.sync}, but without metadata that is not needed to read the bytes back, such as times. Cheaper.
    */
   datasync(options?: SignalOptions): Promise<void> {
     return this.#control('fdatasync', options, (id, file) => connect().sync(id, file, true))
   }
 
-  /** The facts about the file: length, times, and so on. */
+  /** Length, times and other metadata of the file. */
   stat(options?: SignalOptions): Promise<FileStat> {
     return this.#control('fstat', options, (id, file) => connect().stat(id, file), finishStat)
   }
 
   /**
-   * Gives the file a length: cuts it off, or continues it with zeros.
+   * Sets the length of the file: shortens it, or extends it with zeros.
    *
    * @param length - The new length in bytes. Default 0.
    * @throws `EBADF` if the file was opened for reading only; `EFBIG`; `ERR_DEEPRING_CLOSED`.
@@ -306,7 +305,7 @@ export class FileHandle {
   }
 
   /**
-   * Closes the file, after the requests on it have ended. Requests made from now on are refused. Calling it again gives
+   * Closes the file, after the requests on it have settled. Requests from now on are refused. Calling it again returns
    * the same promise.
    */
   close(): Promise<void> {
@@ -343,13 +342,13 @@ export class FileHandle {
   }
 }
 
-/** A handle on a file that the engine `owner` has opened. */
+/** A handle for a file that the engine `owner` has opened. */
 export function makeHandle(state: FileState, owner: Engine): FileHandle {
   state.engine.files.add(state)
   return make(state, owner)
 }
 
-/** The inner part of a handle. */
+/** The state of a handle. */
 export function stateOf(file: FileHandle): FileState {
   return stateIn(file)
 }

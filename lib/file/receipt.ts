@@ -1,23 +1,22 @@
 /**
  * Receipts: how a request was carried out, returned with its result.
  *
- * A receipt is how "direct" or "copied" is known instead of believed: it counts the blocks that moved, the bytes that
- * went through bounce blocks because their address or position was unaligned, and the transfers that had to be resumed
- * or retried.
+ * A receipt shows what really ran: the blocks of the request, the bytes that went through bounce blocks because their
+ * address or position was unaligned, and the transfers that were resumed or retried.
  */
 
 import { FLAG, type RecordView } from '../core/record.ts'
 
 /** What the engine did for one request. */
 export interface Receipt {
-  /** Who moved the bytes: `'uring'` or `'threads'`. */
+  /** What moved the bytes: `'uring'` or `'threads'`. */
   readonly backend: 'uring' | 'threads'
-  /** True if every block went past the page cache. */
+  /** True if every block bypassed the page cache. */
   readonly direct: boolean
-  /** Blocks that the request was cut into: one however often it was resumed or retried. */
+  /** Blocks that the request was cut into. A block that is resumed or retried counts once. */
   readonly blocks: number
   /**
-   * Bytes that were copied through a bounce block, for want of alignment. 0 means that the device wrote into your
+   * Bytes that were copied through a bounce block, because they were not aligned. 0 means that the device used your
    * memory itself.
    */
   readonly bounced: number

@@ -1,10 +1,10 @@
-/** What is known about an open file, under the names of node:fs. */
+/** The metadata of an open file, under the names of node:fs. */
 
 import { constants } from 'node:fs'
 import type { Stat } from '../core/record.ts'
 
 /**
- * The facts about a file, as `fs.Stats` has them. All sizes are in bytes, all times in milliseconds since 1970.
+ * The metadata of a file, as in `fs.Stats`. Sizes are in bytes, times in milliseconds since 1970.
  *
  * @example
  * ```ts
@@ -22,17 +22,17 @@ import type { Stat } from '../core/record.ts'
 export class FileStat {
   /** The device that holds the file. */
   readonly dev: number
-  /** The number of the file on its device. */
+  /** The inode number. */
   readonly ino: number
   /** Type and permissions. */
   readonly mode: number
-  /** Names that the file has. */
+  /** The number of names (hard links). */
   readonly nlink: number
   /** The owner. */
   readonly uid: number
   /** The group. */
   readonly gid: number
-  /** The length in bytes. Whatever was padded for the device is not in it. */
+  /** The length in bytes, without padding for the device. */
   readonly size: number
   /** The preferred size of a transfer, in bytes. */
   readonly blksize: number
@@ -42,12 +42,12 @@ export class FileStat {
   readonly atimeMs: number
   /** When its bytes were last changed. */
   readonly mtimeMs: number
-  /** When its facts were last changed. */
+  /** When its metadata was last changed. */
   readonly ctimeMs: number
-  /** When it was created; 0 where the file system does not tell. */
+  /** When it was created; 0 where the file system does not record it. */
   readonly birthtimeMs: number
 
-  /** @param stat - What the binding tells. */
+  /** @param stat - The answer of the binding. */
   constructor(stat: Stat) {
     this.dev = stat.dev
     this.ino = stat.ino

@@ -1,11 +1,10 @@
 /**
  * Engine memory: buffers that the device can read and write without a copy.
  *
- * Memory from {@link allocateBuffer} starts on a page, is backed by huge pages where they can be had, and is counted: a
- * request under way holds it, whatever happens to the JavaScript object meanwhile. There are two ways for it to go back
- * to the pool: disposal, at once and by hand, or garbage collection, some time. Disposal detaches every view, because
- * memory that is pooled while an old view still reaches it would be shared between strangers. docs/buffers.md tells
- * when each is right.
+ * Memory from {@link allocateBuffer} starts on a page, is backed by huge pages where available, and is counted: a
+ * request in flight holds it, even if the JavaScript object is gone. It returns to the pool in one of two ways:
+ * disposal, by hand and at once, or garbage collection, at some later time. Disposal detaches every view. Otherwise an
+ * old view would reach memory that the pool has lent to another caller. docs/buffers.md explains when to use which.
  */
 
 import type { EngineState } from '../engine/engine-state.ts'
@@ -17,44 +16,42 @@ import { bytesOf } from '../core/options.ts'
  * Memory of the engine, as an ordinary `Uint8Array` that starts on a page.
  *
  * Make views of any kind on it (`new Float32Array(memory.buffer, memory.byteOffset, n)`). Disposing it detaches all of
- * them and gives the memory back as soon as requests under way on it have ended; it may be called any number of times.
- * Without disposal, the garbage collector gives it back.
+ * them. The memory returns to the pool as soon as requests in flight on it have settled. It can be disposed more than
+ * once. Without disposal, the garbage collector frees it.
  */
 export interface EngineBuffer extends Uint8Array<ArrayBuffer> {
-  /** Detaches all views and gives the memory back. */
+  /** Detaches all views and returns the memory. */
   [Symbol.dispose](): void
 }
 
-/** What is known about a piece of engine memory, found by its `ArrayBuffer`. */
-interface Lease {
+/** The extent of a piece of engine memory, found by its `ArrayBuffer`. */
+interface Extent {
   readonly byteOffset: number
   readonly byteLength: number
 }
 
-// A lease outlives its disposal, so that a request that is still under way can tell engine memory from foreign memory.
-const leases = new WeakMap<ArrayBufferLike, Lease>()
+// An extent stays here after the disposal, so that requests in flight still recognize engine memory.
+const extents = new WeakMap<ArrayBufferLike, Extent>()
 
-/** Allocates `bytes` of engine memory: zeroed, or with whatever the pool last held in it. */
+/** Allocates `bytes` of engine memory: zeroed, or with old bytes of this process. */
 export function allocateBuffer(engine: EngineState, bytes: unknown, zeroed: boolean): EngineBuffer {
   const size = bytesOf(bytes, 'bytes')
-  // Nothing needs no page: an empty buffer of JavaScript's own is as aligned as any.
+  // An empty buffer needs no page.
   const memory = size === 0 ? new Uint8Array(0) : fromEngine(engine, size, zeroed)
   Object.defineProperty(memory, Symbol.dispose, { value: disposeSelf, configurable: true })
   return memory as EngineBuffer
 }
 
-/** True if `memory` came from an engine: then a request under way keeps it alive, even detached. */
+/** True if `memory` came from an engine: then a request in flight keeps it alive, even detached. */
 export function isEngineMemory(memory: ArrayBufferLike): boolean {
-  return leases.has(memory)
+  return extents.has(memory)
 }
 
-/**
- * Gives engine memory back if `view` covers a whole allocation that has not been given back yet; tells whether it did.
- */
+/** Frees engine memory if `view` covers a whole allocation that has not been freed. Returns whether it did. */
 export function releaseWhole(view: ArrayBufferView): boolean {
-  const lease = leases.get(view.buffer)
-  if (lease === undefined || view.byteLength === 0) return false
-  if (view.byteOffset !== lease.byteOffset || view.byteLength !== lease.byteLength) return false
+  const extent = extents.get(view.buffer)
+  if (extent === undefined || view.byteLength === 0) return false
+  if (view.byteOffset !== extent.byteOffset || view.byteLength !== extent.byteLength) return false
   connect().release(view instanceof Uint8Array ? view : new Uint8Array(view.buffer, view.byteOffset, view.byteLength))
   return true
 }
@@ -66,7 +63,7 @@ function fromEngine(engine: EngineState, size: number, zeroed: boolean): Uint8Ar
   } catch (thrown) {
     const error = fromThrown(thrown)
     if (!isTooLarge(error)) throw error
-    // JavaScript has limits of its own on the length of an array; they are answered like the system's.
+    // JavaScript limits the length of an array; this is reported like the system's ENOMEM.
     throw new DeepringError(`ENOMEM: not enough memory, allocate (${size} bytes: ${error.message})`, {
       code: 'ENOMEM',
       syscall: 'allocate',
@@ -74,7 +71,7 @@ function fromEngine(engine: EngineState, size: number, zeroed: boolean): Uint8Ar
       cause: error,
     })
   }
-  leases.set(memory.buffer, { byteOffset: memory.byteOffset, byteLength: memory.byteLength })
+  extents.set(memory.buffer, { byteOffset: memory.byteOffset, byteLength: memory.byteLength })
   return memory
 }
 

@@ -2,8 +2,7 @@
  * Element types of tensors, by the names that safetensors files use.
  *
  * Other libraries call the same types `float32` or `int64` (onnxruntime, transformers.js): {@link dtypeOf} knows those
- * names too. An element type that is in neither list is legal in a tensor that is only read or written, since a
- * transfer moves bytes.
+ * names too. A tensor of any other element type can be read and written as well, because a transfer moves bytes.
  */
 
 import { invalidValue, invalidType } from '../core/errors.ts'
@@ -16,14 +15,14 @@ interface ViewConstructor<V> {
 /**
  * The view of F16 data: `Float16Array` where the runtime has it (Node 24 and later), else the bits in a `Uint16Array`.
  *
- * Which one it is can be asked with `'Float16Array' in globalThis`.
+ * To find out, test `'Float16Array' in globalThis`.
  */
 export type Float16Data = typeof globalThis extends { Float16Array: { prototype: infer T } }
   ? T | Uint16Array<ArrayBuffer>
   : Uint16Array<ArrayBuffer>
 
 /**
- * Which view holds the data of which element type. Types that JavaScript cannot compute with are held as their bits.
+ * The view for the data of each element type. Types that JavaScript cannot compute with are held as bits.
  */
 export interface DTypeViews {
   /** IEEE 754 double precision. */
@@ -65,7 +64,7 @@ export type DType = keyof DTypeViews
 export interface DTypeInfo<D extends DType = DType> {
   /** Bytes per element. */
   readonly bytes: number
-  /** The typed array that holds such elements. */
+  /** The typed array for these elements. */
   readonly View: ViewConstructor<DTypeViews[D]>
 }
 
@@ -144,7 +143,7 @@ export function dtypeOf(name: unknown): DType | undefined {
 
 /** The element type of a view's elements. */
 export function dtypeOfView(view: ArrayBufferView): DType {
-  // The tag is the view's kind whatever class was derived from it: a Buffer has the tag of its Uint8Array.
+  // The tag is that of the built-in class, also for derived classes: a Buffer has the tag of a Uint8Array.
   const tag = Object.prototype.toString.call(view).slice('[object '.length, -1)
   return OF_VIEW[tag] ?? 'U8'
 }

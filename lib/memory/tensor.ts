@@ -1,9 +1,9 @@
 /**
  * Tensors in engine memory: an element type, a shape, and the elements in a typed array that starts on a page.
  *
- * deepring does not compute with tensors and has no class for them; this is the least that carries weights between a
- * file and a library that does compute. What other libraries call a tensor is accepted wherever a buffer is: see
- * `TensorLike` in view.ts.
+ * deepring does not compute with tensors and has no class for them. This is the minimum to carry weights between a
+ * file and a library that computes. Tensors of other libraries are accepted wherever a buffer is: see `TensorLike` in
+ * view.ts.
  */
 
 import { allocateBuffer } from './buffer.ts'
@@ -15,7 +15,7 @@ import { elementsOf } from '../core/view.ts'
 /**
  * A tensor in engine memory.
  *
- * It can be read into and written from like a buffer. Disposing it detaches `data` and gives the memory back, as for
+ * It can be read into and written from like a buffer. Disposing it detaches `data` and returns the memory, as for
  * `EngineBuffer`.
  */
 export interface Tensor<D extends DType = DType> {
@@ -27,7 +27,7 @@ export interface Tensor<D extends DType = DType> {
   readonly data: DTypeViews[D]
   /** The size in bytes. */
   readonly byteLength: number
-  /** Detaches `data` and gives the memory back. */
+  /** Detaches `data` and returns the memory. */
   [Symbol.dispose](): void
 }
 
