@@ -1,4 +1,5 @@
-//! Plain objects for JavaScript. Their documentation is in `lib/core/native.ts`.
+//! Plain objects for JavaScript. Their documentation is in `lib/core/record.ts` and
+//! `lib/core/native.ts`.
 
 use deepring::binding::GroupFailure;
 use deepring::{BackendKind, Engine, File, FileStat};
@@ -282,7 +283,7 @@ pub enum Detail {
 impl ToNapiValue for Detail {
     unsafe fn to_napi_value(env: sys::napi_env, value: Self) -> Result<sys::napi_value> {
         match value {
-            // SAFETY: the environment is the caller's; the conversion is derived code. The same holds for the other arms.
+            // SAFETY: the environment is the caller's; the conversion is derived code.
             Self::Failure(failure) => unsafe { Failure::to_napi_value(env, failure) },
             // SAFETY: as above.
             Self::Failures(failures) => unsafe { Vec::to_napi_value(env, failures) },

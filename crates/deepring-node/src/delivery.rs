@@ -1,8 +1,10 @@
-//! From the engine's threads to one JavaScript environment: a list of records, and one wake when it stops being empty.
+//! From the engine's threads to one JavaScript environment: a list of records, and a wake when it
+//! is no longer empty.
 //!
-//! JavaScript drains the whole list per wake. A group of transfers makes one record when all its members have settled,
-//! so a thousand small files need no thousand wakes. The threadsafe function is referenced only while something is due,
-//! so that an idle binding does not keep the process alive and a busy one does.
+//! JavaScript drains the whole list per wake. A group of transfers makes one record when all its
+//! members have settled, so a thousand small files need no thousand wakes. The threadsafe
+//! function is referenced only while something is due, so that an idle binding does not keep the
+//! process alive and a busy one does.
 
 use crate::convert::Detail;
 use crate::record::{RECORD, Record};
@@ -19,19 +21,20 @@ type Wake = ThreadsafeFunction<(), (), (), Status, false>;
 
 pub struct Delivery {
     state: Mutex<State>,
-    /// Somebody waits on the JavaScript thread itself: for `block`, or in the clean-up hook.
+    /// For the JavaScript thread, which waits in `block` or in the clean-up hook.
     arrived: Condvar,
-    /// Ids whose owner has lost interest; `any_canceled` is its length, to be read without the lock.
+    /// Ids of canceled requests. `any_canceled` is its length, readable without the lock.
     canceled: Mutex<HashSet<u64>>,
     flags: CancelFlags,
 }
 
-/// What the driver asks of every request: on a cache line of its own, since its neighbours change at every request.
+/// What the driver reads for every request, on a separate cache line: the other fields change at
+/// every request.
 #[derive(Default)]
 #[repr(align(64))]
 struct CancelFlags {
     any_canceled: AtomicUsize,
-    /// The environment is going away: everything counts as cancelled.
+    /// The environment is ending: everything counts as canceled.
     closing: AtomicBool,
 }
 
@@ -42,7 +45,7 @@ struct State {
     wake: Option<Wake>,
     /// `wake` keeps the process alive.
     referenced: bool,
-    /// JavaScript was called and has not emptied the list since.
+    /// JavaScript was called and has not emptied the list since then.
     called: bool,
     waiting: bool,
 }
@@ -57,7 +60,7 @@ impl Delivery {
         Self { state: Mutex::new(state), arrived: Condvar::new(), canceled: Mutex::default(), flags: CancelFlags::default() }
     }
 
-    /// Names the function to call when records wait.
+    /// Sets the function to call when records wait.
     pub fn attach(&self, env: &Env, wake: &Function<'_, (), ()>) -> napi::Result<()> {
         let mut wake: Wake = wake.build_threadsafe_function::<()>().build()?;
         unreference(&mut wake, env)?;
@@ -95,9 +98,10 @@ impl Delivery {
         if state.waiting {
             self.arrived.notify_all();
         }
-        // Without records, JavaScript is called when nothing is due any more, so that the process can end.
+        // Without records, JavaScript is called when nothing is due, so that the process can end.
         let wanted = !state.records.is_empty() || state.due == 0;
-        // Called under the lock, so that the environment cannot go away in between; queuing a call does not block.
+        // Called under the lock, so that the environment cannot go away in between; queuing a
+        // call does not block.
         if wanted
             && !state.called
             && let Some(wake) = &state.wake
@@ -107,7 +111,8 @@ impl Delivery {
         }
     }
 
-    /// Moves records out: their numbers into `numbers`, their details to `details`. On the JavaScript thread.
+    /// Moves records out: their numbers into `numbers`, their details to `details`. On the
+    /// JavaScript thread.
     pub fn drain(&self, env: &Env, numbers: &mut [f64], details: &mut Vec<(u64, Detail)>) -> napi::Result<usize> {
         let mut state = lock(&self.state);
         let count = state.records.len().min(numbers.len() / RECORD);
@@ -167,7 +172,7 @@ impl Delivery {
             || (self.flags.any_canceled.load(Ordering::Relaxed) > 0 && lock(&self.canceled).contains(&id))
     }
 
-    /// The environment is going away: no wake is called any more, and everything counts as cancelled.
+    /// The environment is ending: no wake is called from now on, and everything counts as canceled.
     pub fn close(&self) {
         self.flags.closing.store(true, Ordering::Release);
         let wake = lock(&self.state).wake.take();
@@ -180,7 +185,7 @@ impl Delivery {
         drop(records);
     }
 
-    /// Blocks until nothing is due any more.
+    /// Blocks until nothing is due.
     pub fn wait_until_idle(&self) {
         let mut state = lock(&self.state);
         state.waiting = true;
@@ -200,7 +205,7 @@ fn unreference(wake: &mut Wake, env: &Env) -> napi::Result<()> {
     wake.unref(env)
 }
 
-/// Whether an error means that the request was given up rather than failed.
+/// Whether the request was canceled.
 pub fn is_cancellation(error: &deepring::Error) -> bool {
     error.kind() == ErrorKind::Canceled
 }

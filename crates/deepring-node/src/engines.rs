@@ -1,4 +1,5 @@
-//! Engines and handles of an environment. The default engine is the process's: environments share it.
+//! Engines and handles of an environment. The default engine is the process's: environments share
+//! it.
 
 use crate::convert::{Detail, EngineConfig, EngineLimits, Failure, HandleLimits, Info, Stats};
 use crate::delivery::lock;
@@ -12,7 +13,8 @@ use napi::bindgen_prelude::*;
 use napi_derive::napi;
 use std::sync::{Arc, Mutex};
 
-/// The process's default engine and how many environments use it: it ends, drained, with the last of them.
+/// The process's default engine, and the number of environments that use it. It ends, drained,
+/// with the last of them.
 static DEFAULT: Mutex<Option<(Engine, usize)>> = Mutex::new(None);
 
 /// An environment stops using the default engine; the last one ends it.
@@ -69,14 +71,14 @@ impl Session {
         let engine = self.state.engines.borrow_mut().remove(&engine).ok_or_else(|| unknown("engine", engine))?;
         self.state.delivery.expect(env)?;
         let delivery = Arc::clone(&self.state.delivery);
-        // A thread of its own: the engine's own threads cannot wait for themselves.
+        // A separate thread: the engine's threads cannot wait for themselves.
         let closing = std::thread::Builder::new().name("deepring-close".into()).spawn(move || {
             drop(engine);
             delivery.push(Record::of(id as u64, Ok(None)));
         });
         if let Err(error) = closing {
             self.state.delivery.push(Record::of(id as u64, Ok(None)));
-            return Err(Error::new(Status::GenericFailure, format!("no thread to close the engine: {error}")));
+            return Err(Error::new(Status::GenericFailure, format!("the thread that closes the engine could not be started: {error}")));
         }
         Ok(())
     }

@@ -34,7 +34,8 @@ impl Session {
         self.state.delivery.expect(env)?;
         let delivery = Arc::clone(&self.state.delivery);
         engine.open_then(path.to_path(), options, move |result| {
-            // The file gets its number when its record is drained, on the thread that keeps the table.
+            // The file gets its number when its record is drained, on the thread that keeps the
+            // table.
             delivery.push(Record::of(id as u64, result.map(|file| Some(Detail::File(file)))));
         });
         Ok(())
@@ -83,7 +84,7 @@ impl Session {
         self.state.delivery.expect(env)?;
         let delivery = Arc::clone(&self.state.delivery);
         file.close_then(move |result| {
-            // Only an engine that shuts down cancels a close, and then the file is closed all the same.
+            // Only an engine that shuts down cancels a close; the file is closed then, too.
             let result = result.or_else(|error| if is_cancellation(&error) { Ok(()) } else { Err(error) });
             delivery.push(Record::of(id as u64, result.map(|()| None)));
         });

@@ -8,18 +8,20 @@
 //!                  └─── wake ◄────┘ one threadsafe function per environment
 //! ```
 //!
-//! Numbers cross as numbers, memory as a `Uint8Array` of which only address and length are taken; no reference to JavaScript memory is ever
-//! formed. The caller keeps its buffer objects alive until their record has been drained. Memory that the engine itself allocated is
-//! held here as well, per operation, so that neither garbage collection nor a transfer can free it early.
+//! Numbers cross as numbers, memory as a `Uint8Array` of which only address and length are taken.
+//! No reference to JavaScript memory is ever formed. The caller keeps its buffer objects alive
+//! until their record has been drained. Memory of the engine is held here as well, per operation,
+//! so that neither garbage collection nor a transfer frees it early.
 //!
-//! **Teardown.** A *synchronous* clean-up hook of the environment cancels what it has queued, waits for what is at the device, and closes
-//! its files. (Without it a terminated worker crashes the process: its buffers are freed while the device writes to them.)
+//! **Teardown.** A *synchronous* clean-up hook of the environment cancels queued requests, waits
+//! for those at the device, and closes the files. Without it a terminated worker would crash the
+//! process: its buffers would be freed while the device writes to them.
 
 #![allow(missing_docs, unreachable_pub, reason = "nothing here is for Rust; what JavaScript sees is documented in lib/core/native.ts")]
-#![allow(clippy::needless_pass_by_value, reason = "what napi converts from JavaScript arrives by value")]
-#![allow(clippy::unused_self, reason = "all of the session is methods, whether they need its state or not")]
-#![allow(clippy::too_many_arguments, reason = "positional arguments are what crosses the boundary fastest")]
-#![allow(clippy::trivially_copy_pass_by_ref, reason = "napi hands the environment out by reference")]
+#![allow(clippy::needless_pass_by_value, reason = "napi passes converted values by value")]
+#![allow(clippy::unused_self, reason = "everything is a method of the session, with or without its state")]
+#![allow(clippy::too_many_arguments, reason = "positional arguments cross the boundary fastest")]
+#![allow(clippy::trivially_copy_pass_by_ref, reason = "napi passes the environment by reference")]
 
 mod convert;
 mod delivery;

@@ -1,10 +1,13 @@
-//! Memory on both sides of the boundary: where a view lies, and engine memory as an ArrayBuffer.
+//! Memory on both sides of the boundary: the address of a view, and engine memory as an
+//! ArrayBuffer.
 //!
-//! Engine memory becomes an external ArrayBuffer. It is held by the ArrayBuffer (until its finalizer or `release`), by every
-//! transfer in flight on it, and by nothing else. Whether a view is on engine memory is a question about its address, so that it is
-//! answered for every ArrayBuffer that ever comes to own the memory (`transfer()` moves it to a new one).
+//! Engine memory becomes an external ArrayBuffer. It is held by the ArrayBuffer (until its
+//! finalizer or `release`), by every transfer in flight on it, and by nothing else. The address
+//! of a view decides whether it is engine memory. So the answer is right for every ArrayBuffer
+//! that owns the memory at some time (`transfer()` moves it to a new one).
 //!
-//! Runtimes that refuse external memory (Electron) get an ordinary ArrayBuffer, over-allocated so that an aligned view fits in.
+//! Runtimes that refuse external memory (Electron) get an ordinary ArrayBuffer, large enough for
+//! an aligned view.
 
 use crate::convert::Failure;
 use crate::session::Session;
@@ -25,20 +28,22 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// The alignment promised for memory we allocate.
 const PAGE_BYTES: usize = 4096;
 
-/// Memory that JavaScript can see, by address. Process-wide: an ArrayBuffer may move to another thread.
-static SEEN: Mutex<BTreeMap<u64, Seen>> = Mutex::new(BTreeMap::new());
+/// Memory that JavaScript holds, by address. Process-wide: an ArrayBuffer can move to another
+/// thread.
+static EXPOSED: Mutex<BTreeMap<u64, Exposed>> = Mutex::new(BTreeMap::new());
 
-struct Seen {
-    /// Distinguishes tenants of the same address.
+struct Exposed {
+    /// Distinguishes the buffers that had this address one after the other.
     tenancy: u64,
     lease: MemoryLease,
 }
 
-fn seen() -> MutexGuard<'static, BTreeMap<u64, Seen>> {
-    SEEN.lock().unwrap_or_else(PoisonError::into_inner)
+fn exposed() -> MutexGuard<'static, BTreeMap<u64, Exposed>> {
+    EXPOSED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A view of memory as it crosses the boundary: address and length, nothing that could be dereferenced by accident.
+/// A view of memory as it crosses the boundary: address and length, nothing that can be
+/// dereferenced by accident.
 #[derive(Clone, Copy)]
 pub struct View {
     pub address: u64,
@@ -64,7 +69,8 @@ impl FromNapiValue for View {
         let (mut len, mut offset) = (0usize, 0usize);
         let mut data: *mut c_void = ptr::null_mut();
         let mut array_buffer = ptr::null_mut();
-        // SAFETY: all out-pointers are locals; a value that is no typed array makes the call fail.
+        // SAFETY: all out-pointers are locals; for a value that is not a typed array, the call
+        // fails.
         let status = unsafe {
             sys::napi_get_typedarray_info(env, value, &raw mut kind, &raw mut len, &raw mut data, &raw mut array_buffer, &raw mut offset)
         };
@@ -74,10 +80,10 @@ impl FromNapiValue for View {
 }
 
 impl View {
-    /// What keeps this view's memory alive beyond its ArrayBuffer, if it is all engine memory.
+    /// A lease on this view's memory, if all of it is engine memory.
     pub fn lease(&self) -> Option<MemoryLease> {
-        let seen = seen();
-        let (_, candidate) = seen.range(..=self.address).next_back()?;
+        let exposed = exposed();
+        let (_, candidate) = exposed.range(..=self.address).next_back()?;
         let end = candidate.lease.address() + candidate.lease.bytes();
         (self.len > 0 && self.address + self.len <= end).then(|| candidate.lease.clone())
     }
@@ -87,7 +93,8 @@ impl View {
         if self.len == 0 {
             return Vec::new();
         }
-        // SAFETY: read during the call that passed the view in, on the thread that owns it; nothing can detach it meanwhile.
+        // SAFETY: read during the call that passed the view in, on the thread that owns it;
+        // nothing detaches it in between.
         unsafe { std::slice::from_raw_parts(self.address as *const u8, self.len as usize) }.to_vec()
     }
 
@@ -97,28 +104,30 @@ impl View {
     }
 }
 
-/// Gives the buffer to JavaScript: a `Uint8Array` of its length.
+/// Exposes a buffer to JavaScript as a `Uint8Array` of its length.
 pub fn expose(env: sys::napi_env, buffer: Buffer) -> Result<sys::napi_value> {
     let len = buffer.len();
     let lease = MemoryLease::of(&buffer);
     drop(buffer);
     let tenancy = next_tenancy();
     let address = lease.address();
-    seen().insert(address, Seen { tenancy, lease });
+    exposed().insert(address, Exposed { tenancy, lease });
     let (data, hint) = (address as *mut c_void, tenancy as *mut c_void);
     let mut array_buffer = ptr::null_mut();
-    // SAFETY: the memory is held by `SEEN` until the finalizer (or `release`) lets go of it. The hint is a number, not a pointer.
+    // SAFETY: `EXPOSED` holds the memory until the finalizer or `release`. The hint is a number,
+    // not a pointer.
     let status = unsafe { sys::napi_create_external_arraybuffer(env, data, len, Some(finalize), hint, &raw mut array_buffer) };
     match status {
         sys::Status::napi_ok => uint8_array(env, array_buffer, 0, len),
         sys::Status::napi_no_external_buffers_allowed => {
-            let_go(address, tenancy);
+            unexpose(address, tenancy);
             over_allocated(env, len)
         }
         _ => {
-            // Some runtimes have called the finalizer by now, some have not (Node 20 has, for more than 4 GiB).
-            let_go(address, tenancy);
-            check_status!(status, "no ArrayBuffer of {len} bytes can be made").map(|()| ptr::null_mut())
+            // Some runtimes have already called the finalizer (Node 20, for more than 4 GiB),
+            // others have not.
+            unexpose(address, tenancy);
+            check_status!(status, "an ArrayBuffer of {len} bytes cannot be created").map(|()| ptr::null_mut())
         }
     }
 }
@@ -130,31 +139,32 @@ fn next_tenancy() -> u64 {
 }
 
 unsafe extern "C" fn finalize(_env: sys::napi_env, data: *mut c_void, hint: *mut c_void) {
-    let_go(data as u64, hint as u64);
+    unexpose(data as u64, hint as u64);
 }
 
-/// Drops the hold that JavaScript had on a tenant of `address`. May be called again.
-fn let_go(address: u64, tenancy: u64) {
-    drop(forget(address, |seen| seen.tenancy == tenancy));
+/// Drops the lease that JavaScript had on a buffer at `address`. Can be called again.
+fn unexpose(address: u64, tenancy: u64) {
+    drop(remove(address, |exposed| exposed.tenancy == tenancy));
 }
 
-/// Takes the memory at `address` out of sight, if it is still the expected tenant's.
-fn forget(address: u64, expected: impl Fn(&Seen) -> bool) -> Option<MemoryLease> {
-    let mut seen = seen();
-    if seen.get(&address).is_some_and(expected) { seen.remove(&address).map(|seen| seen.lease) } else { None }
+/// Removes the entry of `address`, if it is still the expected one.
+fn remove(address: u64, expected: impl Fn(&Exposed) -> bool) -> Option<MemoryLease> {
+    let mut exposed = exposed();
+    if exposed.get(&address).is_some_and(expected) { exposed.remove(&address).map(|removed| removed.lease) } else { None }
 }
 
-/// Detaches the view's ArrayBuffer and lets go of its memory, which goes back to the pool when the last transfer on it has settled.
+/// Detaches the view's ArrayBuffer and drops the lease on its memory, which returns to the pool
+/// when the last transfer on it has settled.
 pub fn release(env: sys::napi_env, view: &View) -> Result<()> {
     let base = {
-        let seen = seen();
-        let found = seen.range(..=view.address).next_back();
-        found.filter(|(base, seen)| view.address < *base + seen.lease.bytes()).map(|(&base, _)| base)
+        let exposed = exposed();
+        let found = exposed.range(..=view.address).next_back();
+        found.filter(|(base, found)| view.address < *base + found.lease.bytes()).map(|(&base, _)| base)
     };
     // SAFETY: the ArrayBuffer came with the view in this very call.
     check_status!(unsafe { sys::napi_detach_arraybuffer(env, view.array_buffer) })?;
     if let Some(base) = base {
-        drop(forget(base, |_| true));
+        drop(remove(base, |_| true));
     }
     Ok(())
 }
@@ -201,7 +211,7 @@ impl Session {
     }
 }
 
-/// A value that is already JavaScript's.
+/// A value that is a JavaScript value already.
 pub struct RawValue(sys::napi_value);
 
 impl TypeName for RawValue {

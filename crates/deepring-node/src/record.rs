@@ -1,8 +1,8 @@
 //! What one completion carries to JavaScript: ten numbers, and for some a detail.
 //!
-//! Every bare number that crosses the boundary is named here once: the fields of a record, its status and flags, and
-//! the flags of `open`. `lib/core/record.ts` is the other side; `__test__/record.spec.ts` compares both through
-//! [`layout`].
+//! Every bare number that crosses the boundary is named here once: the fields of a record, its
+//! status and flags, and the flags of `open`. `lib/core/record.ts` is the other side;
+//! `__test__/record.spec.ts` compares both through [`layout`].
 
 use crate::convert::{Detail, Failure, MemberFailure};
 use deepring::binding::GroupFailure;
@@ -63,7 +63,7 @@ numbers! { DIRECTS: u32 {
     DIRECT_REQUIRE = 2 => "require",
 }}
 
-/// The numbers as this side has them.
+/// The numbers as they are on this side.
 #[napi(ts_return_type = "Record<string, Record<string, number>>")]
 pub fn layout() -> HashMap<String, HashMap<String, u32>> {
     let fields: Vec<_> = FIELDS.iter().map(|&(name, field)| (name, field as u32)).collect();

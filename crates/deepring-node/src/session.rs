@@ -1,7 +1,8 @@
-//! [`Session`]: what one JavaScript environment has of deepring: its files, engines, handles, and its list of completions.
+//! [`Session`]: the state of one JavaScript environment: its engines, files, handles, groups, and
+//! its list of records.
 //!
-//! Every asynchronous call takes an id and returns nothing; its outcome arrives through [`Session::drain`]. Transfers are staged and go to the
-//! drivers with [`Session::flush`].
+//! Every asynchronous call takes an id and returns nothing; its outcome arrives through
+//! [`Session::drain`]. Transfers are staged and go to the drivers with [`Session::flush`].
 
 use crate::convert::{Detail, Opened};
 use crate::delivery::Delivery;
@@ -23,13 +24,13 @@ pub struct Session {
     pub(crate) state: Rc<State>,
 }
 
-/// Engines and files that answers from other threads refer to are numbered; the numbers are never reused.
+/// Engines, files and handles have numbers, which are never reused.
 pub struct State {
     pub delivery: Arc<Delivery>,
     pub engines: RefCell<HashMap<u32, Engine>>,
     pub files: RefCell<HashMap<u32, File>>,
     pub handles: RefCell<HashMap<u32, Arc<Handle>>>,
-    /// Controls that can still be cancelled.
+    /// Controls that can still be canceled, by the id of their record.
     pub controls: RefCell<HashMap<u64, Arc<AtomicBool>>>,
     /// Groups of transfers whose records have not been drained, by the id of the record.
     pub groups: RefCell<HashMap<u64, Arc<Group>>>,
@@ -65,7 +66,7 @@ impl State {
         self.engines.borrow().values().for_each(Engine::sweep);
     }
 
-    /// The environment is going away.
+    /// The environment is ending.
     fn tear_down(&self) {
         self.delivery.close();
         self.controls.borrow().values().for_each(|canceled| canceled.store(true, Ordering::Release));
@@ -76,7 +77,7 @@ impl State {
         self.sweep();
         self.delivery.wait_until_idle();
         self.files.borrow_mut().clear();
-        // Files that were opened and not fetched.
+        // Files that were opened and whose details were not fetched.
         self.delivery.clear();
         self.details.borrow_mut().clear();
         self.groups.borrow_mut().clear();
@@ -88,7 +89,7 @@ impl State {
 }
 
 pub fn unknown(what: &str, number: u32) -> Error {
-    Error::new(Status::InvalidArg, format!("no {what} {number} in this environment"))
+    Error::new(Status::InvalidArg, format!("{what} {number} does not exist in this environment"))
 }
 
 #[napi]

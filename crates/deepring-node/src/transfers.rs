@@ -22,7 +22,8 @@ struct Landing {
 impl Completion for Landing {
     fn settle(self: Arc<Self>, outcome: Outcome) {
         if outcome.memory_lost {
-            // The kernel may still write there. (The JavaScript side keeps foreign memory for the same reason.)
+            // The kernel can still write there. (The JavaScript side keeps foreign memory for the
+            // same reason.)
             std::mem::forget(self.lease.clone());
         }
         self.delivery.push(Record::of_transfer(self.id, &outcome.result));
@@ -33,7 +34,8 @@ impl Completion for Landing {
     }
 }
 
-/// The completion of a transfer in a group, which makes one record for all. Each keeps the process alive by itself.
+/// The completion of a transfer in a group, which makes one record for all. Each transfer keeps
+/// the process alive.
 struct Joined {
     member: Member,
     delivery: Arc<Delivery>,
@@ -78,8 +80,9 @@ impl Session {
         let file = files.get(&file).ok_or_else(|| unknown("file", file))?;
         let transfer = self.raw(view, direction, position, exact, handle);
         let completion = self.completion(env, id, group, view)?;
-        // SAFETY: engine memory is held by the completion, foreign memory by the facade, until the record has been drained; a worker that is
-        // terminated waits for its transfers in the clean-up hook.
+        // SAFETY: engine memory is held by the completion, foreign memory by the facade, until
+        // the record has been drained; a worker that is terminated waits for its transfers in the
+        // clean-up hook.
         unsafe { file.submit(transfer, completion) };
         self.state.staged(file.engine());
         Ok(())
@@ -90,7 +93,7 @@ impl Session {
         RawTransfer { direction, address: view.address, len: view.len, position: position as u64, exact, handle }
     }
 
-    /// A record of its own, or membership in a group; `id` is then the index in it.
+    /// The completion of a single transfer, or of a member of a group, in which `id` is its index.
     fn completion(&self, env: &Env, id: f64, group: f64, view: &View) -> Result<Arc<dyn Completion>> {
         let delivery = Arc::clone(&self.state.delivery);
         if group == 0.0 {

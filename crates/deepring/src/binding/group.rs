@@ -7,11 +7,13 @@
 //!                              └──────────┴──────────┴─────────┴──► the last of these calls `ended`, once
 //! ```
 //!
-//! The group counts down from its members and one more, which stands for "open": it cannot end before the owner has
-//! closed it, even if all members so far have settled. Success leaves no trace but the count. Failures are kept with
-//! the index of their member and are delivered in the order of the indices.
+//! The group counts down from its members and one more, which stands for "open": it cannot end
+//! before the owner has closed it, even if all members so far have settled. Success leaves no
+//! trace but the count. Failures are kept with the index of their member and are delivered in the
+//! order of the indices.
 //!
-//! Canceling a group cancels every member. Members at the device still settle first, so the group ends as always.
+//! Canceling a group cancels every member. Members at the device still settle first, so the group
+//! ends as always.
 
 use super::{Completion, MemoryLease, Outcome};
 use crate::error::Error;
@@ -27,7 +29,8 @@ use std::sync::{Arc, PoisonError};
 pub struct GroupFailure {
     /// The index that the member joined with.
     pub index: u64,
-    /// What went wrong. After [`crate::ErrorKind::Lost`], the member's memory must never be freed or reused.
+    /// What went wrong. After [`crate::ErrorKind::Lost`], the member's memory must never be freed
+    /// or reused.
     pub error: Error,
 }
 
@@ -35,7 +38,8 @@ type Ended = Box<dyn FnOnce(Vec<GroupFailure>) + Send>;
 
 /// One completion for any number of transfers.
 ///
-/// Dropping it without [`Group::close`] is allowed: the members settle, and `ended` is never called.
+/// Dropping it without [`Group::close`] is allowed: the members settle, and `ended` is never
+/// called.
 pub struct Group {
     /// Read for every member whenever the driver looks for canceled requests.
     canceled: AtomicBool,
@@ -45,14 +49,15 @@ pub struct Group {
     ended: Mutex<Option<Ended>>,
 }
 
-/// Members that have not settled, and one more while the group is open. On its own cache line: it changes with every
-/// member that settles, beside a flag that is only read.
+/// Members that have not settled, and one more while the group is open. On its own cache line: it
+/// changes with every member that settles, beside a flag that is only read.
 #[repr(align(64))]
 struct Count(AtomicUsize);
 
 impl Group {
-    /// An open group without members. `ended` receives the failures in the order of their indices. It runs on the thread
-    /// of the last settlement, or in [`Group::close`], and must not block.
+    /// An open group without members. `ended` receives the failures in the order of their
+    /// indices. It runs on the thread of the last settlement, or in [`Group::close`], and must
+    /// not block.
     pub fn new(ended: impl FnOnce(Vec<GroupFailure>) + Send + 'static) -> Arc<Self> {
         Arc::new(Self {
             canceled: AtomicBool::new(false),
@@ -63,26 +68,29 @@ impl Group {
         })
     }
 
-    /// One more member, which must be submitted. `index` names it if it fails; `lease` keeps its memory until it has
-    /// settled, and forever if its memory is lost.
+    /// One more member, which must be submitted. `index` names it if it fails; `lease` keeps its
+    /// memory until it has settled, and forever if its memory is lost.
     ///
     /// # Panics
-    /// If the group is closed: it may have ended.
+    /// If the group is closed: it can have ended.
     pub fn join(self: &Arc<Self>, index: u64, lease: Option<MemoryLease>) -> Member {
         assert!(!self.closed.load(Ordering::Relaxed), "a closed group takes no members");
-        // Relaxed: the owner joins and closes on one thread, and the count is above zero until it closes.
+        // Relaxed: the owner joins and closes on one thread, and the count is above zero until it
+        // closes.
         self.count.0.fetch_add(1, Ordering::Relaxed);
         Member { group: Arc::clone(self), index, lease }
     }
 
-    /// No more members join; the group ends when the last one has settled. Only the first call counts.
+    /// No more members join; the group ends when the last one has settled. Only the first call
+    /// counts.
     pub fn close(&self) {
         if !self.closed.swap(true, Ordering::Relaxed) {
             self.count_down();
         }
     }
 
-    /// Cancels all members, also those that join later. [`super::EngineBinding::sweep`] must follow.
+    /// Cancels all members, also those that join later. [`super::EngineBinding::sweep`] must
+    /// follow.
     pub fn cancel(&self) {
         self.canceled.store(true, Ordering::Release);
     }
@@ -93,7 +101,8 @@ impl Group {
             self.count.0.store(left, Ordering::Release);
             left
         } else {
-            // Acquire and release: the last to count down sees what all others have left in `failures`.
+            // Acquire and release: the last to count down sees what all others have left in
+            // `failures`.
             self.count.0.fetch_sub(1, Ordering::AcqRel) - 1
         };
         if left > 0 {
@@ -124,10 +133,11 @@ pub struct Member {
 }
 
 impl Member {
-    /// The transfer has ended. To be called once, by the [`Completion`] that this is or that holds it.
+    /// The transfer has ended. To be called once, by the [`Completion`] that this is or that
+    /// holds it.
     pub fn settle(&self, outcome: Outcome) {
         if outcome.memory_lost {
-            // The kernel may still write there.
+            // The kernel can still write there.
             mem::forget(self.lease.clone());
         }
         if let Err(error) = outcome.result {
@@ -276,7 +286,8 @@ mod tests {
         for (index, bytes) in memory.chunks_exact_mut(4000).enumerate() {
             let (address, len, position) = (bytes.as_mut_ptr() as u64, bytes.len() as u64, index as u64 * 4000);
             let transfer = RawTransfer { direction: Direction::Read, address, len, position, exact: true, handle: None };
-            // SAFETY: the memory outlives the group, whose end is awaited below, and is not touched before.
+            // SAFETY: the memory outlives the group, whose end is awaited below, and is not
+            // touched before.
             unsafe { file.submit(transfer, Arc::new(group.join(index as u64, None))) };
         }
         engine.wake();

@@ -1,9 +1,10 @@
 //! The one seam for bindings: what another runtime needs beside the public API.
 //!
-//! A binding lends memory that belongs to its own runtime ([`RawTransfer`]). It receives results in callbacks instead of
-//! futures ([`Completion`], the `*_then` methods), or one for many transfers ([`Group`]). It submits many requests before
-//! it wakes the driver once, and gives the requests of one handle a share of the device ([`Handle`]). Every callback of
-//! the engine runs on one of its threads.
+//! A binding lends memory that belongs to its own runtime ([`RawTransfer`]). It receives results
+//! in callbacks instead of futures ([`Completion`], the `*_then` methods), or one for many
+//! transfers ([`Group`]). It submits many requests before it wakes the driver once, and gives the
+//! requests of one handle a share of the device ([`Handle`]). Every callback of the engine runs
+//! on one of its threads.
 //!
 //! ```
 //! use deepring::binding::{Completion, EngineBinding, FileBinding, Outcome, RawTransfer};
@@ -57,12 +58,13 @@ pub use group::{Group, GroupFailure, Member};
 
 /// What a binding needs of an [`Engine`].
 pub trait EngineBinding {
-    /// Opens a file on a blocking thread, and passes it to `then` there. Errors are those of [`Engine::open`].
+    /// Opens a file on a blocking thread, and passes it to `then` there. Errors are those of
+    /// [`Engine::open`].
     fn open_then(&self, path: impl AsRef<Path>, options: OpenOptions, then: impl FnOnce(Result<File>) + Send + 'static);
 
-    /// Submits a transfer of a file by path, without waking the driver: [`EngineBinding::wake`] must follow. With
-    /// `whole`, a file that is read must be exactly `position + len` bytes long, and a file that is written will be.
-    /// `mode` counts if the file is created.
+    /// Submits a transfer of a file by path, without waking the driver: [`EngineBinding::wake`]
+    /// must follow. With `whole`, a file that is read must be exactly `position + len` bytes
+    /// long, and a file that is written will be. `mode` counts if the file is created.
     ///
     /// # Safety
     /// See [`RawTransfer`].
@@ -74,7 +76,8 @@ pub trait EngineBinding {
     /// Makes the driver look for requests whose completion reports that they are canceled.
     fn sweep(&self);
 
-    /// Requests in flight per device, if a limit was asked for. As cheap as a load, unlike [`Engine::info`].
+    /// Requests in flight per device, if a limit was asked for. As cheap as a load, unlike
+    /// [`Engine::info`].
     fn queue_depth(&self) -> Option<u32>;
 
     /// Bytes per block. As cheap as a load, unlike [`Engine::info`].
@@ -86,8 +89,8 @@ pub trait EngineBinding {
     /// Runs a job that can block on one of the engine's blocking threads.
     fn run_blocking(&self, job: impl FnOnce() + Send + 'static);
 
-    /// A handle with these limits. The block size is rounded up as the engine's own is, and cut to what can be in
-    /// flight.
+    /// A handle with these limits. The block size is rounded up as the engine's own is, and cut
+    /// to what can be in flight.
     fn handle(&self, limits: HandleLimits) -> Handle;
 
     /// As [`FileBinding::verify_then`], by path.
@@ -105,8 +108,8 @@ pub trait FileBinding {
     /// See [`RawTransfer`].
     unsafe fn submit(&self, transfer: RawTransfer, completion: Arc<dyn Completion>);
 
-    /// See [`File::sync_all`] and [`File::sync_data`]. To end it while it waits for writes, set `canceled` and call
-    /// [`EngineBinding::sweep`].
+    /// See [`File::sync_all`] and [`File::sync_data`]. To end it while it waits for writes, set
+    /// `canceled` and call [`EngineBinding::sweep`].
     fn sync_then(&self, data_only: bool, canceled: Arc<AtomicBool>, then: impl FnOnce(Result<()>) + Send + 'static);
 
     /// See [`File::set_len`]. `canceled` as for [`FileBinding::sync_then`].
@@ -118,8 +121,9 @@ pub trait FileBinding {
     /// See [`File::close`].
     fn close_then(self, then: impl FnOnce(Result<()>) + Send + 'static);
 
-    /// Compares `len` bytes of memory with the file, through a separate descriptor and without leaving its pages in
-    /// the page cache. The first difference is an error of kind [`crate::ErrorKind::Mismatch`] with its position.
+    /// Compares `len` bytes of memory with the file, through a separate descriptor and without
+    /// leaving its pages in the page cache. The first difference is an error of kind
+    /// [`crate::ErrorKind::Mismatch`] with its position.
     ///
     /// # Safety
     /// `address..address + len` stays valid, in place and unchanged until `then` was called.
