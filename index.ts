@@ -31,7 +31,7 @@ export type { FilePath } from './lib/core/path.ts'
 export type { Receipt } from './lib/file/receipt.ts'
 export { FileStat } from './lib/file/stat.ts'
 export type { Tensor } from './lib/memory/tensor.ts'
-export type { Bytes, TensorLike } from './lib/core/view.ts'
+export type { Bytes, TensorLike } from './lib/memory/view.ts'
 
 /**
  * Opens a file with the default engine: {@link Engine.open}.

@@ -30,7 +30,7 @@ import {
 } from '../lib/core/options.ts'
 import { pathOf } from '../lib/core/path.ts'
 import { handleLimitsOf } from '../lib/aio/tuning.ts'
-import { elementsOf, viewOf } from '../lib/core/view.ts'
+import { elementsOf, viewOf } from '../lib/memory/view.ts'
 import { contents, layGround, pattern, same } from './ground.ts'
 
 const ground = layGround()

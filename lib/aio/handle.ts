@@ -17,8 +17,8 @@ import {
   type SignalOptions,
 } from '../core/options.ts'
 import { pathOf, type FilePath } from '../core/path.ts'
-import { viewOf, type Bytes } from '../core/view.ts'
-import { checkOpen, type EngineState } from '../engine/engine-state.ts'
+import { viewOf, type Bytes } from '../memory/view.ts'
+import { checkOpen, type EngineState } from '../core/engine-state.ts'
 import { Engine, engineStateOf } from '../engine/engine.ts'
 import { blockSizeOf } from '../engine/limits.ts'
 import { FileHandle, stateOf } from '../file/file.ts'

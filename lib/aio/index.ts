@@ -23,7 +23,7 @@ import { booleanOf, optionsOf, signalOf, type SignalOptions } from '../core/opti
 import { pathOf, type FilePath } from '../core/path.ts'
 import { perform, performBlocking, type Transfer } from './transfer.ts'
 import { isTuned, handleLimitsOf, TUNING_KEYS, type AioTuning } from './tuning.ts'
-import { viewOf, type Bytes } from '../core/view.ts'
+import { viewOf, type Bytes } from '../memory/view.ts'
 
 export { AioHandle, type AioFile } from './handle.ts'
 export type { AioHandleOptions, AioQueueOptions, AioTransferOptions } from './handle-options.ts'

@@ -1,6 +1,6 @@
 /** DeepNVMe's "locked tensors": memory of the engine, which the device reads and writes without a copy. */
 
-import { isDetached, type Bytes, type TensorLike } from '../core/view.ts'
+import { isDetached, type Bytes, type TensorLike } from '../memory/view.ts'
 import { connect } from '../core/completions.ts'
 import { invalidType, invalidValue } from '../core/errors.ts'
 import { bytesOf } from '../core/options.ts'

@@ -8,7 +8,7 @@
 import { Buffer } from 'node:buffer'
 import { blockOn, connect, detachedInFlight, nextId, Operation, track } from '../core/completions.ts'
 import { engineStateOf, type Engine } from '../engine/engine.ts'
-import { checkOpen } from '../engine/engine-state.ts'
+import { checkOpen } from '../core/engine-state.ts'
 import { closed } from '../core/errors.ts'
 import { stageRead, stageWrite, transferOperation, type FileState, type Membership } from '../file/file-state.ts'
 import type { CheckedPath } from '../core/path.ts'

@@ -7,12 +7,12 @@
 
 import { isEngineMemory } from '../memory/buffer.ts'
 import { connect, detachedInFlight, nextId, Operation, runInBackground, track } from '../core/completions.ts'
-import type { Closable, EngineState } from '../engine/engine-state.ts'
+import type { Closable, EngineState } from '../core/engine-state.ts'
 import { closed, systemError } from '../core/errors.ts'
 import type { FlagMeaning, OpenFlags } from '../core/flags.ts'
 import { FLAG, type Opened, type RecordView } from '../core/record.ts'
 import { receiptOf, type Receipt } from './receipt.ts'
-import type { Bytes } from '../core/view.ts'
+import type { Bytes } from '../memory/view.ts'
 
 /** What a read did. */
 export interface ReadResult<B extends Bytes = Bytes> {

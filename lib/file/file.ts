@@ -31,7 +31,7 @@ import {
   type SignalOptions,
 } from '../core/options.ts'
 import { FileStat } from './stat.ts'
-import { viewOf, type Bytes } from '../core/view.ts'
+import { viewOf, type Bytes } from '../memory/view.ts'
 
 /** Options of {@link FileHandle.write}, and those that `read` shares with it. */
 export interface WriteOptions extends SignalOptions {

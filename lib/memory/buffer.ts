@@ -7,7 +7,7 @@
  * old view would reach memory that the pool has lent to another caller. docs/buffers.md explains when to use which.
  */
 
-import type { EngineState } from '../engine/engine-state.ts'
+import type { EngineState } from '../core/engine-state.ts'
 import { connect } from '../core/completions.ts'
 import { DeepringError, fromThrown } from '../core/errors.ts'
 import { bytesOf } from '../core/options.ts'

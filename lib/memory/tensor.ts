@@ -8,9 +8,9 @@
 
 import { allocateBuffer } from './buffer.ts'
 import { checkDtype, DTYPES, type DType, type DTypeViews } from './dtype.ts'
-import type { EngineState } from '../engine/engine-state.ts'
+import type { EngineState } from '../core/engine-state.ts'
 import { invalidType, invalidValue } from '../core/errors.ts'
-import { elementsOf } from '../core/view.ts'
+import { elementsOf } from './view.ts'
 
 /**
  * A tensor in engine memory.

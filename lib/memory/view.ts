@@ -8,9 +8,9 @@
  * finishes.
  */
 
-import { dtypeOf, DTYPES } from '../memory/dtype.ts'
-import { detached, invalidType, invalidValue, outOfRange } from './errors.ts'
-import { bytesOf } from './options.ts'
+import { dtypeOf, DTYPES } from './dtype.ts'
+import { detached, invalidType, invalidValue, outOfRange } from '../core/errors.ts'
+import { bytesOf } from '../core/options.ts'
 
 /**
  * A tensor of any library: an element type under the name `dtype` or `type`, a shape under the name `shape` or `dims`,

@@ -1,6 +1,6 @@
 /** The part of an engine that its files and buffers use. It knows neither the class `Engine` nor the files. */
 
-import { closed } from '../core/errors.ts'
+import { closed } from './errors.ts'
 
 /** Something that an engine closes before itself: an open file. */
 export interface Closable {
