@@ -57,7 +57,7 @@ test.serial('load-weights reads a file and gives a second read up', async (t) =>
   t.is(code, 0, stderr)
   t.regex(stdout, /^read 67108864 bytes in /m)
   t.regex(stdout, /^receipt: (uring|threads), (direct|buffered), \d+ blocks, \d+ bytes copied/m)
-  t.regex(stdout, /^second read given up: nobody needs these weights any more$/m)
+  t.regex(stdout, /^second read given up: these weights are no longer needed$/m)
   t.deepEqual(leftovers, [])
 })
 

@@ -35,7 +35,7 @@ async function loadWeights(path: string, signal: AbortSignal): Promise<void> {
 
   // The same read again, aborted at once.
   const controller = new AbortController()
-  const reason = new Error('nobody needs these weights any more')
+  const reason = new Error('these weights are no longer needed')
   const read = file.read(weights.data, { position: 0, signal: AbortSignal.any([signal, controller.signal]) })
   controller.abort(reason)
   const outcome = await read.then(
