@@ -79,7 +79,9 @@ function folderOf(file: string): string {
 /** What breaks the law: imports of something that has no layer, or stands higher. */
 function violations(layers: readonly string[][], imports: readonly Import[]): string[] {
   const layerOf = (name: string): number => layers.findIndex((names) => names.includes(name))
-  const broken = imports.filter(({ from, to }) => layerOf(from) === -1 || layerOf(to) === -1 || layerOf(to) < layerOf(from))
+  const broken = imports.filter(
+    ({ from, to }) => layerOf(from) === -1 || layerOf(to) === -1 || layerOf(to) < layerOf(from),
+  )
   return [...new Set(broken.map(({ from, to, file }) => `${file}: ${from} imports ${to}`))]
 }
 
