@@ -72,7 +72,7 @@ export const scenarios: readonly Scenario[] = [
   { name: 'every public function', program: 'smoke.mjs', runs: (folder) => [{ parameters: { folder } }] },
   {
     name: 'the look at memory can fail',
-    program: 'canary.mjs',
+    program: 'planted.mjs',
     runs: (folder) => [{ parameters: { path: lay(folder, 'source', 1, 1 << 20) } }],
   },
   {
