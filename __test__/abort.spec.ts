@@ -8,7 +8,7 @@ import { contents, layGround, openDescriptors, pattern, pause, rejected, same, t
 
 const ground = layGround()
 
-/** The reason of a rejection, whatever it is. */
+/** The reason of a rejection, of any type. */
 async function reasonOf(promise: Promise<unknown>): Promise<unknown> {
   try {
     await promise
@@ -18,7 +18,7 @@ async function reasonOf(promise: Promise<unknown>): Promise<unknown> {
   throw new Error('The promise was fulfilled')
 }
 
-test('a signal that was aborted before the call: nothing is touched, and its reason is the rejection', async (t) => {
+test('a signal aborted before the call rejects with its reason, and nothing is touched', async (t) => {
   const path = ground.file(pattern(1000))
   const file = await open(path, 'r+')
   const reason = { any: 'thing' }
@@ -44,7 +44,7 @@ test('a signal that was aborted before the call: nothing is touched, and its rea
   t.true(buffer.every((byte) => byte === 0))
 })
 
-test('without a reason of one’s own, the rejection is an AbortError', async (t) => {
+test('an abort without a reason rejects with an AbortError', async (t) => {
   const file = await open(ground.file('abc'))
   const error = await t.throwsAsync(file.read(new Uint8Array(3), { position: 0, signal: AbortSignal.abort() }))
   t.is(error?.name, 'AbortError')
@@ -52,7 +52,7 @@ test('without a reason of one’s own, the rejection is an AbortError', async (t
 })
 
 testOnEachBackend(
-  'aborting in the very tick of the call takes queued work back',
+  'aborting in the tick of the call drops the queued work',
   async (t, engine) => {
     const path = ground.file(pattern(1_000_000))
     const file = await engine.open(path)
@@ -71,7 +71,7 @@ testOnEachBackend(
 )
 
 testOnEachBackend(
-  'aborting a long read rejects with the reason, and only when the memory is free again',
+  'aborting a long read rejects with the reason, once the memory is free again',
   async (t, engine) => {
     const path = ground.file(pattern(30_000_000))
     const file = await engine.open(path)
@@ -103,7 +103,7 @@ testOnEachBackend('aborting after the end changes nothing', async (t, engine) =>
   await file.close()
 })
 
-test('no listener is left on a signal, and one is enough for all operations that share it', async (t) => {
+test('operations that share a signal add one listener to it, which is removed afterwards', async (t) => {
   const file = await open(ground.file(pattern(100_000)))
   const { signal } = new AbortController()
   const reads = Array.from({ length: 100 }, (_, i) => file.read(new Uint8Array(1000), { position: i * 1000, signal }))
@@ -115,7 +115,7 @@ test('no listener is left on a signal, and one is enough for all operations that
   await file.close()
 })
 
-test('aborting one of two signals leaves the operations of the other alone', async (t) => {
+test('aborting one of two signals does not affect the operations of the other', async (t) => {
   const file = await open(ground.file(pattern(100_000)))
   const [one, two] = [new AbortController(), new AbortController()]
   const doomed = Array.from({ length: 50 }, (_, i) =>
@@ -150,7 +150,7 @@ test('an open that was aborted too late leaves no file open', async (t) => {
     controller.abort()
     await t.throwsAsync(opening, { name: 'AbortError' })
   }
-  // The closing of what had been opened runs in the background.
+  // The file that had been opened is closed in the background.
   for (let i = 0; i < 100 && openDescriptors(path) > before; i += 1) await pause(10)
   t.is(openDescriptors(path), before)
 })

@@ -13,7 +13,7 @@ import { contents, layGround, pattern, pause, rejected, same, testOnEachBackend 
 
 const ground = layGround()
 
-test('getters give effective values, of options and of defaults', async (t) => {
+test('getters return effective values, of options and of defaults', async (t) => {
   const engine = new Engine({ queueDepth: 64, blockSize: 1 << 19 })
   const plain = new AioHandle({ engine })
   t.is(plain.getBlockSize(), 1 << 19)
@@ -40,7 +40,7 @@ test('getters give effective values, of options and of defaults', async (t) => {
   await engine.close()
 })
 
-test('getAlignment of a file is that of the file', async (t) => {
+test('getAlignment of a file returns the alignment of the file', async (t) => {
   const file = await open(ground.file('abc'))
   t.is(new AioHandle().getAlignment(file), file.alignment.offset)
   t.throws(() => new AioHandle().getAlignment({} as never), { code: 'ERR_DEEPRING_INVALID_ARG_TYPE' })
@@ -80,40 +80,43 @@ testOnEachBackend('every method reads and writes by path', async (t, engine) => 
   }
 })
 
-testOnEachBackend('every method reads and writes by file, at any offset, and cuts nothing off', async (t, engine) => {
-  const handle = new AioHandle({ engine })
-  const path = ground.path()
-  const file = await engine.open(path, 'w+')
-  const wanted = pattern(50_000, 7)
-  await file.write(wanted, { position: 0 })
-  const put = (bytes: Uint8Array, at: number): Uint8Array => {
-    wanted.set(bytes, at)
-    return bytes
-  }
-  await handle.write(put(pattern(1000, 1), 0), file)
-  await handle.write(put(pattern(1000, 2), 1001), file, { fileOffset: 1001 })
-  await handle.pwrite(put(pattern(1000, 3), 5000), file, { fileOffset: 5000n })
-  handle.syncPwrite(put(pattern(1000, 4), 9999), file, 9999)
-  handle.asyncPwrite(put(pattern(1000, 5), 20_001), file, { fileOffset: 20_001, validate: true })
-  handle.asyncPwrite(put(pattern(1000, 6), 30_001), file, 30_001n)
-  t.is(await handle.wait(), 2)
-  t.true(same(contents(path), wanted))
-  const expect = (view: Uint8Array, at: number): void =>
-    void t.true(same(view, wanted.subarray(at, at + view.length)), `at ${at}`)
-  const [a, b, c, d, e] = Array.from({ length: 5 }, () => new Uint8Array(777))
-  await handle.read(a!, file)
-  await handle.read(b!, file, { fileOffset: 123, validate: true })
-  await handle.pread(c!, file, { fileOffset: 4567 })
-  handle.syncPread(d!, file, { fileOffset: 8910 })
-  handle.asyncPread(e!, file, 20_000)
-  t.is(await handle.wait(), 1)
-  expect(a!, 0)
-  expect(b!, 123)
-  expect(c!, 4567)
-  expect(d!, 8910)
-  expect(e!, 20_000)
-  await file.close()
-})
+testOnEachBackend(
+  'every method reads and writes by file, at any offset, and never shortens the file',
+  async (t, engine) => {
+    const handle = new AioHandle({ engine })
+    const path = ground.path()
+    const file = await engine.open(path, 'w+')
+    const wanted = pattern(50_000, 7)
+    await file.write(wanted, { position: 0 })
+    const put = (bytes: Uint8Array, at: number): Uint8Array => {
+      wanted.set(bytes, at)
+      return bytes
+    }
+    await handle.write(put(pattern(1000, 1), 0), file)
+    await handle.write(put(pattern(1000, 2), 1001), file, { fileOffset: 1001 })
+    await handle.pwrite(put(pattern(1000, 3), 5000), file, { fileOffset: 5000n })
+    handle.syncPwrite(put(pattern(1000, 4), 9999), file, 9999)
+    handle.asyncPwrite(put(pattern(1000, 5), 20_001), file, { fileOffset: 20_001, validate: true })
+    handle.asyncPwrite(put(pattern(1000, 6), 30_001), file, 30_001n)
+    t.is(await handle.wait(), 2)
+    t.true(same(contents(path), wanted))
+    const expect = (view: Uint8Array, at: number): void =>
+      void t.true(same(view, wanted.subarray(at, at + view.length)), `at ${at}`)
+    const [a, b, c, d, e] = Array.from({ length: 5 }, () => new Uint8Array(777))
+    await handle.read(a!, file)
+    await handle.read(b!, file, { fileOffset: 123, validate: true })
+    await handle.pread(c!, file, { fileOffset: 4567 })
+    handle.syncPread(d!, file, { fileOffset: 8910 })
+    handle.asyncPread(e!, file, 20_000)
+    t.is(await handle.wait(), 1)
+    expect(a!, 0)
+    expect(b!, 123)
+    expect(c!, 4567)
+    expect(d!, 8910)
+    expect(e!, 20_000)
+    await file.close()
+  },
+)
 
 testOnEachBackend('partitions of one file, written and read by path at their offsets', async (t, engine) => {
   // The partitions of DeepNVMe's own test, and odd ones, several in flight.
@@ -145,7 +148,7 @@ testOnEachBackend('partitions of one file, written and read by path at their off
   }
 })
 
-test('a write at offset 0 keeps what lies behind it; one without an offset does not', async (t) => {
+test('a write at offset 0 keeps the bytes behind it; one without an offset does not', async (t) => {
   const handle = new AioHandle()
   const path = ground.file(pattern(10_000))
   await handle.pwrite(pattern(10, 2), path, { fileOffset: 0 })
@@ -154,7 +157,7 @@ test('a write at offset 0 keeps what lies behind it; one without an offset does 
   t.is(statSync(path).size, 10)
 })
 
-test('pread reads part of a file; read wants all of it', async (t) => {
+test('pread reads part of a file; read requires the whole file', async (t) => {
   const handle = new AioHandle()
   const path = ground.file(pattern(10_000))
   const buffer = new Uint8Array(4000)
@@ -178,14 +181,14 @@ testOnEachBackend('many operations in flight are counted by one wait', async (t,
   t.true(back.every((memory, i) => same(memory, bytes[i]!)))
 })
 
-test('wait with nothing pending gives 0, as often as it is asked', async (t) => {
+test('wait with nothing pending returns 0 at every call', async (t) => {
   const handle = new AioHandle()
   t.is(await handle.wait(), 0)
   t.is(await handle.wait(), 0)
   t.deepEqual(await Promise.all([handle.wait(), handle.wait()]), [0, 0])
 })
 
-test('two waits at once: each operation is counted once, and both end after all', async (t) => {
+test('two waits at once count each operation once, and both end after all operations', async (t) => {
   const handle = new AioHandle()
   const path = ground.path()
   const bytes = pattern(5_000_000)
@@ -197,16 +200,16 @@ test('two waits at once: each operation is counted once, and both end after all'
   t.is(await first, 1)
 })
 
-test('asyncPread never gives a promise, and a failure that nobody awaits does not end the process', async (t) => {
+test('asyncPread never returns a promise, and a failure without a wait does not end the process', async (t) => {
   const handle = new AioHandle()
   t.is(handle.asyncPread(new Uint8Array(10), ground.path('missing')), 0)
   await pause(50)
   const error = await rejected(t, () => handle.wait(), 'ENOENT')
   t.is(error.errors?.length, 1)
-  t.is(await handle.wait(), 0, 'told once')
+  t.is(await handle.wait(), 0, 'reported once')
 })
 
-test('wait rejects with the first failure in the order of queueing, has all in errors, and the others are done', async (t) => {
+test('wait rejects with the first failure in the order of queueing and lists all in errors; the others are done', async (t) => {
   const handle = new AioHandle()
   const [good, short, missing, also] = [ground.path(), ground.file(pattern(5)), ground.path('missing'), ground.path()]
   handle.asyncPwrite(pattern(100_000), good)
@@ -235,7 +238,7 @@ test('operations queued during a wait belong to the next', async (t) => {
   t.is(await handle.wait(), 2)
 })
 
-test('a wait ends when its own operations have, whatever has been queued since', async (t) => {
+test('a wait ends with its own operations, even if more were queued since', async (t) => {
   const engine = new Engine({ queueDepth: 1, blockSize: 4096 })
   const handle = new AioHandle({ engine })
   const path = ground.file(pattern(4_000_000))
@@ -243,23 +246,23 @@ test('a wait ends when its own operations have, whatever has been queued since',
   const first = handle.wait()
   for (let i = 0; i < 20; i += 1) handle.asyncPread(engine.allocate(4_000_000), path)
   t.is(await first, 1)
-  t.true(engine.stats().queued > 0, 'the others are still under way')
+  t.true(engine.stats().queued > 0, 'the others are still in flight')
   t.is(await handle.wait(), 20)
   await engine.close()
 })
 
-test('an awaited operation is told at once, while queued ones go on', async (t) => {
+test('an awaited operation settles at once, while queued ones continue', async (t) => {
   const engine = new Engine({ queueDepth: 1, blockSize: 4096 })
   const handle = new AioHandle({ engine })
   const path = ground.file(pattern(4_000_000))
   for (let i = 0; i < 20; i += 1) handle.asyncPread(engine.allocate(4_000_000), path)
   t.is(await handle.pread(new Uint8Array(100), path), 1)
-  t.true(engine.stats().queued > 0, 'the others are still under way')
+  t.true(engine.stats().queued > 0, 'the others are still in flight')
   t.is(await handle.wait(), 20)
   await engine.close()
 })
 
-test('failures before, within and after a request are told in the order of queueing', async (t) => {
+test('failures before, during and after a request are reported in the order of queueing', async (t) => {
   const engine = new Engine()
   const handle = new AioHandle({ engine })
   const closed = await engine.open(ground.file(pattern(100)), 'r')
@@ -276,7 +279,7 @@ test('failures before, within and after a request are told in the order of queue
   await engine.close()
 })
 
-test('a sync or awaited operation leaves queued ones to their wait', async (t) => {
+test('sync and awaited operations do not count queued ones', async (t) => {
   const handle = new AioHandle()
   const path = ground.file(pattern(1000))
   for (let i = 0; i < 5; i += 1) handle.asyncPwrite(pattern(10_000, i + 1), ground.path())
@@ -286,7 +289,7 @@ test('a sync or awaited operation leaves queued ones to their wait', async (t) =
   t.is(await handle.wait(), 5)
 })
 
-test('aborting a wait takes its operations back, and ends with the reason', async (t) => {
+test('aborting a wait cancels its operations and rejects with the reason', async (t) => {
   const engine = new Engine({ queueDepth: 1, blockSize: 4096 })
   const handle = new AioHandle({ engine })
   const path = ground.file(pattern(10_000_000))
@@ -301,7 +304,7 @@ test('aborting a wait takes its operations back, and ends with the reason', asyn
   await engine.close()
 })
 
-test('validate passes what is right', async (t) => {
+test('validate accepts a correct file', async (t) => {
   const handle = new AioHandle()
   const path = ground.path()
   t.is(await handle.write(pattern(70_001), path, { validate: true }), 0)
@@ -311,35 +314,32 @@ test('validate passes what is right', async (t) => {
   t.is(await handle.wait(), 1)
 })
 
-testOnEachBackend(
-  'the comparison of validate names the first byte that differs, by path and by file',
-  async (t, engine) => {
-    const bytes = pattern(300_000)
-    const path = ground.file(bytes)
-    const file = await engine.open(path)
-    for (const [position, length, wrong] of [
-      [0, 300_000, 0],
-      [0, 300_000, 299_999],
-      [5, 100_001, 70_000],
-      [4096, 8192, 4096],
-      [9, 1, 9],
-    ] as const) {
-      const view = bytes.slice(position, position + length)
-      for (const target of [pathOf(path), stateOf(file)]) {
-        const transfer = { engine, write: true, source: view, view, target, position, whole: false, validate: true }
-        await t.notThrowsAsync(track(stageVerification(transfer), null))
-        view[wrong - position]! ^= 1
-        view[length - 1]! ^= 2
-        const error = await rejected(t, () => track(stageVerification(transfer), null), 'ERR_DEEPRING_MISMATCH')
-        t.is(error.position, wrong)
-        t.is(error.path, path)
-        view[wrong - position]! ^= 1
-        view[length - 1]! ^= 2
-      }
+testOnEachBackend('validate reports the first byte that differs, by path and by file', async (t, engine) => {
+  const bytes = pattern(300_000)
+  const path = ground.file(bytes)
+  const file = await engine.open(path)
+  for (const [position, length, wrong] of [
+    [0, 300_000, 0],
+    [0, 300_000, 299_999],
+    [5, 100_001, 70_000],
+    [4096, 8192, 4096],
+    [9, 1, 9],
+  ] as const) {
+    const view = bytes.slice(position, position + length)
+    for (const target of [pathOf(path), stateOf(file)]) {
+      const transfer = { engine, write: true, source: view, view, target, position, whole: false, validate: true }
+      await t.notThrowsAsync(track(stageVerification(transfer), null))
+      view[wrong - position]! ^= 1
+      view[length - 1]! ^= 2
+      const error = await rejected(t, () => track(stageVerification(transfer), null), 'ERR_DEEPRING_MISMATCH')
+      t.is(error.position, wrong)
+      t.is(error.path, path)
+      view[wrong - position]! ^= 1
+      view[length - 1]! ^= 2
     }
-    await file.close()
-  },
-)
+  }
+  await file.close()
+})
 
 test('a file of another engine is refused', async (t) => {
   const engine = new Engine()
@@ -350,7 +350,7 @@ test('a file of another engine is refused', async (t) => {
   await engine.close()
 })
 
-test('a closed file is reported where the outcome is told', async (t) => {
+test('a closed file is reported where the outcome is', async (t) => {
   const handle = new AioHandle()
   const file = await open(ground.file('abc'), 'r+')
   await file.close()
@@ -360,7 +360,7 @@ test('a closed file is reported where the outcome is told', async (t) => {
   await rejected(t, () => handle.wait(), 'ERR_DEEPRING_CLOSED')
 })
 
-test('locked tensors are zeroed, of the example’s type, pinned, and given back once', (t) => {
+test('locked tensors are zeroed, pinned and of the example’s type, and are freed once', (t) => {
   const handle = new AioHandle()
   for (const [example, dtype, bytes] of [
     [new Float32Array(), 'F32', 4],
@@ -379,17 +379,17 @@ test('locked tensors are zeroed, of the example’s type, pinned, and given back
     t.true(handle.isPinned(new Uint8Array(tensor.data.buffer, tensor.data.byteOffset + 1, 10)), 'a part of it, too')
     t.false(
       handle.freeCpuLockedTensor(new Uint8Array(tensor.data.buffer, tensor.data.byteOffset, 10)),
-      'a part cannot be given back',
+      'a part cannot be freed',
     )
     t.true(handle.freeCpuLockedTensor(tensor))
     t.is(tensor.data.length, 0)
     t.false(handle.isPinned(tensor))
-    t.false(handle.freeCpuLockedTensor(tensor), 'given back once')
+    t.false(handle.freeCpuLockedTensor(tensor), 'freed once')
   }
   t.false(handle.isPinned(new Uint8Array(4096)))
   t.false(handle.isPinned({ type: 'uint8', dims: [8], data: new Uint8Array(8) }))
   t.false(handle.freeCpuLockedTensor(new Uint8Array(4096)))
-  t.true(handle.isPinned(allocate(10)), 'any memory of the engine is')
+  t.true(handle.isPinned(allocate(10)), 'any engine memory is pinned')
   for (const none of [undefined, null, 5, {}, { data: [1] }] as never[]) {
     t.throws(() => handle.isPinned(none), { code: 'ERR_DEEPRING_INVALID_ARG_TYPE' })
     t.throws(() => handle.freeCpuLockedTensor(none), { code: 'ERR_DEEPRING_INVALID_ARG_TYPE' })

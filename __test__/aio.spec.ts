@@ -9,7 +9,7 @@ import { contents, layGround, pattern, rejected, same } from './ground.ts'
 
 const ground = layGround()
 
-test('aioWrite writes a whole file and aioRead reads it, with 0 as result', async (t) => {
+test('aioWrite writes a whole file, aioRead reads it, and both return 0', async (t) => {
   const path = ground.path()
   t.is(await aioWrite(pattern(1_000_003), path), 0)
   t.true(same(contents(path), pattern(1_000_003)))
@@ -18,7 +18,7 @@ test('aioWrite writes a whole file and aioRead reads it, with 0 as result', asyn
   t.true(same(buffer, pattern(1_000_003)))
 })
 
-test('the Sync forms do the same, blocking', (t) => {
+test('the Sync functions do the same and block', (t) => {
   const path = ground.path()
   t.is(aioWriteSync(pattern(1_000_003), path), 0)
   const buffer = allocate(1_000_003)
@@ -36,7 +36,7 @@ test('the Sync forms do the same, blocking', (t) => {
   )
 })
 
-test('a sync call amid promises: both get what is theirs', async (t) => {
+test('a sync call among pending promises: each gets its own bytes', async (t) => {
   const [one, two] = [ground.file(pattern(500_000, 1)), ground.file(pattern(500_000, 2))]
   const [a, b, c] = [new Uint8Array(500_000), new Uint8Array(500_000), new Uint8Array(500_000)]
   const before = aioRead(a, one)
@@ -74,14 +74,14 @@ test('a longer file ends where the buffer ends', async (t) => {
   t.true(same(contents(path), pattern(7, 3)))
 })
 
-test('an empty buffer makes an empty file, and reads one', async (t) => {
+test('an empty buffer writes and reads an empty file', async (t) => {
   const path = ground.file('abc')
   t.is(await aioWrite(new Uint8Array(0), path), 0)
   t.is(statSync(path).size, 0)
   t.is(await aioRead(new Uint8Array(0), path), 0)
 })
 
-test('tensors, URLs and Buffers are taken', async (t) => {
+test('tensors, URLs and Buffers are accepted', async (t) => {
   const path = ground.path()
   const tensor = allocateTensor('F32', [10, 10])
   tensor.data.fill(1.5)
@@ -91,7 +91,7 @@ test('tensors, URLs and Buffers are taken', async (t) => {
   t.true(back.data.every((element) => element === 1.5))
 })
 
-test('many at once, more than may be in flight', async (t) => {
+test('many at once, more than can be in flight', async (t) => {
   const bytes = Array.from({ length: 200 }, (_, i) => pattern(10_000 + i, i + 1))
   const paths = bytes.map(() => ground.path())
   await Promise.all(bytes.map((data, i) => aioWrite(data, paths[i]!, { queueDepth: 2 })))
@@ -100,14 +100,14 @@ test('many at once, more than may be in flight', async (t) => {
   t.true(buffers.every((buffer, i) => same(buffer, bytes[i]!)))
 })
 
-test('a write whose memory is changed meanwhile is caught by validate', async (t) => {
-  // What validate is for: the file and the buffer differ, whoever is to blame.
+test('validate reports a write whose memory was changed in flight', async (t) => {
+  // The purpose of validate: the file and the buffer differ, for any reason.
   const path = ground.path()
   const memory = allocate(4_000_000)
   memory.fill(1)
   const writing = aioWrite(memory, path, { validate: true })
   memory[3_999_999] = 2
-  // The change may come before or after the device has read the byte; in either case the answer is about the file as it
+  // The change can come before or after the device has read the byte; in either case the answer is about the file as it
   // is.
   const outcome = await Promise.allSettled([writing])
   const byte = contents(path)[3_999_999]

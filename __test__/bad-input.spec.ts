@@ -148,7 +148,7 @@ for (const [title, value, code] of paths) {
   })
 }
 
-test('offsets and lengths beyond the buffer contradict it', (t) =>
+test('offsets and lengths beyond the buffer are refused', (t) =>
   untouched(t, async (file) => {
     const buffer = new Uint8Array(8)
     for (const method of ['read', 'write'] as const) {
@@ -219,7 +219,7 @@ for (const flags of ['', 'a', 'a+', 'ax', 'as', 'rs', 'rs+', 'rw', 'R', 'x', 'wb
     }))
 }
 
-test('flags that are no string are refused', (t) =>
+test('flags that are not a string are refused', (t) =>
   untouched(t, async (_file, path) => {
     for (const flags of [0, 2, null, {}] as Anything[]) await rejected(t, () => open(path, flags), TYPE)
   }))
@@ -258,7 +258,7 @@ for (const [title, value, code] of counts) {
     }))
 }
 
-test('the bounds of block size, depth and parallelism are where they are said to be', (t) => {
+test('block size, depth and parallelism have the documented bounds', (t) => {
   t.throws(() => new AioHandle({ queueDepth: 65_537 }), { code: RANGE })
   t.throws(() => new AioHandle({ blockSize: 2 ** 30 + 1 }), { code: RANGE })
   t.throws(() => new AioHandle({ intraOpParallelism: 1025 }), { code: RANGE })
@@ -266,7 +266,7 @@ test('the bounds of block size, depth and parallelism are where they are said to
   t.notThrows(() => new AioHandle({ queueDepth: 1, blockSize: 1, intraOpParallelism: 1 }))
 })
 
-test('an engine whose bytes in flight hold not even one block is refused', (t) => {
+test('an engine whose bytes in flight are less than one block is refused', (t) => {
   t.throws(() => new Engine({ blockSize: 1 << 20, inFlightBytes: 4096 }), { code: VALUE })
 })
 
@@ -290,12 +290,12 @@ for (const [title, value, code] of [
   })
 }
 
-test('more memory than there is gives a typed error', (t) => {
+test('more memory than exists is a typed error', (t) => {
   t.throws(() => allocate(2 ** 52), { code: 'ENOMEM', name: 'DeepringError' })
   t.throws(() => allocateTensor('F64', [2 ** 20, 2 ** 29]), { code: 'ENOMEM', name: 'DeepringError' })
 })
 
-test('element types and shapes that mean nothing are refused', (t) => {
+test('invalid element types and shapes are refused', (t) => {
   t.throws(() => allocateTensor('float32' as Anything, [1]), { code: VALUE })
   t.throws(() => allocateTensor('toString' as Anything, [1]), { code: VALUE })
   t.throws(() => allocateTensor(undefined as Anything, [1]), { code: TYPE })
@@ -306,7 +306,7 @@ test('element types and shapes that mean nothing are refused', (t) => {
   t.throws(() => allocateTensor('F64', [2 ** 53 - 1]), { code: VALUE })
 })
 
-test('a missing file, a directory and a file in a file give what node:fs gives', async (t) => {
+test('a missing file, a directory and a file in a file fail as in node:fs', async (t) => {
   const folder = ground.path('folder')
   mkdirSync(folder)
   const file = ground.file('abc')
@@ -328,8 +328,8 @@ test('a missing file, a directory and a file in a file give what node:fs gives',
 })
 
 const root = process.getuid?.() === 0
-// What root may do is not decided by permissions, so root gives its rights away for the length of the test.
-test.serial('a file without permission gives EACCES', async (t) => {
+// Permissions do not restrict root, so root drops its rights for this test.
+test.serial('a file without permission fails with EACCES', async (t) => {
   const path = ground.file('abc')
   chmodSync(ground.folder, 0o755)
   chmodSync(path, 0o000)
@@ -346,7 +346,7 @@ test.serial('a file without permission gives EACCES', async (t) => {
   t.is(Buffer.from(contents(path)).toString(), 'abc')
 })
 
-test('what is neither a regular file nor a block device is refused at once', async (t) => {
+test('anything but a regular file or a block device is refused at once', async (t) => {
   const pipe = ground.path('pipe')
   execFileSync('mkfifo', [pipe])
   for (const path of [pipe, '/dev/null', '/dev/zero']) {
@@ -357,7 +357,7 @@ test('what is neither a regular file nor a block device is refused at once', asy
   }
 })
 
-test('aioRead refuses a file of another size than the buffer, and says both', async (t) => {
+test('aioRead refuses a file of another size than the buffer and reports both sizes', async (t) => {
   const path = ground.file(pattern(5000))
   const buffer = new Uint8Array(6000).fill(9)
   const longer = await rejected(t, () => aioRead(buffer, path), 'ERR_DEEPRING_SIZE_MISMATCH')

@@ -7,7 +7,7 @@ import { contents, layGround, pattern, rejected, same, testOnEachBackend } from 
 
 const ground = layGround()
 
-test('allocate gives zeroed bytes of exactly the length asked for', (t) => {
+test('allocate returns zeroed bytes of exactly the requested length', (t) => {
   for (const length of [0, 1, 4095, 4096, 4097, 1_000_003, 64 << 20]) {
     const memory = allocate(length)
     t.true(memory instanceof Uint8Array)
@@ -18,7 +18,7 @@ test('allocate gives zeroed bytes of exactly the length asked for', (t) => {
   t.is(allocate(5n).byteLength, 5)
 })
 
-test('memory that comes back from the pool is zeroed again by allocate', (t) => {
+test('allocate zeroes memory from the pool again', (t) => {
   for (let i = 0; i < 50; i += 1) {
     const used = allocateUnsafe(300_000)
     used.fill(0xee)
@@ -29,21 +29,21 @@ test('memory that comes back from the pool is zeroed again by allocate', (t) => 
   }
 })
 
-test('allocateUnsafe gives the length asked for, and memory to write on', (t) => {
+test('allocateUnsafe returns writable memory of the requested length', (t) => {
   const memory = allocateUnsafe(100_001)
   memory.fill(3)
   t.is(memory.byteLength, 100_001)
   t.true(memory.every((byte) => byte === 3))
 })
 
-test('views of any kind can be laid on it', (t) => {
+test('views of any kind can be made on it', (t) => {
   const memory = allocate(64)
   new DataView(memory.buffer, memory.byteOffset, 64).setFloat64(8, Math.PI, true)
   t.is(new Float64Array(memory.buffer, memory.byteOffset, 8)[1], Math.PI)
   t.is(new BigUint64Array(memory.buffer, memory.byteOffset, 8)[0], 0n)
 })
 
-test('memory over 4 GiB can be had, and its far end written on', (t) => {
+test('more than 4 GiB can be allocated, and written at its end', (t) => {
   const length = 2 ** 32 + 4096
   const memory = allocateUnsafe(length)
   t.is(memory.byteLength, length)
@@ -52,7 +52,7 @@ test('memory over 4 GiB can be had, and its far end written on', (t) => {
   memory[Symbol.dispose]()
 })
 
-test('dispose detaches every view, and may be called again', (t) => {
+test('dispose detaches every view and can be called again', (t) => {
   const memory = allocate(4096)
   const floats = new Float32Array(memory.buffer, memory.byteOffset, 1024)
   memory[Symbol.dispose]()
@@ -82,7 +82,7 @@ test('disposed memory is refused', async (t) => {
   await file.close()
 })
 
-testOnEachBackend('memory disposed during a write is written all the same', async (t, engine) => {
+testOnEachBackend('memory disposed during a write is still written', async (t, engine) => {
   const path = ground.path()
   const file = await engine.open(path, 'w')
   const bytes = pattern(20_000_003)
@@ -99,7 +99,7 @@ testOnEachBackend('memory disposed during a write is written all the same', asyn
 })
 
 testOnEachBackend(
-  'memory disposed during a read: the read says so, and no other tenant sees its bytes',
+  'a read whose memory was disposed fails, and the next owner of the memory sees no bytes',
   async (t, engine) => {
     const file = await engine.open(ground.file(pattern(20_000_000)))
     const memory = engine.allocate(20_000_000)
@@ -112,7 +112,7 @@ testOnEachBackend(
   },
 )
 
-test('foreign memory that is transferred during a request: the request says so', async (t) => {
+test('a request whose foreign memory was transferred fails', async (t) => {
   const path = ground.file(pattern(3_000_000))
   const file = await open(path, 'r+')
   const view = new Uint8Array(3_000_000)
@@ -126,7 +126,7 @@ test('foreign memory that is transferred during a request: the request says so',
   await file.close()
 })
 
-test('dropped memory is given back by the garbage collector', async (t) => {
+test('the garbage collector frees dropped memory', async (t) => {
   const engine = new Engine()
   const drop = (): void => {
     for (let i = 0; i < 20; i += 1) engine.allocate(1 << 20).fill(1)
@@ -137,7 +137,7 @@ test('dropped memory is given back by the garbage collector', async (t) => {
   await engine.close()
 })
 
-testOnEachBackend('memory that nobody holds but a request is alive until the request has ended', async (t, engine) => {
+testOnEachBackend('memory that only a request holds stays alive until the request has settled', async (t, engine) => {
   const path = ground.path()
   const file = await engine.open(path, 'w')
   const bytes = pattern(10_000_001)
@@ -166,7 +166,7 @@ testOnEachBackend('memory outlives its engine', async (t) => {
   t.is(memory.byteLength, 0)
 })
 
-test('engine memory cannot be taken away by a transfer during a request', async (t) => {
+test('a transfer during a request does not take engine memory away', async (t) => {
   const file = await open(ground.file(pattern(1_000_000)))
   const memory = allocate(1_000_000)
   const reading = file.read(memory, { position: 0 })

@@ -1,4 +1,4 @@
-/** The garbage collector, called by hand: for tests of what happens to things that nobody holds any more. */
+/** Calls the garbage collector, for tests of unreachable objects. */
 
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
@@ -7,11 +7,11 @@ import { pause } from './ground.ts'
 setFlagsFromString('--expose-gc')
 const gc = runInNewContext('gc') as () => void
 
-/** Collects until `done()` holds; gives up, with false, after so many rounds of 10 ms. */
+/** Collects until `done()` is true; returns false after this number of rounds of 10 ms. */
 export async function collectUntil(done: () => boolean, rounds = 300): Promise<boolean> {
   for (let i = 0; i < rounds; i += 1) {
     gc()
-    // Finalizers run in tasks of their own.
+    // Finalizers run in separate tasks.
     await pause(10)
     if (done()) return true
   }

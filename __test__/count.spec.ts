@@ -9,7 +9,7 @@ function counted(counter: (count: Count) => LineCounter, output: string): Count 
   return count
 }
 
-test('every test binary of cargo is added up', (t) => {
+test('the results of all test binaries of cargo are added up', (t) => {
   const output = `
 running 6 tests
 test plan::tests::an_extent ... ok
@@ -31,7 +31,7 @@ test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; fini
   t.deepEqual(counted(cargoCounter, output), { passed: 1, failed: 0, skipped: 1 })
 })
 
-test('a Rust test that says several times what it lacks is one skipped test', (t) => {
+test('a Rust test that reports several skips counts as one skipped test', (t) => {
   const output = `
 skipped: a_full_disk: there is no mkfs.xfs
 skipped: a_full_disk: there is no mkfs.btrfs
@@ -40,7 +40,7 @@ test result: ok. 5 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; fini
   t.deepEqual(counted(cargoCounter, output), { passed: 3, failed: 0, skipped: 2 })
 })
 
-test('a Rust test that lacks something and fails has failed', (t) => {
+test('a Rust test that reports a skip and fails has failed', (t) => {
   const output = `
 test a_full_disk ...${' '}
 skipped: a_full_disk: there is no mkfs.xfs
@@ -58,7 +58,7 @@ test result: FAILED. 4 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; 
   t.deepEqual(counted(cargoCounter, output), { passed: 4, failed: 1, skipped: 0 })
 })
 
-test('what one binary skipped is not held against the next', (t) => {
+test('the skips of one binary do not count for the next', (t) => {
   const output = `
 skipped: a_full_disk: it needs root
 test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s

@@ -13,13 +13,13 @@ import { contents, layGround, pattern, pause, rejected, runProgram, same, testOn
 
 const ground = layGround()
 
-testOnEachBackend('1: a write of 10000 bytes leaves 10000 bytes, not the 8192 that are aligned', async (t, engine) => {
+testOnEachBackend('1: a write of 10000 bytes leaves 10000 bytes, not only the 8192 aligned ones', async (t, engine) => {
   const path = ground.path()
   t.is(await new AioHandle({ engine, blockSize: 4096 }).pwrite(pattern(10_000), path), 1)
   t.true(same(contents(path), pattern(10_000)))
 })
 
-testOnEachBackend('1: an unaligned buffer is written, instead of leaving an empty file', async (t, engine) => {
+testOnEachBackend('1: an unaligned buffer is written and does not leave an empty file', async (t, engine) => {
   const path = ground.path()
   const memory = engine.allocate(20_000)
   memory.set(pattern(16_384), 7)
@@ -27,32 +27,38 @@ testOnEachBackend('1: an unaligned buffer is written, instead of leaving an empt
   t.true(same(contents(path), pattern(16_384)))
 })
 
-testOnEachBackend('1: a read past the end of the file fails, and says how much there was', async (t, engine) => {
-  const path = ground.file(pattern(8192))
-  const handle = new AioHandle({ engine })
-  const error = await rejected(t, () => handle.pread(engine.allocate(16_384), path), 'ERR_DEEPRING_EOF')
-  t.is(error.transferred, 8192)
-  t.is(error.requested, 16_384)
-  handle.asyncPread(engine.allocate(16_384), path)
-  await rejected(t, () => handle.wait(), 'ERR_DEEPRING_EOF')
-})
+testOnEachBackend(
+  '1: a read past the end of the file fails and reports how many bytes there were',
+  async (t, engine) => {
+    const path = ground.file(pattern(8192))
+    const handle = new AioHandle({ engine })
+    const error = await rejected(t, () => handle.pread(engine.allocate(16_384), path), 'ERR_DEEPRING_EOF')
+    t.is(error.transferred, 8192)
+    t.is(error.requested, 16_384)
+    handle.asyncPread(engine.allocate(16_384), path)
+    await rejected(t, () => handle.wait(), 'ERR_DEEPRING_EOF')
+  },
+)
 
-testOnEachBackend('2: far more blocks than the queue takes are all waited for, and none twice', async (t, engine) => {
-  const bytes = pattern(8_000_000)
-  for (const [queueDepth, singleSubmit, overlapEvents] of [
-    [1, false, false],
-    [1, true, true],
-    [3, true, false],
-    [3, false, true],
-  ] as const) {
-    const handle = new AioHandle({ engine, blockSize: 4096, queueDepth, singleSubmit, overlapEvents })
-    const path = ground.path()
-    t.is(await handle.pwrite(bytes, path), 1)
-    const back = engine.allocate(bytes.length)
-    t.is(await handle.pread(back, path), 1)
-    t.true(same(back, bytes))
-  }
-})
+testOnEachBackend(
+  '2: far more blocks than fit in the queue are all waited for, none of them twice',
+  async (t, engine) => {
+    const bytes = pattern(8_000_000)
+    for (const [queueDepth, singleSubmit, overlapEvents] of [
+      [1, false, false],
+      [1, true, true],
+      [3, true, false],
+      [3, false, true],
+    ] as const) {
+      const handle = new AioHandle({ engine, blockSize: 4096, queueDepth, singleSubmit, overlapEvents })
+      const path = ground.path()
+      t.is(await handle.pwrite(bytes, path), 1)
+      const back = engine.allocate(bytes.length)
+      t.is(await handle.pread(back, path), 1)
+      t.true(same(back, bytes))
+    }
+  },
+)
 
 testOnEachBackend('3: a bad descriptor is an error, neither an abort nor a hang', async (t, engine) => {
   const handle = new AioHandle({ engine })
@@ -66,20 +72,17 @@ testOnEachBackend('3: a bad descriptor is an error, neither an abort nor a hang'
   t.is(await handle.pread(new Uint8Array(100), path), 1, 'and the handle is as usable as before')
 })
 
-testOnEachBackend(
-  '4: a queue depth that cannot be had is refused, and the greatest that is accepted moves the bytes',
-  async (t, engine) => {
-    t.throws(() => new AioHandle({ engine, queueDepth: 70_000 }), { code: 'ERR_DEEPRING_OUT_OF_RANGE' })
-    const bytes = pattern(300_000)
-    const path = ground.file(bytes)
-    for (const overlapEvents of [false, true]) {
-      const handle = new AioHandle({ engine, queueDepth: 65_536, blockSize: 4096, overlapEvents })
-      const buffer = new Uint8Array(bytes.length)
-      t.is(await handle.pread(buffer, path), 1)
-      t.true(same(buffer, bytes))
-    }
-  },
-)
+testOnEachBackend('4: an impossible queue depth is refused, and the greatest accepted one works', async (t, engine) => {
+  t.throws(() => new AioHandle({ engine, queueDepth: 70_000 }), { code: 'ERR_DEEPRING_OUT_OF_RANGE' })
+  const bytes = pattern(300_000)
+  const path = ground.file(bytes)
+  for (const overlapEvents of [false, true]) {
+    const handle = new AioHandle({ engine, queueDepth: 65_536, blockSize: 4096, overlapEvents })
+    const buffer = new Uint8Array(bytes.length)
+    t.is(await handle.pread(buffer, path), 1)
+    t.true(same(buffer, bytes))
+  }
+})
 
 test('4: many handles take nothing from a system-wide limit', async (t) => {
   const handles = Array.from({ length: 300 }, () => new AioHandle({ queueDepth: 128, intraOpParallelism: 8 }))
@@ -111,12 +114,12 @@ testOnEachBackend(
   },
 )
 
-test('5: /dev/null, where it was seen, is refused', async (t) => {
+test('5: /dev/null, where the defect was seen, is refused', async (t) => {
   const handle = new AioHandle({ queueDepth: 128, blockSize: 16 << 20 })
   await rejected(t, () => handle.pwrite(pattern(10_000), '/dev/null'), 'ERR_DEEPRING_UNSUPPORTED')
 })
 
-test.serial('6: signals that interrupt a wait, of either kind, do no harm', async (t) => {
+test.serial('6: signals that interrupt a wait of either kind do no harm', async (t) => {
   const interrupted = { times: 0 }
   const count = (): void => void (interrupted.times += 1)
   process.on('SIGUSR2', count)
@@ -133,7 +136,7 @@ test.serial('6: signals that interrupt a wait, of either kind, do no harm', asyn
       t.is(handle.syncPread(b, path), 1)
       t.is(await handle.wait(), 1)
       t.true(same(a, bytes) && same(b, bytes))
-      // Handlers of signals run when the event loop turns; the blocking call may have brought both outcomes.
+      // Signal handlers run when the event loop turns; the blocking call can have fetched both outcomes.
       await pause(0)
     }
   } finally {
@@ -162,7 +165,7 @@ testOnEachBackend(
   },
 )
 
-testOnEachBackend('8: a read into part of a buffer arrives there, and nowhere else', async (t, engine) => {
+testOnEachBackend('8: a read into part of a buffer fills that part and no other', async (t, engine) => {
   const path = ground.file(pattern(9999))
   const whole = engine.allocate(30_000).fill(0xa5)
   const part = whole.subarray(1001, 1001 + 9999)
@@ -172,7 +175,7 @@ testOnEachBackend('8: a read into part of a buffer arrives there, and nowhere el
   t.true(whole.subarray(1001 + 9999).every((byte) => byte === 0xa5))
 })
 
-test('8: a tensor that its data does not cover without gaps is refused, instead of being discarded', async (t) => {
+test('8: a tensor whose data has gaps is refused and not discarded', async (t) => {
   const strided = { dtype: 'F32', shape: [2, 2], data: new Float32Array(6) }
   await rejected(t, () => new AioHandle().pread(strided, ground.file(pattern(16))), 'ERR_DEEPRING_INVALID_ARG_VALUE')
 })
@@ -184,7 +187,7 @@ test('9: tensors of several dimensions in ordinary memory are read', async (t) =
   t.deepEqual(new Uint8Array(tensor.data.buffer), pattern(96))
 })
 
-test('12: a handle dropped with operations under way finishes them', async (t) => {
+test('12: a handle dropped with operations in flight finishes them', async (t) => {
   const path = ground.path()
   const bytes = pattern(5_000_000)
   const drop = (): void => void new AioHandle().asyncPwrite(bytes, path)

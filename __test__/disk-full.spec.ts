@@ -16,7 +16,7 @@ import { backends, contents, layGround, pattern, rejected, same } from './ground
 const ground = layGround()
 const MIB = 1 << 20
 
-/** Mounts a new disk of 16 MiB; gives its folder, or why there is none. */
+/** Mounts a new disk of 16 MiB. Returns its folder, or why that is impossible. */
 function mountDisk(kind: 'ext4' | 'ext2'): { folder: string } | { refusal: string } {
   const image = ground.path(`${kind}.img`)
   const folder = ground.path(kind)
@@ -83,7 +83,7 @@ function typed(t: ExecutionContext, error: DeepringError, requested: number): vo
 
 testOnDisk(
   'ext4',
-  'a new file that does not fit: the error is typed, and the space is given back',
+  'a new file that does not fit fails with a typed error, and its space is freed',
   async (t, folder, engine) => {
     const path = join(folder, 'big')
     const free = freeBytes(folder)
@@ -116,7 +116,7 @@ testOnDisk(
 
 testOnDisk(
   'ext4',
-  'of several writes that do not fit together, those that fit are whole and the others say so',
+  'of several writes that do not fit together, those that fit are complete and the others fail',
   async (t, folder, engine) => {
     const handle = new AioHandle({ engine })
     const paths = Array.from({ length: 6 }, (_, i) => join(folder, `part-${i}`))
@@ -131,7 +131,7 @@ testOnDisk(
 
 testOnDisk(
   'ext2',
-  'where space cannot be reserved, the error says how many bytes arrived, and they did',
+  'where space cannot be reserved, the error reports the bytes that arrived, correctly',
   async (t, folder, engine) => {
     const path = join(folder, 'big')
     const bytes = pattern(20 * MIB)

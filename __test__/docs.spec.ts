@@ -2,7 +2,7 @@
  * Every example in the documentation compiles, runs, and prints what it says it prints.
  *
  * The examples are the `ts` blocks of the guide pages, of the README, and of the documentation comments. Each runs in a
- * process and a folder of its own; where a line `console.log(...) // text` tells what it prints, it is held to that.
+ * separate process and folder. Where a line `console.log(...) // text` says what it prints, it must print that.
  */
 
 import { globSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
@@ -63,7 +63,7 @@ test.serial('every example compiles', async (t) => {
 })
 
 for (const example of runnable) {
-  test.serial(`the example ${example.name} runs, and prints what it says`, async (t) => {
+  test.serial(`the example ${example.name} runs and prints what its comments say`, async (t) => {
     const folder = ground.path(example.name)
     mkdirSync(folder)
     // What the examples expect to find.

@@ -22,20 +22,20 @@ import {
 
 const ground = layGround()
 
-test('info tells how the default engine runs, and why so', async (t) => {
-  const told = await info()
-  t.true(backends.includes(told.backend))
-  t.true(told.reason.length > 0)
-  t.regex(told.kernel, /^\d+\.\d+/)
-  t.regex(told.version, /^\d+\.\d+\.\d+/)
-  t.true(Array.isArray(told.flags))
-  for (const key of ['queueDepth', 'blockSize', 'inFlightBytes', 'maxQueued'] as const) t.true(told[key] > 0, key)
-  t.is(told.blockSize % 4096, 0)
-  t.true(told.inFlightBytes >= told.blockSize)
-  t.is(told.path, undefined)
+test('info describes the default engine and why it runs so', async (t) => {
+  const found = await info()
+  t.true(backends.includes(found.backend))
+  t.true(found.reason.length > 0)
+  t.regex(found.kernel, /^\d+\.\d+/)
+  t.regex(found.version, /^\d+\.\d+\.\d+/)
+  t.true(Array.isArray(found.flags))
+  for (const key of ['queueDepth', 'blockSize', 'inFlightBytes', 'maxQueued'] as const) t.true(found[key] > 0, key)
+  t.is(found.blockSize % 4096, 0)
+  t.true(found.inFlightBytes >= found.blockSize)
+  t.is(found.path, undefined)
 })
 
-test('info of a path tells what direct I/O is like there', async (t) => {
+test('info of a path describes direct I/O there', async (t) => {
   const { path } = await info(ground.folder)
   t.truthy(path)
   t.is(path?.path, ground.folder)
@@ -46,20 +46,20 @@ test('info of a path tells what direct I/O is like there', async (t) => {
 })
 
 testOnEachBackend(
-  'an engine has the limits it was given',
+  'an engine has the limits of its options',
   async (t, engine, backend) => {
-    const told = await engine.info()
-    t.is(told.backend, backend)
-    t.is(told.queueDepth, 7)
-    t.is(told.blockSize, 12_288, 'rounded up to whole file-system blocks')
-    t.is(told.inFlightBytes, 1 << 20)
-    t.is(told.maxQueued, 1000)
+    const found = await engine.info()
+    t.is(found.backend, backend)
+    t.is(found.queueDepth, 7)
+    t.is(found.blockSize, 12_288, 'rounded up to whole file-system blocks')
+    t.is(found.inFlightBytes, 1 << 20)
+    t.is(found.maxQueued, 1000)
   },
   { queueDepth: 7, blockSize: 10_000, inFlightBytes: 1 << 20, maxQueued: 1000 },
 )
 
 testOnEachBackend(
-  'no more blocks and bytes are in flight than allowed, however much is asked for',
+  'blocks and bytes in flight never exceed the limits',
   async (t, engine) => {
     const file = await engine.open(ground.file(pattern(3_000_000)))
     await Promise.all(
@@ -75,7 +75,7 @@ testOnEachBackend(
 )
 
 testOnEachBackend(
-  'beyond maxQueued a request is refused with a typed error, and the others go on',
+  'a request beyond maxQueued is refused with a typed error, and the others continue',
   async (t, engine) => {
     const file = await engine.open(ground.file(pattern(1_000_000)))
     const reads = Array.from({ length: 500 }, (_, i) => file.read(new Uint8Array(2000), { position: i * 2000 }))
@@ -89,7 +89,7 @@ testOnEachBackend(
   { queueDepth: 1, maxQueued: 16 },
 )
 
-test('stats count what was asked for and how it ended', async (t) => {
+test('stats count requests and their outcomes', async (t) => {
   const engine = new Engine()
   const file = await engine.open(ground.file(pattern(10_000)))
   const before = engine.stats()
@@ -106,7 +106,7 @@ test('stats count what was asked for and how it ended', async (t) => {
   await engine.close()
 })
 
-test('the default engine is one, is what the functions use, and cannot be closed', async (t) => {
+test('there is one default engine, the functions use it, and it cannot be closed', async (t) => {
   t.is(Engine.default, Engine.default)
   const before = stats().submitted
   const file = await Engine.default.open(ground.file('abc'))
@@ -117,28 +117,25 @@ test('the default engine is one, is what the functions use, and cannot be closed
   await t.notThrowsAsync(info())
 })
 
-testOnEachBackend(
-  'closing an engine closes its files after their requests, and refuses everything else',
-  async (t, engine) => {
-    const path = ground.path()
-    const file = await engine.open(path, 'w+')
-    const writing = file.write(pattern(5_000_000), { position: 0 })
-    const closing = engine.close()
-    t.is((await writing).bytesWritten, 5_000_000)
-    await closing
-    await rejected(t, () => file.read(new Uint8Array(1), { position: 0 }), 'ERR_DEEPRING_CLOSED')
-    await t.notThrowsAsync(file.close())
-    await rejected(t, () => engine.open(path), 'ERR_DEEPRING_CLOSED')
-    await rejected(t, () => engine.info(), 'ERR_DEEPRING_CLOSED')
-    t.throws(() => engine.allocate(1), { code: 'ERR_DEEPRING_CLOSED' })
-    t.throws(() => engine.allocateUnsafe(1), { code: 'ERR_DEEPRING_CLOSED' })
-    t.throws(() => engine.allocateTensor('U8', [1]), { code: 'ERR_DEEPRING_CLOSED' })
-    t.throws(() => engine.stats(), { code: 'ERR_DEEPRING_CLOSED' })
-    await t.notThrowsAsync(engine.close())
-  },
-)
+testOnEachBackend('closing an engine closes its files after their requests and refuses new work', async (t, engine) => {
+  const path = ground.path()
+  const file = await engine.open(path, 'w+')
+  const writing = file.write(pattern(5_000_000), { position: 0 })
+  const closing = engine.close()
+  t.is((await writing).bytesWritten, 5_000_000)
+  await closing
+  await rejected(t, () => file.read(new Uint8Array(1), { position: 0 }), 'ERR_DEEPRING_CLOSED')
+  await t.notThrowsAsync(file.close())
+  await rejected(t, () => engine.open(path), 'ERR_DEEPRING_CLOSED')
+  await rejected(t, () => engine.info(), 'ERR_DEEPRING_CLOSED')
+  t.throws(() => engine.allocate(1), { code: 'ERR_DEEPRING_CLOSED' })
+  t.throws(() => engine.allocateUnsafe(1), { code: 'ERR_DEEPRING_CLOSED' })
+  t.throws(() => engine.allocateTensor('U8', [1]), { code: 'ERR_DEEPRING_CLOSED' })
+  t.throws(() => engine.stats(), { code: 'ERR_DEEPRING_CLOSED' })
+  await t.notThrowsAsync(engine.close())
+})
 
-test('an open that was under way when its engine closed leaves no file open', async (t) => {
+test('an open in progress when its engine closes leaves no file open', async (t) => {
   const engine = new Engine()
   const opening = engine.open(ground.file('abc'))
   await engine.close()
@@ -193,7 +190,7 @@ test.serial('an engine that is dropped open is closed, with a warning', async (t
   stop()
 })
 
-test.serial('an engine that is used through its files alone is not taken for dropped', async (t) => {
+test.serial('an engine that is used only through its files is not collected', async (t) => {
   const { codes, stop } = listen()
   const path = ground.file('abc')
   const openOnNewEngine = (): Promise<FileHandle> => new Engine().open(path)
@@ -204,7 +201,7 @@ test.serial('an engine that is used through its files alone is not taken for dro
   stop()
 })
 
-/** Starts slow writes, by file and by path, on things that nobody holds from then on. */
+/** Starts slow writes, by file and by path, and drops all references. */
 async function startAndDrop(backend: Backend, path: string, bytes: Uint8Array): Promise<{ writing: Promise<unknown> }> {
   const engine = new Engine({ backend, queueDepth: 1, blockSize: 4096 })
   const file = await engine.open(path, 'w')
@@ -213,20 +210,17 @@ async function startAndDrop(backend: Backend, path: string, bytes: Uint8Array): 
 }
 
 for (const backend of backends) {
-  test.serial(
-    `what is under way on an engine that is dropped is done before the engine goes (${backend})`,
-    async (t) => {
-      const { codes, stop } = listen()
-      const path = ground.path()
-      const bytes = pattern(4_000_000)
-      const { writing } = await startAndDrop(backend, path, bytes)
-      await collectUntil(() => false, 10)
-      await t.notThrowsAsync(writing)
-      t.true(await collectUntil(() => codes.includes('DEEPRING_ENGINE_LEAKED')))
-      t.deepEqual(codes.toSorted(), ['DEEPRING_ENGINE_LEAKED', 'DEEPRING_FILE_LEAKED'])
-      t.true(same(contents(path), bytes))
-      t.true(same(contents(`${path}-by-path`), bytes))
-      stop()
-    },
-  )
+  test.serial(`requests in flight on a dropped engine finish before the engine ends (${backend})`, async (t) => {
+    const { codes, stop } = listen()
+    const path = ground.path()
+    const bytes = pattern(4_000_000)
+    const { writing } = await startAndDrop(backend, path, bytes)
+    await collectUntil(() => false, 10)
+    await t.notThrowsAsync(writing)
+    t.true(await collectUntil(() => codes.includes('DEEPRING_ENGINE_LEAKED')))
+    t.deepEqual(codes.toSorted(), ['DEEPRING_ENGINE_LEAKED', 'DEEPRING_FILE_LEAKED'])
+    t.true(same(contents(path), bytes))
+    t.true(same(contents(`${path}-by-path`), bytes))
+    stop()
+  })
 }

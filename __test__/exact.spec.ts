@@ -107,9 +107,9 @@ async function apply(file: FileHandle, engine: Engine, model: Model, next: Step,
   } else if (next.kind === 'read') {
     const { view, intact } = place(engine, next.length, next.place)
     const { bytesRead } = await file.read(view, { position: next.position, exact: false })
-    const wanted = model.bytes.subarray(next.position, next.position + next.length)
-    if (bytesRead !== wanted.length || !same(view.subarray(0, bytesRead), wanted) || !intact()) return false
-    // Behind the end of the file, a direct read may leave zeros in the buffer, but nothing else.
+    const expected = model.bytes.subarray(next.position, next.position + next.length)
+    if (bytesRead !== expected.length || !same(view.subarray(0, bytesRead), expected) || !intact()) return false
+    // Beyond the end of the file, a direct read can leave zeros in the buffer, but nothing else.
     if (!view.subarray(bytesRead).every((byte) => byte === 0xa5 || byte === 0)) return false
   }
   return statSync(file.path).size === model.bytes.length
@@ -145,7 +145,7 @@ for (const direct of ['prefer', 'never'] as const) {
 }
 
 testOnEachBackend(
-  'requests side by side on neighbouring ranges lose no byte of each other',
+  'parallel requests on adjacent ranges lose no bytes of each other',
   async (t, engine) => {
     await fc.assert(
       fc.asyncProperty(
@@ -165,7 +165,7 @@ testOnEachBackend(
             model.write(at, pattern(length, i + 1))
             return { at, bytes: pattern(length, i + 1) }
           })
-          // Backwards, so that every write but the first finds its right-hand neighbour under way.
+          // Backwards, so that every write but the first meets its right-hand neighbor in flight.
           await Promise.all(writes.toReversed().map(({ at, bytes }) => file.write(bytes, { position: at })))
           await file.close()
           return same(contents(path), model.bytes)
@@ -179,13 +179,13 @@ testOnEachBackend(
 )
 
 testOnEachBackend(
-  'two handles on one file, both padding, extending and trimming, lose nothing and leave the right length',
+  'two handles that pad, extend and trim one file lose no bytes and leave the right length',
   async (t, engine) => {
     const path = ground.path()
     const handles = [await engine.open(path, 'w+'), await engine.open(path, 'r+')] as const
     const model = new Model()
     for (let round = 0; round < 60; round += 1) {
-      // Unaligned neighbours that share sectors, dealt to both handles, the last of them past the end of the file.
+      // Unaligned neighbors that share sectors, divided among both handles, the last of them past the end of the file.
       let position = Math.max(0, model.bytes.length - 3000)
       const writes = Array.from({ length: 8 }, (_, i) => {
         const length = 1 + ((round * 131 + i * 977) % 1900)
@@ -210,7 +210,7 @@ testOnEachBackend(
   SMALL,
 )
 
-test('two engines on one file keep to the same locks', async (t) => {
+test('two engines on one file share its locks', async (t) => {
   const [one, two] = [new Engine(SMALL), new Engine(SMALL)]
   const path = ground.path()
   const [a, b] = [await one.open(path, 'w+'), await two.open(path, 'r+')]
@@ -228,22 +228,19 @@ test('two engines on one file keep to the same locks', async (t) => {
   t.true(same(contents(path), model.bytes))
 })
 
-testOnEachBackend(
-  'a file is as long as its last byte says, for every length around a sector and a page',
-  async (t, engine) => {
-    for (const length of [
-      1, 2, 511, 512, 513, 1023, 1024, 4095, 4096, 4097, 8191, 8192, 8193, 65_535, 65_537, 1_048_575, 1_048_577,
-    ]) {
-      const path = ground.path()
-      const file = await engine.open(path, 'w')
-      await file.write(pattern(length), { position: 0 })
-      await file.close()
-      t.true(same(contents(path), pattern(length)), `${length} bytes`)
-    }
-  },
-)
+testOnEachBackend('a file ends at its last byte, for every length around a sector and a page', async (t, engine) => {
+  for (const length of [
+    1, 2, 511, 512, 513, 1023, 1024, 4095, 4096, 4097, 8191, 8192, 8193, 65_535, 65_537, 1_048_575, 1_048_577,
+  ]) {
+    const path = ground.path()
+    const file = await engine.open(path, 'w')
+    await file.write(pattern(length), { position: 0 })
+    await file.close()
+    t.true(same(contents(path), pattern(length)), `${length} bytes`)
+  }
+})
 
-testOnEachBackend('a write into the middle touches no byte beside it, and keeps the length', async (t, engine) => {
+testOnEachBackend('a write into the middle changes no other byte and keeps the length', async (t, engine) => {
   const path = ground.path()
   const file = await engine.open(path, 'w+')
   await file.write(pattern(50_000, 1), { position: 0 })

@@ -1,8 +1,9 @@
 /**
  * The examples and the demo run as their headers say, and clean up behind themselves.
  *
- * Each runs as a user runs it: in a process of its own, from a directory on the checkout's disk. The demo runs in its short form.
- * Its judge has a canary: with one damaged byte it must fail. Programs run one after the other, since each wants the drive for itself.
+ * Each runs as a user runs it: in a separate process, from a directory on the checkout's disk. The demo runs in its
+ * short form. Its check is tested by a planted bug: with one damaged byte it must fail. Programs run one after the
+ * other, because each uses the whole drive.
  */
 
 import { spawn, type ChildProcess } from 'node:child_process'
@@ -28,11 +29,11 @@ interface Run {
   leftovers: string[]
 }
 
-/** Runs an example in a fresh directory on the checkout's disk; `meanwhile` may disturb it. */
+/** Runs an example in a new directory on the checkout's disk; `disturb` can interfere with it. */
 async function run(
   program: string,
   parameters: string[] = [],
-  meanwhile?: (child: ChildProcess, directory: string) => Promise<void>,
+  disturb?: (child: ChildProcess, directory: string) => Promise<void>,
 ): Promise<Run> {
   const parent = join(import.meta.dirname, '..', 'node_modules', '.cache')
   await mkdir(parent, { recursive: true })
@@ -44,7 +45,7 @@ async function run(
     child.stdout.setEncoding('utf8').on('data', (text: string) => (stdout += text))
     child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr += text))
     const closed = once(child, 'close') as Promise<[number | null]>
-    await meanwhile?.(child, directory)
+    await disturb?.(child, directory)
     const [code] = await closed
     return { code, stdout, stderr, leftovers: await readdir(directory) }
   } finally {
@@ -52,7 +53,7 @@ async function run(
   }
 }
 
-test.serial('load-weights reads a file and gives a second read up', async (t) => {
+test.serial('load-weights reads a file and cancels a second read', async (t) => {
   const { code, stdout, stderr, leftovers } = await run('load-weights.ts')
   t.is(code, 0, stderr)
   t.regex(stdout, /^read 67108864 bytes in /m)
@@ -61,7 +62,7 @@ test.serial('load-weights reads a file and gives a second read up', async (t) =>
   t.deepEqual(leftovers, [])
 })
 
-test.serial('load-weights takes a file of any length', async (t) => {
+test.serial('load-weights accepts a file of any length', async (t) => {
   const file = join(examples, 'load-weights.ts')
   const { length } = await readFile(file)
   const { code, stdout, stderr } = await run('load-weights.ts', [file])
@@ -69,7 +70,7 @@ test.serial('load-weights takes a file of any length', async (t) => {
   t.regex(stdout, new RegExp(`^read ${length} bytes in `, 'm'))
 })
 
-test.serial('swap leaves every weight two steps further', async (t) => {
+test.serial('swap advances every weight by two steps', async (t) => {
   const { code, stdout, stderr, leftovers } = await run('swap.ts')
   t.is(code, 0, stderr)
   t.regex(stdout, /^2 steps over 8 partitions with 3 buffers: \d+\.\d+ GB\/s$/m)
@@ -85,7 +86,7 @@ test.serial('random-records reads the right records', async (t) => {
   t.deepEqual(leftovers, [])
 })
 
-test.serial('the demo brings every byte back and says which path it took', async (t) => {
+test.serial('the demo returns every byte and reports which path it took', async (t) => {
   const jsonFile = join(import.meta.dirname, '..', 'node_modules', '.cache', `demo-${process.pid}.json`)
   t.teardown(() => rm(jsonFile, { force: true }))
   const { code, stdout, stderr, leftovers } = await run('demo/main.ts', ['--size=64M', '--dir=.', `--json=${jsonFile}`])
@@ -112,7 +113,7 @@ test.serial('the demo brings every byte back and says which path it took', async
   t.deepEqual(document.mismatches, [])
 })
 
-test.serial('canary: one damaged byte makes the demo fail and is named', async (t) => {
+test.serial('planted bug: the demo fails on one damaged byte and reports it', async (t) => {
   const { code, stdout, leftovers } = await run('demo/main.ts', ['--size=4M', '--dir=.', '--plant-error'])
   t.is(code, 1)
   t.regex(
@@ -167,7 +168,7 @@ test('no two tiles are equal in any sector', async (t) => {
   }
 })
 
-test('canary: the comparison finds a single bit, and a missing end', async (t) => {
+test('planted bug: the comparison finds a single bit, and a missing end', async (t) => {
   const bytes = Buffer.alloc(40 * 2 ** 20, 1)
   const other = Buffer.from(bytes)
   t.is(await findDifference(bytes, other), undefined)
@@ -176,7 +177,7 @@ test('canary: the comparison finds a single bit, and a missing end', async (t) =
   t.is(await findDifference(bytes, other), 33 * 2 ** 20 + 5)
 })
 
-test('where there is less room the large tensor is smaller, and the demo says why', (t) => {
+test('with less space the large tensor is smaller, and the demo says why', (t) => {
   const room = { directory: '/nvme', driveBytes: 100 * 2 ** 20, memoryBytes: 2 ** 33 }
   t.deepEqual(fitSize(2 ** 20, 2 ** 20, room), { sizeBytes: 2 ** 20, shrunkBecause: undefined })
   const shrunk = fitSize(2 ** 30, 2 ** 20, room)

@@ -26,7 +26,7 @@ testOnEachBackend('what is written is what is read', async (t, engine, backend) 
   t.true(same(contents(path), bytes))
 })
 
-test('a path may be a string, a file: URL or a Buffer, absolute or relative', async (t) => {
+test('a path can be a string, a file: URL or a Buffer, absolute or relative', async (t) => {
   const path = ground.file('abc')
   for (const name of [
     path,
@@ -42,7 +42,7 @@ test('a path may be a string, a file: URL or a Buffer, absolute or relative', as
   }
 })
 
-test.serial('a relative path means the directory of the moment of the call', async (t) => {
+test.serial('a relative path is resolved at the time of the call', async (t) => {
   const path = ground.file('here')
   const before = process.cwd()
   process.chdir(ground.folder)
@@ -64,7 +64,7 @@ test('a name that is not UTF-8 can be opened by its bytes', async (t) => {
   rmSync(name)
 })
 
-test('r reads only, w writes only, and both say so', async (t) => {
+test('r only reads and w only writes; anything else is EBADF', async (t) => {
   const path = ground.file('abc')
   const reader = await open(path, 'r')
   const refusedWrite = await rejected(t, () => reader.write(new Uint8Array(1), { position: 0 }), 'EBADF')
@@ -98,14 +98,14 @@ test('w empties an existing file, r+ does not, wx refuses it', async (t) => {
   await made.close()
 })
 
-test('a created file has the mode that was asked for, less the umask', async (t) => {
+test('a created file has the requested mode, less the umask', async (t) => {
   const path = ground.path()
   const file = await open(path, 'w', { mode: 0o640, syncDirectory: true })
   await file.close()
   t.is(statSync(path).mode & 0o777, 0o640 & ~process.umask())
 })
 
-test('offset and length are bytes of the buffer, whatever its elements are', async (t) => {
+test('offset and length are in bytes, for any element type', async (t) => {
   const file = await open(ground.path(), 'w+')
   await file.write(pattern(64), { position: 0 })
   const floats = new Float32Array(8)
@@ -166,7 +166,7 @@ test('an empty view moves nothing, anywhere', async (t) => {
   await file.close()
 })
 
-test('a position may be a bigint', async (t) => {
+test('a position can be a bigint', async (t) => {
   const file = await open(ground.file('abcdef'))
   const { buffer } = await file.read(new Uint8Array(2), { position: 3n })
   t.is(Buffer.from(buffer).toString(), 'de')
@@ -193,7 +193,7 @@ test('an option that is undefined counts as absent', async (t) => {
   await file.close()
 })
 
-testOnEachBackend('a read past the end fails with what arrived, unless exact is false', async (t, engine) => {
+testOnEachBackend('a read past the end fails and reports what arrived, unless exact is false', async (t, engine) => {
   const path = ground.file(pattern(10_000))
   const file = await engine.open(path)
   const error = await rejected(t, () => file.read(new Uint8Array(16_384), { position: 0 }), 'ERR_DEEPRING_EOF')
@@ -215,7 +215,7 @@ testOnEachBackend('a read past the end fails with what arrived, unless exact is 
   await file.close()
 })
 
-testOnEachBackend('positions beyond 4 GiB are reached', async (t, engine) => {
+testOnEachBackend('positions beyond 4 GiB work', async (t, engine) => {
   const path = ground.path()
   const file = await engine.open(path, 'w+')
   const position = 5 * 2 ** 30 + 123
@@ -228,7 +228,7 @@ testOnEachBackend('positions beyond 4 GiB are reached', async (t, engine) => {
   rmSync(path)
 })
 
-testOnEachBackend('truncate cuts off, and continues with zeros', async (t, engine) => {
+testOnEachBackend('truncate shortens a file, and extends it with zeros', async (t, engine) => {
   const path = ground.file(pattern(10_000))
   const file = await engine.open(path, 'r+')
   await file.truncate(5001)
@@ -242,7 +242,7 @@ testOnEachBackend('truncate cuts off, and continues with zeros', async (t, engin
   await file.close()
 })
 
-test('stat tells what node:fs tells', async (t) => {
+test('stat reports what node:fs reports', async (t) => {
   const path = ground.file(pattern(12_345))
   const file = await open(path)
   const ours = await file.stat()
@@ -256,7 +256,7 @@ test('stat tells what node:fs tells', async (t) => {
   await file.close()
 })
 
-testOnEachBackend('sync and datasync succeed, and cost no bytes', async (t, engine) => {
+testOnEachBackend('sync and datasync succeed and move no bytes', async (t, engine) => {
   const path = ground.path()
   const file = await engine.open(path, 'w', { syncDirectory: true })
   const writing = file.write(pattern(1_000_001), { position: 0 })
@@ -274,7 +274,7 @@ test('a symbolic link is followed', async (t) => {
   await file.close()
 })
 
-testOnEachBackend('close waits for the requests under way, and refuses new ones', async (t, engine) => {
+testOnEachBackend('close waits for requests in flight and refuses new ones', async (t, engine) => {
   const path = ground.path()
   const file = await engine.open(path, 'w+')
   const bytes = pattern(8_000_003)
@@ -294,7 +294,7 @@ testOnEachBackend('close waits for the requests under way, and refuses new ones'
   t.true(written)
 })
 
-test('close may be called again, also while it runs', async (t) => {
+test('close can be called again, also while it runs', async (t) => {
   const file = await open(ground.file('abc'))
   await Promise.all([file.close(), file.close()])
   await t.notThrowsAsync(file.close())
@@ -310,7 +310,7 @@ test('await using closes the file', async (t) => {
   await rejected(t, () => kept.stat(), 'ERR_DEEPRING_CLOSED')
 })
 
-test('what is known of a closed file can still be asked', async (t) => {
+test('the properties of a closed file can still be read', async (t) => {
   const path = ground.file('abc')
   const file = await open(path)
   const { direct, backend, alignment } = file
@@ -318,13 +318,13 @@ test('what is known of a closed file can still be asked', async (t) => {
   t.deepEqual([file.path, file.direct, file.backend, file.alignment], [path, direct, backend, alignment])
 })
 
-test('a handle cannot be made by hand', (t) => {
+test('a handle has no public constructor', (t) => {
   const Constructor = FileHandle as unknown as new (...parameters: unknown[]) => FileHandle
   t.throws(() => new Constructor(), { code: 'ERR_DEEPRING_INVALID_ARG_TYPE' })
   t.throws(() => new Constructor({}), { code: 'ERR_DEEPRING_INVALID_ARG_TYPE' })
 })
 
-test('a file that is read while nobody awaits it does not end the process', async (t) => {
+test('a read that is not awaited does not end the process', async (t) => {
   const file = await open(ground.file(pattern(100_000)))
   const reading = file.read(allocate(100_000), { position: 0 })
   await pause(20)

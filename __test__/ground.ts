@@ -1,6 +1,6 @@
 /**
- * The ground that tests of the facade stand on: a directory on a disk, engines on each backend, bytes that can be told
- * apart, and a way to look at a rejection.
+ * What tests of the facade share: a directory on a disk, engines on each backend, bytes that identify their place, and a
+ * check of rejections.
  *
  * A spec calls `layGround()` once. Everything is removed after its last test.
  */
@@ -18,7 +18,7 @@ export interface Ground {
   path(name?: string): string
   /** A file in the folder with these bytes. */
   file(bytes: Uint8Array | string): string
-  /** Has something done before the folder is removed. */
+  /** Registers a function to call before the folder is removed. */
   beforeRemoval(done: () => void): void
 }
 
@@ -34,7 +34,7 @@ export function layGround(): Ground {
     return made
   }
   const before: (() => void)[] = []
-  test.after.always('the ground is cleared', () => {
+  test.after.always('the folder is removed', () => {
     for (const done of before) done()
     rmSync(folder, { recursive: true, force: true })
   })
@@ -49,8 +49,8 @@ const forced = process.env['DEEPRING_BACKEND'] as Backend | undefined
 export const backends: readonly Backend[] = forced === undefined ? ['uring', 'threads'] : [forced]
 
 /**
- * Declares a test once per backend, on an engine of its own with these limits. A backend that does not run here makes a
- * skipped test that says why: it must not look like a passed one.
+ * Declares a test once per backend, on a separate engine with these limits. A backend that does not run here makes a
+ * skipped test that says why, because it must not look like a passed one.
  */
 export function testOnEachBackend(
   title: string,
@@ -83,7 +83,7 @@ export function refusalOf(backend: Backend): string | undefined {
       void new Engine({ backend }).close()
       refusals.set(backend, undefined)
     } catch (error) {
-      // That there is no binary to test is a failure, not a reason to skip.
+      // A missing binary is a failure, not a reason to skip.
       if ((error as DeepringError).code === 'ERR_DEEPRING_LOAD') throw error
       refusals.set(backend, String(error))
     }
@@ -91,7 +91,7 @@ export function refusalOf(backend: Backend): string | undefined {
   return refusals.get(backend)
 }
 
-/** `length` bytes that depend on `seed` and on their place; no two neighbours are equal, and none is zero. */
+/** `length` bytes that depend on `seed` and on their place; no two adjacent ones are equal, and none is zero. */
 export function pattern(length: number, seed = 1): Uint8Array<ArrayBuffer> {
   const bytes = new Uint8Array(length)
   let state = (seed * 2654435761) >>> 0
@@ -112,7 +112,7 @@ export function same(a: Uint8Array, b: Uint8Array): boolean {
   return Buffer.compare(a, b) === 0
 }
 
-/** The error of a promise that must reject with this code, and without having thrown. */
+/** The error of a promise that must reject with this code; the call must not throw. */
 export async function rejected(
   t: ExecutionContext,
   call: () => Promise<unknown>,
@@ -121,12 +121,12 @@ export async function rejected(
   let promise: Promise<unknown> | undefined
   t.notThrows(() => {
     promise = call()
-  }, 'a function that gives a promise does not throw')
+  }, 'a function that returns a promise does not throw')
   const error = await t.throwsAsync<DeepringError>(promise as Promise<unknown>, { code, name: 'DeepringError' })
   return error as DeepringError
 }
 
-/** How many descriptors of this process are open on a path. */
+/** The number of descriptors of this process that are open on a path. */
 export function openDescriptors(path: string): number {
   return readdirSync('/proc/self/fd').filter((fd) => {
     try {
@@ -137,12 +137,12 @@ export function openDescriptors(path: string): number {
   }).length
 }
 
-/** Runs a program of `programs/` to its end, in a process of its own. */
+/** Runs a program of `programs/` to its end, in a separate process. */
 export function runProgram(name: string, ...parameters: string[]): Promise<Ended> {
   return run(process.execPath, [join(import.meta.dirname, 'programs', name), ...parameters], import.meta.dirname)
 }
 
-/** Lets the event loop turn for a while. */
+/** Lets the event loop run for a while. */
 export function pause(ms: number): Promise<void> {
   return new Promise((resolve) => {
     setTimeout(resolve, ms)

@@ -7,7 +7,7 @@ import { backends, layGround, pattern, refusalOf, rejected, runProgram, testOnEa
 const ground = layGround()
 
 testOnEachBackend(
-  'aligned memory goes direct without a copy; the receipt says so',
+  'aligned memory is transferred directly without a copy, and the receipt says so',
   async (t, engine, backend) => {
     const file = await engine.open(ground.file(pattern(4 << 20)), 'r', { direct: 'require' })
     t.true(file.direct)
@@ -37,7 +37,7 @@ testOnEachBackend(
   },
 )
 
-testOnEachBackend('unaligned edges are all that is copied', async (t, engine) => {
+testOnEachBackend('only unaligned edges are copied', async (t, engine) => {
   const file = await engine.open(ground.path(), 'w+')
   await file.write(pattern(1_000_000), { position: 0 })
   const { offset } = file.alignment
@@ -46,7 +46,7 @@ testOnEachBackend('unaligned edges are all that is copied', async (t, engine) =>
   await file.close()
 })
 
-testOnEachBackend('direct: never goes through the page cache, and says so', async (t, engine) => {
+testOnEachBackend('direct: never uses the page cache, and says so', async (t, engine) => {
   const file = await engine.open(ground.file(pattern(1 << 20)), 'r', { direct: 'never' })
   t.false(file.direct)
   t.not(file.directReason, '')
@@ -72,14 +72,14 @@ testOnRing(`a file reports the backend that runs now, also after a lost ring${be
   const { status, stdout, stderr } = await runProgram('lost-ring.ts', ground.file(pattern(4096)))
   t.is(status, 0, stderr)
   t.deepEqual(JSON.parse(stdout), {
-    said: ['uring', 'threads', 'threads'],
+    reported: ['uring', 'threads', 'threads'],
     bytesRead: 4096,
     backend: 'threads',
     direct: true,
   })
 })
 
-// The proc file system takes no direct I/O.
+// The proc file system has no direct I/O.
 testOnEachBackend('where direct I/O is refused, prefer says why and require fails', async (t, engine) => {
   const file = await engine.open('/proc/version')
   t.false(file.direct)
@@ -93,7 +93,7 @@ testOnEachBackend('where direct I/O is refused, prefer says why and require fail
   t.is(error.syscall, 'open')
 })
 
-test('an error tells the whole story in its fields, and in Node’s words', async (t) => {
+test('an error has all facts in its fields, and Node’s words', async (t) => {
   const path = ground.file(pattern(100))
   const file = await open(path)
   const error = await rejected(t, () => file.read(new Uint8Array(60), { position: 50 }), 'ERR_DEEPRING_EOF')

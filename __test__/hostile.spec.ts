@@ -1,5 +1,5 @@
 /**
- * Hostile arguments: whatever a program passes, functions that return promises do not throw, nothing crashes, and every
+ * Hostile arguments: for any arguments, functions that return promises do not throw, nothing crashes, and every
  * refusal is typed. What is accepted is what the documentation says.
  */
 
@@ -98,7 +98,7 @@ const anything: fc.Arbitrary<unknown> = fc.oneof(
   }),
 )
 
-/** What a check gave, or `undefined` after a typed refusal. Anything else that is thrown fails the test. */
+/** The result of a check, or `undefined` after a typed refusal. Any other error fails the test. */
 function checked<T>(check: () => T): { value: T } | undefined {
   try {
     return { value: check() }
@@ -113,7 +113,7 @@ const isBytes = (value: unknown): boolean =>
     ? value >= 0n && value <= BigInt(Number.MAX_SAFE_INTEGER)
     : Number.isSafeInteger(value) && (value as number) >= 0
 
-test('a number passes exactly if it is what it must be, and passes unchanged', (t) => {
+test('a number is accepted exactly if it is valid, and is not changed', (t) => {
   fc.assert(
     fc.property(anything, fc.nat(), (value, length) => {
       const bytes = checked(() => bytesOf(value, 'options.length'))
@@ -134,7 +134,7 @@ test('a number passes exactly if it is what it must be, and passes unchanged', (
   t.pass()
 })
 
-test('words, flags, booleans, signals and options pass exactly if they are what they must be', (t) => {
+test('words, flags, booleans, signals and options are accepted exactly if they are valid', (t) => {
   const words = ['require', 'prefer', 'never'] as const
   const known = new Set(['direct', 'mode'])
   fc.assert(
@@ -162,7 +162,7 @@ test('words, flags, booleans, signals and options pass exactly if they are what 
   t.pass()
 })
 
-test('a path passes exactly if it names a file, and no byte of it is lost', (t) => {
+test('a path is accepted exactly if it can name a file, and no byte of it is lost', (t) => {
   const paths = fc.oneof(anything, fc.string({ unit: 'binary' }), fc.uint8Array())
   fc.assert(
     fc.property(paths, (value) => {
@@ -182,7 +182,7 @@ test('a path passes exactly if it names a file, and no byte of it is lost', (t) 
   t.pass()
 })
 
-test('a view covers bytes of the memory it was given, and no others', (t) => {
+test('a view covers bytes of its memory and no others', (t) => {
   const memory = fc.oneof(
     fc.record({ kind: fc.constant('view'), offset: fc.nat({ max: 32 }), length: fc.nat({ max: 32 }) }),
     anything,
@@ -235,7 +235,7 @@ const noPath = anything.filter(
 /** Not a position, a length or options that a request could have. */
 const few = { numRuns: 400 }
 
-test('promise functions never throw, and refuse with a type whatever is no path', async (t) => {
+test('promise functions never throw, and refuse with a typed error anything but a path', async (t) => {
   await fc.assert(
     fc.asyncProperty(noPath, anything, anything, async (path: Anything, other: Anything, options: Anything) => {
       assert.equal(await settled(() => open(path, other, options)), false)
@@ -256,7 +256,7 @@ test('promise functions never throw, and refuse with a type whatever is no path'
   t.pass()
 })
 
-test('a path of any characters below a directory that does not exist is refused with a type', async (t) => {
+test('a path of any characters below a missing directory is refused with a typed error', async (t) => {
   const nowhere = ground.path('nowhere')
   await fc.assert(
     fc.asyncProperty(fc.string({ unit: 'binary', maxLength: 300 }), async (name) => {
@@ -279,7 +279,7 @@ async function callAll(file: FileHandle, buffer: Anything, options: Anything): P
   await settled(() => file.stat(options))
 }
 
-test('operations of a file that is only read never throw, and leave it as it is', async (t) => {
+test('operations on a file opened read-only never throw and do not change it', async (t) => {
   const before = pattern(10_000)
   const path = ground.file(before)
   await using file = await open(path, 'r')
@@ -297,7 +297,7 @@ test('operations of a file that is only read never throw, and leave it as it is'
   t.pass()
 })
 
-test('constructors and allocators refuse with a type', async (t) => {
+test('constructors and allocators refuse with a typed error', async (t) => {
   const limit = fc.oneof(anything, fc.nat({ max: 70_000 }))
   const keys = { queueDepth: limit, blockSize: limit, backend: anything, inFlightBytes: limit, maxQueued: limit }
   const options = fc.oneof(anything, fc.record(keys, { requiredKeys: [] }))
@@ -330,7 +330,7 @@ function lax(value: unknown): number {
   return Number.isNaN(number) ? bytesOf(value, 'x') : number
 }
 
-test('a checker that lets something through is noticed', (t) => {
+test('a checker that accepts too much is noticed', (t) => {
   assert.throws(() =>
     fc.assert(
       fc.property(anything, (value) => {

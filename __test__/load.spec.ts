@@ -1,4 +1,4 @@
-/** Loading: importing never throws, the first use tells what was tried, and a checkout needs no dist/. */
+/** Loading: importing never throws, the first use reports what was tried, and a checkout needs no dist/. */
 
 import { cpSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -18,7 +18,7 @@ const REPORT = `
     () => null,
     ({ name, code, message }) => ({ imported: typeof deepring.open === 'function', name, code, message }))))`
 
-test('importing works with no binary at all, and the first use rejects with everything that was tried', async (t) => {
+test('importing works without a binary, and the first use rejects with everything that was tried', async (t) => {
   const folder = unbuilt(t)
   const reported = report(t, await evaluate(`const deepring = await import('./index.ts')\n${REPORT}`, folder))
   t.true(reported.imported)
@@ -29,7 +29,7 @@ test('importing works with no binary at all, and the first use rejects with ever
   t.regex(reported.message, /npm\/cli/, 'the advice names the defect of npm that loses optional dependencies')
 })
 
-test('require works with no binary, too', async (t) => {
+test('require works without a binary, too', async (t) => {
   const folder = unbuilt(t)
   const program = `const deepring = require('./index.ts'); deepring.open('x').catch((error) => console.log(error.code))`
   const { status, stdout, stderr } = await run(
@@ -42,14 +42,14 @@ test('require works with no binary, too', async (t) => {
   t.is(stdout.trim(), 'ERR_DEEPRING_LOAD')
 })
 
-test('an override that cannot be loaded is reported, not passed over for another binary', async (t) => {
+test('an override that cannot be loaded is reported, and no other binary is tried', async (t) => {
   const variables = { DEEPRING_NATIVE_PATH: '/nonexistent/override.node' }
   const reported = report(t, await evaluate(`const deepring = await import('./index.ts')\n${REPORT}`, root, variables))
   t.is(reported.code, 'ERR_DEEPRING_LOAD')
   t.true(reported.message.includes('/nonexistent/override.node'))
 })
 
-test('a file that is no addon is reported with the reason of the dynamic linker', async (t) => {
+test('a file that is not an addon is reported with the reason of the dynamic linker', async (t) => {
   const folder = unbuilt(t)
   const broken = join(folder, 'broken.node')
   writeFileSync(broken, 'not a shared object')
@@ -108,7 +108,7 @@ test('index.ts of a checkout is importable through a symlink, as deepring/index.
   t.is(stdout.trim(), '4096')
 })
 
-/** The loader's own variable must not leak in from whoever runs the tests. */
+/** The loader's variable must not come in from the environment of the tests. */
 const OWN_LOADING = { DEEPRING_NATIVE_PATH: undefined }
 
 function evaluate(program: string, cwd: string, variables: NodeJS.ProcessEnv = OWN_LOADING): Promise<Ended> {

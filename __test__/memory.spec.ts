@@ -1,6 +1,6 @@
 /**
- * The promises **owned** and **quiet** after the fact: memory, threads and files are looked at when whoever had them is gone. The scenarios
- * are those of `npm run runtimes`, in short, on the Node that runs the tests.
+ * The promises **owned** and **quiet** after the fact: memory, threads and files are checked when their owner is gone.
+ * The scenarios are those of `npm run runtimes`, in short, on the Node that runs the tests.
  */
 
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
@@ -20,7 +20,7 @@ const seed = Date.now() % 2 ** 32
 const extent: Extent = { terminations: 100, workers: 100, rounds: 3, ends: 2, loopMs: 700, appends: 200, seed }
 
 for (const scenario of scenarios) {
-  // One after the other: some measure time, and each wants the device to itself.
+  // One after the other: some measure time, and each uses the whole device.
   test.serial(`${scenario.name}: nothing crashes, hangs, leaks or is disturbed`, async (t) => {
     const { state, told } = await runScenario(scenario, runtime, { programs, ground: ground.folder, extent })
     t.log(`seed ${seed}: ${told}`)
@@ -36,7 +36,7 @@ function planted(source: string, run: object = {}): Scenario {
   return { name: 'planted', program: 'planted.mjs', runs: () => [{ parameters: {}, ...run }] }
 }
 
-test.serial('the run of a scenario would notice a crash, an error, silence and a complaint', async (t) => {
+test.serial('the runner detects a crash, an error, missing output and error output', async (t) => {
   const place = { programs: join(ground.folder, 'planted'), ground: ground.folder, extent }
   const outcome = (source: string, run?: object): ReturnType<typeof runScenario> =>
     runScenario(planted(source, run), runtime, place)
@@ -46,7 +46,7 @@ test.serial('the run of a scenario would notice a crash, an error, silence and a
     ['console.log("{}"); process.abort()', {}, /ended with signal SIGABRT, not status 0/],
     ['console.log("{}"); process.exit(3)', {}, /ended with status 3/],
     ['throw new Error("wrong")', {}, /ended with status 1, not status 0.*wrong/s],
-    ['', {}, /told nothing/],
+    ['', {}, /printed no result/],
     ['console.log("{}"); console.error("oh")', {}, /error output is: oh/],
     ['console.log("{}")', { complaint: /oh/ }, /error output is/],
     ['console.log("{}")', { signal: { name: 'SIGTERM', afterMs: 5000 } }, /ended with status 0, not signal SIGTERM/],
@@ -58,7 +58,7 @@ test.serial('the run of a scenario would notice a crash, an error, silence and a
   }
 })
 
-test('the look at a file would notice a stray block, an old one, and another length', (t) => {
+test('the check of a file detects a stray block, an old one, and a wrong length', (t) => {
   const path = ground.path()
   const bytes = coded(4, 1, 0, 1 << 20)
   const found = (): string | undefined => look(path, 4, [0, 1], 1 << 20)
@@ -80,7 +80,7 @@ test('the look at a file would notice a stray block, an old one, and another len
   rmSync(path)
 })
 
-test('the list of what is public would notice an export, a method and a property that nobody checks', async (t) => {
+test('the list of public names detects an export, a method and a property without a check', async (t) => {
   const folder = join(ground.folder, 'surface')
   mkdirSync(folder)
   const source =

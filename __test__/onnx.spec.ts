@@ -73,7 +73,7 @@ const sketch: fc.Arbitrary<Sketch> = fc.record({
 })
 const sketches = fc.array(sketch, { maxLength: 6 })
 
-/** Reads a file that may be anything, and checks whatever comes of it. */
+/** Reads a file of any content and checks the result. */
 function readHostile(model: Uint8Array): Weight[] | undefined {
   const started = performance.now()
   let weights: Weight[] | undefined
@@ -98,22 +98,22 @@ function readHostile(model: Uint8Array): Weight[] | undefined {
   return weights
 }
 
-test('every weight of a model is read, wherever it lies', (t) => {
+test('every weight of a model is read, at any place in the file', (t) => {
   fc.assert(
     fc.property(sketches, (all) => {
       const weights = readWeights(modelOf(all))
       assert.equal(weights.length, all.length)
-      for (const [index, wanted] of all.entries()) {
+      for (const [index, expected] of all.entries()) {
         const found = weights[index]!
-        assert.deepEqual([found.name, found.dtype, found.shape], [wanted.name, wanted.dtype, [...wanted.shape]])
-        assert.ok(same(found.data, dataOf(wanted)))
+        assert.deepEqual([found.name, found.dtype, found.shape], [expected.name, expected.dtype, [...expected.shape]])
+        assert.ok(same(found.data, dataOf(expected)))
       }
     }),
   )
   t.pass()
 })
 
-test('a truncated model gives what is whole or an OnnxError', (t) => {
+test('a truncated model yields its complete weights or an OnnxError', (t) => {
   fc.assert(
     fc.property(sketches, fc.nat(), (all, cut) => {
       const model = modelOf(all)
@@ -124,7 +124,7 @@ test('a truncated model gives what is whole or an OnnxError', (t) => {
   t.pass()
 })
 
-test('a model with flipped bits gives weights of that file or an OnnxError', (t) => {
+test('a model with flipped bits yields weights of that file or an OnnxError', (t) => {
   const flips = fc.array(fc.tuple(fc.nat(), fc.nat({ max: 7 })), { minLength: 1, maxLength: 8 })
   fc.assert(
     fc.property(sketches, flips, (all, bits) => {
@@ -137,7 +137,7 @@ test('a model with flipped bits gives weights of that file or an OnnxError', (t)
   t.pass()
 })
 
-test('arbitrary bytes give an OnnxError or nothing', (t) => {
+test('arbitrary bytes yield an OnnxError or nothing', (t) => {
   fc.assert(
     fc.property(fc.uint8Array({ maxLength: 200 }), (noise) => void readHostile(noise)),
     { numRuns: 5000 },
@@ -167,6 +167,6 @@ for (const [title, model] of hostile) {
   })
 }
 
-test('graphs in one another as real models have them are read', (t) => {
+test('nested graphs, as in real models, are read', (t) => {
   t.is(readWeights(nested(60)).length, 1)
 })

@@ -1,6 +1,6 @@
 /**
- * The promise **owned**: memory that the kernel may touch stays alive and in place, across workers that are terminated,
- * processes that exit, and everything else that lets go of it too early.
+ * The promise **owned**: memory that the kernel can use stays alive and in place, across workers that are terminated,
+ * processes that exit, and everything else that drops it too early.
  */
 
 import { once } from 'node:events'
@@ -16,11 +16,11 @@ function work(program: string, workerData: unknown): Worker {
   return new Worker(join(import.meta.dirname, 'programs', program), { workerData })
 }
 
-test('workers read and write side by side, each with its own promises', async (t) => {
+test('workers read and write in parallel, each with its own promises', async (t) => {
   const answers = await Promise.all(
     Array.from({ length: 6 }, async (_, i) => {
       const worker = work('reading-worker.ts', { path: ground.path(), seed: i + 1 })
-      // Both are listened for from the start: the end may come in the same breath as the message.
+      // Listen for both from the start: the end can come together with the message.
       const ended = once(worker, 'exit')
       const [right] = (await once(worker, 'message')) as [boolean]
       const [code] = (await ended) as [number]
@@ -33,7 +33,7 @@ test('workers read and write side by side, each with its own promises', async (t
   )
 })
 
-test('workers that are terminated in the middle of requests take nothing down', async (t) => {
+test('workers terminated in the middle of requests do not crash the process', async (t) => {
   const length = 500_001
   for (let i = 0; i < 12; i += 1) {
     const worker = work('busy-worker.ts', { path: ground.file(pattern(3 * length)), length })
@@ -46,10 +46,10 @@ test('workers that are terminated in the middle of requests take nothing down', 
   t.is((await file.read(new Uint8Array(1000), { position: 0 })).bytesRead, 1000, 'the main thread works as before')
   await file.close()
   for (let i = 0; i < 200 && stats().inFlight > 0; i += 1) await pause(10)
-  t.is(stats().inFlight, 0, 'nothing of the dead workers is under way')
+  t.is(stats().inFlight, 0, 'no request of the dead workers is in flight')
 })
 
-test('process.exit during requests ends the process, and cleanly', async (t) => {
+test('process.exit during requests ends the process cleanly', async (t) => {
   for (let i = 0; i < 5; i += 1) {
     const { status, stderr } = await runProgram('exit-in-flight.ts', ground.path())
     t.deepEqual([status, stderr], [0, ''])

@@ -1,4 +1,4 @@
-/** The packed tarballs: what is inside, and that they work once installed with no registry at hand. */
+/** The packed tarballs: their contents, and that they work when installed without a registry. */
 
 import { execFileSync } from 'node:child_process'
 import { cpSync, globSync, readFileSync, rmSync, statSync } from 'node:fs'
@@ -16,14 +16,14 @@ test.after.always(() => {
   rmSync(project, { recursive: true, force: true })
 })
 
-test('the root tarball holds sources, compiled code, types, the loader and the papers, and nothing else', (t) => {
+test('the root tarball holds sources, compiled code, types, the loader and the documents, and nothing else', (t) => {
   const sources = globSync(['index.ts', 'lib/**/*.ts'], { cwd: root }).map((file) => file.replace(/\.ts$/, ''))
   const compiled = sources.flatMap((file) =>
     ['js', 'js.map', 'd.ts', 'd.ts.map'].map((ending) => `dist/${file}.${ending}`),
   )
-  const papers = ['CHANGELOG.md', 'LICENSE', 'README.md', 'SECURITY.md']
+  const documents = ['CHANGELOG.md', 'LICENSE', 'README.md', 'SECURITY.md']
   const loader = ['native.cjs', 'native.d.cts', 'binding.d.cts']
-  const expected = ['package.json', ...papers, ...loader, ...sources.map((file) => `${file}.ts`), ...compiled]
+  const expected = ['package.json', ...documents, ...loader, ...sources.map((file) => `${file}.ts`), ...compiled]
   t.deepEqual(contents(tarballs.root), expected.toSorted())
 })
 
@@ -43,7 +43,7 @@ test('the platform tarball holds the binary, stripped, and says which machines i
   )
 })
 
-test('the published manifest names every platform at exactly its own version, and nothing of the checkout', (t) => {
+test('the published manifest names every platform at its own version, and nothing of the checkout', (t) => {
   const platforms = globSync('npm/*', { cwd: root }).map((folder) => folder.replace('npm/', 'deepring-'))
   t.deepEqual(
     manifest['optionalDependencies'],
@@ -53,7 +53,7 @@ test('the published manifest names every platform at exactly its own version, an
     t.false(key in manifest, key)
 })
 
-test('every file that the published manifest leads to is there', (t) => {
+test('every file named in the published manifest exists', (t) => {
   const files = leaves([
     manifest['main'],
     manifest['types'],

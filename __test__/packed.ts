@@ -1,8 +1,8 @@
 /**
- * The package as npm would publish it, for the tests that stand where a user stands.
+ * The package as npm would publish it, for tests that use it as a user does.
  *
- * Installed projects lie in the system's temporary directory, outside the checkout, so that nothing resolves by way of the checkout's own
- * node_modules.
+ * Installed projects are in the system's temporary directory, outside the checkout, so that nothing is resolved through
+ * the checkout's node_modules.
  */
 
 import { execFile, execFileSync } from 'node:child_process'
@@ -14,7 +14,7 @@ import { promisify } from 'node:util'
 /** The checkout. */
 export const root: string = join(import.meta.dirname, '..')
 
-/** Where the tarballs of one packing lie. */
+/** The tarballs of one packing. */
 export interface Tarballs {
   /** The package `deepring`. */
   readonly root: string
@@ -23,7 +23,7 @@ export interface Tarballs {
   remove(): void
 }
 
-/** Packs the checkout as it is now; it must have been built. */
+/** Packs the checkout as it is now. It must be built. */
 export function pack(): Tarballs {
   const name = `pack-test-${process.pid}`
   execFileSync(process.execPath, [join(root, 'scripts/pack.mjs'), '--out', name])
@@ -45,7 +45,7 @@ export function emptyDirectory(): string {
   return mkdtempSync(join(tmpdir(), 'deepring-test-'))
 }
 
-/** Installs tarballs into an empty project, with nothing to be had from any registry or cache, and gives the project's folder. */
+/** Installs tarballs into an empty project without a registry or cache, and returns the project's folder. */
 export function install(...tarballs: string[]): string {
   const project = emptyDirectory()
   const cache = emptyDirectory()
@@ -67,7 +67,7 @@ export interface Ended {
   readonly stderr: string
 }
 
-/** Runs a program to its end, whatever that is. Variables that are `undefined` are taken out of its environment. */
+/** Runs a program to its end. Variables that are `undefined` are removed from its environment. */
 export async function run(
   command: string,
   parameters: string[],
@@ -87,7 +87,7 @@ export async function run(
   }
 }
 
-/** The Nodes that a consumer may run on, by version: the one that runs the tests, and the system's, if it is another. */
+/** The Nodes that consumers run on, by version: the one that runs the tests, and the system's, if it differs. */
 export function nodes(): Map<string, string> {
   const folders = (process.env['PATH'] ?? '').split(delimiter)
   const system = folders
@@ -102,7 +102,7 @@ export function nodes(): Map<string, string> {
   return found
 }
 
-/** A directory that takes direct I/O. */
+/** A directory that supports direct I/O. */
 export function directDirectory(): string {
   return process.env['DEEPRING_TEST_DIR'] ?? join(root, 'target')
 }

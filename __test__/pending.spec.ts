@@ -8,7 +8,7 @@ interface Entry {
   readonly id: number
 }
 
-test('it holds what a Map would hold, through any sequence of entries', (t) => {
+test('it holds what a Map would hold, for any sequence of entries', (t) => {
   const steps = fc.array(fc.oneof({ weight: 3, arbitrary: fc.constant(-1) }, { weight: 2, arbitrary: fc.nat() }), {
     maxLength: 6000,
     size: 'max',
@@ -39,7 +39,7 @@ test('it holds what a Map would hold, through any sequence of entries', (t) => {
   t.pass()
 })
 
-test('one entry that stays for ever is passed over by all others', (t) => {
+test('all later numbers skip the slot of an entry that stays', (t) => {
   const pending = new Pending<Entry>()
   const old = { id: pending.nextId() }
   pending.add(old)
@@ -66,7 +66,7 @@ test('a million entries are held and found', (t) => {
   t.is(pending.size, 0)
 })
 
-test('a number of no entry is not found', (t) => {
+test('a number without an entry is not found', (t) => {
   const pending = new Pending<Entry>()
   t.false(pending.has(1))
   t.is(pending.take(1), undefined)

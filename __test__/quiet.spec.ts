@@ -13,7 +13,7 @@ import { layGround, pattern, pause, runProgram, same } from './ground.ts'
 const ground = layGround()
 
 // Alone, so that what is measured is not what other tests do to the event loop.
-test.serial('the event loop turns while a gigabyte is read into ordinary memory', async (t) => {
+test.serial('the event loop keeps running while a gigabyte is read into ordinary memory', async (t) => {
   const path = ground.path()
   const file = await open(path, 'w+')
   const chunk = pattern(64 << 20)
@@ -29,7 +29,7 @@ test.serial('the event loop turns while a gigabyte is read into ordinary memory'
   await file.close()
 })
 
-test.serial('ten thousand small reads at once do not keep timers from running', async (t) => {
+test.serial('ten thousand small reads at once do not delay timers', async (t) => {
   const file = await open(ground.file(pattern(1 << 20)))
   let ticks = 0
   const timer = setInterval(() => (ticks += 1), 1)
@@ -57,14 +57,14 @@ test.serial('a queued transfer runs while the caller computes', async (t) => {
   await engine.close()
 })
 
-test('a process ends by itself when its work is done, whatever it left open', async (t) => {
+test('a process ends by itself when its work is done, even with files and engines open', async (t) => {
   for (const program of ['round-trip.ts', 'left-open.ts']) {
     const { status, stderr } = await runProgram(program, ground.path())
     t.deepEqual([status, stderr], [0, ''], program)
   }
 })
 
-test('a process does not end while a request is under way', async (t) => {
+test('a process does not end while a request is in flight', async (t) => {
   const path = ground.path()
   const { status, stdout } = await runProgram('unawaited-write.ts', path)
   t.is(status, 0)
@@ -85,7 +85,7 @@ test.serial('an idle engine takes no CPU time', async (t) => {
   t.true(Number(stdout) < 20_000, `${stdout.trim()} us in a second`)
 })
 
-test('requests that nobody awaits are done, too', async (t) => {
+test('requests that are not awaited are done, too', async (t) => {
   const path = ground.path()
   const file = await open(path, 'w')
   for (let i = 0; i < 100; i += 1) void file.write(pattern(1000, i + 1), { position: i * 1000 })

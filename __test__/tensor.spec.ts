@@ -6,7 +6,7 @@ import { layGround, pattern } from './ground.ts'
 
 const ground = layGround()
 
-test('every element type has the size of its typed array, and the ones safetensors knows are all there', (t) => {
+test('every element type has the size of its typed array, and all types of safetensors exist', (t) => {
   const names = 'F64 F32 F16 BF16 F8_E4M3 F8_E5M2 I64 I32 I16 I8 U64 U32 U16 U8 BOOL'.split(' ')
   t.deepEqual(Object.keys(DTYPES).toSorted(), names.toSorted())
   for (const [name, { bytes, View }] of Object.entries(DTYPES)) {
@@ -21,7 +21,7 @@ test('half floats are Float16Array where there is one', (t) => {
   t.is(DTYPES.BF16.View as unknown, Uint16Array)
 })
 
-test('allocateTensor gives a zeroed tensor of the shape asked for', (t) => {
+test('allocateTensor returns a zeroed tensor of the requested shape', (t) => {
   for (const dtype of Object.keys(DTYPES) as DType[]) {
     const tensor = allocateTensor(dtype, [3, 5, 7])
     t.is(tensor.dtype, dtype)
@@ -38,7 +38,7 @@ test('a scalar has one element, and an extent of 0 makes an empty tensor', (t) =
   t.is(allocateTensor('F32', [4, 0, 4]).byteLength, 0)
 })
 
-test('a later change of the shape that was passed does not reach the tensor', (t) => {
+test('changing the shape afterwards does not change the tensor', (t) => {
   const shape = [2, 2]
   const tensor = allocateTensor('U8', shape)
   shape[0] = 9
@@ -53,7 +53,7 @@ test('disposing a tensor detaches its data', (t) => {
   t.notThrows(() => tensor[Symbol.dispose]())
 })
 
-test('tensors of many dimensions go out and come back', async (t) => {
+test('tensors of many dimensions are written and read back', async (t) => {
   const file = await open(ground.path(), 'w+')
   const out = allocateTensor('F32', [4, 3, 2])
   out.data.set(Array.from({ length: 24 }, (_, i) => i / 7))
@@ -66,7 +66,7 @@ test('tensors of many dimensions go out and come back', async (t) => {
   await file.close()
 })
 
-test('tensors of onnxruntime’s form are taken as they are', async (t) => {
+test('tensors of onnxruntime’s form are accepted', async (t) => {
   const file = await open(ground.path(), 'w+')
   for (const [type, data] of [
     ['float32', new Float32Array([1, 2, 3, 4])],
@@ -84,7 +84,7 @@ test('tensors of onnxruntime’s form are taken as they are', async (t) => {
   await file.close()
 })
 
-test('a tensor may own its data through a getter, as a class of another library does', async (t) => {
+test('a tensor can have its data in a getter, as a class of another library does', async (t) => {
   class Foreign {
     readonly #data = new Float32Array(6)
     get type(): string {
@@ -104,7 +104,7 @@ test('a tensor may own its data through a getter, as a class of another library 
   await file.close()
 })
 
-test('a getter that throws rejects with what it threw', async (t) => {
+test('a getter that throws makes the promise reject with its error', async (t) => {
   const gone = new Error('the data is on the GPU')
   const tensor = {
     type: 'float32',
@@ -118,14 +118,14 @@ test('a getter that throws rejects with what it threw', async (t) => {
   await file.close()
 })
 
-test('an element type without a row in the table moves as the bytes it is', async (t) => {
+test('a tensor of an unknown element type is moved as bytes', async (t) => {
   const file = await open(ground.path(), 'w+')
   const { bytesWritten } = await file.write({ type: 'int4', dims: [3], data: new Uint8Array(2) }, { position: 0 })
   t.is(bytesWritten, 2)
   await file.close()
 })
 
-test('offset and length cut a tensor in bytes', async (t) => {
+test('offset and length of a tensor are in bytes', async (t) => {
   const file = await open(ground.path(), 'w+')
   const tensor = allocateTensor('I32', [4])
   tensor.data.set([1, 2, 3, 4])

@@ -1,4 +1,4 @@
-/** The types of the packed package, as a consumer's compiler sees them, and what the checkers of packages say of it. */
+/** The types of the packed package, as a consumer's compiler sees them, and the results of package checkers. */
 
 import { cpSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -16,7 +16,7 @@ test.after.always(() => {
   rmSync(project, { recursive: true, force: true })
 })
 
-/** `@types/node` is installed, but there is no `types` option: TypeScript 6 and 7 then load only what is referred to. */
+/** `@types/node` is installed, but there is no `types` option: TypeScript 6 and 7 then load only what is referenced. */
 const COMPILER_OPTIONS = {
   target: 'es2022',
   strict: true,
@@ -66,14 +66,14 @@ test('a program compiled with TypeScript runs', async (t) => {
   t.is(stdout.trim(), 'DeepringError')
 })
 
-test('publint finds nothing to say', async (t) => {
+test('publint finds no problems', async (t) => {
   const publint = join(root, 'node_modules/publint/src/cli.js')
   const { status, stdout, stderr } = await run(process.execPath, [publint, '--strict', tarballs.root], project)
   t.is(status, 0, stdout + stderr)
   t.regex(stdout, /All good/)
 })
 
-test('attw finds that types and code agree for every entry', async (t) => {
+test('attw finds no problems in the types of any entry', async (t) => {
   const attw = join(root, 'node_modules/@arethetypeswrong/cli/dist/index.js')
   const { status, stdout, stderr } = await run(
     process.execPath,

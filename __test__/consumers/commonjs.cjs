@@ -1,6 +1,6 @@
 'use strict'
 
-// As esm.mjs, by `require`. That works because the package has no top-level await.
+// The same as esm.mjs by `require`, which works because the package has no top-level await.
 
 const { rmSync } = require('node:fs')
 const { join } = require('node:path')
@@ -20,7 +20,7 @@ async function main() {
   const settled = await handle.wait()
   rmSync(path)
   if (bytesWritten !== 1 << 20 || settled !== 1 || !weights.every((byte) => byte === 42))
-    throw new Error('the file gave back other bytes')
+    throw new Error('the file returned other bytes')
   console.log(JSON.stringify({ node: process.version, backend: receipt.backend }))
 }
 

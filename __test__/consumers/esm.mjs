@@ -1,5 +1,5 @@
-// A program that uses the installed package by `import`. It writes a file into the directory it is given, reads it back both ways, and
-// prints as JSON who moved the bytes.
+// Uses the installed package by `import`: writes a file into the given directory, reads it back in both ways, and prints
+// as JSON which backend moved the bytes.
 
 import { rmSync } from 'node:fs'
 import { join } from 'node:path'
@@ -14,11 +14,11 @@ const file = await open(path, 'w+')
 await file.write(weights, { position: 0 })
 const { bytesRead, receipt } = await file.read(weights.fill(0), { position: 0 })
 await file.close()
-if (bytesRead !== 1 << 20 || !weights.every((byte) => byte === 42)) throw new Error('the file gave back other bytes')
+if (bytesRead !== 1 << 20 || !weights.every((byte) => byte === 42)) throw new Error('the file returned other bytes')
 
 await aioWrite(weights, path, { validate: true })
 await aioRead(weights.fill(0), path)
-if (!weights.every((byte) => byte === 42)) throw new Error('aioRead gave back other bytes')
+if (!weights.every((byte) => byte === 42)) throw new Error('aioRead returned other bytes')
 rmSync(path)
 
 const failure = await open(path).catch((error) => error)

@@ -1,4 +1,4 @@
-/** A worker that reads and writes without end, from engine memory and its own, and tells when it has begun. */
+/** A worker that reads and writes without end, in engine memory and its own, and reports when it has begun. */
 
 import { parentPort, workerData } from 'node:worker_threads'
 import { allocate, open } from '../../index.ts'

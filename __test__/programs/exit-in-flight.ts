@@ -1,4 +1,4 @@
-/** Ends by `process.exit` while much is under way: the process must end cleanly, whatever becomes of the bytes. */
+/** Ends by `process.exit` with many requests in flight: the process must end cleanly; the bytes do not matter. */
 
 import { allocate, open } from '../../index.ts'
 import { AioHandle } from '../../lib/aio/index.ts'

@@ -1,4 +1,4 @@
-/** Does some work, then nothing for a second, and tells what CPU time that second took, in microseconds. */
+/** Does some work, then nothing for a second, and prints the CPU time of that second in microseconds. */
 
 import { setTimeout as pause } from 'node:timers/promises'
 import { open } from '../../index.ts'

@@ -1,4 +1,4 @@
-/** Leaves an engine, a file, memory and a handle open, with nothing under way: the process must end by itself. */
+/** Leaves an engine, a file, memory and a handle open, with nothing in flight: the process must end by itself. */
 
 import { allocate, Engine } from '../../index.ts'
 import { AioHandle } from '../../lib/aio/index.ts'

@@ -1,4 +1,4 @@
-/** Loses the ring of an engine and prints what its file says of itself: before, after, and after the close. */
+/** Loses the ring of an engine and prints what a file reports: before, after, and after the close. */
 
 import { closeSync, readdirSync, readlinkSync } from 'node:fs'
 import { Engine } from '../../index.ts'
@@ -18,14 +18,14 @@ const path = process.argv[2] as string
 const others = new Set(rings())
 const engine = new Engine({ backend: 'uring' })
 const file = await engine.open(path)
-const said: string[] = [file.backend]
+const reported: string[] = [file.backend]
 for (const fd of rings()) if (!others.has(fd)) closeSync(fd)
-// The read that finds the ring gone may fail as lost.
+// The read during which the ring is lost can fail.
 await file.read(new Uint8Array(4096), { position: 0 }).catch(() => {})
-said.push(file.backend)
+reported.push(file.backend)
 const { bytesRead, receipt } = await file.read(new Uint8Array(4096), { position: 0 })
 await file.close()
-said.push(file.backend)
-console.log(JSON.stringify({ said, bytesRead, backend: receipt.backend, direct: file.direct }))
-// The descriptor of the ring was closed behind the back of its owner, who would close it again.
+reported.push(file.backend)
+console.log(JSON.stringify({ reported, bytesRead, backend: receipt.backend, direct: file.direct }))
+// The engine does not know that its descriptor was closed, and would close it again.
 process.exit(0)

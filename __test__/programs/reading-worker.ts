@@ -1,4 +1,4 @@
-/** A worker that writes a file of its own, reads it back, and tells whether it is what it was. */
+/** A worker that writes its own file, reads it back, and reports whether the bytes are the same. */
 
 import { parentPort, workerData } from 'node:worker_threads'
 import { allocate, open } from '../../index.ts'

@@ -1,6 +1,4 @@
-/**
- * Starts a write, awaits nothing, and leaves its end to the event loop: the process must live until the write is done.
- */
+/** Starts a write and awaits nothing: the process must live until the write is done. */
 
 import { open } from '../../index.ts'
 

@@ -1,5 +1,5 @@
-// A worker that reads and writes without end, to be terminated. It counts in shared memory what it has under way, so that whoever ends it
-// knows what it hits.
+// A worker that reads and writes without end, to be terminated. It counts its requests in flight in shared memory, so
+// that the program that ends it knows what it interrupts.
 
 import { workerData } from 'node:worker_threads'
 import { allocate, Engine, open } from 'deepring'
@@ -12,7 +12,7 @@ const LENGTH = 300_008
 const written = new Uint8Array(filled)
 let next = 0
 
-/** A place in the file, and what belongs there. */
+/** A place in the file, and the bytes that belong there. */
 function place() {
   next += 1
   const position = (next * 24_584) % (bytes - LENGTH)
@@ -37,7 +37,7 @@ async function readAndWrite(file, take) {
     const requests = buffers.map((buffer) => counted(file.read(buffer, { position: place().position })))
     for (let i = 0; i < 3; i += 1) {
       const { position, content } = place()
-      // Memory of this worker, which goes with it, as well as memory that stays.
+      // Memory that ends with this worker, as well as memory that stays.
       requests.push(counted(file.write(i === 0 ? content : content.slice(), { position })))
     }
     const memory = take(LENGTH)
@@ -87,7 +87,7 @@ const ways = {
       aioReadSync(whole, path)
       aioWriteSync(written, path)
       Atomics.sub(counts, 0, 1)
-      // Termination can take hold only between two of them.
+      // The worker can be terminated only between two of them.
       await Promise.resolve()
     }
   },

@@ -1,10 +1,10 @@
-// Bytes that tell where they belong: every word of 8 names the file it is from, the generation of the write that put it there, and its
-// own place in the file. A block that went astray is recognised wherever it turns up, in memory or on disk.
+// Bytes that name their place: every word of 8 bytes contains its file, the generation of the write that put it there,
+// and its position in the file. A stray block is recognized anywhere, in memory or on disk.
 //
-// A word is two numbers of 32 bits, little-endian: its position divided by 8, and a tag. Positions and lengths are multiples of 8; most that
-// are used are not multiples of 512, so that transfers have edges.
+// A word is two numbers of 32 bits, little-endian: its position divided by 8, and a tag. Positions and lengths are
+// multiples of 8; most of them are not multiples of 512, so that transfers have edges.
 
-/** What the upper half of every tag is, so that a word of ours is not taken for chance. */
+/** The upper half of every tag, which random bytes hardly match. */
 const MARK = 0xc0de0000
 
 const WORD_BYTES = 8
@@ -16,7 +16,7 @@ export function coded(file, generation, position, length) {
   return bytes
 }
 
-/** Fills memory with what {@link coded} gives. */
+/** Fills memory with the bytes of {@link coded}. */
 export function code(bytes, file, generation, position) {
   const words = wordsOf(bytes)
   const tag = (MARK | (file << 8) | generation) >>> 0
@@ -27,8 +27,8 @@ export function code(bytes, file, generation, position) {
 }
 
 /**
- * The first word of `bytes` that is not what file number `file` has at its place in one of these generations, in words for people;
- * `undefined` if there is none.
+ * A description of the first word of `bytes` that file number `file` does not have at this place in any of these
+ * generations; `undefined` if there is none.
  */
 export function misplaced(bytes, file, generations, position) {
   const words = wordsOf(bytes)
@@ -57,7 +57,7 @@ function described(place, tag) {
 
 function wordsOf(bytes) {
   if (bytes.byteLength % WORD_BYTES !== 0) throw new RangeError(`${bytes.byteLength} bytes are no whole words`)
-  // A Buffer from the pool may begin anywhere; a typed array of numbers may not.
+  // A Buffer from the pool can begin at any address; a typed array of numbers cannot.
   const aligned = bytes.byteOffset % 4 === 0 ? bytes : bytes.slice()
   return new Uint32Array(aligned.buffer, aligned.byteOffset, aligned.byteLength / 4)
 }

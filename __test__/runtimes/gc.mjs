@@ -1,12 +1,12 @@
-// Drops everything in the middle of requests (the memory, the promises, the file, the handle, the engine), has the garbage collected at
-// once, takes the memory that became free, and looks whether anybody still writes there. What was written is looked at by whoever started
-// this program.
+// Drops everything in the middle of requests (the memory, the promises, the file, the handle, the engine), collects
+// garbage at once, allocates the freed memory, and checks that nothing still writes there. The files are checked by
+// the program that started this one.
 
 import process from 'node:process'
 import { AioHandle } from 'deepring/aio'
 import { Engine, open } from 'deepring'
 import { code, coded, misplaced } from './coded.mjs'
-import { collect, collectUntil, expect, parameters, tell, threads } from './host.mjs'
+import { collect, collectUntil, expect, parameters, report, threads } from './host.mjs'
 import { Victims } from './victims.mjs'
 
 const { path, bytes, out, rounds } = parameters
@@ -15,12 +15,12 @@ const { path, bytes, out, rounds } = parameters
 const LENGTH = 400_008
 const PER_ROUND = 12
 
-/** One block at a time: most of what is asked for is still waiting when its memory is dropped. */
+/** One block at a time: most requests are still queued when their memory is dropped. */
 const NARROW = { queueDepth: 1, blockSize: 65_536 }
 
 const warnings = []
 process.on('warning', ({ code: name }) => warnings.push(name))
-// A promise that nobody holds must not fail unseen.
+// A dropped promise must not fail unnoticed.
 process.on('unhandledRejection', (error) => {
   throw error
 })
@@ -35,7 +35,7 @@ function judge({ buffer }, position) {
   else wrong ||= fault
 }
 
-/** Starts requests and holds nothing. */
+/** Starts requests and keeps no references. */
 async function start(round) {
   const engine = new Engine(NARROW)
   const file = await engine.open(path)
@@ -69,7 +69,7 @@ for (let round = 0; round < rounds; round += 1) {
 const reads = rounds * PER_ROUND
 expect(await collectUntil(() => right === reads || wrong !== ''), `all reads arrive; ${right} of ${reads} did`)
 expect(wrong === '', wrong)
-// Files first, since an engine waits for its own.
+// Files first, because an engine waits for its files.
 const leaked = (name) => warnings.filter((warning) => warning === name).length
 expect(
   await collectUntil(() => leaked('DEEPRING_FILE_LEAKED') === rounds * 2),
@@ -83,7 +83,7 @@ expect(await collectUntil(() => threads('deepring').length === 0), 'no thread of
 const disturbed = victims.disturbed()
 expect(disturbed.length === 0, disturbed.join('; '))
 
-// Memory that is dropped without a request goes back, too, and is given to the next without a trace.
+// Memory that is dropped without a request is freed, too, and its next owner finds no old bytes.
 const engine = new Engine()
 ;(() => {
   for (let i = 0; i < 30; i += 1) engine.allocate(1 << 20).fill(0xee)
@@ -91,7 +91,7 @@ const engine = new Engine()
 expect(await collectUntil(() => engine.stats().buffers === 0), `memory comes back: ${engine.stats().buffers} are left`)
 expect(
   engine.allocate(1 << 20).every((byte) => byte === 0),
-  'allocate gives zeros',
+  'allocate returns zeros',
 )
 await engine.close()
 
@@ -100,4 +100,4 @@ const last = new Uint8Array(LENGTH)
 await file.read(last, { position: 8 })
 expect(Buffer.compare(last, coded(1, 0, 8, LENGTH)) === 0, 'the default engine works as before')
 await file.close()
-tell({ reads, writes: reads, queued: reads, victims: victims.count })
+report({ reads, writes: reads, queued: reads, victims: victims.count })

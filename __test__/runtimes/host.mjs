@@ -1,4 +1,4 @@
-// The runtime that a program finds itself in: what it is called, how its garbage collector is called, and how a program tells its result.
+// The runtime of a program: its name, how to call its garbage collector, and how a program reports its result.
 
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import process from 'node:process'
@@ -7,20 +7,20 @@ import { setTimeout as pause } from 'node:timers/promises'
 /** `'node'`, `'bun'` or `'deno'`. */
 export const host = globalThis.Bun ? 'bun' : globalThis.Deno ? 'deno' : 'node'
 
-/** Threads of one engine at most: the driver, 4 helpers, and 8 for transfers where there is no ring. */
+/** Threads of one engine at most: the driver, 4 blocking threads, and 8 for transfers without a ring. */
 export const ENGINE_THREADS_MAX = 1 + 4 + 8
 
-/** What the program was started with. */
+/** The parameters of the program. */
 export const parameters = process.argv[2] === undefined ? {} : JSON.parse(process.argv[2])
 
-/** Collects garbage now, with everything that nobody holds. */
+/** Collects garbage now. */
 export function collect() {
   if (host === 'bun') globalThis.Bun.gc(true)
   else if (typeof globalThis.gc === 'function') globalThis.gc()
   else throw new Error('The runtime was started without --expose-gc')
 }
 
-/** Collects garbage and lets finalizers run, until `condition` holds; tells whether it came to hold within the time. */
+/** Collects garbage and lets finalizers run until `condition` is true. Returns false if the time runs out. */
 export async function collectUntil(condition, limitMs = 20_000) {
   for (const until = performance.now() + limitMs; ;) {
     collect()
@@ -30,7 +30,7 @@ export async function collectUntil(condition, limitMs = 20_000) {
   }
 }
 
-/** Waits until `condition` holds; tells whether it came to hold within the time. */
+/** Waits until `condition` is true. Returns false if the time runs out. */
 export async function waitUntil(condition, limitMs = 20_000) {
   for (const until = performance.now() + limitMs; !condition();) {
     if (performance.now() > until) return false
@@ -39,12 +39,12 @@ export async function waitUntil(condition, limitMs = 20_000) {
   return true
 }
 
-/** Fails the program unless `condition` holds. */
+/** Fails the program unless `condition` is true. */
 export function expect(condition, what) {
   if (!condition) throw new Error(`Expected: ${what}`)
 }
 
-/** Threads of this process whose name begins so: CPU time in nanoseconds, and how often each was given a CPU. */
+/** Threads of this process whose name begins with `prefix`: CPU time in nanoseconds, and how often each was run. */
 export function threads(prefix) {
   const found = []
   for (const id of readdirSync('/proc/self/task')) {
@@ -55,15 +55,16 @@ export function threads(prefix) {
       const [cpuNs, , runs] = read('schedstat').split(' ').map(Number)
       found.push({ id, name, cpuNs, runs })
     } catch {
-      // It ended while we looked.
+      // It has ended.
     }
   }
   return found
 }
 
 /**
- * How many descriptors this process has open. Deno keeps two of each worker that was terminated or ended by process.exit after an await, with
- * deepring or without it, and opens sockets of its own at some time; such as deepring does not leave open by itself are left out there.
+ * The number of open descriptors of this process. With or without deepring, Deno keeps two of each worker that was
+ * terminated or ended by process.exit after an await, and opens sockets at some time. On Deno, kinds of descriptors that
+ * deepring never leaves open are not counted.
  */
 export function descriptors() {
   const kept = host === 'deno' ? /^anon_inode:\[(eventfd|eventpoll)\]|^socket:/ : undefined
@@ -74,12 +75,12 @@ function linkOf(fd) {
   try {
     return readlinkSync(`/proc/self/fd/${fd}`)
   } catch {
-    // The directory's own, closed by now.
+    // The descriptor of the directory, closed by now.
     return ''
   }
 }
 
 /** Ends the program's output with its result. */
-export function tell(result) {
+export function report(result) {
   console.log(JSON.stringify(result))
 }

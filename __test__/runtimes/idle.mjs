@@ -1,17 +1,18 @@
-// Does work of every kind, then nothing for a second, and tells what the engine's threads did in that second: CPU time, and how often they
-// were run. A thread that was not run made no system call. The process as a whole is measured, too.
+// Does work of every kind, then nothing for a second, and reports what the engine's threads did in that second: CPU
+// time, and how often they were run. A thread that was not run made no system call. The whole process is measured,
+// too.
 
 import process from 'node:process'
 import { setTimeout as pause } from 'node:timers/promises'
 import { allocate, Engine } from 'deepring'
 import { AioHandle } from 'deepring/aio'
 import { coded } from './coded.mjs'
-import { expect, parameters, tell, threads } from './host.mjs'
+import { expect, parameters, report, threads } from './host.mjs'
 
 const { folder, idleMs } = parameters
 const LENGTH = 300_008
 const engines = [Engine.default, new Engine(), new Engine({ backend: 'threads' })]
-// Open and at rest: as quiet as none. Held, since a file that is dropped would be closed in the middle of the second.
+// An open, idle file is as quiet as none. Held, because a collected file would be closed in the middle of the second.
 const files = []
 for (const [i, engine] of engines.entries()) {
   const path = `${folder}/idle-${i}`
@@ -35,7 +36,7 @@ function sum(all, key) {
   return all.reduce((total, thread) => total + thread[key], 0)
 }
 
-/** What the process did in a while in which nothing was asked of it. */
+/** What the process did in a second without work. */
 async function look() {
   const before = threads('deepring')
   const cpu = process.cpuUsage()
@@ -52,7 +53,7 @@ async function look() {
 }
 
 const idle = await look()
-// The planted bug: one request in ten milliseconds, which the look must see.
+// The planted bug: one request every ten milliseconds, which the check must detect.
 const timer = setInterval(() => void files[0].read(new Uint8Array(8), { position: 0 }), 10)
 const planted = await look()
 clearInterval(timer)
@@ -61,4 +62,4 @@ expect(planted.runs > 10 && planted.cpuNs > 0, `the look would see an engine at 
 expect(idle.threads > engines.length, `each engine has threads: ${idle.threads}`)
 expect(idle.runs === 0, `no thread of an idle engine wakes up: ${JSON.stringify(idle)}`)
 expect(idle.cpuNs < 1_000_000, `an idle engine takes under 1 ms of CPU time: ${JSON.stringify(idle)}`)
-tell({ idle, planted })
+report({ idle, planted })

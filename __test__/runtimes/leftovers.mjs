@@ -1,4 +1,4 @@
-// What workers must not leave behind in the process they ended in: requests, threads, descriptors, memory of the engine.
+// What workers must not leave in their process: requests, threads, descriptors, engine memory.
 
 import { stats } from 'deepring'
 import { collectUntil, descriptors, ENGINE_THREADS_MAX, expect, threads, waitUntil } from './host.mjs'
@@ -6,14 +6,14 @@ import { collectUntil, descriptors, ENGINE_THREADS_MAX, expect, threads, waitUnt
 const engines = () => threads('deepring-driver').length
 const idle = () => stats().inFlight === 0 && stats().queued === 0
 
-/** What there is now, to be compared with later. */
+/** What the process has now, for a later comparison. */
 export function footprint() {
   return { descriptors: descriptors(), engines: engines() }
 }
 
-/** Fails the program unless everything that came after `before` has gone. */
+/** Fails the program unless everything that was added after `before` is gone. */
 export async function expectNothingLeft(before) {
-  expect(await waitUntil(idle), `nothing is under way any more: ${JSON.stringify(stats())}`)
+  expect(await waitUntil(idle), `nothing is in flight: ${JSON.stringify(stats())}`)
   const gone = () => threads('deepring').length <= before.engines * ENGINE_THREADS_MAX && engines() === before.engines
   expect(await waitUntil(gone), `no thread is left of them: ${threads('deepring').map(({ name }) => name)}`)
   const closed = () => descriptors() <= before.descriptors

@@ -1,20 +1,20 @@
-// Reads from several files at once, as much as the device gives, and watches the event loop meanwhile: how late it comes to what is due, how
-// often setImmediate gets its turn, and whether timers do.
+// Reads from several files at once, at the device's full speed, and watches the event loop: how late it is, how often
+// setImmediate runs, and whether timers run.
 
 import { readFileSync } from 'node:fs'
 import { createHistogram, monitorEventLoopDelay } from 'node:perf_hooks'
 import process from 'node:process'
 import { allocate, open } from 'deepring'
 import { misplaced } from './coded.mjs'
-import { expect, parameters, tell } from './host.mjs'
+import { expect, parameters, report } from './host.mjs'
 
 const { paths, bytes, ms, p99MsMax } = parameters
 const TIMER_MS = 10
 
-/** A machine on which this thread waits for a CPU for a smaller share of the time is calm: then the raw delay must keep to the limit, too. */
+/** If this thread waits for a CPU for a smaller share of the time, the machine is idle: then the raw delay is checked, too. */
 const CALM_SHARE = 0.05
 
-/** Reads without a pause until the time is over; gives the bytes read. */
+/** Reads without a pause until the time is over. Returns the bytes read. */
 async function saturate(path, length, memories, until) {
   const file = await open(path)
   let read = 0
@@ -34,15 +34,15 @@ async function saturate(path, length, memories, until) {
   return read
 }
 
-/** Milliseconds for which this thread has wanted a CPU that others had: what it lost by that is not deepring's doing. */
+/** Milliseconds that this thread was ready but had no CPU: deepring did not cause this delay. */
 function waitedMs() {
   return Number(readFileSync(`/proc/self/task/${process.pid}/schedstat`, 'utf8').split(' ')[1]) / 1e6
 }
 
-/** What the event loop did while `work` ran, for as long as it ran. */
+/** What the event loop did while `work` ran. */
 async function watch(work) {
-  // Runtimes differ in what they count here: Node by the millisecond, Deno each turn; and all count the time for which others had the CPU.
-  // The lateness of a timer, less that time, is the same everywhere.
+  // Runtimes count differently here: Node by the millisecond, Deno each turn; and all include the time without a CPU.
+  // The lateness of a timer, less that time, means the same on all.
   const delay = monitorEventLoopDelay({ resolution: 1 })
   const lateness = createHistogram()
   let turns = 0
@@ -78,12 +78,12 @@ async function watch(work) {
     waitedMs: Math.round(waited),
     p99Ms: hundredths(lateness.percentile(99) / 1e6),
     maxMs: hundredths(lateness.max / 1e6),
-    // As perf_hooks alone has it.
+    // As perf_hooks reports it.
     rawP99Ms: hundredths(delay.percentile(99) / 1e6),
   }
 }
 
-/** Large reads, into memory of the engine and of the program's own; and small ones by the hundred. */
+/** Large reads, into memory of the engine and of the program; and hundreds of small ones. */
 const loads = {
   large: (until) =>
     paths.map((path, i) => {
@@ -103,7 +103,7 @@ const loads = {
 
 const seen = {}
 
-/** Puts the event loop under one load and tells whether it kept to the limits; what was seen is in `seen`. */
+/** Runs the event loop under one load and returns whether it kept the limits; the measurements are in `seen`. */
 async function bear(name) {
   const { result, hadMs, ...look } = await watch(() => Promise.all(loads[name](performance.now() + ms)))
   const read = result.reduce((sum, one) => sum + one, 0)
@@ -122,7 +122,7 @@ function hundredths(value) {
   return Math.round(value * 100) / 100
 }
 
-// What is deepring's own doing is there every time.
+// A delay that deepring causes occurs every time.
 for (const name of Object.keys(loads)) {
   const well = (await bear(name)) || (await bear(name)) || (await bear(name))
   expect(
@@ -131,7 +131,7 @@ for (const name of Object.keys(loads)) {
   )
 }
 
-// The planted bug: a thread that computes for 50 ms at a time is seen.
+// The planted bug: a thread that computes for 50 ms at a time must be detected.
 const blocked = await watch(async () => {
   for (let i = 0; i < 10; i += 1) {
     const [began, waited] = [performance.now(), waitedMs()]
@@ -148,4 +148,4 @@ const memory = new Uint8Array(4096)
 await file.read(memory, { position: 4096 })
 await file.close()
 expect(misplaced(memory, 0, [0], 4096) === undefined, 'what is read is right')
-tell(seen)
+report(seen)

@@ -1,5 +1,5 @@
-// The traffic under which a process ends: a file is overwritten from end to end, again and again, by many requests at once, while others
-// read it. Beforehand one file is written, and that is awaited.
+// The traffic during which a process ends: many requests at once overwrite a file from end to end, again and again,
+// while others read it. Before that, one file is written and awaited.
 
 import { allocate, Engine, open } from 'deepring'
 import { AioHandle } from 'deepring/aio'
@@ -7,7 +7,7 @@ import { code, coded } from './coded.mjs'
 
 const LENGTH = 500_008
 
-/** Starts the traffic; when the promise settles, it is in full flow and goes on by itself. */
+/** Starts the traffic. When the promise settles, the traffic runs and continues by itself. */
 export async function startOverwriting({ path, kept, bytes }) {
   const done = await open(kept, 'w')
   await done.write(coded(5, 0, 0, LENGTH), { position: 0 })

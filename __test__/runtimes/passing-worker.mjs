@@ -1,4 +1,4 @@
-// A worker that comes, does some work of its own, and goes in one of several ways.
+// A worker that does some work and ends in one of several ways.
 
 import { parentPort, workerData } from 'node:worker_threads'
 import process from 'node:process'

@@ -1,7 +1,8 @@
-// The planted bug: somebody writes file bytes into memory that is not his. The look at the victims must see it, and nothing before it.
+// The planted bug: file bytes are written into memory of another owner. The check of the victims must detect it, and
+// nothing before it.
 
 import { closeSync, openSync, readSync } from 'node:fs'
-import { expect, parameters, tell } from './host.mjs'
+import { expect, parameters, report } from './host.mjs'
 import { Victims } from './victims.mjs'
 
 const { path } = parameters
@@ -17,8 +18,8 @@ const [found, ...others] = victims.disturbed()
 expect(others.length === 0, 'one piece is disturbed')
 expect(/^piece 19 has, at 512, position 8192 of file 1, generation 0$/.test(found), `the stray is recognised: ${found}`)
 
-// A stray byte that is no file's is seen as well.
+// A stray byte that belongs to no file is detected as well.
 last.fill(20)
 last[77_777] ^= 1
 expect(victims.disturbed()[0] === 'piece 19 has, at 77777, 21 in place of 20', `${victims.disturbed()}`)
-tell({ disturbed: 2 })
+report({ disturbed: 2 })

@@ -1,4 +1,4 @@
-/** Runs the scenarios on one runtime, each program as a process of its own, and tells what became of each. */
+/** Runs the scenarios on one runtime, each program in a separate process, and returns their outcomes. */
 
 import { spawn } from 'node:child_process'
 import { mkdirSync, rmSync } from 'node:fs'
@@ -6,29 +6,29 @@ import { join } from 'node:path'
 import type { Host, Runtime } from './host.ts'
 import type { Extent, Run, Scenario } from './scenarios.ts'
 
-/** What became of a scenario. */
+/** How a scenario ended. */
 export interface Outcome {
   readonly state: 'passed' | 'failed' | 'skipped'
-  /** What the last run told; why it failed; why it was skipped. */
+  /** The output of the last run; or why it failed; or why it was skipped. */
   readonly told: string
   readonly seconds: number
 }
 
-/** What a process must be started with, so that programs may load native code and call the garbage collector. */
+/** The flags of a runtime with which programs can load native code and call the garbage collector. */
 const FLAGS: Readonly<Record<Host, readonly string[]>> = {
   node: ['--expose-gc'],
   bun: [],
   deno: ['run', '--allow-all', '--no-lock', '--v8-flags=--expose-gc'],
 }
 
-/** A program that has not ended by then hangs. Terminations take about 0.1 s each. */
+/** A program that runs longer hangs. Terminations take about 0.1 s each. */
 const HANG_MS = 120_000
 const HANG_MS_PER_TERMINATION = 500
 
-/** A process that is to end must do so within this, whatever it has in flight. */
+/** The time in which a process must end, with any requests in flight. */
 const END_MS_MAX = 20_000
 
-/** Runs one scenario in a directory of its own under `ground`; the programs lie in `programs`. */
+/** Runs one scenario in a separate directory under `ground`; the programs are in `programs`. */
 export async function runScenario(
   scenario: Scenario,
   runtime: Runtime,
@@ -103,21 +103,21 @@ function start({ command, host }: Runtime, program: string, run: Run, hangMs: nu
   })
 }
 
-/** What is wrong with how a process ended; nothing if it ended as it had to. */
+/** What is wrong with how a process ended; `undefined` if it ended correctly. */
 function faultOf(run: Run, { status, signal, told, stderr, endMs, hung }: Ended): string | undefined {
   const found = signal === null ? `status ${status}` : `signal ${signal}`
-  const wanted = run.signal === undefined ? `status ${run.status ?? 0}` : `signal ${run.signal.name}`
+  const expected = run.signal === undefined ? `status ${run.status ?? 0}` : `signal ${run.signal.name}`
   const output = `${told} ${stderr}`.trim()
   if (hung) return `it hangs; so far: ${output}`
-  if (found !== wanted) return `it ended with ${found}, not ${wanted}: ${output}`
-  if (!told.startsWith('{')) return `it told nothing: ${output}`
+  if (found !== expected) return `it ended with ${found}, not ${expected}: ${output}`
+  if (!told.startsWith('{')) return `it printed no result: ${output}`
   if (endMs > END_MS_MAX) return `it took ${Math.round(endMs)} ms to end`
   if (run.complaint === undefined ? complaints(stderr, run.noise) !== '' : !run.complaint.test(stderr))
     return `its error output is: ${stderr}`
   return undefined
 }
 
-/** Error output without the warnings that a runtime, or deepring on purpose, gives. */
+/** Error output without the warnings of the runtime, and without deepring's intended ones. */
 function complaints(stderr: string, noise: RegExp | undefined): string {
   return stderr
     .split('\n')

@@ -1,8 +1,9 @@
 /**
- * The scenarios: programs that end, or lose hold of their memory, in the middle of requests, and what must be found afterwards.
+ * The scenarios: programs that end, or drop their memory, in the middle of requests, and the checks afterwards.
  *
- * The programs lie beside this file as plain JavaScript, because they run on every runtime that deepring supports. Each is a process of its
- * own; it fails by throwing, and ends its output with one line of JSON. What it leaves on disk is looked at from here.
+ * The programs are beside this file as plain JavaScript, because they run on every runtime that deepring supports.
+ * Each runs in a separate process. It fails by throwing, and ends its output with one line of JSON. The files that it
+ * leaves on disk are checked here.
  */
 
 import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
@@ -10,12 +11,12 @@ import { join } from 'node:path'
 import { coded, misplaced } from './coded.mjs'
 import type { Host } from './host.ts'
 
-/** How much is to be done: little in `npm test`, much in `npm run runtimes`. */
+/** How much a scenario does: little in `npm test`, much in `npm run runtimes`. */
 export interface Extent {
   readonly terminations: number
   readonly workers: number
   readonly rounds: number
-  /** Ends of a process of each kind. */
+  /** How often a process ends, of each kind. */
   readonly ends: number
   readonly loopMs: number
   readonly appends: number
@@ -27,13 +28,13 @@ export interface Run {
   readonly parameters: Record<string, unknown>
   /** How the process must end; by default with status 0. */
   readonly status?: number
-  /** Sent once the program has told its result, after so long. */
+  /** Sent this long after the program has printed its result. */
   readonly signal?: { readonly name: NodeJS.Signals; readonly afterMs: number }
-  /** What must stand in its error output, which must else be empty. */
+  /** What its error output must contain; without it, the error output must be empty. */
   readonly complaint?: RegExp
-  /** Lines of its error output that mean nothing. */
+  /** Lines of its error output to ignore. */
   readonly noise?: RegExp
-  /** Looks at what was left on disk: what is wrong with it, or nothing. */
+  /** Checks the files that it left: returns what is wrong with them, if anything. */
   verify?(): string | undefined
 }
 
@@ -41,31 +42,31 @@ export interface Run {
 export interface Scenario {
   readonly name: string
   readonly program: string
-  /** Why it cannot run there; by default it can everywhere. */
+  /** Why it cannot run on a runtime; by default it runs on all. */
   skip?(host: Host): string | undefined
-  /** The runs, one after the other, in a directory of their own that takes direct I/O. */
+  /** The runs, one after the other, in a separate directory that supports direct I/O. */
   runs(folder: string, extent: Extent): Run[]
 }
 
 /** The file that programs overwrite while they end: 24 requests of 500008 bytes. */
 const OVERWRITTEN_BYTES = 24 * 500_008
 
-/** Blocks of the file systems that direct writes are cut for. */
+/** The file system blocks at which direct writes are cut. */
 const BLOCK_BYTES = 4096
 
-/** Workers that block in a call of theirs are terminated one for so many others. */
+/** One in this many terminated workers blocks in a call. */
 const BLOCKING_SHARE = 10
 
-/** Milliseconds of full traffic before the end: at once, in the first requests, and later. */
+/** Milliseconds of traffic before the end: at once, in the first requests, and later. */
 const MOMENTS_MS = [0, 1, 3, 10, 40]
 
-/** What gc.mjs and transfer.mjs read: larger than all that is at the device at once. */
+/** The file that gc.mjs and transfer.mjs read: larger than all bytes in flight. */
 const SOURCE_BYTES = 16 << 20
 
-/** How late 99 of 100 turns of the event loop may be; the timer that measures it adds 1. */
+/** How late 99 of 100 turns of the event loop can be; the timer that measures it adds 1. */
 const P99_MS_MAX = 20
 
-/** Deno prints what a worker throws, also when somebody listens for it. */
+/** Deno prints what a worker throws, even with a listener. */
 const THROWN_IN_WORKER = /on purpose|^\s*\^$|at .*passing-worker\.mjs/
 
 export const scenarios: readonly Scenario[] = [
@@ -73,15 +74,15 @@ export const scenarios: readonly Scenario[] = [
   {
     name: 'the look at memory can fail',
     program: 'planted.mjs',
-    runs: (folder) => [{ parameters: { path: lay(folder, 'source', 1, 1 << 20) } }],
+    runs: (folder) => [{ parameters: { path: codedFile(folder, 'source', 1, 1 << 20) } }],
   },
   {
     name: 'garbage collection',
     program: 'gc.mjs',
     runs: (folder, { rounds }) => {
       const written = rounds * 12 * 400_008
-      const out = lay(folder, 'out', 2, written)
-      const path = lay(folder, 'source', 1, SOURCE_BYTES)
+      const out = codedFile(folder, 'out', 2, written)
+      const path = codedFile(folder, 'source', 1, SOURCE_BYTES)
       return [{ parameters: { path, bytes: SOURCE_BYTES, out, rounds }, verify: () => look(out, 2, [1], written) }]
     },
   },
@@ -90,8 +91,8 @@ export const scenarios: readonly Scenario[] = [
     program: 'transfer.mjs',
     runs: (folder, { rounds }) => {
       const writes = rounds * 8
-      const out = lay(folder, 'out', 2, writes << 20)
-      const path = lay(folder, 'source', 1, SOURCE_BYTES)
+      const out = codedFile(folder, 'out', 2, writes << 20)
+      const path = codedFile(folder, 'source', 1, SOURCE_BYTES)
       return [{ parameters: { path, out, rounds }, verify: () => lookAtWrites(out, writes) }]
     },
   },
@@ -107,7 +108,7 @@ export const scenarios: readonly Scenario[] = [
     program: 'terminate.mjs',
     skip: (host) =>
       host === 'deno'
-        ? 'Deno 2.9 says that such a worker has ended, but a request to end that comes during a native call is lost: the worker goes on for ever'
+        ? 'Deno 2.9 reports such a worker as ended, but loses a termination during a native call: the worker never ends'
         : undefined,
     runs: (folder, { terminations, seed }) => [
       terminated(folder, { terminations: Math.ceil(terminations / BLOCKING_SHARE), seed, ways: ['blocking'] }),
@@ -149,7 +150,7 @@ export const scenarios: readonly Scenario[] = [
     program: 'loop.mjs',
     runs: (folder, { loopMs }) => {
       const bytes = 32 << 20
-      const paths = [0, 1, 2, 3].map((number) => lay(folder, `load-${number}`, number, bytes))
+      const paths = [0, 1, 2, 3].map((number) => codedFile(folder, `load-${number}`, number, bytes))
       return [{ parameters: { paths, bytes, ms: loopMs, p99MsMax: P99_MS_MAX } }]
     },
   },
@@ -171,13 +172,13 @@ function moments(count: number): number[] {
 }
 
 /** A file of coded bytes, all of generation 0. */
-function lay(folder: string, name: string, number: number, bytes: number): string {
+function codedFile(folder: string, name: string, number: number, bytes: number): string {
   const path = join(folder, name)
   writeFileSync(path, coded(number, 0, 0, bytes))
   return path
 }
 
-/** What is wrong with a file that must have this length, and in each place the bytes of one of these generations. */
+/** What is wrong with a file of this length that must have, at each place, the bytes of one of these generations. */
 export function look(path: string, number: number, generations: readonly number[], bytes: number): string | undefined {
   const found = readFileSync(path)
   if (found.length !== bytes) return `${path} has ${found.length} bytes, not ${bytes}`
@@ -186,8 +187,8 @@ export function look(path: string, number: number, generations: readonly number[
 }
 
 /**
- * What is wrong with a file that was written when its process ended. A direct write at the end of a file covers a whole block, and what is too
- * much is cut off afterwards: in between, zeros lie behind the end (docs/durability.md).
+ * What is wrong with a file that was being written when its process ended. A direct write at the end of a file covers a
+ * whole block, and the excess is cut off afterwards. In between, zeros follow the end (docs/durability.md).
  */
 export function lookAfterDeath(
   path: string,
@@ -206,17 +207,17 @@ export function lookAfterDeath(
 
 /** A run of a program that terminates workers, each of which overwrites one of two files. */
 function terminated(folder: string, parameters: Record<string, unknown>): Run {
-  // A tail that ends within a sector: the file must be as long as before, whoever dies while writing it.
+  // A tail that ends within a sector: the file must keep its length if a writer dies.
   const bytes = (4 << 20) + 1000
-  const paths = [0, 1].map((number) => lay(folder, `busy-${number}`, 3, bytes))
+  const paths = [0, 1].map((number) => codedFile(folder, `busy-${number}`, 3, bytes))
   const verify = (): string | undefined =>
     paths.map((path) => look(path, 3, [0, 1], bytes)).find((fault) => fault !== undefined)
   return { parameters: { paths, bytes, ...parameters }, verify }
 }
 
-/** A run of a program that ends while it overwrites a file: in each place there is the old or the new, and what was synced before stays. */
+/** A run of a program that ends while it overwrites a file: each place has old or new bytes, and synced bytes stay. */
 function overwritten(folder: string, parameters: Record<string, unknown>, end: Partial<Run>): Run {
-  const path = lay(folder, 'overwritten', 4, OVERWRITTEN_BYTES)
+  const path = codedFile(folder, 'overwritten', 4, OVERWRITTEN_BYTES)
   const kept = join(folder, 'kept')
   return {
     ...end,
@@ -225,7 +226,7 @@ function overwritten(folder: string, parameters: Record<string, unknown>, end: P
   }
 }
 
-/** The writes of transfer.mjs lie at every MiB, of two lengths in turn; behind the shorter ones is what was there before. */
+/** transfer.mjs writes at every MiB, with two lengths in turn; the old bytes follow the shorter ones. */
 function lookAtWrites(path: string, writes: number): string | undefined {
   const found = readFileSync(path)
   for (let i = 0; i < writes; i += 1) {
@@ -239,7 +240,7 @@ function lookAtWrites(path: string, writes: number): string | undefined {
   return statSync(path).size === writes << 20 ? undefined : `${path} has another length than before`
 }
 
-/** Each worker leaves its file and a copy of it, and the program one of its own. */
+/** Each worker leaves its file and a copy of it, and the program leaves one file. */
 function lookAtWorkers(folder: string, workers: number): string | undefined {
   for (let number = 0; number < workers; number += 1) {
     for (const name of [`worker-${number}`, `worker-${number}-copy`]) {

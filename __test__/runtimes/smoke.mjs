@@ -1,5 +1,5 @@
-// Calls every public function, property and method once and looks at what it gives. What is public is not listed from memory but asked of
-// the modules: an export or method that has no check here fails the program, and so does a check of something that is gone.
+// Calls every public function, property and method once and checks its result. The list of public names comes from the
+// modules: an export or method without a check here fails the program, and so does a check without an export.
 
 import { readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { pathToFileURL } from 'node:url'
@@ -7,7 +7,7 @@ import process from 'node:process'
 import * as deepring from 'deepring'
 import * as aio from 'deepring/aio'
 import { code, coded, misplaced } from './coded.mjs'
-import { expect, parameters, tell } from './host.mjs'
+import { expect, parameters, report } from './host.mjs'
 import { surfaceOf, unevenness } from './surface.mjs'
 
 const { folder } = parameters
@@ -32,7 +32,7 @@ function empty() {
   return new Uint8Array(LENGTH)
 }
 
-/** What was written to a new file by `write`. */
+/** The bytes that `write` wrote to a new file. */
 async function written(write) {
   const target = `${folder}/smoke-written`
   const answer = await write(target)
@@ -42,7 +42,7 @@ async function written(write) {
   return answer
 }
 
-/** One check for each thing that is public; true, or a promise of it, if it does what it should. */
+/** One check for each public name: true, or a promise of true, if it works. */
 const checks = {
   'deepring.open': () => file instanceof FileHandle,
   'deepring.allocate': () => deepring.allocate(5000).every((byte) => byte === 0),
@@ -241,4 +241,4 @@ expect(failed.length === 0, failed.join('; '))
 await Promise.all([file.close(), own.close()])
 await engine.close()
 const { backend, reason } = await deepring.info()
-tell({ checked: surface.length, backend, reason, runtime: process.version })
+report({ checked: surface.length, backend, reason, runtime: process.version })

@@ -1,8 +1,9 @@
-// Appends to several files from many promises at once, and counts threads meanwhile: the engine's own, and those the kernel starts for it.
+// Appends to several files from many promises at once, and counts threads: the engine's, and those that the kernel
+// starts for it.
 
 import { open, info } from 'deepring'
 import { coded } from './coded.mjs'
-import { ENGINE_THREADS_MAX, expect, parameters, tell, threads } from './host.mjs'
+import { ENGINE_THREADS_MAX, expect, parameters, report, threads } from './host.mjs'
 
 const { folder, appends } = parameters
 const FILES = 8
@@ -41,4 +42,4 @@ await Promise.all(files.map((file) => file.close()))
 const { backend } = await info()
 expect(ours > 0 && ours <= ENGINE_THREADS_MAX, `threads of ours are few: ${ours} of at most ${ENGINE_THREADS_MAX}`)
 expect(kernel <= KERNEL_MAX, `threads of the kernel's are few: ${kernel} of at most ${KERNEL_MAX}`)
-tell({ backend, ours, kernel, before, after })
+report({ backend, ours, kernel, before, after })

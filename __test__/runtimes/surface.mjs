@@ -1,12 +1,13 @@
-// What a module shows to its users, asked of the module itself.
+// The public names of a module, found by reflection.
 
-/** What every function has, and what leads from a class to its prototype and back. */
+/** Properties of every function, and those between a class and its prototype. */
 const OF_ALL_FUNCTIONS = new Set(['length', 'name', 'prototype'])
 
 /**
- * The names of everything public in a module or object: each export, and of each class its static and its prototype's members.
+ * The names of everything public in a module or object: each export, and of each class its static and its prototype's
+ * members.
  *
- * @param known - What is not to be counted, because it belongs to something else.
+ * @param known - Names that do not count, because they belong to something else.
  */
 export function surfaceOf(name, module, known = {}) {
   const isModule = Object.prototype.toString.call(module) === '[object Module]'
@@ -20,7 +21,7 @@ export function surfaceOf(name, module, known = {}) {
   })
 }
 
-/** What is public without a check, and what is checked without being public: one sentence each. */
+/** Public names without a check, and checks of names that are not public: one sentence each. */
 export function unevenness(surface, checked) {
   return [
     ...surface.filter((name) => !checked.includes(name)).map((name) => `${name} is public and not checked`),
@@ -34,7 +35,7 @@ function membersOf(path, made) {
   return [...fixed.map((key) => `${path}.${written(key)}`), ...each.map((key) => `${path}.prototype.${written(key)}`)]
 }
 
-/** Elements of an array are no members. */
+/** Elements of an array are not members. */
 function isMember(key) {
   return typeof key === 'symbol' || !/^\d+$/.test(key)
 }
@@ -43,7 +44,7 @@ function isClass(value) {
   return typeof value === 'function' && /^class\b/.test(Function.prototype.toString.call(value))
 }
 
-/** The well-known symbols have a description of the runtime's own where the language does not have them yet. */
+/** The description of well-known symbols differs by runtime where the language does not have them yet. */
 function written(key) {
   return typeof key === 'symbol' ? `@@${key.description.replace(/^(Symbol|nodejs)\./, '')}` : key
 }

@@ -1,18 +1,18 @@
-// Terminates workers in the middle of their requests, one after the other, some side by side. Nothing may crash, hang or stay behind: no
-// thread, no descriptor, no memory of the engine; and nobody's memory may change after the worker whose it was is gone.
+// Terminates workers in the middle of their requests, one after the other and in parallel. Nothing must crash, hang or
+// remain: no thread, no descriptor, no engine memory. And memory must not change after the worker that used it is gone.
 
 import { setTimeout as pause } from 'node:timers/promises'
 import process from 'node:process'
 import { Worker } from 'node:worker_threads'
 import { open } from 'deepring'
 import { code, misplaced } from './coded.mjs'
-import { expect, parameters, tell, waitUntil } from './host.mjs'
+import { expect, parameters, report, waitUntil } from './host.mjs'
 import { expectNothingLeft, footprint } from './leftovers.mjs'
 import { Victims } from './victims.mjs'
 
 const { paths, bytes, terminations, seed, ways } = parameters
 
-/** A worker that does not end by then hangs. */
+/** A worker that takes longer to end hangs. */
 const END_MS_MAX = 30_000
 
 let state = seed >>> 0
@@ -22,7 +22,7 @@ function random(bound) {
   return Math.floor((state / 2 ** 32) * bound)
 }
 
-/** What the workers write; made once, since making it takes a worker longer than all the rest. */
+/** The bytes that the workers write; made once, because that takes longer than the rest of a worker. */
 const content = new SharedArrayBuffer(bytes)
 code(new Uint8Array(content), 3, 1, 0)
 
@@ -41,7 +41,7 @@ async function terminateOne(path, way) {
   })
   let fault
   worker.on('error', (error) => (fault ??= error))
-  // Some in the first requests, some later, and some before anything was begun.
+  // Some in the first requests, some later, and some before the first.
   const requests = random(10) === 0 ? 0 : 1 + random(16)
   expect(await waitUntil(() => counts[1] >= requests || fault !== undefined), `a worker (${way}) begins its requests`)
   if (fault !== undefined) throw fault
@@ -55,9 +55,9 @@ async function terminateOne(path, way) {
   terminated += 1
 }
 
-/** Terminates one after the other until so many have been hit with something under way. */
-async function lane(path, first, wanted) {
-  for (let i = first; busy < wanted; i += 1) {
+/** Terminates one after the other until this many had requests in flight. */
+async function terminateUntil(path, first, count) {
+  for (let i = first; busy < count; i += 1) {
     await terminateOne(path, ways[i % ways.length])
     victims.take(1, 300_008)
     if (victims.count < 300) continue
@@ -67,11 +67,11 @@ async function lane(path, first, wanted) {
   }
 }
 
-// The first brings with it whatever the runtime keeps for workers.
-await lane(paths[0], 0, 1)
+// The first worker adds what the runtime keeps for workers.
+await terminateUntil(paths[0], 0, 1)
 const before = footprint()
 const rssBefore = process.memoryUsage().rss
-await Promise.all(paths.map((path, i) => lane(path, i, terminations)))
+await Promise.all(paths.map((path, i) => terminateUntil(path, i, terminations)))
 
 await expectNothingLeft(before)
 const disturbed = victims.disturbed()
@@ -81,4 +81,4 @@ await file.read(own.fill(0), { position: 0 })
 expect(misplaced(own, 3, [0, 1], 0) === undefined, 'the main thread works as before')
 await file.close()
 const grownMiB = Math.round((process.memoryUsage().rss - rssBefore) / 2 ** 20)
-tell({ terminated, busy, seed, grownMiB })
+report({ terminated, busy, seed, grownMiB })

@@ -1,11 +1,11 @@
-// Ends by an error that nobody catches, in the middle of requests: the process must end as the runtime lets such a process end.
+// Ends by an uncaught error in the middle of requests: the process must end as the runtime ends such a process.
 
-import { parameters, tell } from './host.mjs'
+import { parameters, report } from './host.mjs'
 import { startOverwriting } from './overwriting.mjs'
 
 await startOverwriting(parameters)
 setTimeout(() => {
-  tell({})
+  report({})
   if (parameters.reject) void Promise.reject(new Error('rejected on purpose'))
   else throw new Error('thrown on purpose')
 }, parameters.afterMs)

@@ -1,16 +1,17 @@
-// Takes memory away in the middle of requests, in every way JavaScript has: structuredClone with transfer, ArrayBuffer.prototype.transfer,
-// a message to another thread, disposal. Memory of the engine cannot be lost by any of them. For memory of the program's own the contract
-// is that of node:fs, not to do so; if the new owner keeps it, the request says what happened and nobody else is touched.
+// Takes memory away in the middle of requests, in every way JavaScript has: structuredClone with transfer,
+// ArrayBuffer.prototype.transfer, a message to another thread, disposal. None of them can lose engine memory. For
+// memory of the program, the contract is that of node:fs: do not. If the new owner keeps it, the request fails and no
+// other memory is touched.
 
 import { MessageChannel } from 'node:worker_threads'
 import { Engine, DeepringError } from 'deepring'
 import { code, misplaced } from './coded.mjs'
-import { collect, expect, host, parameters, tell } from './host.mjs'
+import { collect, expect, host, parameters, report } from './host.mjs'
 import { Victims } from './victims.mjs'
 
 const { path, out, rounds } = parameters
 
-/** Whole blocks, so that memory that starts on a page is read into by the device itself; and some that have edges. */
+/** Whole blocks, which the device reads into page-aligned memory itself; and some with edges. */
 const LENGTHS = [1 << 20, 700_008]
 
 const engine = new Engine({ queueDepth: 1, blockSize: 65_536 })
@@ -18,7 +19,7 @@ const file = await engine.open(path)
 const target = await engine.open(out, 'r+')
 const victims = new Victims()
 
-/** The ways to take a buffer away; each gives the new owner, or throws if it is refused. */
+/** The ways to take a buffer away. Each returns the new owner, or throws if it is refused. */
 const ways = {
   structuredClone: (buffer) => structuredClone(buffer, { transfer: [buffer] }),
   transfer: (buffer) => buffer.transfer(),
@@ -32,7 +33,7 @@ const ways = {
   },
 }
 
-/** What each way did to each kind of memory, for the table. */
+/** The effect of each way on each kind of memory, for the table. */
 const outcomes = {}
 let writes = 0
 
@@ -59,7 +60,7 @@ async function readAndTake(kind, way, length, position, keep) {
   let { taken, owner, why } = take(way, memory.buffer)
   note(`read ${kind} ${way}`, taken ? 'taken' : why)
   if (!keep) {
-    // The new owner lets go at once, and somebody else comes.
+    // The new owner drops the memory at once, and another one gets it.
     owner = undefined
     collect()
     victims.take(3, length)
@@ -73,7 +74,7 @@ async function readAndTake(kind, way, length, position, keep) {
   }
   expect(result instanceof DeepringError, `a read says that its memory was taken: ${result}`)
   expect(result.code === 'ERR_DEEPRING_DETACHED', `as detached: ${result.code}`)
-  // The same bytes at a new owner; a shortened buffer is a copy, of which nobody can say what it has.
+  // The same bytes at a new owner. A shortened buffer is a copy with undefined contents.
   if (owner !== undefined && way !== 'shorten') {
     const bytes = new Uint8Array(owner, 0, length)
     expect(misplaced(bytes, 1, [0], position) === undefined, `${misplaced(bytes, 1, [0], position)}`)
@@ -108,7 +109,8 @@ for (let round = 0; round < rounds; round += 1) {
     for (const way of Object.keys(ways)) {
       await readAndTake('engine', way, length, (position += 4096), true)
       await readAndTake('engine', way, length, (position += 4104), false)
-      // A message that nobody receives lets go of its memory: that is against the contract for memory of one's own. So is shortening.
+      // A message without a receiver drops its memory. For memory of the program, that breaks the contract. So does
+      // shortening.
       if (way === 'structuredClone' || way === 'transfer')
         await readAndTake('own', way, length, (position += 4096), true)
       await writeAndTake(way, length)
@@ -124,7 +126,7 @@ for (let round = 0; round < rounds; round += 1) {
 await target.close()
 await file.close()
 
-// Memory that could be pulled away without a trace is not taken at all.
+// Memory that could be taken away unnoticed is refused.
 for (const make of [
   (n) => new ArrayBuffer(n, { maxByteLength: 2 * n }),
   (n) => new SharedArrayBuffer(n, { maxByteLength: 2 * n }),
@@ -138,7 +140,7 @@ for (const make of [
 }
 await engine.close()
 
-// External memory: V8 of Node 20 copies it, later ones refuse; Deno moves it. Whatever else a runtime comes to do is worth knowing.
+// External memory: V8 of Node 20 copies it, later versions refuse, Deno moves it. Any other behavior is reported.
 const cloned = outcomes['read engine structuredClone']
 const known = {
   node: ['DataCloneError', 'copied'],
@@ -149,4 +151,4 @@ expect(
   Object.keys(cloned).every((outcome) => known.includes(outcome)),
   `structuredClone of engine memory: ${Object.keys(cloned)}`,
 )
-tell({ writes, outcomes })
+report({ writes, outcomes })

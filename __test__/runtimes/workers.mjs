@@ -1,9 +1,9 @@
-// A hundred workers coming and going, some side by side: each does its own work on engines of its own and on the one they all share, and ends
-// in one of four ways. All of it must be right, and nothing may stay behind.
+// A hundred workers, some in parallel: each works on separate engines and on the shared one, and ends in one of four
+// ways. All bytes must be right, and nothing must remain.
 
 import { Worker } from 'node:worker_threads'
 import { open } from 'deepring'
-import { expect, parameters, tell } from './host.mjs'
+import { expect, parameters, report } from './host.mjs'
 import { expectNothingLeft, footprint } from './leftovers.mjs'
 
 const { folder, workers } = parameters
@@ -14,7 +14,7 @@ let gone = 0
 
 async function passOne(number) {
   const end = ENDS[number % ENDS.length]
-  // Numbers of files are below 256; what lies on disk is looked at by whoever started this program.
+  // Numbers of files are below 256. The program that started this one checks the files.
   const worker = new Worker(new URL('./passing-worker.mjs', import.meta.url), {
     workerData: { path: `${folder}/worker-${number}`, number, end },
   })
@@ -25,7 +25,7 @@ async function passOne(number) {
     worker.on('error', (value) => (error = value))
     worker.on('exit', () => {
       if (error !== undefined && error.message !== 'on purpose') reject(error)
-      else if (end === 'throw' && error === undefined) reject(new Error(`worker ${number} told no error`))
+      else if (end === 'throw' && error === undefined) reject(new Error(`worker ${number} reported no error`))
       else resolve(message)
     })
   })
@@ -45,4 +45,4 @@ await Promise.all(
 await expectNothingLeft(before)
 await file.write(new Uint8Array(8), { position: 0 })
 await file.close()
-tell({ workers: gone })
+report({ workers: gone })

@@ -1,5 +1,5 @@
-// A consumer of the installed package in TypeScript, as an ES module. It is compiled by types.spec.ts and never runs: what must be
-// refused stands under @ts-expect-error, which is an error itself where nothing is refused.
+// A consumer of the installed package in TypeScript, as an ES module. It is compiled by types.spec.ts and never runs:
+// what must be refused stands under @ts-expect-error, which is an error itself where nothing is refused.
 
 import {
   allocate,
@@ -59,7 +59,7 @@ export async function files(signal: AbortSignal): Promise<void> {
   await file.read(weights, {})
   // @ts-expect-error appending is refused
   await open('weights.bin', 'a')
-  // @ts-expect-error there is no such option
+  // @ts-expect-error unknown option
   await open('weights.bin', 'r', { directt: 'require' })
   // @ts-expect-error an array of numbers is no memory
   await file.write([1, 2, 3], { position: 0 })
@@ -78,7 +78,7 @@ export async function disposal(): Promise<void> {
   })
   await using file = await engine.open('weights.bin')
   await file.read(memory, { position: 0 })
-  // @ts-expect-error no such backend
+  // @ts-expect-error unknown backend
   await new Engine({ backend: 'io_uring' }).close()
 }
 
@@ -92,7 +92,7 @@ export async function tensors(): Promise<void> {
   const file = await open('weights.bin', 'r+')
   await file.read(tensor, { position: 0 })
   await file.write(foreign, { position: Number(first) + Number(wide) + elementBytes })
-  // @ts-expect-error no such element type
+  // @ts-expect-error unknown element type
   allocateTensor('FLOAT', [1])
 }
 
@@ -109,7 +109,7 @@ export async function aio(): Promise<void> {
   console.log(zero, alsoZero, blocking, queued, pinned, handle.getBlockSize(), handle.getAlignment())
 }
 
-export async function telling(): Promise<string> {
+export async function reporting(): Promise<string> {
   const { backend, reason, path } = await info('.')
   const { latency, bouncedBytes } = stats()
   try {
