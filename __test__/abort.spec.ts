@@ -4,7 +4,7 @@ import { getEventListeners } from 'node:events'
 import test from 'ava'
 import { Engine, info, open } from '../index.ts'
 import { AioHandle, aioRead, aioWrite } from '../lib/aio/index.ts'
-import { contents, layGround, openDescriptors, pattern, pause, rejected, same, testOnEachBackend } from './ground.ts'
+import { contents, layGround, openDescriptors, pattern, pause, rejected, same, testOnEachBackend } from './harness.ts'
 
 const ground = layGround()
 

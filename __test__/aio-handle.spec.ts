@@ -9,7 +9,7 @@ import { stateOf } from '../lib/file/file.ts'
 import { pathOf } from '../lib/core/path.ts'
 import { stageVerification } from '../lib/aio/transfer.ts'
 import { collectUntil } from './collect.ts'
-import { contents, layGround, pattern, pause, rejected, same, testOnEachBackend } from './ground.ts'
+import { contents, layGround, pattern, pause, rejected, same, testOnEachBackend } from './harness.ts'
 
 const ground = layGround()
 

@@ -5,7 +5,7 @@ import { pathToFileURL } from 'node:url'
 import test from 'ava'
 import { allocate, allocateTensor, stats } from '../index.ts'
 import { aioRead, aioReadSync, aioWrite, aioWriteSync, type AioOptions } from '../lib/aio/index.ts'
-import { contents, layGround, pattern, rejected, same } from './ground.ts'
+import { contents, layGround, pattern, rejected, same } from './harness.ts'
 
 const ground = layGround()
 

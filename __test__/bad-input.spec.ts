@@ -8,7 +8,7 @@ import { chmodSync, mkdirSync } from 'node:fs'
 import test, { type ExecutionContext } from 'ava'
 import { allocate, allocateTensor, allocateUnsafe, Engine, info, open, type FileHandle } from '../index.ts'
 import { AioHandle, aioRead, aioReadSync, aioWrite, aioWriteSync } from '../lib/aio/index.ts'
-import { contents, layGround, pattern, rejected, same } from './ground.ts'
+import { contents, layGround, pattern, rejected, same } from './harness.ts'
 
 const ground = layGround()
 

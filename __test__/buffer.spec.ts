@@ -3,7 +3,7 @@
 import test from 'ava'
 import { allocate, allocateUnsafe, Engine, open, type EngineBuffer } from '../index.ts'
 import { collectUntil } from './collect.ts'
-import { contents, layGround, pattern, rejected, same, testOnEachBackend } from './ground.ts'
+import { contents, layGround, pattern, rejected, same, testOnEachBackend } from './harness.ts'
 
 const ground = layGround()
 

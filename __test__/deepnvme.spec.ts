@@ -9,7 +9,7 @@ import { readdirSync, statSync } from 'node:fs'
 import test from 'ava'
 import { allocate, Engine, open } from '../index.ts'
 import { AioHandle } from '../lib/aio/index.ts'
-import { contents, layGround, pattern, pause, rejected, runProgram, same, testOnEachBackend } from './ground.ts'
+import { contents, layGround, pattern, pause, rejected, runProgram, same, testOnEachBackend } from './harness.ts'
 
 const ground = layGround()
 

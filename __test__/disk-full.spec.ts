@@ -11,7 +11,7 @@ import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import { Engine, type DeepringError } from '../index.ts'
 import { AioHandle, aioWrite } from '../lib/aio/index.ts'
-import { backends, contents, layGround, pattern, rejected, same } from './ground.ts'
+import { backends, contents, layGround, pattern, rejected, same } from './harness.ts'
 
 const ground = layGround()
 const MIB = 1 << 20

@@ -8,7 +8,7 @@
 import { globSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join, relative } from 'node:path'
 import test from 'ava'
-import { layGround } from './ground.ts'
+import { layGround } from './harness.ts'
 import { root, run } from './packed.ts'
 
 const ground = layGround()

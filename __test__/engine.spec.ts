@@ -18,7 +18,7 @@ import {
   same,
   testOnEachBackend,
   type Backend,
-} from './ground.ts'
+} from './harness.ts'
 
 const ground = layGround()
 

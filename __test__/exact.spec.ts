@@ -7,7 +7,7 @@ import { statSync } from 'node:fs'
 import test from 'ava'
 import * as fc from 'fast-check'
 import { Engine, type FileHandle } from '../index.ts'
-import { contents, layGround, pattern, same, testOnEachBackend } from './ground.ts'
+import { contents, layGround, pattern, same, testOnEachBackend } from './harness.ts'
 
 const ground = layGround()
 

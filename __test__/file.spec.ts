@@ -5,7 +5,7 @@ import { relative } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import test from 'ava'
 import { allocate, FileHandle, open } from '../index.ts'
-import { contents, layGround, pattern, pause, rejected, same, testOnEachBackend } from './ground.ts'
+import { contents, layGround, pattern, pause, rejected, same, testOnEachBackend } from './harness.ts'
 
 const ground = layGround()
 

@@ -2,7 +2,7 @@
 
 import test from 'ava'
 import { allocate, DeepringError, open } from '../index.ts'
-import { backends, layGround, pattern, refusalOf, rejected, runProgram, testOnEachBackend } from './ground.ts'
+import { backends, layGround, pattern, refusalOf, rejected, runProgram, testOnEachBackend } from './harness.ts'
 
 const ground = layGround()
 

@@ -31,7 +31,7 @@ import {
 import { pathOf } from '../lib/core/path.ts'
 import { handleLimitsOf } from '../lib/aio/tuning.ts'
 import { elementsOf, viewOf } from '../lib/memory/view.ts'
-import { contents, layGround, pattern, same } from './ground.ts'
+import { contents, layGround, pattern, same } from './harness.ts'
 
 const ground = layGround()
 

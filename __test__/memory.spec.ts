@@ -6,7 +6,7 @@
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
-import { layGround } from './ground.ts'
+import { layGround } from './harness.ts'
 import { coded } from './runtimes/coded.mjs'
 import type { Runtime } from './runtimes/host.ts'
 import { runScenario } from './runtimes/runtime.ts'

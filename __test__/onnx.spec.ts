@@ -6,7 +6,7 @@ import test from 'ava'
 import * as fc from 'fast-check'
 import { DTYPES, type DType } from '../index.ts'
 import { OnnxError, readWeights, type Weight } from '../examples/demo/onnx.ts'
-import { same } from './ground.ts'
+import { same } from './harness.ts'
 
 /** A message as the list of its fields. */
 type Message = (writer: BinaryWriter) => BinaryWriter

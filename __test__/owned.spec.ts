@@ -8,7 +8,7 @@ import { join } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import test from 'ava'
 import { open, stats } from '../index.ts'
-import { layGround, pattern, pause, runProgram } from './ground.ts'
+import { layGround, pattern, pause, runProgram } from './harness.ts'
 
 const ground = layGround()
 

@@ -8,7 +8,7 @@ import { monitorEventLoopDelay } from 'node:perf_hooks'
 import test from 'ava'
 import { Engine, open } from '../index.ts'
 import { AioHandle } from '../lib/aio/index.ts'
-import { layGround, pattern, pause, runProgram, same } from './ground.ts'
+import { layGround, pattern, pause, runProgram, same } from './harness.ts'
 
 const ground = layGround()
 

@@ -2,7 +2,7 @@
 
 import test from 'ava'
 import { allocateTensor, DTYPES, open, type DType } from '../index.ts'
-import { layGround, pattern } from './ground.ts'
+import { layGround, pattern } from './harness.ts'
 
 const ground = layGround()
 
