@@ -4,9 +4,9 @@ import { getEventListeners } from 'node:events'
 import test from 'ava'
 import { Engine, info, open } from '../index.ts'
 import { AioHandle, aioRead, aioWrite } from '../lib/aio/index.ts'
-import { contents, layGround, openDescriptors, pattern, pause, rejected, same, testOnEachBackend } from './harness.ts'
+import { contents, makeScratch, openDescriptors, pattern, pause, rejected, same, testOnEachBackend } from './harness.ts'
 
-const ground = layGround()
+const scratch = makeScratch()
 
 /** The reason of a rejection, of any type. */
 async function reasonOf(promise: Promise<unknown>): Promise<unknown> {
@@ -19,7 +19,7 @@ async function reasonOf(promise: Promise<unknown>): Promise<unknown> {
 }
 
 test('a signal aborted before the call rejects with its reason, and nothing is touched', async (t) => {
-  const path = ground.file(pattern(1000))
+  const path = scratch.file(pattern(1000))
   const file = await open(path, 'r+')
   const reason = { any: 'thing' }
   const signal = AbortSignal.abort(reason)
@@ -45,7 +45,7 @@ test('a signal aborted before the call rejects with its reason, and nothing is t
 })
 
 test('an abort without a reason rejects with an AbortError', async (t) => {
-  const file = await open(ground.file('abc'))
+  const file = await open(scratch.file('abc'))
   const error = await t.throwsAsync(file.read(new Uint8Array(3), { position: 0, signal: AbortSignal.abort() }))
   t.is(error?.name, 'AbortError')
   await file.close()
@@ -54,7 +54,7 @@ test('an abort without a reason rejects with an AbortError', async (t) => {
 testOnEachBackend(
   'aborting in the tick of the call drops the queued work',
   async (t, engine) => {
-    const path = ground.file(pattern(1_000_000))
+    const path = scratch.file(pattern(1_000_000))
     const file = await engine.open(path)
     const controller = new AbortController()
     const reads = Array.from({ length: 200 }, (_, i) =>
@@ -73,7 +73,7 @@ testOnEachBackend(
 testOnEachBackend(
   'aborting a long read rejects with the reason, once the memory is free again',
   async (t, engine) => {
-    const path = ground.file(pattern(30_000_000))
+    const path = scratch.file(pattern(30_000_000))
     const file = await engine.open(path)
     const memory = engine.allocate(30_000_000)
     const controller = new AbortController()
@@ -94,7 +94,7 @@ testOnEachBackend(
 )
 
 testOnEachBackend('aborting after the end changes nothing', async (t, engine) => {
-  const file = await engine.open(ground.file(pattern(10_000)))
+  const file = await engine.open(scratch.file(pattern(10_000)))
   const controller = new AbortController()
   const { bytesRead } = await file.read(new Uint8Array(10_000), { position: 0, signal: controller.signal })
   controller.abort()
@@ -104,7 +104,7 @@ testOnEachBackend('aborting after the end changes nothing', async (t, engine) =>
 })
 
 test('operations that share a signal add one listener to it, which is removed afterwards', async (t) => {
-  const file = await open(ground.file(pattern(100_000)))
+  const file = await open(scratch.file(pattern(100_000)))
   const { signal } = new AbortController()
   const reads = Array.from({ length: 100 }, (_, i) => file.read(new Uint8Array(1000), { position: i * 1000, signal }))
   t.is(getEventListeners(signal, 'abort').length, 1)
@@ -116,7 +116,7 @@ test('operations that share a signal add one listener to it, which is removed af
 })
 
 test('aborting one of two signals does not affect the operations of the other', async (t) => {
-  const file = await open(ground.file(pattern(100_000)))
+  const file = await open(scratch.file(pattern(100_000)))
   const [one, two] = [new AbortController(), new AbortController()]
   const doomed = Array.from({ length: 50 }, (_, i) =>
     file.read(new Uint8Array(1000), { position: i * 1000, signal: one.signal }),
@@ -133,7 +133,7 @@ test('aborting one of two signals does not affect the operations of the other', 
 
 test('AbortSignal.timeout bounds an operation', async (t) => {
   const engine = new Engine({ queueDepth: 1, blockSize: 4096 })
-  const file = await engine.open(ground.file(pattern(20_000_000)))
+  const file = await engine.open(scratch.file(pattern(20_000_000)))
   const reading = file.read(engine.allocate(20_000_000), { position: 0, signal: AbortSignal.timeout(1) })
   const error = await t.throwsAsync(reading)
   t.is(error?.name, 'TimeoutError')
@@ -141,7 +141,7 @@ test('AbortSignal.timeout bounds an operation', async (t) => {
 })
 
 test('an open that was aborted too late leaves no file open', async (t) => {
-  const path = ground.file('abc')
+  const path = scratch.file('abc')
   const before = openDescriptors(path)
   for (let i = 0; i < 50; i += 1) {
     const controller = new AbortController()

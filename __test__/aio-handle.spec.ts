@@ -9,9 +9,9 @@ import { stateOf } from '../lib/file/file.ts'
 import { pathOf } from '../lib/core/path.ts'
 import { stageVerification } from '../lib/aio/transfer.ts'
 import { collectUntil } from './collect.ts'
-import { contents, layGround, pattern, pause, rejected, same, testOnEachBackend } from './harness.ts'
+import { contents, makeScratch, pattern, pause, rejected, same, testOnEachBackend } from './harness.ts'
 
-const ground = layGround()
+const scratch = makeScratch()
 
 test('getters return effective values, of options and of defaults', async (t) => {
   const engine = new Engine({ queueDepth: 64, blockSize: 1 << 19 })
@@ -41,7 +41,7 @@ test('getters return effective values, of options and of defaults', async (t) =>
 })
 
 test('getAlignment of a file returns the alignment of the file', async (t) => {
-  const file = await open(ground.file('abc'))
+  const file = await open(scratch.file('abc'))
   t.is(new AioHandle().getAlignment(file), file.alignment.offset)
   t.throws(() => new AioHandle().getAlignment({} as never), { code: 'ERR_DEEPRING_INVALID_ARG_TYPE' })
   await file.close()
@@ -69,7 +69,7 @@ testOnEachBackend('every method reads and writes by path', async (t, engine) => 
     },
   }
   for (const [name, put] of Object.entries(write)) {
-    const path = ground.file(pattern(300_000, 9))
+    const path = scratch.file(pattern(300_000, 9))
     await put(path)
     t.true(same(contents(path), bytes), `${name} writes the whole file and ends it`)
     for (const [other, get] of Object.entries(read)) {
@@ -84,7 +84,7 @@ testOnEachBackend(
   'every method reads and writes by file, at any offset, and never shortens the file',
   async (t, engine) => {
     const handle = new AioHandle({ engine })
-    const path = ground.path()
+    const path = scratch.path()
     const file = await engine.open(path, 'w+')
     const wanted = pattern(50_000, 7)
     await file.write(wanted, { position: 0 })
@@ -128,7 +128,7 @@ testOnEachBackend('partitions of one file, written and read by path at their off
     [2048, 1024, 1024],
     [1, 4095, 4097, 333, 70_000],
   ]) {
-    const path = ground.path()
+    const path = scratch.path()
     const bytes = pattern(sizes.reduce((sum, size) => sum + size, 0))
     let at = 0
     for (const size of sizes) {
@@ -150,7 +150,7 @@ testOnEachBackend('partitions of one file, written and read by path at their off
 
 test('a write at offset 0 keeps the bytes behind it; one without an offset does not', async (t) => {
   const handle = new AioHandle()
-  const path = ground.file(pattern(10_000))
+  const path = scratch.file(pattern(10_000))
   await handle.pwrite(pattern(10, 2), path, { fileOffset: 0 })
   t.is(statSync(path).size, 10_000)
   await handle.pwrite(pattern(10, 2), path)
@@ -159,7 +159,7 @@ test('a write at offset 0 keeps the bytes behind it; one without an offset does 
 
 test('pread reads part of a file; read requires the whole file', async (t) => {
   const handle = new AioHandle()
-  const path = ground.file(pattern(10_000))
+  const path = scratch.file(pattern(10_000))
   const buffer = new Uint8Array(4000)
   t.is(await handle.pread(buffer, path), 1)
   t.true(same(buffer, pattern(10_000).subarray(0, 4000)))
@@ -172,7 +172,7 @@ test('pread reads part of a file; read requires the whole file', async (t) => {
 testOnEachBackend('many operations in flight are counted by one wait', async (t, engine) => {
   const handle = new AioHandle({ engine, blockSize: 4096, queueDepth: 2 })
   const bytes = Array.from({ length: 300 }, (_, i) => pattern(1 + i * 37, i + 1))
-  const paths = bytes.map(() => ground.path())
+  const paths = bytes.map(() => scratch.path())
   for (const [i, data] of bytes.entries()) handle.asyncPwrite(data, paths[i]!)
   t.is(await handle.wait(), 300)
   const back = bytes.map((data) => allocate(data.length))
@@ -190,7 +190,7 @@ test('wait with nothing pending returns 0 at every call', async (t) => {
 
 test('two waits at once count each operation once, and both end after all operations', async (t) => {
   const handle = new AioHandle()
-  const path = ground.path()
+  const path = scratch.path()
   const bytes = pattern(5_000_000)
   handle.asyncPwrite(bytes, path)
   const first = handle.wait()
@@ -202,7 +202,7 @@ test('two waits at once count each operation once, and both end after all operat
 
 test('asyncPread never returns a promise, and a failure without a wait does not end the process', async (t) => {
   const handle = new AioHandle()
-  t.is(handle.asyncPread(new Uint8Array(10), ground.path('missing')), 0)
+  t.is(handle.asyncPread(new Uint8Array(10), scratch.path('missing')), 0)
   await pause(50)
   const error = await rejected(t, () => handle.wait(), 'ENOENT')
   t.is(error.errors?.length, 1)
@@ -211,7 +211,12 @@ test('asyncPread never returns a promise, and a failure without a wait does not 
 
 test('wait rejects with the first failure in the order of queueing and lists all in errors; the others are done', async (t) => {
   const handle = new AioHandle()
-  const [good, short, missing, also] = [ground.path(), ground.file(pattern(5)), ground.path('missing'), ground.path()]
+  const [good, short, missing, also] = [
+    scratch.path(),
+    scratch.file(pattern(5)),
+    scratch.path('missing'),
+    scratch.path(),
+  ]
   handle.asyncPwrite(pattern(100_000), good)
   handle.asyncPread(new Uint8Array(10), short)
   handle.asyncPread(new Uint8Array(10), missing)
@@ -230,10 +235,10 @@ test('wait rejects with the first failure in the order of queueing and lists all
 
 test('operations queued during a wait belong to the next', async (t) => {
   const handle = new AioHandle()
-  handle.asyncPwrite(pattern(100_000), ground.path())
+  handle.asyncPwrite(pattern(100_000), scratch.path())
   const first = handle.wait()
-  handle.asyncPwrite(pattern(10), ground.path())
-  handle.asyncPwrite(pattern(10), ground.path())
+  handle.asyncPwrite(pattern(10), scratch.path())
+  handle.asyncPwrite(pattern(10), scratch.path())
   t.is(await first, 1)
   t.is(await handle.wait(), 2)
 })
@@ -241,7 +246,7 @@ test('operations queued during a wait belong to the next', async (t) => {
 test('a wait ends with its own operations, even if more were queued since', async (t) => {
   const engine = new Engine({ queueDepth: 1, blockSize: 4096 })
   const handle = new AioHandle({ engine })
-  const path = ground.file(pattern(4_000_000))
+  const path = scratch.file(pattern(4_000_000))
   handle.asyncPread(new Uint8Array(100), path, 0)
   const first = handle.wait()
   for (let i = 0; i < 20; i += 1) handle.asyncPread(engine.allocate(4_000_000), path)
@@ -254,7 +259,7 @@ test('a wait ends with its own operations, even if more were queued since', asyn
 test('an awaited operation settles at once, while queued ones continue', async (t) => {
   const engine = new Engine({ queueDepth: 1, blockSize: 4096 })
   const handle = new AioHandle({ engine })
-  const path = ground.file(pattern(4_000_000))
+  const path = scratch.file(pattern(4_000_000))
   for (let i = 0; i < 20; i += 1) handle.asyncPread(engine.allocate(4_000_000), path)
   t.is(await handle.pread(new Uint8Array(100), path), 1)
   t.true(engine.stats().queued > 0, 'the others are still in flight')
@@ -265,12 +270,12 @@ test('an awaited operation settles at once, while queued ones continue', async (
 test('failures before, during and after a request are reported in the order of queueing', async (t) => {
   const engine = new Engine()
   const handle = new AioHandle({ engine })
-  const closed = await engine.open(ground.file(pattern(100)), 'r')
+  const closed = await engine.open(scratch.file(pattern(100)), 'r')
   await closed.close()
-  handle.asyncPread(new Uint8Array(10), ground.path('missing'))
+  handle.asyncPread(new Uint8Array(10), scratch.path('missing'))
   handle.asyncPread(new Uint8Array(10), closed)
-  handle.asyncPread(new Uint8Array(10), ground.path('missing'), { validate: true })
-  handle.asyncPread(new Uint8Array(10), ground.file(pattern(5)))
+  handle.asyncPread(new Uint8Array(10), scratch.path('missing'), { validate: true })
+  handle.asyncPread(new Uint8Array(10), scratch.file(pattern(5)))
   const error = await rejected(t, () => handle.wait(), 'ENOENT')
   t.deepEqual(
     error.errors?.map((each) => (each as DeepringError).code),
@@ -281,8 +286,8 @@ test('failures before, during and after a request are reported in the order of q
 
 test('sync and awaited operations do not count queued ones', async (t) => {
   const handle = new AioHandle()
-  const path = ground.file(pattern(1000))
-  for (let i = 0; i < 5; i += 1) handle.asyncPwrite(pattern(10_000, i + 1), ground.path())
+  const path = scratch.file(pattern(1000))
+  for (let i = 0; i < 5; i += 1) handle.asyncPwrite(pattern(10_000, i + 1), scratch.path())
   t.is(handle.syncPread(new Uint8Array(1000), path), 1)
   t.is(await handle.pread(new Uint8Array(1000), path), 1)
   t.is(await handle.read(new Uint8Array(1000), path), 0)
@@ -292,7 +297,7 @@ test('sync and awaited operations do not count queued ones', async (t) => {
 test('aborting a wait cancels its operations and rejects with the reason', async (t) => {
   const engine = new Engine({ queueDepth: 1, blockSize: 4096 })
   const handle = new AioHandle({ engine })
-  const path = ground.file(pattern(10_000_000))
+  const path = scratch.file(pattern(10_000_000))
   for (let i = 0; i < 20; i += 1) handle.asyncPread(engine.allocate(10_000_000), path)
   const controller = new AbortController()
   const waiting = handle.wait({ signal: controller.signal })
@@ -306,7 +311,7 @@ test('aborting a wait cancels its operations and rejects with the reason', async
 
 test('validate accepts a correct file', async (t) => {
   const handle = new AioHandle()
-  const path = ground.path()
+  const path = scratch.path()
   t.is(await handle.write(pattern(70_001), path, { validate: true }), 0)
   t.is(await handle.pwrite(pattern(3, 2), path, { fileOffset: 4097, validate: true }), 1)
   t.is(handle.syncPread(new Uint8Array(70_001), path, { validate: true }), 1)
@@ -316,7 +321,7 @@ test('validate accepts a correct file', async (t) => {
 
 testOnEachBackend('validate reports the first byte that differs, by path and by file', async (t, engine) => {
   const bytes = pattern(300_000)
-  const path = ground.file(bytes)
+  const path = scratch.file(bytes)
   const file = await engine.open(path)
   for (const [position, length, wrong] of [
     [0, 300_000, 0],
@@ -343,7 +348,7 @@ testOnEachBackend('validate reports the first byte that differs, by path and by 
 
 test('a file of another engine is refused', async (t) => {
   const engine = new Engine()
-  const file = await engine.open(ground.file('abc'), 'r+')
+  const file = await engine.open(scratch.file('abc'), 'r+')
   const handle = new AioHandle()
   await rejected(t, () => handle.read(new Uint8Array(3), file), 'ERR_DEEPRING_INVALID_ARG_VALUE')
   t.throws(() => handle.asyncPwrite(new Uint8Array(3), file), { code: 'ERR_DEEPRING_INVALID_ARG_VALUE' })
@@ -352,7 +357,7 @@ test('a file of another engine is refused', async (t) => {
 
 test('a closed file is reported where the outcome is', async (t) => {
   const handle = new AioHandle()
-  const file = await open(ground.file('abc'), 'r+')
+  const file = await open(scratch.file('abc'), 'r+')
   await file.close()
   await rejected(t, () => handle.read(new Uint8Array(3), file), 'ERR_DEEPRING_CLOSED')
   t.throws(() => handle.syncPwrite(new Uint8Array(3), file), { code: 'ERR_DEEPRING_CLOSED' })
@@ -398,7 +403,7 @@ test('locked tensors are zeroed, pinned and of the example’s type, and are fre
 })
 
 function dropFailing(): void {
-  new AioHandle().asyncPread(new Uint8Array(1), ground.path('missing'))
+  new AioHandle().asyncPread(new Uint8Array(1), scratch.path('missing'))
 }
 
 test.serial('a handle that is dropped with unreported failures leaves a warning', async (t) => {

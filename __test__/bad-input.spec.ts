@@ -8,9 +8,9 @@ import { chmodSync, mkdirSync } from 'node:fs'
 import test, { type ExecutionContext } from 'ava'
 import { allocate, allocateTensor, allocateUnsafe, Engine, info, open, type FileHandle } from '../index.ts'
 import { AioHandle, aioRead, aioReadSync, aioWrite, aioWriteSync } from '../lib/aio/index.ts'
-import { contents, layGround, pattern, rejected, same } from './harness.ts'
+import { contents, makeScratch, pattern, rejected, same } from './harness.ts'
 
-const ground = layGround()
+const scratch = makeScratch()
 
 const TYPE = 'ERR_DEEPRING_INVALID_ARG_TYPE'
 const VALUE = 'ERR_DEEPRING_INVALID_ARG_VALUE'
@@ -89,7 +89,7 @@ const paths: readonly Row[] = [
 
 /** A file with known bytes, open for both, and a check that it is as it was. */
 async function untouched(t: ExecutionContext, run: (file: FileHandle, path: string) => Promise<void>): Promise<void> {
-  const path = ground.file(pattern(5000))
+  const path = scratch.file(pattern(5000))
   const file = await open(path, 'r+')
   await run(file, path)
   await file.close()
@@ -307,9 +307,9 @@ test('invalid element types and shapes are refused', (t) => {
 })
 
 test('a missing file, a directory and a file in a file fail as in node:fs', async (t) => {
-  const folder = ground.path('folder')
+  const folder = scratch.path('folder')
   mkdirSync(folder)
-  const file = ground.file('abc')
+  const file = scratch.file('abc')
   const missing = await rejected(t, () => open(`${folder}/none`), 'ENOENT')
   t.is(missing.errno, -2)
   t.is(missing.syscall, 'open')
@@ -330,8 +330,8 @@ test('a missing file, a directory and a file in a file fail as in node:fs', asyn
 const root = process.getuid?.() === 0
 // Permissions do not restrict root, so root drops its rights for this test.
 test.serial('a file without permission fails with EACCES', async (t) => {
-  const path = ground.file('abc')
-  chmodSync(ground.folder, 0o755)
+  const path = scratch.file('abc')
+  chmodSync(scratch.folder, 0o755)
   chmodSync(path, 0o000)
   if (root) process.seteuid?.(65_534)
   try {
@@ -347,7 +347,7 @@ test.serial('a file without permission fails with EACCES', async (t) => {
 })
 
 test('anything but a regular file or a block device is refused at once', async (t) => {
-  const pipe = ground.path('pipe')
+  const pipe = scratch.path('pipe')
   execFileSync('mkfifo', [pipe])
   for (const path of [pipe, '/dev/null', '/dev/zero']) {
     await rejected(t, () => open(path), 'ERR_DEEPRING_UNSUPPORTED')
@@ -358,7 +358,7 @@ test('anything but a regular file or a block device is refused at once', async (
 })
 
 test('aioRead refuses a file of another size than the buffer and reports both sizes', async (t) => {
-  const path = ground.file(pattern(5000))
+  const path = scratch.file(pattern(5000))
   const buffer = new Uint8Array(6000).fill(9)
   const longer = await rejected(t, () => aioRead(buffer, path), 'ERR_DEEPRING_SIZE_MISMATCH')
   t.regex(longer.message, /5000/)

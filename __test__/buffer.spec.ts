@@ -3,9 +3,9 @@
 import test from 'ava'
 import { allocate, allocateUnsafe, Engine, open, type EngineBuffer } from '../index.ts'
 import { collectUntil } from './collect.ts'
-import { contents, layGround, pattern, rejected, same, testOnEachBackend } from './harness.ts'
+import { contents, makeScratch, pattern, rejected, same, testOnEachBackend } from './harness.ts'
 
-const ground = layGround()
+const scratch = makeScratch()
 
 test('allocate returns zeroed bytes of exactly the requested length', (t) => {
   for (const length of [0, 1, 4095, 4096, 4097, 1_000_003, 64 << 20]) {
@@ -74,7 +74,7 @@ test('using disposes', (t) => {
 })
 
 test('disposed memory is refused', async (t) => {
-  const file = await open(ground.file('abc'), 'r+')
+  const file = await open(scratch.file('abc'), 'r+')
   const memory = allocate(3)
   memory[Symbol.dispose]()
   await rejected(t, () => file.read(memory, { position: 0 }), 'ERR_DEEPRING_DETACHED')
@@ -83,7 +83,7 @@ test('disposed memory is refused', async (t) => {
 })
 
 testOnEachBackend('memory disposed during a write is still written', async (t, engine) => {
-  const path = ground.path()
+  const path = scratch.path()
   const file = await engine.open(path, 'w')
   const bytes = pattern(20_000_003)
   const memory = engine.allocate(bytes.length)
@@ -101,7 +101,7 @@ testOnEachBackend('memory disposed during a write is still written', async (t, e
 testOnEachBackend(
   'a read whose memory was disposed fails, and the next owner of the memory sees no bytes',
   async (t, engine) => {
-    const file = await engine.open(ground.file(pattern(20_000_000)))
+    const file = await engine.open(scratch.file(pattern(20_000_000)))
     const memory = engine.allocate(20_000_000)
     const reading = file.read(memory, { position: 0 })
     memory[Symbol.dispose]()
@@ -113,7 +113,7 @@ testOnEachBackend(
 )
 
 test('a request whose foreign memory was transferred fails', async (t) => {
-  const path = ground.file(pattern(3_000_000))
+  const path = scratch.file(pattern(3_000_000))
   const file = await open(path, 'r+')
   const view = new Uint8Array(3_000_000)
   const reading = file.read(view, { position: 0 })
@@ -138,7 +138,7 @@ test('the garbage collector frees dropped memory', async (t) => {
 })
 
 testOnEachBackend('memory that only a request holds stays alive until the request has settled', async (t, engine) => {
-  const path = ground.path()
+  const path = scratch.path()
   const file = await engine.open(path, 'w')
   const bytes = pattern(10_000_001)
   const write = (): Promise<unknown> => {
@@ -159,7 +159,7 @@ testOnEachBackend('memory outlives its engine', async (t) => {
   await engine.close()
   memory.fill(7)
   t.true(memory.every((byte) => byte === 7))
-  const file = await open(ground.path(), 'w+')
+  const file = await open(scratch.path(), 'w+')
   await file.write(memory, { position: 0 })
   await file.close()
   memory[Symbol.dispose]()
@@ -167,7 +167,7 @@ testOnEachBackend('memory outlives its engine', async (t) => {
 })
 
 test('a transfer during a request does not take engine memory away', async (t) => {
-  const file = await open(ground.file(pattern(1_000_000)))
+  const file = await open(scratch.file(pattern(1_000_000)))
   const memory = allocate(1_000_000)
   const reading = file.read(memory, { position: 0 })
   t.throws(() => structuredClone(memory.buffer, { transfer: [memory.buffer] }), { name: 'DataCloneError' })

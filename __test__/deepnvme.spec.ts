@@ -9,18 +9,18 @@ import { readdirSync, statSync } from 'node:fs'
 import test from 'ava'
 import { allocate, Engine, open } from '../index.ts'
 import { AioHandle } from '../lib/aio/index.ts'
-import { contents, layGround, pattern, pause, rejected, runProgram, same, testOnEachBackend } from './harness.ts'
+import { contents, makeScratch, pattern, pause, rejected, runProgram, same, testOnEachBackend } from './harness.ts'
 
-const ground = layGround()
+const scratch = makeScratch()
 
 testOnEachBackend('1: a write of 10000 bytes leaves 10000 bytes, not only the 8192 aligned ones', async (t, engine) => {
-  const path = ground.path()
+  const path = scratch.path()
   t.is(await new AioHandle({ engine, blockSize: 4096 }).pwrite(pattern(10_000), path), 1)
   t.true(same(contents(path), pattern(10_000)))
 })
 
 testOnEachBackend('1: an unaligned buffer is written and does not leave an empty file', async (t, engine) => {
-  const path = ground.path()
+  const path = scratch.path()
   const memory = engine.allocate(20_000)
   memory.set(pattern(16_384), 7)
   t.is(await new AioHandle({ engine }).pwrite(memory.subarray(7, 7 + 16_384), path), 1)
@@ -30,7 +30,7 @@ testOnEachBackend('1: an unaligned buffer is written and does not leave an empty
 testOnEachBackend(
   '1: a read past the end of the file fails and reports how many bytes there were',
   async (t, engine) => {
-    const path = ground.file(pattern(8192))
+    const path = scratch.file(pattern(8192))
     const handle = new AioHandle({ engine })
     const error = await rejected(t, () => handle.pread(engine.allocate(16_384), path), 'ERR_DEEPRING_EOF')
     t.is(error.transferred, 8192)
@@ -51,7 +51,7 @@ testOnEachBackend(
       [3, false, true],
     ] as const) {
       const handle = new AioHandle({ engine, blockSize: 4096, queueDepth, singleSubmit, overlapEvents })
-      const path = ground.path()
+      const path = scratch.path()
       t.is(await handle.pwrite(bytes, path), 1)
       const back = engine.allocate(bytes.length)
       t.is(await handle.pread(back, path), 1)
@@ -62,7 +62,7 @@ testOnEachBackend(
 
 testOnEachBackend('3: a bad descriptor is an error, neither an abort nor a hang', async (t, engine) => {
   const handle = new AioHandle({ engine })
-  const path = ground.file(pattern(100))
+  const path = scratch.file(pattern(100))
   const reader = await engine.open(path, 'r')
   handle.asyncPwrite(pattern(100), reader)
   await rejected(t, () => handle.wait(), 'EBADF')
@@ -75,7 +75,7 @@ testOnEachBackend('3: a bad descriptor is an error, neither an abort nor a hang'
 testOnEachBackend('4: an impossible queue depth is refused, and the greatest accepted one works', async (t, engine) => {
   t.throws(() => new AioHandle({ engine, queueDepth: 70_000 }), { code: 'ERR_DEEPRING_OUT_OF_RANGE' })
   const bytes = pattern(300_000)
-  const path = ground.file(bytes)
+  const path = scratch.file(bytes)
   for (const overlapEvents of [false, true]) {
     const handle = new AioHandle({ engine, queueDepth: 65_536, blockSize: 4096, overlapEvents })
     const buffer = new Uint8Array(bytes.length)
@@ -86,7 +86,7 @@ testOnEachBackend('4: an impossible queue depth is refused, and the greatest acc
 
 test('4: many handles take nothing from a system-wide limit', async (t) => {
   const handles = Array.from({ length: 300 }, () => new AioHandle({ queueDepth: 128, intraOpParallelism: 8 }))
-  const path = ground.file(pattern(1000))
+  const path = scratch.file(pattern(1000))
   for (const handle of handles) handle.asyncPread(new Uint8Array(1000), path)
   for (const handle of handles) t.is(await handle.wait(), 1)
 })
@@ -96,7 +96,7 @@ testOnEachBackend(
   async (t, engine) => {
     for (const overlapEvents of [false, true]) {
       const handle = new AioHandle({ engine, queueDepth: 128, blockSize: 16 << 20, overlapEvents })
-      const path = ground.path()
+      const path = scratch.path()
       t.is(await handle.pwrite(pattern(10_000), path), 1)
       t.true(same(contents(path), pattern(10_000)))
       const memory = engine.allocate(40_000).fill(0xa5)
@@ -124,7 +124,7 @@ test.serial('6: signals that interrupt a wait of either kind do no harm', async 
   const count = (): void => void (interrupted.times += 1)
   process.on('SIGUSR2', count)
   const bytes = pattern(10_000_000)
-  const path = ground.file(bytes)
+  const path = scratch.file(bytes)
   const handle = new AioHandle({ blockSize: 65_536, queueDepth: 2 })
   const sender = spawn('sh', ['-c', `while kill -USR2 ${process.pid} 2>/dev/null; do :; done`])
   try {
@@ -156,7 +156,7 @@ testOnEachBackend(
       [1024, 100_003],
     ] as const) {
       const handle = new AioHandle({ engine, intraOpParallelism, blockSize: 1024, queueDepth: 2 })
-      const path = ground.path()
+      const path = scratch.path()
       t.is(await handle.pwrite(pattern(length), path, { validate: true }), 1)
       const back = new Uint8Array(length)
       t.is(await handle.pread(back, path), 1)
@@ -166,7 +166,7 @@ testOnEachBackend(
 )
 
 testOnEachBackend('8: a read into part of a buffer fills that part and no other', async (t, engine) => {
-  const path = ground.file(pattern(9999))
+  const path = scratch.file(pattern(9999))
   const whole = engine.allocate(30_000).fill(0xa5)
   const part = whole.subarray(1001, 1001 + 9999)
   t.is(await new AioHandle({ engine }).pread(part, path), 1)
@@ -177,18 +177,18 @@ testOnEachBackend('8: a read into part of a buffer fills that part and no other'
 
 test('8: a tensor whose data has gaps is refused and not discarded', async (t) => {
   const strided = { dtype: 'F32', shape: [2, 2], data: new Float32Array(6) }
-  await rejected(t, () => new AioHandle().pread(strided, ground.file(pattern(16))), 'ERR_DEEPRING_INVALID_ARG_VALUE')
+  await rejected(t, () => new AioHandle().pread(strided, scratch.file(pattern(16))), 'ERR_DEEPRING_INVALID_ARG_VALUE')
 })
 
 test('9: tensors of several dimensions in ordinary memory are read', async (t) => {
-  const path = ground.file(pattern(96))
+  const path = scratch.file(pattern(96))
   const tensor = { dtype: 'F32', shape: [2, 3, 4], data: new Float32Array(24) }
   t.is(await new AioHandle().pread(tensor, path), 1)
   t.deepEqual(new Uint8Array(tensor.data.buffer), pattern(96))
 })
 
 test('12: a handle dropped with operations in flight finishes them', async (t) => {
-  const path = ground.path()
+  const path = scratch.path()
   const bytes = pattern(5_000_000)
   const drop = (): void => void new AioHandle().asyncPwrite(bytes, path)
   drop()
@@ -203,7 +203,7 @@ test('12: a handle dropped with operations in flight finishes them', async (t) =
 test('14: 5000 operations by path are queued at once, with few descriptors', async (t) => {
   const engine = new Engine({ queueDepth: 8 })
   const handle = new AioHandle({ engine })
-  const path = ground.file(pattern(100))
+  const path = scratch.file(pattern(100))
   const before = readdirSync('/proc/self/fd').length
   for (let i = 0; i < 5000; i += 1) handle.asyncPread(new Uint8Array(100), path)
   t.true(readdirSync('/proc/self/fd').length - before < 200)
@@ -212,6 +212,6 @@ test('14: 5000 operations by path are queued at once, with few descriptors', asy
 })
 
 test('17: nothing is printed', async (t) => {
-  const { status, stdout, stderr } = await runProgram('round-trip.ts', ground.path())
+  const { status, stdout, stderr } = await runProgram('round-trip.ts', scratch.path())
   t.deepEqual([status, stdout, stderr], [0, '', ''])
 })

@@ -11,15 +11,15 @@ import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import { Engine, type DeepringError } from '../index.ts'
 import { AioHandle, aioWrite } from '../lib/aio/index.ts'
-import { backends, contents, layGround, pattern, rejected, same } from './harness.ts'
+import { backends, contents, makeScratch, pattern, rejected, same } from './harness.ts'
 
-const ground = layGround()
+const scratch = makeScratch()
 const MIB = 1 << 20
 
 /** Mounts a new disk of 16 MiB. Returns its folder, or why that is impossible. */
 function mountDisk(kind: 'ext4' | 'ext2'): { folder: string } | { refusal: string } {
-  const image = ground.path(`${kind}.img`)
-  const folder = ground.path(kind)
+  const image = scratch.path(`${kind}.img`)
+  const folder = scratch.path(kind)
   try {
     writeFileSync(image, '')
     truncateSync(image, 16 * MIB)
@@ -36,7 +36,7 @@ function mountDisk(kind: 'ext4' | 'ext2'): { folder: string } | { refusal: strin
         .join(' '),
     }
   }
-  ground.beforeRemoval(() => void execFileSync('umount', [folder]))
+  scratch.beforeRemoval(() => void execFileSync('umount', [folder]))
   return { folder }
 }
 

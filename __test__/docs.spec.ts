@@ -8,10 +8,10 @@
 import { globSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join, relative } from 'node:path'
 import test from 'ava'
-import { layGround } from './harness.ts'
+import { makeScratch } from './harness.ts'
 import { root, run } from './packed.ts'
 
-const ground = layGround()
+const scratch = makeScratch()
 
 interface Example {
   readonly name: string
@@ -43,7 +43,7 @@ test('there are examples', (t) => {
 })
 
 test.serial('every example compiles', async (t) => {
-  const folder = ground.path('examples')
+  const folder = scratch.path('examples')
   mkdirSync(folder)
   for (const example of [...runnable, ...examplesIn('README.md')]) {
     writeFileSync(join(folder, `${example.name}.ts`), moduleOf(example, folder))
@@ -64,7 +64,7 @@ test.serial('every example compiles', async (t) => {
 
 for (const example of runnable) {
   test.serial(`the example ${example.name} runs and prints what its comments say`, async (t) => {
-    const folder = ground.path(example.name)
+    const folder = scratch.path(example.name)
     mkdirSync(folder)
     // What the examples expect to find.
     writeFileSync(join(folder, 'weights.bin'), new Uint8Array(1000))

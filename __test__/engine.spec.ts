@@ -10,7 +10,7 @@ import { collectUntil } from './collect.ts'
 import {
   backends,
   contents,
-  layGround,
+  makeScratch,
   openDescriptors,
   pattern,
   pause,
@@ -20,7 +20,7 @@ import {
   type Backend,
 } from './harness.ts'
 
-const ground = layGround()
+const scratch = makeScratch()
 
 test('info describes the default engine and why it runs so', async (t) => {
   const found = await info()
@@ -36,9 +36,9 @@ test('info describes the default engine and why it runs so', async (t) => {
 })
 
 test('info of a path describes direct I/O there', async (t) => {
-  const { path } = await info(ground.folder)
+  const { path } = await info(scratch.folder)
   t.truthy(path)
-  t.is(path?.path, ground.folder)
+  t.is(path?.path, scratch.folder)
   t.true((path?.fileSystem ?? '').length > 0)
   t.is(path?.direct, true, 'the tests need a directory that takes direct I/O')
   t.true((path?.offsetAlignment ?? 0) >= 512)
@@ -61,7 +61,7 @@ testOnEachBackend(
 testOnEachBackend(
   'blocks and bytes in flight never exceed the limits',
   async (t, engine) => {
-    const file = await engine.open(ground.file(pattern(3_000_000)))
+    const file = await engine.open(scratch.file(pattern(3_000_000)))
     await Promise.all(
       Array.from({ length: 100 }, (_, i) => file.read(engine.allocate(200_000), { position: i * 28_000 })),
     )
@@ -77,7 +77,7 @@ testOnEachBackend(
 testOnEachBackend(
   'a request beyond maxQueued is refused with a typed error, and the others continue',
   async (t, engine) => {
-    const file = await engine.open(ground.file(pattern(1_000_000)))
+    const file = await engine.open(scratch.file(pattern(1_000_000)))
     const reads = Array.from({ length: 500 }, (_, i) => file.read(new Uint8Array(2000), { position: i * 2000 }))
     const outcomes = await Promise.allSettled(reads)
     const refused = outcomes.filter((outcome) => outcome.status === 'rejected')
@@ -91,7 +91,7 @@ testOnEachBackend(
 
 test('stats count requests and their outcomes', async (t) => {
   const engine = new Engine()
-  const file = await engine.open(ground.file(pattern(10_000)))
+  const file = await engine.open(scratch.file(pattern(10_000)))
   const before = engine.stats()
   await file.read(new Uint8Array(10_000), { position: 0 })
   await t.throwsAsync(file.read(new Uint8Array(10_001), { position: 0 }))
@@ -109,7 +109,7 @@ test('stats count requests and their outcomes', async (t) => {
 test('there is one default engine, the functions use it, and it cannot be closed', async (t) => {
   t.is(Engine.default, Engine.default)
   const before = stats().submitted
-  const file = await Engine.default.open(ground.file('abc'))
+  const file = await Engine.default.open(scratch.file('abc'))
   await file.read(allocate(3), { position: 0 })
   t.true(stats().submitted > before)
   await file.close()
@@ -118,7 +118,7 @@ test('there is one default engine, the functions use it, and it cannot be closed
 })
 
 testOnEachBackend('closing an engine closes its files after their requests and refuses new work', async (t, engine) => {
-  const path = ground.path()
+  const path = scratch.path()
   const file = await engine.open(path, 'w+')
   const writing = file.write(pattern(5_000_000), { position: 0 })
   const closing = engine.close()
@@ -137,7 +137,7 @@ testOnEachBackend('closing an engine closes its files after their requests and r
 
 test('an open in progress when its engine closes leaves no file open', async (t) => {
   const engine = new Engine()
-  const opening = engine.open(ground.file('abc'))
+  const opening = engine.open(scratch.file('abc'))
   await engine.close()
   const file = await opening
   t.true(file instanceof FileHandle)
@@ -173,7 +173,7 @@ function dropEngine(): void {
 
 test.serial('a file that is dropped open is closed, with a warning', async (t) => {
   const { codes, stop } = listen()
-  const path = ground.file('abc')
+  const path = scratch.file('abc')
   await dropFile(path)
   t.true(await collectUntil(() => codes.length > 0))
   for (let i = 0; i < 100 && openDescriptors(path) > 0; i += 1) await pause(10)
@@ -192,7 +192,7 @@ test.serial('an engine that is dropped open is closed, with a warning', async (t
 
 test.serial('an engine that is used only through its files is not collected', async (t) => {
   const { codes, stop } = listen()
-  const path = ground.file('abc')
+  const path = scratch.file('abc')
   const openOnNewEngine = (): Promise<FileHandle> => new Engine().open(path)
   const file = await openOnNewEngine()
   t.false(await collectUntil(() => codes.length > 0, 30))
@@ -212,7 +212,7 @@ async function startAndDrop(backend: Backend, path: string, bytes: Uint8Array): 
 for (const backend of backends) {
   test.serial(`requests in flight on a dropped engine finish before the engine ends (${backend})`, async (t) => {
     const { codes, stop } = listen()
-    const path = ground.path()
+    const path = scratch.path()
     const bytes = pattern(4_000_000)
     const { writing } = await startAndDrop(backend, path, bytes)
     await collectUntil(() => false, 10)

@@ -7,9 +7,9 @@ import { statSync } from 'node:fs'
 import test from 'ava'
 import * as fc from 'fast-check'
 import { Engine, type FileHandle } from '../index.ts'
-import { contents, layGround, pattern, same, testOnEachBackend } from './harness.ts'
+import { contents, makeScratch, pattern, same, testOnEachBackend } from './harness.ts'
 
-const ground = layGround()
+const scratch = makeScratch()
 
 /** Blocks small enough that a modest file has many, and few in flight, so that they queue. */
 const SMALL = { blockSize: 65_536, queueDepth: 8 }
@@ -121,7 +121,7 @@ for (const direct of ['prefer', 'never'] as const) {
     async (t, engine) => {
       await fc.assert(
         fc.asyncProperty(fc.array(step, { minLength: 1, maxLength: 20 }), async (steps) => {
-          const path = ground.path()
+          const path = scratch.path()
           const model = new Model()
           let file = await engine.open(path, 'w+', { direct })
           try {
@@ -155,7 +155,7 @@ testOnEachBackend(
         }),
         fc.nat(),
         async (lengths, first) => {
-          const path = ground.path()
+          const path = scratch.path()
           const file = await engine.open(path, 'w+')
           const model = new Model()
           let position = first % 5000
@@ -181,7 +181,7 @@ testOnEachBackend(
 testOnEachBackend(
   'two handles that pad, extend and trim one file lose no bytes and leave the right length',
   async (t, engine) => {
-    const path = ground.path()
+    const path = scratch.path()
     const handles = [await engine.open(path, 'w+'), await engine.open(path, 'r+')] as const
     const model = new Model()
     for (let round = 0; round < 60; round += 1) {
@@ -212,7 +212,7 @@ testOnEachBackend(
 
 test('two engines on one file share its locks', async (t) => {
   const [one, two] = [new Engine(SMALL), new Engine(SMALL)]
-  const path = ground.path()
+  const path = scratch.path()
   const [a, b] = [await one.open(path, 'w+'), await two.open(path, 'r+')]
   const model = new Model()
   for (let round = 0; round < 40; round += 1) {
@@ -232,7 +232,7 @@ testOnEachBackend('a file ends at its last byte, for every length around a secto
   for (const length of [
     1, 2, 511, 512, 513, 1023, 1024, 4095, 4096, 4097, 8191, 8192, 8193, 65_535, 65_537, 1_048_575, 1_048_577,
   ]) {
-    const path = ground.path()
+    const path = scratch.path()
     const file = await engine.open(path, 'w')
     await file.write(pattern(length), { position: 0 })
     await file.close()
@@ -241,7 +241,7 @@ testOnEachBackend('a file ends at its last byte, for every length around a secto
 })
 
 testOnEachBackend('a write into the middle changes no other byte and keeps the length', async (t, engine) => {
-  const path = ground.path()
+  const path = scratch.path()
   const file = await engine.open(path, 'w+')
   await file.write(pattern(50_000, 1), { position: 0 })
   const wanted = pattern(50_000, 1)
@@ -262,7 +262,7 @@ testOnEachBackend('a write into the middle changes no other byte and keeps the l
 })
 
 testOnEachBackend('a hole reads as zeros', async (t, engine) => {
-  const file = await engine.open(ground.path(), 'w+')
+  const file = await engine.open(scratch.path(), 'w+')
   await file.write(pattern(10), { position: 1_000_001 })
   const { buffer } = await file.read(new Uint8Array(1_000_011), { position: 0 })
   t.true(buffer.subarray(0, 1_000_001).every((byte) => byte === 0))

@@ -5,13 +5,13 @@ import { relative } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import test from 'ava'
 import { allocate, FileHandle, open } from '../index.ts'
-import { contents, layGround, pattern, pause, rejected, same, testOnEachBackend } from './harness.ts'
+import { contents, makeScratch, pattern, pause, rejected, same, testOnEachBackend } from './harness.ts'
 
-const ground = layGround()
+const scratch = makeScratch()
 
 testOnEachBackend('what is written is what is read', async (t, engine, backend) => {
   const bytes = pattern(3_000_017)
-  const path = ground.path()
+  const path = scratch.path()
   const file = await engine.open(path, 'w+')
   const written = await file.write(bytes, { position: 0 })
   t.is(written.bytesWritten, bytes.length)
@@ -27,7 +27,7 @@ testOnEachBackend('what is written is what is read', async (t, engine, backend) 
 })
 
 test('a path can be a string, a file: URL or a Buffer, absolute or relative', async (t) => {
-  const path = ground.file('abc')
+  const path = scratch.file('abc')
   for (const name of [
     path,
     relative(process.cwd(), path),
@@ -43,20 +43,20 @@ test('a path can be a string, a file: URL or a Buffer, absolute or relative', as
 })
 
 test.serial('a relative path is resolved at the time of the call', async (t) => {
-  const path = ground.file('here')
+  const path = scratch.file('here')
   const before = process.cwd()
-  process.chdir(ground.folder)
-  const opening = open(relative(ground.folder, path))
+  process.chdir(scratch.folder)
+  const opening = open(relative(scratch.folder, path))
   process.chdir('/')
   const file = await opening
   process.chdir(before)
   t.is((await file.stat()).size, 4)
-  t.is(file.path, relative(ground.folder, path), 'the path is told as it was given')
+  t.is(file.path, relative(scratch.folder, path), 'the path is reported as it was passed')
   await file.close()
 })
 
 test('a name that is not UTF-8 can be opened by its bytes', async (t) => {
-  const name = Buffer.concat([Buffer.from(`${ground.folder}/`), Buffer.from([0xff, 0xfe, 0x41])])
+  const name = Buffer.concat([Buffer.from(`${scratch.folder}/`), Buffer.from([0xff, 0xfe, 0x41])])
   writeFileSync(name, 'raw')
   const file = await open(name)
   t.is((await file.stat()).size, 3)
@@ -65,7 +65,7 @@ test('a name that is not UTF-8 can be opened by its bytes', async (t) => {
 })
 
 test('r only reads and w only writes; anything else is EBADF', async (t) => {
-  const path = ground.file('abc')
+  const path = scratch.file('abc')
   const reader = await open(path, 'r')
   const refusedWrite = await rejected(t, () => reader.write(new Uint8Array(1), { position: 0 }), 'EBADF')
   t.is(refusedWrite.errno, -9)
@@ -80,7 +80,7 @@ test('r only reads and w only writes; anything else is EBADF', async (t) => {
 })
 
 test('w empties an existing file, r+ does not, wx refuses it', async (t) => {
-  const path = ground.file('abcdef')
+  const path = scratch.file('abcdef')
   const updated = await open(path, 'r+')
   await updated.write(Buffer.from('X'), { position: 1 })
   await updated.close()
@@ -92,21 +92,21 @@ test('w empties an existing file, r+ does not, wx refuses it', async (t) => {
   const emptied = await open(path, 'w')
   t.is((await emptied.stat()).size, 0)
   await emptied.close()
-  const made = await open(ground.path(), 'wx+')
+  const made = await open(scratch.path(), 'wx+')
   await made.write(Buffer.from('new'), { position: 0 })
   t.is((await made.read(new Uint8Array(3), { position: 0 })).bytesRead, 3)
   await made.close()
 })
 
 test('a created file has the requested mode, less the umask', async (t) => {
-  const path = ground.path()
+  const path = scratch.path()
   const file = await open(path, 'w', { mode: 0o640, syncDirectory: true })
   await file.close()
   t.is(statSync(path).mode & 0o777, 0o640 & ~process.umask())
 })
 
 test('offset and length are in bytes, for any element type', async (t) => {
-  const file = await open(ground.path(), 'w+')
+  const file = await open(scratch.path(), 'w+')
   await file.write(pattern(64), { position: 0 })
   const floats = new Float32Array(8)
   const { bytesRead } = await file.read(floats, { position: 5, offset: 3, length: 10 })
@@ -118,7 +118,7 @@ test('offset and length are in bytes, for any element type', async (t) => {
 })
 
 test('every kind of view can be read into and written from', async (t) => {
-  const file = await open(ground.path(), 'w+')
+  const file = await open(scratch.path(), 'w+')
   const kinds = [
     Int8Array,
     Uint8Array,
@@ -149,7 +149,7 @@ test('every kind of view can be read into and written from', async (t) => {
 })
 
 test('shared memory of fixed length can be read into', async (t) => {
-  const file = await open(ground.file('shared'))
+  const file = await open(scratch.file('shared'))
   const view = new Uint8Array(new SharedArrayBuffer(6))
   await file.read(view, { position: 0 })
   t.is(Buffer.from(view).toString(), 'shared')
@@ -157,7 +157,7 @@ test('shared memory of fixed length can be read into', async (t) => {
 })
 
 test('an empty view moves nothing, anywhere', async (t) => {
-  const path = ground.file('abc')
+  const path = scratch.file('abc')
   const file = await open(path, 'r+')
   t.is((await file.read(new Uint8Array(0), { position: 0 })).bytesRead, 0)
   t.is((await file.read(new Uint8Array(0), { position: 1000 })).bytesRead, 0)
@@ -167,14 +167,14 @@ test('an empty view moves nothing, anywhere', async (t) => {
 })
 
 test('a position can be a bigint', async (t) => {
-  const file = await open(ground.file('abcdef'))
+  const file = await open(scratch.file('abcdef'))
   const { buffer } = await file.read(new Uint8Array(2), { position: 3n })
   t.is(Buffer.from(buffer).toString(), 'de')
   await file.close()
 })
 
 test('an option that is undefined counts as absent', async (t) => {
-  const file = await open(ground.file('abc'), undefined, {
+  const file = await open(scratch.file('abc'), undefined, {
     direct: undefined,
     mode: undefined,
     syncDirectory: undefined,
@@ -194,7 +194,7 @@ test('an option that is undefined counts as absent', async (t) => {
 })
 
 testOnEachBackend('a read past the end fails and reports what arrived, unless exact is false', async (t, engine) => {
-  const path = ground.file(pattern(10_000))
+  const path = scratch.file(pattern(10_000))
   const file = await engine.open(path)
   const error = await rejected(t, () => file.read(new Uint8Array(16_384), { position: 0 }), 'ERR_DEEPRING_EOF')
   t.is(error.transferred, 10_000)
@@ -216,7 +216,7 @@ testOnEachBackend('a read past the end fails and reports what arrived, unless ex
 })
 
 testOnEachBackend('positions beyond 4 GiB work', async (t, engine) => {
-  const path = ground.path()
+  const path = scratch.path()
   const file = await engine.open(path, 'w+')
   const position = 5 * 2 ** 30 + 123
   await file.write(pattern(5000), { position })
@@ -229,7 +229,7 @@ testOnEachBackend('positions beyond 4 GiB work', async (t, engine) => {
 })
 
 testOnEachBackend('truncate shortens a file, and extends it with zeros', async (t, engine) => {
-  const path = ground.file(pattern(10_000))
+  const path = scratch.file(pattern(10_000))
   const file = await engine.open(path, 'r+')
   await file.truncate(5001)
   t.is((await file.stat()).size, 5001)
@@ -243,7 +243,7 @@ testOnEachBackend('truncate shortens a file, and extends it with zeros', async (
 })
 
 test('stat reports what node:fs reports', async (t) => {
-  const path = ground.file(pattern(12_345))
+  const path = scratch.file(pattern(12_345))
   const file = await open(path)
   const ours = await file.stat()
   const nodes = statSync(path)
@@ -257,7 +257,7 @@ test('stat reports what node:fs reports', async (t) => {
 })
 
 testOnEachBackend('sync and datasync succeed and move no bytes', async (t, engine) => {
-  const path = ground.path()
+  const path = scratch.path()
   const file = await engine.open(path, 'w', { syncDirectory: true })
   const writing = file.write(pattern(1_000_001), { position: 0 })
   await Promise.all([writing, file.sync(), file.datasync()])
@@ -267,15 +267,15 @@ testOnEachBackend('sync and datasync succeed and move no bytes', async (t, engin
 })
 
 test('a symbolic link is followed', async (t) => {
-  const link = ground.path()
-  symlinkSync(ground.file('target'), link)
+  const link = scratch.path()
+  symlinkSync(scratch.file('target'), link)
   const file = await open(link)
   t.is((await file.stat()).size, 6)
   await file.close()
 })
 
 testOnEachBackend('close waits for requests in flight and refuses new ones', async (t, engine) => {
-  const path = ground.path()
+  const path = scratch.path()
   const file = await engine.open(path, 'w+')
   const bytes = pattern(8_000_003)
   const writing = file.write(bytes, { position: 0 })
@@ -295,7 +295,7 @@ testOnEachBackend('close waits for requests in flight and refuses new ones', asy
 })
 
 test('close can be called again, also while it runs', async (t) => {
-  const file = await open(ground.file('abc'))
+  const file = await open(scratch.file('abc'))
   await Promise.all([file.close(), file.close()])
   await t.notThrowsAsync(file.close())
 })
@@ -303,7 +303,7 @@ test('close can be called again, also while it runs', async (t) => {
 test('await using closes the file', async (t) => {
   let kept: FileHandle
   {
-    await using file = await open(ground.file('abc'))
+    await using file = await open(scratch.file('abc'))
     kept = file
     t.is((await file.stat()).size, 3)
   }
@@ -311,7 +311,7 @@ test('await using closes the file', async (t) => {
 })
 
 test('the properties of a closed file can still be read', async (t) => {
-  const path = ground.file('abc')
+  const path = scratch.file('abc')
   const file = await open(path)
   const { direct, backend, alignment } = file
   await file.close()
@@ -325,7 +325,7 @@ test('a handle has no public constructor', (t) => {
 })
 
 test('a read that is not awaited does not end the process', async (t) => {
-  const file = await open(ground.file(pattern(100_000)))
+  const file = await open(scratch.file(pattern(100_000)))
   const reading = file.read(allocate(100_000), { position: 0 })
   await pause(20)
   t.is((await reading).bytesRead, 100_000)

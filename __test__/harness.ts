@@ -2,7 +2,7 @@
  * What tests of the facade share: a directory on a disk, engines on each backend, bytes that identify their place, and a
  * check of rejections.
  *
- * A spec calls `layGround()` once. Everything is removed after its last test.
+ * A spec calls `makeScratch()` once. Everything is removed after its last test.
  */
 
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs'
@@ -12,7 +12,7 @@ import { Engine, type DeepringError, type EngineOptions } from '../index.ts'
 import { directDirectory, run, type Ended } from './packed.ts'
 
 /** Where the tests of one spec file work. */
-export interface Ground {
+export interface Scratch {
   readonly folder: string
   /** A path in the folder that no other test has. */
   path(name?: string): string
@@ -23,7 +23,7 @@ export interface Ground {
 }
 
 /** Makes a directory that takes direct I/O, for the tests of one spec file. */
-export function layGround(): Ground {
+export function makeScratch(): Scratch {
   mkdirSync(directDirectory(), { recursive: true })
   const folder = mkdtempSync(join(directDirectory(), 'spec-'))
   let count = 0

@@ -2,14 +2,14 @@
 
 import test from 'ava'
 import { allocate, DeepringError, open } from '../index.ts'
-import { backends, layGround, pattern, refusalOf, rejected, runProgram, testOnEachBackend } from './harness.ts'
+import { backends, makeScratch, pattern, refusalOf, rejected, runProgram, testOnEachBackend } from './harness.ts'
 
-const ground = layGround()
+const scratch = makeScratch()
 
 testOnEachBackend(
   'aligned memory is transferred directly without a copy, and the receipt says so',
   async (t, engine, backend) => {
-    const file = await engine.open(ground.file(pattern(4 << 20)), 'r', { direct: 'require' })
+    const file = await engine.open(scratch.file(pattern(4 << 20)), 'r', { direct: 'require' })
     t.true(file.direct)
     t.is(file.backend, backend)
     t.true(file.alignment.offset >= 512)
@@ -28,7 +28,7 @@ testOnEachBackend(
 testOnEachBackend(
   'unaligned memory is copied through bounce blocks; the receipt counts the bytes',
   async (t, engine) => {
-    const file = await engine.open(ground.file(pattern(1 << 20)))
+    const file = await engine.open(scratch.file(pattern(1 << 20)))
     const memory = engine.allocate((1 << 20) + 1)
     const { receipt } = await file.read(memory.subarray(1), { position: 0 })
     t.true(receipt.direct)
@@ -38,7 +38,7 @@ testOnEachBackend(
 )
 
 testOnEachBackend('only unaligned edges are copied', async (t, engine) => {
-  const file = await engine.open(ground.path(), 'w+')
+  const file = await engine.open(scratch.path(), 'w+')
   await file.write(pattern(1_000_000), { position: 0 })
   const { offset } = file.alignment
   const { receipt } = await file.read(engine.allocate(500_000), { position: 0 })
@@ -47,7 +47,7 @@ testOnEachBackend('only unaligned edges are copied', async (t, engine) => {
 })
 
 testOnEachBackend('direct: never uses the page cache, and says so', async (t, engine) => {
-  const file = await engine.open(ground.file(pattern(1 << 20)), 'r', { direct: 'never' })
+  const file = await engine.open(scratch.file(pattern(1 << 20)), 'r', { direct: 'never' })
   t.false(file.direct)
   t.not(file.directReason, '')
   const { receipt } = await file.read(engine.allocate(1 << 20), { position: 0 })
@@ -58,7 +58,7 @@ testOnEachBackend('direct: never uses the page cache, and says so', async (t, en
 
 testOnEachBackend('a closed file keeps the last backend and directness it had', async (t, engine, backend) => {
   for (const direct of ['prefer', 'never'] as const) {
-    const file = await engine.open(ground.file(pattern(4096)), 'r', { direct })
+    const file = await engine.open(scratch.file(pattern(4096)), 'r', { direct })
     t.deepEqual([file.backend, file.direct], [backend, direct === 'prefer'])
     await file.close()
     t.deepEqual([file.backend, file.direct], [backend, direct === 'prefer'])
@@ -69,7 +69,7 @@ const noRing = backends.includes('uring') ? refusalOf('uring') : 'DEEPRING_BACKE
 const testOnRing = noRing === undefined ? test : test.skip
 
 testOnRing(`a file reports the backend that runs now, also after a lost ring${because(noRing)}`, async (t) => {
-  const { status, stdout, stderr } = await runProgram('lost-ring.ts', ground.file(pattern(4096)))
+  const { status, stdout, stderr } = await runProgram('lost-ring.ts', scratch.file(pattern(4096)))
   t.is(status, 0, stderr)
   t.deepEqual(JSON.parse(stdout), {
     reported: ['uring', 'threads', 'threads'],
@@ -94,7 +94,7 @@ testOnEachBackend('where direct I/O is refused, prefer says why and require fail
 })
 
 test('an error has all facts in its fields, and Node’s words', async (t) => {
-  const path = ground.file(pattern(100))
+  const path = scratch.file(pattern(100))
   const file = await open(path)
   const error = await rejected(t, () => file.read(new Uint8Array(60), { position: 50 }), 'ERR_DEEPRING_EOF')
   t.true(error instanceof DeepringError && error instanceof Error)
@@ -112,7 +112,7 @@ test('an error has all facts in its fields, and Node’s words', async (t) => {
 })
 
 test('the stack of an error leads to the await of the caller', async (t) => {
-  const file = await open(ground.file('abc'))
+  const file = await open(scratch.file('abc'))
   const whoReads = async (): Promise<void> => {
     await file.read(new Uint8Array(10), { position: 0 })
   }

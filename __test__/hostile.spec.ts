@@ -31,9 +31,9 @@ import {
 import { pathOf } from '../lib/core/path.ts'
 import { handleLimitsOf } from '../lib/aio/tuning.ts'
 import { elementsOf, viewOf } from '../lib/memory/view.ts'
-import { contents, layGround, pattern, same } from './harness.ts'
+import { contents, makeScratch, pattern, same } from './harness.ts'
 
-const ground = layGround()
+const scratch = makeScratch()
 
 /** Anything at all, where the types would not let it pass. */
 // oxlint-disable-next-line typescript/no-explicit-any
@@ -257,7 +257,7 @@ test('promise functions never throw, and refuse with a typed error anything but 
 })
 
 test('a path of any characters below a missing directory is refused with a typed error', async (t) => {
-  const nowhere = ground.path('nowhere')
+  const nowhere = scratch.path('nowhere')
   await fc.assert(
     fc.asyncProperty(fc.string({ unit: 'binary', maxLength: 300 }), async (name) => {
       const path = `${nowhere}/a${name.replaceAll('..', '')}`
@@ -281,7 +281,7 @@ async function callAll(file: FileHandle, buffer: Anything, options: Anything): P
 
 test('operations on a file opened read-only never throw and do not change it', async (t) => {
   const before = pattern(10_000)
-  const path = ground.file(before)
+  const path = scratch.file(before)
   await using file = await open(path, 'r')
   const options = fc.oneof(
     anything,

@@ -6,14 +6,14 @@
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
-import { layGround } from './harness.ts'
+import { makeScratch } from './harness.ts'
 import { coded } from './runtimes/coded.mjs'
 import type { Runtime } from './runtimes/host.ts'
 import { runScenario } from './runtimes/runtime.ts'
 import { look, scenarios, type Extent, type Scenario } from './runtimes/scenarios.ts'
 import { surfaceOf, unevenness } from './runtimes/surface.mjs'
 
-const ground = layGround()
+const scratch = makeScratch()
 const programs = join(import.meta.dirname, 'runtimes')
 const runtime: Runtime = { name: 'this', host: 'node', command: process.execPath }
 const seed = Date.now() % 2 ** 32
@@ -22,26 +22,26 @@ const extent: Extent = { terminations: 100, workers: 100, rounds: 3, ends: 2, lo
 for (const scenario of scenarios) {
   // One after the other: some measure time, and each uses the whole device.
   test.serial(`${scenario.name}: nothing crashes, hangs, leaks or is disturbed`, async (t) => {
-    const { state, told } = await runScenario(scenario, runtime, { programs, ground: ground.folder, extent })
-    t.log(`seed ${seed}: ${told}`)
-    t.is(state, 'passed', told)
+    const { state, output } = await runScenario(scenario, runtime, { programs, scratch: scratch.folder, extent })
+    t.log(`seed ${seed}: ${output}`)
+    t.is(state, 'passed', output)
   })
 }
 
 /** A scenario of one run of a program made here. */
 function planted(source: string, run: object = {}): Scenario {
-  const folder = join(ground.folder, 'planted')
+  const folder = join(scratch.folder, 'planted')
   mkdirSync(folder, { recursive: true })
   writeFileSync(join(folder, 'planted.mjs'), source)
   return { name: 'planted', program: 'planted.mjs', runs: () => [{ parameters: {}, ...run }] }
 }
 
 test.serial('the runner detects a crash, an error, missing output and error output', async (t) => {
-  const place = { programs: join(ground.folder, 'planted'), ground: ground.folder, extent }
+  const place = { programs: join(scratch.folder, 'planted'), scratch: scratch.folder, extent }
   const outcome = (source: string, run?: object): ReturnType<typeof runScenario> =>
     runScenario(planted(source, run), runtime, place)
-  t.like(await outcome('console.log("{}")'), { state: 'passed', told: '{}' })
-  t.like(await outcome('console.log(`{"skipped":"why"}`)'), { state: 'skipped', told: 'why' })
+  t.like(await outcome('console.log("{}")'), { state: 'passed', output: '{}' })
+  t.like(await outcome('console.log(`{"skipped":"why"}`)'), { state: 'skipped', output: 'why' })
   for (const [source, run, why] of [
     ['console.log("{}"); process.abort()', {}, /ended with signal SIGABRT, not status 0/],
     ['console.log("{}"); process.exit(3)', {}, /ended with status 3/],
@@ -52,14 +52,14 @@ test.serial('the runner detects a crash, an error, missing output and error outp
     ['console.log("{}")', { signal: { name: 'SIGTERM', afterMs: 5000 } }, /ended with status 0, not signal SIGTERM/],
     ['console.log("{}")', { verify: () => 'a stray block' }, /a stray block/],
   ] as const) {
-    const { state, told } = await outcome(source, run)
+    const { state, output } = await outcome(source, run)
     t.is(state, 'failed', source)
-    t.regex(told, why)
+    t.regex(output, why)
   }
 })
 
 test('the check of a file detects a stray block, an old one, and a wrong length', (t) => {
-  const path = ground.path()
+  const path = scratch.path()
   const bytes = coded(4, 1, 0, 1 << 20)
   const found = (): string | undefined => look(path, 4, [0, 1], 1 << 20)
   writeFileSync(path, bytes)
@@ -81,7 +81,7 @@ test('the check of a file detects a stray block, an old one, and a wrong length'
 })
 
 test('the list of public names detects an export, a method and a property without a check', async (t) => {
-  const folder = join(ground.folder, 'surface')
+  const folder = join(scratch.folder, 'surface')
   mkdirSync(folder)
   const source =
     'export class A { static s() {} m() {} get p() { return 1 } [Symbol.iterator]() {} }\nexport const f = () => 1\n'

@@ -8,9 +8,9 @@ import { join } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import test from 'ava'
 import { open, stats } from '../index.ts'
-import { layGround, pattern, pause, runProgram } from './harness.ts'
+import { makeScratch, pattern, pause, runProgram } from './harness.ts'
 
-const ground = layGround()
+const scratch = makeScratch()
 
 function work(program: string, workerData: unknown): Worker {
   return new Worker(join(import.meta.dirname, 'programs', program), { workerData })
@@ -19,7 +19,7 @@ function work(program: string, workerData: unknown): Worker {
 test('workers read and write in parallel, each with its own promises', async (t) => {
   const answers = await Promise.all(
     Array.from({ length: 6 }, async (_, i) => {
-      const worker = work('reading-worker.ts', { path: ground.path(), seed: i + 1 })
+      const worker = work('reading-worker.ts', { path: scratch.path(), seed: i + 1 })
       // Listen for both from the start: the end can come together with the message.
       const ended = once(worker, 'exit')
       const [right] = (await once(worker, 'message')) as [boolean]
@@ -36,12 +36,12 @@ test('workers read and write in parallel, each with its own promises', async (t)
 test('workers terminated in the middle of requests do not crash the process', async (t) => {
   const length = 500_001
   for (let i = 0; i < 12; i += 1) {
-    const worker = work('busy-worker.ts', { path: ground.file(pattern(3 * length)), length })
+    const worker = work('busy-worker.ts', { path: scratch.file(pattern(3 * length)), length })
     await once(worker, 'message')
     await pause(i * 2)
     t.is(await worker.terminate(), 1)
   }
-  const path = ground.file(pattern(1000))
+  const path = scratch.file(pattern(1000))
   const file = await open(path)
   t.is((await file.read(new Uint8Array(1000), { position: 0 })).bytesRead, 1000, 'the main thread works as before')
   await file.close()
@@ -51,7 +51,7 @@ test('workers terminated in the middle of requests do not crash the process', as
 
 test('process.exit during requests ends the process cleanly', async (t) => {
   for (let i = 0; i < 5; i += 1) {
-    const { status, stderr } = await runProgram('exit-in-flight.ts', ground.path())
+    const { status, stderr } = await runProgram('exit-in-flight.ts', scratch.path())
     t.deepEqual([status, stderr], [0, ''])
   }
 })

@@ -8,13 +8,13 @@ import { monitorEventLoopDelay } from 'node:perf_hooks'
 import test from 'ava'
 import { Engine, open } from '../index.ts'
 import { AioHandle } from '../lib/aio/index.ts'
-import { layGround, pattern, pause, runProgram, same } from './harness.ts'
+import { makeScratch, pattern, pause, runProgram, same } from './harness.ts'
 
-const ground = layGround()
+const scratch = makeScratch()
 
 // Alone, so that what is measured is not what other tests do to the event loop.
 test.serial('the event loop keeps running while a gigabyte is read into ordinary memory', async (t) => {
-  const path = ground.path()
+  const path = scratch.path()
   const file = await open(path, 'w+')
   const chunk = pattern(64 << 20)
   await file.write(chunk, { position: 0 })
@@ -30,7 +30,7 @@ test.serial('the event loop keeps running while a gigabyte is read into ordinary
 })
 
 test.serial('ten thousand small reads at once do not delay timers', async (t) => {
-  const file = await open(ground.file(pattern(1 << 20)))
+  const file = await open(scratch.file(pattern(1 << 20)))
   let ticks = 0
   const timer = setInterval(() => (ticks += 1), 1)
   for (let round = 0; round < 5; round += 1) {
@@ -46,7 +46,7 @@ test.serial('ten thousand small reads at once do not delay timers', async (t) =>
 test.serial('a queued transfer runs while the caller computes', async (t) => {
   const engine = new Engine()
   const handle = new AioHandle({ engine })
-  const path = ground.file(pattern(100_000))
+  const path = scratch.file(pattern(100_000))
   await engine.info()
   const before = engine.stats().completed
   handle.asyncPread(new Uint8Array(100_000), path)
@@ -59,13 +59,13 @@ test.serial('a queued transfer runs while the caller computes', async (t) => {
 
 test('a process ends by itself when its work is done, even with files and engines open', async (t) => {
   for (const program of ['round-trip.ts', 'left-open.ts']) {
-    const { status, stderr } = await runProgram(program, ground.path())
+    const { status, stderr } = await runProgram(program, scratch.path())
     t.deepEqual([status, stderr], [0, ''], program)
   }
 })
 
 test('a process does not end while a request is in flight', async (t) => {
-  const path = ground.path()
+  const path = scratch.path()
   const { status, stdout } = await runProgram('unawaited-write.ts', path)
   t.is(status, 0)
   t.is(stdout.trim(), '30000001')
@@ -73,20 +73,20 @@ test('a process does not end while a request is in flight', async (t) => {
 })
 
 test('a process ends when its queued requests are done, without a wait, and not before', async (t) => {
-  const paths = [ground.path(), ground.path(), ground.path()]
+  const paths = [scratch.path(), scratch.path(), scratch.path()]
   const { status, stderr } = await runProgram('unwaited-queue.ts', ...paths)
   t.deepEqual([status, stderr], [0, ''])
   for (const path of paths) t.is(statSync(path).size, 10_000_001)
 })
 
 test.serial('an idle engine takes no CPU time', async (t) => {
-  const { stdout } = await runProgram('idle.ts', ground.path())
+  const { stdout } = await runProgram('idle.ts', scratch.path())
   // Node itself takes about a millisecond per idle second.
   t.true(Number(stdout) < 20_000, `${stdout.trim()} us in a second`)
 })
 
 test('requests that are not awaited are done, too', async (t) => {
-  const path = ground.path()
+  const path = scratch.path()
   const file = await open(path, 'w')
   for (let i = 0; i < 100; i += 1) void file.write(pattern(1000, i + 1), { position: i * 1000 })
   await pause(0)

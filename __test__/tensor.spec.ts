@@ -2,9 +2,9 @@
 
 import test from 'ava'
 import { allocateTensor, DTYPES, open, type DType } from '../index.ts'
-import { layGround, pattern } from './harness.ts'
+import { makeScratch, pattern } from './harness.ts'
 
-const ground = layGround()
+const scratch = makeScratch()
 
 test('every element type has the size of its typed array, and all types of safetensors exist', (t) => {
   const names = 'F64 F32 F16 BF16 F8_E4M3 F8_E5M2 I64 I32 I16 I8 U64 U32 U16 U8 BOOL'.split(' ')
@@ -54,7 +54,7 @@ test('disposing a tensor detaches its data', (t) => {
 })
 
 test('tensors of many dimensions are written and read back', async (t) => {
-  const file = await open(ground.path(), 'w+')
+  const file = await open(scratch.path(), 'w+')
   const out = allocateTensor('F32', [4, 3, 2])
   out.data.set(Array.from({ length: 24 }, (_, i) => i / 7))
   const written = await file.write(out, { position: 100 })
@@ -67,7 +67,7 @@ test('tensors of many dimensions are written and read back', async (t) => {
 })
 
 test('tensors of onnxruntime’s form are accepted', async (t) => {
-  const file = await open(ground.path(), 'w+')
+  const file = await open(scratch.path(), 'w+')
   for (const [type, data] of [
     ['float32', new Float32Array([1, 2, 3, 4])],
     ['float64', new Float64Array([1, 2, 3, 4])],
@@ -97,7 +97,7 @@ test('a tensor can have its data in a getter, as a class of another library does
       return this.#data
     }
   }
-  const file = await open(ground.file(pattern(24)))
+  const file = await open(scratch.file(pattern(24)))
   const foreign = new Foreign()
   await file.read(foreign, { position: 0 })
   t.deepEqual(new Uint8Array(foreign.data.buffer), pattern(24))
@@ -113,20 +113,20 @@ test('a getter that throws makes the promise reject with its error', async (t) =
       throw gone
     },
   }
-  const file = await open(ground.file('abcd'))
+  const file = await open(scratch.file('abcd'))
   t.is(await t.throwsAsync(file.read(tensor, { position: 0 })), gone)
   await file.close()
 })
 
 test('a tensor of an unknown element type is moved as bytes', async (t) => {
-  const file = await open(ground.path(), 'w+')
+  const file = await open(scratch.path(), 'w+')
   const { bytesWritten } = await file.write({ type: 'int4', dims: [3], data: new Uint8Array(2) }, { position: 0 })
   t.is(bytesWritten, 2)
   await file.close()
 })
 
 test('offset and length of a tensor are in bytes', async (t) => {
-  const file = await open(ground.path(), 'w+')
+  const file = await open(scratch.path(), 'w+')
   const tensor = allocateTensor('I32', [4])
   tensor.data.set([1, 2, 3, 4])
   await file.write(tensor, { position: 0, offset: 4, length: 8 })

@@ -57,21 +57,21 @@ console.log(`seed ${extent.seed}`)
 const commands = runtimes.map((runtime) => ({ ...runtime, command: obtain(runtime) }))
 const project = packedProject()
 mkdirSync(directDirectory(), { recursive: true })
-const ground = mkdtempSync(join(directDirectory(), 'runtimes-'))
+const scratch = mkdtempSync(join(directDirectory(), 'runtimes-'))
 const count = { passed: 0, failed: 0, skipped: 0 }
 let terminations = 0
 process.on('exit', () => {
-  for (const folder of [project, ground]) rmSync(folder, { recursive: true, force: true })
+  for (const folder of [project, scratch]) rmSync(folder, { recursive: true, force: true })
 })
 for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => process.exit(1))
 
 for (const runtime of commands) {
   for (const scenario of wanted) {
-    const { state, told, seconds } = await runScenario(scenario, runtime, { programs: project, ground, extent })
+    const { state, output, seconds } = await runScenario(scenario, runtime, { programs: project, scratch, extent })
     count[state] += 1
-    if (state === 'passed') terminations += JSON.parse(told).busy ?? 0
+    if (state === 'passed') terminations += JSON.parse(output).busy ?? 0
     const cells = [`${runtime.name} ${runtime.version}`.padEnd(15), scenario.name.padEnd(29), state.padEnd(8)]
-    console.log(`${cells.join('')}${seconds.toFixed(1).padStart(6)} s  ${told}`)
+    console.log(`${cells.join('')}${seconds.toFixed(1).padStart(6)} s  ${output}`)
   }
 }
 const done = count.passed + count.failed

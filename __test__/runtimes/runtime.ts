@@ -10,7 +10,7 @@ import type { Extent, Run, Scenario } from './scenarios.ts'
 export interface Outcome {
   readonly state: 'passed' | 'failed' | 'skipped'
   /** The output of the last run; or why it failed; or why it was skipped. */
-  readonly told: string
+  readonly output: string
   readonly seconds: number
 }
 
@@ -28,31 +28,31 @@ const HANG_MS_PER_TERMINATION = 500
 /** The time in which a process must end, with any requests in flight. */
 const END_MS_MAX = 20_000
 
-/** Runs one scenario in a separate directory under `ground`; the programs are in `programs`. */
+/** Runs one scenario in a separate directory under `scratch`; the programs are in `programs`. */
 export async function runScenario(
   scenario: Scenario,
   runtime: Runtime,
-  { programs, ground, extent }: { programs: string; ground: string; extent: Extent },
+  { programs, scratch, extent }: { programs: string; scratch: string; extent: Extent },
 ): Promise<Outcome> {
   const started = performance.now()
   const seconds = (): number => (performance.now() - started) / 1000
   const reason = scenario.skip?.(runtime.host)
-  if (reason !== undefined) return { state: 'skipped', told: reason, seconds: 0 }
-  const folder = join(ground, `${runtime.name}-${scenario.program.replace('.mjs', '')}`)
+  if (reason !== undefined) return { state: 'skipped', output: reason, seconds: 0 }
+  const folder = join(scratch, `${runtime.name}-${scenario.program.replace('.mjs', '')}`)
   rmSync(folder, { recursive: true, force: true })
   mkdirSync(folder, { recursive: true })
   const hangMs = HANG_MS + extent.terminations * HANG_MS_PER_TERMINATION
   try {
-    let told = ''
+    let output = ''
     for (const run of scenario.runs(folder, extent)) {
       const ended = await start(runtime, join(programs, scenario.program), run, hangMs)
       const fault = faultOf(run, ended) ?? run.verify?.()
-      if (fault !== undefined) return { state: 'failed', told: fault, seconds: seconds() }
-      told = ended.told
-      const skipped = (JSON.parse(told) as { skipped?: string }).skipped
-      if (skipped !== undefined) return { state: 'skipped', told: skipped, seconds: seconds() }
+      if (fault !== undefined) return { state: 'failed', output: fault, seconds: seconds() }
+      output = ended.output
+      const skipped = (JSON.parse(output) as { skipped?: string }).skipped
+      if (skipped !== undefined) return { state: 'skipped', output: skipped, seconds: seconds() }
     }
-    return { state: 'passed', told, seconds: seconds() }
+    return { state: 'passed', output, seconds: seconds() }
   } finally {
     rmSync(folder, { recursive: true, force: true })
   }
@@ -63,7 +63,7 @@ interface Ended {
   readonly status: number | null
   readonly signal: NodeJS.Signals | null
   /** The last line of its output. */
-  readonly told: string
+  readonly output: string
   readonly stderr: string
   /** From the last line of its output to its end. */
   readonly endMs: number
@@ -79,7 +79,7 @@ function start({ command, host }: Runtime, program: string, run: Run, hangMs: nu
     })
     let stdout = ''
     let stderr = ''
-    let toldAt = performance.now()
+    let printedAt = performance.now()
     let hung = false
     let signalDue = run.signal !== undefined
     const hang = setTimeout(() => {
@@ -88,7 +88,7 @@ function start({ command, host }: Runtime, program: string, run: Run, hangMs: nu
     }, hangMs)
     child.stdout.setEncoding('utf8').on('data', (text: string) => {
       stdout += text
-      toldAt = performance.now()
+      printedAt = performance.now()
       if (!signalDue || !stdout.includes('\n')) return
       signalDue = false
       setTimeout(() => child.kill(run.signal?.name), run.signal?.afterMs)
@@ -97,20 +97,20 @@ function start({ command, host }: Runtime, program: string, run: Run, hangMs: nu
     child.on('error', reject)
     child.on('close', (status, signal) => {
       clearTimeout(hang)
-      const told = stdout.trim().split('\n').at(-1) ?? ''
-      resolve({ status, signal, told, stderr: stderr.trim(), endMs: performance.now() - toldAt, hung })
+      const output = stdout.trim().split('\n').at(-1) ?? ''
+      resolve({ status, signal, output, stderr: stderr.trim(), endMs: performance.now() - printedAt, hung })
     })
   })
 }
 
 /** What is wrong with how a process ended; `undefined` if it ended correctly. */
-function faultOf(run: Run, { status, signal, told, stderr, endMs, hung }: Ended): string | undefined {
+function faultOf(run: Run, { status, signal, output, stderr, endMs, hung }: Ended): string | undefined {
   const found = signal === null ? `status ${status}` : `signal ${signal}`
   const expected = run.signal === undefined ? `status ${run.status ?? 0}` : `signal ${run.signal.name}`
-  const output = `${told} ${stderr}`.trim()
-  if (hung) return `it hangs; so far: ${output}`
-  if (found !== expected) return `it ended with ${found}, not ${expected}: ${output}`
-  if (!told.startsWith('{')) return `it printed no result: ${output}`
+  const all = `${output} ${stderr}`.trim()
+  if (hung) return `it hangs; so far: ${all}`
+  if (found !== expected) return `it ended with ${found}, not ${expected}: ${all}`
+  if (!output.startsWith('{')) return `it printed no result: ${all}`
   if (endMs > END_MS_MAX) return `it took ${Math.round(endMs)} ms to end`
   if (run.complaint === undefined ? complaints(stderr, run.noise) !== '' : !run.complaint.test(stderr))
     return `its error output is: ${stderr}`
