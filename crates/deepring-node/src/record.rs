@@ -7,7 +7,6 @@
 use crate::convert::{Detail, Failure, MemberFailure};
 use deepring::binding::GroupFailure;
 use deepring::{BackendKind, Direct, OpenOptions, Receipt};
-use napi_derive::napi;
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -64,7 +63,6 @@ numbers! { DIRECTS: u32 {
 }}
 
 /// The numbers as they are on this side.
-#[napi(ts_return_type = "Record<string, Record<string, number>>")]
 pub fn layout() -> HashMap<String, HashMap<String, u32>> {
     let fields: Vec<_> = FIELDS.iter().map(|&(name, field)| (name, field as u32)).collect();
     let tables = [("field", &fields[..]), ("status", STATUSES), ("flag", RECORD_FLAGS), ("open", OPEN_FLAGS), ("direct", DIRECTS)];

@@ -175,6 +175,12 @@ impl Session {
         self.state.sweep();
     }
 
+    /// The numbers of `record.rs`.
+    #[napi(ts_return_type = "Record<string, Record<string, number>>")]
+    pub fn layout(&self) -> HashMap<String, HashMap<String, u32>> {
+        record::layout()
+    }
+
     #[napi]
     pub fn version(&self) -> &'static str {
         env!("CARGO_PKG_VERSION")
