@@ -19,6 +19,12 @@ export type Details = [
 ]
 
 test('the layout of a record is the same in the binding', (t) => {
-  t.deepEqual(new (load().Session)().layout(), { field: FIELD, status: STATUS, flag: FLAG, open: OPEN, direct: DIRECT } as never)
+  t.deepEqual(new (load().Session)().layout(), {
+    field: FIELD,
+    status: STATUS,
+    flag: FLAG,
+    open: OPEN,
+    direct: DIRECT,
+  } as never)
   t.is(Object.keys(FIELD).length, RECORD)
 })
