@@ -6,8 +6,10 @@ use crate::backend::start::BackendReport;
 use crate::error::{Error, ErrorKind};
 use crate::inode::GiveUp;
 use crate::planted::{PlantedBug, planted};
+use crate::slots::Key;
 use crate::stats::add;
 use crate::sys::Errno;
+use std::collections::HashSet;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -21,25 +23,27 @@ impl Driver {
         }
         let mut dropped = Vec::new();
         self.paths.sweep(gone, &mut dropped);
+        // Each request is asked once: another thread can cancel it at any time, and one that ends here must have left
+        // its lines before.
+        let mut stopped = self.requests.keys();
+        stopped.retain(|key| self.requests[*key].is_stopped());
         // Out of all lines at once: one by one would be quadratic in their number.
-        let requests = &self.requests;
+        let leaving: HashSet<Key> = stopped.iter().copied().collect();
         for device in &mut self.devices {
-            device.schedule.sweep(|key| requests[key].is_stopped(), gone, &mut dropped);
+            device.schedule.sweep(|key| leaving.contains(&key), gone, &mut dropped);
         }
         for window in self.windows.values_mut() {
-            window.sweep(|key| requests[key].is_stopped());
+            window.sweep(|key| leaving.contains(&key));
         }
         for submission in dropped {
             self.drop_queued(submission);
         }
-        for key in self.requests.keys() {
-            if self.requests[key].is_stopped() {
-                if planted(PlantedBug::FreesOnDrop) {
-                    self.settle_early(key);
-                }
-                // It stands in no line any more, and one that is over is not woken.
-                self.conclude_unqueued(key);
+        for key in stopped {
+            if planted(PlantedBug::FreesOnDrop) {
+                self.settle_early(key);
             }
+            // It stands in no line any more, and one that is over is not woken.
+            self.conclude_unqueued(key);
         }
         self.sweep_controls();
         // The first in a line for a window can have left it.
