@@ -2,12 +2,13 @@
 
 use super::buffer::GuardedBuffer;
 use super::model::{ConcurrentChange, View};
+use super::prng::mix;
 use super::world;
 use crate::completion::{Completion, Outcome};
 use crate::memory::{Buffer, IoBuf, IoBufMut};
 use crate::op::Op;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Wake, Waker};
 
 /// The memory of a request: the client's own, or a buffer of the engine's pool.
@@ -55,9 +56,32 @@ unsafe impl IoBufMut for Memory {
 }
 
 /// The completion of a request that was submitted as a binding does.
+///
+/// Real programs cancel on another thread, at any moment of a turn. Here the moment is drawn: a
+/// request that was canceled answers so only from the Nth question on.
 pub(crate) struct RequestCompletion {
     pub(crate) id: u64,
-    pub(crate) canceled: AtomicBool,
+    cancellation: AtomicU64,
+}
+
+/// Nothing has canceled the request.
+const WANTED: u64 = 0;
+/// The request is canceled. Larger numbers count the questions until then.
+const CANCELED: u64 = 1;
+/// The most questions that a canceled request can still answer with no.
+const QUESTIONS_MAX: u64 = 4;
+
+impl RequestCompletion {
+    pub(crate) fn new(id: u64) -> Self {
+        Self { id, cancellation: AtomicU64::new(WANTED) }
+    }
+
+    fn cancel(&self) {
+        // Not drawn from the run's own numbers, so that old seeds replay their runs. Once canceled, a
+        // request stays so.
+        let answer = CANCELED + mix(self.id) % (QUESTIONS_MAX + 1);
+        let _ = self.cancellation.compare_exchange(WANTED, answer, Ordering::AcqRel, Ordering::Acquire);
+    }
 }
 
 impl Completion for RequestCompletion {
@@ -66,7 +90,11 @@ impl Completion for RequestCompletion {
     }
 
     fn canceled(&self) -> bool {
-        self.canceled.load(Ordering::Acquire)
+        let cancellation = self.cancellation.load(Ordering::Acquire);
+        if cancellation > CANCELED {
+            self.cancellation.store(cancellation - 1, Ordering::Release);
+        }
+        cancellation == CANCELED
     }
 }
 
@@ -161,7 +189,7 @@ impl Request {
     pub(crate) fn cancel(&mut self) {
         self.canceled = true;
         match &self.holder {
-            Holder::Raw(_, completion) => completion.canceled.store(true, Ordering::Release),
+            Holder::Raw(_, completion) => completion.cancel(),
             Holder::Op(op) => op.cancel(),
             Holder::Dropped => {}
             Holder::Control(flag) => flag.store(true, Ordering::Release),

@@ -13,7 +13,6 @@ use crate::plan::Direction;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::task::{Context, Poll};
 
 impl Run {
@@ -221,7 +220,7 @@ impl Run {
             exact: kind == RequestKind::ReadWhole || kind == (RequestKind::Read { exact: true }),
             handle,
         };
-        let reported = Arc::new(RequestCompletion { id, canceled: AtomicBool::new(false) });
+        let reported = Arc::new(RequestCompletion::new(id));
         let completion = Arc::clone(&reported) as Arc<dyn Completion>;
         if let Some(file) = opening.and_then(|index| self.openings[index].open.as_ref()) {
             // SAFETY: the request's holder keeps the memory until it has settled, and leaks it if
