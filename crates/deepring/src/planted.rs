@@ -32,6 +32,10 @@ pub enum PlantedBug {
     SettlesTwice,
     /// A retried operation has already returned its share of the budget.
     ReleasesBudgetEarly,
+    /// A write past the end of a file reserves space for holes inside the file, too.
+    ReservesInside,
+    /// A growing file that is not preallocated is written in any order.
+    GrowsInAnyOrder,
     /// A producer wakes the driver before it leaves its message. For loom models.
     WakesFirst,
     /// Messages that arrive after the inbox has ended are kept. For loom models.
@@ -52,7 +56,7 @@ mod selection {
     #[cfg(feature = "sim")]
     impl PlantedBug {
         /// Those that a simulation must find.
-        pub const ALL: [Self; 10] = [
+        pub const ALL: [Self; 12] = [
             Self::IgnoresResult,
             Self::ShortIsDone,
             Self::FreesOnDrop,
@@ -63,6 +67,8 @@ mod selection {
             Self::LosesWake,
             Self::SettlesTwice,
             Self::ReleasesBudgetEarly,
+            Self::ReservesInside,
+            Self::GrowsInAnyOrder,
         ];
     }
 

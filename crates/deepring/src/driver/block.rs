@@ -7,7 +7,7 @@
 
 use super::Driver;
 use super::message::{Answer, Message};
-use super::request::{Claim, Request};
+use super::request::{Claim, Event, Phase, Request, Waiting};
 use super::verdict::{Cause, Facts, Progress, Verdict, judge};
 use crate::backend::threads::{Threads, transfer};
 use crate::backend::{Backend, BackendKind, DeviceOp, Done};
@@ -296,6 +296,10 @@ impl Driver {
         if let Some(bounce) = &mut block.bounce {
             fill(bounce, &block.extent, block.progress.done, request.submission.address + block.extent.offset);
         }
+        if request.claim.extension().is_some_and(|extension| extension.exact) {
+            // There was no room for the padding, and the file is buffered now.
+            block.extent.file_len = block.progress.done.max(block.extent.skip + block.extent.len);
+        }
         block.stage = Stage::Transfer;
         block.progress.restart();
         self.stage(key);
@@ -319,7 +323,12 @@ impl Driver {
         }
         self.untrack(&block);
         self.release_resources(block.request, &block.extent, block.grant);
-        self.requests[block.request].in_flight -= 1;
+        let request = &mut self.requests[block.request];
+        request.in_flight -= 1;
+        if request.in_flight == 0 && request.phase() == Phase::Parked(Waiting::Order) {
+            request.step(Event::Woken);
+            self.ready(block.request);
+        }
         block.request
     }
 

@@ -139,6 +139,11 @@ impl Driver {
             return Issued::Left;
         };
 
+        if request.is_out_of_order(extent.file_end()) {
+            self.leave_window(key);
+            self.requests[key].step(Event::Queued(Waiting::Order));
+            return Issued::Left;
+        }
         // A handle without a window has nothing in flight.
         if let Some(handle) = &request.submission.handle
             && let Some(window) = self.windows.get_mut(&handle.number())

@@ -30,8 +30,8 @@ pub(crate) enum Wake {
 pub(crate) enum Answer {
     /// The files of path requests were opened, or not.
     Opened(Vec<Opened>),
-    /// Room was made for a write, or not.
-    RoomMade(Key, Result<Extension, Error>),
+    /// There is room for a write, or not; with the claim on the end of the file, if it moves that.
+    RoomMade(Key, Result<Option<Extension>, Error>),
     /// An operation that the ring could not carry out is done.
     Transferred(Done),
     /// The bytes of these blocks were copied to their requests' memory.

@@ -27,6 +27,7 @@ use crate::handle::Handle;
 use crate::inode::{Accepted, Extension, Inode, RangeLock};
 use crate::open::OpenFile;
 use crate::plan::{Direction, Span};
+use crate::planted::{PlantedBug, planted};
 use crate::slots::Key;
 use std::path::Path;
 use std::sync::Arc;
@@ -87,6 +88,8 @@ pub(super) enum Waiting {
     Range,
     /// The end of a truncation.
     Truncation,
+    /// Its own block in flight: a file that nothing is reserved for grows in order.
+    Order,
 }
 
 /// What moves a request from one phase to the next.
@@ -244,6 +247,13 @@ impl Request {
 
     pub(super) fn end(&self) -> u64 {
         self.submission.position + self.submission.len
+    }
+
+    /// Whether a block up to `end` must wait for the one in flight.
+    pub(super) fn is_out_of_order(&self, end: u64) -> bool {
+        self.in_flight > 0
+            && self.claim.extension().is_some_and(|extension| end > extension.ordered_from)
+            && !planted(PlantedBug::GrowsInAnyOrder)
     }
 
     /// Whether no further block is to be issued: all are, or it failed, was canceled, or met the end of its file.

@@ -9,6 +9,7 @@ use crate::error::{Error, ErrorKind};
 use crate::extend;
 use crate::inode::{Access, Extension, GiveUp};
 use crate::slots::Key;
+use crate::stats::add;
 use std::mem;
 use std::sync::Arc;
 
@@ -27,11 +28,27 @@ impl Driver {
         let unit = file.padding_unit();
         let is_empty = request.submission.len == 0;
         let extends = request.is_whole() || !is_empty && request.end().next_multiple_of(unit) > file.inode.size();
-        if file.is_block_device || !extends {
+        if file.is_block_device {
             return true;
         }
-        self.make_room(key);
-        false
+        if extends {
+            self.make_room(key);
+            return false;
+        }
+        if file.space.must_be_checked(request.submission.len, file.inode.has_holes(), self.now) {
+            self.check_room(key);
+            return false;
+        }
+        true
+    }
+
+    /// Asks a blocking thread whether there is room for a write inside the file, where that can have no space yet.
+    fn check_room(&mut self, key: Key) {
+        let request = &mut self.requests[key];
+        request.step(Event::NeedsRoom);
+        self.making_room += 1;
+        let (file, position, end) = (Arc::clone(&request.file), request.submission.position, request.end());
+        self.ask(move || Answer::RoomMade(key, extend::check_room(&file, position, end).map(|()| None).map_err(extend::error_of)));
     }
 
     /// Asks a blocking thread to claim the end of the file.
@@ -42,7 +59,7 @@ impl Driver {
         let (file, position, end) = (Arc::clone(&request.file), request.submission.position, request.end());
         self.ask(move || {
             let extension = extend::begin(&file, position, end);
-            Answer::RoomMade(key, extension.map_err(|(errno, call)| Error::os(errno, call)))
+            Answer::RoomMade(key, extension.map(Some).map_err(extend::error_of))
         });
     }
 
@@ -58,15 +75,18 @@ impl Driver {
         }
     }
 
-    pub(super) fn room_made(&mut self, key: Key, result: Result<Extension, Error>) {
+    pub(super) fn room_made(&mut self, key: Key, result: Result<Option<Extension>, Error>) {
         self.making_room -= 1;
         let request = &mut self.requests[key];
         request.step(Event::RoomMade);
         let edges = mem::take(&mut request.late_edges);
         match result {
             Ok(extension) => {
-                if let Some(accepted) = request.claim.accepted() {
+                if let (Some(accepted), Some(extension)) = (request.claim.accepted(), extension) {
                     request.claim = Claim::Extending { accepted, extension, edge: None };
+                    if extension.exact && request.file.downgrade() {
+                        add(&self.core.counters.downgraded, 1);
+                    }
                 }
                 for edge in edges {
                     self.write_edge(edge);

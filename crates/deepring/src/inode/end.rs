@@ -50,6 +50,11 @@ pub(crate) struct Extension {
     pub(crate) promised: u64,
     /// The version of a set of extenders in which this request is alone, else 0.
     pub(super) sole_version: u64,
+    /// No block past this is issued while another is in flight. Where nothing is reserved, the end of the file moves
+    /// with the writes, and must not show bytes that are still to be written.
+    pub(crate) ordered_from: u64,
+    /// There was room for the bytes, and none for the padding: the file must be written to the byte.
+    pub(crate) exact: bool,
 }
 
 /// Where a request that is done may cut the file.
@@ -169,7 +174,8 @@ impl End {
         self.extenders += 1;
         self.padded_up_to = self.padded_up_to.max(padded_up_to);
         self.bump_version();
-        Extension { promised: self.size, sole_version: if alone { self.version } else { 0 } }
+        let sole_version = if alone { self.version } else { 0 };
+        Extension { promised: self.size, sole_version, ordered_from: u64::MAX, exact: false }
     }
 
     /// An extender has finished. `clean`: the file on disk is not longer than promised.

@@ -30,7 +30,7 @@ use end::End;
 use epochs::Epochs;
 use gate::Gate;
 use ranges::Ranges;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub(crate) use end::{Accepted, Extension, GiveUp, ReadTicket, TrimTarget};
@@ -59,6 +59,8 @@ pub(crate) struct Inode {
     /// What [`End`] says, published so that reads need no lock: the promised size, and the version.
     size: AtomicU64,
     version: AtomicU64,
+    /// Whether a part of the file can have no space, as far as this process has seen.
+    has_holes: AtomicBool,
 }
 
 struct State {
@@ -108,7 +110,13 @@ impl Inode {
             sync_failed: None,
             waiters: Vec::new(),
         };
-        Self { end_lock: Mutex::default(), state: Mutex::new(state), size: AtomicU64::new(size), version: AtomicU64::new(0) }
+        Self {
+            end_lock: Mutex::default(),
+            state: Mutex::new(state),
+            size: AtomicU64::new(size),
+            version: AtomicU64::new(0),
+            has_holes: AtomicBool::new(false),
+        }
     }
 
     /// Changes the end of the file under the lock, and publishes it.
@@ -247,6 +255,17 @@ impl Inode {
         self.version.load(Ordering::Acquire) == extension.sole_version
     }
 
+    /// Whether a part of the file can have no space.
+    pub(crate) fn has_holes(&self) -> bool {
+        self.has_holes.load(Ordering::Relaxed)
+    }
+
+    /// The file was found to have holes, or grows without being written. This is never taken back: another file can have
+    /// the same identity.
+    pub(crate) fn note_holes(&self) {
+        self.has_holes.store(true, Ordering::Relaxed);
+    }
+
     // ---- the end of the file (blocking threads only, but for the last two methods) ----
 
     /// Serializes everything that measures or moves the end of the file.
@@ -289,6 +308,9 @@ impl Inode {
 
     /// See [`End::record_truncation`].
     pub(crate) fn record_truncation(&self, size: u64) {
+        if size > self.size() {
+            self.note_holes();
+        }
         self.change_end(|end| end.record_truncation(size));
     }
 

@@ -31,7 +31,8 @@ impl DirectSupport {
     /// What direct transfers must keep to.
     pub(crate) fn geometry(&self, is_block_device: bool) -> Geometry {
         let unit = u64::from(self.offset_alignment);
-        let write_unit = unit.max(if is_block_device { 1 } else { WRITE_UNIT_MIN });
+        // A device that takes any length has no blocks that a write could share with its neighbors.
+        let write_unit = if is_block_device || unit == 1 { unit } else { unit.max(WRITE_UNIT_MIN) };
         Geometry { read_unit: unit, write_unit, memory: self.memory_alignment.into() }
     }
 

@@ -10,6 +10,7 @@ mod direct;
 mod examine;
 mod open_file;
 mod options;
+mod space;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::inode::{Identity, Inode};
@@ -23,6 +24,7 @@ use direct::{direct_support, unsupported};
 pub(crate) use examine::examine;
 pub(crate) use open_file::OpenFile;
 pub use options::{Direct, OpenOptions};
+pub(crate) use space::{Shortage, Space};
 use std::ffi::CString;
 use std::mem::ManuallyDrop;
 use std::os::fd::OwnedFd;
@@ -81,6 +83,9 @@ pub(crate) fn open(path: &Arc<Path>, options: &OpenOptions) -> Result<OpenFile> 
     let size = if is_block_device { sys::block_device_bytes(&fd) } else { Ok(stat.size) };
     let size = size.map_err(|errno| undo(failed(errno, "ioctl")))?;
     let inode = Inode::of(identity(&stat), size);
+    if stat.has_holes() {
+        inode.note_holes();
+    }
     if options.truncate && size > 0 && !is_block_device {
         let guard = inode.lock_end();
         sys::truncate(&fd, 0).map_err(|errno| failed(errno, "ftruncate"))?;
@@ -91,6 +96,7 @@ pub(crate) fn open(path: &Arc<Path>, options: &OpenOptions) -> Result<OpenFile> 
         sync_parent(path)?;
     }
     let blocks_submitters = blocks_submitters(&fd, &stat);
+    let space = Space::of(&fd, options.write && !is_block_device);
     Ok(OpenFile {
         fd: ManuallyDrop::new(fd),
         closed: AtomicBool::new(false),
@@ -103,6 +109,7 @@ pub(crate) fn open(path: &Arc<Path>, options: &OpenOptions) -> Result<OpenFile> 
         required: options.direct == Direct::Require,
         nowait: AtomicBool::new(true),
         blocks_submitters,
+        space,
         unsettled: AtomicUsize::new(0),
     })
 }

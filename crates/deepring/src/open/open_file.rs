@@ -2,6 +2,7 @@
 
 use super::device::Device;
 use super::direct::DirectSupport;
+use super::space::Space;
 use crate::error::{Error, Result};
 use crate::inode::Inode;
 use crate::plan::Geometry;
@@ -31,6 +32,7 @@ pub(crate) struct OpenFile {
     pub(super) nowait: AtomicBool,
     /// Whether a ring must not get it: see [`super::blocks_submitters`].
     pub(crate) blocks_submitters: bool,
+    pub(crate) space: Space,
     /// Requests accepted and not yet settled.
     pub(crate) unsettled: AtomicUsize,
 }
@@ -57,6 +59,22 @@ impl OpenFile {
     /// downgrade, because an edge that is written now can have been planned before.
     pub(crate) fn padding_unit(&self) -> u64 {
         if self.support.available { self.support.geometry(self.is_block_device).write_unit } else { Geometry::BUFFERED.write_unit }
+    }
+
+    /// Whether space is reserved for a write past the end of the file. Where writes end at the byte, nothing is: the
+    /// file grows by the writes alone.
+    pub(crate) fn reserves(&self) -> bool {
+        self.padding_unit() > 1
+    }
+
+    /// Whether direct I/O works at any position and length: on network file systems, and those of servers.
+    pub(crate) fn is_direct_to_the_byte(&self) -> bool {
+        self.support.available && !self.reserves()
+    }
+
+    /// Whether it must stay direct.
+    pub(crate) fn is_required(&self) -> bool {
+        self.required
     }
 
     pub(crate) fn nowait(&self) -> bool {

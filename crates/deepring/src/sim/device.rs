@@ -21,6 +21,7 @@
 //! that lands later could undo what the next backend wrote, and no engine could prevent that.
 
 use super::flight::{BackendState, Ending, Flight};
+use super::kernel::size_on_disk;
 use super::ranges::Owner;
 use super::world::{self, World};
 use crate::backend::{BackendKind, DeviceOp, Done};
@@ -63,6 +64,9 @@ impl World {
         };
         self.note(|| format!("push {op:?} direct {direct} inode {inode} ending {:?}", flight.ending));
         self.check_operation(&op, direct, inode);
+        if !descriptor.was_direct {
+            self.check_order(&op);
+        }
         if self.devices.flights.iter().any(|other| other.backend == backend && other.op.key == op.key) {
             self.violate(format!("an operation was pushed twice: {op:?}"));
         }
@@ -84,6 +88,15 @@ impl World {
             self.violate(format!("an operation of no bytes: {op:?}"));
         }
         self.check_range(op);
+    }
+
+    /// A file that nothing was reserved for has no gap behind a request's start: whoever follows it would read zeros.
+    fn check_order(&mut self, op: &DeviceOp) {
+        let Some(start) = self.start_of(op.address, op.position) else { return };
+        let size = size_on_disk(op.fd);
+        if op.direction == Direction::Write && op.position > size.max(start) {
+            self.violate(format!("a file of {size} bytes grows out of order: {op:?}"));
+        }
     }
 
     /// Draws how an operation will end. Only a ring can cancel one, when it finds no worker thread.

@@ -9,6 +9,7 @@ use crate::memory::pool::Observer;
 use crate::sys::Errno;
 use crate::sys::device::Queue;
 use crate::sys::fault::{self, Call, Interposer};
+use crate::sys::space::{Extent, Room};
 use std::os::fd::RawFd;
 
 /// The major number of simulated devices, which no kernel assigns. The minor number encodes the
@@ -31,6 +32,7 @@ impl Interposer for Kernel {
         with(|world| {
             if let Some(descriptor) = world.descriptors.get_mut(&fd) {
                 descriptor.direct = direct;
+                descriptor.was_direct |= direct;
             }
         });
     }
@@ -43,6 +45,14 @@ impl Interposer for Kernel {
             logical_block: 512,
         };
         (major == MAJOR).then(queue)
+    }
+
+    fn room(&self, fd: RawFd) -> Option<Room> {
+        with(|world| world.room(fd))
+    }
+
+    fn extents(&self, fd: RawFd, start: u64, end: u64) -> Option<Vec<Extent>> {
+        with(|world| world.extents(fd, start, end))
     }
 }
 
@@ -105,7 +115,8 @@ impl World {
                 refused.then_some(libc::EIO)
             }
             Call::Allocate { .. } if p.allocate_unsupported => Some(libc::EOPNOTSUPP),
-            Call::Allocate { end } => {
+            Call::Allocate { start, end } => {
+                self.check_reservation(fd, inode, start);
                 let refused = self.rng.chance(p.allocate_fails);
                 if refused && self.rng.one_in(2) {
                     self.grow(fd, end);
@@ -116,9 +127,37 @@ impl World {
         }
     }
 
+    /// Space is reserved from the end of the file on, never inside it, where it could not be given back.
+    fn check_reservation(&mut self, fd: RawFd, inode: Option<u64>, start: u64) {
+        let Some(promised) = inode.and_then(|inode| self.facts(inode).inode.upgrade()).map(|inode| inode.size()) else { return };
+        let old_end = promised.min(size_on_disk(fd));
+        if start < old_end - old_end % 4096 {
+            self.violate(format!("space was reserved from {start} on in a file of {old_end} bytes"));
+        }
+    }
+
+    fn room(&mut self, fd: RawFd) -> Room {
+        let is_full = self.injecting && self.rng.chance(self.profile.allocate_fails);
+        let available = if is_full { self.rng.below(16) * 4096 } else { 1 << 29 };
+        self.note(|| format!("{available} bytes are available to {fd}"));
+        Room { available, block: 4096, shares: false }
+    }
+
+    /// All of the range has space, or nothing. A write that lacks it is refused.
+    fn extents(&mut self, fd: RawFd, start: u64, end: u64) -> Vec<Extent> {
+        let inode = self.descriptor(fd).map(|descriptor| descriptor.inode);
+        let lacks = self.injecting && self.rng.one_in(2);
+        match inode {
+            Some(inode) if lacks => self.inject(inode, libc::ENOSPC),
+            _ if lacks => self.injected_anywhere |= bit(libc::ENOSPC),
+            _ => return vec![Extent { start, end, shared: false }],
+        }
+        Vec::new()
+    }
+
     /// What an `fallocate` that runs out of space leaves behind: part of the requested range.
     fn grow(&mut self, fd: RawFd, end: u64) {
-        let size = std::fs::metadata(format!("/proc/self/fd/{fd}")).map_or(u64::MAX, |metadata| metadata.len());
+        let size = size_on_disk(fd);
         if size < end {
             let grown = self.rng.between(size, end);
             fault::resize(fd, grown);
@@ -138,14 +177,20 @@ impl World {
         let known = self.descriptors.get(&fd).is_some_and(|descriptor| descriptor.inode == inode);
         if !known {
             self.openings += 1;
-            self.descriptors.insert(fd, Descriptor { opening: self.openings, inode, direct: false });
+            self.descriptors.insert(fd, Descriptor { opening: self.openings, inode, direct: false, was_direct: false });
         }
         let (requests, request_bytes) = (self.profile.device_requests, self.profile.request_bytes);
         let facts = self.facts(inode);
         stat.stx_dev_major = MAJOR;
         stat.stx_dev_minor = facts.device << 16 | request_bytes.ilog2() << 10 | requests;
+        stat.stx_blocks = if facts.has_holes { 0 } else { u64::MAX / 512 };
         stat.stx_mask |= libc::STATX_DIOALIGN;
         stat.stx_dio_offset_align = facts.offset_alignment;
         stat.stx_dio_mem_align = facts.memory_alignment;
     }
+}
+
+/// The size of an open file, past the engine.
+pub(super) fn size_on_disk(fd: RawFd) -> u64 {
+    std::fs::metadata(format!("/proc/self/fd/{fd}")).map_or(u64::MAX, |metadata| metadata.len())
 }

@@ -141,7 +141,11 @@ impl Run {
         file.number = file.probe.as_ref().and_then(|probe| probe.metadata().ok()).map_or(0, |metadata| inode_number(&metadata));
         let injecting = world::with(|world| std::mem::take(&mut world.injecting)).unwrap_or(false);
         match open::open(&file.path, &OpenOptions::new().read(true)) {
-            Ok(opened) => file.inode = Some(Arc::clone(&opened.inode)),
+            Ok(opened) => {
+                file.inode = Some(Arc::clone(&opened.inode));
+                let (number, inode) = (file.number, Arc::downgrade(&opened.inode));
+                world::with(|world| world.facts(number).inode = inode);
+            }
             Err(error) => violate(format!("a file cannot be examined: {error}")),
         }
         world::with(|world| world.injecting = injecting);

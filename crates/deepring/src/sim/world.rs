@@ -10,10 +10,12 @@ use super::profile::Profile;
 use super::ranges::{Owner, Ranges};
 use crate::completion::{Outcome, Receipt};
 use crate::error::{Error, ErrorKind, Result};
+use crate::inode::Inode;
 use crate::sys::Errno;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::os::fd::RawFd;
+use std::sync::Weak;
 
 /// Events that a traced run keeps.
 const TRACE_LEN: usize = 4000;
@@ -40,8 +42,11 @@ pub(crate) struct Descriptor {
     pub(crate) opening: u64,
     pub(crate) inode: u64,
     pub(crate) direct: bool,
+    /// It was direct once. Else nothing is reserved or padded, and the file grows in order.
+    pub(crate) was_direct: bool,
 }
 
+#[allow(clippy::struct_excessive_bools, reason = "independent facts about a file")]
 /// What was drawn for a file, and what was done to it.
 #[derive(Debug, Clone)]
 pub(crate) struct FileFacts {
@@ -50,6 +55,10 @@ pub(crate) struct FileFacts {
     pub(crate) memory_alignment: u32,
     pub(crate) refuses_direct: bool,
     pub(crate) refuses_nowait: bool,
+    /// The file is reported to have holes.
+    pub(crate) has_holes: bool,
+    /// The engine's inode.
+    pub(crate) inode: Weak<Inode>,
     /// Errors injected into operations on the file, one bit per number.
     pub(crate) injected: u128,
     /// A truncation or a query of the size failed, so the file can be longer than promised.
@@ -185,13 +194,15 @@ impl World {
 
     /// The facts about a file; drawn now if the file is new.
     pub(crate) fn facts(&mut self, inode: u64) -> &mut FileFacts {
-        let (rng, profile) = (&mut self.rng, &self.profile);
+        let (rng, profile, has_holes) = (&mut self.rng, &self.profile, self.files.len() % 3 == 1);
         self.files.entry(inode).or_insert_with(|| FileFacts {
             device: rng.below(profile.devices.into()) as u32,
             offset_alignment: profile.offset_alignment,
             memory_alignment: profile.memory_alignment,
             refuses_direct: rng.chance(profile.refuses_direct),
             refuses_nowait: rng.chance(profile.refuses_nowait),
+            has_holes,
+            inode: Weak::new(),
             injected: 0,
             untrimmed: false,
         })
@@ -216,6 +227,12 @@ impl World {
     pub(crate) fn submitted(&mut self, id: u64, address: u64, len: u64) {
         self.unsettled.insert(id, (address, len));
         self.ranges.lend(address, len, Owner::Request(id));
+    }
+
+    /// The position in its file of the request that lent this memory, if an operation has it at `position`.
+    pub(crate) fn start_of(&self, address: u64, position: u64) -> Option<u64> {
+        let lent = self.unsettled.values().find(|&&(start, len)| (start..start + len).contains(&address));
+        lent.map(|&(start, _)| position.saturating_sub(address - start))
     }
 
     pub(crate) fn is_unsettled(&self, id: u64) -> bool {

@@ -3,6 +3,7 @@
 
 use super::Errno;
 use super::device::Queue;
+use super::space::{Extent, Room};
 use std::os::fd::RawFd;
 
 /// A call that a simulation can fail.
@@ -11,8 +12,9 @@ pub(super) enum Call {
     Open,
     Close,
     Statx,
+    #[expect(dead_code, reason = "only a simulation reads the fields")]
     Allocate {
-        #[expect(dead_code, reason = "only a simulation reads it")]
+        start: u64,
         end: u64,
     },
     Truncate,
@@ -31,5 +33,13 @@ pub(super) const fn set_direct(_: RawFd, _: bool) -> bool {
 }
 
 pub(super) const fn queue(_: u32, _: u32) -> Option<Queue> {
+    None
+}
+
+pub(super) const fn room(_: RawFd) -> Option<Room> {
+    None
+}
+
+pub(super) const fn extents(_: RawFd, _: u64, _: u64) -> Option<Vec<Extent>> {
     None
 }

@@ -6,6 +6,7 @@
 
 use super::Errno;
 use super::device::Queue;
+use super::space::{Extent, Room};
 use std::cell::RefCell;
 use std::os::fd::RawFd;
 use std::rc::Rc;
@@ -18,6 +19,7 @@ pub(crate) enum Call {
     Close,
     Statx,
     Allocate {
+        start: u64,
         end: u64,
     },
     Truncate,
@@ -37,6 +39,12 @@ pub(crate) trait Interposer {
 
     /// The queue of a device.
     fn queue(&self, major: u32, minor: u32) -> Option<Queue>;
+
+    /// The room on the file's file system.
+    fn room(&self, fd: RawFd) -> Option<Room>;
+
+    /// The extents of a part of a file.
+    fn extents(&self, fd: RawFd, start: u64, end: u64) -> Option<Vec<Extent>>;
 }
 
 thread_local! {
@@ -79,4 +87,12 @@ pub(crate) fn resize(fd: RawFd, bytes: u64) {
 
 pub(super) fn queue(major: u32, minor: u32) -> Option<Queue> {
     interposer()?.queue(major, minor)
+}
+
+pub(super) fn room(fd: RawFd) -> Option<Room> {
+    interposer()?.room(fd)
+}
+
+pub(super) fn extents(fd: RawFd, start: u64, end: u64) -> Option<Vec<Extent>> {
+    interposer()?.extents(fd, start, end)
 }

@@ -137,7 +137,7 @@ pub(crate) fn truncate(fd: &impl AsRawFd, bytes: u64) -> Result<(), Errno> {
 
 /// `fallocate` mode 0: allocates the range and extends the file to its end.
 pub(crate) fn allocate(fd: &impl AsRawFd, start: u64, bytes: u64) -> Result<(), Errno> {
-    fault::refuse(Call::Allocate { end: start + bytes }, fd.as_raw_fd())?;
+    fault::refuse(Call::Allocate { start, end: start + bytes }, fd.as_raw_fd())?;
     // SAFETY: no pointers.
     retry(|| check(unsafe { libc::fallocate(fd.as_raw_fd(), 0, start as libc::off_t, bytes as libc::off_t) }.into())).map(drop)
 }

@@ -9,6 +9,7 @@
 //!   `allocate`, `truncate`, `sync`, `drop_cache`; `set_direct`, `xfs_alignment`, `file_system`,
 //!   `block_device_bytes`
 //! * `memory`: `map`, `unmap`, `populate`, `copy_past_cache`
+//! * `space`: [`space::Room`] of a file system, the extents of a file, the limit on its size
 //! * `stat`: [`stat::Stat`] of an open file
 //! * `thread`: `spawn`, `is_ours`; `memlock_bytes`, `kernel_release`, `io_uring_disabled`
 //!
@@ -26,6 +27,7 @@ pub(crate) mod event;
 pub(crate) mod fault;
 pub(crate) mod file;
 pub(crate) mod memory;
+pub(crate) mod space;
 pub(crate) mod stat;
 pub(crate) mod thread;
 

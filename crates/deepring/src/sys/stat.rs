@@ -69,6 +69,12 @@ pub(crate) struct Stat {
 }
 
 impl Stat {
+    /// Whether the file is longer than the space it has. (Space for metadata counts too, so a hole of a few blocks can
+    /// be missed.)
+    pub(crate) fn has_holes(&self) -> bool {
+        self.kind == FileKind::Regular && self.blocks.saturating_mul(512) < self.size
+    }
+
     pub(crate) fn of(statx: &libc::statx) -> Self {
         let ns = |time: libc::statx_timestamp| i128::from(time.tv_sec) * 1_000_000_000 + i128::from(time.tv_nsec);
         let direct = DirectAlignment { memory: statx.stx_dio_mem_align, offset: statx.stx_dio_offset_align };
