@@ -46,9 +46,9 @@ pub(crate) struct Descriptor {
     pub(crate) was_direct: bool,
 }
 
-#[allow(clippy::struct_excessive_bools, reason = "independent facts about a file")]
 /// What was drawn for a file, and what was done to it.
 #[derive(Debug, Clone)]
+#[allow(clippy::struct_excessive_bools, reason = "independent facts about a file")]
 pub(crate) struct FileFacts {
     pub(crate) device: u32,
     pub(crate) offset_alignment: u32,

@@ -28,6 +28,7 @@ pub(crate) struct Extent {
 const EXT4_MAGIC: i64 = 0xef53;
 const XFS_MAGIC: i64 = 0x5846_5342;
 const BTRFS_MAGIC: i64 = 0x9123_683e;
+const F2FS_MAGIC: i64 = 0xf2f5_2010;
 const OVERLAY_MAGIC: i64 = 0x794c_7630;
 const OCFS2_MAGIC: i64 = 0x7461_636f;
 const BCACHEFS_MAGIC: i64 = 0xca45_1a4e;
@@ -55,10 +56,11 @@ fn room_of(magic: i64, [all, free, available]: [u64; 3], sizes: [u64; 2], is_roo
         // Without a limit (tmpfs), or a server that keeps no books.
         return None;
     }
-    // What ext4 keeps for its own metadata counts as free, and not even root gets it: the fiftieth part of the blocks,
-    // 4096 at most.
+    // Two reserve blocks for root. Elsewhere what is free and not available is nobody's (Btrfs: the metadata's). What ext4
+    // keeps for its own metadata counts as free, too: the fiftieth part of the blocks, 4096 at most.
     let kept = if magic == EXT4_MAGIC { free.saturating_sub(available).min(all / 50).min(4096) } else { 0 };
-    let blocks = if is_root { available.max(free - kept.min(free)) } else { available };
+    let has_reserve = [EXT4_MAGIC, F2FS_MAGIC].contains(&magic);
+    let blocks = if is_root && has_reserve { available.max(free - kept.min(free)) } else { available };
     let shares = [XFS_MAGIC, BTRFS_MAGIC, OVERLAY_MAGIC, OCFS2_MAGIC, BCACHEFS_MAGIC].contains(&magic);
     Some(Room { available: blocks.saturating_mul(block), block, shares })
 }
@@ -154,6 +156,6 @@ mod tests {
         // Nothing is reserved for root: all that ordinary users do not get is kept.
         assert_eq!(blocks([10_000, 900, 700], true), Some(700));
         assert_eq!(blocks([1 << 30, 90_000, 0], true), Some(90_000 - 4096));
-        assert_eq!(room_of(XFS_MAGIC, [10_000, 900, 200], SIZES, true).map(|room| room.available / 4096), Some(900));
+        assert_eq!(room_of(BTRFS_MAGIC, [10_000, 900, 200], SIZES, true).map(|room| room.available / 4096), Some(200));
     }
 }

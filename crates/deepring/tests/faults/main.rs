@@ -12,6 +12,7 @@ mod harness;
 mod limits;
 mod opening;
 mod permissions;
+mod room;
 
 use deepring::{Engine, Error};
 use harness::disk::{Loop, ext4_image, mount};
