@@ -6,11 +6,12 @@
 #[path = "../../deepring/tests/harness/mod.rs"]
 mod harness;
 
-use deepring::{BackendKind, Completed, Direct, Engine, Error, ErrorKind, OpenOptions};
+use deepring::{BackendKind, Completed, Direct, Engine, Error, ErrorKind, File, OpenOptions};
 use deepring_trials::faultfs::{Call, Effect, Fault, Mounted, unavailable};
 use harness::disk::{forget_pages, with_mounts};
 use harness::program::run_random;
 use harness::{MODES, Slice, assert_file, assert_same, backends, builders, bytes, engines, eventually, open, say, skip, within};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -48,6 +49,19 @@ fn with_faults_on(mounts: &[bool], body: impl Fn(&mut Mounted, &Path) + Sync) {
 
 fn io_error(call: Call, start: u64, errno: i32, times: u64) -> Fault {
     Fault { call, range: start..start + 1, times, effect: Effect::Errno(errno) }
+}
+
+/// Opens a file whose server takes whole sectors only, so that the ends of writes are padded. An empty file would not
+/// show that.
+#[track_caller]
+fn open_padded(mounted: &mut Mounted, engine: &Engine, path: &Path) -> File {
+    let len = std::fs::metadata(path).map_or(0, |metadata| metadata.len());
+    assert!(len > 1, "the file is too short");
+    mounted.inject(&Fault::always(Call::Read, Effect::Unaligned)).expect("the server");
+    let file = open(engine, path, Direct::Prefer);
+    assert_eq!((file.direct(), file.direct_support().offset_alignment), (true, 4096));
+    mounted.clear().expect("the server");
+    file
 }
 
 /// Everything an error must say about a transfer.
@@ -92,6 +106,76 @@ fn path_info_works_where_unnamed_files_are_not_supported() {
             assert_eq!(info.file_system, "fuse");
             assert!(info.direct_io.available, "{info:?}");
             assert_eq!(std::fs::read_dir(mounted.path()).expect("the directory").count(), 0, "path_info left nothing behind");
+        }
+    });
+}
+
+#[test]
+fn where_a_server_takes_any_bytes_nothing_is_padded_read_or_cut() {
+    with_faults(|mounted, _| {
+        let path = mounted.path().join("file");
+        for engine in engines() {
+            for old in [0, 3000] {
+                std::fs::write(&path, bytes(0, old, 1)).expect("the file");
+                let file = open(&engine, &path, Direct::Prefer);
+                assert_eq!((file.direct(), file.direct_support().offset_alignment), (true, 1));
+                // Any of these would fail now.
+                for call in [Call::Read, Call::Allocate, Call::Truncate] {
+                    mounted.inject(&Fault::always(call, Effect::Errno(libc::EIO))).expect("the server");
+                }
+                let triggered = mounted.triggered().expect("the server");
+                for (position, len) in [(0, 1000), (1000, 5001), (6001, 1 << 20), (777, 3)] {
+                    let (_, receipt) = file.write_at(Slice::of(&bytes(position, len, 2), 1), position).wait().ok().expect("a write");
+                    assert!(receipt.direct && receipt.bounced == 0, "{receipt:?}");
+                }
+                assert_eq!(mounted.triggered().expect("the server"), triggered);
+                mounted.clear().expect("the server");
+                assert_file(&path, &bytes(0, 6001 + (1 << 20), 2), "written to the byte");
+            }
+        }
+    });
+}
+
+/// As on a parallel file system: two processes, each of which knows only its own writes.
+#[test]
+fn a_server_that_takes_any_bytes_gets_no_byte_of_a_neighbor() {
+    with_faults(|mounted, _| {
+        let path = mounted.path().join("file");
+        for engine in engines() {
+            std::fs::write(&path, b"").expect("the file");
+            let file = open(&engine, &path, Direct::Prefer);
+            let other = std::fs::OpenOptions::new().write(true).open(&path).expect("another writer");
+            let records: Vec<u64> = (0..200).collect();
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    for record in records.iter().filter(|record| *record % 2 == 1) {
+                        other.write_all_at(&bytes(record * 777, 777, 3), record * 777).expect("its write");
+                    }
+                });
+                for record in records.iter().filter(|record| *record % 2 == 0) {
+                    file.write_at(bytes(record * 777, 777, 3), record * 777).wait().result.expect("our write");
+                }
+            });
+            assert_file(&path, &bytes(0, 200 * 777, 3), "the records of both");
+        }
+    });
+}
+
+#[test]
+fn a_server_that_refuses_unaligned_writes_only_makes_the_file_buffered() {
+    with_faults_on(&[false], |mounted, _| {
+        let path = mounted.path().join("file");
+        mounted.inject(&Fault::always(Call::Write, Effect::Unaligned)).expect("the server");
+        for engine in engines() {
+            let file = open(&engine, &path, Direct::Prefer);
+            file.write_at(bytes(0, 8192, 1), 0).wait().result.expect("an aligned write");
+            assert!(file.direct());
+            file.write_at(bytes(8192, 100, 1), 8192).wait().result.expect("an unaligned write");
+            assert!(!file.direct());
+            assert_file(&path, &bytes(0, 8292, 1), "direct and buffered");
+            mounted.clear().expect("the server");
+            std::fs::write(&path, b"").expect("the file");
+            mounted.inject(&Fault::always(Call::Write, Effect::Unaligned)).expect("the server");
         }
     });
 }
@@ -192,9 +276,9 @@ fn a_refused_preallocation_leaves_the_file_and_an_unsupported_one_is_skipped() {
     with_faults(|mounted, _| {
         let path = mounted.path().join("file");
         for engine in engines() {
-            for direct in MODES {
+            for _ in 0..2 {
                 std::fs::write(&path, bytes(0, 3000, 1)).expect("the file");
-                let file = open(&engine, &path, direct);
+                let file = open_padded(mounted, &engine, &path);
                 mounted.inject(&Fault::always(Call::Allocate, Effect::Errno(libc::EDQUOT))).expect("the server");
                 let error = file.write_at(bytes(2000, 10_000, 1), 2000).wait().result.expect_err("no room");
                 check(&error, "EDQUOT", &path, 2000, 10_000);
@@ -204,6 +288,9 @@ fn a_refused_preallocation_leaves_the_file_and_an_unsupported_one_is_skipped() {
                 file.write_at(bytes(2000, 10_000, 1), 2000).wait().result.expect("room");
                 assert_file(&path, &bytes(0, 12_000, 1), "with room");
             }
+        }
+        for call in [Call::Read, Call::Write] {
+            mounted.inject(&Fault::always(call, Effect::Unaligned)).expect("the server");
         }
         mounted.inject(&Fault::always(Call::Allocate, Effect::Errno(libc::EOPNOTSUPP))).expect("the server");
         for backend in backends() {
@@ -218,8 +305,8 @@ fn a_failed_trim_is_reported_and_repaired_by_the_next_write() {
     with_faults(|mounted, _| {
         let path = mounted.path().join("file");
         for engine in engines() {
-            std::fs::write(&path, b"").expect("the file");
-            let file = open(&engine, &path, Direct::Prefer);
+            std::fs::write(&path, b"??").expect("the file");
+            let file = open_padded(mounted, &engine, &path);
             mounted.inject(&Fault::always(Call::Truncate, Effect::Errno(libc::EIO))).expect("the server");
             let error = file.write_at(bytes(0, 5001, 1), 0).wait().result.expect_err("the padding stays");
             check(&error, "EIO", &path, 0, 5001);
@@ -259,10 +346,11 @@ fn a_closed_file_is_measured_again_even_after_a_failed_sync() {
         for (index, engine) in engines().into_iter().enumerate() {
             let path = mounted.path().join(format!("file-{index}"));
             // The worst end: padded, and with a failure that is remembered until the process ends.
+            std::fs::write(&path, b"??").expect("the file");
+            let file = open_padded(mounted, &engine, &path);
             for call in [Call::Truncate, Call::Sync] {
                 mounted.inject(&Fault::always(call, Effect::Errno(libc::EIO))).expect("the server");
             }
-            let file = open(&engine, &path, Direct::Prefer);
             file.write_at(bytes(0, 5001, 1), 0).wait().result.expect_err("the padding stays");
             file.sync_all().wait().expect_err("the server could not");
             file.close().wait().expect("close");
@@ -287,7 +375,7 @@ fn interruptions_are_retried_and_endless_ones_are_an_error() {
         let path = mounted.path().join("file");
         for engine in engines() {
             std::fs::write(&path, bytes(0, 100_000, 1)).expect("the file");
-            let file = open(&engine, &path, Direct::Prefer);
+            let file = open_padded(mounted, &engine, &path);
             let triggered = mounted.triggered().expect("the server");
             for call in [Call::Read, Call::Write, Call::Sync, Call::Allocate, Call::Truncate] {
                 mounted.inject(&Fault { call, range: 0..u64::MAX, times: 5, effect: Effect::Errno(libc::EINTR) }).expect("the server");

@@ -36,6 +36,9 @@ pub enum Effect {
     Short,
     /// The call takes this long. Other calls proceed.
     Stall(Duration),
+    /// A direct transfer that does not begin and end on a multiple of 512 fails with `EINVAL`, as on a server that passes
+    /// it on to a disk. It does not count as triggered.
+    Unaligned,
 }
 
 /// One thing that goes wrong.
@@ -70,6 +73,7 @@ impl fmt::Display for Fault {
             Effect::Errno(errno) => write!(f, "errno {errno}"),
             Effect::Short => write!(f, "short"),
             Effect::Stall(time) => write!(f, "stall {}", time.as_millis()),
+            Effect::Unaligned => write!(f, "unaligned"),
         }
     }
 }
@@ -87,6 +91,7 @@ impl FromStr for Fault {
         let effect = match effect {
             ["errno", errno] => Effect::Errno(number(errno)? as i32),
             ["short"] => Effect::Short,
+            ["unaligned"] => Effect::Unaligned,
             ["stall", milliseconds] => Effect::Stall(Duration::from_millis(number(milliseconds)?)),
             _ => return Err(wrong()),
         };
@@ -103,6 +108,8 @@ pub struct Verdict {
     pub short: Option<u32>,
     /// It takes this long.
     pub stall: Option<Duration>,
+    /// It fails with `EINVAL` if it is direct.
+    pub unaligned: bool,
 }
 
 /// The faults of a mounted file system.
@@ -160,6 +167,10 @@ impl Faults {
                     verdict.short = Some((1 + next(seed) % (len - 1)) as u32);
                 }
                 Effect::Short => continue,
+                Effect::Unaligned => {
+                    verdict.unaligned = !position.is_multiple_of(512) || !end.is_multiple_of(512);
+                    continue;
+                }
             }
             *triggered += 1;
             if fault.times < u64::MAX {
@@ -190,7 +201,7 @@ mod tests {
 
     #[test]
     fn a_fault_is_parsed_from_what_it_prints() {
-        for effect in [Effect::Errno(libc::EIO), Effect::Short, Effect::Stall(Duration::from_secs(2))] {
+        for effect in [Effect::Errno(libc::EIO), Effect::Short, Effect::Stall(Duration::from_secs(2)), Effect::Unaligned] {
             for (_, call) in CALLS {
                 let fault = Fault { call: *call, range: 7..1 << 40, times: 3, effect };
                 assert_eq!(fault.to_string().parse(), Ok(fault));

@@ -98,6 +98,12 @@ fn check(done: libc::c_int) -> Result<(), Errno> {
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error().into()) }
 }
 
+/// The verdict on a transfer of a file that was opened with these flags.
+fn with_flags(verdict: Verdict, flags: OpenFlags) -> Verdict {
+    let refused = verdict.unaligned && flags.0 & libc::O_DIRECT != 0;
+    Verdict { errno: verdict.errno.or(refused.then_some(libc::EINVAL)), ..verdict }
+}
+
 fn verdict_of(verdict: Verdict) -> Result<(), Errno> {
     verdict.errno.map_or(Ok(()), |errno| Err(Errno::from_i32(errno)))
 }
@@ -237,11 +243,11 @@ impl Filesystem for Server {
         _: FileHandle,
         position: u64,
         len: u32,
-        _: OpenFlags,
+        flags: OpenFlags,
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        let verdict = self.faults.judge(Call::Read, position, len.into(), self.direct);
+        let verdict = with_flags(self.faults.judge(Call::Read, position, len.into(), self.direct), flags);
         let file = self.tree().file(number.0);
         when(verdict, move || {
             let len = verdict.short.unwrap_or(len) as usize;
@@ -260,11 +266,11 @@ impl Filesystem for Server {
         position: u64,
         content: &[u8],
         _: WriteFlags,
-        _: OpenFlags,
+        flags: OpenFlags,
         _: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        let verdict = self.faults.judge(Call::Write, position, content.len() as u64, self.direct);
+        let verdict = with_flags(self.faults.judge(Call::Write, position, content.len() as u64, self.direct), flags);
         let file = self.tree().file(number.0);
         let len = verdict.short.unwrap_or(content.len() as u32);
         let content = content[..len as usize].to_vec();

@@ -96,9 +96,25 @@ pub(super) fn direct_support(fd: &OwnedFd, stat: &Stat, is_block_device: bool) -
         return unsupported(format!("the file system refuses O_DIRECT (error {errno})"));
     }
     match trial_read(fd, alignment) {
+        Ok(()) if takes_any_bytes(fd) => supported("an unaligned trial read", 1, 1),
         Ok(()) => supported("a trial read", alignment, alignment),
         Err(errno) => unsupported(format!("a trial read failed with error {errno}")),
     }
+}
+
+/// Whether a server behind the file takes direct transfers at any position, length and address: then nothing needs to be
+/// padded, or read, modified and written back, and hosts that write side by side do not meet. Found by one read, which an
+/// empty file passes; a server that refuses such transfers later makes the file buffered. File systems of disks are not
+/// asked: some answer such a read through the page cache.
+fn takes_any_bytes(fd: &OwnedFd) -> bool {
+    if !sys::file_system(fd).is_ok_and(|magic| sys::SERVED_MAGICS.contains(&magic)) {
+        return false;
+    }
+    let mut space = [0u8; 4];
+    let address = space.as_mut_ptr() as u64 | 1;
+    // SAFETY: one byte, at most the second of `space`, which is local and outlives the call.
+    let result = unsafe { sys::read_at(fd.as_raw_fd(), address, 1, 1, 0) };
+    result >= 0
 }
 
 /// Reads one aligned unit at the start of the file. An empty file proves nothing, and passes.

@@ -13,6 +13,22 @@ pub(crate) const TMPFS_MAGIC: i64 = 0x0102_1994;
 pub(crate) const RAMFS_MAGIC: i64 = 0x8584_58f6;
 pub(crate) const FUSE_MAGIC: i64 = 0x6573_5546;
 
+/// File systems whose files a server keeps: NFS, FUSE and virtiofs, SMB (two), Ceph, Lustre, 9P, AFS, `BeeGFS`, GPFS,
+/// `OrangeFS`.
+pub(crate) const SERVED_MAGICS: [i64; 11] = [
+    0x6969,
+    FUSE_MAGIC,
+    0xff53_4d42,
+    0xfe53_4d42,
+    0x00c3_6400,
+    0x0bd0_0bd0,
+    0x0102_1997,
+    0x5346_414f,
+    0x1983_0326,
+    0x4750_4653,
+    0x2003_0528,
+];
+
 /// What a file is opened for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Access {

@@ -9,6 +9,7 @@ mod padding;
 mod pieces;
 mod sync;
 mod truncation;
+mod watchers;
 
 use deepring::{Direct, Engine, EngineBuilder, File};
 use harness::{builders, open};
