@@ -17,6 +17,8 @@
 //!   edge is read, modified and written (`rmw`), under a range lock that the driver takes.
 //! * If the memory address is unaligned, the middle is bounced too, in blocks of at most
 //!   [`BOUNCE_BYTES_MAX`].
+//! * Where direct I/O does not pin pages, a read bounces every page of memory that it does not cover
+//!   whole ([`Span::whole_pages`]).
 //!
 //! The driver calls the function again with the position where the last extent ended. A short
 //! transfer is resumed the same way.
@@ -91,6 +93,21 @@ pub(crate) struct Span {
     pub(crate) address: u64,
     /// The size of one block; a multiple of every unit.
     pub(crate) block: u64,
+    /// Set where direct I/O does not pin the pages of this memory: their size, a power of two. A
+    /// direct read then touches only pages that the request covers whole. If the process forks, a
+    /// write to another byte of a shared page gives the process a copy, and the device goes on
+    /// filling the original.
+    pub(crate) whole_pages: Option<u64>,
+}
+
+impl Span {
+    /// The file positions between which a direct read touches whole pages only.
+    fn direct_range(&self, unit: u64) -> (u64, u64) {
+        let Some(page) = self.whole_pages else { return (0, u64::MAX) };
+        let first = up(self.address, page) - self.address;
+        let last = down(self.address + self.len, page).saturating_sub(self.address);
+        (up(self.position + first, unit), down(self.position + last, unit))
+    }
 }
 
 /// Where one block lies.
@@ -166,13 +183,17 @@ pub(crate) fn extent_at(geometry: Geometry, span: &Span, offset: u64) -> Option<
                 return Some(extent(start, stop, true, false));
             }
             let aligned = up(from, unit);
-            if !memory_fits(aligned) {
+            let (first, last) = span.direct_range(unit);
+            if !memory_fits(aligned) || first >= last || from >= last {
                 return Some(extent(start, stop.min(bounce_end), true, false));
+            }
+            if from < first {
+                return Some(extent(start, first.min(stop).min(bounce_end), true, false));
             }
             if is_edge {
                 return Some(extent(start, start + unit, true, false));
             }
-            Some(extent(from, down(end, unit).min(block_end), false, false))
+            Some(extent(from, down(end, unit).min(block_end).min(last), false, false))
         }
     }
 }
@@ -211,8 +232,13 @@ mod tests {
                 len,
                 address: (1 << 40) + address,
                 block,
+                whole_pages: None,
             },
         )
+    }
+
+    fn pages() -> impl Strategy<Value = u64> {
+        prop_oneof![Just(4096u64), Just(65536), Just(2 << 20)]
     }
 
     /// Half of all spans start or end on a unit or a block, where mistakes are likely.
@@ -230,11 +256,16 @@ mod tests {
         })
     }
 
+    /// Half of them on memory whose pages are not pinned.
+    fn shared() -> impl Strategy<Value = Span> {
+        (snapped(), proptest::option::of(pages())).prop_map(|(span, whole_pages)| Span { whole_pages, ..span })
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(4096))]
 
         #[test]
-        fn extents_cover_the_request_exactly_once(geometry in geometries(), span in snapped()) {
+        fn extents_cover_the_request_exactly_once(geometry in geometries(), span in shared()) {
             let mut next = 0;
             for extent in all(geometry, &span) {
                 prop_assert_eq!(extent.offset, next);
@@ -246,7 +277,7 @@ mod tests {
         }
 
         #[test]
-        fn every_extent_is_aligned_and_every_direct_one_in_memory_too(geometry in geometries(), span in snapped()) {
+        fn every_extent_is_aligned_and_every_direct_one_in_memory_too(geometry in geometries(), span in shared()) {
             let unit = geometry.unit(span.direction);
             for extent in all(geometry, &span) {
                 prop_assert_eq!(extent.file_start % unit, 0);
@@ -261,7 +292,7 @@ mod tests {
         }
 
         #[test]
-        fn no_extent_is_larger_than_a_block_and_no_bounce_larger_than_its_limit(geometry in geometries(), span in snapped()) {
+        fn no_extent_is_larger_than_a_block_and_no_bounce_larger_than_its_limit(geometry in geometries(), span in shared()) {
             for extent in all(geometry, &span) {
                 prop_assert!(extent.file_len <= span.block);
                 if extent.bounce {
@@ -287,19 +318,70 @@ mod tests {
             let aligned = Span { position: down(span.position, unit), len: down(span.len, unit), address: down(span.address, 4096), ..span };
             prop_assert!(all(geometry, &aligned).iter().all(|extent| !extent.bounce));
         }
+
+        #[test]
+        fn without_pins_no_direct_read_touches_a_page_that_the_request_does_not_cover(
+            geometry in geometries(), span in snapped(), page in pages(),
+        ) {
+            let span = Span { direction: Direction::Read, whole_pages: Some(page), ..span };
+            for extent in all(geometry, &span).iter().filter(|extent| !extent.bounce) {
+                let (first, end) = (span.address + extent.offset, span.address + extent.offset + extent.len);
+                prop_assert!(down(first, page) >= span.address);
+                prop_assert!(up(end, page) <= span.address + span.len);
+            }
+        }
+
+        #[test]
+        fn without_pins_a_read_of_whole_pages_is_planned_as_with_them(geometry in geometries(), span in snapped(), page in pages()) {
+            let unit = geometry.read_unit.max(page);
+            let whole = Span {
+                direction: Direction::Read,
+                position: down(span.position, unit),
+                len: down(span.len, unit),
+                address: down(span.address, page),
+                ..span
+            };
+            prop_assert_eq!(all(geometry, &Span { whole_pages: Some(page), ..whole }), all(geometry, &whole));
+        }
+
+        #[test]
+        fn without_pins_a_read_bounces_at_most_a_page_and_a_unit_more_at_either_end(
+            geometry in geometries(), span in snapped(), page in pages(),
+        ) {
+            let span = Span { direction: Direction::Read, ..span };
+            let bounced = |span: &Span| all(geometry, span).iter().filter(|extent| extent.bounce).map(|extent| extent.len).sum::<u64>();
+            let (pinned, not) = (bounced(&span), bounced(&Span { whole_pages: Some(page), ..span }));
+            prop_assert!(not <= pinned + 2 * (page + geometry.read_unit));
+        }
+    }
+
+    #[test]
+    fn without_pins_only_the_two_shared_pages_of_a_read_into_the_heap_are_bounced() {
+        let geometry = Geometry { read_unit: 512, write_unit: 4096, memory: 4 };
+        let span = Span {
+            direction: Direction::Read,
+            position: 0,
+            len: 1 << 20,
+            address: (1 << 40) + 16,
+            block: 4 << 20,
+            whole_pages: Some(4096),
+        };
+        let extents = all(geometry, &span);
+        let found: Vec<(u64, u64, bool)> = extents.iter().map(|extent| (extent.offset, extent.len, extent.bounce)).collect();
+        assert_eq!(found, [(0, 4096, true), (4096, 1_043_968, false), (1_048_064, 512, true)]);
     }
 
     #[test]
     fn a_small_unaligned_read_is_one_operation() {
         let geometry = Geometry { read_unit: 512, write_unit: 4096, memory: 512 };
-        let span = Span { direction: Direction::Read, position: 1000, len: 5000, address: 4096, block: 1 << 20 };
+        let span = Span { direction: Direction::Read, position: 1000, len: 5000, address: 4096, block: 1 << 20, whole_pages: None };
         assert_eq!(all(geometry, &span).len(), 1);
     }
 
     #[test]
     fn blocks_are_cut_at_multiples_of_the_block_size_of_the_file() {
         let geometry = Geometry { read_unit: 512, write_unit: 4096, memory: 512 };
-        let span = Span { direction: Direction::Write, position: 4096, len: 2 << 20, address: 4096, block: 1 << 20 };
+        let span = Span { direction: Direction::Write, position: 4096, len: 2 << 20, address: 4096, block: 1 << 20, whole_pages: None };
         let starts: Vec<u64> = all(geometry, &span).iter().map(|extent| extent.file_start).collect();
         assert_eq!(starts, [4096, 1 << 20, 2 << 20]);
     }

@@ -36,6 +36,8 @@ pub enum PlantedBug {
     ReservesInside,
     /// A growing file that is not preallocated is written in any order.
     GrowsInAnyOrder,
+    /// A direct read fills pages that its request shares with other memory, where nothing pins them.
+    SharesPages,
     /// A producer wakes the driver before it leaves its message. For loom models.
     WakesFirst,
     /// Messages that arrive after the inbox has ended are kept. For loom models.
@@ -56,7 +58,7 @@ mod selection {
     #[cfg(feature = "sim")]
     impl PlantedBug {
         /// Those that a simulation must find.
-        pub const ALL: [Self; 12] = [
+        pub const ALL: [Self; 13] = [
             Self::IgnoresResult,
             Self::ShortIsDone,
             Self::FreesOnDrop,
@@ -69,6 +71,7 @@ mod selection {
             Self::ReleasesBudgetEarly,
             Self::ReservesInside,
             Self::GrowsInAnyOrder,
+            Self::SharesPages,
         ];
     }
 

@@ -82,6 +82,63 @@ fn a_forked_child_that_overwrites_its_copy_changes_no_transfer() {
     });
 }
 
+/// Forks a child that waits until it is killed, and so shares the parent's pages.
+fn fork_and_wait() -> libc::pid_t {
+    // SAFETY: the child makes only calls that are allowed after a fork.
+    let child = unsafe { libc::fork() };
+    assert!(child >= 0, "fork: {}", std::io::Error::last_os_error());
+    if child == 0 {
+        // SAFETY: no pointers.
+        unsafe { libc::sleep(30) };
+        // SAFETY: ends the process.
+        unsafe { libc::_exit(0) };
+    }
+    child
+}
+
+/// After a fork, the first write of the parent gives it a copy of the page. A device that fills the
+/// original fills a page that only the child still has.
+#[test]
+fn a_parent_that_writes_beside_the_memory_of_a_read_loses_none_of_its_bytes() {
+    within(LIMIT, "forking during reads", || {
+        let place = directory();
+        let source = place.path().join("source");
+        let len = 16 << 20;
+        let content = bytes(0, len, 1);
+        std::fs::write(&source, &content).expect("the file");
+        for engine in engines() {
+            for direct in MODES {
+                let from = open(&engine, &source, direct);
+                for offset in [0, 4, 16, 512, 2048] {
+                    for pause in [0, 1, 4] {
+                        // The last page is shared too.
+                        let slice = Slice::new(len - 512, offset, 0);
+                        let first = slice.content().as_ptr() as usize;
+                        let read = from.read_exact_at(slice, 0);
+                        std::thread::sleep(Duration::from_millis(pause));
+                        let child = fork_and_wait();
+                        for beside in [first - 1, first + len - 512] {
+                            // SAFETY: the guards around the slice belong to the same vector, which
+                            // the engine holds and does not access there.
+                            let guard = unsafe { (beside as *const u8).read_volatile() };
+                            // SAFETY: as above.
+                            unsafe { (beside as *mut u8).write_volatile(guard) };
+                        }
+                        let (buf, _) = read.wait().ok().expect("a read");
+                        assert!(buf.is_guarded());
+                        assert_same(buf.content(), &content[..len - 512], "read while the parent wrote beside it");
+                        // SAFETY: kills the child made above.
+                        unsafe { libc::kill(child, libc::SIGKILL) };
+                        let mut status = 0;
+                        // SAFETY: writes a local number.
+                        assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+                    }
+                }
+            }
+        }
+    });
+}
+
 #[test]
 fn programs_started_during_transfers_disturb_nothing() {
     within(LIMIT, "starting programs during transfers", || {

@@ -56,6 +56,13 @@ pub use crate::handle::{Handle, HandleLimits, Refill};
 pub use crate::memory::MemoryLease;
 pub use group::{Group, GroupFailure, Member};
 
+/// For tests: from now on, direct I/O of this process counts as not pinning its pages, as before
+/// Linux 6.5.
+#[doc(hidden)]
+pub fn assume_unpinned() {
+    crate::open::assume_unpinned();
+}
+
 /// What a binding needs of an [`Engine`].
 pub trait EngineBinding {
     /// Opens a file on a blocking thread, and passes it to `then` there. Errors are those of

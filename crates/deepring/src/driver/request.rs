@@ -166,6 +166,7 @@ pub(super) struct Request {
     pub(super) device: usize,
     pub(super) class: Class,
     pub(super) block_bytes: u64,
+    whole_pages: Option<u64>,
     phase: Phase,
     pub(super) claim: Claim,
     /// Where the next block begins, counted from the start of the request.
@@ -195,6 +196,7 @@ pub(super) struct Tally {
 impl Request {
     pub(super) fn new(mut submission: Submission, file: Arc<OpenFile>, device: usize, class: Class, block_bytes: u64) -> Self {
         let geometry = file.geometry();
+        let whole_pages = file.whole_pages(submission.direction, submission.address, submission.len);
         Self {
             claim: submission.accepted.take().map_or(Claim::None, Claim::Accepted),
             submission,
@@ -202,6 +204,7 @@ impl Request {
             device,
             class,
             block_bytes: block_bytes.next_multiple_of(geometry.read_unit.max(geometry.write_unit)),
+            whole_pages,
             phase: Phase::Ready,
             cursor: 0,
             in_flight: 0,
@@ -234,7 +237,9 @@ impl Request {
 
     pub(super) fn span(&self) -> Span {
         let Submission { direction, position, len, address, .. } = self.submission;
-        Span { direction, position, len, address, block: self.block_bytes }
+        // A buffered read is a copy by the processor, which finds the process's own page.
+        let whole_pages = self.whole_pages.filter(|_| self.file.is_direct());
+        Span { direction, position, len, address, block: self.block_bytes, whole_pages }
     }
 
     pub(super) fn is_write(&self) -> bool {

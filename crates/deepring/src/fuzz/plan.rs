@@ -68,7 +68,9 @@ pub(super) fn check_span(input: &mut Unstructured<'_>, geometry: Geometry, plann
     // Rounded as by the engine and the request.
     let block = number(input, BLOCK_BYTES_MAX)?.max(1).next_multiple_of(BLOCK_BYTES_MIN);
     let block = block.next_multiple_of(geometry.read_unit.max(geometry.write_unit));
-    let span = Span { direction, position, len, address, block };
+    let page = 4096 << input.int_in_range(0..=18u32)?;
+    let whole_pages = (direction == Direction::Read && input.arbitrary()?).then_some(page);
+    let span = Span { direction, position, len, address, block, whole_pages };
 
     let mut next = 0;
     for _ in 0..EXTENTS_MAX {
@@ -91,6 +93,8 @@ pub(super) fn check_span(input: &mut Unstructured<'_>, geometry: Geometry, plann
 
 fn check_extent(geometry: Geometry, span: &Span, offset: u64, extent: &Extent) {
     let unit = geometry.unit(span.direction);
+    let (first, end) = (span.address + offset, span.address + offset + extent.len);
+    let covers = |page: u64| first - first % page >= span.address && end.next_multiple_of(page) <= span.address + span.len;
     let holds = [
         ("it begins at the offset", extent.offset == offset),
         ("it moves forward", extent.len > 0),
@@ -105,6 +109,7 @@ fn check_extent(geometry: Geometry, span: &Span, offset: u64, extent: &Extent) {
         ("a bounce block is small", !extent.bounce || extent.file_len <= BOUNCE_BYTES_MAX.max(unit)),
         ("only a bounced extent has padding", extent.bounce || (extent.skip, extent.len) == (0, extent.file_len)),
         ("direct memory is aligned", extent.bounce || (span.address + offset).is_multiple_of(geometry.memory)),
+        ("direct memory is whole pages", extent.bounce || span.whole_pages.is_none_or(covers)),
         ("only edges of writes are modified", !extent.rmw || (extent.bounce && span.direction == Direction::Write)),
         ("a write keeps neighboring bytes", span.direction == Direction::Read || extent.rmw || extent.len == extent.file_len),
         ("a modified edge is one unit", !extent.rmw || extent.file_len == unit),

@@ -7,9 +7,11 @@
 mod buffer;
 mod io_buf;
 mod lease;
+mod map;
 pub(crate) mod pool;
 
 pub use buffer::{Buffer, SharedBuffer};
 pub use io_buf::{IoBuf, IoBufMut};
 pub use lease::MemoryLease;
+pub(crate) use map::is_engine_memory;
 pub(crate) use pool::Pool;

@@ -5,10 +5,11 @@
 //! reuse: slabs always, mappings up to [`CACHE_BYTES_MAX`]. What exceeds that is unmapped on a
 //! blocking thread, because returning a gigabyte takes milliseconds.
 
+use super::map::Map;
 use crate::blocking::BlockingPool;
 use crate::error::{Error, ErrorKind, Result};
 use crate::stats::{Counters, add, sub};
-use crate::sys::memory::{self, HUGE_PAGE_BYTES};
+use crate::sys::memory::HUGE_PAGE_BYTES;
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -42,32 +43,6 @@ struct Shelves {
     /// Free separate mappings, oldest first.
     maps: Vec<Map>,
     cached_bytes: usize,
-}
-
-/// One mapping of whole huge pages.
-struct Map {
-    start: NonNull<u8>,
-    bytes: usize,
-}
-
-// SAFETY: a mapping is plain memory. The value owns it, on any thread.
-unsafe impl Send for Map {}
-// SAFETY: a shared `Map` gives only its address.
-unsafe impl Sync for Map {}
-
-impl Map {
-    fn new(bytes: usize) -> Result<Self> {
-        let start = memory::map(bytes).map_err(|errno| Error::os(errno, "mmap").range(0, bytes as u64, 0))?;
-        Ok(Self { start, bytes })
-    }
-}
-
-impl Drop for Map {
-    fn drop(&mut self) {
-        // SAFETY: the range is this mapping's own, and its last owner drops it: no buffer and no
-        // operation refers to it any more.
-        unsafe { memory::unmap(self.start, self.bytes) };
-    }
 }
 
 /// A free piece of a slab.

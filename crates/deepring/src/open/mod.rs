@@ -10,6 +10,7 @@ mod direct;
 mod examine;
 mod open_file;
 mod options;
+mod pins;
 mod space;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -24,6 +25,8 @@ use direct::{direct_support, unsupported};
 pub(crate) use examine::examine;
 pub(crate) use open_file::OpenFile;
 pub use options::{Direct, OpenOptions};
+use pins::Pages;
+pub(crate) use pins::assume_unpinned;
 pub(crate) use space::{Shortage, Space};
 use std::ffi::CString;
 use std::mem::ManuallyDrop;
@@ -98,6 +101,7 @@ pub(crate) fn open(path: &Arc<Path>, options: &OpenOptions) -> Result<OpenFile> 
     let blocks_submitters = blocks_submitters(&fd, &stat);
     let space = Space::of(&fd, options.write && !is_block_device);
     Ok(OpenFile {
+        pages: if support.available { Pages::of(&fd, &stat) } else { Pages::NotPinned },
         fd: ManuallyDrop::new(fd),
         closed: AtomicBool::new(false),
         path: Arc::clone(path),

@@ -2,10 +2,12 @@
 
 use super::device::Device;
 use super::direct::DirectSupport;
+use super::pins::{self, Pages};
 use super::space::Space;
 use crate::error::{Error, Result};
 use crate::inode::Inode;
-use crate::plan::Geometry;
+use crate::plan::{Direction, Geometry};
+use crate::planted::{PlantedBug, planted};
 use crate::sync::atomic::AtomicUsize;
 use crate::sys::stat::stat;
 use crate::sys::{Errno, file as sys};
@@ -25,6 +27,7 @@ pub(crate) struct OpenFile {
     pub(crate) device: Arc<Device>,
     pub(crate) support: DirectSupport,
     pub(crate) is_block_device: bool,
+    pub(super) pages: Pages,
     pub(super) required: bool,
     /// Whether transfers are direct now: cleared when the first direct operation is refused.
     pub(super) direct: AtomicBool,
@@ -75,6 +78,12 @@ impl OpenFile {
     /// Whether it must stay direct.
     pub(crate) fn is_required(&self) -> bool {
         self.required
+    }
+
+    /// See [`crate::plan::Span::whole_pages`].
+    pub(crate) fn whole_pages(&self, direction: Direction, address: u64, len: u64) -> Option<u64> {
+        let shared = self.pages == Pages::NotPinned && self.support.available && !planted(PlantedBug::SharesPages);
+        if shared { pins::whole_pages(direction, address, len) } else { None }
     }
 
     pub(crate) fn nowait(&self) -> bool {

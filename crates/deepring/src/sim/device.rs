@@ -11,6 +11,7 @@
 //! * more operations or bytes are pushed than the device's budget or the ring's capacity allows, or
 //!   one operation is pushed twice;
 //! * an operation on a direct file is not aligned;
+//! * a direct read without pins touches a page that its request shares with other memory;
 //! * memory is touched, or an operation on it completes, although no unsettled request and no live
 //!   bounce block owns it;
 //! * a descriptor is closed before an operation on it has completed;
@@ -25,6 +26,7 @@ use super::kernel::size_on_disk;
 use super::ranges::Owner;
 use super::world::{self, World};
 use crate::backend::{BackendKind, DeviceOp, Done};
+use crate::memory::is_engine_memory;
 use crate::plan::Direction;
 use crate::sys::{Errno, file};
 
@@ -84,6 +86,9 @@ impl World {
         if direct && !aligned {
             self.violate(format!("an unaligned operation on a direct file: {op:?}"));
         }
+        if direct && !self.profile.pins && op.direction == Direction::Read {
+            self.check_pages(op);
+        }
         if op.len == 0 {
             self.violate(format!("an operation of no bytes: {op:?}"));
         }
@@ -96,6 +101,18 @@ impl World {
         let size = size_on_disk(op.fd);
         if op.direction == Direction::Write && op.position > size.max(start) {
             self.violate(format!("a file of {size} bytes grows out of order: {op:?}"));
+        }
+    }
+
+    /// Checks that a page which is not pinned holds nothing but the memory of one request.
+    fn check_pages(&mut self, op: &DeviceOp) {
+        const PAGE: u64 = 4096;
+        let (first, end) = (op.address - op.address % PAGE, (op.address + u64::from(op.len)).next_multiple_of(PAGE));
+        if let Some(owner @ Owner::Request(_)) = self.ranges.owner(op.address, op.len.into())
+            && self.ranges.owner(first, end - first) != Some(owner)
+            && !is_engine_memory(op.address, op.len.into())
+        {
+            self.violate(format!("a device reads into a page that is not pinned, and not all the request's: {op:?}"));
         }
     }
 

@@ -54,6 +54,10 @@ impl Interposer for Kernel {
     fn extents(&self, fd: RawFd, start: u64, end: u64) -> Option<Vec<Extent>> {
         with(|world| world.extents(fd, start, end))
     }
+
+    fn pins(&self) -> bool {
+        with(|world| world.profile.pins).unwrap_or(true)
+    }
 }
 
 impl Observer for Kernel {

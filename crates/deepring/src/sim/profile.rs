@@ -57,6 +57,8 @@ pub(crate) struct Profile {
     /// A wait ends without a reason.
     pub(crate) spurious: u32,
 
+    /// Direct I/O pins its pages.
+    pub(crate) pins: bool,
     // ---- the other calls ----
     pub(crate) job_delay_ns: u64,
     pub(crate) open_fails: u32,
@@ -129,6 +131,7 @@ impl Profile {
             truncate_fails: fault(rng) / 8,
             sync_fails: fault(rng) / 8,
             truncate_externally: fault(rng),
+            pins: !rng.one_in(4),
         };
         if !calm && rng.one_in(24) {
             profile.lost = rng.pick(&[300, 3_000, 50_000]);

@@ -45,6 +45,8 @@ pub(crate) trait Interposer {
 
     /// The extents of a part of a file.
     fn extents(&self, fd: RawFd, start: u64, end: u64) -> Option<Vec<Extent>>;
+    /// Whether direct I/O pins its pages.
+    fn pins(&self) -> bool;
 }
 
 thread_local! {
@@ -95,4 +97,8 @@ pub(super) fn room(fd: RawFd) -> Option<Room> {
 
 pub(super) fn extents(fd: RawFd, start: u64, end: u64) -> Option<Vec<Extent>> {
     interposer()?.extents(fd, start, end)
+}
+
+pub(crate) fn pins() -> Option<bool> {
+    Some(interposer()?.pins())
 }

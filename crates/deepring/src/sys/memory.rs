@@ -8,9 +8,16 @@ use std::ptr::NonNull;
 /// one request at the device.
 pub(crate) const HUGE_PAGE_BYTES: usize = 2 << 20;
 
+/// New memory.
+pub(crate) struct Mapped {
+    pub(crate) start: NonNull<u8>,
+    /// A forked child does not inherit it.
+    pub(crate) private: bool,
+}
+
 /// Maps `bytes` (a multiple of [`HUGE_PAGE_BYTES`]) of zeroed private memory at a huge-page
 /// boundary.
-pub(crate) fn map(bytes: usize) -> Result<NonNull<u8>, Errno> {
+pub(crate) fn map(bytes: usize) -> Result<Mapped, Errno> {
     debug_assert!(bytes > 0 && bytes.is_multiple_of(HUGE_PAGE_BYTES));
     let reserve = bytes.checked_add(HUGE_PAGE_BYTES).ok_or(libc::ENOMEM)?;
     // SAFETY: a fresh anonymous mapping at an address of the kernel's choice; touches no existing
@@ -38,8 +45,8 @@ pub(crate) fn map(bytes: usize) -> Result<NonNull<u8>, Errno> {
     // child does not inherit the pages, so the parent needs no copy-on-write of memory that the
     // device can be writing to.
     advise(start, bytes, libc::MADV_HUGEPAGE);
-    advise(start, bytes, libc::MADV_DONTFORK);
-    Ok(start)
+    let private = advise(start, bytes, libc::MADV_DONTFORK);
+    Ok(Mapped { start, private })
 }
 
 /// Returns memory from [`map`] to the kernel.
@@ -115,10 +122,11 @@ pub(crate) fn populate(start: NonNull<u8>, bytes: usize) {
     advise(start, bytes, libc::MADV_POPULATE_WRITE);
 }
 
-fn advise(start: NonNull<u8>, bytes: usize, advice: libc::c_int) {
+/// Returns whether the kernel took the advice.
+fn advise(start: NonNull<u8>, bytes: usize, advice: libc::c_int) -> bool {
     // SAFETY: the range lies in a private mapping of ours; none of the advice values used here
     // discards its content.
-    unsafe { libc::madvise(start.as_ptr().cast(), bytes, advice) };
+    unsafe { libc::madvise(start.as_ptr().cast(), bytes, advice) == 0 }
 }
 
 #[cfg(test)]

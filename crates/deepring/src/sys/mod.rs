@@ -10,6 +10,7 @@
 //!   `block_device_bytes`
 //! * `memory`: `map`, `unmap`, `populate`, `copy_past_cache`
 //! * `space`: [`space::Room`] of a file system, the extents of a file, the limit on its size
+//! * `pins`: `pinned_pages`, `page_bytes`, `hugetlb_page_bytes`
 //! * `stat`: [`stat::Stat`] of an open file
 //! * `thread`: `spawn`, `is_ours`; `memlock_bytes`, `kernel_release`, `io_uring_disabled`
 //!
@@ -27,6 +28,7 @@ pub(crate) mod event;
 pub(crate) mod fault;
 pub(crate) mod file;
 pub(crate) mod memory;
+pub(crate) mod pins;
 pub(crate) mod space;
 pub(crate) mod stat;
 pub(crate) mod thread;

@@ -53,8 +53,12 @@ pub(crate) fn backends() -> Vec<BackendKind> {
     }
 }
 
-/// A builder for each backend.
+/// A builder for each backend. In the tests `unpinned`, direct I/O counts as not pinning its pages.
 pub(crate) fn builders() -> Vec<EngineBuilder> {
+    let program = std::env::current_exe().expect("the test program");
+    if program.file_name().is_some_and(|name| name.to_string_lossy().starts_with("unpinned")) {
+        deepring::binding::assume_unpinned();
+    }
     backends().into_iter().map(|backend| Engine::builder().backend(backend)).collect()
 }
 
