@@ -28,7 +28,8 @@ fn has_huge_pools() -> bool {
 fn without_pins_a_read_copies_the_pages_that_it_shares_and_no_other() {
     let place = directory();
     if !is_direct(place.path()) || has_huge_pools() {
-        return eprintln!("needs direct I/O, and no pool of huge pages");
+        // It cannot be seen here.
+        return;
     }
     let path = place.path().join("file");
     std::fs::write(&path, bytes(0, LEN, 1)).expect("the file");
@@ -57,7 +58,7 @@ fn without_pins_a_read_copies_the_pages_that_it_shares_and_no_other() {
 fn without_pins_engine_memory_is_read_into_as_ever() {
     let place = directory();
     if !is_direct(place.path()) {
-        return eprintln!("needs direct I/O");
+        return;
     }
     let path = place.path().join("file");
     std::fs::write(&path, bytes(0, LEN, 1)).expect("the file");
