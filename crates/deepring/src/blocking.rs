@@ -24,6 +24,11 @@ pub(crate) trait Executor: Send + Sync {
     /// Runs a job only if it need not wait for another; else returns it.
     fn try_run(&self, job: Job) -> Result<(), Job>;
 
+    /// The same, but starts no thread for it.
+    fn try_run_idle(&self, job: Job) -> Result<(), Job> {
+        self.try_run(job)
+    }
+
     /// Ends the executor after what is queued.
     fn stop(&self);
 }
@@ -52,6 +57,11 @@ impl BlockingPool {
     /// Runs a job only if a thread is free for it or can be started; else gives it back.
     pub(crate) fn try_run(&self, job: Job) -> Result<(), Job> {
         self.executor.try_run(job)
+    }
+
+    /// Runs a job only if a thread is idle; else gives it back.
+    pub(crate) fn try_run_idle(&self, job: Job) -> Result<(), Job> {
+        self.executor.try_run_idle(job)
     }
 
     /// Runs what is queued and ends the threads. Later jobs run on their caller's thread.
@@ -114,6 +124,17 @@ impl Executor for Threads {
         } else {
             Err(job)
         }
+    }
+
+    fn try_run_idle(&self, job: Job) -> Result<(), Job> {
+        let state = self.shared.lock();
+        let is_idle = state.idle > state.jobs.len();
+        drop(state);
+        if !is_idle {
+            return Err(job);
+        }
+        self.run(job);
+        Ok(())
     }
 
     /// If no thread can be started at all, the job runs on the calling thread, because it must run.

@@ -78,8 +78,8 @@ impl Engine {
         task
     }
 
-    /// A zeroed, page-aligned buffer of `len` bytes. Beyond 1 MiB it is fresh memory, whose pages
-    /// are faulted in by their first use; see [`Buffer::populate`].
+    /// A zeroed, page-aligned buffer of `len` bytes. Beyond 1 MiB its pages are fresh ones, which are
+    /// faulted in by their first use; see [`Buffer::populate`].
     ///
     /// # Errors
     /// `ENOMEM` if the system has no memory left.
@@ -94,6 +94,13 @@ impl Engine {
     /// `ENOMEM` if the system has no memory left.
     pub fn pooled_buffer(&self, len: usize) -> Result<Buffer> {
         self.core().pool.allocate(len, false)
+    }
+
+    /// Gives the memory that is kept for reuse back to the system, see [`Stats::pooled_bytes`]. For a
+    /// program that has passed its peak; the next buffers cost page faults again. Blocks for a few
+    /// milliseconds per GiB on huge pages.
+    pub fn trim(&self) {
+        self.core().pool.trim();
     }
 
     /// Reads a whole file by path. The file is opened when the request is admitted and closed when

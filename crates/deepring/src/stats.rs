@@ -86,6 +86,9 @@ counters! {
     buffers,
     /// Their memory in bytes.
     buffer_bytes,
+    /// Bytes of returned memory that are kept for reuse. Most of them the kernel can take when it
+    /// needs memory, and then they count here without being present. See `Engine::trim`.
+    pooled_bytes,
 }
 
 pub(crate) fn add(counter: &AtomicU64, value: u64) {

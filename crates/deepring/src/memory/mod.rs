@@ -5,6 +5,8 @@
 //! mapping goes back to its pool when the program and the engine have dropped the last of them.
 
 mod buffer;
+mod extents;
+mod frame;
 mod io_buf;
 mod lease;
 mod map;

@@ -1,27 +1,56 @@
 //! [`Pool`]: where engine memory comes from and returns to.
 //!
-//! Small buffers (up to 1 MiB) are pieces of 2 MiB slabs, in power-of-two classes from 4 KiB. Each
-//! larger one is a separate mapping, rounded up to whole huge pages. Returned memory is kept for
-//! reuse: slabs always, mappings up to [`CACHE_BYTES_MAX`]. What exceeds that is unmapped on a
-//! blocking thread, because returning a gigabyte takes milliseconds.
+//! A pool maps memory and cuts it into extents ([`super::extents`]): free memory serves every size. A
+//! size is rounded up to the page, and from 64 KiB on by at most a sixteenth. What is returned is
+//! kept for reuse within [`Limits`]. A small part stays present. The rest is left to the kernel at
+//! once, which takes it when it needs memory. What exceeds the limits is given back to the kernel.
 
+use super::extents::{Extents, Fate, Limits, Surplus, Taken};
+use super::frame::{FRAME_BYTES, PAGE_BYTES};
 use super::map::Map;
 use crate::blocking::BlockingPool;
 use crate::error::{Error, ErrorKind, Result};
 use crate::stats::{Counters, add, sub};
-use crate::sys::memory::HUGE_PAGE_BYTES;
+use crate::sys::memory;
+use std::ops::Range;
 use std::ptr::NonNull;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-/// Returned mappings are kept for reuse up to this many bytes.
-pub(crate) const CACHE_BYTES_MAX: usize = 256 << 20;
+/// Returned memory is kept for reuse up to this many bytes, or a sixteenth of the machine's memory.
+const KEPT_BYTES_MAX: usize = 256 << 20;
+const KEPT_SHARE: usize = 16;
+/// Of which this part stays present whether or not the kernel needs memory.
+const HOT_SHARE: usize = 4;
+/// One mapping that alone exceeds that is kept too, up to this share of the machine's memory.
+const SPARE_SHARE: usize = 8;
 
-const CLASS_MIN_BYTES: usize = 4096;
-const CLASS_MAX_BYTES: usize = 1 << 20;
-const CLASSES: usize = (CLASS_MAX_BYTES / CLASS_MIN_BYTES).ilog2() as usize + 1;
+/// Small buffers share mappings of this size. They are address space; only what is used takes
+/// memory.
+const MAPPING_BYTES: usize = 32 << 20;
+
+/// Buffers from here on start at a huge page: what that wastes is at most a sixteenth.
+const ALIGNED_BYTES: usize = 32 << 20;
+
+/// Sizes are rounded up to a sixteenth of the power of two below them, and at most to this.
+const STEP_BYTES_MAX: usize = 64 << 10;
+
+/// Pieces up to this size are kept by their size, which is faster.
+const PIECE_BYTES_MAX: usize = 64 << 10;
+const PIECE_SIZES: usize = PIECE_BYTES_MAX / PAGE_BYTES;
+/// That many bytes of them.
+const PIECES_BYTES: usize = 4 << 20;
+
+/// Zeroed buffers up to this size are filled with zeros. Beyond it, fresh pages are cheaper for the
+/// caller.
+const FILLED_BYTES_MAX: usize = 1 << 20;
+
+/// Giving back as much as this takes milliseconds.
+const OFFLOADED_BYTES: usize = 64 << 20;
 
 pub(crate) struct Pool {
-    shelves: Mutex<Shelves>,
+    state: Mutex<State>,
+    limits: Limits,
     counters: Arc<Counters>,
     blocking: Arc<BlockingPool>,
     observer: Option<Box<dyn Observer>>,
@@ -36,39 +65,21 @@ pub(crate) trait Observer: Send + Sync {
     fn returned(&self, address: u64, bytes: u64);
 }
 
-#[derive(Default)]
-struct Shelves {
-    /// Free pieces per class.
-    pieces: [Vec<Piece>; CLASSES],
-    /// Free separate mappings, oldest first.
-    maps: Vec<Map>,
-    cached_bytes: usize,
+struct State {
+    extents: Extents<Arc<Map>>,
+    /// Free pieces by their number of pages, less one. The extents count them as used.
+    pieces: [Vec<(usize, Arc<Map>)>; PIECE_SIZES],
+    pieces_bytes: usize,
 }
-
-/// A free piece of a slab.
-struct Piece {
-    map: Arc<Map>,
-    start: NonNull<u8>,
-    /// Never written since it was mapped, so known to be zero.
-    fresh: bool,
-}
-
-// SAFETY: as for `Map`; no other value owns the piece's range.
-unsafe impl Send for Piece {}
 
 /// Memory of a pool, lent to buffers. Returns to the pool with the last reference.
 pub(super) struct Region {
-    memory: Option<Memory>,
+    map: Arc<Map>,
     pub(super) start: NonNull<u8>,
     pub(super) bytes: usize,
     /// Handed out to the program, and so counted in the statistics.
     counted: bool,
     pool: Weak<Pool>,
-}
-
-enum Memory {
-    Piece { map: Arc<Map>, class: usize },
-    Map(Map),
 }
 
 // SAFETY: see `Map`.
@@ -78,7 +89,8 @@ unsafe impl Sync for Region {}
 
 impl Drop for Region {
     fn drop(&mut self) {
-        let (Some(memory), Some(pool)) = (self.memory.take(), self.pool.upgrade()) else { return };
+        // Without its pool, the mapping goes with its last region.
+        let Some(pool) = self.pool.upgrade() else { return };
         if let Some(observer) = &pool.observer {
             observer.returned(self.start.as_ptr() as u64, self.bytes as u64);
         }
@@ -86,20 +98,41 @@ impl Drop for Region {
             sub(&pool.counters.buffers, 1);
             sub(&pool.counters.buffer_bytes, self.bytes as u64);
         }
-        match memory {
-            Memory::Piece { map, class } => pool.lock().pieces[class].push(Piece { map, start: self.start, fresh: false }),
-            Memory::Map(map) => pool.take_back(map),
-        }
+        pool.take_back(self);
     }
+}
+
+/// The size that a request for `len` bytes gets. `None` if it is larger than any address space.
+fn rounded(len: usize) -> Option<usize> {
+    let sixteenth = 1 << (len.max(1).ilog2().saturating_sub(4));
+    let step = usize::clamp(sixteenth, PAGE_BYTES, STEP_BYTES_MAX);
+    let bytes = len.max(1).checked_next_multiple_of(step)?;
+    isize::try_from(bytes).is_ok().then_some(bytes)
+}
+
+/// What a region of this size is aligned to.
+fn alignment(bytes: usize) -> usize {
+    if bytes >= ALIGNED_BYTES || bytes.is_multiple_of(FRAME_BYTES) { FRAME_BYTES } else { PAGE_BYTES }
+}
+
+/// The part of a range that is whole huge pages; empty if there is none.
+fn whole_frames(range: &Range<usize>) -> Range<usize> {
+    let start = range.start.next_multiple_of(FRAME_BYTES).min(range.end);
+    start..(range.end / FRAME_BYTES * FRAME_BYTES).max(start)
 }
 
 impl Pool {
     pub(crate) fn new(counters: Arc<Counters>, blocking: Arc<BlockingPool>, observer: Option<Box<dyn Observer>>) -> Self {
-        Self { shelves: Mutex::default(), counters, blocking, observer }
+        let machine = memory::machine_bytes();
+        let kept = KEPT_BYTES_MAX.min(machine / KEPT_SHARE);
+        let kept = kept.saturating_sub(PIECES_BYTES);
+        let limits = Limits { kept, hot: kept / HOT_SHARE, spare: machine / SPARE_SHARE };
+        let state = State { extents: Extents::new(limits), pieces: Default::default(), pieces_bytes: 0 };
+        Self { state: Mutex::new(state), limits, counters, blocking, observer }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Shelves> {
-        self.shelves.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Memory for at least `len` bytes, page-aligned; with old bytes in it unless `zeroed`.
@@ -122,70 +155,165 @@ impl Pool {
     }
 
     fn region(self: &Arc<Self>, len: usize, zeroed: bool) -> Result<Region> {
-        if len <= CLASS_MAX_BYTES { self.piece(len, zeroed) } else { self.mapping(len, zeroed) }
-    }
-
-    fn piece(self: &Arc<Self>, len: usize, zeroed: bool) -> Result<Region> {
-        let bytes = len.max(CLASS_MIN_BYTES).next_power_of_two();
-        let class = (bytes / CLASS_MIN_BYTES).ilog2() as usize;
-        let mut shelves = self.lock();
-        if shelves.pieces[class].is_empty() {
-            let map = Arc::new(Map::new(HUGE_PAGE_BYTES)?);
-            let base = map.start;
-            // SAFETY: every offset lies inside the mapping of HUGE_PAGE_BYTES.
-            let at = |offset: usize| unsafe { base.add(offset) };
-            // Lowest address last, because the list is used from its end.
-            let offsets = (0..HUGE_PAGE_BYTES).step_by(bytes).rev();
-            shelves.pieces[class].extend(offsets.map(|offset| Piece { map: Arc::clone(&map), start: at(offset), fresh: true }));
-        }
-        let piece = shelves.pieces[class].pop();
-        drop(shelves);
-        let Some(Piece { map, start, fresh }) = piece else { return Err(Error::os(libc::ENOMEM, "mmap")) };
-        if zeroed && !fresh {
-            // SAFETY: the piece is `bytes` long and was taken off the shelf, so no buffer has it.
-            unsafe { start.write_bytes(0, bytes) };
-        }
-        Ok(Region { memory: Some(Memory::Piece { map, class }), start, bytes, counted: false, pool: Arc::downgrade(self) })
-    }
-
-    fn mapping(self: &Arc<Self>, len: usize, zeroed: bool) -> Result<Region> {
         let too_large = || Error::new(ErrorKind::Os(libc::ENOMEM), "mmap").range(0, len as u64, 0);
-        let bytes = len.checked_next_multiple_of(HUGE_PAGE_BYTES).filter(|&bytes| isize::try_from(bytes).is_ok()).ok_or_else(too_large)?;
-        let cached = if zeroed { None } else { self.take_cached(bytes) };
-        let map = match cached {
-            Some(map) => map,
-            None => Map::new(bytes)?,
+        let bytes = rounded(len).ok_or_else(too_large)?;
+        let region = |start: usize, map| {
+            let start = NonNull::new(start as *mut u8).ok_or_else(too_large)?;
+            Ok(Region { map, start, bytes, counted: false, pool: Arc::downgrade(self) })
         };
-        Ok(Region { start: map.start, bytes: map.bytes, memory: Some(Memory::Map(map)), counted: false, pool: Arc::downgrade(self) })
+        let mut state = self.lock();
+        if let Some((start, map)) = state.take_piece(bytes) {
+            self.count(&state);
+            drop(state);
+            let region: Region = region(start, map)?;
+            if zeroed {
+                // SAFETY: the region was taken just now, so no buffer has it.
+                unsafe { region.start.write_bytes(0, bytes) };
+            }
+            return Ok(region);
+        }
+        let (align, mut taken) = (alignment(bytes), None);
+        taken = taken.or_else(|| state.extents.take(bytes, align, zeroed));
+        if taken.is_none() {
+            // Not under the lock: others take what is there while the kernel maps.
+            drop(state);
+            let map = self.map(bytes)?;
+            state = self.lock();
+            state.extents.add(map.start.as_ptr() as usize, map.bytes, map);
+            taken = state.extents.take(bytes, align, zeroed);
+        }
+        self.count(&state);
+        drop(state);
+        let Taken { start, owner, touched, lazy } = taken.ok_or_else(too_large)?;
+        let region: Region = region(start, owner)?;
+        if zeroed {
+            clear(&touched);
+        } else if lazy {
+            memory::claim(region.start, bytes);
+        }
+        Ok(region)
     }
 
-    /// The smallest kept mapping that holds `bytes` and is at most twice as large.
-    fn take_cached(&self, bytes: usize) -> Option<Map> {
-        let mut shelves = self.lock();
-        let fits = |map: &Map| (bytes..=bytes.saturating_mul(2)).contains(&map.bytes);
-        let (index, _) = shelves.maps.iter().enumerate().filter(|(_, map)| fits(map)).min_by_key(|(_, map)| map.bytes)?;
-        let map = shelves.maps.remove(index);
-        shelves.cached_bytes -= map.bytes;
-        Some(map)
+    /// New memory that holds `bytes`.
+    fn map(&self, bytes: usize) -> Result<Arc<Map>> {
+        let too_large = || Error::new(ErrorKind::Os(libc::ENOMEM), "mmap").range(0, bytes as u64, 0);
+        let needed = bytes.checked_next_multiple_of(FRAME_BYTES).ok_or_else(too_large)?;
+        let usual = if bytes <= MAPPING_BYTES / 2 { MAPPING_BYTES } else { needed };
+        let smaller = |_| {
+            // What is kept counts in every limit on memory.
+            self.trim();
+            Map::new(needed)
+        };
+        Ok(Arc::new(Map::new(usual).or_else(smaller)?))
     }
 
-    fn take_back(&self, map: Map) {
-        let mut shelves = self.lock();
-        let mut surplus = Vec::new();
-        if map.bytes > CACHE_BYTES_MAX {
-            surplus.push(map);
-        } else {
-            shelves.cached_bytes += map.bytes;
-            shelves.maps.push(map);
-            while shelves.cached_bytes > CACHE_BYTES_MAX {
-                let oldest = shelves.maps.remove(0);
-                shelves.cached_bytes -= oldest.bytes;
-                surplus.push(oldest);
+    fn take_back(self: &Arc<Self>, region: &Region) {
+        let (start, bytes) = (region.start.as_ptr() as usize, region.bytes);
+        // So large that it is the only one of its kind: see `Limits::spare`.
+        let lazy = bytes > self.limits.kept;
+        if lazy {
+            // SAFETY: the last reference to the region is being dropped.
+            unsafe { memory::free_lazily(region.start, bytes) };
+        }
+        let mut state = self.lock();
+        if !state.keep_piece(start, bytes, &region.map) {
+            state.extents.give(start, bytes, lazy);
+        }
+        let surplus = state.extents.surplus(false);
+        self.count(&state);
+        drop(state);
+        self.give_up(surplus);
+    }
+
+    /// Gives everything that is kept back to the system.
+    pub(crate) fn trim(&self) {
+        let mut state = self.lock();
+        state.forget_pieces();
+        let surplus = state.extents.surplus(true);
+        drop(state);
+        self.settle(&surplus);
+    }
+
+    /// Lets the kernel know what becomes of this memory: here, or if that takes long, on a blocking
+    /// thread that is idle. None is started for it: a process without memory could not start one.
+    fn give_up(self: &Arc<Self>, surplus: Vec<Surplus>) {
+        let gone = surplus.iter().filter(|surplus| surplus.fate == Fate::Gone).map(|surplus| surplus.range.len()).sum::<usize>();
+        if gone < OFFLOADED_BYTES {
+            return self.settle(&surplus);
+        }
+        let pool = Arc::clone(self);
+        if let Err(job) = self.blocking.try_run_idle(Box::new(move || pool.settle(&surplus))) {
+            job();
+        }
+    }
+
+    fn settle(&self, surplus: &[Surplus]) {
+        if surplus.is_empty() {
+            return;
+        }
+        for Surplus { range, fate } in surplus {
+            let Some(start) = NonNull::new(range.start as *mut u8) else { continue };
+            match fate {
+                // SAFETY: the range was taken out of the free extents, so no region has it.
+                Fate::Lazy => unsafe { memory::free_lazily(start, range.len()) },
+                // SAFETY: as above.
+                Fate::Gone => unsafe { memory::discard(start, range.len()) },
             }
         }
-        drop(shelves);
-        if !surplus.is_empty() {
-            self.blocking.run(Box::new(move || drop(surplus)));
+        let mut state = self.lock();
+        let over: Vec<Arc<Map>> = surplus.iter().filter_map(|surplus| state.extents.settle(surplus)).collect();
+        self.count(&state);
+        drop(state);
+        // Unmapped without the lock.
+        drop(over);
+    }
+
+    fn count(&self, state: &State) {
+        self.counters.pooled_bytes.store((state.extents.kept() + state.pieces_bytes) as u64, Ordering::Relaxed);
+    }
+}
+
+impl State {
+    fn take_piece(&mut self, bytes: usize) -> Option<(usize, Arc<Map>)> {
+        let piece = self.pieces.get_mut(bytes / PAGE_BYTES - 1)?.pop()?;
+        self.pieces_bytes -= bytes;
+        Some(piece)
+    }
+
+    /// Returns whether it was kept.
+    fn keep_piece(&mut self, start: usize, bytes: usize, map: &Arc<Map>) -> bool {
+        let has_room = self.pieces_bytes + bytes <= PIECES_BYTES;
+        let Some(pieces) = self.pieces.get_mut(bytes / PAGE_BYTES - 1).filter(|_| has_room) else { return false };
+        pieces.push((start, Arc::clone(map)));
+        self.pieces_bytes += bytes;
+        true
+    }
+
+    fn forget_pieces(&mut self) {
+        for (index, pieces) in self.pieces.iter_mut().enumerate() {
+            let bytes = (index + 1) * PAGE_BYTES;
+            pieces.drain(..).for_each(|(start, _)| self.extents.give(start, bytes, false));
         }
+        self.pieces_bytes = 0;
+    }
+}
+
+/// Makes memory zero that a region was just given.
+fn clear(touched: &[Range<usize>]) {
+    let is_large = touched.iter().map(Range::len).sum::<usize>() > FILLED_BYTES_MAX;
+    for range in touched {
+        let whole = if is_large { whole_frames(range) } else { range.start..range.start };
+        let fill = |part: Range<usize>| {
+            if let Some(start) = NonNull::new(part.start as *mut u8) {
+                // SAFETY: the region was taken just now, so no buffer has it.
+                unsafe { start.write_bytes(0, part.len()) };
+            }
+        };
+        fill(range.start..whole.start);
+        if let Some(start) = NonNull::new(whole.start as *mut u8).filter(|_| !whole.is_empty()) {
+            // SAFETY: as above.
+            unsafe { memory::discard(start, whole.len()) };
+        }
+        fill(whole.end..range.end);
     }
 }

@@ -1,7 +1,9 @@
 //! Anonymous memory: mapped, aligned to huge pages, returned.
 
+use super::pins::page_bytes;
 use super::{Errno, errno};
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 /// The size of a huge page on every platform we build for. Large mappings start on such a boundary,
 /// so that the kernel can use huge pages. Then a block is contiguous in physical memory, and stays
@@ -122,16 +124,100 @@ pub(crate) fn populate(start: NonNull<u8>, bytes: usize) {
     advise(start, bytes, libc::MADV_POPULATE_WRITE);
 }
 
+/// Lets the kernel take the pages whenever it needs memory. Until they are written, each reads as
+/// it was, or as zero from then on. Where the kernel does not know that (before Linux 4.5), they
+/// stay.
+///
+/// # Safety
+/// The range lies in a mapping from [`map`], and nothing refers to it.
+pub(crate) unsafe fn free_lazily(start: NonNull<u8>, bytes: usize) {
+    advise(start, bytes, libc::MADV_FREE);
+}
+
+/// Gives the pages back to the kernel. They are zero afterwards.
+///
+/// # Safety
+/// As for [`free_lazily`].
+pub(crate) unsafe fn discard(start: NonNull<u8>, bytes: usize) {
+    if !advise(start, bytes, libc::MADV_DONTNEED) {
+        // Pages are locked in memory, or larger than the range.
+        // SAFETY: passed on from the caller.
+        unsafe { start.write_bytes(0, bytes) };
+    }
+}
+
+/// Ends [`free_lazily`]: pages that are still there keep what is in them from now on. Those that are
+/// gone stay zero, and are not made present.
+///
+/// Without this, memory that is handed out could change by itself. And before Linux 5.18 the kernel
+/// took pages that a device was reading into, if the processor had not written to them.
+pub(crate) fn claim(start: NonNull<u8>, bytes: usize) {
+    let page = page_bytes() as usize;
+    let from = start.as_ptr() as usize / page * page;
+    let end = (start.as_ptr() as usize + bytes).next_multiple_of(page);
+    let mut present = vec![0u8; (end - from) / page];
+    // SAFETY: writes one byte per page of the range, which lies in a mapping of whole huge pages.
+    if unsafe { libc::mincore(from as *mut libc::c_void, end - from, present.as_mut_ptr()) } != 0 {
+        present.fill(1);
+    }
+    let mut index = 0;
+    while let Some(first) = (index..present.len()).find(|&at| present[at] & 1 == 1) {
+        index = (first..present.len()).find(|&at| present[at] & 1 == 0).unwrap_or(present.len());
+        let Some(run) = NonNull::new((from + first * page) as *mut u8) else { return };
+        if !advise(run, (index - first) * page, libc::MADV_POPULATE_WRITE) {
+            (first..index).for_each(|at| touch(from + at * page));
+        }
+    }
+}
+
+/// Writes to a page without changing it, even if another thread writes to the same byte.
+fn touch(address: usize) {
+    // SAFETY: called for pages of mappings of ours. Other threads access the byte by system calls
+    // and as memory of theirs, which on pages of 4096 bytes does not happen before it is theirs.
+    let byte = unsafe { AtomicU8::from_ptr(address as *mut u8) };
+    let value = byte.load(Ordering::Relaxed);
+    // It failed if the byte was written, which serves as well.
+    let _ = byte.compare_exchange(value, value, Ordering::Relaxed, Ordering::Relaxed);
+}
+
+/// The memory of this machine, in bytes.
+pub(crate) fn machine_bytes() -> usize {
+    // SAFETY: no pointers.
+    let pages = unsafe { libc::sysconf(libc::_SC_PHYS_PAGES) };
+    usize::try_from(pages).unwrap_or(0).saturating_mul(page_bytes() as usize)
+}
+
 /// Returns whether the kernel took the advice.
 fn advise(start: NonNull<u8>, bytes: usize, advice: libc::c_int) -> bool {
-    // SAFETY: the range lies in a private mapping of ours; none of the advice values used here
-    // discards its content.
+    // SAFETY: the range lies in a private mapping of ours. Advice that discards its content comes
+    // from functions whose callers guarantee that nothing refers to it.
     unsafe { libc::madvise(start.as_ptr().cast(), bytes, advice) == 0 }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn memory_left_to_the_kernel_is_as_it_was_or_zero_and_discarded_memory_is_zero() {
+        let start = map(HUGE_PAGE_BYTES).expect("memory").start;
+        // SAFETY: the mapping was just made, and is used here only.
+        let bytes = || unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), HUGE_PAGE_BYTES) };
+        bytes().fill(7);
+        // SAFETY: no reference to the bytes is left.
+        unsafe { free_lazily(start, HUGE_PAGE_BYTES) };
+        claim(start, HUGE_PAGE_BYTES);
+        assert!(bytes().chunks(4096).all(|page| page.iter().all(|&byte| byte == 7) || page.iter().all(|&byte| byte == 0)));
+        bytes().fill(8);
+        touch(start.as_ptr() as usize);
+        assert_eq!(bytes()[0], 8);
+        // SAFETY: as above.
+        unsafe { discard(start, HUGE_PAGE_BYTES) };
+        claim(start, HUGE_PAGE_BYTES);
+        assert!(bytes().iter().all(|&byte| byte == 0));
+        // SAFETY: as above.
+        unsafe { unmap(start, HUGE_PAGE_BYTES) };
+    }
 
     #[test]
     fn a_copy_past_the_cache_copies_every_byte_and_no_other() {

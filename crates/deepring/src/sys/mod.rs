@@ -8,7 +8,8 @@
 //! * `file`: `open`, `open_directory`, `open_unnamed`, `close`, `unlink`; `read_at`, `write_at`;
 //!   `allocate`, `truncate`, `sync`, `drop_cache`; `set_direct`, `xfs_alignment`, `file_system`,
 //!   `block_device_bytes`
-//! * `memory`: `map`, `unmap`, `populate`, `copy_past_cache`
+//! * `memory`: `map`, `unmap`, `populate`, `free_lazily`, `claim`, `discard`, `copy_past_cache`,
+//!   `machine_bytes`
 //! * `space`: [`space::Room`] of a file system, the extents of a file, the limit on its size
 //! * `pins`: `pinned_pages`, `page_bytes`, `hugetlb_page_bytes`
 //! * `stat`: [`stat::Stat`] of an open file
