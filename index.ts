@@ -158,3 +158,21 @@ export async function info(path?: FilePath, options?: SignalOptions): Promise<In
 export function stats(): Stats {
   return Engine.default.stats()
 }
+
+/**
+ * Gives memory that the default engine keeps for reuse back to the system: {@link Engine.trim}. `stats().pooledBytes`
+ * says how much that is.
+ *
+ * @throws `ERR_DEEPRING_LOAD`.
+ *
+ * @example
+ * ```ts
+ * import { stats, trim } from 'deepring'
+ *
+ * trim()
+ * console.log(stats().pooledBytes) // 0
+ * ```
+ */
+export function trim(): void {
+  Engine.default.trim()
+}

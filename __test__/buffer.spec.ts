@@ -126,6 +126,31 @@ test('a request whose foreign memory was transferred fails', async (t) => {
   await file.close()
 })
 
+test('what is kept of disposed memory is bounded, serves other sizes, is counted, and is given up by trim', async (t) => {
+  const MIB = 1 << 20
+  const engine = new Engine()
+  for (const [size, count] of [
+    [MIB, 320],
+    [128 << 10, 2560],
+    [64 << 10, 5120],
+    [40 * MIB, 8],
+    [300 * MIB, 1],
+  ] as const) {
+    const all = Array.from({ length: count }, () => engine.allocateUnsafe(size).fill(1))
+    const { bufferBytes, pooledBytes } = engine.stats()
+    t.is(bufferBytes, size * count)
+    t.true(pooledBytes <= 256 * MIB)
+    for (const memory of all) memory[Symbol.dispose]()
+    t.true(engine.stats().pooledBytes >= 128 * MIB)
+    // One piece that is larger is kept as well.
+    t.true(engine.stats().pooledBytes <= (256 + (size > 256 * MIB ? size / MIB : 0)) * MIB)
+  }
+  engine.trim()
+  t.is(engine.stats().pooledBytes, 0)
+  t.true(engine.allocate(3 * MIB).every((byte) => byte === 0))
+  await engine.close()
+})
+
 test('the garbage collector frees dropped memory', async (t) => {
   const engine = new Engine()
   const drop = (): void => {

@@ -132,6 +132,7 @@ testOnEachBackend('closing an engine closes its files after their requests and r
   t.throws(() => engine.allocateUnsafe(1), { code: 'ERR_DEEPRING_CLOSED' })
   t.throws(() => engine.allocateTensor('U8', [1]), { code: 'ERR_DEEPRING_CLOSED' })
   t.throws(() => engine.stats(), { code: 'ERR_DEEPRING_CLOSED' })
+  t.throws(() => engine.trim(), { code: 'ERR_DEEPRING_CLOSED' })
   await t.notThrowsAsync(engine.close())
 })
 

@@ -50,6 +50,7 @@ const checks = {
   'deepring.allocateTensor': () => deepring.allocateTensor('I64', [2, 3]).data.length === 6,
   'deepring.info': async () => (await deepring.info(folder)).path.offsetAlignment >= 1,
   'deepring.stats': () => deepring.stats().submitted >= 0 && deepring.stats().latency.count >= 0,
+  'deepring.trim': () => deepring.trim() === undefined && deepring.stats().pooledBytes === 0,
   'deepring.DTYPES': () => DTYPES.F32.View === Float32Array && DTYPES.BF16.bytes === 2,
 
   'deepring.DeepringError': async () => {
@@ -71,6 +72,7 @@ const checks = {
   'deepring.Engine.prototype.allocateTensor': () => engine.allocateTensor('U8', [3]).data.length === 3,
   'deepring.Engine.prototype.info': async () => (await engine.info()).queueDepth === 4,
   'deepring.Engine.prototype.stats': () => engine.stats().readBytes >= 0,
+  'deepring.Engine.prototype.trim': () => engine.trim() === undefined && engine.stats().pooledBytes === 0,
   'deepring.Engine.prototype.close': async () => {
     const brief = new Engine()
     await brief.close()

@@ -56,6 +56,7 @@ export interface Native {
   engineInfo(id: number, engine: number, path: Uint8Array | null): void
   /** The public `Stats`. */
   engineStats(engine: number): unknown
+  engineTrim(engine: number): void
   /** Blocks in flight and bytes per block. Answers at once. */
   engineLimits(engine: number): { queueDepth: number; blockSize: number }
   createHandle(engine: number, limits: HandleLimits): number

@@ -102,6 +102,11 @@ export interface Stats {
   readonly buffers: number
   /** Bytes of engine memory in use now. */
   readonly bufferBytes: number
+  /**
+   * Bytes of returned engine memory that are kept for reuse. Most of them the system can take when it needs memory, and
+   * then they count here without being present. `trim` gives them back.
+   */
+  readonly pooledBytes: number
   /** How long reads and writes took from acceptance to settlement, their time in queues included. */
   readonly latency: LatencySummary
 }

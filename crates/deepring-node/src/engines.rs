@@ -102,6 +102,12 @@ impl Session {
     }
 
     #[napi]
+    pub fn engine_trim(&self, engine: u32) -> Result<()> {
+        self.state.engine(engine)?.trim();
+        Ok(())
+    }
+
+    #[napi]
     pub fn engine_limits(&self, engine: u32) -> Result<EngineLimits> {
         let engine = self.state.engine(engine)?;
         let queue_depth = engine.queue_depth().unwrap_or(deepring::QUEUE_DEPTH_DEFAULT);
