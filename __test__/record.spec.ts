@@ -1,9 +1,9 @@
 /** What crosses to the binding and back means the same on both sides. */
 
-import { load } from '#native'
 import test from 'ava'
 import type * as generated from '../binding.cjs'
 import type { Info, Stats } from '../index.ts'
+import { load } from '../lib/core/load.ts'
 import { DIRECT, FIELD, FLAG, OPEN, RECORD, STATUS, type Failure, type Opened, type Stat } from '../lib/core/record.ts'
 
 /** Compiles only if an object of the binding can be used as what the facade declares. */

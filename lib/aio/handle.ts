@@ -5,6 +5,7 @@
  * settled, even if the handle was dropped.
  */
 
+import { brand, otherCopy, Uncloneable } from '../core/brand.ts'
 import { connect, flushOncePerTick } from '../core/completions.ts'
 import { invalidType, invalidValue } from '../core/errors.ts'
 import {
@@ -16,12 +17,12 @@ import {
   signalOf,
   type SignalOptions,
 } from '../core/options.ts'
-import { pathOf, type FilePath } from '../core/path.ts'
+import { pathOf, type CheckedPath, type FilePath } from '../core/path.ts'
 import { viewOf, type Bytes } from '../memory/view.ts'
 import { checkOpen, type EngineState } from '../core/engine-state.ts'
-import { Engine, engineStateOf } from '../engine/engine.ts'
+import { Engine, engineStateOf, isEngine } from '../engine/engine.ts'
 import { blockSizeOf } from '../engine/limits.ts'
-import { FileHandle, stateOf } from '../file/file.ts'
+import { isFileHandle, stateOf, type FileHandle } from '../file/file.ts'
 import type { DType } from '../memory/dtype.ts'
 import type { Tensor } from '../memory/tensor.ts'
 import {
@@ -63,7 +64,7 @@ const dropped = new FinalizationRegistry<Ledger>((ledger) => void ledger.drop())
  * console.log(await handle.wait()) // 2
  * ```
  */
-export class AioHandle {
+export class AioHandle extends Uncloneable {
   readonly #engine: EngineState
   /** Held, so that the engine is not collected while a handle uses it. */
   readonly #owner: Engine
@@ -76,14 +77,18 @@ export class AioHandle {
    * `ERR_DEEPRING_LOAD`.
    */
   constructor(options?: AioHandleOptions) {
+    super()
     const given = optionsOf(options, HANDLE_KEYS)
     const limits = handleLimitsOf(given)
     const parallelism =
       given.intraOpParallelism === undefined
         ? 1
         : integerOf(given.intraOpParallelism, 'options.intraOpParallelism', 1, PARALLELISM_MAX)
-    if (given.engine !== undefined && !(given.engine instanceof Engine))
-      throw invalidType('options.engine', 'an instance of Engine', given.engine)
+    if (given.engine !== undefined && !isEngine(given.engine))
+      throw (
+        otherCopy('options.engine', 'Engine', given.engine) ??
+        invalidType('options.engine', 'an instance of Engine', given.engine)
+      )
     this.#owner = given.engine ?? Engine.default
     this.#engine = engineStateOf(this.#owner)
     checkOpen(this.#engine, 'aio_handle')
@@ -268,7 +273,8 @@ export class AioHandle {
    */
   getAlignment(file?: FileHandle): number {
     if (file === undefined) return ALIGNMENT_BYTES
-    if (!(file instanceof FileHandle)) throw invalidType('file', 'an instance of FileHandle', file)
+    if (!isFileHandle(file))
+      throw otherCopy('file', 'FileHandle', file) ?? invalidType('file', 'an instance of FileHandle', file)
     return file.alignment.offset
   }
 
@@ -340,7 +346,7 @@ export class AioHandle {
     const position =
       given.fileOffset === undefined ? 0 : positionOf(given.fileOffset, 'options.fileOffset', view.byteLength)
     const validate = booleanOf(given.validate, 'options.validate', false)
-    const target = file instanceof FileHandle ? stateOf(file) : pathOf(file, 'file')
+    const target = isFileHandle(file) ? stateOf(file) : pathOfOwn(file)
     if ('engine' in target && target.engine !== this.#engine) {
       throw invalidValue(
         'file',
@@ -374,3 +380,16 @@ export class AioHandle {
     return connect().engineLimits(this.#engine.number)
   }
 }
+
+/** A path; a file of another copy of the package is not taken for one. */
+function pathOfOwn(file: unknown): CheckedPath {
+  const foreign = otherCopy('file', 'FileHandle', file)
+  if (foreign !== undefined) throw foreign
+  return pathOf(file, 'file')
+}
+
+brand('AioHandle', AioHandle.prototype, (handle) => ({
+  singleSubmit: handle.getSingleSubmit(),
+  overlapEvents: handle.getOverlapEvents(),
+  intraOpParallelism: handle.getIntraOpParallelism(),
+}))

@@ -8,6 +8,7 @@
 import { connect, type Operation } from '../core/completions.ts'
 import { DeepringError } from '../core/errors.ts'
 import { Group, type GroupFailure } from '../core/group.ts'
+import { reasonOf, throwIfAborted } from '../core/options.ts'
 
 export class Ledger {
   /** The number of the handle in the binding. */
@@ -39,11 +40,11 @@ export class Ledger {
     this.#group = undefined
     const waited = Promise.all([group?.close() ?? [], this.#waited])
     this.#waited = waited
-    const abort = (): void => group?.cancel(signal?.reason)
+    const abort = (): void => group?.cancel(signal === null ? undefined : reasonOf(signal))
     signal?.addEventListener('abort', abort)
     const [failures] = await waited
-    signal?.removeEventListener('abort', abort)
-    signal?.throwIfAborted()
+    signal?.removeEventListener?.('abort', abort)
+    throwIfAborted(signal)
     const count = group?.count ?? 0
     if (failures.length > 0) throw summaryOf(failures, count)
     return count

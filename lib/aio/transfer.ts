@@ -11,6 +11,7 @@ import { engineStateOf, type Engine } from '../engine/engine.ts'
 import { checkOpen } from '../core/engine-state.ts'
 import { closed } from '../core/errors.ts'
 import { stageRead, stageWrite, transferOperation, type FileState, type Membership } from '../file/file-state.ts'
+import { throwIfAborted } from '../core/options.ts'
 import type { CheckedPath } from '../core/path.ts'
 
 /** Permissions of files that are created by path, before the umask: those of node:fs. */
@@ -40,7 +41,7 @@ export interface Transfer {
 export async function perform(transfer: Transfer, handle: number, signal: AbortSignal | null): Promise<void> {
   await track(stage(transfer, { handle }), signal)
   if (!transfer.validate) return
-  signal?.throwIfAborted()
+  throwIfAborted(signal)
   await track(stageVerification(transfer), signal)
 }
 

@@ -15,8 +15,9 @@
  *
  * - A request is in `pending` from its staging until its record has been drained, and no longer. The entry holds the
  *   memory of the request strongly, so that it is not collected while the kernel can use it.
- * - A promise settles only after its record, even if its signal was aborted long before. Until then the memory belongs
- *   to the engine.
+ * - The promise of a request with memory settles only after its record, even if its signal was aborted long before. Until
+ *   then the memory belongs to the engine. A request without memory rejects when its signal is aborted; if it succeeds
+ *   later, it is undone (`discard`).
  * - One wake handles at most {@link RECORDS_PER_TICK} records before the event loop continues.
  *
  * Each JavaScript environment (the main thread, every worker) has its own copy of this module and its own list in the
@@ -26,6 +27,7 @@
 
 import { DeepringError, detached, fromFailure } from './errors.ts'
 import { native, type Native } from './native.ts'
+import { reasonOf } from './options.ts'
 import { Pending } from './pending.ts'
 import { RECORD, RecordView, STATUS, type Failure } from './record.ts'
 
@@ -68,6 +70,10 @@ export class Operation {
   /** Undoes a success that is not delivered, because the request was aborted before. */
   discard: ((record: RecordView) => void) | null = null
   signal: AbortSignal | null = null
+  /** Its promise was rejected before its record has come: nothing waits for the outcome. */
+  abandoned = false
+  /** The requests of a group, by index, if this stands for one; those that were refused are `undefined`. */
+  members: readonly (Operation | undefined)[] | null = null
   resolve: (value: never) => void = ignore
   reject: (reason: unknown, operation: Operation) => void = ignore
 
@@ -81,11 +87,24 @@ export class Operation {
   }
 }
 
+/** The requests of one signal, and their listener. */
+interface Watch {
+  readonly operations: Set<Operation>
+  readonly abort: () => void
+}
+
+/** Memory that is to be released when the requests on it have settled. */
+interface Retirement {
+  uses: number
+  readonly done: () => void
+}
+
 /** See {@link keepForever}. */
 const lost: Uint8Array[] = []
 
 const pending = new Pending<Operation>()
-const watched = new Map<AbortSignal, Set<Operation>>()
+const watched = new Map<AbortSignal, Watch>()
+const retiring = new Map<ArrayBufferLike, Retirement>()
 const records = new Float64Array(RECORD * RECORDS_PER_DRAIN)
 const record = new RecordView(records)
 let binding: Native | undefined
@@ -148,11 +167,29 @@ export function keepForever(view: Uint8Array): void {
   lost.push(view)
 }
 
+/**
+ * Calls `done` once no request uses this memory: now, or when the last one has settled. Until then it is retiring, and no
+ * new request can use it. Never, if a lost ring can still write to it.
+ */
+export function whenUnused(memory: ArrayBufferLike, done: () => void): void {
+  if (retiring.has(memory) || lost.some(({ buffer }) => buffer === memory)) return
+  let uses = 0
+  for (const operation of pending.values()) uses += usesOf(operation, memory)
+  if (uses === 0) done()
+  else retiring.set(memory, { uses, done })
+}
+
+/** Whether memory waits to be released. */
+export function isRetiring(memory: ArrayBufferLike): boolean {
+  return retiring.size > 0 && retiring.has(memory)
+}
+
 /** Requests an early end of those requests that are still in flight. */
 export function cancel(ids: readonly number[]): void {
   // What was staged in this tick must reach the driver before it can be canceled.
   flush()
-  for (const id of ids) if (pending.has(id)) connect().cancel(id)
+  const due = ids.filter((id) => pending.has(id))
+  if (due.length > 0) connect().cancel(Float64Array.from(due))
 }
 
 /** Blocks this thread until a request that has just been staged has settled. Returns its result or throws its error. */
@@ -232,25 +269,30 @@ function drainBatch(): number {
   const drained = connect().drain(records)
   for (let at = 0; at < drained * RECORD; at += RECORD) {
     record.moveTo(at)
-    settle()
+    const { id, status } = record
+    if (status !== STATUS.success) record.detail = connect().detail(id)
+    const operation = pending.take(id)
+    if (operation === undefined) continue
+    settle(operation, status)
+    if (retiring.size > 0) countDown(operation)
   }
   return drained
 }
 
 /** Settles the request of the current record. */
-function settle(): void {
-  const { id, status } = record
-  if (status !== STATUS.success) record.detail = connect().detail(id)
-  const operation = pending.take(id)
-  if (operation === undefined) return
+function settle(operation: Operation, status: number): void {
   const failure = status === STATUS.failure ? (record.detail as Failure) : null
   if (failure?.code === 'ERR_DEEPRING_LOST' && operation.view !== null) keepForever(operation.view)
+  if (operation.abandoned) {
+    if (failure === null) operation.discard?.(record)
+    return
+  }
   const { signal } = operation
   if (signal !== null) {
     unwatch(signal, operation)
     if (signal.aborted) {
       if (failure === null) operation.discard?.(record)
-      operation.reject(signal.reason, operation)
+      operation.reject(reasonOf(signal), operation)
       return
     }
   }
@@ -265,30 +307,61 @@ function settle(): void {
   }
 }
 
-/** One listener per signal for all requests that share it: one per request would make removal quadratic. */
+/** How many requests of an operation use this memory: of a group, each member counts. */
+function usesOf({ view, members }: Operation, memory: ArrayBufferLike): number {
+  if (members === null) return view?.buffer === memory ? 1 : 0
+  return members.filter((member) => member?.view?.buffer === memory).length
+}
+
+/** An operation has settled: what waits for its memory can be closer to its release. */
+function countDown(operation: Operation): void {
+  for (const [memory, retirement] of retiring) {
+    retirement.uses -= usesOf(operation, memory)
+    if (retirement.uses > 0) continue
+    retiring.delete(memory)
+    if (!lost.some(({ buffer }) => buffer === memory)) retirement.done()
+  }
+}
+
+/**
+ * One listener per signal for all requests that share it: one per request would make removal quadratic. It does not use
+ * the event, which is of many kinds where signals are not the runtime's own.
+ */
 function watch(signal: AbortSignal, operation: Operation): void {
   operation.signal = signal
-  const operations = watched.get(signal)
-  if (operations !== undefined) {
-    operations.add(operation)
+  const watching = watched.get(signal)
+  if (watching !== undefined) {
+    watching.operations.add(operation)
     return
   }
-  watched.set(signal, new Set([operation]))
-  signal.addEventListener('abort', cancelAll)
+  const operations = new Set([operation])
+  const abort = (): void => abortAll(signal, operations)
+  watched.set(signal, { operations, abort })
+  signal.addEventListener('abort', abort)
 }
 
 function unwatch(signal: AbortSignal, operation: Operation): void {
-  const operations = watched.get(signal)
-  if (operations === undefined) return
-  operations.delete(operation)
-  if (operations.size > 0) return
+  const watching = watched.get(signal)
+  if (watching === undefined) return
+  watching.operations.delete(operation)
+  if (watching.operations.size > 0) return
   watched.delete(signal)
-  signal.removeEventListener('abort', cancelAll)
+  signal.removeEventListener?.('abort', watching.abort)
 }
 
-function cancelAll(event: Event): void {
-  const operations = watched.get(event.target as AbortSignal)
-  if (operations !== undefined) cancel(Array.from(operations, ({ id }) => id))
+function abortAll(signal: AbortSignal, operations: ReadonlySet<Operation>): void {
+  const all = [...operations]
+  for (const operation of all) if (operation.view === null) abandon(operation, signal)
+  cancel(all.map(({ id }) => id))
+}
+
+/** Rejects a request that holds no memory of the caller. Its record can be long in coming, if a file system hangs. */
+function abandon(operation: Operation, signal: AbortSignal): void {
+  unwatch(signal, operation)
+  operation.signal = null
+  operation.abandoned = true
+  operation.reject(reasonOf(signal), operation)
+  operation.resolve = operation.reject = ignore
 }
 
 // `new Promise` takes a function. All requests share this one, so that none makes a closure.

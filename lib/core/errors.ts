@@ -11,6 +11,7 @@
 import { constants } from 'node:os'
 import { getSystemErrorMap, inspect } from 'node:util'
 import type { Failure } from './record.ts'
+import { VERSION } from './version.ts'
 
 /** The fields of a {@link DeepringError}. Fields that do not apply are absent. */
 export interface DeepringErrorFields {
@@ -81,6 +82,19 @@ export class DeepringError extends Error {
     }
   }
 }
+
+/** The mark by which errors of other copies of the package are recognized. */
+const ERROR = Symbol.for('deepring.DeepringError')
+
+Object.defineProperty(DeepringError.prototype, ERROR, { value: VERSION })
+// `instanceof` holds for them, too: programs branch on it, and cannot know which copy has thrown. Derived classes are
+// compared as always.
+Object.defineProperty(DeepringError, Symbol.hasInstance, {
+  value(this: unknown, value: unknown): boolean {
+    if (this !== DeepringError) return Function.prototype[Symbol.hasInstance].call(this, value)
+    return typeof value === 'object' && value !== null && ERROR in value
+  },
+})
 
 // On the prototype, as in Error itself, so that it is not listed among the fields of every error.
 Object.defineProperty(DeepringError.prototype, 'name', { value: 'DeepringError', configurable: true, writable: true })

@@ -28,7 +28,7 @@ export class Group {
   /** Transfers that have joined. */
   count = 0
   /** The requests of members, by index; `undefined` where a member was refused, or is a promise. */
-  #requests: (Operation | undefined)[] = []
+  readonly #requests: (Operation | undefined)[] = []
   readonly #promises: Promise<void>[] = []
   readonly #failures: GroupFailure[] = []
   readonly #canceler = new AbortController()
@@ -38,6 +38,7 @@ export class Group {
   constructor() {
     const operation = new Operation(nextId(), finishGroup, this, null, undefined)
     this.id = operation.id
+    operation.members = this.#requests
     connect().openGroup(operation.id)
     this.#recorded = new Promise((resolve) => {
       operation.resolve = resolve
@@ -83,15 +84,15 @@ export class Group {
 
   /** The requests have settled; those that are not in the record have succeeded. */
   settle(record: RecordView): void {
-    const requests = this.#requests
-    this.#requests = []
+    const failed = new Set<number>()
     for (const { index, failure } of (record.detail ?? []) as MemberFailure[]) {
-      const { view, path } = requests[index] as Operation
+      const { view, path } = this.#requests[index] as Operation
       if (failure.code === 'ERR_DEEPRING_LOST' && view !== null) keepForever(view)
       this.#failures.push({ index, error: fromFailure(failure, path) })
-      requests[index] = undefined
+      failed.add(index)
     }
-    for (const [index, operation] of requests.entries()) {
+    for (const [index, operation] of this.#requests.entries()) {
+      if (failed.has(index)) continue
       try {
         operation?.finish(operation, record)
       } catch (error) {

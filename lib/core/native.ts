@@ -1,8 +1,8 @@
 /**
  * The one module that touches the binding.
  *
- * The binding is loaded at the first use, by the loader behind `#native`, so that importing deepring never throws. Only
- * flat and cheap values cross: numbers, and memory as `Uint8Array`, of which the binding takes address and length. Every
+ * The binding is loaded at the first use, by load.ts, so that importing deepring never throws. Only flat and cheap values
+ * cross: numbers, and memory as `Uint8Array`, of which the binding takes address and length. Every
  * asynchronous call has an `id` and returns nothing; its outcome comes as a record from {@link Native.drain}. The caller
  * must keep the memory of a call referenced until its record has been drained, and after `ERR_DEEPRING_LOST` forever,
  * because the kernel can still write to it.
@@ -10,8 +10,9 @@
  * What the binding generates as its types must fit {@link Native}: nothing is cast.
  */
 
-import { load, type LoadError } from '#native'
+import { adviceOf, firstLine } from './advice.ts'
 import { DeepringError } from './errors.ts'
+import { load, LoadFailure } from './load.ts'
 import type { Failure } from './record.ts'
 
 /** Settings of an engine; absent ones take the engine's defaults. */
@@ -33,8 +34,6 @@ export interface HandleLimits {
 
 /** One environment's session with the engine. */
 export interface Native {
-  version(): string
-
   /** Sets the function to call, on this thread, when records wait. Once per environment. */
   attach(wake: () => void): void
   /** Writes whole records and returns their number; 0 when none is left. */
@@ -45,8 +44,8 @@ export interface Native {
   flush(): void
   /** Flushes, and blocks this thread until the records of all these ids can be drained. */
   block(ids: Float64Array): void
-  /** Requests an early end. A record comes in any case. */
-  cancel(id: number): void
+  /** Requests an early end of all these. A record of each comes in any case. */
+  cancel(ids: Float64Array): void
 
   /** @throws an object with a `failure`. */
   defaultEngine(): number
@@ -147,7 +146,7 @@ function connect(): Native {
   try {
     binding = load()
   } catch (error) {
-    throw unloadable(error as LoadError)
+    throw unloadable(error)
   }
   const raw = new binding.Session()
   // These three return a Failure if they fail; here it is thrown. The others are called as they are.
@@ -169,47 +168,16 @@ function isFailure(answer: unknown): answer is Failure {
   return typeof answer === 'object' && answer !== null && 'syscall' in answer
 }
 
-function unloadable(error: LoadError): DeepringError {
-  const tried = error.attempts.map(({ candidate, cause }) => `  ${candidate}: ${firstLine(cause)}`)
-  const advice = error.attempts.flatMap(({ cause }) => adviceFor(cause, error.triple))
+/** The error for a binding that could not be loaded. `error` can be anything: the loader runs in unknown surroundings. */
+function unloadable(error: unknown): DeepringError {
+  const failure = error instanceof LoadFailure ? error : new LoadFailure('this platform', [])
+  const tried = failure.attempts.map(({ candidate, cause }) => `  ${candidate}: ${firstLine(cause)}`)
+  if (failure !== error) tried.push(`  the loader itself: ${firstLine(error)}`)
   const lines = [
-    `The native binding for ${error.triple} could not be loaded. Tried:`,
+    `The native binding for ${failure.triple} could not be loaded. Tried:`,
     ...tried,
     'What to do:',
-    ...[...new Set(advice)].map((line) => `  - ${line}`),
+    `  - ${adviceOf(failure)}`,
   ]
   return new DeepringError(lines.join('\n'), { code: 'ERR_DEEPRING_LOAD', cause: error })
-}
-
-function firstLine(cause: unknown): string {
-  return (cause instanceof Error ? cause.message : String(cause)).split('\n', 1)[0] ?? ''
-}
-
-/** The platforms that have a binary. */
-const TRIPLES = ['linux-x64-gnu', 'linux-arm64-gnu', 'linux-x64-musl', 'linux-arm64-musl']
-
-function adviceFor(cause: unknown, triple: string): string[] {
-  const { code, message } = cause as { code?: string; message?: string }
-  if (code === 'ERR_DLOPEN_DISABLED' || code === 'ERR_ACCESS_DENIED') {
-    return ['Node runs with --permission: add --allow-addons.']
-  }
-  if (code === 'MODULE_NOT_FOUND') {
-    if (!TRIPLES.includes(triple)) return [`There is no binary for ${triple}; deepring runs on ${TRIPLES.join(', ')}.`]
-    return [
-      `Install the platform package: npm install deepring-${triple}`,
-      'If it is missing although npm installed deepring: npm loses optional dependencies if node_modules or the lock ' +
-        'file came from another platform (npm/cli#4828). Remove node_modules and package-lock.json and install again, ' +
-        'without --omit=optional.',
-      'In a checkout of the repository: npm run build',
-    ]
-  }
-  if (message !== undefined && /GLIBC_|not found|libc\.musl/.test(message)) {
-    return ['The binary requires another C library than this system has; see the support matrix in the README.']
-  }
-  if (message !== undefined && /is version/.test(message)) {
-    return [`Install both packages at one version: npm install deepring deepring-${triple}`]
-  }
-  return [
-    `The file exists but does not load. Install it again: npm install --force deepring-${triple}; with Deno, add --allow-ffi.`,
-  ]
 }

@@ -15,8 +15,9 @@ import { invalidType, invalidValue, outOfRange } from './errors.ts'
 /** The one option that every asynchronous operation takes. */
 export interface SignalOptions {
   /**
-   * Aborting it makes the promise reject with `signal.reason`, as soon as the kernel no longer uses the memory. Queued
-   * work is dropped at once; work at the device is waited for. How much of a write arrived is then unknown.
+   * Aborting it makes the promise reject with `signal.reason`: of a transfer, as soon as the kernel no longer uses the
+   * memory; of everything else (`open`, `info`, `stat`, `sync`, `truncate`), at once. Queued work is dropped. Work at the
+   * device goes on; how much of a write arrived, and whether a sync or truncation took place, is then unknown.
    */
   signal?: AbortSignal | undefined
 }
@@ -99,10 +100,29 @@ export function wordOf<T extends string>(value: unknown, name: string, words: re
   return value as T
 }
 
-/** An `AbortSignal`, or `null` if absent. Throws its reason if it is already aborted, before anything is touched. */
+/**
+ * An `AbortSignal`, or `null` if absent. Throws its reason if it is already aborted, before anything is touched.
+ *
+ * By its shape, as in Node: the signals of jsdom, of a polyfill or of another context are of other classes.
+ */
 export function signalOf(value: unknown, name = 'options.signal'): AbortSignal | null {
   if (value === undefined) return null
-  if (!(value instanceof AbortSignal)) throw invalidType(name, 'an instance of AbortSignal', value)
-  value.throwIfAborted()
+  if (!isSignal(value)) throw invalidType(name, 'an instance of AbortSignal', value)
+  throwIfAborted(value)
   return value
+}
+
+/** Throws the reason of a signal that was aborted. */
+export function throwIfAborted(signal: AbortSignal | null | undefined): void {
+  if (signal?.aborted === true) throw reasonOf(signal)
+}
+
+/** Why a signal was aborted. Older polyfills have no reasons; then it is the usual one. */
+export function reasonOf(signal: AbortSignal): unknown {
+  return signal.reason === undefined ? new DOMException('This operation was aborted', 'AbortError') : signal.reason
+}
+
+function isSignal(value: unknown): value is AbortSignal {
+  if (typeof value !== 'object' || value === null || !('aborted' in value)) return false
+  return typeof (value as { addEventListener?: unknown }).addEventListener === 'function'
 }

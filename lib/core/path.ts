@@ -24,7 +24,7 @@ export interface CheckedPath {
 /** Checks a path. `name` is what the argument is called in messages. */
 export function pathOf(value: unknown, name = 'path'): CheckedPath {
   if (typeof value === 'string') return fromText(value, name)
-  if (value instanceof URL) return fromText(fromUrl(value, name), name)
+  if (isUrl(value)) return fromText(fromUrl(value, name), name)
   // Not by `instanceof`: in a test runner's sandbox, Uint8Array is another class.
   if (isUint8Array(value)) return fromBytes(value, name)
   throw invalidType(name, 'of type string or an instance of Buffer or URL', value)
@@ -46,9 +46,15 @@ function fromBytes(given: Uint8Array, name: string): CheckedPath {
   return { bytes: Buffer.concat([Buffer.from(`${process.cwd()}${sep}`), bytes]), text }
 }
 
+/** By its shape, as in Node: the URLs of jsdom or of another context are of another class. */
+function isUrl(value: unknown): value is URL {
+  const { href, protocol } = (value ?? {}) as Partial<URL>
+  return typeof href === 'string' && typeof protocol === 'string' && typeof value === 'object'
+}
+
 function fromUrl(url: URL, name: string): string {
   try {
-    return fileURLToPath(url)
+    return fileURLToPath(url.href)
   } catch (cause) {
     throw invalidValue(name, 'A URL must be of scheme file: and name a local path.', url.href, cause)
   }

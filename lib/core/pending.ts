@@ -49,6 +49,11 @@ export class Pending<T extends Numbered> {
     return this.#slots[id & this.#mask]?.id === id
   }
 
+  /** All entries. */
+  *values(): Generator<T> {
+    for (const entry of this.#slots) if (entry !== undefined) yield entry
+  }
+
   /** Removes and returns the entry of this number. */
   take(id: number): T | undefined {
     const entry = this.#slots[id & this.#mask]

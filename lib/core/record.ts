@@ -66,21 +66,21 @@ export interface Opened {
   memoryAlignment: number
 }
 
-/** The answer of `statx`; times in milliseconds since 1970. */
+/** The answer of `statx`; times in nanoseconds since 1970. */
 export interface Stat {
-  size: number
-  blocks: number
+  size: bigint
+  blocks: bigint
   blockSize: number
-  dev: number
-  ino: number
+  dev: bigint
+  ino: bigint
   mode: number
   nlink: number
   uid: number
   gid: number
-  atimeMs: number
-  mtimeMs: number
-  ctimeMs: number
-  birthtimeMs: number
+  atimeNs: bigint
+  mtimeNs: bigint
+  ctimeNs: bigint
+  birthtimeNs: bigint
 }
 
 /**

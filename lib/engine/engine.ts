@@ -9,6 +9,7 @@
  */
 
 import { allocateBuffer, type EngineBuffer } from '../memory/buffer.ts'
+import { brand, Uncloneable } from '../core/brand.ts'
 import { connect, nextId, Operation, runInBackground, track } from '../core/completions.ts'
 import type { DType } from '../memory/dtype.ts'
 import { DeepringError, fromThrown, invalidValue } from '../core/errors.ts'
@@ -57,6 +58,7 @@ let defaultEngine: Engine | undefined
 
 // Set by the class, which alone can read its private fields.
 let stateIn: (engine: Engine) => EngineState
+let isMade: (value: object) => value is Engine
 
 /** Marks the construction of the default engine; never leaves this module. */
 const DEFAULT = {} as EngineOptions
@@ -77,7 +79,7 @@ const DEFAULT = {} as EngineOptions
  * }
  * ```
  */
-export class Engine {
+export class Engine extends Uncloneable {
   readonly #state: EngineState
 
   /** The engine of the whole process, used by the functions of deepring. It cannot be closed. */
@@ -94,6 +96,7 @@ export class Engine {
    * does not work here.
    */
   constructor(options?: EngineOptions) {
+    super()
     const number = options === DEFAULT ? startDefault() : start(options)
     this.#state = { number, closed: false, files: new Set(), opening: new Set(), closing: undefined }
     if (options !== DEFAULT) leaked.register(this, this.#state, this.#state)
@@ -101,6 +104,7 @@ export class Engine {
 
   static {
     stateIn = (engine) => engine.#state
+    isMade = (value): value is Engine => #state in value
   }
 
   /**
@@ -147,9 +151,17 @@ export class Engine {
       operation.discard = ({ detail }) => closeUnseen(detail as Opened)
       connect().open(operation.id, state.number, name.bytes, known.bits, direct, mode, syncDirectory)
       const opening = track<FileHandle>(operation, signal)
-      const opened = (): boolean => state.opening.delete(opening)
       state.opening.add(opening)
-      opening.then(opened, opened)
+      // Not by a reaction to the promise: of a promise with two, V8 does not find the caller's `await` for the stack.
+      const { resolve, reject } = operation
+      operation.resolve = (file) => {
+        state.opening.delete(opening)
+        resolve(file)
+      }
+      operation.reject = (reason) => {
+        state.opening.delete(opening)
+        reject(reason, operation)
+      }
       return opening
     } catch (error) {
       return Promise.reject(error)
@@ -292,6 +304,11 @@ export class Engine {
   }
 }
 
+/** Whether a value is an engine of this copy of the package. */
+export function isEngine(value: unknown): value is Engine {
+  return typeof value === 'object' && value !== null && isMade(value)
+}
+
 /** The state of an engine. */
 export function engineStateOf(engine: Engine): EngineState {
   return stateIn(engine)
@@ -333,3 +350,8 @@ async function closeEngine(state: EngineState): Promise<void> {
 function finishInfo(_operation: Operation, { detail }: RecordView): Info {
   return detail as Info
 }
+
+brand('Engine', Engine.prototype, (engine) => {
+  const { closed, files } = stateIn(engine)
+  return { default: engine === defaultEngine, closed, files: files.size }
+})

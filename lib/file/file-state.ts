@@ -6,7 +6,15 @@
  */
 
 import { isEngineMemory } from '../memory/buffer.ts'
-import { connect, detachedInFlight, nextId, Operation, runInBackground, track } from '../core/completions.ts'
+import {
+  connect,
+  detachedInFlight,
+  isRetiring,
+  nextId,
+  Operation,
+  runInBackground,
+  track,
+} from '../core/completions.ts'
 import type { Closable, EngineState } from '../core/engine-state.ts'
 import { closed, systemError } from '../core/errors.ts'
 import type { FlagMeaning, OpenFlags } from '../core/flags.ts'
@@ -168,7 +176,8 @@ function finishWrite(operation: Operation, record: RecordView): WriteResult {
 /** Fails if the memory of a read was taken away: the caller cannot see the bytes. */
 function checkRead(operation: Operation): void {
   const { view, requested } = operation
-  if (view !== null && view.byteLength !== requested) throw detachedInFlight(operation, 'read')
+  if (view !== null && (view.byteLength !== requested || isRetiring(view.buffer)))
+    throw detachedInFlight(operation, 'read')
 }
 
 /**

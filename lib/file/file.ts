@@ -5,6 +5,7 @@
  * view, one `Operation` and two promises, and no closure. Options are read field by field and never copied.
  */
 
+import { brand, Uncloneable } from '../core/brand.ts'
 import { connect, nextId, Operation, track, type Finish } from '../core/completions.ts'
 // oxlint-disable-next-line import/no-cycle -- a file names its engine, and an engine opens files; see engine.ts
 import type { Engine } from '../engine/engine.ts'
@@ -30,7 +31,7 @@ import {
   signalOf,
   type SignalOptions,
 } from '../core/options.ts'
-import { FileStat } from './stat.ts'
+import { BigIntFileStat, FileStat } from './stat.ts'
 import { viewOf, type Bytes } from '../memory/view.ts'
 
 /** Options of {@link FileHandle.write}, and those that `read` shares with it. */
@@ -60,6 +61,13 @@ export interface Alignment {
   readonly memory: number
 }
 
+/** Options of {@link FileHandle.stat}. */
+export interface StatOptions extends SignalOptions {
+  /** True: numbers are bigints, which hold 64 bits exactly. Default false. */
+  bigint?: boolean | undefined
+}
+
+const STAT_KEYS: ReadonlySet<string> = new Set(['bigint', 'signal'])
 const WRITE_KEYS: ReadonlySet<string> = new Set(['position', 'offset', 'length', 'signal'])
 const READ_KEYS: ReadonlySet<string> = new Set([...WRITE_KEYS, 'exact'])
 
@@ -77,6 +85,7 @@ const leaked = new FinalizationRegistry<FileState>((state) => {
 
 let make: (state: FileState, owner: Engine) => FileHandle
 let stateIn: (file: FileHandle) => FileState
+let isMade: (value: object) => value is FileHandle
 
 /**
  * An open file. Made by `open`. Close it after use.
@@ -99,7 +108,7 @@ let stateIn: (file: FileHandle) => FileState
  * }
  * ```
  */
-export class FileHandle {
+export class FileHandle extends Uncloneable {
   readonly #state: FileState
   /** Held, so that an engine that is used only through its files is not collected. */
   readonly #owner: Engine
@@ -107,9 +116,11 @@ export class FileHandle {
   static {
     make = (state, owner) => new FileHandle(state, owner)
     stateIn = (file) => file.#state
+    isMade = (value): value is FileHandle => #state in value
   }
 
   private constructor(state: FileState, owner: Engine) {
+    super()
     if (!(state instanceof FileState))
       throw invalidType('state', 'made by open(); FileHandle has no public constructor', state)
     this.#state = state
@@ -120,6 +131,11 @@ export class FileHandle {
   /** The file as it was named in `open`. */
   get path(): string {
     return this.#state.path
+  }
+
+  /** True once closing has begun. */
+  get closed(): boolean {
+    return this.#state.number === 0
   }
 
   /** The engine that opened it. */
@@ -273,9 +289,22 @@ export class FileHandle {
     return this.#control('fdatasync', options, (id, file) => connect().sync(id, file, true))
   }
 
-  /** Length, times and other metadata of the file. */
-  stat(options?: SignalOptions): Promise<FileStat> {
-    return this.#control('fstat', options, (id, file) => connect().stat(id, file), finishStat)
+  /**
+   * Length, times and other metadata of the file.
+   *
+   * @param options - `bigint`: true for exact numbers, see {@link BigIntFileStat}; `signal`.
+   */
+  stat(options: StatOptions & { bigint: true }): Promise<BigIntFileStat>
+  stat(options?: StatOptions & { bigint?: false | undefined }): Promise<FileStat>
+  stat(options?: StatOptions): Promise<FileStat | BigIntFileStat>
+  stat(options?: StatOptions): Promise<FileStat | BigIntFileStat> {
+    try {
+      const { bigint, ...others } = optionsOf(options, STAT_KEYS)
+      const finish = booleanOf(bigint, 'options.bigint', false) ? finishBigIntStat : finishStat
+      return this.#control('fstat', others, (id, file) => connect().stat(id, file), finish)
+    } catch (error) {
+      return Promise.reject(error)
+    }
   }
 
   /**
@@ -348,6 +377,11 @@ export function makeHandle(state: FileState, owner: Engine): FileHandle {
   return make(state, owner)
 }
 
+/** Whether a value is a handle of this copy of the package. */
+export function isFileHandle(value: unknown): value is FileHandle {
+  return typeof value === 'object' && value !== null && isMade(value)
+}
+
 /** The state of a handle. */
 export function stateOf(file: FileHandle): FileState {
   return stateIn(file)
@@ -356,3 +390,9 @@ export function stateOf(file: FileHandle): FileState {
 function finishStat(_operation: Operation, { detail }: RecordView): FileStat {
   return new FileStat(detail as Stat)
 }
+
+function finishBigIntStat(_operation: Operation, { detail }: RecordView): BigIntFileStat {
+  return new BigIntFileStat(detail as Stat)
+}
+
+brand('FileHandle', FileHandle.prototype, ({ path, direct, backend, closed }) => ({ path, direct, backend, closed }))

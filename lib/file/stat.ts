@@ -49,28 +49,119 @@ export class FileStat {
 
   /** @param stat - The answer of the binding. */
   constructor(stat: Stat) {
-    this.dev = stat.dev
-    this.ino = stat.ino
+    this.dev = Number(stat.dev)
+    this.ino = Number(stat.ino)
     this.mode = stat.mode
     this.nlink = stat.nlink
     this.uid = stat.uid
     this.gid = stat.gid
-    this.size = stat.size
+    this.size = Number(stat.size)
     this.blksize = stat.blockSize
-    this.blocks = stat.blocks
-    this.atimeMs = stat.atimeMs
-    this.mtimeMs = stat.mtimeMs
-    this.ctimeMs = stat.ctimeMs
-    this.birthtimeMs = stat.birthtimeMs
+    this.blocks = Number(stat.blocks)
+    this.atimeMs = Number(stat.atimeNs) / 1e6
+    this.mtimeMs = Number(stat.mtimeNs) / 1e6
+    this.ctimeMs = Number(stat.ctimeNs) / 1e6
+    this.birthtimeMs = Number(stat.birthtimeNs) / 1e6
   }
 
   /** True for a regular file. */
   isFile(): boolean {
-    return (this.mode & constants.S_IFMT) === constants.S_IFREG
+    return isKind(this.mode, constants.S_IFREG)
   }
 
   /** True for a block device. For one, `size` is the capacity. */
   isBlockDevice(): boolean {
-    return (this.mode & constants.S_IFMT) === (constants.S_IFBLK ?? 0o060000)
+    return isKind(this.mode, constants.S_IFBLK ?? 0o060000)
   }
+}
+
+/**
+ * The metadata of a file with exact numbers, as in `fs.BigIntStats`: what `stat({ bigint: true })` resolves to. Inode
+ * numbers use all 64 bits on CephFS, NFS and large XFS; as numbers, two of them can be equal.
+ *
+ * @example
+ * ```ts
+ * import { open } from 'deepring'
+ *
+ * const file = await open('weights.bin', 'w')
+ * try {
+ *   const { ino, size, mtimeNs } = await file.stat({ bigint: true })
+ *   console.log(typeof ino, size, mtimeNs > 0n) // bigint 0n true
+ * } finally {
+ *   await file.close()
+ * }
+ * ```
+ */
+export class BigIntFileStat {
+  /** The device that holds the file. */
+  readonly dev: bigint
+  /** The inode number. */
+  readonly ino: bigint
+  /** Type and permissions. */
+  readonly mode: bigint
+  /** The number of names (hard links). */
+  readonly nlink: bigint
+  /** The owner. */
+  readonly uid: bigint
+  /** The group. */
+  readonly gid: bigint
+  /** The length in bytes, without padding for the device. */
+  readonly size: bigint
+  /** The preferred size of a transfer, in bytes. */
+  readonly blksize: bigint
+  /** Space the file takes, in units of 512 bytes. */
+  readonly blocks: bigint
+  /** When the file was last read, in milliseconds, cut off. */
+  readonly atimeMs: bigint
+  /** When its bytes were last changed. */
+  readonly mtimeMs: bigint
+  /** When its metadata was last changed. */
+  readonly ctimeMs: bigint
+  /** When it was created; 0 where the file system does not record it. */
+  readonly birthtimeMs: bigint
+  /** When the file was last read, in nanoseconds. */
+  readonly atimeNs: bigint
+  /** When its bytes were last changed. */
+  readonly mtimeNs: bigint
+  /** When its metadata was last changed. */
+  readonly ctimeNs: bigint
+  /** When it was created; 0 where the file system does not record it. */
+  readonly birthtimeNs: bigint
+
+  /** @param stat - The answer of the binding. */
+  constructor(stat: Stat) {
+    this.dev = stat.dev
+    this.ino = stat.ino
+    this.mode = BigInt(stat.mode)
+    this.nlink = BigInt(stat.nlink)
+    this.uid = BigInt(stat.uid)
+    this.gid = BigInt(stat.gid)
+    this.size = stat.size
+    this.blksize = BigInt(stat.blockSize)
+    this.blocks = stat.blocks
+    this.atimeMs = stat.atimeNs / NS_PER_MS
+    this.mtimeMs = stat.mtimeNs / NS_PER_MS
+    this.ctimeMs = stat.ctimeNs / NS_PER_MS
+    this.birthtimeMs = stat.birthtimeNs / NS_PER_MS
+    this.atimeNs = stat.atimeNs
+    this.mtimeNs = stat.mtimeNs
+    this.ctimeNs = stat.ctimeNs
+    this.birthtimeNs = stat.birthtimeNs
+  }
+
+  /** True for a regular file. */
+  isFile(): boolean {
+    return isKind(Number(this.mode), constants.S_IFREG)
+  }
+
+  /** True for a block device. For one, `size` is the capacity. */
+  isBlockDevice(): boolean {
+    return isKind(Number(this.mode), constants.S_IFBLK ?? 0o060000)
+  }
+}
+
+const NS_PER_MS = 1_000_000n
+
+function isKind(mode: number, kind: number): boolean {
+  return (mode & constants.S_IFMT) === kind
 }

@@ -7,10 +7,14 @@
  * old view would reach memory that the pool has lent to another caller. docs/buffers.md explains when to use which.
  */
 
+import { constants } from 'node:buffer'
+import { readFileSync } from 'node:fs'
+import { totalmem } from 'node:os'
 import type { EngineState } from '../core/engine-state.ts'
-import { connect } from '../core/completions.ts'
-import { DeepringError, fromThrown } from '../core/errors.ts'
+import { connect, whenUnused } from '../core/completions.ts'
+import { DeepringError, fromThrown, outOfRange } from '../core/errors.ts'
 import { bytesOf } from '../core/options.ts'
+import { refuseTransfers } from './untransferable.ts'
 
 /**
  * Memory of the engine, as an ordinary `Uint8Array` that starts on a page.
@@ -28,6 +32,11 @@ export interface EngineBuffer extends Uint8Array<ArrayBuffer> {
 interface Extent {
   readonly byteOffset: number
   readonly byteLength: number
+  /**
+   * False where the runtime refuses external memory (Electron): then this is its own memory, aligned. Detaching it frees
+   * it, so that requests on it are waited for.
+   */
+  readonly leased: boolean
 }
 
 // An extent stays here after the disposal, so that requests in flight still recognize engine memory.
@@ -44,7 +53,7 @@ export function allocateBuffer(engine: EngineState, bytes: unknown, zeroed: bool
 
 /** True if `memory` came from an engine: then a request in flight keeps it alive, even detached. */
 export function isEngineMemory(memory: ArrayBufferLike): boolean {
-  return extents.has(memory)
+  return extents.get(memory)?.leased === true
 }
 
 /** Frees engine memory if `view` covers a whole allocation that has not been freed. Returns whether it did. */
@@ -52,31 +61,61 @@ export function releaseWhole(view: ArrayBufferView): boolean {
   const extent = extents.get(view.buffer)
   if (extent === undefined || view.byteLength === 0) return false
   if (view.byteOffset !== extent.byteOffset || view.byteLength !== extent.byteLength) return false
-  connect().release(view instanceof Uint8Array ? view : new Uint8Array(view.buffer, view.byteOffset, view.byteLength))
+  const whole = new Uint8Array(view.buffer, view.byteOffset, view.byteLength)
+  if (extent.leased) connect().release(whole)
+  else whenUnused(view.buffer, () => connect().release(whole))
   return true
 }
 
 function fromEngine(engine: EngineState, size: number, zeroed: boolean): Uint8Array {
-  let memory: Uint8Array
+  if (size > totalmem()) checkMachine(size)
+  if (size > constants.MAX_LENGTH) throw outOfRange('bytes', `<= ${constants.MAX_LENGTH}, the longest view here`, size)
+  let memory: Uint8Array<ArrayBuffer>
   try {
     memory = connect().allocate(engine.number, size, zeroed)
   } catch (thrown) {
     const error = fromThrown(thrown)
     if (!isTooLarge(error)) throw error
-    // JavaScript limits the length of an array; this is reported like the system's ENOMEM.
-    throw new DeepringError(`ENOMEM: not enough memory, allocate (${size} bytes: ${error.message})`, {
-      code: 'ENOMEM',
-      syscall: 'allocate',
-      requested: size,
+    throw new DeepringError(`This runtime has no view of ${size} bytes: ${error.message}`, {
+      code: 'ERR_DEEPRING_OUT_OF_RANGE',
       cause: error,
     })
   }
-  extents.set(memory.buffer, { byteOffset: memory.byteOffset, byteLength: memory.byteLength })
+  const { buffer, byteOffset, byteLength } = memory
+  const leased = connect().isAllocated(memory)
+  if (leased) refuseTransfers(buffer)
+  extents.set(buffer, { byteOffset, byteLength, leased })
   return memory
 }
 
 function isTooLarge(error: unknown): error is Error {
   return error instanceof RangeError || (error as { code?: unknown }).code === 'ERR_BUFFER_TOO_LARGE'
+}
+
+/**
+ * Refuses more than the machine has. Memory is reserved without asking for it, so the system would agree, and end the
+ * process when the bytes are used.
+ */
+function checkMachine(size: number): void {
+  const most = totalmem() + swapBytes()
+  if (size <= most) return
+  throw new DeepringError(
+    `ENOMEM: not enough memory, allocate (${size} bytes; this machine has ${most}, swap included)`,
+    {
+      code: 'ENOMEM',
+      syscall: 'allocate',
+      requested: size,
+    },
+  )
+}
+
+function swapBytes(): number {
+  try {
+    const kibibytes = /^SwapTotal:\s+(\d+) kB$/m.exec(readFileSync('/proc/meminfo', 'utf8'))?.[1]
+    return Number(kibibytes ?? 0) * 1024
+  } catch {
+    return 0
+  }
 }
 
 function disposeSelf(this: Uint8Array): void {

@@ -2,12 +2,14 @@
  * The memory of one request: exactly which bytes the kernel can use.
  *
  * Any argument (a typed array of any kind, a `DataView`, a tensor) becomes one `Uint8Array` over exactly its bytes.
- * Memory that can move or vanish while the kernel uses it is refused: a resizable `ArrayBuffer`, a growable
- * `SharedArrayBuffer` (only these have views that track the length of their buffer), and memory that is already
- * detached. Detaching a buffer *later*, while a request uses it, cannot be prevented; the request then fails when it
+ * Memory that can move or vanish while the kernel uses it is refused: a resizable `ArrayBuffer`, and memory that is
+ * already detached. A growable `SharedArrayBuffer` neither moves nor shrinks; of a view that grows with it, the length at
+ * the time of the call counts. Detaching a buffer *later*, while a request uses it, cannot be prevented; the request then fails when it
  * finishes.
  */
 
+import { isSharedArrayBuffer } from 'node:util/types'
+import { isRetiring } from '../core/completions.ts'
 import { dtypeOf, DTYPES } from './dtype.ts'
 import { detached, invalidType, invalidValue, outOfRange } from '../core/errors.ts'
 import { bytesOf } from '../core/options.ts'
@@ -51,14 +53,15 @@ export function viewOf(buffer: unknown, offset: unknown, length: unknown): Uint8
   const data = ArrayBuffer.isView(buffer) ? buffer : dataOf(buffer)
   const memory = data.buffer
   const traits = memory as BufferTraits
-  if (traits.resizable === true || traits.growable === true) {
+  if (traits.resizable === true) {
     throw invalidValue(
       'buffer',
       'Its memory is resizable, so it could vanish while the kernel writes to it. Use a fixed-length buffer.',
       data,
     )
   }
-  if (data instanceof Uint8Array && offset === undefined && length === undefined) {
+  if (isRetiring(memory)) throw goneBefore()
+  if (data instanceof Uint8Array && offset === undefined && length === undefined && traits.growable !== true) {
     if (data.byteLength === 0 && isDetached(memory)) throw goneBefore()
     return data
   }
@@ -76,7 +79,7 @@ export function viewOf(buffer: unknown, offset: unknown, length: unknown): Uint8
 export function isDetached(memory: ArrayBufferLike): boolean {
   const known = (memory as BufferTraits).detached
   if (known !== undefined) return known
-  if (memory.byteLength > 0 || memory instanceof SharedArrayBuffer) return false
+  if (memory.byteLength > 0 || isSharedArrayBuffer(memory)) return false
   try {
     // Node 20 has no `detached`, but refuses a view of memory that is gone.
     return new Uint8Array(memory).byteLength > 0

@@ -74,38 +74,37 @@ impl Opened {
 
 #[napi(object)]
 pub struct Stat {
-    pub size: f64,
-    pub blocks: f64,
+    pub size: BigInt,
+    pub blocks: BigInt,
     pub block_size: u32,
-    pub dev: f64,
-    pub ino: f64,
+    pub dev: BigInt,
+    pub ino: BigInt,
     pub mode: u32,
     pub nlink: u32,
     pub uid: u32,
     pub gid: u32,
-    pub atime_ms: f64,
-    pub mtime_ms: f64,
-    pub ctime_ms: f64,
-    pub birthtime_ms: f64,
+    pub atime_ns: BigInt,
+    pub mtime_ns: BigInt,
+    pub ctime_ns: BigInt,
+    pub birthtime_ns: BigInt,
 }
 
 impl From<FileStat> for Stat {
     fn from(stat: FileStat) -> Self {
-        let ms = |ns: i128| ns as f64 / 1e6;
         Self {
-            size: stat.size as f64,
-            blocks: stat.blocks as f64,
+            size: stat.size.into(),
+            blocks: stat.blocks.into(),
             block_size: stat.block_size,
-            dev: stat.dev as f64,
-            ino: stat.ino as f64,
+            dev: stat.dev.into(),
+            ino: stat.ino.into(),
             mode: stat.mode,
             nlink: stat.nlink,
             uid: stat.uid,
             gid: stat.gid,
-            atime_ms: ms(stat.atime_ns),
-            mtime_ms: ms(stat.mtime_ns),
-            ctime_ms: ms(stat.ctime_ns),
-            birthtime_ms: ms(stat.birthtime_ns),
+            atime_ns: stat.atime_ns.into(),
+            mtime_ns: stat.mtime_ns.into(),
+            ctime_ns: stat.ctime_ns.into(),
+            birthtime_ns: stat.birthtime_ns.into(),
         }
     }
 }

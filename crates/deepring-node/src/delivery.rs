@@ -7,7 +7,7 @@
 //! process alive and a busy one does.
 
 use crate::convert::Detail;
-use crate::record::{RECORD, Record};
+use crate::record::{ID, RECORD, Record};
 use deepring::ErrorKind;
 use napi::Env;
 use napi::Status;
@@ -121,9 +121,9 @@ impl Delivery {
             if let Some(detail) = record.detail {
                 details.push((record.id, detail));
             }
-            if self.flags.any_canceled.load(Ordering::Relaxed) > 0 {
-                self.forget_canceled(record.id);
-            }
+        }
+        if self.flags.any_canceled.load(Ordering::Relaxed) > 0 {
+            self.forget_canceled(numbers.chunks_exact(RECORD).take(count).map(|drained| drained[ID] as u64));
         }
         state.called &= !state.records.is_empty();
         let is_idle = state.due + state.records.len() == 0;
@@ -155,15 +155,17 @@ impl Delivery {
         state.waiting = false;
     }
 
-    pub fn cancel(&self, id: u64) {
+    pub fn cancel(&self, ids: Vec<u64>) {
         let mut canceled = lock(&self.canceled);
-        canceled.insert(id);
+        canceled.extend(ids);
         self.flags.any_canceled.store(canceled.len(), Ordering::Release);
     }
 
-    fn forget_canceled(&self, id: u64) {
+    fn forget_canceled(&self, ids: impl Iterator<Item = u64>) {
         let mut canceled = lock(&self.canceled);
-        canceled.remove(&id);
+        for id in ids {
+            canceled.remove(&id);
+        }
         self.flags.any_canceled.store(canceled.len(), Ordering::Release);
     }
 

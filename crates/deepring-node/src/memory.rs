@@ -7,7 +7,9 @@
 //! that owns the memory at some time (`transfer()` moves it to a new one).
 //!
 //! Runtimes that refuse external memory (Electron) get an ordinary ArrayBuffer, large enough for
-//! an aligned view.
+//! an aligned view. That is memory of the runtime: detaching it frees it, also under a transfer.
+//! So it is not engine memory (`is_allocated` is false), and `lib/memory/buffer.ts` detaches it
+//! only when no request uses it.
 
 use crate::convert::Failure;
 use crate::session::Session;

@@ -160,17 +160,23 @@ impl Session {
         self.state.delivery.wait_for(ids.iter().map(|&id| id as u64).collect());
     }
 
+    /// All at once: a sweep looks at every request of every engine.
     #[napi]
-    pub fn cancel(&self, id: f64) {
-        let id = id as u64;
-        if let Some(group) = self.state.groups.borrow().get(&id) {
-            group.cancel();
-        } else {
-            if let Some(canceled) = self.state.controls.borrow().get(&id) {
+    pub fn cancel(&self, ids: Float64ArraySlice<'_>) {
+        let (controls, groups) = (self.state.controls.borrow(), self.state.groups.borrow());
+        let mut single = Vec::with_capacity(ids.len());
+        for id in ids.iter().map(|&id| id as u64) {
+            if let Some(group) = groups.get(&id) {
+                group.cancel();
+                continue;
+            }
+            if let Some(canceled) = controls.get(&id) {
                 canceled.store(true, Ordering::Release);
             }
-            self.state.delivery.cancel(id);
+            single.push(id);
         }
+        drop((controls, groups));
+        self.state.delivery.cancel(single);
         self.flush();
         self.state.sweep();
     }
@@ -179,10 +185,5 @@ impl Session {
     #[napi(ts_return_type = "Record<string, Record<string, number>>")]
     pub fn layout(&self) -> HashMap<String, HashMap<String, u32>> {
         record::layout()
-    }
-
-    #[napi]
-    pub fn version(&self) -> &'static str {
-        env!("CARGO_PKG_VERSION")
     }
 }
