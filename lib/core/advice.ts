@@ -79,7 +79,7 @@ function denoPermission({ message, attempt }: Cause): string | undefined {
   if (!('Deno' in globalThis)) return undefined
   if (name !== 'NotCapable' && name !== 'PermissionDenied' && !/--allow-|Requires \w+ access/.test(message))
     return undefined
-  return 'Deno needs permission for native code: add --allow-ffi --allow-read --allow-env (and --allow-write to write files).'
+  return 'Deno needs permission for native code: add --allow-ffi and --allow-read, and --allow-write to write files.'
 }
 
 function filePermission({ code, attempt, triple }: Cause): string | undefined {

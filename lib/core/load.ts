@@ -12,13 +12,15 @@
  *    `npm run build:native` puts it there.
  * 3. The package `deepring-<triple>` of exactly this version: what npm installs.
  *
- * Bundlers and tracers read this file, too. They find the platform packages by the literal `require`s of {@link openPackage},
- * and leave them alone because that `require` is a local one. docs/bundlers.md says what each of them does.
+ * Bundlers and tracers read this file, too. Tracers (@vercel/nft) find the platform packages by the literal `require`s of
+ * {@link openPackage}; bundlers must not, because none can take in a .node file. Both depend on how that `require` is made:
+ * by `createRequire` of the default export, which webpack does not look through. __test__/bundlers.spec.ts holds it, and
+ * docs/bundlers.md says what each tool does.
  */
 
 import { Buffer } from 'node:buffer'
 import { closeSync, existsSync, openSync, readFileSync, readSync, realpathSync, statSync } from 'node:fs'
-import { createRequire } from 'node:module'
+import module from 'node:module'
 import { dirname, join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type * as binding from '#binding'
@@ -86,7 +88,14 @@ export function load(): Binding {
   if (loaded !== undefined) return loaded
   const triple = platformTriple()
   const attempts: LoadAttempt[] = []
-  for (const candidate of candidates(triple)) {
+  let places: Candidate[] = []
+  try {
+    places = candidates(triple)
+  } catch (cause) {
+    // Deno does not let a program look without permission.
+    attempts.push({ candidate: `deepring-${triple}`, kind: 'package', file: undefined, cause })
+  }
+  for (const candidate of places) {
     let file: string | undefined
     try {
       file = candidate.find()
@@ -189,20 +198,21 @@ function realPath(file: string): string {
 }
 
 function openFile(file: string): Binding {
-  const module: { exports: unknown } = { exports: {} }
-  process.dlopen(module, file)
-  return module.exports as Binding
+  const addon: { exports: unknown } = { exports: {} }
+  process.dlopen(addon, file)
+  return addon.exports as Binding
 }
 
 /** The path of a platform package's binary, if the package has this version. */
 function findPackage(name: string): string {
   let missing: unknown
   for (const origin of origins()) {
-    const require = createRequire(origin)
+    const require = module.createRequire(origin)
     try {
-      const { version } = require(`${name}/package.json`) as { version: unknown }
+      const manifest = require.resolve(`${name}/package.json`)
+      const { version, main } = JSON.parse(readFileSync(manifest, 'utf8')) as { version: unknown; main: unknown }
       if (version !== VERSION) throw new VersionMismatch(name, version)
-      return require.resolve(name)
+      return join(dirname(manifest), String(main))
     } catch (error) {
       if ((error as { code?: unknown }).code !== 'MODULE_NOT_FOUND') throw error
       missing ??= error
@@ -214,7 +224,7 @@ function findPackage(name: string): string {
 /** Opens a platform package. The names are literal, because tools that trace a program's files look for such calls. */
 function openPackage(triple: string, file: string): Binding {
   try {
-    const require = createRequire(import.meta.url ?? __filename)
+    const require = module.createRequire(import.meta.url ?? __filename)
     switch (triple) {
       case 'linux-x64-gnu':
         return require('deepring-linux-x64-gnu') as Binding

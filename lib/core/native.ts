@@ -168,14 +168,15 @@ function isFailure(answer: unknown): answer is Failure {
   return typeof answer === 'object' && answer !== null && 'syscall' in answer
 }
 
-/** The error for a binding that could not be loaded. `error` can be anything: the loader runs in unknown surroundings. */
+/** The error for a binding that could not be loaded. Nothing is assumed of `error`: the surroundings are unknown. */
 function unloadable(error: unknown): DeepringError {
-  const failure = error instanceof LoadFailure ? error : new LoadFailure('this platform', [])
-  const tried = failure.attempts.map(({ candidate, cause }) => `  ${candidate}: ${firstLine(cause)}`)
-  if (failure !== error) tried.push(`  the loader itself: ${firstLine(error)}`)
+  const failure =
+    error instanceof LoadFailure
+      ? error
+      : new LoadFailure('this platform', [{ candidate: 'the loader', kind: 'package', file: undefined, cause: error }])
   const lines = [
     `The native binding for ${failure.triple} could not be loaded. Tried:`,
-    ...tried,
+    ...failure.attempts.map(({ candidate, cause }) => `  ${candidate}: ${firstLine(cause)}`),
     'What to do:',
     `  - ${adviceOf(failure)}`,
   ]

@@ -39,6 +39,9 @@ interface Extent {
   readonly leased: boolean
 }
 
+/** From this size on, an allocation is compared with what the machine has. */
+const HUGE_BYTES = 2 ** 30
+
 // An extent stays here after the disposal, so that requests in flight still recognize engine memory.
 const extents = new WeakMap<ArrayBufferLike, Extent>()
 
@@ -68,7 +71,7 @@ export function releaseWhole(view: ArrayBufferView): boolean {
 }
 
 function fromEngine(engine: EngineState, size: number, zeroed: boolean): Uint8Array {
-  if (size > totalmem()) checkMachine(size)
+  if (size > HUGE_BYTES) checkMachine(size)
   if (size > constants.MAX_LENGTH) throw outOfRange('bytes', `<= ${constants.MAX_LENGTH}, the longest view here`, size)
   let memory: Uint8Array<ArrayBuffer>
   try {
@@ -97,7 +100,7 @@ function isTooLarge(error: unknown): error is Error {
  * process when the bytes are used.
  */
 function checkMachine(size: number): void {
-  const most = totalmem() + swapBytes()
+  const most = machineBytes()
   if (size <= most) return
   throw new DeepringError(
     `ENOMEM: not enough memory, allocate (${size} bytes; this machine has ${most}, swap included)`,
@@ -109,12 +112,13 @@ function checkMachine(size: number): void {
   )
 }
 
-function swapBytes(): number {
+/** Memory and swap of this machine; unknown where the runtime does not say (Deno without --allow-sys). */
+function machineBytes(): number {
   try {
     const kibibytes = /^SwapTotal:\s+(\d+) kB$/m.exec(readFileSync('/proc/meminfo', 'utf8'))?.[1]
-    return Number(kibibytes ?? 0) * 1024
+    return totalmem() + Number(kibibytes ?? 0) * 1024
   } catch {
-    return 0
+    return Infinity
   }
 }
 
