@@ -1,9 +1,16 @@
 /** Loading: importing never throws, the first use reports what was tried, and a checkout needs no dist/. */
 
-import { cpSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { execFileSync } from 'node:child_process'
+import { cpSync, mkdirSync, readFileSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
+import { adviceOf, firstLine } from '../lib/core/advice.ts'
+import { LoadFailure } from '../lib/core/load.ts'
+import { VERSION } from '../lib/core/version.ts'
 import { directDirectory, emptyDirectory, root, run, type Ended } from './packed.ts'
+
+/** The platform, as the file of the build names it. */
+const [triple = ''] = readdirSync(root).flatMap((name) => /^deepring\.([\w-]+)\.node$/.exec(name)?.[1] ?? [])
 
 /** What a program prints about the error of its first use. */
 interface Reported {
@@ -24,9 +31,17 @@ test('importing works without a binary, and the first use rejects with everythin
   t.true(reported.imported)
   t.is(reported.name, 'DeepringError')
   t.is(reported.code, 'ERR_DEEPRING_LOAD')
-  t.regex(reported.message, /deepring\.\w+-\w+(-\w+)?\.node/, 'the file in the checkout was tried')
   t.regex(reported.message, /deepring-\w+-\w+/, 'the platform package was tried')
-  t.regex(reported.message, /npm\/cli/, 'the advice names the defect of npm that loses optional dependencies')
+  t.notRegex(reported.message, /deepring\.\w+-\w+-\w+\.node/, 'outside a checkout, its file is not tried')
+  t.regex(adviceIn(reported), /npm install --os=\w+ --cpu=\w+ --libc=\w+ deepring/)
+  t.regex(adviceIn(reported), /npm\/cli/, 'the advice names the defect of npm that loses optional dependencies')
+})
+
+test('in a checkout, the file that a build makes is tried', async (t) => {
+  const folder = unbuilt(t)
+  writeFileSync(join(folder, 'Cargo.toml'), '')
+  const reported = report(t, await evaluate(`const deepring = await import('./index.ts')\n${REPORT}`, folder))
+  t.regex(reported.message, /deepring\.\w+-\w+-\w+\.node/)
 })
 
 test('require works without a binary, too', async (t) => {
@@ -47,6 +62,7 @@ test('an override that cannot be loaded is reported, and no other binary is trie
   const reported = report(t, await evaluate(`const deepring = await import('./index.ts')\n${REPORT}`, root, variables))
   t.is(reported.code, 'ERR_DEEPRING_LOAD')
   t.true(reported.message.includes('/nonexistent/override.node'))
+  t.regex(adviceIn(reported), /DEEPRING_NATIVE_PATH.*does not exist/)
 })
 
 test('a file that is not an addon is reported with the reason of the dynamic linker', async (t) => {
@@ -60,34 +76,100 @@ test('a file that is not an addon is reported with the reason of the dynamic lin
   t.is(reported.code, 'ERR_DEEPRING_LOAD')
   t.regex(reported.message, /broken\.node/)
   t.regex(reported.message, /file too short|invalid ELF header/)
+  t.regex(adviceIn(reported), /damaged/)
 })
 
-test('a platform package of another version is refused', async (t) => {
+test('a platform package of another version is refused, and both versions are named', async (t) => {
   const folder = unbuilt(t)
-  const { load } = await loaderIn(folder)
-  const triple = (t.throws(load, { code: 'ERR_DEEPRING_LOAD' }) as unknown as { triple: string }).triple
   const other = join(folder, 'node_modules', `deepring-${triple}`)
   mkdirSync(other, { recursive: true })
-  writeFileSync(
-    join(other, 'package.json'),
-    JSON.stringify({ name: `deepring-${triple}`, version: '0.0.0-other', main: 'index.js' }),
-  )
+  const manifest = { name: `deepring-${triple}`, version: '0.0.0-other', main: 'index.js' }
+  writeFileSync(join(other, 'package.json'), JSON.stringify(manifest))
   writeFileSync(join(other, 'index.js'), 'module.exports = {}')
-  const { attempts } = t.throws(load) as unknown as { attempts: { kind: string; cause: Error }[] }
-  t.regex(attempts.find(({ kind }) => kind === 'package')?.cause.message ?? '', /is version 0\.0\.0-other/)
+  const reported = report(t, await evaluate(`const deepring = await import('./index.ts')\n${REPORT}`, folder))
+  t.regex(reported.message, /is version 0\.0\.0-other, but deepring is version \d/)
+  t.regex(adviceIn(reported), /npm install deepring@\S+ deepring-/)
 })
 
-test('the permission model without --allow-addons is named as the cause', async (t) => {
-  const parameters = [
-    '--permission',
-    '--allow-fs-read=*',
-    '--input-type=module',
-    '-e',
-    `const deepring = await import('./index.ts')\n${REPORT}`,
+for (const [title, parameters, advice] of [
+  [
+    'the permission model without --allow-addons',
+    ['--permission', '--allow-fs-read=*'],
+    /--permission: add --allow-addons/,
+  ],
+  ['--no-addons', ['--no-addons'], /--no-addons/],
+] as const) {
+  test(`${title} is named as the cause, and nothing else`, async (t) => {
+    const program = `const deepring = await import('./index.ts')\n${REPORT}`
+    const ended = await run(process.execPath, [...parameters, '--input-type=module', '-e', program], root, OWN_LOADING)
+    const reported = report(t, ended)
+    t.is(reported.code, 'ERR_DEEPRING_LOAD')
+    t.regex(adviceIn(reported), advice)
+    t.notRegex(adviceIn(reported), /npm install/)
+  })
+}
+
+test('a glibc that is too old: the advice has the version that is needed and the one that is there', async (t) => {
+  const folder = unbuilt(t)
+  const file = join(folder, 'newer.node')
+  const binary = readFileSync(join(root, `deepring.${triple}.node`), 'latin1')
+  // As a binary built on a newer system: the dynamic linker does not find the version that it names.
+  writeFileSync(file, binary.replaceAll('GLIBC_2.34', 'GLIBC_2.99'), 'latin1')
+  if (!binary.includes('GLIBC_2.34')) {
+    t.pass('this binary does not need a version that could be replaced')
+    return
+  }
+  const program = `const deepring = await import('./index.ts')\n${REPORT}`
+  const reported = report(t, await evaluate(program, folder, { DEEPRING_NATIVE_PATH: file }))
+  t.regex(adviceIn(reported), /needs glibc 2\.99 or newer; this system has glibc \d\.\d+/)
+})
+
+const isRoot = process.getuid?.() === 0
+const testAsRoot = isRoot ? test : test.skip
+
+testAsRoot('a file system that is mounted noexec is named, with its mount point', async (t) => {
+  const mount = emptyDirectory()
+  execFileSync('mount', ['-t', 'tmpfs', '-o', 'noexec', 'none', mount])
+  t.teardown(() => {
+    execFileSync('umount', [mount])
+    rmSync(mount, { recursive: true })
+  })
+  const installed = join(mount, 'app', 'node_modules', 'deepring')
+  for (const name of ['package.json', 'dist', `deepring.${triple}.node`])
+    cpSync(join(root, name), join(installed, name), { recursive: true })
+  writeFileSync(join(mount, 'app', 'package.json'), '{}')
+  const program = `const deepring = await import('deepring')\n${REPORT}`
+  const reported = report(t, await evaluate(program, join(mount, 'app')))
+  t.true(adviceIn(reported).includes(`${mount} is mounted noexec`), reported.message)
+})
+
+test('whatever a cause is, there is advice', (t) => {
+  const causes: unknown[] = [
+    undefined,
+    null,
+    0,
+    'text',
+    Symbol('s'),
+    {},
+    { code: 5 },
+    { message: null },
+    new Error('new'),
+    [],
   ]
-  const reported = report(t, await run(process.execPath, parameters, root, OWN_LOADING))
-  t.is(reported.code, 'ERR_DEEPRING_LOAD')
-  t.regex(reported.message, /--allow-addons/)
+  for (const cause of causes) {
+    for (const kind of ['override', 'beside', 'package'] as const) {
+      const failure = new LoadFailure(triple, [{ candidate: 'x', kind, file: undefined, cause }])
+      t.true(adviceOf(failure).length > 20, String(cause))
+      t.notThrows(() => firstLine(cause))
+    }
+  }
+  t.true(adviceOf(new LoadFailure(triple, [])).length > 20)
+  t.regex(adviceOf(new LoadFailure('sunos-x64', [])), /no binary for sunos-x64/)
+})
+
+test('the version in the sources is that of the package', (t) => {
+  const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string }
+  t.is(VERSION, version)
 })
 
 test('index.ts of a checkout is importable by path, with no dist/', async (t) => {
@@ -124,7 +206,7 @@ function report(t: ExecutionContext, { status, stdout, stderr }: Ended): Reporte
 function unbuilt(t: ExecutionContext): string {
   const folder = emptyDirectory()
   t.teardown(() => rmSync(folder, { recursive: true, force: true }))
-  for (const name of ['package.json', 'index.ts', 'lib', 'native.cjs'])
+  for (const name of ['package.json', 'index.ts', 'lib'])
     cpSync(join(root, name), join(folder, name), { recursive: true })
   return folder
 }
@@ -139,8 +221,10 @@ function checkoutWithoutDist(t: ExecutionContext): string {
   return folder
 }
 
-async function loaderIn(folder: string): Promise<{ load: () => unknown }> {
-  return (await import(join(folder, 'native.cjs'))) as { load: () => unknown }
+/** What is advised: one thing. */
+function adviceIn({ message }: Reported): string {
+  const [, advice = ''] = message.split('What to do:\n')
+  return advice
 }
 
 /** A program that prints how many bytes came back. */

@@ -16,14 +16,13 @@ test.after.always(() => {
   rmSync(project, { recursive: true, force: true })
 })
 
-test('the root tarball holds sources, compiled code, types, the loader and the documents, and nothing else', (t) => {
+test('the root tarball holds sources, compiled code, types and the documents, and nothing else', (t) => {
   const sources = globSync(['index.ts', 'lib/**/*.ts'], { cwd: root }).map((file) => file.replace(/\.ts$/, ''))
   const compiled = sources.flatMap((file) =>
     ['js', 'js.map', 'd.ts', 'd.ts.map'].map((ending) => `dist/${file}.${ending}`),
   )
   const documents = ['CHANGELOG.md', 'LICENSE', 'README.md', 'SECURITY.md']
-  const loader = ['native.cjs', 'native.d.cts', 'binding.d.cts']
-  const expected = ['package.json', ...documents, ...loader, ...sources.map((file) => `${file}.ts`), ...compiled]
+  const expected = ['package.json', ...documents, 'binding.d.cts', ...sources.map((file) => `${file}.ts`), ...compiled]
   t.deepEqual(contents(tarballs.root), expected.toSorted())
 })
 

@@ -66,12 +66,17 @@ test('a program compiled with TypeScript runs', async (t) => {
   t.is(stdout.trim(), 'DeepringError')
 })
 
-test('publint finds no problems', async (t) => {
-  const publint = join(root, 'node_modules/publint/src/cli.js')
-  const { status, stdout, stderr } = await run(process.execPath, [publint, '--strict', tarballs.root], project)
-  t.is(status, 0, stdout + stderr)
-  t.regex(stdout, /All good/)
-})
+for (const [name, tarball] of [
+  ['the package', tarballs.root],
+  ['the platform package', tarballs.platform],
+] as const) {
+  test(`publint finds no problems in ${name}`, async (t) => {
+    const publint = join(root, 'node_modules/publint/src/cli.js')
+    const { status, stdout, stderr } = await run(process.execPath, [publint, '--strict', tarball], project)
+    t.is(status, 0, stdout + stderr)
+    t.regex(stdout, /All good/)
+  })
+}
 
 test('attw finds no problems in the types of any entry', async (t) => {
   const attw = join(root, 'node_modules/@arethetypeswrong/cli/dist/index.js')

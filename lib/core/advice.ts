@@ -43,7 +43,8 @@ const RULES: readonly Rule[] = [
 
 /** Says what to do. */
 export function adviceOf({ triple, attempts }: LoadFailure): string {
-  const causes = attempts.map((attempt) => causeOf(attempt, triple))
+  const nothing: LoadAttempt = { candidate: `deepring-${triple}`, kind: 'package', file: undefined, cause: undefined }
+  const causes = (attempts.length > 0 ? attempts : [nothing]).map((attempt) => causeOf(attempt, triple))
   for (const rule of RULES) {
     for (const cause of causes) {
       const advice = rule(cause)

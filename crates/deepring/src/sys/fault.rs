@@ -40,7 +40,9 @@ pub(super) const fn room(_: RawFd) -> Option<Room> {
     None
 }
 
-pub(super) const fn extents(_: RawFd, _: u64, _: u64) -> Option<Vec<Extent>> {}
+pub(super) const fn extents(_: RawFd, _: u64, _: u64) -> Option<Vec<Extent>> {
+    None
+}
 
 pub(crate) const fn pins() -> Option<bool> {
     None
