@@ -3,6 +3,7 @@
 import { getEventListeners } from 'node:events'
 import test from 'ava'
 import { Engine, info, open } from '../index.ts'
+import { connect } from '../lib/core/completions.ts'
 import { AioHandle, aioRead, aioWrite } from '../lib/aio/index.ts'
 import { contents, makeScratch, openDescriptors, pattern, pause, rejected, same, testOnEachBackend } from './harness.ts'
 
@@ -153,4 +154,68 @@ test('an open that was aborted too late leaves no file open', async (t) => {
   // The file that had been opened is closed in the background.
   for (let i = 0; i < 100 && openDescriptors(path) > before; i += 1) await pause(10)
   t.is(openDescriptors(path), before)
+})
+
+test('what lends no memory rejects in the turn of the abort, before any answer can have come', async (t) => {
+  const path = ground.file(pattern(10_000))
+  const file = await open(path, 'r+')
+  const controller = new AbortController()
+  const { signal } = controller
+  const requests = [
+    open(path, 'r', { signal }),
+    info(path, { signal }),
+    file.stat({ signal }),
+    file.sync({ signal }),
+    file.datasync({ signal }),
+    file.truncate(10_000, { signal }),
+  ]
+  const reasons: unknown[] = []
+  for (const request of requests) request.catch((reason: unknown) => void reasons.push(reason))
+  const reading = file.read(new Uint8Array(10_000), { position: 0, signal })
+  let readRejected = false
+  reading.catch(() => (readRejected = true))
+  controller.abort('no longer')
+  // Answers are taken by callbacks of the event loop; these are only reactions.
+  for (let i = 0; i < 10; i += 1) await Promise.resolve()
+  t.deepEqual(
+    reasons,
+    Array.from(requests, () => 'no longer'),
+  )
+  t.false(readRejected, 'the memory of a read belongs to the engine until its record has come')
+  t.is(await reasonOf(reading), 'no longer')
+  await file.close()
+  t.true(same(contents(path), pattern(10_000)))
+})
+
+test('an engine with an aborted open closes, and the file that comes late is closed', async (t) => {
+  const path = ground.file('abc')
+  const before = openDescriptors(path)
+  const engine = new Engine()
+  const controller = new AbortController()
+  const opening = engine.open(path, 'r', { signal: controller.signal })
+  controller.abort()
+  t.is(((await reasonOf(opening)) as Error).name, 'AbortError')
+  await engine.close()
+  for (let i = 0; i < 100 && openDescriptors(path) > before; i += 1) await pause(10)
+  t.is(openDescriptors(path), before)
+})
+
+test('any number of requests is canceled by one crossing', async (t) => {
+  const file = await open(ground.file(pattern(1_000_000)))
+  const session = connect()
+  const { cancel } = session
+  const crossings: number[] = []
+  session.cancel = (ids) => {
+    crossings.push(ids.length)
+    cancel.call(session, ids)
+  }
+  t.teardown(() => (session.cancel = cancel))
+  const controller = new AbortController()
+  const { signal } = controller
+  const reads = Array.from({ length: 5000 }, (_, i) => file.read(new Uint8Array(100), { position: i * 100, signal }))
+  controller.abort()
+  const ended = await Promise.allSettled(reads)
+  t.true(ended.every(({ status }) => status === 'rejected'))
+  t.deepEqual(crossings, [5000])
+  await file.close()
 })

@@ -1,5 +1,7 @@
 /** Engine memory: `allocate`, `allocateUnsafe`, disposal, and what disposal during a request does. */
 
+import { totalmem } from 'node:os'
+import { Worker } from 'node:worker_threads'
 import test from 'ava'
 import { allocate, allocateUnsafe, Engine, open, type EngineBuffer } from '../index.ts'
 import { collectUntil } from './collect.ts'
@@ -199,4 +201,42 @@ test('a transfer during a request does not take engine memory away', async (t) =
   await reading
   t.true(same(memory, pattern(1_000_000)))
   await file.close()
+})
+
+test('memory larger than the machine is refused at once, not when its bytes are used', async (t) => {
+  const size = 2 ** 40
+  if (totalmem() > size / 4) {
+    t.pass('this machine could have it')
+    return
+  }
+  const error = t.throws(() => allocate(size), { code: 'ENOMEM' }) as Error & { requested?: number }
+  t.is(error.requested, size)
+})
+
+test('growable shared memory is read into and written from without a copy, while it grows', async (t) => {
+  const bytes = pattern(1 << 20)
+  const path = ground.path()
+  const file = await open(path, 'w+')
+  const Growable = SharedArrayBuffer as unknown as new (
+    length: number,
+    options: { maxByteLength: number },
+  ) => SharedArrayBuffer & { grow(length: number): void }
+  const shared = new Growable(1 << 20, { maxByteLength: 2 << 20 })
+  const tracking = new Uint8Array(shared)
+  tracking.set(bytes)
+  const writing = file.write(tracking, { position: 0 })
+  shared.grow(1 << 21)
+  t.is((await writing).bytesWritten, 1 << 20)
+  t.is(tracking.byteLength, 2 << 20)
+  tracking.fill(0)
+  const { receipt } = await file.read(new Uint8Array(shared, 0, 1 << 20), { position: 0 })
+  t.is(receipt.bounced, 0)
+  const source =
+    "const { parentPort, workerData } = require('worker_threads'); parentPort.postMessage(workerData.subarray(0, 1 << 20))"
+  const worker = new Worker(source, { eval: true, workerData: tracking })
+  const seen = await new Promise<Uint8Array>((resolve) => worker.once('message', resolve))
+  t.true(same(seen, bytes))
+  await worker.terminate()
+  await file.close()
+  t.true(same(contents(path), bytes))
 })

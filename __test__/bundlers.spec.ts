@@ -194,14 +194,14 @@ test.serial('@vercel/nft traces the binary of the platform, and what it traces r
   const { fileList } = await nodeFileTrace([entry], { base: project })
   const binary = join('node_modules', `deepring-${triple}`, `deepring.${triple}.node`)
   t.true(fileList.has(binary), [...fileList].join('\n'))
-  const elsewhere = emptyDirectory()
-  t.teardown(() => rmSync(elsewhere, { recursive: true, force: true }))
+  const folder = emptyDirectory()
+  t.teardown(() => rmSync(folder, { recursive: true, force: true }))
   for (const file of fileList) {
-    mkdirSync(dirname(join(elsewhere, file)), { recursive: true })
-    copyFileSync(join(project, file), join(elsewhere, file))
+    mkdirSync(dirname(join(folder, file)), { recursive: true })
+    copyFileSync(join(project, file), join(folder, file))
   }
   t.teardown(() => bundles.pop())
-  await works(t, { tool: 'nft', file: join(elsewhere, 'app.mjs'), runtime: process.execPath })
+  await works(t, { tool: 'nft', file: join(folder, 'app.mjs'), runtime: process.execPath })
 })
 
 /** Runs every bundle in a folder elsewhere, while the project has no node_modules: webpack writes its path into bundles. */
@@ -229,10 +229,14 @@ async function elsewhere(
 }
 
 test.serial('a bundle that was moved finds the platform package where it runs', async (t) => {
-  const prepare = (folder: string): void =>
-    cpSync(platformPackage, join(folder, 'node_modules', basename(platformPackage)), { recursive: true })
-  await elsewhere(t, prepare, ({ stdout, stderr }, { tool }) => t.regex(stdout, /works 4096 7/, tool + stdout + stderr))
+  await elsewhere(t, installPlatformPackage, ({ stdout, stderr }, { tool }) =>
+    t.regex(stdout, /works 4096 7/, tool + stdout + stderr),
+  )
 })
+
+function installPlatformPackage(folder: string): void {
+  cpSync(platformPackage, join(folder, 'node_modules', basename(platformPackage)), { recursive: true })
+}
 
 test.serial('a bundle that was moved finds the binary beside itself', async (t) => {
   const binary = `deepring.${triple}.node`

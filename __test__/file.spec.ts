@@ -3,6 +3,7 @@
 import { rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
 import { relative } from 'node:path'
 import { pathToFileURL } from 'node:url'
+import { inspect } from 'node:util'
 import test from 'ava'
 import { allocate, FileHandle, open } from '../index.ts'
 import { contents, makeScratch, pattern, pause, rejected, same, testOnEachBackend } from './harness.ts'
@@ -330,4 +331,31 @@ test('a read that is not awaited does not end the process', async (t) => {
   await pause(20)
   t.is((await reading).bytesRead, 100_000)
   await file.close()
+})
+
+test('stat has exact numbers on request, those of node:fs', async (t) => {
+  const path = ground.file(pattern(5000))
+  const file = await open(path)
+  const exact = await file.stat({ bigint: true })
+  const expected = statSync(path, { bigint: true })
+  for (const key of ['dev', 'ino', 'mode', 'nlink', 'uid', 'gid', 'size', 'blksize', 'blocks'] as const)
+    t.is(exact[key], expected[key], key)
+  for (const key of ['mtimeNs', 'ctimeNs', 'birthtimeNs', 'mtimeMs', 'ctimeMs', 'birthtimeMs'] as const)
+    t.is(exact[key], expected[key], key)
+  t.true(exact.isFile())
+  t.false(exact.isBlockDevice())
+  const rounded = await file.stat({ bigint: false })
+  t.is(rounded.ino, Number(expected.ino))
+  t.is(rounded.mtimeMs, Number(expected.mtimeNs) / 1e6)
+  await rejected(t, () => file.stat({ bigint: 1 } as never), 'ERR_DEEPRING_INVALID_ARG_TYPE')
+  await file.close()
+})
+
+test('a file shows what it is', async (t) => {
+  const path = ground.file('abc')
+  const file = await open(path)
+  t.regex(inspect(file), new RegExp(`^FileHandle \\{.*path: '${path}'.*closed: false`, 's'))
+  t.false(file.closed)
+  await file.close()
+  t.true(file.closed)
 })

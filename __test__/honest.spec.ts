@@ -1,8 +1,8 @@
 /** The promise **honest**: what ran, how, and why not otherwise, can always be read. */
 
 import test from 'ava'
-import { allocate, DeepringError, open } from '../index.ts'
-import { backends, makeScratch, pattern, refusalOf, rejected, runProgram, testOnEachBackend } from './harness.ts'
+import { allocate, DeepringError, info, open } from '../index.ts'
+import { backends, layGround, pattern, refusalOf, rejected, runProgram, testOnEachBackend } from './ground.ts'
 
 const scratch = makeScratch()
 
@@ -119,6 +119,14 @@ test('the stack of an error leads to the await of the caller', async (t) => {
   const error = await rejected(t, whoReads, 'ERR_DEEPRING_EOF')
   t.regex(error.stack ?? '', /whoReads/)
   await file.close()
+  const whoOpens = async (): Promise<void> => {
+    await open(ground.path('missing'))
+  }
+  t.regex((await rejected(t, whoOpens, 'ENOENT')).stack ?? '', /whoOpens/)
+  const whoAsks = async (): Promise<void> => {
+    await info(ground.path('missing'))
+  }
+  t.regex((await rejected(t, whoAsks, 'ENOENT')).stack ?? '', /whoAsks/)
   t.throws(() => allocate(-1), { code: 'ERR_DEEPRING_OUT_OF_RANGE' })
 })
 

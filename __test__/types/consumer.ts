@@ -47,6 +47,9 @@ export async function files(signal: AbortSignal): Promise<void> {
   await file.sync({ signal })
   await file.datasync()
   const { size }: { size: number } = await file.stat()
+  const { ino }: { ino: bigint } = await file.stat({ bigint: true, signal })
+  const { dev }: { dev: number } = await file.stat({ bigint: false })
+  console.log(ino, dev)
   await file.close()
 
   // An option that is `undefined` counts as absent, under exactOptionalPropertyTypes too.
@@ -61,6 +64,10 @@ export async function files(signal: AbortSignal): Promise<void> {
   await open('weights.bin', 'a')
   // @ts-expect-error unknown option
   await open('weights.bin', 'r', { directt: 'require' })
+  // @ts-expect-error text is no memory
+  await file.write({ data: 'text', dtype: 'U8', shape: [4] }, { position: 0 })
+  // @ts-expect-error what has data, but no shape, is no tensor
+  await file.write(new MessageEvent('message'), { position: 0 })
   // @ts-expect-error an array of numbers is no memory
   await file.write([1, 2, 3], { position: 0 })
   // @ts-expect-error read-only

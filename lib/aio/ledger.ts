@@ -70,6 +70,8 @@ function summaryOf(failures: readonly GroupFailure[], count: number): unknown {
   const errors = failures.map(({ error }) => error)
   const [first] = errors
   if (!(first instanceof DeepringError)) return first
-  const others = failures.length === 1 ? '' : ` (the first of ${failures.length} failures in ${count} operations)`
-  return new DeepringError(`${first.message}${others}`, { ...first, errors, cause: first })
+  const { message } = first
+  const others = `the first of ${failures.length} failures in ${count} operations`
+  const whole = message.endsWith(')') ? `${message.slice(0, -1)}; ${others})` : `${message} (${others})`
+  return new DeepringError(failures.length === 1 ? message : whole, { ...first, errors, cause: first })
 }

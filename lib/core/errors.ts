@@ -160,12 +160,14 @@ export function fromFailure(failure: Failure, path?: string): DeepringError {
   const { errno, syscall, position, requested, transferred, message } = failure
   const file = path ?? failure.path
   const moved = requested > 0
+  // An open moves nothing, whatever it was for.
+  const said = moved && syscall !== 'open'
   // Node's words replace the engine's for an errno, but not the advice in parentheses that can follow them.
   const { code, sentence } =
     failure.code === '' ? errnoSentence(errno, message) : { code: failure.code, sentence: message }
   const advice = failure.code === '' ? (/ \((.*)\)$/s.exec(message)?.[1] ?? '') : ''
   const extent = code === 'ERR_DEEPRING_MISMATCH' ? `first at position ${position}` : extentOf(failure)
-  const remarks = [moved ? extent : '', advice].filter((part) => part !== '').join('; ')
+  const remarks = [said ? extent : '', advice].filter((part) => part !== '').join('; ')
   const where = `${syscall === '' ? '' : `, ${syscall}`}${file === undefined ? '' : ` '${file}'`}`
   return new DeepringError(`${sentence}${where}${remarks === '' ? '' : ` (${remarks})`}`, {
     code,

@@ -19,17 +19,28 @@ import { bytesOf } from '../core/options.ts'
  * and the elements, row by row without gaps, as `data`. The tensors of onnxruntime, transformers.js and deepring have
  * this form.
  */
-export interface TensorLike {
+export type TensorLike = Elements & (Shaped | Dimensioned)
+
+interface Elements {
   /** The element type, if not under `type`. */
   readonly dtype?: string | undefined
   /** The element type, if not under `dtype`. */
   readonly type?: string | undefined
-  /** The extents, outermost first, if not under `dims`. */
-  readonly shape?: readonly number[] | undefined
-  /** The extents, outermost first, if not under `shape`. */
-  readonly dims?: readonly number[] | undefined
-  /** The elements: the bytes that are read or written. */
-  readonly data: unknown
+  /**
+   * The elements: the bytes that are read or written. An array, as other libraries have for strings, is accepted by the
+   * compiler but refused by the call.
+   */
+  readonly data: ArrayBufferView | readonly unknown[]
+}
+
+interface Shaped {
+  /** The extents, outermost first. */
+  readonly shape: readonly number[]
+}
+
+interface Dimensioned {
+  /** The extents, outermost first. */
+  readonly dims: readonly number[]
 }
 
 /** What can be read into and written from: any view of memory, or a tensor. */
@@ -93,7 +104,7 @@ function dataOf(value: unknown): ArrayBufferView {
   if (typeof value !== 'object' || value === null || !('data' in value)) {
     throw invalidType('buffer', 'a TypedArray, a DataView, or a tensor { dtype, shape, data }', value)
   }
-  const tensor = value as TensorLike
+  const tensor = value as Elements & Partial<Shaped & Dimensioned>
   const { data } = tensor
   if (!ArrayBuffer.isView(data)) throw invalidType('buffer.data', 'a TypedArray or a DataView', data)
   const shape = tensor.shape ?? tensor.dims

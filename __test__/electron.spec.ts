@@ -1,0 +1,46 @@
+/** Memory that is disposed in flight, also where the runtime refuses external memory: the device never writes into freed memory. */
+
+import { join } from 'node:path'
+import test, { type ExecutionContext } from 'ava'
+import { electronLike } from './electron.ts'
+import { layGround } from './ground.ts'
+import { nodes, run } from './packed.ts'
+
+const ground = layGround()
+const electron = electronLike(ground.folder)
+const ROUNDS = 12
+
+async function disposed(t: ExecutionContext, node: string, variables: NodeJS.ProcessEnv): Promise<unknown> {
+  const program = join(import.meta.dirname, 'programs', 'disposed-in-flight.mjs')
+  const { status, stdout, stderr } = await run(node, [program, ground.path(), String(ROUNDS)], ground.folder, variables)
+  t.is(status, 0, stdout + stderr)
+  return JSON.parse(stdout)
+}
+
+/** What is the same everywhere: no byte is visible after a disposal, and no other memory was written to. */
+const safe = {
+  another: { ERR_DEEPRING_DETACHED: ROUNDS },
+  read: { ERR_DEEPRING_DETACHED: ROUNDS },
+  left: { 0: 3 * ROUNDS + 1 },
+  freed: { true: ROUNDS },
+  queued: { ERR_DEEPRING_DETACHED: ROUNDS },
+  byPath: { ERR_DEEPRING_DETACHED: ROUNDS },
+  write: { ok: ROUNDS },
+  written: { true: ROUNDS },
+  aligned: true,
+}
+
+for (const [version, node] of nodes()) {
+  test(`disposal in flight is safe on Node ${version}`, async (t) => {
+    t.deepEqual(await disposed(t, node, {}), { ...safe, pinned: true, counted: true })
+  })
+
+  const title = `disposal in flight is safe where external memory is refused, on Node ${version}`
+  if (typeof electron === 'string') {
+    test.skip(`${title} (${electron})`, () => {})
+  } else {
+    test(title, async (t) => {
+      t.deepEqual(await disposed(t, node, electron), { ...safe, pinned: false, counted: false })
+    })
+  }
+}
