@@ -26,6 +26,9 @@ const out = join(root, 'target', chosen.out)
 /** The keys of package.json that only a checkout needs. */
 const CHECKOUT_ONLY = ['devDependencies', 'overrides', 'scripts', 'ava', 'napi', 'allowScripts']
 
+/** The newest glibc that a released binary can ask for: 2.17. */
+const GLIBC_FLOOR_MINOR = 17
+
 const manifest = readManifest(root)
 const platforms = readdirSync(join(root, 'npm'))
 checkVersions()
@@ -37,6 +40,7 @@ for (const triple of platforms) {
   if (existsSync(join(root, binary))) tarballs.push(packPlatform(triple, binary))
   else if (chosen.all) stop(`${binary} has not been built`)
 }
+for (const triple of platforms.filter((name) => existsSync(join(root, `deepring.${name}.node`)))) checkBinary(triple)
 for (const { filename, size, unpackedSize, entryCount } of tarballs) {
   const path = relative(root, join(out, filename))
   console.log(`${path}  ${kilobytes(size)} packed, ${kilobytes(unpackedSize)} unpacked, ${entryCount} files`)
@@ -89,6 +93,25 @@ function checkVersions() {
     if (version !== manifest.version)
       stop(`npm/${triple} is at version ${version}, package.json at ${manifest.version}`)
   }
+}
+
+/**
+ * What a binary asks of the machine it runs on, and what it reveals of the one it was built on. A
+ * release must ask for no newer glibc than README.md says; a build for this machine only reports it.
+ */
+function checkBinary(triple) {
+  const content = readFileSync(join(root, `deepring.${triple}.node`), 'latin1')
+  if (triple.endsWith('gnu')) {
+    const minors = Array.from(content.matchAll(/GLIBC_2\.(\d+)/g), ([, minor]) => Number(minor))
+    const floor = Math.max(...minors)
+    console.log(`deepring.${triple}.node  needs glibc 2.${floor}`)
+    if (chosen.all && floor > GLIBC_FLOOR_MINOR)
+      stop(`deepring.${triple}.node needs glibc 2.${floor}; a release needs 2.${GLIBC_FLOOR_MINOR} at most`)
+  }
+  const [folder] = /\/[\w./-]*(?:\.cargo\/registry|crates\/deepring)[\w./-]*/.exec(content) ?? []
+  if (folder === undefined) return
+  if (chosen.all) stop(`deepring.${triple}.node names a folder of the machine it was built on: ${folder}`)
+  console.log(`deepring.${triple}.node  names ${folder}`)
 }
 
 function readManifest(folder) {

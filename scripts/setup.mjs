@@ -39,9 +39,10 @@ if (script) start(process.env.DEEPRING_NODE || join(bin, 'node'), [join(root, sc
 
 /** Checks for the tools that package.json cannot install, before anything is downloaded. */
 function requireTools() {
+  // The versions of `engines` in package.json: those where `require` takes ES modules.
   const [major, minor] = process.versions.node.split('.').map(Number)
-  if (major < 20 || (major === 20 && minor < 19))
-    stop(`Node ${process.versions.node} is too old; deepring needs 20.19 or newer.`)
+  const supported = major > 22 || (major === 22 && minor >= 12) || (major === 20 && minor >= 19)
+  if (!supported) stop(`Node ${process.versions.node} is too old; deepring needs 20.19, 22.12 or newer.`)
   if (spawnSync('cargo', ['--version']).error)
     stop('`cargo` is not in PATH; install Rust (https://rustup.rs) to build the engine.')
 }
