@@ -157,7 +157,7 @@ test('an open that was aborted too late leaves no file open', async (t) => {
 })
 
 test('what lends no memory rejects in the turn of the abort, before any answer can have come', async (t) => {
-  const path = ground.file(pattern(10_000))
+  const path = scratch.file(pattern(10_000))
   const file = await open(path, 'r+')
   const controller = new AbortController()
   const { signal } = controller
@@ -188,7 +188,7 @@ test('what lends no memory rejects in the turn of the abort, before any answer c
 })
 
 test('an engine with an aborted open closes, and the file that comes late is closed', async (t) => {
-  const path = ground.file('abc')
+  const path = scratch.file('abc')
   const before = openDescriptors(path)
   const engine = new Engine()
   const controller = new AbortController()
@@ -201,7 +201,7 @@ test('an engine with an aborted open closes, and the file that comes late is clo
 })
 
 test('any number of requests is canceled by one crossing', async (t) => {
-  const file = await open(ground.file(pattern(1_000_000)))
+  const file = await open(scratch.file(pattern(1_000_000)))
   const session = connect()
   const { cancel } = session
   const crossings: number[] = []

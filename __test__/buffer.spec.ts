@@ -215,7 +215,7 @@ test('memory larger than the machine is refused at once, not when its bytes are 
 
 test('growable shared memory is read into and written from without a copy, while it grows', async (t) => {
   const bytes = pattern(1 << 20)
-  const path = ground.path()
+  const path = scratch.path()
   const file = await open(path, 'w+')
   const Growable = SharedArrayBuffer as unknown as new (
     length: number,

@@ -3,16 +3,16 @@
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import { electronLike } from './electron.ts'
-import { layGround } from './ground.ts'
+import { makeScratch } from './harness.ts'
 import { nodes, run } from './packed.ts'
 
-const ground = layGround()
-const electron = electronLike(ground.folder)
+const scratch = makeScratch()
+const electron = electronLike(scratch.folder)
 const ROUNDS = 12
 
 async function disposed(t: ExecutionContext, node: string, variables: NodeJS.ProcessEnv): Promise<unknown> {
   const program = join(import.meta.dirname, 'programs', 'disposed-in-flight.mjs')
-  const { status, stdout, stderr } = await run(node, [program, ground.path(), String(ROUNDS)], ground.folder, variables)
+  const { status, stdout, stderr } = await run(node, [program, scratch.path(), String(ROUNDS)], scratch.folder, variables)
   t.is(status, 0, stdout + stderr)
   return JSON.parse(stdout)
 }

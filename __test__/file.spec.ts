@@ -334,7 +334,7 @@ test('a read that is not awaited does not end the process', async (t) => {
 })
 
 test('stat has exact numbers on request, those of node:fs', async (t) => {
-  const path = ground.file(pattern(5000))
+  const path = scratch.file(pattern(5000))
   const file = await open(path)
   const exact = await file.stat({ bigint: true })
   const expected = statSync(path, { bigint: true })
@@ -352,7 +352,7 @@ test('stat has exact numbers on request, those of node:fs', async (t) => {
 })
 
 test('a file shows what it is', async (t) => {
-  const path = ground.file('abc')
+  const path = scratch.file('abc')
   const file = await open(path)
   t.regex(inspect(file), new RegExp(`^FileHandle \\{.*path: '${path}'.*closed: false`, 's'))
   t.false(file.closed)

@@ -2,7 +2,7 @@
 
 import test from 'ava'
 import { allocate, DeepringError, info, open } from '../index.ts'
-import { backends, layGround, pattern, refusalOf, rejected, runProgram, testOnEachBackend } from './ground.ts'
+import { backends, makeScratch, pattern, refusalOf, rejected, runProgram, testOnEachBackend } from './harness.ts'
 
 const scratch = makeScratch()
 
@@ -120,11 +120,11 @@ test('the stack of an error leads to the await of the caller', async (t) => {
   t.regex(error.stack ?? '', /whoReads/)
   await file.close()
   const whoOpens = async (): Promise<void> => {
-    await open(ground.path('missing'))
+    await open(scratch.path('missing'))
   }
   t.regex((await rejected(t, whoOpens, 'ENOENT')).stack ?? '', /whoOpens/)
   const whoAsks = async (): Promise<void> => {
-    await info(ground.path('missing'))
+    await info(scratch.path('missing'))
   }
   t.regex((await rejected(t, whoAsks, 'ENOENT')).stack ?? '', /whoAsks/)
   t.throws(() => allocate(-1), { code: 'ERR_DEEPRING_OUT_OF_RANGE' })

@@ -6,9 +6,9 @@ import test from 'ava'
 import { JSDOM } from 'jsdom'
 import { info, open } from '../index.ts'
 import { AioHandle, aioRead } from '../lib/aio/index.ts'
-import { layGround, rejected } from './ground.ts'
+import { makeScratch, rejected } from './harness.ts'
 
-const ground = layGround()
+const scratch = makeScratch()
 const { window } = new JSDOM('', { url: 'http://localhost', runScripts: 'outside-only' })
 const context = vm.createContext({ AbortController, URL })
 
@@ -55,7 +55,7 @@ const controllers: Record<string, () => Controller> = {
 
 for (const [name, make] of Object.entries(controllers)) {
   test(`a signal of ${name} is taken, and aborts what waits`, async (t) => {
-    const path = ground.file(new Uint8Array(100_000))
+    const path = scratch.file(new Uint8Array(100_000))
     const { signal } = make()
     const file = await open(path, 'r+', { signal })
     await file.read(new Uint8Array(100), { position: 0, signal })
@@ -84,13 +84,13 @@ for (const [name, make] of Object.entries(controllers)) {
 }
 
 test('what only looks like a signal at first sight is refused', async (t) => {
-  const path = ground.file('abc')
+  const path = scratch.file('abc')
   for (const signal of [{}, { aborted: false }, { addEventListener() {} }, null, true, 'signal', Symbol('s')])
     await rejected(t, () => open(path, 'r', { signal } as never), 'ERR_DEEPRING_INVALID_ARG_TYPE')
 })
 
 test('a URL of jsdom or of a context names a file', async (t) => {
-  const path = ground.file('abc')
+  const path = scratch.file('abc')
   const foreign = vm.runInContext(`new (class extends URL {})('file://${path}')`, context) as URL
   for (const url of [new window.URL(`file://${path}`), foreign, new URL(`file://${path}`)]) {
     const file = await open(url)
@@ -102,7 +102,7 @@ test('a URL of jsdom or of a context names a file', async (t) => {
 })
 
 test('memory and options of a context are taken', async (t) => {
-  const file = await open(ground.file('abc'))
+  const file = await open(scratch.file('abc'))
   for (const source of [
     'new Uint8Array(3)',
     'new DataView(new ArrayBuffer(3))',
