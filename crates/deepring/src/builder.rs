@@ -14,6 +14,7 @@ use crate::stats::Counters;
 use crate::sync::mpsc;
 use crate::sys::event::Event;
 use crate::sys::thread;
+use crate::unwind::contain;
 use std::ffi::OsStr;
 use std::sync::{Arc, Mutex};
 
@@ -125,7 +126,7 @@ impl EngineBuilder {
             let core = Arc::new(core);
             let (blocking, inbox) = (Arc::clone(&core.blocking), Arc::clone(&core.inbox));
             if report.send(Ok(Arc::clone(&core))).is_ok() {
-                Driver::new(core, backend).run();
+                contain(|| Driver::new(core, backend).run());
             }
             blocking.stop();
             inbox.end();

@@ -1,9 +1,10 @@
 //! How a request's outcome reaches its caller: the driver's side of a future or a binding.
 
 use crate::backend::BackendKind;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::handle::Handle;
 use crate::plan::Direction;
+use crate::unwind::contain;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,6 +51,9 @@ pub struct Outcome {
 }
 
 /// Receives the outcome of one request.
+///
+/// Its methods, and its `Drop`, run on threads of the engine. A panic there is caught and counted in
+/// [`Stats::panics`](crate::Stats::panics). It harms no other request.
 pub trait Completion: Send + Sync {
     /// Called exactly once. Unless `memory_lost`, the request's memory is the caller's again.
     ///
@@ -61,6 +65,40 @@ pub trait Completion: Send + Sync {
     /// Whether the caller has canceled the request. Blocks that are queued then leave at once,
     /// blocks at the device complete first.
     fn canceled(&self) -> bool;
+}
+
+/// The engine's hold of a completion, which it settles once. One that is dropped without an outcome
+/// reports that the engine has failed: a caller never waits for an outcome that no thread will
+/// deliver.
+pub(crate) struct Reply(Option<Arc<dyn Completion>>);
+
+impl Reply {
+    pub(crate) fn new(completion: Arc<dyn Completion>) -> Self {
+        Self(Some(completion))
+    }
+
+    /// Whether the caller has canceled the request. A completion that panics has not.
+    pub(crate) fn canceled(&self) -> bool {
+        self.0.as_ref().and_then(|completion| contain(|| completion.canceled())).unwrap_or(false)
+    }
+
+    /// Settles the request. Returns false if the completion panicked.
+    pub(crate) fn settle(&mut self, outcome: Outcome) -> bool {
+        self.0.take().and_then(|completion| contain(|| completion.settle(outcome))).is_some()
+    }
+
+    /// For planted bugs: another hold of the same completion.
+    pub(crate) fn twin(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        if self.0.is_some() {
+            self.settle(Outcome { result: Err(Error::new(ErrorKind::Panicked, "transfer")), memory_lost: false });
+        }
+    }
 }
 
 /// A transfer on memory that the engine does not own.

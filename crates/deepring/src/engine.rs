@@ -5,7 +5,7 @@
 //! with everything in flight.
 
 use crate::backend::BackendKind;
-use crate::completion::{Completion, Outcome, RawTransfer, Receipt};
+use crate::completion::{Completion, Outcome, RawTransfer, Receipt, Reply};
 use crate::config::END_MAX;
 use crate::driver::request::{PathTarget, Submission, Target};
 use crate::driver::{Core, Message};
@@ -18,6 +18,7 @@ use crate::plan::Direction;
 use crate::stats::{Stats, add, sub};
 use crate::sync::thread::JoinHandle;
 use crate::sys::thread;
+use crate::unwind::contain;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -124,7 +125,7 @@ impl Engine {
     }
 
     fn transfer_path<B: Send + 'static>(&self, path: &Path, direction: Direction, address: u64, len: u64, buf: B) -> Op<B> {
-        let transfer = Transfer::new(buf);
+        let transfer = Transfer::new(buf, len, self.core());
         let raw = RawTransfer { direction, address, len, position: 0, exact: true, handle: None };
         let target = PathTarget { path: Arc::from(path), whole: true, mode: 0o666 };
         self.submit(Target::Path(Box::new(target)), raw, Arc::clone(&transfer) as Arc<dyn Completion>);
@@ -160,7 +161,12 @@ impl Engine {
 
     /// Runs a job that can block on a blocking thread.
     pub(crate) fn run_blocking(&self, job: impl FnOnce() + Send + 'static) {
-        self.core().blocking.run(Box::new(job));
+        let counters = Arc::clone(&self.core().counters);
+        self.core().blocking.run(Box::new(move || {
+            if contain(job).is_none() {
+                add(&counters.panics, 1);
+            }
+        }));
     }
 
     /// Accepts a transfer, or settles it at once: with its error, or because it is for no bytes.
@@ -197,9 +203,11 @@ impl Engine {
             Target::Path(_) => None,
         };
         let accepted_at = Instant::now();
-        let submission = Submission { completion, target, handle, direction, exact, address, len, position, accepted, accepted_at };
-        // Intake closes only when the last engine goes, and `self` is one.
-        let refused = self.core().inbox.push_quietly(Message::Submit(submission));
-        debug_assert!(refused.is_ok());
+        let reply = Reply::new(completion);
+        let submission = Submission { reply, target, handle, direction, exact, address, len, position, accepted, accepted_at };
+        // Intake closes when the last engine goes, and `self` is one; or when the driver has unwound.
+        if let Err(Message::Submit(submission)) = self.core().inbox.push_quietly(Message::Submit(submission)) {
+            submission.refuse(counters);
+        }
     }
 }

@@ -51,6 +51,13 @@ pub enum ErrorKind {
     /// An argument is outside its range.
     #[error("invalid argument")]
     Invalid,
+    /// A panic on a thread of the engine ended the call, or ended the engine before the call. In
+    /// the engine's own code this is a bug.
+    #[error("a panic on a thread of the engine ended it")]
+    Panicked,
+    /// The engine belongs to the process that forked this one. Its threads exist only there.
+    #[error("the engine belongs to the parent of this forked process")]
+    Forked,
 }
 
 fn os_text(errno: i32) -> String {
@@ -136,6 +143,8 @@ impl Error {
             ErrorKind::Mismatch => "ERR_DEEPRING_MISMATCH".into(),
             ErrorKind::SyncFailed(_) => "ERR_DEEPRING_SYNC_FAILED".into(),
             ErrorKind::Invalid => "ERR_DEEPRING_INVALID".into(),
+            ErrorKind::Panicked => "ERR_DEEPRING_PANICKED".into(),
+            ErrorKind::Forked => "ERR_DEEPRING_FORKED".into(),
         }
     }
 

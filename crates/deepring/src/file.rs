@@ -3,7 +3,7 @@
 use crate::backend::BackendKind;
 use crate::completion::{Completion, RawTransfer};
 use crate::driver::request::Target;
-use crate::driver::{Barrier, Control, Message, Use};
+use crate::driver::{Barrier, Control, ControlJob, Message, Use};
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::memory::{IoBuf, IoBufMut};
@@ -106,7 +106,7 @@ impl File {
     }
 
     fn transfer<B: Send + 'static>(&self, buf: B, raw: RawTransfer) -> Op<B> {
-        let transfer = Transfer::new(buf);
+        let transfer = Transfer::new(buf, raw.len, self.engine.core());
         self.engine.submit(Target::File(Arc::clone(&self.file)), raw, Arc::clone(&transfer) as Arc<dyn Completion>);
         self.engine.wake();
         Op::new(transfer, Arc::clone(self.engine.core().inbox.doorbell()))
@@ -269,7 +269,12 @@ impl File {
     /// See [`File::close`].
     pub(crate) fn close_then(self, then: impl FnOnce(Result<()>) + Send + 'static) {
         let file = Arc::clone(&self.file);
-        self.control(Barrier::Close, Arc::default(), move |_| then(file.close()));
+        self.control(Barrier::Close, Arc::default(), move |instead| {
+            then(match instead {
+                Some(kind) => Err(Error::new(kind, "close").at(&file.path)),
+                None => file.close(),
+            });
+        });
     }
 
     /// Keeps the descriptor open until it is dropped.
@@ -279,14 +284,14 @@ impl File {
 
     fn control(&self, barrier: Barrier, canceled: Arc<AtomicBool>, job: impl FnOnce(Option<ErrorKind>) + Send + 'static) {
         let using = if matches!(barrier, Barrier::Close) { None } else { Some(self.using()) };
-        let job = Box::new(move |instead| {
+        let job = ControlJob::new(move |instead| {
             job(instead);
             drop(using);
         });
         let control = Control { file: Arc::clone(&self.file), barrier, job, canceled };
-        // Intake closes only when the last engine goes, and `self` holds one.
-        let refused = self.engine.core().inbox.push(Message::Control(control));
-        debug_assert!(refused.is_ok());
+        // Intake closes when the last engine goes, and `self` holds one; or when the driver has unwound. Then the job,
+        // which is dropped, reports that.
+        drop(self.engine.core().inbox.push(Message::Control(control)));
     }
 
     /// Compares `len` bytes of memory with the file, through a separate descriptor and without

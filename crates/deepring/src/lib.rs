@@ -76,6 +76,7 @@ mod slots;
 mod stats;
 mod sync;
 mod sys;
+mod unwind;
 mod verify;
 
 pub use backend::BackendKind;

@@ -4,16 +4,28 @@
 //! The buffer of a transfer lives in a cell that the engine shares, not in the `Op`. Dropping the
 //! `Op` cancels what has not reached the device yet. The memory stays in place until the kernel is
 //! done with the rest.
+//!
+//! **Threads.** An outcome wakes its task on the engine's driver, which serves all requests: a waker
+//! must not block. The buffer of a dropped transfer is dropped there if that is cheap: a plain
+//! vector below 1 MiB, or the engine's own memory. Any other is dropped on a blocking thread. A
+//! waker or a `Drop` that panics is caught and counted ([`Stats::panics`](crate::Stats::panics)).
 
 use crate::completion::{Completion, Outcome, Receipt};
 use crate::doorbell::Doorbell;
+use crate::driver::Core;
 use crate::error::{Error, ErrorKind, Result};
+use crate::memory::{Buffer, SharedBuffer};
 use crate::planted::{PlantedBug, planted};
+use crate::stats::add;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Condvar, Mutex, MutexGuard};
+use crate::sys::process::Process;
+use crate::unwind::contain;
+use std::any::TypeId;
 use std::fmt;
 use std::future::Future;
 use std::mem;
+use std::panic::resume_unwind;
 use std::pin::Pin;
 use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -23,7 +35,8 @@ use std::task::{Context, Poll, Waker};
 #[must_use = "a transfer may have failed"]
 pub struct Completed<B> {
     /// The buffer. `None` only if the result is an error of kind [`ErrorKind::Lost`]: then the
-    /// kernel can still use the memory, and it is never freed.
+    /// kernel can still use the memory, and it is never freed. Or of kind [`ErrorKind::Forked`]:
+    /// then it belongs to the parent process.
     pub buf: Option<B>,
     /// The receipt, or the error.
     pub result: Result<Receipt>,
@@ -47,6 +60,8 @@ struct Cell<T> {
     state: Mutex<State<T>>,
     ready: Condvar,
     canceled: AtomicBool,
+    /// Only threads of this process end the waiting.
+    process: Process,
 }
 
 enum State<T> {
@@ -57,7 +72,26 @@ enum State<T> {
 
 impl<T> Cell<T> {
     fn new() -> Self {
-        Self { state: Mutex::new(State::Pending(None)), ready: Condvar::new(), canceled: AtomicBool::new(false) }
+        Self {
+            state: Mutex::new(State::Pending(None)),
+            ready: Condvar::new(),
+            canceled: AtomicBool::new(false),
+            process: Process::current(),
+        }
+    }
+
+    /// In a forked child: the value if it had arrived before the fork, else what `instead` makes.
+    /// Another thread can have held the lock when the process was forked, and none unlocks it here.
+    fn take_forked(&self, instead: impl FnOnce() -> T) -> T {
+        let state = self.state.try_lock().ok();
+        match state.map(|mut state| mem::replace(&mut *state, State::Taken)) {
+            Some(State::Done(value)) => value,
+            left => {
+                // A waker of the parent's.
+                mem::forget(left);
+                instead()
+            }
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State<T>> {
@@ -72,7 +106,10 @@ impl<T> Cell<T> {
         }
     }
 
-    fn wait(&self) -> T {
+    fn wait(&self, forked: impl FnOnce() -> T) -> T {
+        if self.process.is_parent() {
+            return self.take_forked(forked);
+        }
         let mut state = self.lock();
         loop {
             match mem::replace(&mut *state, State::Taken) {
@@ -87,27 +124,37 @@ impl<T> Cell<T> {
         }
     }
 
-    fn poll(&self, context: &Context<'_>) -> Poll<T> {
+    fn poll(&self, context: &Context<'_>, forked: impl FnOnce() -> T) -> Poll<T> {
+        if self.process.is_parent() {
+            return Poll::Ready(self.take_forked(forked));
+        }
         let mut state = self.lock();
-        match mem::replace(&mut *state, State::Taken) {
-            State::Done(value) => Poll::Ready(value),
-            State::Pending(waker) => {
-                if planted(PlantedBug::LooksThenWaits) {
-                    *state = State::Pending(waker);
-                    drop(state);
-                    state = self.lock();
-                }
-                *state = State::Pending(Some(context.waker().clone()));
-                Poll::Pending
-            }
+        // The former waker is dropped after the lock: it is the caller's code, which can drop this
+        // very operation.
+        let former = match mem::replace(&mut *state, State::Taken) {
+            State::Done(value) => return Poll::Ready(value),
+            State::Pending(former) => former,
             // Polling a future again after it was ready is a mistake of the caller; it stays
             // pending.
-            State::Taken => Poll::Pending,
+            State::Taken => return Poll::Pending,
+        };
+        if former.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
+            *state = State::Pending(former);
+            return Poll::Pending;
         }
+        if planted(PlantedBug::LooksThenWaits) {
+            *state = State::Pending(None);
+            drop(state);
+            state = self.lock();
+        }
+        *state = State::Pending(Some(context.waker().clone()));
+        drop(state);
+        drop(former);
+        Poll::Pending
     }
 
     fn is_pending(&self) -> bool {
-        matches!(*self.lock(), State::Pending(_))
+        !self.process.is_parent() && matches!(*self.lock(), State::Pending(_))
     }
 }
 
@@ -115,21 +162,64 @@ impl<T> Cell<T> {
 pub(crate) struct Transfer<B> {
     buf: Mutex<Option<B>>,
     cell: Cell<Completed<B>>,
+    /// Drops the buffer if that can take long.
+    reaper: Option<Arc<Core>>,
 }
 
-impl<B: Send> Transfer<B> {
-    pub(crate) fn new(buf: B) -> Arc<Self> {
-        Arc::new(Self { buf: Mutex::new(Some(buf)), cell: Cell::new() })
+impl<B: Send + 'static> Transfer<B> {
+    /// A transfer whose buffer, of `len` bytes, the engine drops if its [`Op`] is dropped.
+    pub(crate) fn new(buf: B, len: u64, core: &Arc<Core>) -> Arc<Self> {
+        let reaper = drops_long::<B>(len).then(|| Arc::clone(core));
+        Arc::new(Self { buf: Mutex::new(Some(buf)), cell: Cell::new(), reaper })
+    }
+
+    /// The same without an engine.
+    #[cfg(test)]
+    pub(crate) fn detached(buf: B) -> Arc<Self> {
+        Arc::new(Self { buf: Mutex::new(Some(buf)), cell: Cell::new(), reaper: None })
+    }
+
+    /// Drops the last reference. Returns false if that panicked.
+    fn discard(mut self) -> bool {
+        match self.reaper.take() {
+            None => contain(|| drop(self)).is_some(),
+            Some(core) => {
+                let counters = Arc::clone(&core.counters);
+                core.blocking.run(Box::new(move || {
+                    if contain(|| drop(self)).is_none() {
+                        add(&counters.panics, 1);
+                    }
+                }));
+                true
+            }
+        }
     }
 }
 
-impl<B: Send> Completion for Transfer<B> {
+/// Whether dropping a buffer can take longer than waking a thread: because it is large (freeing
+/// 1 MiB takes 70 us), or because its type's `Drop` is unknown.
+fn drops_long<B: 'static>(len: u64) -> bool {
+    const LONG_BYTES: u64 = 1 << 20;
+    let is = |types: [TypeId; 2]| types.contains(&TypeId::of::<B>());
+    if cfg!(all(loom, test)) || !mem::needs_drop::<B>() || is([TypeId::of::<Buffer>(), TypeId::of::<SharedBuffer>()]) {
+        return false;
+    }
+    len >= LONG_BYTES || !is([TypeId::of::<Vec<u8>>(), TypeId::of::<Box<[u8]>>()])
+}
+
+impl<B: Send + 'static> Completion for Transfer<B> {
     fn settle(self: Arc<Self>, outcome: Outcome) {
         let mut buf = self.buf.lock().unwrap_or_else(PoisonError::into_inner).take();
         if outcome.memory_lost {
             mem::forget(buf.take());
         }
-        self.cell.put(Completed { buf, result: outcome.result });
+        // Contained one by one: a buffer whose drop panics while a waker's panic unwinds would
+        // abort the process.
+        let woken = contain(|| self.cell.put(Completed { buf, result: outcome.result })).is_some();
+        let dropped = Arc::into_inner(self).is_none_or(Self::discard);
+        if !(woken && dropped) {
+            resume_unwind(Box::new("a waker or the drop of a buffer panicked"));
+        }
     }
 
     fn canceled(&self) -> bool {
@@ -140,7 +230,10 @@ impl<B: Send> Completion for Transfer<B> {
 /// A transfer in progress: a future of [`Completed`].
 ///
 /// Dropping it cancels the blocks that have not been submitted. The buffer is freed when the blocks
-/// at the device have completed.
+/// at the device have completed. Of a dropped write, any part can have reached the file.
+///
+/// Its waker is called on the engine's driver thread, and must not block. A dropped transfer's
+/// buffer is dropped on a thread of the engine.
 #[must_use = "dropping a transfer cancels it"]
 pub struct Op<B: Send> {
     transfer: Arc<Transfer<B>>,
@@ -154,7 +247,7 @@ impl<B: Send> Op<B> {
 
     /// Blocks the thread until the transfer has ended.
     pub fn wait(self) -> Completed<B> {
-        self.transfer.cell.wait()
+        self.transfer.cell.wait(forked)
     }
 
     /// Cancels the transfer. Blocks that are queued leave at once, blocks at the device complete
@@ -171,8 +264,13 @@ impl<B: Send> Future for Op<B> {
     type Output = Completed<B>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Completed<B>> {
-        self.transfer.cell.poll(context)
+        self.transfer.cell.poll(context, forked)
     }
+}
+
+/// The outcome of a transfer of the parent process, in a forked child.
+fn forked<B>() -> Completed<B> {
+    Completed { buf: None, result: Err(Error::new(ErrorKind::Forked, "transfer")) }
 }
 
 impl<B: Send> Drop for Op<B> {
@@ -202,7 +300,8 @@ impl<T: Send + 'static> Task<T> {
     pub(crate) fn new() -> (Self, impl FnOnce(Result<T>) + Send) {
         let cell = Arc::new(Cell::new());
         let task = Self { cell: Arc::clone(&cell) };
-        (task, move |result| cell.put(result))
+        let end = TaskEnd(Some(cell));
+        (task, move |result| end.put(result))
     }
 
     /// Blocks the thread until the task has ended.
@@ -210,7 +309,27 @@ impl<T: Send + 'static> Task<T> {
     /// # Errors
     /// The task's.
     pub fn wait(self) -> Result<T> {
-        self.cell.wait()
+        self.cell.wait(|| Err(Error::new(ErrorKind::Forked, "task")))
+    }
+}
+
+/// Ends a task. Dropped without a result, which only a panic of the engine does, it reports that:
+/// nothing waits for ever.
+struct TaskEnd<T>(Option<Arc<Cell<Result<T>>>>);
+
+impl<T> TaskEnd<T> {
+    fn put(mut self, result: Result<T>) {
+        if let Some(cell) = self.0.take() {
+            cell.put(result);
+        }
+    }
+}
+
+impl<T> Drop for TaskEnd<T> {
+    fn drop(&mut self) {
+        if let Some(cell) = self.0.take() {
+            contain(|| cell.put(Err(Error::new(ErrorKind::Panicked, "task"))));
+        }
     }
 }
 
@@ -218,7 +337,7 @@ impl<T> Future for Task<T> {
     type Output = Result<T>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<T>> {
-        self.cell.poll(context)
+        self.cell.poll(context, || Err(Error::new(ErrorKind::Forked, "task")))
     }
 }
 
@@ -234,10 +353,10 @@ mod tests {
 
     #[test]
     fn lost_memory_is_kept_from_the_caller_and_the_error_names_the_call() {
-        let transfer = Transfer::new(vec![0u8; 16]);
+        let transfer = Transfer::detached(vec![0u8; 16]);
         let outcome = Outcome { result: Err(Error::new(ErrorKind::Lost, "write")), memory_lost: true };
         Arc::clone(&transfer).settle(outcome);
-        let done = transfer.cell.wait();
+        let done = transfer.cell.wait(forked);
         assert!(done.buf.is_none());
         let error = done.ok().expect_err("a lost transfer");
         assert_eq!((error.kind(), error.syscall()), (ErrorKind::Lost, "write"));

@@ -38,6 +38,10 @@ pub enum PlantedBug {
     GrowsInAnyOrder,
     /// A direct read fills pages that its request shares with other memory, where nothing pins them.
     SharesPages,
+    /// A driver that unwinds frees what the device uses.
+    UnwindsDriver,
+    /// A request by path settles before its file is closed.
+    SettlesBeforeClose,
     /// A producer wakes the driver before it leaves its message. For loom models.
     WakesFirst,
     /// Messages that arrive after the inbox has ended are kept. For loom models.
@@ -58,7 +62,7 @@ mod selection {
     #[cfg(feature = "sim")]
     impl PlantedBug {
         /// Those that a simulation must find.
-        pub const ALL: [Self; 13] = [
+        pub const ALL: [Self; 15] = [
             Self::IgnoresResult,
             Self::ShortIsDone,
             Self::FreesOnDrop,
@@ -72,6 +76,8 @@ mod selection {
             Self::ReservesInside,
             Self::GrowsInAnyOrder,
             Self::SharesPages,
+            Self::UnwindsDriver,
+            Self::SettlesBeforeClose,
         ];
     }
 

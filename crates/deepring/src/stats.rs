@@ -68,6 +68,9 @@ counters! {
     leaked,
     /// The memory of those operations, in bytes.
     leaked_bytes,
+    /// Panics of the program's code on threads of the engine: wakers, completions, callbacks, and
+    /// the `Drop` of what they hold.
+    panics,
     /// Bytes read from files into requests.
     read_bytes,
     /// Bytes written from requests to files.

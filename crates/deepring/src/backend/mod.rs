@@ -77,6 +77,9 @@ pub(crate) trait Backend {
     /// As [`Backend::submit`]; completions that could still be read have been added to `done`.
     fn wait(&mut self, block: bool, done: &mut Vec<Done>) -> Result<(), Errno>;
 
+    /// Gives the backend up with operations in flight. They go on in memory that the driver has leaked.
+    fn abandon(self: Box<Self>);
+
     /// The backend that replaces this one when it was lost.
     ///
     /// # Errors

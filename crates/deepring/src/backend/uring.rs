@@ -258,6 +258,10 @@ impl Backend for Uring {
         }
     }
 
+    fn abandon(mut self: Box<Self>) {
+        self.lost = true;
+    }
+
     fn successor(&self) -> Result<Box<dyn Backend>, Errno> {
         Ok(Box::new(Threads::new(Arc::clone(&self.doorbell))?))
     }

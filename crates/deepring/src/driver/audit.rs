@@ -93,7 +93,7 @@ impl Driver {
             let fits = match request.phase() {
                 Phase::Ready => is_ready,
                 Phase::Parked(Waiting::Window) => is_queued && !is_ready,
-                Phase::Parked(_) | Phase::MakingRoom | Phase::Draining | Phase::Trimming => !is_ready && !is_queued,
+                Phase::Parked(_) | Phase::MakingRoom | Phase::Draining | Phase::Trimming | Phase::Closing => !is_ready && !is_queued,
             };
             if !fits {
                 return Err(format!(

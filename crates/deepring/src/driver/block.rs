@@ -6,7 +6,7 @@
 //! handle's window and of the file's range locks until it is retired.
 
 use super::Driver;
-use super::message::{Answer, Message};
+use super::message::Answer;
 use super::request::{Claim, Event, Phase, Request, Waiting};
 use super::verdict::{Cause, Facts, Progress, Verdict, judge};
 use crate::backend::threads::{Threads, transfer};
@@ -78,8 +78,8 @@ impl Block {
     }
 
     /// Leaks the memory that the kernel can still write to. The request's own memory is its owner's to leak.
-    pub(super) fn leak(self) {
-        mem::forget(self.bounce);
+    pub(super) fn leak(&mut self) {
+        mem::forget(self.bounce.take());
     }
 }
 
@@ -372,13 +372,10 @@ impl Driver {
         let share = copies.len().div_ceil(COPIERS);
         while !copies.is_empty() {
             let part = copies.split_off(copies.len().saturating_sub(share));
-            let inbox = Arc::clone(&self.core.inbox);
-            let job = Box::new(move || {
+            let job = self.job(move || {
                 part.iter().for_each(Copy::run);
-                let keys = part.iter().map(|copy| copy.key).collect();
-                inbox.post(Message::Answer(Answer::Copied(keys)));
+                Answer::Copied(part.iter().map(|copy| copy.key).collect())
             });
-            self.jobs += 1;
             if let Err(job) = self.core.blocking.try_run(job) {
                 job();
             }

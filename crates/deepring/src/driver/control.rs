@@ -12,6 +12,8 @@ use crate::inode::Access;
 use crate::open::OpenFile;
 use crate::planted::{PlantedBug, planted};
 use crate::slots::Key;
+use crate::stats::add;
+use crate::unwind::contain;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -23,12 +25,36 @@ pub(crate) enum Barrier {
     Close,
 }
 
-/// A control: what it waits for, and the job to run then. The job is passed the reason if it must not do its work.
+/// A control: what it waits for, and the job to run then.
 pub(crate) struct Control {
     pub(crate) file: Arc<OpenFile>,
     pub(crate) barrier: Barrier,
-    pub(crate) job: Box<dyn FnOnce(Option<ErrorKind>) + Send>,
+    pub(crate) job: ControlJob,
     pub(crate) canceled: Arc<AtomicBool>,
+}
+
+/// The job of a control, and the caller's callback in it. It runs once. If it is dropped, because the driver has
+/// unwound, the callback gets that as its error.
+pub(crate) struct ControlJob(Option<Box<dyn FnOnce(Option<ErrorKind>) + Send>>);
+
+impl ControlJob {
+    /// `job` is passed the reason if it must not do its work.
+    pub(crate) fn new(job: impl FnOnce(Option<ErrorKind>) + Send + 'static) -> Self {
+        Self(Some(Box::new(job)))
+    }
+
+    /// Returns false if the job panicked.
+    pub(super) fn run(&mut self, instead: Option<ErrorKind>) -> bool {
+        self.0.take().and_then(|job| contain(|| job(instead))).is_some()
+    }
+}
+
+impl Drop for ControlJob {
+    fn drop(&mut self) {
+        if self.0.is_some() {
+            self.run(Some(ErrorKind::Panicked));
+        }
+    }
 }
 
 /// Keeps a file from being closed while something other than a transfer needs its descriptor: a closed number can soon
@@ -108,9 +134,12 @@ impl Driver {
     }
 
     fn run_control(&mut self, key: Key, instead: Option<ErrorKind>) {
-        let Control { file, barrier, job, .. } = self.controls.take(key);
+        let Control { file, barrier, mut job, .. } = self.controls.take(key);
+        let counters = Arc::clone(&self.core.counters);
         self.ask(move || {
-            job(instead);
+            if !job.run(instead) {
+                add(&counters.panics, 1);
+            }
             if matches!(barrier, Barrier::Truncate) && instead.is_none() {
                 // The new size was recorded by the job, while it held the end of the file.
                 file.inode.leave_truncation();

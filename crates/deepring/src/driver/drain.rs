@@ -6,10 +6,8 @@ use crate::backend::start::BackendReport;
 use crate::error::{Error, ErrorKind};
 use crate::inode::GiveUp;
 use crate::planted::{PlantedBug, planted};
-use crate::slots::Key;
 use crate::stats::add;
 use crate::sys::Errno;
-use std::collections::HashSet;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -17,33 +15,34 @@ impl Driver {
     /// Drops every canceled request: queued ones at once, the others as soon as nothing of them is in flight.
     pub(super) fn sweep(&mut self) {
         let stopping = self.stopping;
-        let gone = |submission: &Submission| stopping || submission.completion.canceled();
+        let gone = |submission: &Submission| stopping || submission.reply.canceled();
         if stopping {
             self.fail_unfinished();
         }
         let mut dropped = Vec::new();
         self.paths.sweep(gone, &mut dropped);
-        // Each request is asked once: another thread can cancel it at any time, and one that ends here must have left
-        // its lines before.
-        let mut stopped = self.requests.keys();
-        stopped.retain(|key| self.requests[*key].is_stopped());
+        for key in self.requests.keys() {
+            self.requests[key].look();
+        }
         // Out of all lines at once: one by one would be quadratic in their number.
-        let leaving: HashSet<Key> = stopped.iter().copied().collect();
+        let requests = &self.requests;
         for device in &mut self.devices {
-            device.schedule.sweep(|key| leaving.contains(&key), gone, &mut dropped);
+            device.schedule.sweep(|key| requests[key].is_stopped(), gone, &mut dropped);
         }
         for window in self.windows.values_mut() {
-            window.sweep(|key| leaving.contains(&key));
+            window.sweep(|key| requests[key].is_stopped());
         }
         for submission in dropped {
             self.drop_queued(submission);
         }
-        for key in stopped {
-            if planted(PlantedBug::FreesOnDrop) {
-                self.settle_early(key);
+        for key in self.requests.keys() {
+            if self.requests[key].is_stopped() {
+                if planted(PlantedBug::FreesOnDrop) {
+                    self.settle_early(key);
+                }
+                // It stands in no line any more, and one that is over is not woken.
+                self.conclude_unqueued(key);
             }
-            // It stands in no line any more, and one that is over is not woken.
-            self.conclude_unqueued(key);
         }
         self.sweep_controls();
         // The first in a line for a window can have left it.
@@ -98,11 +97,7 @@ impl Driver {
 
     pub(super) fn is_drained(&self) -> bool {
         let device_is_done = self.requests.len() == 0 && self.blocks.len() == 0;
-        (device_is_done || planted(PlantedBug::ClosesEarly))
-            && self.controls.len() == 0
-            && self.jobs == 0
-            && self.paths.is_closed()
-            && self.settled.is_empty()
+        (device_is_done || planted(PlantedBug::ClosesEarly)) && self.controls.len() == 0 && self.jobs == 0 && self.settled.is_empty()
     }
 
     /// The backend will never report on what it holds: those blocks fail, and their memory is leaked and counted.
@@ -112,7 +107,8 @@ impl Driver {
             if !self.blocks[key].is_at_backend() {
                 continue;
             }
-            let block = self.blocks.take(key);
+            let mut block = self.blocks.take(key);
+            block.leak();
             let counters = &self.core.counters;
             add(&counters.leaked, 1);
             add(&counters.leaked_bytes, block.extent.file_len);
@@ -124,7 +120,6 @@ impl Driver {
             let lost = Error::new(ErrorKind::Lost, request.submission.direction.call_name());
             request.fail(block.extent.offset, lost.advise(format!("the ring failed with error {errno}")));
             affected.push(block.request);
-            block.leak();
         }
         match self.backend.successor() {
             Ok(successor) => {

@@ -43,7 +43,7 @@ impl Driver {
     /// Takes a submission into its queue.
     pub(super) fn accept(&mut self, submission: Submission) {
         add(&self.core.counters.submitted, 1);
-        if self.stopping || submission.completion.canceled() {
+        if self.stopping || submission.reply.canceled() {
             return self.drop_queued(submission);
         }
         match &submission.target {
@@ -124,6 +124,7 @@ impl Driver {
         }
         let request = &mut self.requests[key];
         debug_assert_eq!(request.phase(), Phase::Ready);
+        request.look();
         if request.is_stopped() {
             self.leave_window(key);
             self.conclude_unqueued(key);

@@ -16,6 +16,8 @@ pub(crate) enum Message {
     /// A blocking thread has done a job of the driver's.
     Answer(Answer),
     Shutdown,
+    /// What is left of a message that is being received.
+    Received,
 }
 
 /// Something that was held is free again. The request or control can be gone by now, or wait for something else.
@@ -36,12 +38,14 @@ pub(crate) enum Answer {
     Transferred(Done),
     /// The bytes of these blocks were copied to their requests' memory.
     Copied(Vec<Key>),
-    /// The end of the file was put in order after a write, or not.
+    /// The end of the file was put in order after a write, or not. By path, it was closed.
     Trimmed(Key, Result<(), Error>),
-    /// This many files of path requests were closed.
-    PathsClosed(usize),
+    /// The file of a path request was closed, with this result.
+    Closed(Key, Result<(), Error>),
     /// A control has run.
     ControlRan,
+    /// The job has panicked, and with it a part of the books is lost.
+    Panicked,
 }
 
 /// A path request and its file.

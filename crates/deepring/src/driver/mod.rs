@@ -23,6 +23,7 @@
 //! | [`settle`] | outcomes and their delivery |
 //! | [`control`] | sync, truncate, close |
 //! | [`drain`] | cancellation, shutdown, a lost ring |
+//! | [`collapse`] | the end of a driver that has unwound |
 //!
 //! **Ownership.** A request's memory belongs to the driver from acceptance until its outcome is delivered. It settles
 //! when nothing of it is in flight. An operation that was handed to the backend stays in the table of blocks until its
@@ -36,10 +37,14 @@
 //!
 //! **A lost ring.** Operations in flight fail as lost; their memory is leaked and counted, never freed, because the
 //! kernel can still write to it. Everything else goes on with the `threads` backend.
+//!
+//! **Panics.** The caller's code that runs here is contained, see [`crate::unwind`]. If the driver itself panics, which
+//! is a bug, it ends as [`collapse`] says, and nothing waits for it.
 
 #[cfg(any(debug_assertions, feature = "sim"))]
 mod audit;
 mod block;
+mod collapse;
 mod control;
 mod core;
 mod drain;
@@ -54,9 +59,11 @@ mod verdict;
 mod window;
 
 use crate::backend::{Backend, Done, threads::Threads};
+use crate::blocking::Job;
 use crate::inbox::Inbox;
 use crate::inode::Retry;
 use crate::slots::{Key, Slots};
+use crate::unwind::contain;
 use block::{Block, Copy};
 use issue::DeviceQueue;
 use message::{Answer, Wake};
@@ -65,11 +72,12 @@ use request::Request;
 use settle::Settled;
 use std::collections::{BTreeMap, HashMap};
 use std::mem;
+use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::time::Instant;
 use window::Window;
 
-pub(crate) use control::{Barrier, Control, Use};
+pub(crate) use control::{Barrier, Control, ControlJob, Use};
 pub(crate) use core::Core;
 pub(crate) use message::Message;
 
@@ -147,7 +155,13 @@ impl Driver {
 
     /// Runs until shutdown has drained everything.
     pub(crate) fn run(mut self) {
-        while self.turn() {}
+        loop {
+            match contain(|| self.turn()) {
+                Some(true) => {}
+                Some(false) => return,
+                None => return self.collapse(),
+            }
+        }
     }
 
     /// One turn of the loop. Returns whether there is another.
@@ -161,19 +175,19 @@ impl Driver {
 
     /// The first half of a turn: everything that can be done now.
     pub(crate) fn run_ready(&mut self) -> Turn {
-        let mut messages = mem::take(&mut self.messages);
-        self.core.inbox.take(&mut messages);
+        self.core.inbox.take(&mut self.messages);
         self.now = Instant::now();
-        for message in messages.drain(..) {
+        // One by one, so that the others are not lost with one that is received by a driver that panics.
+        for index in 0..self.messages.len() {
+            let message = mem::replace(&mut self.messages[index], Message::Received);
             self.receive(message);
         }
-        self.messages = messages;
+        self.messages.clear();
         if self.core.inbox.take_sweep() {
             self.sweep();
         }
         self.issue_all();
         self.offload_copies();
-        self.close_paths();
         self.deliver_outcomes();
         #[cfg(debug_assertions)]
         self.check();
@@ -225,26 +239,35 @@ impl Driver {
                 self.take_answer(answer);
             }
             Message::Shutdown => self.stop(),
+            Message::Received => {}
         }
     }
 
     fn take_answer(&mut self, answer: Answer) {
         match answer {
-            Answer::Opened(batch) => batch.into_iter().for_each(|opened| self.opened(opened)),
+            Answer::Opened(batch) => self.opened(batch),
             Answer::RoomMade(key, result) => self.room_made(key, result),
             Answer::Transferred(done) => self.complete(done),
             Answer::Copied(keys) => keys.into_iter().for_each(|key| self.retire(key)),
             Answer::Trimmed(key, result) => self.trimmed(key, result),
-            Answer::PathsClosed(count) => self.paths_closed(count),
+            Answer::Closed(key, result) => self.closed(key, result),
             Answer::ControlRan => {}
+            // As if it had panicked here.
+            Answer::Panicked => resume_unwind(Box::new("a job of the driver's panicked")),
         }
     }
 
     /// Runs `job` on a blocking thread. Its answer arrives in the inbox.
     fn ask(&mut self, job: impl FnOnce() -> Answer + Send + 'static) {
+        let job = self.job(job);
+        self.core.blocking.run(job);
+    }
+
+    /// A job that answers whatever happens.
+    fn job(&mut self, job: impl FnOnce() -> Answer + Send + 'static) -> Job {
         self.jobs += 1;
         let inbox = Arc::clone(&self.core.inbox);
-        self.core.blocking.run(Box::new(move || inbox.post(Message::Answer(job()))));
+        Box::new(move || inbox.post(Message::Answer(contain(job).unwrap_or(Answer::Panicked))))
     }
 }
 

@@ -1,12 +1,18 @@
-//! Requests by path: their files are opened when the requests are admitted, and closed when they have ended, so that any
+//! Requests by path: their files are opened when the requests are admitted, and closed before they settle, so that any
 //! number can be queued under a small limit on descriptors.
+//!
+//! **Descriptors run short** for other reasons too: the program has many open. An open that fails for that is final only
+//! if no file of a path request is open. Otherwise the request goes back to the head of the queue, and as many files as
+//! are open now become the limit, which grows again while opens succeed.
 
 use super::Driver;
 use super::message::{Answer, Opened};
-use super::request::{PathTarget, Submission, Target};
+use super::request::{Event, PathTarget, Submission, Target};
 use crate::error::{Error, ErrorKind};
 use crate::open::{self, OpenFile, OpenOptions};
 use crate::plan::Direction;
+use crate::planted::{PlantedBug, planted};
+use crate::slots::Key;
 use std::collections::VecDeque;
 use std::mem;
 use std::sync::Arc;
@@ -16,18 +22,25 @@ use std::sync::atomic::Ordering;
 /// `ulimit -n 256`.
 const OPEN_MAX: usize = 128;
 
-/// Files a blocking thread opens or closes per job: waking a thread costs as much as opening a file.
+/// Files a blocking thread opens per job: waking a thread costs as much as opening a file.
 const BATCH: usize = 8;
 
 /// The path requests of an engine.
-#[derive(Default)]
 pub(super) struct Paths {
     /// Requests whose file is not open yet.
     queued: VecDeque<Submission>,
     /// Files that are being opened, are open, or are being closed.
     open: usize,
-    /// Files of requests that have ended, to be closed.
-    ended: Vec<Arc<OpenFile>>,
+    /// The limit on these: lower than [`OPEN_MAX`] after descriptors ran short.
+    open_max: usize,
+    /// Opens that succeeded since the limit changed.
+    opened: usize,
+}
+
+impl Default for Paths {
+    fn default() -> Self {
+        Self { queued: VecDeque::new(), open: 0, open_max: OPEN_MAX, opened: 0 }
+    }
 }
 
 impl Paths {
@@ -35,9 +48,12 @@ impl Paths {
         self.queued.push_back(submission);
     }
 
-    /// The file of a request that has ended.
-    pub(super) fn ended(&mut self, file: Arc<OpenFile>) {
-        self.ended.push(file);
+    /// The file of a request was closed, or could not be opened.
+    pub(super) fn ended(&mut self) {
+        self.open -= 1;
+        if self.open == 0 {
+            self.open_max = OPEN_MAX;
+        }
     }
 
     /// Moves the queued requests that match to `taken`.
@@ -49,24 +65,38 @@ impl Paths {
         }
     }
 
-    /// Whether every file that ended has been handed to a thread to be closed.
-    pub(super) fn is_closed(&self) -> bool {
-        self.ended.is_empty()
-    }
-
     fn next_to_open(&mut self) -> Option<Vec<Submission>> {
-        let count = BATCH.min(self.queued.len());
-        if count == 0 || self.open + count > OPEN_MAX {
+        let free = self.open_max.saturating_sub(self.open);
+        let mut count = BATCH.min(self.queued.len());
+        if self.open_max < OPEN_MAX {
+            count = count.min(free);
+        }
+        if count == 0 || count > free {
             return None;
         }
         self.open += count;
         Some(self.queued.drain(..count).collect())
     }
 
-    /// A batch at a time, or what there is if no other file is open to make it grow.
-    fn next_to_close(&mut self) -> Option<Vec<Arc<OpenFile>>> {
-        let is_batch = self.ended.len() >= BATCH || self.open == self.ended.len();
-        (!self.ended.is_empty() && is_batch).then(|| mem::take(&mut self.ended))
+    /// A file was opened.
+    fn succeeded(&mut self) {
+        self.opened += 1;
+        if self.open_max < OPEN_MAX && self.opened > self.open_max {
+            self.open_max += 1;
+            self.opened = 0;
+        }
+    }
+
+    /// Descriptors or memory ran short for `count` files. Returns whether a file is open whose end can help.
+    fn starved(&mut self, count: usize) -> bool {
+        self.open -= count;
+        let can_wait = self.open > 0;
+        (self.open_max, self.opened) = (if can_wait { self.open } else { OPEN_MAX }, 0);
+        can_wait
+    }
+
+    fn push_first(&mut self, submission: Submission) {
+        self.queued.push_front(submission);
     }
 
     /// Queued, and open.
@@ -86,43 +116,75 @@ impl Driver {
         }
     }
 
-    pub(super) fn opened(&mut self, opened: Opened) {
-        let Opened { mut submission, result } = opened;
-        match result {
-            Err(error) => {
-                self.paths.open -= 1;
+    pub(super) fn opened(&mut self, batch: Vec<Opened>) {
+        let mut starved = Vec::new();
+        for Opened { mut submission, result } in batch {
+            match result {
+                Err(error) if is_shortage(&error) => starved.push((submission, error)),
+                Err(error) => {
+                    self.paths.ended();
+                    self.settle_unopened(submission, error);
+                }
+                Ok(file) => {
+                    self.paths.succeeded();
+                    file.unsettled.fetch_add(1, Ordering::AcqRel);
+                    if submission.direction == Direction::Write {
+                        submission.accepted = Some(file.inode.accept_write(submission.position + submission.len));
+                    }
+                    let key = self.admit(submission, file);
+                    if self.stopping {
+                        self.requests[key].fail(0, Error::new(ErrorKind::Canceled, "open"));
+                    }
+                    self.ready(key);
+                }
+            }
+        }
+        if starved.is_empty() {
+            return;
+        }
+        let can_wait = self.paths.starved(starved.len());
+        // The last first, so that they stand in their order again.
+        for (submission, error) in starved.into_iter().rev() {
+            if self.stopping || submission.reply.canceled() {
+                self.drop_queued(submission);
+            } else if can_wait {
+                self.paths.push_first(submission);
+            } else {
                 self.settle_unopened(submission, error);
             }
-            Ok(file) => {
-                file.unsettled.fetch_add(1, Ordering::AcqRel);
-                if submission.direction == Direction::Write {
-                    submission.accepted = Some(file.inode.accept_write(submission.position + submission.len));
-                }
-                let key = self.admit(submission, file);
-                if self.stopping {
-                    self.requests[key].fail(0, Error::new(ErrorKind::Canceled, "open"));
-                }
-                self.ready(key);
-            }
         }
     }
 
-    pub(super) fn close_paths(&mut self) {
-        if let Some(files) = self.paths.next_to_close() {
+    /// Closes the file of a path request that has done everything else.
+    pub(super) fn close_path(&mut self, key: Key) {
+        let request = &mut self.requests[key];
+        let file = Arc::clone(&request.file);
+        if planted(PlantedBug::SettlesBeforeClose) {
             self.ask(move || {
-                let count = files.len();
-                for file in files {
-                    // Nothing was promised about what close reports; a write that needs to know syncs.
-                    drop(file.close());
-                }
-                Answer::PathsClosed(count)
+                drop(file.close());
+                Answer::ControlRan
             });
+            return self.settle(key);
         }
+        request.step(Event::NeedsClose);
+        self.ask(move || Answer::Closed(key, file.close()));
     }
 
-    pub(super) fn paths_closed(&mut self, count: usize) {
-        self.paths.open -= count;
+    pub(super) fn closed(&mut self, key: Key, result: Result<(), Error>) {
+        let request = &mut self.requests[key];
+        if let Err(error) = result
+            && request.has_succeeded()
+        {
+            // Where writes are sent late, this is the only report that they failed.
+            request.fail(request.submission.len, error);
+        }
+        self.settle(key);
     }
+}
+
+/// Whether an open failed because the process or the system has no more of something that a closed file gives back.
+fn is_shortage(error: &Error) -> bool {
+    matches!(error.errno(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM))
 }
 
 /// Opens the file of a path request, and checks its size if all of it is wanted.

@@ -5,32 +5,39 @@
 //!                   ┌───┐
 //!                   │   ▼         over                    drained
 //!   admitted ─────► Ready ─────────────────► Draining ─────────────────► settled
-//!                   │ ▲ ▲ │                  ▲   │ │                        ▲
-//!            queued │ │ │ │ moves the end    │   │ └─────► Trimming ────────┘
-//!                   ▼ │ │ ▼                  │   │   the end is put in order
-//!                Parked │ MakingRoom ◄───────┼───┘
-//!                   │   └─ room made         │  late edge (from any phase before Trimming)
+//!                   │ ▲ ▲ │                  ▲  │ │ │                       ▲ ▲
+//!            queued │ │ │ │ moves the end    │  │ │ └────► Trimming ────────┘ │
+//!                   ▼ │ │ ▼                  │  │ │   the end is put in order │
+//!                Parked │ MakingRoom ◄───────┼──┘ └──────► Closing ───────────┘
+//!                   │   └─ room made         │             by path
 //!                   └─────────── over ───────┘
+//!                                  late edge: to MakingRoom from any phase before Trimming
 //! ```
 //!
-//! [`Request::step`] is the only place where a phase changes. `MakingRoom` and `Trimming` wait for a blocking thread; a
-//! request in one of them stays there until the answer arrives, canceled or not. In every other phase a request that is
-//! over ([`Request::is_over`]) goes to `Draining`, and settles when nothing of it is in flight.
+//! [`Request::step`] is the only place where a phase changes. `MakingRoom`, `Trimming` and `Closing` wait for a blocking
+//! thread; a request in one of them stays there until the answer arrives, canceled or not. In every other phase a request
+//! that is over ([`Request::is_over`]) goes to `Draining`, and settles when nothing of it is in flight.
+//!
+//! A request by path settles after its file is closed: then the program can run, unmount or lock the file, and the error
+//! of the close is the request's. What trims its file also closes it.
 //!
 //! A *late edge* is an edge whose read found the end of the file nearer than was known, because another process cut the
 //! file. Its write will move the end, so the request must claim it after all; the edge waits in flight for that.
 
 use super::schedule::Class;
-use crate::completion::Completion;
-use crate::error::Error;
+use crate::completion::{Outcome, Reply};
+use crate::error::{Error, ErrorKind};
+use crate::extend;
 use crate::handle::Handle;
 use crate::inode::{Accepted, Extension, Inode, RangeLock};
 use crate::open::OpenFile;
 use crate::plan::{Direction, Span};
 use crate::planted::{PlantedBug, planted};
 use crate::slots::Key;
+use crate::stats::{Counters, add, sub};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 /// Where a request goes.
@@ -50,7 +57,7 @@ pub(crate) struct PathTarget {
 
 /// A request as its producer leaves it: everything that is needed while it waits, in one small value.
 pub(crate) struct Submission {
-    pub(crate) completion: Arc<dyn Completion>,
+    pub(crate) reply: Reply,
     pub(crate) target: Target,
     pub(crate) handle: Option<Arc<Handle>>,
     pub(crate) direction: Direction,
@@ -64,6 +71,30 @@ pub(crate) struct Submission {
     pub(crate) accepted_at: Instant,
 }
 
+impl Submission {
+    /// Ends a request that the driver did not take, because it has unwound.
+    pub(crate) fn refuse(mut self, counters: &Counters) {
+        let path = match &self.target {
+            Target::File(file) => {
+                if let Some(accepted) = self.accepted.take() {
+                    // What can fail is the trim of another request's padding.
+                    let _ = extend::abandon(file, 0, accepted);
+                    file.inode.settle_write(accepted.without_end());
+                }
+                file.unsettled.fetch_sub(1, Ordering::AcqRel);
+                &file.path
+            }
+            Target::Path(target) => &target.path,
+        };
+        sub(&counters.queued, 1);
+        add(&counters.failed, 1);
+        let error = Error::new(ErrorKind::Panicked, self.direction.call_name()).at(path).range(self.position, self.len, 0);
+        if !self.reply.settle(Outcome { result: Err(error), memory_lost: false }) {
+            add(&counters.panics, 1);
+        }
+    }
+}
+
 /// Where a request is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
@@ -75,8 +106,10 @@ pub(super) enum Phase {
     MakingRoom,
     /// Nothing more is issued. The blocks in flight come back.
     Draining,
-    /// A blocking thread puts the end of the file in order.
+    /// A blocking thread puts the end of the file in order and, by path, closes it.
     Trimming,
+    /// A blocking thread closes the file of a path request.
+    Closing,
 }
 
 /// What a parked request waits for.
@@ -103,6 +136,7 @@ pub(super) enum Event {
     /// Its last block is issued, or it failed, was canceled, or met the end of its file.
     Over,
     NeedsTrim,
+    NeedsClose,
 }
 
 /// What a write holds of the end of its file.
@@ -178,6 +212,8 @@ pub(super) struct Request {
     failure: Option<(u64, Error)>,
     /// Where a read met the end of the file, counted from the start of the request.
     eof: Option<u64>,
+    /// Whether the caller has canceled it, as [`Request::look`] last saw.
+    canceled: bool,
     pub(super) memory_lost: bool,
     pub(super) tally: Tally,
 }
@@ -211,6 +247,7 @@ impl Request {
             late_edges: Vec::new(),
             failure: None,
             eof: None,
+            canceled: false,
             memory_lost: false,
             tally: Tally::default(),
         }
@@ -228,6 +265,7 @@ impl Request {
             (Phase::Ready | Phase::Parked(_) | Phase::MakingRoom | Phase::Draining, Event::NeedsRoom) => Phase::MakingRoom,
             (Phase::Ready | Phase::Parked(_), Event::Over) => Phase::Draining,
             (Phase::Draining, Event::NeedsTrim) => Phase::Trimming,
+            (Phase::Draining, Event::NeedsClose) => Phase::Closing,
             (phase, event) => {
                 debug_assert!(false, "{event:?} in phase {phase:?}");
                 phase
@@ -244,6 +282,11 @@ impl Request {
 
     pub(super) fn is_write(&self) -> bool {
         self.submission.direction == Direction::Write
+    }
+
+    /// Whether its file is its own, to be closed when it has ended.
+    pub(super) fn is_by_path(&self) -> bool {
+        matches!(self.submission.target, Target::Path(_))
     }
 
     pub(super) fn is_whole(&self) -> bool {
@@ -273,7 +316,17 @@ impl Request {
 
     /// Whether it is over for another reason than that all is issued.
     pub(super) fn is_stopped(&self) -> bool {
-        self.failure.is_some() || self.eof.is_some() || self.submission.completion.canceled()
+        self.failure.is_some() || self.eof.is_some() || self.canceled
+    }
+
+    /// Looks whether the caller has canceled the request. It can do that at any time; between two looks the answer must
+    /// stay the same, or a request could be over and stand in a line.
+    pub(super) fn look(&mut self) {
+        self.canceled = self.canceled || self.submission.reply.canceled();
+    }
+
+    pub(super) fn is_canceled(&self) -> bool {
+        self.canceled
     }
 
     /// Records a failure `offset` bytes into the request; the one nearest to the start is kept.
@@ -285,6 +338,11 @@ impl Request {
 
     pub(super) fn has_failed(&self) -> bool {
         self.failure.is_some()
+    }
+
+    /// Whether it has done what was asked, once nothing is in flight.
+    pub(super) fn has_succeeded(&self) -> bool {
+        !self.has_failed() && if self.has_met_end() { !self.submission.exact } else { self.is_issued() }
     }
 
     pub(super) fn take_failure(&mut self) -> Option<Error> {

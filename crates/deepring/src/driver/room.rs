@@ -4,10 +4,11 @@
 
 use super::Driver;
 use super::message::Answer;
-use super::request::{Claim, Event, Phase, Submission, Waiting};
+use super::request::{Claim, Event, Phase, Waiting};
 use crate::error::{Error, ErrorKind};
 use crate::extend;
 use crate::inode::{Access, Extension, GiveUp};
+use crate::open::OpenFile;
 use crate::slots::Key;
 use crate::stats::add;
 use std::mem;
@@ -116,13 +117,15 @@ impl Driver {
             0 => 0,
             transferred => request.submission.position + transferred,
         };
-        let (file, is_whole) = (Arc::clone(&request.file), request.is_whole());
+        let (file, is_whole, by_path) = (Arc::clone(&request.file), request.is_whole(), request.is_by_path());
+        // One job for both: after it nothing of the process holds the file.
+        let close = move |file: &OpenFile, trimmed: Result<(), Error>| if by_path { trimmed.and(file.close()) } else { trimmed };
         let succeeded = !request.has_failed() && request.is_issued();
         match request.claim {
             Claim::None => true,
             Claim::Extending { accepted, .. } => {
                 request.step(Event::NeedsTrim);
-                self.ask(move || Answer::Trimmed(key, extend::finish(&file, reached, accepted, is_whole && succeeded)));
+                self.ask(move || Answer::Trimmed(key, close(&file, extend::finish(&file, reached, accepted, is_whole && succeeded))));
                 false
             }
             Claim::Accepted(accepted) | Claim::Active(accepted) => match file.inode.give_up_end(accepted, reached) {
@@ -132,7 +135,7 @@ impl Driver {
                 }
                 GiveUp::MustTrim => {
                     request.step(Event::NeedsTrim);
-                    self.ask(move || Answer::Trimmed(key, extend::abandon(&file, reached, accepted)));
+                    self.ask(move || Answer::Trimmed(key, close(&file, extend::abandon(&file, reached, accepted))));
                     false
                 }
             },
@@ -145,8 +148,7 @@ impl Driver {
         request.claim = request.claim.without_end();
         if let Err(error) = result {
             // The bytes are where they belong, the length is not: a failure at the end of what was asked.
-            let Submission { position, len, .. } = request.submission;
-            request.fail(len, error.range(position, len, len));
+            request.fail(request.submission.len, error);
         }
         self.settle(key);
     }

@@ -3,7 +3,7 @@
 use super::Driver;
 use super::request::{Event, Phase, Request, Submission, Target};
 use crate::backend::BackendKind;
-use crate::completion::{Completion, Outcome, Receipt};
+use crate::completion::{Completion, Outcome, Receipt, Reply};
 use crate::error::{Error, ErrorKind};
 use crate::open::OpenFile;
 use crate::plan::Direction;
@@ -16,11 +16,30 @@ use std::sync::atomic::Ordering;
 
 /// An outcome not yet delivered.
 pub(super) struct Settled {
-    completion: Arc<dyn Completion>,
-    outcome: Outcome,
-    /// The file, which can be closed only when all its outcomes have been delivered. A path request's file is closed by
-    /// other means.
+    reply: Reply,
+    /// `None` once it was delivered.
+    outcome: Option<Outcome>,
+    /// The file, which can be closed only when all its outcomes have been delivered. A path request's file is closed
+    /// before.
     file: Option<Arc<OpenFile>>,
+}
+
+impl Settled {
+    fn new(reply: Reply, result: Result<Receipt, Error>, memory_lost: bool, file: Option<Arc<OpenFile>>) -> Self {
+        Self { reply, outcome: Some(Outcome { result, memory_lost }), file }
+    }
+
+    /// Returns false if the completion panicked.
+    fn deliver(&mut self) -> bool {
+        self.outcome.take().is_none_or(|outcome| self.reply.settle(outcome))
+    }
+}
+
+impl Drop for Settled {
+    /// For a driver that unwinds: that memory is lost must reach its owner.
+    fn drop(&mut self) {
+        self.deliver();
+    }
 }
 
 impl Driver {
@@ -41,7 +60,7 @@ impl Driver {
         }
         let request = &self.requests[key];
         if request.phase() == Phase::Draining && request.in_flight == 0 && (!request.is_write() || self.release_end(key)) {
-            self.settle(key);
+            if self.requests[key].is_by_path() { self.close_path(key) } else { self.settle(key) }
         }
     }
 
@@ -54,7 +73,7 @@ impl Driver {
         self.leave_window(key);
     }
 
-    /// Ends the request in its inode, queues its outcome, and hands on the file of a path request.
+    /// Ends the request in its inode, and queues its outcome.
     pub(super) fn settle(&mut self, key: Key) {
         let mut request = self.requests.take(key);
         debug_assert!(request.in_flight == 0 && request.late_edges.is_empty());
@@ -65,15 +84,14 @@ impl Driver {
         let file = match submission.target {
             Target::File(_) => Some(file),
             Target::Path(_) => {
-                self.paths.ended(file);
+                self.paths.ended();
                 None
             }
         };
         if planted(PlantedBug::SettlesTwice) && result.is_err() {
-            let outcome = Outcome { result: result.clone(), memory_lost };
-            self.settled.push(Settled { completion: Arc::clone(&submission.completion), outcome, file: None });
+            self.settled.push(Settled::new(submission.reply.twin(), result.clone(), memory_lost, None));
         }
-        self.settled.push(Settled { completion: submission.completion, outcome: Outcome { result, memory_lost }, file });
+        self.settled.push(Settled::new(submission.reply, result, memory_lost, file));
     }
 
     fn result_of(&self, request: &mut Request) -> Result<Receipt, Error> {
@@ -134,15 +152,17 @@ impl Driver {
         }
         self.count(&submission, &result);
         let file = if let Target::File(file) = submission.target { Some(file) } else { None };
-        self.settled.push(Settled { completion: submission.completion, outcome: Outcome { result, memory_lost: false }, file });
+        self.settled.push(Settled::new(submission.reply, result, false, file));
     }
 
     /// Delivers the outcomes of this half turn in one batch, so one wake covers them all.
     pub(super) fn deliver_outcomes(&mut self) {
         let mut settled = mem::take(&mut self.settled);
-        for Settled { completion, outcome, file } in settled.drain(..) {
-            completion.settle(outcome);
-            if let Some(file) = file {
+        for mut settled in settled.drain(..) {
+            if !settled.deliver() {
+                add(&self.core.counters.panics, 1);
+            }
+            if let Some(file) = settled.file.take() {
                 // After the delivery, so that a close ends after everything it waited for.
                 if file.unsettled.fetch_sub(1, Ordering::AcqRel) == 1 {
                     self.try_closes(&file);
@@ -178,10 +198,10 @@ impl Driver {
     /// [`PlantedBug::FreesOnDrop`]: delivers the outcome of a canceled request while blocks of it are in flight.
     pub(super) fn settle_early(&mut self, key: Key) {
         let request = &mut self.requests[key];
-        if request.in_flight > 0 && request.submission.completion.canceled() {
-            let completion = mem::replace(&mut request.submission.completion, Arc::new(Ignored));
+        if request.in_flight > 0 && request.is_canceled() {
+            let reply = mem::replace(&mut request.submission.reply, Reply::new(Arc::new(Ignored)));
             let result = Err(Error::new(ErrorKind::Canceled, request.submission.direction.call_name()));
-            self.settled.push(Settled { completion, outcome: Outcome { result, memory_lost: false }, file: None });
+            self.settled.push(Settled::new(reply, result, false, None));
         }
     }
 }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 /// An operation, and a driver that settles it at any time.
 fn operation(memory_lost: bool) -> (Op<Lent>, Arc<Doorbell>, JoinHandle<()>) {
     let doorbell = Arc::new(Doorbell::new(Event::new().expect("a model's event")));
-    let transfer = Transfer::new(Lent::new());
+    let transfer = Transfer::detached(Lent::new());
     let op = Op::new(Arc::clone(&transfer), Arc::clone(&doorbell));
     let kind = if memory_lost { ErrorKind::Lost } else { ErrorKind::Canceled };
     let driver = thread::spawn(move || {
@@ -93,7 +93,7 @@ fn lost_memory_is_never_freed_in_either_order() {
 fn a_drop_before_the_end_is_seen_by_the_driver_and_asks_it_to_sweep() {
     explore(None, || {
         let doorbell = Arc::new(Doorbell::new(Event::new().expect("a model's event")));
-        let transfer = Transfer::new(Lent::new());
+        let transfer = Transfer::detached(Lent::new());
         let op = Op::new(Arc::clone(&transfer), Arc::clone(&doorbell));
         let owner = thread::spawn(move || drop(op));
         // As in the driver: a sweep that was requested finds the operation canceled.

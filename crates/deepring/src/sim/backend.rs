@@ -45,6 +45,10 @@ impl Backend for SimBackend {
         world::with(|world| world.collect(self.backend, done)).unwrap_or(Ok(()))
     }
 
+    fn abandon(self: Box<Self>) {
+        world::with(|world| world.lose(self.backend));
+    }
+
     fn successor(&self) -> Result<Box<dyn Backend>, Errno> {
         let engine = self.backend().map_or(0, |backend| backend.engine);
         Ok(Box::new(Self::new(engine, BackendKind::Threads)))

@@ -55,6 +55,7 @@ impl Drop for GuardedBuffer {
     fn drop(&mut self) {
         let (id, address, len, intact) = (self.id, self.address(), self.len as u64, self.is_intact());
         world::with(|world| world.buffer_freed(id, address, len, intact));
+        world::panic_sometimes();
     }
 }
 

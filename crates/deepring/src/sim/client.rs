@@ -117,6 +117,7 @@ impl Run {
         let id = self.record_control(index, RequestKind::Close, 0, 0, Holder::Control(Arc::default()));
         file.close_then(move |result| {
             world::with(|world| world.control_settled(id, result, &before));
+            world::panic_sometimes();
         });
     }
 
@@ -139,6 +140,7 @@ impl Run {
         if let Some(file) = &self.openings[index].open {
             file.sync_then(data_only, flag, move |result| {
                 world::with(|world| world.control_settled(id, result, &before));
+                world::panic_sometimes();
             });
         }
     }
@@ -167,6 +169,7 @@ impl Run {
                     }
                     world.control_settled(id, result, &[]);
                 });
+                world::panic_sometimes();
             });
         }
     }

@@ -355,7 +355,7 @@ impl World {
     }
 
     /// Loses the ring of this backend: it will never complete anything again.
-    fn lose(&mut self, backend: usize) {
+    pub(super) fn lose(&mut self, backend: usize) {
         self.note(|| format!("the ring of backend {backend} is lost"));
         self.devices.backends[backend].lost = true;
         self.lost_rings += 1;

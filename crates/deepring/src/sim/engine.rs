@@ -17,6 +17,7 @@ use crate::memory::Pool;
 use crate::stats::Counters;
 use crate::sys::Errno;
 use crate::sys::event::Event;
+use crate::unwind::contain;
 use std::sync::{Arc, Mutex};
 
 /// Where the driver is in its loop.
@@ -85,8 +86,27 @@ impl EngineUnderTest {
         self.driver.is_none()
     }
 
-    /// Half a turn.
+    /// Half a turn, as a thread of the engine.
     pub(crate) fn turn(&mut self) {
+        world::with(|world| world.in_engine = true);
+        self.turn_driver();
+        world::with(|world| world.in_engine = false);
+    }
+
+    /// The driver unwinds between two halves, as if it had panicked.
+    pub(crate) fn unwind(&mut self) {
+        let Some(driver) = self.driver.take() else { return };
+        world::with(|world| {
+            world.note(|| format!("the driver of engine {} unwinds", self.index));
+            (world.in_engine, world.unwound) = (true, world.unwound + 1);
+        });
+        driver.collapse();
+        self.core.blocking.stop();
+        self.core.inbox.end();
+        world::with(|world| world.in_engine = false);
+    }
+
+    fn turn_driver(&mut self) {
         let Some(driver) = &mut self.driver else { return };
         match self.phase {
             Phase::Awake => match driver.run_ready() {
@@ -107,7 +127,10 @@ impl EngineUnderTest {
     /// Runs the queued job `index`.
     pub(crate) fn run_job(&self, index: usize) {
         if let Some(job) = self.jobs.take(index) {
-            job();
+            world::with(|world| world.in_engine = true);
+            // As a thread of the pool does.
+            contain(job);
+            world::with(|world| world.in_engine = false);
         }
     }
 

@@ -33,6 +33,10 @@ impl Executor for JobQueue {
         Ok(())
     }
 
-    /// The run takes out what is left.
-    fn stop(&self) {}
+    /// Only a driver that unwinds asks for it. Otherwise the run takes out what is left.
+    fn stop(&self) {
+        while let Some(job) = self.take(0) {
+            job();
+        }
+    }
 }

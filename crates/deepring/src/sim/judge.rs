@@ -44,6 +44,9 @@ impl Run {
 
     fn judge_transfer(&mut self, id: u64, outcome: Option<(Result<Receipt>, bool)>) {
         let Some(mut request) = self.requests.remove(&id) else { return violate(format!("request {id} settled and was never made")) };
+        if request.by_path {
+            self.check_closed(id, &request);
+        }
         let holder = std::mem::replace(&mut request.holder, Holder::Dropped);
         let lost_before = world::with(|world| world.lost_rings > 0).unwrap_or(false);
         match (holder, outcome) {
@@ -69,6 +72,19 @@ impl Run {
             _ => violate(format!("request {id} settled through another entry point than it was made")),
         }
         self.check_if_idle(request.file);
+    }
+
+    /// A request by path settles after its file was closed.
+    fn check_closed(&self, id: u64, request: &Request) {
+        let number = self.files[request.file].number;
+        let opened = self.openings.iter().filter(|opening| opening.file == request.file && opening.watch.strong_count() > 0).count();
+        let others = self.unsettled_on(request.file).filter(|other| other.by_path).count();
+        world::with(|world| {
+            let open = world.descriptors_of(number);
+            if world.unwound == 0 && open > opened + others {
+                world.violate(format!("request {id} by path has settled with {open} descriptors of its file open, {opened} are others'"));
+            }
+        });
     }
 
     /// `result` is `None` if the client has dropped the operation and does not see it.
@@ -256,6 +272,7 @@ impl Run {
             ErrorKind::Canceled => yes(request.canceled || stopping, "it was not canceled"),
             ErrorKind::QueueFull => yes(self.profile.max_queued < 1 << 20, "the queue is not limited"),
             ErrorKind::Lost => yes(world::with(|world| world.lost_rings > 0).unwrap_or(false), "no ring was lost"),
+            ErrorKind::Panicked => yes(world::with(|world| world.unwound > 0).unwrap_or(false), "no driver has unwound"),
             ErrorKind::SyncFailed(_) => yes(request.kind == RequestKind::Sync && file.sync_failed, "no sync has failed"),
             // The count is judged with the bytes.
             ErrorKind::Eof => {

@@ -54,6 +54,10 @@ pub(crate) struct Profile {
     pub(crate) refuses_nowait: u32,
     /// A wait ends with the loss of the ring.
     pub(crate) lost: u32,
+    /// A driver unwinds, as if it had panicked.
+    pub(crate) unwinds: u32,
+    /// A waker, a completion, a callback or the drop of a buffer panics.
+    pub(crate) panics: u32,
     /// A wait ends without a reason.
     pub(crate) spurious: u32,
 
@@ -121,6 +125,8 @@ impl Profile {
             refuses_direct: fault(rng),
             refuses_nowait: fault(rng),
             lost: 0,
+            unwinds: 0,
+            panics: 0,
             spurious: fault(rng),
             job_delay_ns: rng.pick(&[100, 5_000, 50_000]),
             open_fails: fault(rng) / 4,
@@ -136,6 +142,12 @@ impl Profile {
         };
         if !calm && rng.one_in(24) {
             profile.lost = rng.pick(&[300, 3_000, 50_000]);
+        }
+        if !calm && rng.one_in(16) {
+            profile.unwinds = rng.pick(&[100, 1_000, 10_000]);
+        }
+        if !calm && rng.one_in(8) {
+            profile.panics = rng.pick(&[10_000, 300_000]);
         }
         profile
     }

@@ -87,9 +87,11 @@ impl RequestCompletion {
 impl Completion for RequestCompletion {
     fn settle(self: Arc<Self>, outcome: Outcome) {
         world::with(|world| world.transfer_settled(self.id, outcome));
+        world::panic_sometimes();
     }
 
     fn canceled(&self) -> bool {
+        world::panic_sometimes();
         let cancellation = self.cancellation.load(Ordering::Acquire);
         if cancellation > CANCELED {
             self.cancellation.store(cancellation - 1, Ordering::Release);
@@ -104,6 +106,7 @@ struct RequestWaker(u64);
 impl Wake for RequestWaker {
     fn wake(self: Arc<Self>) {
         world::with(|world| world.op_settled(self.0));
+        world::panic_sometimes();
     }
 }
 

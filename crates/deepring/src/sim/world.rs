@@ -83,6 +83,10 @@ pub(crate) struct World {
     pub(crate) reported: Vec<Reported>,
     pub(crate) tally: Tally,
     pub(crate) lost_rings: u32,
+    /// Drivers that have unwound.
+    pub(crate) unwound: u32,
+    /// Whether a thread of an engine runs, not the client.
+    pub(crate) in_engine: bool,
     /// Guarded buffers that are not freed yet.
     pub(crate) live_buffers: u64,
     /// Whether calls can fail. Off while the campaign itself inspects files.
@@ -118,6 +122,15 @@ pub(crate) fn leave() -> Option<World> {
     WORLD.take()
 }
 
+/// The client's code on a thread of an engine panics now and then.
+pub(crate) fn panic_sometimes() {
+    let panics = |world: &mut World| world.in_engine && world.profile.panics > 0 && world.rng.chance(world.profile.panics);
+    if with(panics).unwrap_or(false) {
+        with(|world| world.note(|| "the client's code panics".into()));
+        std::panic::resume_unwind(Box::new("the client's code panics".to_owned()));
+    }
+}
+
 /// Reports something that must never happen. Only the first report is kept.
 pub(crate) fn violate(what: impl Into<String>) {
     with(|world| world.violate(what));
@@ -134,6 +147,8 @@ impl World {
             reported: Vec::new(),
             tally: Tally::default(),
             lost_rings: 0,
+            unwound: 0,
+            in_engine: false,
             live_buffers: 0,
             injecting: false,
             injected_anywhere: 0,
@@ -187,6 +202,11 @@ impl World {
     }
 
     // ---- files ----
+
+    /// How many descriptors the engines have of the file.
+    pub(crate) fn descriptors_of(&self, inode: u64) -> usize {
+        self.descriptors.values().filter(|descriptor| inode > 0 && descriptor.inode == inode).count()
+    }
 
     pub(crate) fn descriptor(&self, fd: RawFd) -> Option<Descriptor> {
         self.descriptors.get(&fd).copied()
@@ -279,7 +299,7 @@ impl World {
     pub(crate) fn control_settled(&mut self, id: u64, result: Result<()>, before: &[u64]) {
         self.note(|| format!("control {id} settled: {:?}", result.as_ref().map_err(Error::to_string)));
         let early = before.iter().find(|&&request| self.is_unsettled(request));
-        let was_run = !result.as_ref().is_err_and(|error| error.kind() == ErrorKind::Canceled);
+        let was_run = !result.as_ref().is_err_and(|error| [ErrorKind::Canceled, ErrorKind::Panicked].contains(&error.kind()));
         if let (Some(request), true) = (early, was_run) {
             self.violate(format!("control {id} ran before request {request} had settled"));
         }

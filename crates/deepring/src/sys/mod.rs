@@ -12,6 +12,7 @@
 //!   `machine_bytes`
 //! * `space`: [`space::Room`] of a file system, the extents of a file, the limit on its size
 //! * `pins`: `pinned_pages`, `page_bytes`, `hugetlb_page_bytes`
+//! * `process`: `watch_forks`, and [`process::Process`], which knows that it was forked
 //! * `stat`: [`stat::Stat`] of an open file
 //! * `thread`: `spawn`, `is_ours`; `memlock_bytes`, `kernel_release`, `io_uring_disabled`
 //!
@@ -30,6 +31,7 @@ pub(crate) mod fault;
 pub(crate) mod file;
 pub(crate) mod memory;
 pub(crate) mod pins;
+pub(crate) mod process;
 pub(crate) mod space;
 pub(crate) mod stat;
 pub(crate) mod thread;

@@ -1,0 +1,185 @@
+//! The end of a driver that has unwound, which is a bug of the engine: the caller's code is contained.
+//!
+//! Its books may be wrong, so nothing is freed that the device can still touch: what is in flight is leaked and counted,
+//! with its file. Every other request fails, every control ends, what the process shares about files is released, and
+//! intake is closed for good. Nothing waits for this engine afterwards.
+
+use super::Driver;
+use super::block::Block;
+use super::control::{Barrier, Control};
+use super::core::Core;
+use super::message::{Answer, Message};
+use super::request::{Claim, Phase, Request, Submission, Target};
+use crate::backend::Backend;
+use crate::completion::Outcome;
+use crate::error::{Error, ErrorKind};
+use crate::extend;
+use crate::planted::{PlantedBug, planted};
+use crate::slots::{Key, Slots};
+use crate::stats::{add, sub};
+use std::mem;
+use std::sync::{Arc, PoisonError};
+
+/// Why.
+const REASON: &str = "the engine has ended: a panic on its driver thread";
+
+/// What is left of a driver.
+struct Wreck {
+    core: Arc<Core>,
+    requests: Slots<Request>,
+    controls: Slots<Control>,
+    /// Requests that the driver had not begun.
+    queued: Vec<Submission>,
+}
+
+impl Driver {
+    pub(crate) fn collapse(self) {
+        let Self { core, backend, off_ring, requests, mut blocks, controls, devices, mut paths, settled, messages, copies, .. } = self;
+        core.inbox.close();
+        core.report.lock().unwrap_or_else(PoisonError::into_inner).reason = REASON.into();
+        backend.abandon();
+        if let Some(threads) = off_ring {
+            Box::new(threads).abandon();
+        }
+        let mut wreck = Wreck { core, requests, controls, queued: Vec::new() };
+        for block in blocks.keys().into_iter().filter_map(|key| blocks.remove(key)) {
+            wreck.leak(block);
+        }
+        // What was settled before is delivered by its drop. Copies that were not begun touch no memory.
+        drop((settled, copies));
+        for mut device in devices {
+            device.schedule.sweep(|_| true, |_| true, &mut wreck.queued);
+        }
+        paths.sweep(|_| true, &mut wreck.queued);
+        wreck.receive(messages);
+        wreck.end();
+    }
+}
+
+impl Wreck {
+    /// Leaks a block, and marks its request.
+    fn leak(&mut self, mut block: Block) {
+        let counters = &self.core.counters;
+        sub(&counters.in_flight, 1);
+        sub(&counters.in_flight_bytes, block.grant.cost.bytes);
+        let Some(request) = self.requests.get_mut(block.request) else { return block.leak() };
+        if let Some(lock) = block.grant.lock {
+            request.file.inode.unlock_range(lock);
+        }
+        if planted(PlantedBug::UnwindsDriver) {
+            return;
+        }
+        add(&counters.leaked, 1);
+        add(&counters.leaked_bytes, block.extent.file_len);
+        block.leak();
+        if !mem::replace(&mut request.memory_lost, true) {
+            // A closed number could soon name another file.
+            mem::forget(Arc::clone(&request.file));
+        }
+    }
+
+    fn receive(&mut self, messages: Vec<Message>) {
+        for message in messages {
+            match message {
+                Message::Submit(submission) => {
+                    add(&self.core.counters.submitted, 1);
+                    self.queued.push(submission);
+                }
+                Message::Control(control) => drop(self.controls.insert(control)),
+                Message::Answer(answer) => self.take_answer(answer),
+                Message::Wake(_) | Message::Shutdown | Message::Received => {}
+            }
+        }
+    }
+
+    fn take_answer(&mut self, answer: Answer) {
+        match answer {
+            Answer::Opened(batch) => self.queued.extend(batch.into_iter().map(|opened| opened.submission)),
+            Answer::RoomMade(key, Ok(Some(extension))) => {
+                if let Some(request) = self.requests.get_mut(key)
+                    && let Some(accepted) = request.claim.accepted()
+                {
+                    request.claim = Claim::Extending { accepted, extension, edge: None };
+                }
+            }
+            Answer::Trimmed(key, _) => {
+                if let Some(request) = self.requests.get_mut(key)
+                    && let Some(accepted) = request.claim.accepted()
+                {
+                    if let Claim::Extending { edge: Some(lock), .. } = request.claim {
+                        request.file.inode.unlock_range(lock);
+                    }
+                    request.claim = Claim::Active(accepted.without_end());
+                }
+            }
+            Answer::RoomMade(_, Ok(None) | Err(_))
+            | Answer::Transferred(_)
+            | Answer::Copied(_)
+            | Answer::Closed(..)
+            | Answer::ControlRan
+            | Answer::Panicked => {}
+        }
+    }
+
+    /// Ends everything: first what waits for nothing, then what blocking threads still work on.
+    fn end(mut self) {
+        let core = Arc::clone(&self.core);
+        self.end_queued();
+        let busy = |request: &Request| matches!(request.phase(), Phase::MakingRoom | Phase::Trimming | Phase::Closing);
+        for key in self.requests.keys() {
+            if !busy(&self.requests[key]) && self.requests[key].claim.extension().is_none() {
+                self.end_request(key);
+            }
+        }
+        core.blocking.stop();
+        let mut messages = Vec::new();
+        core.inbox.take(&mut messages);
+        self.receive(messages);
+        self.end_queued();
+        for key in self.requests.keys() {
+            self.end_request(key);
+        }
+        for key in self.controls.keys() {
+            let Some(Control { file, barrier, mut job, .. }) = self.controls.remove(key) else { continue };
+            if matches!(barrier, Barrier::Truncate) {
+                file.inode.withdraw_truncation();
+            }
+            if !job.run(Some(ErrorKind::Panicked)) {
+                add(&core.counters.panics, 1);
+            }
+        }
+    }
+
+    fn end_queued(&mut self) {
+        for submission in mem::take(&mut self.queued) {
+            submission.refuse(&self.core.counters);
+        }
+    }
+
+    fn end_request(&mut self, key: Key) {
+        let Some(request) = self.requests.remove(key) else { return };
+        let counters = &self.core.counters;
+        let file = Arc::clone(&request.file);
+        // What fails here leaves padding behind, for the next request that moves the end.
+        match request.claim {
+            Claim::None => {}
+            Claim::Extending { accepted, .. } => drop(extend::finish(&file, 0, accepted, false)),
+            Claim::Accepted(accepted) | Claim::Active(accepted) => drop(extend::abandon(&file, 0, accepted)),
+        }
+        request.claim.without_end().release(&file.inode);
+        // What was written before the end of the file was put in order is there. Of others nothing is certain.
+        let transferred = if request.phase() == Phase::Trimming { request.transferred() } else { 0 };
+        let kind = if request.memory_lost { ErrorKind::Lost } else { ErrorKind::Panicked };
+        let Request { submission: Submission { mut reply, target, direction, position, len, .. }, memory_lost, .. } = request;
+        let error = Error::new(kind, direction.call_name()).at(&file.path).range(position, len, transferred).advise(REASON);
+        sub(&counters.queued, 1);
+        add(&counters.failed, 1);
+        if matches!(target, Target::Path(_)) && !memory_lost {
+            // As always before a path request settles.
+            drop(file.close());
+        }
+        if !reply.settle(Outcome { result: Err(error), memory_lost }) {
+            add(&counters.panics, 1);
+        }
+    }
+}
