@@ -13,6 +13,7 @@ use crate::memory::Pool;
 use crate::stats::Counters;
 use crate::sync::mpsc;
 use crate::sys::event::Event;
+use crate::sys::process::{Process, watch_forks};
 use crate::sys::thread;
 use crate::unwind::contain;
 use std::ffi::OsStr;
@@ -104,6 +105,7 @@ impl EngineBuilder {
     /// available.
     pub fn build(self) -> Result<Engine> {
         let config = self.config()?;
+        watch_forks().map_err(|errno| Error::os(errno, "pthread_atfork"))?;
         let (forced, by) = match self.backend {
             Some(backend) => (Some(backend), "the engine's options"),
             None => (backend_of(std::env::var_os(BACKEND_VARIABLE).as_deref())?, BACKEND_VARIABLE),
@@ -122,7 +124,7 @@ impl EngineBuilder {
                 Ok(started) => started,
                 Err(error) => return drop(report.send(Err(error))),
             };
-            let core = Core { inbox, blocking, pool, counters, report: Mutex::new(backend_report), config };
+            let core = Core { inbox, blocking, pool, counters, report: Mutex::new(backend_report), config, process: Process::current() };
             let core = Arc::new(core);
             let (blocking, inbox) = (Arc::clone(&core.blocking), Arc::clone(&core.inbox));
             if report.send(Ok(Arc::clone(&core))).is_ok() {

@@ -7,6 +7,7 @@
 use crate::planted::{PlantedBug, planted};
 use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use crate::sys::event::Event;
+use crate::sys::process::Process;
 
 const RUNNING: u32 = 0;
 const PARKED: u32 = 1;
@@ -17,17 +18,19 @@ pub(crate) struct Doorbell {
     word: AtomicU32,
     sweep: AtomicBool,
     event: Event,
+    /// The driver's. A forked child shares its event and has no driver to wake.
+    process: Process,
 }
 
 impl Doorbell {
     pub(crate) fn new(event: Event) -> Self {
-        Self { word: AtomicU32::new(RUNNING), sweep: AtomicBool::new(false), event }
+        Self { word: AtomicU32::new(RUNNING), sweep: AtomicBool::new(false), event, process: Process::current() }
     }
 
     /// Makes the driver look for work, now or before it next sleeps. The work must be in place
     /// already.
     pub(crate) fn wake(&self) {
-        if self.word.swap(SIGNALED, Ordering::AcqRel) == PARKED {
+        if self.word.swap(SIGNALED, Ordering::AcqRel) == PARKED && !self.process.is_parent() {
             self.event.signal();
         }
     }

@@ -13,12 +13,14 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::file::File;
 use crate::memory::{Buffer, IoBuf, IoBufMut};
 use crate::op::{Op, Task, Transfer};
+use crate::open::shortage::{self, Patience};
 use crate::open::{self, OpenFile, OpenOptions};
 use crate::plan::Direction;
 use crate::stats::{Stats, add, sub};
 use crate::sync::thread::JoinHandle;
 use crate::sys::thread;
 use crate::unwind::contain;
+use std::mem;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -37,6 +39,10 @@ struct Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        if self.core.is_forked() {
+            // The driver is the parent's, and so is what it holds.
+            return mem::forget(self.driver.get_mut().unwrap_or_else(PoisonError::into_inner).take());
+        }
         self.core.inbox.close();
         self.core.inbox.post(Message::Shutdown);
         let driver = self.driver.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -62,14 +68,30 @@ impl Engine {
     /// for anything else but a regular file or a block device. [`ErrorKind::Direct`] if direct I/O
     /// is required and not available. [`ErrorKind::Invalid`] for contradictory options.
     pub fn open(&self, path: impl AsRef<Path>, options: OpenOptions) -> Result<File> {
-        let file = open::open(&Arc::from(path.as_ref()), &options)?;
+        self.core().check_process("open")?;
+        let file = open::open_patiently(&Arc::from(path.as_ref()), &options)?;
         Ok(File::new(self.clone(), Arc::new(file)))
     }
 
     /// Opens a file on a blocking thread, and passes it to `then` there.
     pub(crate) fn open_then(&self, path: impl AsRef<Path>, options: OpenOptions, then: impl FnOnce(Result<File>) + Send + 'static) {
-        let (engine, path): (_, Arc<Path>) = (self.clone(), Arc::from(path.as_ref()));
-        self.run_blocking(move || then(engine.open(path, options)));
+        if let Err(error) = self.core().check_process("open") {
+            return then(Err(error));
+        }
+        self.open_later(Arc::from(path.as_ref()), options, Patience::new(), then);
+    }
+
+    /// Opens a file on a blocking thread. If descriptors run short, goes to the end of the line: the thread may be
+    /// needed to close other files.
+    fn open_later(&self, path: Arc<Path>, options: OpenOptions, mut patience: Patience, then: impl FnOnce(Result<File>) + Send + 'static) {
+        let engine = self.clone();
+        self.run_blocking(move || match engine.open(&path, options.clone()) {
+            Err(error) if patience.allows(&error) => {
+                shortage::pause();
+                engine.open_later(path, options, patience, then);
+            }
+            opened => then(opened),
+        });
     }
 
     /// Opens a file without blocking the caller. The task's errors are those of [`Engine::open`].
@@ -85,6 +107,7 @@ impl Engine {
     /// # Errors
     /// `ENOMEM` if the system has no memory left.
     pub fn buffer(&self, len: usize) -> Result<Buffer> {
+        self.core().check_process("mmap")?;
         self.core().pool.allocate(len, true)
     }
 
@@ -94,6 +117,7 @@ impl Engine {
     /// # Errors
     /// `ENOMEM` if the system has no memory left.
     pub fn pooled_buffer(&self, len: usize) -> Result<Buffer> {
+        self.core().check_process("mmap")?;
         self.core().pool.allocate(len, false)
     }
 
@@ -161,6 +185,9 @@ impl Engine {
 
     /// Runs a job that can block on a blocking thread.
     pub(crate) fn run_blocking(&self, job: impl FnOnce() + Send + 'static) {
+        if self.core().is_forked() {
+            return job();
+        }
         let counters = Arc::clone(&self.core().counters);
         self.core().blocking.run(Box::new(move || {
             if contain(job).is_none() {
@@ -183,6 +210,9 @@ impl Engine {
             let error = Error::new(kind, call).at(path).range(position, len, 0).advise(advice);
             completion.settle(Outcome { result: Err(error), memory_lost: false });
         };
+        if self.core().is_forked() {
+            return refuse(ErrorKind::Forked, &target, completion, "build an engine of this process's");
+        }
         if position.checked_add(len).is_none_or(|end| end > END_MAX) {
             return refuse(ErrorKind::Os(libc::EFBIG), &target, completion, "the transfer would end beyond 2^63 bytes");
         }

@@ -227,6 +227,9 @@ impl File {
     /// See [`File::sync_all`] and [`File::sync_data`]. To end it while it waits for writes, set
     /// `canceled` and call [`crate::binding::EngineBinding::sweep`].
     pub(crate) fn sync_then(&self, data_only: bool, canceled: Arc<AtomicBool>, then: impl FnOnce(Result<()>) + Send + 'static) {
+        if let Err(error) = self.check_process(if data_only { "fdatasync" } else { "fsync" }) {
+            return then(Err(error));
+        }
         let epoch = self.file.inode.close_epoch();
         let file = Arc::clone(&self.file);
         let call = if data_only { "fdatasync" } else { "fsync" };
@@ -240,6 +243,9 @@ impl File {
 
     /// See [`File::set_len`]. `canceled` as for [`File::sync_then`].
     pub(crate) fn set_len_then(&self, size: u64, canceled: Arc<AtomicBool>, then: impl FnOnce(Result<()>) + Send + 'static) {
+        if let Err(error) = self.check_process("ftruncate") {
+            return then(Err(error));
+        }
         let file = Arc::clone(&self.file);
         self.control(Barrier::Truncate, canceled, move |instead| {
             let failed = |kind| Error::new(kind, "ftruncate").at(&file.path);
@@ -259,6 +265,9 @@ impl File {
 
     /// See [`File::stat`].
     pub(crate) fn stat_then(&self, then: impl FnOnce(Result<FileStat>) + Send + 'static) {
+        if let Err(error) = self.check_process("statx") {
+            return then(Err(error));
+        }
         let (file, using) = (Arc::clone(&self.file), self.using());
         self.engine.run_blocking(move || {
             then(stat(&file));
@@ -268,6 +277,9 @@ impl File {
 
     /// See [`File::close`].
     pub(crate) fn close_then(self, then: impl FnOnce(Result<()>) + Send + 'static) {
+        if let Err(error) = self.check_process("close") {
+            return then(Err(error));
+        }
         let file = Arc::clone(&self.file);
         self.control(Barrier::Close, Arc::default(), move |instead| {
             then(match instead {
@@ -275,6 +287,10 @@ impl File {
                 None => file.close(),
             });
         });
+    }
+
+    fn check_process(&self, call: &'static str) -> Result<()> {
+        self.engine.core().check_process(call).map_err(|error| error.at(&self.file.path))
     }
 
     /// Keeps the descriptor open until it is dropped.
@@ -301,6 +317,9 @@ impl File {
     /// # Safety
     /// `address..address + len` stays valid, in place and unchanged until `then` was called.
     pub(crate) unsafe fn verify_then(&self, address: u64, len: u64, position: u64, then: impl FnOnce(Result<()>) + Send + 'static) {
+        if let Err(error) = self.check_process("read") {
+            return then(Err(error));
+        }
         let file = Arc::clone(&self.file);
         let pool = Arc::clone(&self.engine.core().pool);
         let using = self.using();

@@ -79,6 +79,7 @@ impl Engine {
     /// # Errors
     /// Those of [`Engine::open`].
     pub fn path_info(&self, path: impl AsRef<Path>) -> Result<PathInfo> {
+        self.core().check_process("open")?;
         let path: Arc<Path> = Arc::from(path.as_ref());
         let (file, file_system) = open::examine(&path)?;
         let device_requests = file.device.requests;

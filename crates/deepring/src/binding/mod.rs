@@ -177,6 +177,9 @@ impl EngineBinding for Engine {
     }
 
     unsafe fn verify_path_then(&self, path: &Path, address: u64, len: u64, position: u64, then: impl FnOnce(Result<()>) + Send + 'static) {
+        if let Err(error) = self.core().check_process("read") {
+            return then(Err(error));
+        }
         let path: Arc<Path> = Arc::from(path);
         let pool = Arc::clone(&self.core().pool);
         // SAFETY: passed on from the caller of this function.

@@ -183,3 +183,61 @@ impl Wreck {
         }
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::{Answer, Message};
+    use crate::backend::BackendKind;
+    use crate::engine::Engine;
+    use crate::error::ErrorKind;
+    use crate::open::OpenOptions;
+
+    /// Makes the driver panic: no job of its own was left to answer.
+    fn break_driver(engine: &Engine) {
+        engine.core().inbox.post(Message::Answer(Answer::Panicked));
+    }
+
+    #[test]
+    fn a_driver_that_unwinds_fails_everything_leaks_what_is_in_flight_and_leaves_files_usable() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("file");
+        std::fs::write(&path, vec![1u8; 8 << 20]).expect("a file");
+        for kind in [BackendKind::Uring, BackendKind::Threads] {
+            let Ok(engine) = Engine::builder().backend(kind).build() else { continue };
+            let options = OpenOptions::new().read(true).write(true);
+            let file = engine.open(&path, options.clone()).expect("a file");
+            let reads: Vec<_> = (0..64u64).map(|index| file.read_at(vec![0u8; 1 << 20], index % 8 << 20)).collect();
+            let writes: Vec<_> = (0..64u64).map(|index| file.write_at(vec![2u8; 5000], (8 << 20) + index * 5000)).collect();
+            let by_path = engine.read_file(&path, vec![0u8; 100]);
+            let sync = file.sync_all();
+            break_driver(&engine);
+            let mut lost = 0;
+            for done in reads.into_iter().chain(writes).chain([by_path]).map(crate::op::Op::wait) {
+                match done.result.map_err(|error| error.kind()) {
+                    Ok(_) | Err(ErrorKind::Panicked | ErrorKind::SizeMismatch) => assert!(done.buf.is_some()),
+                    Err(ErrorKind::Lost) => {
+                        assert!(done.buf.is_none(), "the device can still use the buffer");
+                        lost += 1;
+                    }
+                    Err(other) => panic!("{other}"),
+                }
+            }
+            assert!(sync.wait().is_ok_and(|()| true) || engine.info().reason.contains("panic"));
+            assert_eq!(lost > 0, engine.stats().leaked > 0);
+            assert_eq!((engine.stats().queued, engine.stats().in_flight), (0, 0));
+            // Later calls fail, and none hangs.
+            let kind_of = |error: crate::error::Error| error.kind();
+            assert_eq!(file.read_at(vec![0u8; 10], 0).wait().result.map_err(kind_of), Err(ErrorKind::Panicked));
+            assert_eq!(file.write_at(vec![0u8; 10], 0).wait().result.map_err(kind_of), Err(ErrorKind::Panicked));
+            assert_eq!(file.sync_all().wait().map_err(kind_of), Err(ErrorKind::Panicked));
+            assert_eq!(engine.read_file(&path, vec![0u8; 10]).wait().result.map_err(kind_of), Err(ErrorKind::Panicked));
+            drop((file, engine));
+            // What the process shares about the file is released.
+            let other = Engine::builder().backend(kind).build().expect("an engine");
+            let file = other.open(&path, options).expect("a file");
+            file.write_at(vec![3u8; 9 << 20], 0).wait().result.expect("a write");
+            file.set_len(8 << 20).wait().expect("a truncation");
+            file.sync_all().wait().expect("a sync");
+        }
+    }
+}

@@ -5,9 +5,11 @@ use crate::backend::BackendKind;
 use crate::backend::start::BackendReport;
 use crate::blocking::BlockingPool;
 use crate::config::Config;
+use crate::error::{Error, ErrorKind, Result};
 use crate::inbox::Inbox;
 use crate::memory::Pool;
 use crate::stats::Counters;
+use crate::sys::process::Process;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// What the driver and its engine share.
@@ -19,16 +21,37 @@ pub(crate) struct Core {
     /// Locked only to copy or to replace it.
     pub(crate) report: Mutex<BackendReport>,
     pub(crate) config: Config,
+    /// The process whose threads serve the engine.
+    pub(crate) process: Process,
 }
 
 impl Core {
     /// Which backend runs now, and why.
     pub(crate) fn report(&self) -> BackendReport {
+        if self.is_forked() {
+            let reason = ErrorKind::Forked.to_string();
+            return BackendReport { kind: BackendKind::Threads, reason, flags: Vec::new(), ring_entries: 0 };
+        }
         self.report.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The backend that runs now.
     pub(crate) fn backend(&self) -> BackendKind {
+        if self.is_forked() {
+            return BackendKind::Threads;
+        }
         self.report.lock().unwrap_or_else(PoisonError::into_inner).kind
+    }
+
+    /// Whether this process was forked by the engine's. Another thread can have held any lock of the engine at that
+    /// moment, and no thread serves it here: it must not be touched.
+    pub(crate) fn is_forked(&self) -> bool {
+        self.process.is_parent()
+    }
+
+    /// # Errors
+    /// [`ErrorKind::Forked`] in a process that was forked by the engine's.
+    pub(crate) fn check_process(&self, call: &'static str) -> Result<()> {
+        if self.is_forked() { Err(Error::new(ErrorKind::Forked, call)) } else { Ok(()) }
     }
 }

@@ -6,6 +6,7 @@ use crate::backend::Done;
 use crate::error::Error;
 use crate::inode::Extension;
 use crate::open::OpenFile;
+use crate::open::shortage::Passing;
 use crate::slots::Key;
 use std::sync::Arc;
 
@@ -51,5 +52,5 @@ pub(crate) enum Answer {
 /// A path request and its file.
 pub(crate) struct Opened {
     pub(super) submission: Submission,
-    pub(super) result: Result<Arc<OpenFile>, Error>,
+    pub(super) result: Result<(Arc<OpenFile>, Passing), Error>,
 }

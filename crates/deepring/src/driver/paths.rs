@@ -2,13 +2,14 @@
 //! number can be queued under a small limit on descriptors.
 //!
 //! **Descriptors run short** for other reasons too: the program has many open. An open that fails for that is final only
-//! if no file of a path request is open. Otherwise the request goes back to the head of the queue, and as many files as
+//! if no file of a path request is open in the process. Otherwise the request goes back to the head of the queue, and as many files as
 //! are open now become the limit, which grows again while opens succeed.
 
 use super::Driver;
 use super::message::{Answer, Opened};
 use super::request::{Event, PathTarget, Submission, Target};
 use crate::error::{Error, ErrorKind};
+use crate::open::shortage::{self, Passing};
 use crate::open::{self, OpenFile, OpenOptions};
 use crate::plan::Direction;
 use crate::planted::{PlantedBug, planted};
@@ -90,8 +91,8 @@ impl Paths {
     /// Descriptors or memory ran short for `count` files. Returns whether a file is open whose end can help.
     fn starved(&mut self, count: usize) -> bool {
         self.open -= count;
-        let can_wait = self.open > 0;
-        (self.open_max, self.opened) = (if can_wait { self.open } else { OPEN_MAX }, 0);
+        let can_wait = self.open > 0 || shortage::is_passing();
+        (self.open_max, self.opened) = (if can_wait { self.open.max(1) } else { OPEN_MAX }, 0);
         can_wait
     }
 
@@ -109,8 +110,9 @@ impl Paths {
 impl Driver {
     pub(super) fn open_paths(&mut self) {
         while let Some(batch) = self.paths.next_to_open() {
+            let alone = self.paths.open == batch.len();
             self.ask(move || {
-                let open = |submission| Opened { result: open_target(&submission), submission };
+                let open = |submission| Opened { result: open_target(&submission, alone), submission };
                 Answer::Opened(batch.into_iter().map(open).collect())
             });
         }
@@ -120,18 +122,19 @@ impl Driver {
         let mut starved = Vec::new();
         for Opened { mut submission, result } in batch {
             match result {
-                Err(error) if is_shortage(&error) => starved.push((submission, error)),
+                Err(error) if shortage::is_shortage(&error) => starved.push((submission, error)),
                 Err(error) => {
                     self.paths.ended();
                     self.settle_unopened(submission, error);
                 }
-                Ok(file) => {
+                Ok((file, passing)) => {
                     self.paths.succeeded();
                     file.unsettled.fetch_add(1, Ordering::AcqRel);
                     if submission.direction == Direction::Write {
                         submission.accepted = Some(file.inode.accept_write(submission.position + submission.len));
                     }
                     let key = self.admit(submission, file);
+                    self.requests[key].passing = Some(passing);
                     if self.stopping {
                         self.requests[key].fail(0, Error::new(ErrorKind::Canceled, "open"));
                     }
@@ -182,13 +185,9 @@ impl Driver {
     }
 }
 
-/// Whether an open failed because the process or the system has no more of something that a closed file gives back.
-fn is_shortage(error: &Error) -> bool {
-    matches!(error.errno(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM))
-}
-
-/// Opens the file of a path request, and checks its size if all of it is wanted.
-fn open_target(submission: &Submission) -> Result<Arc<OpenFile>, Error> {
+/// Opens the file of a path request, and checks its size if all of it is wanted. `alone`: no other file of the engine's
+/// path requests is open. If descriptors run short then, other engines have them, and it takes a moment.
+fn open_target(submission: &Submission, alone: bool) -> Result<(Arc<OpenFile>, Passing), Error> {
     // Only path requests are queued here; for any other there is nothing to open.
     let Target::Path(target) = &submission.target else { return Err(Error::new(ErrorKind::Invalid, "open")) };
     let PathTarget { path, whole, mode } = &**target;
@@ -196,7 +195,11 @@ fn open_target(submission: &Submission) -> Result<Arc<OpenFile>, Error> {
         Direction::Read => OpenOptions::new().read(true),
         Direction::Write => OpenOptions::new().write(true).create(true).mode(*mode),
     };
-    let file = open::open(path, &options)?;
+    let file = open::open(path, &options).inspect_err(|error| {
+        if alone && shortage::is_shortage(error) && shortage::is_passing() {
+            shortage::pause();
+        }
+    })?;
     if *whole && submission.direction == Direction::Read {
         let size = file.inode.size();
         if size != submission.len {
@@ -204,5 +207,5 @@ fn open_target(submission: &Submission) -> Result<Arc<OpenFile>, Error> {
             return Err(Error::new(ErrorKind::SizeMismatch, "read").at(path).advise(advice));
         }
     }
-    Ok(Arc::new(file))
+    Ok((Arc::new(file), Passing::new()))
 }

@@ -31,6 +31,7 @@ use crate::extend;
 use crate::handle::Handle;
 use crate::inode::{Accepted, Extension, Inode, RangeLock};
 use crate::open::OpenFile;
+use crate::open::shortage::Passing;
 use crate::plan::{Direction, Span};
 use crate::planted::{PlantedBug, planted};
 use crate::slots::Key;
@@ -215,6 +216,8 @@ pub(super) struct Request {
     /// Whether the caller has canceled it, as [`Request::look`] last saw.
     canceled: bool,
     pub(super) memory_lost: bool,
+    /// Of a path request: counts its open file.
+    pub(super) passing: Option<Passing>,
     pub(super) tally: Tally,
 }
 
@@ -249,6 +252,7 @@ impl Request {
             eof: None,
             canceled: false,
             memory_lost: false,
+            passing: None,
             tally: Tally::default(),
         }
     }

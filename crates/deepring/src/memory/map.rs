@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::sys::memory;
+use crate::sys::process::Process;
 use std::collections::BTreeMap;
 use std::ptr::NonNull;
 use std::sync::{PoisonError, RwLock};
@@ -19,6 +20,8 @@ pub(crate) fn is_engine_memory(address: u64, len: u64) -> bool {
 pub(super) struct Map {
     pub(super) start: NonNull<u8>,
     pub(super) bytes: usize,
+    /// A forked child does not inherit the mapping, and can have another one at its address.
+    process: Process,
 }
 
 // SAFETY: a mapping is plain memory. The value owns it, on any thread.
@@ -33,12 +36,20 @@ impl Map {
             let start = mapped.start.as_ptr() as u64;
             MAPS.write().unwrap_or_else(PoisonError::into_inner).insert(start, start + bytes as u64);
         }
-        Ok(Self { start: mapped.start, bytes })
+        Ok(Self { start: mapped.start, bytes, process: Process::current() })
+    }
+
+    /// Whether this process is a child of the one that made the mapping.
+    pub(super) fn is_parents(&self) -> bool {
+        self.process.is_parent()
     }
 }
 
 impl Drop for Map {
     fn drop(&mut self) {
+        if self.is_parents() {
+            return;
+        }
         MAPS.write().unwrap_or_else(PoisonError::into_inner).remove(&(self.start.as_ptr() as u64));
         // SAFETY: the range is this mapping's own, and its last owner drops it: no buffer and no
         // operation refers to it any more.

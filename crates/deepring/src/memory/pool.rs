@@ -89,6 +89,9 @@ unsafe impl Sync for Region {}
 
 impl Drop for Region {
     fn drop(&mut self) {
+        if self.map.is_parents() {
+            return;
+        }
         // Without its pool, the mapping goes with its last region.
         let Some(pool) = self.pool.upgrade() else { return };
         if let Some(observer) = &pool.observer {

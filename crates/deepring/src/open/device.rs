@@ -1,6 +1,7 @@
 //! The device a file lives on: asked once, and shared by all files on it.
 
 use crate::sys::device;
+use crate::sys::process::PerProcess;
 use crate::sys::stat::DeviceNumber;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,10 +22,10 @@ pub(crate) struct Device {
 }
 
 /// Devices seen so far: asking sysfs takes longer than opening a file.
-static DEVICES: Mutex<BTreeMap<u64, Arc<Device>>> = Mutex::new(BTreeMap::new());
+static DEVICES: PerProcess<Mutex<BTreeMap<u64, Arc<Device>>>> = PerProcess::new();
 
 fn devices() -> MutexGuard<'static, BTreeMap<u64, Arc<Device>>> {
-    DEVICES.lock().unwrap_or_else(PoisonError::into_inner)
+    DEVICES.get().lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The device of this number. Blocks the first time.

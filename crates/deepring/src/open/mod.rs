@@ -11,6 +11,7 @@ mod examine;
 mod open_file;
 mod options;
 mod pins;
+pub(crate) mod shortage;
 mod space;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -35,6 +36,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+
+/// As [`open`], and waits if descriptors run short that path requests are about to give back.
+pub(crate) fn open_patiently(path: &Arc<Path>, options: &OpenOptions) -> Result<OpenFile> {
+    shortage::patiently(|| open(path, options))
+}
 
 /// Opens `path` and collects what the engine needs to know about it. Blocks.
 pub(crate) fn open(path: &Arc<Path>, options: &OpenOptions) -> Result<OpenFile> {

@@ -17,6 +17,7 @@ use crate::memory::Pool;
 use crate::stats::Counters;
 use crate::sys::Errno;
 use crate::sys::event::Event;
+use crate::sys::process::Process;
 use crate::unwind::contain;
 use std::sync::{Arc, Mutex};
 
@@ -51,7 +52,7 @@ impl EngineUnderTest {
         let blocking = Arc::new(BlockingPool::new(jobs.clone()));
         let pool = Arc::new(Pool::new(Arc::clone(&counters), Arc::clone(&blocking), Some(Box::new(Kernel))));
         let report = BackendReport { kind: BackendKind::Uring, reason: "simulated".into(), flags: Vec::new(), ring_entries: 0 };
-        let core = Arc::new(Core { inbox, blocking, pool, counters, report: Mutex::new(report), config });
+        let core = Arc::new(Core { inbox, blocking, pool, counters, report: Mutex::new(report), config, process: Process::current() });
         let backend = Box::new(SimBackend::new(index, BackendKind::Uring));
         Ok(Self {
             index,

@@ -10,6 +10,7 @@ mod guarded;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod lost_ring;
+mod panics;
 mod shutdown;
 
 use deepring::Engine;
