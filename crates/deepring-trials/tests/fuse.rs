@@ -525,3 +525,53 @@ fn die_in_flight(engine: &Engine, mounted: &mut Mounted, elsewhere: &Path) {
     check_usable(engine, elsewhere);
     assert_eq!(engine.info().backend, backend, "a dead server costs no ring");
 }
+
+// ---- close ----
+
+#[test]
+fn the_error_of_close_is_the_error_of_a_request_by_path() {
+    with_faults_on(&[true], |mounted, _| {
+        for engine in engines() {
+            let path = mounted.path().join("file");
+            for (errno, code) in [(libc::EIO, "EIO"), (libc::ENOSPC, "ENOSPC"), (libc::EDQUOT, "EDQUOT")] {
+                mounted.inject(&io_error(Call::Close, 0, errno, 1)).expect("the server");
+                let error = engine.write_file(&path, bytes(0, 70_001, 1)).wait().result.expect_err("a close that fails");
+                check(&error, code, &path, 0, 70_001);
+                assert_eq!((error.syscall(), error.transferred()), ("close", 70_001));
+                mounted.inject(&io_error(Call::Close, 0, errno, 1)).expect("the server");
+                let Completed { buf, result } = engine.read_file(&path, vec![0; 70_001]).wait();
+                check(&result.expect_err("a close that fails"), code, &path, 0, 70_001);
+                assert_same(&buf.expect("the buffer"), &bytes(0, 70_001, 1), "read before the close failed");
+            }
+            // The first failure is the one reported.
+            mounted.inject(&io_error(Call::Write, 0, libc::EIO, 1)).expect("the server");
+            mounted.inject(&io_error(Call::Close, 0, libc::ENOSPC, 1)).expect("the server");
+            let error = engine.write_file(&path, bytes(0, 70_001, 1)).wait().result.expect_err("a write that fails");
+            check(&error, "EIO", &path, 0, 70_001);
+            mounted.clear().expect("the server");
+            check_usable(&engine, mounted.path());
+            std::fs::remove_file(&path).expect("the file");
+        }
+    });
+}
+
+#[test]
+fn a_close_that_stalls_delays_only_its_own_request() {
+    with_faults_on(&[true], |mounted, elsewhere| {
+        for engine in engines() {
+            let slow = mounted.path().join("slow");
+            std::fs::write(&slow, bytes(0, 5000, 1)).expect("the file");
+            mounted.inject(&Fault { times: 1, ..Fault::always(Call::Close, Effect::Stall(STALL)) }).expect("the server");
+            let started = Instant::now();
+            let stalled = engine.read_file(&slow, vec![0; 5000]);
+            for index in 0..40u64 {
+                let path = elsewhere.join(format!("{index}"));
+                engine.write_file(&path, bytes(0, 5000, index)).wait().result.expect("a write elsewhere");
+            }
+            assert!(started.elapsed() < STALL, "others took {:?}", started.elapsed());
+            stalled.wait().result.expect("a read whose close stalls");
+            assert!(started.elapsed() >= STALL, "it settled before its file was closed");
+            mounted.clear().expect("the server");
+        }
+    });
+}

@@ -7,10 +7,11 @@
 
 mod harness;
 
-use deepring::{Completed, Direct};
-use harness::{MODES, Slice, assert_file, assert_same, bytes, directory, engines, open, within};
+use deepring::{Completed, Direct, Engine, ErrorKind, OpenOptions};
+use harness::child::alone;
+use harness::{MODES, Slice, assert_file, assert_same, bytes, directory, engines, open, patient, within};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const LIMIT: Duration = Duration::from_secs(60);
 const LEN: usize = 256 << 10;
@@ -160,6 +161,103 @@ fn programs_started_during_transfers_disturb_nothing() {
                 assert_file(&path, &bytes(0, OPS as usize * LEN, round), "written while other programs ran");
             }
             file.close().wait().expect("close");
+        }
+    });
+}
+
+/// Runs `body` in a forked child. Returns its exit status, or `None` if it did not end in time. The child calls more than
+/// is allowed after a fork of a process with threads; what it calls is what is tested.
+fn in_child(body: impl FnOnce() -> bool) -> Option<i32> {
+    // SAFETY: the child runs the test's body and ends without cleaning up.
+    let child = unsafe { libc::fork() };
+    assert!(child >= 0, "fork: {}", std::io::Error::last_os_error());
+    if child == 0 {
+        let held = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)).unwrap_or(false);
+        // SAFETY: ends the process.
+        unsafe { libc::_exit(i32::from(!held)) };
+    }
+    let started = Instant::now();
+    let mut status = 0;
+    // SAFETY: writes a local number.
+    while unsafe { libc::waitpid(child, &raw mut status, libc::WNOHANG) } == 0 {
+        if started.elapsed() > patient(Duration::from_secs(10)) {
+            // SAFETY: ends our child.
+            unsafe { libc::kill(child, libc::SIGKILL) };
+            // SAFETY: writes a local number.
+            unsafe { libc::waitpid(child, &raw mut status, 0) };
+            return None;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    Some(status)
+}
+
+#[test]
+fn an_engine_of_the_parent_gives_errors_in_a_forked_child_and_a_new_engine_works() {
+    alone(|| {
+        let place = directory();
+        let path = place.path().join("file");
+        std::fs::write(&path, bytes(0, 64 << 20, 1)).expect("the file");
+        for engine in engines() {
+            let file = open(&engine, &path, Direct::Prefer);
+            let is_forked = |kind: Option<ErrorKind>| kind == Some(ErrorKind::Forked);
+            // Locks of the engine can be held, and requests are in flight, when the process forks.
+            let busy = || (0..64u64).map(|index| file.read_at(vec![0u8; 1 << 20], index << 20)).collect::<Vec<_>>();
+            let use_all = || {
+                let kinds = [
+                    file.read_at(vec![0u8; 4096], 0).wait().result.err().map(|error| error.kind()),
+                    file.read_at(vec![0u8; 0], 0).wait().result.err().map(|error| error.kind()),
+                    file.write_at(vec![0u8; 4096], 0).wait().result.err().map(|error| error.kind()),
+                    engine.read_file(&path, vec![0u8; 4096]).wait().result.err().map(|error| error.kind()),
+                    engine.write_file(&path, vec![0u8; 4096]).wait().result.err().map(|error| error.kind()),
+                    engine.open(&path, OpenOptions::new().read(true)).err().map(|error| error.kind()),
+                    engine.open_async(&path, OpenOptions::new().read(true)).wait().err().map(|error| error.kind()),
+                    engine.buffer(5 << 20).err().map(|error| error.kind()),
+                    engine.pooled_buffer(5000).err().map(|error| error.kind()),
+                    engine.path_info(&path).err().map(|error| error.kind()),
+                    file.stat().wait().err().map(|error| error.kind()),
+                    file.sync_all().wait().err().map(|error| error.kind()),
+                    file.set_len(0).wait().err().map(|error| error.kind()),
+                ];
+                let is_coded = file.sync_data().wait().expect_err("a sync").code() == "ERR_DEEPRING_FORKED";
+                // Neither fails, neither hangs.
+                drop((engine.stats(), engine.info(), file.known_size(), file.backend()));
+                kinds.into_iter().all(is_forked) && is_coded
+            };
+            for _ in 0..10 {
+                let ops = busy();
+                assert_eq!(in_child(use_all), Some(0), "using the parent's engine");
+                let ended = |op: deepring::Op<Vec<u8>>| op.wait().result.map_or_else(|error| is_forked(Some(error.kind())), |_| true);
+                // In the child they are taken out of a copy of the parent's memory.
+                // SAFETY: parent and child each use their own copy once.
+                let copies = unsafe { ops.iter().map(|op| std::ptr::read(op)).collect::<Vec<_>>() };
+                let copies = std::mem::ManuallyDrop::new(copies);
+                let status = in_child(|| std::mem::ManuallyDrop::into_inner(copies).into_iter().all(ended));
+                assert_eq!(status, Some(0), "waiting for operations of the parent");
+                for (index, op) in ops.into_iter().enumerate() {
+                    let (buf, _) = op.wait().ok().expect("a read of the parent");
+                    assert_same(&buf, &bytes((index as u64) << 20, 1 << 20, 1), "read beside a fork");
+                }
+            }
+            let buffers: Vec<_> = [5000, 5 << 20].iter().map(|&len| engine.buffer(len).expect("memory")).collect();
+            let writing: Vec<_> = (0..8u64).map(|index| file.write_at(bytes(index * 5000, 5000, 1), index * 5000)).collect();
+            let status = in_child(|| {
+                let own = Engine::builder().build().expect("an engine of the child");
+                let again = open(&own, &path, Direct::Prefer);
+                // Ranges that the parent is writing, too.
+                let (read, _) = again.read_exact_at(own.buffer(4096).expect("memory"), 1 << 20).wait().ok().expect("a read");
+                assert_same(&read, &bytes(1 << 20, 4096, 1), "read by the child");
+                again.write_at(bytes(0, 40_000, 1), 0).wait().result.expect("a write");
+                again.sync_all().wait().expect("a sync");
+                // The parent's things are dropped beside it.
+                // SAFETY: the child uses its copies once.
+                unsafe { drop((std::ptr::read(&raw const buffers), std::ptr::read(&raw const file), std::ptr::read(&raw const engine))) };
+                own.read_file(&path, vec![0u8; 64 << 20]).wait().result.is_ok()
+            });
+            assert_eq!(status, Some(0), "a new engine beside the parent's");
+            writing.into_iter().for_each(|op| assert_eq!(op.wait().result.expect("a write").bytes, 5000));
+            assert_file(&path, &bytes(0, 64 << 20, 1), "written beside a forked child");
+            within(LIMIT, "dropping the engine in the parent", move || drop((buffers, file, engine)));
         }
     });
 }

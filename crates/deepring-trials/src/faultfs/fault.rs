@@ -23,6 +23,8 @@ pub enum Call {
     Allocate,
     /// A change of the file size.
     Truncate,
+    /// `close`: the kernel's `FLUSH`.
+    Close,
 }
 
 /// What happens.
@@ -62,8 +64,14 @@ impl Fault {
     }
 }
 
-const CALLS: &[(&str, Call)] =
-    &[("read", Call::Read), ("write", Call::Write), ("sync", Call::Sync), ("allocate", Call::Allocate), ("truncate", Call::Truncate)];
+const CALLS: &[(&str, Call)] = &[
+    ("read", Call::Read),
+    ("write", Call::Write),
+    ("sync", Call::Sync),
+    ("allocate", Call::Allocate),
+    ("truncate", Call::Truncate),
+    ("close", Call::Close),
+];
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -154,7 +162,7 @@ impl Faults {
         let end = position.saturating_add(len);
         let mut verdict = Verdict::default();
         for fault in faults.iter_mut().filter(|fault| fault.call == call && fault.times > 0) {
-            let touches = matches!(call, Call::Sync | Call::Truncate) || position < fault.range.end && fault.range.start < end;
+            let touches = matches!(call, Call::Sync | Call::Truncate | Call::Close) || position < fault.range.end && fault.range.start < end;
             if !touches {
                 continue;
             }

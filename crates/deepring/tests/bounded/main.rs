@@ -2,6 +2,7 @@
 //! queued. A queued request is small and holds no descriptor. A full queue is an error that returns
 //! the buffer.
 
+mod by_path;
 mod handles;
 #[path = "../harness/mod.rs"]
 mod harness;
