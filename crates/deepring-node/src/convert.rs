@@ -188,26 +188,20 @@ pub struct Info {
 }
 
 impl Info {
-    pub fn of(engine: &Engine, path: Option<&std::path::Path>) -> deepring::Result<Self> {
+    pub fn of(engine: &Engine, found: Option<(std::path::PathBuf, deepring::PathInfo)>) -> Self {
         let info = engine.info();
-        let path = match path {
-            None => None,
-            Some(path) => {
-                let found = engine.path_info(path)?;
-                Some(PathInfo {
-                    path: path.to_string_lossy().into_owned(),
-                    device: found.device,
-                    device_requests: found.device_requests,
-                    queue_depth: found.queue_depth,
-                    file_system: found.file_system,
-                    direct: found.direct_io.available,
-                    direct_reason: found.direct_io.reason,
-                    offset_alignment: found.direct_io.offset_alignment,
-                    memory_alignment: found.direct_io.memory_alignment,
-                })
-            }
-        };
-        Ok(Self {
+        let path = found.map(|(path, found)| PathInfo {
+            path: path.to_string_lossy().into_owned(),
+            device: found.device,
+            device_requests: found.device_requests,
+            queue_depth: found.queue_depth,
+            file_system: found.file_system,
+            direct: found.direct_io.available,
+            direct_reason: found.direct_io.reason,
+            offset_alignment: found.direct_io.offset_alignment,
+            memory_alignment: found.direct_io.memory_alignment,
+        });
+        Self {
             backend: info.backend.as_str().to_owned(),
             reason: info.reason,
             kernel: info.kernel,
@@ -220,7 +214,7 @@ impl Info {
             max_queued: info.max_queued as f64,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             path,
-        })
+        }
     }
 }
 

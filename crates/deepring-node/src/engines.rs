@@ -86,11 +86,12 @@ impl Session {
     #[napi]
     pub fn engine_info(&self, env: &Env, id: f64, engine: u32, path: Option<View>) -> Result<()> {
         let engine = self.state.engine(engine)?;
-        let path = path.map(View::to_path);
+        let path = path.map(View::to_path).map(|path| (engine.path_info_later(&path), path));
         self.state.delivery.expect(env)?;
         let delivery = Arc::clone(&self.state.delivery);
         engine.clone().run_blocking(move || {
-            let info = Info::of(&engine, path.as_deref()).map(|info| Some(Detail::Info(Box::new(info))));
+            let found = path.map(|(find, path)| find().map(|found| (path, found))).transpose();
+            let info = found.map(|found| Info::of(&engine, found)).map(|info| Some(Detail::Info(Box::new(info))));
             delivery.push(Record::of(id as u64, info));
         });
         Ok(())

@@ -14,7 +14,7 @@ use crate::file::File;
 use crate::memory::{Buffer, IoBuf, IoBufMut};
 use crate::op::{Op, Task, Transfer};
 use crate::open::shortage::{self, Patience};
-use crate::open::{self, OpenFile, OpenOptions};
+use crate::open::{self, Name, OpenFile, OpenOptions};
 use crate::plan::Direction;
 use crate::stats::{Stats, add, sub};
 use crate::sync::thread::JoinHandle;
@@ -68,9 +68,12 @@ impl Engine {
     /// for anything else but a regular file or a block device. [`ErrorKind::Direct`] if direct I/O
     /// is required and not available. [`ErrorKind::Invalid`] for contradictory options.
     pub fn open(&self, path: impl AsRef<Path>, options: OpenOptions) -> Result<File> {
+        self.open_named(&Name::of(path.as_ref()), &options)
+    }
+
+    fn open_named(&self, name: &Name, options: &OpenOptions) -> Result<File> {
         self.core().check_process("open")?;
-        let file = open::open_patiently(&Arc::from(path.as_ref()), &options)?;
-        Ok(File::new(self.clone(), Arc::new(file)))
+        Ok(File::new(self.clone(), Arc::new(open::open_patiently(name, options)?)))
     }
 
     /// Opens a file on a blocking thread, and passes it to `then` there.
@@ -78,17 +81,17 @@ impl Engine {
         if let Err(error) = self.core().check_process("open") {
             return then(Err(error));
         }
-        self.open_later(Arc::from(path.as_ref()), options, Patience::new(), then);
+        self.open_later(Name::of(path.as_ref()), options, Patience::new(), then);
     }
 
     /// Opens a file on a blocking thread. If descriptors run short, goes to the end of the line: the thread may be
     /// needed to close other files.
-    fn open_later(&self, path: Arc<Path>, options: OpenOptions, mut patience: Patience, then: impl FnOnce(Result<File>) + Send + 'static) {
+    fn open_later(&self, name: Name, options: OpenOptions, mut patience: Patience, then: impl FnOnce(Result<File>) + Send + 'static) {
         let engine = self.clone();
-        self.run_blocking(move || match engine.open(&path, options.clone()) {
+        self.run_blocking(move || match engine.open_named(&name, &options) {
             Err(error) if patience.allows(&error) => {
                 shortage::pause();
-                engine.open_later(path, options, patience, then);
+                engine.open_later(name, options, patience, then);
             }
             opened => then(opened),
         });
@@ -151,7 +154,7 @@ impl Engine {
     fn transfer_path<B: Send + 'static>(&self, path: &Path, direction: Direction, address: u64, len: u64, buf: B) -> Op<B> {
         let transfer = Transfer::new(buf, len, self.core());
         let raw = RawTransfer { direction, address, len, position: 0, exact: true, handle: None };
-        let target = PathTarget { path: Arc::from(path), whole: true, mode: 0o666 };
+        let target = PathTarget { name: Name::of(path), whole: true, mode: 0o666 };
         self.submit(Target::Path(Box::new(target)), raw, Arc::clone(&transfer) as Arc<dyn Completion>);
         self.core().inbox.wake();
         Op::new(transfer, Arc::clone(self.core().inbox.doorbell()))
@@ -205,7 +208,7 @@ impl Engine {
         let refuse = |kind: ErrorKind, target: &Target, completion: Arc<dyn Completion>, advice: &str| {
             let path = match target {
                 Target::File(file) => &file.path,
-                Target::Path(path) => &path.path,
+                Target::Path(target) => &target.name.path,
             };
             let error = Error::new(kind, call).at(path).range(position, len, 0).advise(advice);
             completion.settle(Outcome { result: Err(error), memory_lost: false });

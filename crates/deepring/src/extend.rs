@@ -18,8 +18,9 @@ use crate::error::{Error, Result};
 use crate::inode::{Accepted, Extension, TrimTarget};
 use crate::open::{OpenFile, Shortage};
 use crate::planted::{PlantedBug, planted};
+use crate::sys::file::{self as sys, Allocated};
 use crate::sys::stat::{Stat, stat};
-use crate::sys::{Errno, file as sys, space};
+use crate::sys::{Errno, space};
 use std::time::Instant;
 
 /// A write that cannot begin: the error, the call that it stands for, and advice.
@@ -139,13 +140,15 @@ fn is_full(&(errno, ..): &Failure) -> bool {
 }
 
 fn reserve(file: &OpenFile, on_disk: &Stat, from: u64, end: u64) -> std::result::Result<(), Failure> {
-    match sys::allocate(file.fd(), from, end - from) {
-        Ok(()) => Ok(()),
-        Err(libc::EOPNOTSUPP | libc::ENOSYS) => {
+    let allocated = if file.mount.preallocates() { sys::allocate(file.fd(), from, end - from) } else { Allocated::Unsupported };
+    file.mount.count_preallocation(allocated != Allocated::Unsupported);
+    match allocated {
+        Allocated::Done => Ok(()),
+        Allocated::Unsupported => {
             check(file, on_disk, from, end)?;
             if end > on_disk.size { sys::truncate(file.fd(), end).map_err(|errno| failed(errno, "ftruncate")) } else { Ok(()) }
         }
-        Err(errno) => Err(failed(errno, "fallocate")),
+        Allocated::Failed(errno) => Err(failed(errno, "fallocate")),
     }
 }
 
@@ -194,7 +197,8 @@ fn trim(file: &OpenFile, reached: u64, accepted: Accepted, whole: bool) -> Resul
     }
     let measured = file.measure().map_err(|errno| failed(errno, "statx"))?;
     // A file longer than this process ever made it was extended by another process, which owns its end.
-    let ours = measured <= padded_up_to || whole;
+    // So was one whose end nothing shows to be this file's.
+    let ours = measured <= padded_up_to && file.owns_end || whole;
     if measured > size && ours {
         sys::truncate(file.fd(), size).map_err(|errno| failed(errno, "ftruncate"))?;
     }

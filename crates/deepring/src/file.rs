@@ -324,10 +324,8 @@ impl File {
         let pool = Arc::clone(&self.engine.core().pool);
         let using = self.using();
         self.engine.run_blocking(move || {
-            // Through procfs it is the same file, even if its name now belongs to another one.
-            let by_descriptor = format!("/proc/self/fd/{}", file.raw());
             // SAFETY: passed on from the caller of this function.
-            then(unsafe { crate::verify::compare(Path::new(&by_descriptor), &file.path, &pool, address, len, position) });
+            then(unsafe { crate::verify::compare_file(&file, &pool, address, len, position) });
             drop(using);
         });
     }

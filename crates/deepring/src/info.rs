@@ -4,10 +4,9 @@ use crate::backend::BackendKind;
 use crate::backend::start::BackendReport;
 use crate::engine::Engine;
 use crate::error::Result;
-use crate::open::{self, DirectSupport};
+use crate::open::{self, DirectSupport, Name};
 use crate::sys::thread;
 use std::path::Path;
-use std::sync::Arc;
 
 /// See [`Engine::info`].
 #[derive(Debug, Clone)]
@@ -74,22 +73,25 @@ impl Engine {
     }
 
     /// What this engine finds at `path`, a file or a directory: device, file system, direct I/O.
-    /// Blocks. In a directory it opens an unnamed temporary file, which needs write permission.
+    /// Blocks. In a directory it tries direct I/O with an unnamed temporary file; where none can be
+    /// made, with a file that is there.
     ///
     /// # Errors
     /// Those of [`Engine::open`].
     pub fn path_info(&self, path: impl AsRef<Path>) -> Result<PathInfo> {
+        self.info_of(&Name::of(path.as_ref()))
+    }
+
+    pub(crate) fn info_of(&self, name: &Name) -> Result<PathInfo> {
         self.core().check_process("open")?;
-        let path: Arc<Path> = Arc::from(path.as_ref());
-        let (file, file_system) = open::examine(&path)?;
-        let device_requests = file.device.requests;
-        let effective = self.core().config.device_requests(device_requests);
+        let found = open::examine(name)?;
+        let device_requests = found.device.requests;
         Ok(PathInfo {
-            device: file.device.name.clone(),
+            device: found.device.name.clone(),
             device_requests,
-            queue_depth: effective,
-            file_system,
-            direct_io: file.support.clone(),
+            queue_depth: self.core().config.device_requests(device_requests),
+            file_system: found.file_system,
+            direct_io: found.support,
         })
     }
 }

@@ -42,6 +42,8 @@ pub enum PlantedBug {
     UnwindsDriver,
     /// A request by path settles before its file is closed.
     SettlesBeforeClose,
+    /// Two files with the same device, inode number and birth time are taken for one.
+    TrustsNumbers,
     /// A producer wakes the driver before it leaves its message. For loom models.
     WakesFirst,
     /// Messages that arrive after the inbox has ended are kept. For loom models.
@@ -62,7 +64,7 @@ mod selection {
     #[cfg(feature = "sim")]
     impl PlantedBug {
         /// Those that a simulation must find.
-        pub const ALL: [Self; 15] = [
+        pub const ALL: [Self; 16] = [
             Self::IgnoresResult,
             Self::ShortIsDone,
             Self::FreesOnDrop,
@@ -78,6 +80,7 @@ mod selection {
             Self::SharesPages,
             Self::UnwindsDriver,
             Self::SettlesBeforeClose,
+            Self::TrustsNumbers,
         ];
     }
 

@@ -7,7 +7,7 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::memory::Pool;
-use crate::open::{self, OpenOptions};
+use crate::open::{self, Name, OpenFile, OpenOptions};
 use crate::sys::file as sys;
 use std::path::Path;
 use std::sync::Arc;
@@ -15,20 +15,41 @@ use std::sync::Arc;
 /// Bytes compared per read.
 const CHUNK_BYTES: u64 = 1 << 20;
 
-/// Compares memory with the file at `access`; errors name `path`.
+/// Compares memory with the file of this name.
 ///
 /// # Safety
 /// `address..address + len` is readable and unchanged during the call.
-pub(crate) unsafe fn compare(access: &Path, path: &Arc<Path>, pool: &Arc<Pool>, address: u64, len: u64, position: u64) -> Result<()> {
-    let failed = |error: Error| error.at(path);
-    let file = open::open(&Arc::from(access), &OpenOptions::new().read(true)).map_err(failed)?;
+pub(crate) unsafe fn compare_path(name: &Name, pool: &Arc<Pool>, address: u64, len: u64, position: u64) -> Result<()> {
+    let file = open::open(name, &OpenOptions::new().read(true))?;
+    // SAFETY: passed on from the caller of this function.
+    unsafe { compare(&file, &name.path, pool, address, len, position) }
+}
+
+/// Compares memory with an open file: through a descriptor of its own where `/proc` gives one, else
+/// through the one that it has. Either way it is the same file, even if its name now belongs to
+/// another one.
+///
+/// # Safety
+/// As for [`compare_path`].
+pub(crate) unsafe fn compare_file(file: &OpenFile, pool: &Arc<Pool>, address: u64, len: u64, position: u64) -> Result<()> {
+    let by_descriptor = Name::of(Path::new(&format!("/proc/self/fd/{}", file.raw())));
+    let own = open::open(&by_descriptor, &OpenOptions::new().read(true)).ok();
+    // SAFETY: passed on from the caller of this function.
+    unsafe { compare(own.as_ref().unwrap_or(file), &file.path, pool, address, len, position) }
+}
+
+/// Errors name `path`.
+///
+/// # Safety
+/// As for [`compare_path`].
+unsafe fn compare(file: &OpenFile, path: &Arc<Path>, pool: &Arc<Pool>, address: u64, len: u64, position: u64) -> Result<()> {
     let mut space = pool.allocate(CHUNK_BYTES as usize, false)?;
     let compared = (|| {
         let mut done = 0;
         while done < len {
             let start = position + done;
             let aligned = start - start % file.geometry().read_unit;
-            let got = read_chunk(&file, &mut space, aligned).map_err(|errno| Error::os(errno, "read"))?;
+            let got = read_chunk(file, &mut space, aligned).map_err(|errno| Error::os(errno, "read"))?;
             let skip = start - aligned;
             let fresh = got.saturating_sub(skip).min(len - done);
             let at_end = |position, transferred| Error::new(ErrorKind::Mismatch, "verify").range(position, len, transferred);
@@ -49,11 +70,11 @@ pub(crate) unsafe fn compare(access: &Path, path: &Arc<Path>, pool: &Arc<Pool>, 
     if !file.is_direct() {
         sys::drop_cache(file.fd());
     }
-    compared.map_err(failed)
+    compared.map_err(|error: Error| error.at(path))
 }
 
 /// Fills the chunk from `aligned`, as far as the file reaches. Returns the bytes read.
-fn read_chunk(file: &open::OpenFile, space: &mut [u8], aligned: u64) -> std::result::Result<u64, i32> {
+fn read_chunk(file: &OpenFile, space: &mut [u8], aligned: u64) -> std::result::Result<u64, i32> {
     let unit = file.geometry().read_unit;
     let mut done = 0;
     loop {

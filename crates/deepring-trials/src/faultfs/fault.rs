@@ -162,7 +162,8 @@ impl Faults {
         let end = position.saturating_add(len);
         let mut verdict = Verdict::default();
         for fault in faults.iter_mut().filter(|fault| fault.call == call && fault.times > 0) {
-            let touches = matches!(call, Call::Sync | Call::Truncate | Call::Close) || position < fault.range.end && fault.range.start < end;
+            let touches =
+                matches!(call, Call::Sync | Call::Truncate | Call::Close) || position < fault.range.end && fault.range.start < end;
             if !touches {
                 continue;
             }

@@ -46,7 +46,8 @@ use crate::driver::request::{PathTarget, Target};
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::file::{File, FileStat};
-use crate::open::OpenOptions;
+use crate::info::PathInfo;
+use crate::open::{Name, OpenOptions};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -100,6 +101,9 @@ pub trait EngineBinding {
     /// to what can be in flight.
     fn handle(&self, limits: HandleLimits) -> Handle;
 
+    /// [`Engine::path_info`], to be asked later: a relative path keeps the meaning it has now.
+    fn path_info_later(&self, path: &Path) -> Box<dyn FnOnce() -> Result<PathInfo> + Send>;
+
     /// As [`FileBinding::verify_then`], by path.
     ///
     /// # Safety
@@ -143,7 +147,7 @@ impl EngineBinding for Engine {
     }
 
     unsafe fn submit_path(&self, path: &Path, whole: bool, mode: u32, transfer: RawTransfer, completion: Arc<dyn Completion>) {
-        let target = PathTarget { path: Arc::from(path), whole, mode };
+        let target = PathTarget { name: Name::of(path), whole, mode };
         Engine::submit(self, Target::Path(Box::new(target)), transfer, completion);
     }
 
@@ -176,14 +180,19 @@ impl EngineBinding for Engine {
         Handle::new(limits)
     }
 
+    fn path_info_later(&self, path: &Path) -> Box<dyn FnOnce() -> Result<PathInfo> + Send> {
+        let (engine, name) = (self.clone(), Name::of(path));
+        Box::new(move || engine.info_of(&name))
+    }
+
     unsafe fn verify_path_then(&self, path: &Path, address: u64, len: u64, position: u64, then: impl FnOnce(Result<()>) + Send + 'static) {
         if let Err(error) = self.core().check_process("read") {
             return then(Err(error));
         }
-        let path: Arc<Path> = Arc::from(path);
+        let name = Name::of(path);
         let pool = Arc::clone(&self.core().pool);
         // SAFETY: passed on from the caller of this function.
-        Engine::run_blocking(self, move || then(unsafe { crate::verify::compare(&path, &path, &pool, address, len, position) }));
+        Engine::run_blocking(self, move || then(unsafe { crate::verify::compare_path(&name, &pool, address, len, position) }));
     }
 }
 

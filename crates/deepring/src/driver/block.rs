@@ -12,7 +12,7 @@ use super::verdict::{Cause, Facts, Progress, Verdict, judge};
 use crate::backend::threads::{Threads, transfer};
 use crate::backend::{Backend, BackendKind, DeviceOp, Done};
 use crate::budget::Cost;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::inode::{RangeLock, ReadTicket};
 use crate::memory::Buffer;
 use crate::plan::{Direction, Extent};
@@ -275,6 +275,9 @@ impl Driver {
             return self.write_edge(key);
         }
         if request.submission.direction == Direction::Write {
+            if block.progress.direct && !request.file.went_direct(extent.file_start, extent.file_len) {
+                self.was_buffered(key);
+            }
             return self.retire(key);
         }
         let end = (extent.file_start + block.progress.done).min(request.file.inode.clamp(block.ticket));
@@ -286,6 +289,21 @@ impl Driver {
         match block.bounce.take() {
             None => self.retire(key),
             Some(bounce) => self.copy_out(Copy { key, bounce, skip: extent.skip as usize, len: got as usize, to }),
+        }
+    }
+
+    /// A write was accepted as direct, and went through the page cache.
+    fn was_buffered(&mut self, key: Key) {
+        let block = &self.blocks[key];
+        let request = &mut self.requests[block.request];
+        request.tally.buffered = true;
+        if request.file.downgrade() {
+            add(&self.core.counters.downgraded, 1);
+        } else if request.file.is_direct() {
+            // Direct I/O was required. The bytes of this block were written all the same.
+            let error =
+                Error::new(ErrorKind::Direct, "write").advise("the file system accepted a direct write and put it into the page cache");
+            request.fail(block.extent.offset + block.extent.len, error);
         }
     }
 

@@ -73,7 +73,7 @@ impl Driver {
                 return self.settle_unopened(submission, error);
             }
             (Target::Path(target), _) => {
-                let error = error.at(&target.path);
+                let error = error.at(&target.name.path);
                 return self.settle_unopened(submission, error);
             }
         };

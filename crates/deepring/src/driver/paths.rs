@@ -190,12 +190,12 @@ impl Driver {
 fn open_target(submission: &Submission, alone: bool) -> Result<(Arc<OpenFile>, Passing), Error> {
     // Only path requests are queued here; for any other there is nothing to open.
     let Target::Path(target) = &submission.target else { return Err(Error::new(ErrorKind::Invalid, "open")) };
-    let PathTarget { path, whole, mode } = &**target;
+    let PathTarget { name, whole, mode } = &**target;
     let options = match submission.direction {
         Direction::Read => OpenOptions::new().read(true),
         Direction::Write => OpenOptions::new().write(true).create(true).mode(*mode),
     };
-    let file = open::open(path, &options).inspect_err(|error| {
+    let file = open::open(name, &options).inspect_err(|error| {
         if alone && shortage::is_shortage(error) && shortage::is_passing() {
             shortage::pause();
         }
@@ -204,7 +204,7 @@ fn open_target(submission: &Submission, alone: bool) -> Result<(Arc<OpenFile>, P
         let size = file.inode.size();
         if size != submission.len {
             let advice = format!("the file has {size} bytes, the buffer {}", submission.len);
-            return Err(Error::new(ErrorKind::SizeMismatch, "read").at(path).advise(advice));
+            return Err(Error::new(ErrorKind::SizeMismatch, "read").at(&name.path).advise(advice));
         }
     }
     Ok((Arc::new(file), Passing::new()))

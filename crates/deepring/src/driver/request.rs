@@ -30,13 +30,12 @@ use crate::error::{Error, ErrorKind};
 use crate::extend;
 use crate::handle::Handle;
 use crate::inode::{Accepted, Extension, Inode, RangeLock};
-use crate::open::OpenFile;
 use crate::open::shortage::Passing;
+use crate::open::{Name, OpenFile};
 use crate::plan::{Direction, Span};
 use crate::planted::{PlantedBug, planted};
 use crate::slots::Key;
 use crate::stats::{Counters, add, sub};
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -49,7 +48,7 @@ pub(crate) enum Target {
 }
 
 pub(crate) struct PathTarget {
-    pub(crate) path: Arc<Path>,
+    pub(crate) name: Name,
     /// Reading: the file must be exactly as long as the request. Writing: it will be.
     pub(crate) whole: bool,
     /// Permission bits, if the file is created.
@@ -85,7 +84,7 @@ impl Submission {
                 file.unsettled.fetch_sub(1, Ordering::AcqRel);
                 &file.path
             }
-            Target::Path(target) => &target.path,
+            Target::Path(target) => &target.name.path,
         };
         sub(&counters.queued, 1);
         add(&counters.failed, 1);

@@ -171,6 +171,10 @@ impl End {
             self.adopt_measured(measured.max(self.written_up_to));
             self.padded_up_to = 0;
         }
+        if !alone && measured > self.padded_up_to.max(self.size) {
+            // No extender made it so long. What another process put there must not be cut, however far this one pads.
+            self.adopt_measured(measured);
+        }
         self.extenders += 1;
         self.padded_up_to = self.padded_up_to.max(padded_up_to);
         self.bump_version();
@@ -295,6 +299,15 @@ mod tests {
         assert_eq!(end.size(), 0, "it can be padding");
         end.adopt_measured_if_quiet(5000);
         assert_eq!(end.size(), 5000);
+    }
+
+    #[test]
+    fn what_another_process_appended_beside_an_extender_is_not_cut() {
+        let mut end = End::new(0);
+        end.begin_extending(0, 4096);
+        let second = accepted(&mut end, 20_000);
+        assert_eq!(end.begin_extending(10_000, 20_480).promised, 10_000);
+        assert_eq!(end.release(0, second, false).size, 10_000, "the second write failed before its first byte");
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! What the process knows of one file, shared by every open and every engine: its promised size, which ranges are being
-//! written, and whether an `fsync` of it ever failed.
+//! written, and whether an `fsync` of it ever failed. Which opens are of one file, [`registry`] decides.
 //!
 //! Four mechanisms, each in a file of its own and each a plain struct without a lock:
 //!
@@ -35,7 +35,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub(crate) use end::{Accepted, Extension, GiveUp, ReadTicket, TrimTarget};
 pub(crate) use ranges::RangeLock;
-pub(crate) use registry::Identity;
+pub(crate) use registry::{Identity, Numbers, Proof};
 
 /// Wakes a parked request so that it retries.
 pub(crate) trait Retry: Send + Sync {
@@ -55,7 +55,12 @@ pub(crate) enum Access {
 
 pub(crate) struct Inode {
     end_lock: Mutex<()>,
-    state: Mutex<State>,
+    /// Shared with every file that has the same numbers: see [`registry`].
+    state: Arc<Mutex<State>>,
+    /// Where its own part stands in [`State::files`].
+    place: usize,
+    /// Whether no other file is ever taken for this one.
+    lasts: bool,
     /// What [`End`] says, published so that reads need no lock: the promised size, and the version.
     size: AtomicU64,
     version: AtomicU64,
@@ -67,12 +72,33 @@ struct State {
     epochs: Epochs,
     ranges: Ranges,
     gate: Gate,
-    end: End,
-    sync_failed: Option<i32>,
+    /// What belongs to one file each. Nearly always there is one.
+    files: Vec<Part>,
     waiters: Vec<Waiter>,
 }
 
+struct Part {
+    end: End,
+    sync_failed: Option<i32>,
+    is_open: bool,
+}
+
 impl State {
+    fn new() -> Self {
+        Self { epochs: Epochs::new(), ranges: Ranges::default(), gate: Gate::default(), files: Vec::new(), waiters: Vec::new() }
+    }
+
+    /// Adds the part of a file. Returns its place.
+    fn add(&mut self, size: u64) -> usize {
+        let part = Part { end: End::new(size), sync_failed: None, is_open: true };
+        if let Some(place) = self.files.iter().position(|part| !part.is_open) {
+            self.files[place] = part;
+            return place;
+        }
+        self.files.push(part);
+        self.files.len() - 1
+    }
+
     /// Grants what `take` takes, or registers the waiter.
     fn grant(&mut self, waiter: Waiter, take: impl FnOnce(&mut Self) -> bool) -> Access {
         if take(self) {
@@ -101,31 +127,32 @@ fn wake(mut state: MutexGuard<'_, State>) {
 }
 
 impl Inode {
-    fn new(size: u64) -> Self {
-        let state = State {
-            epochs: Epochs::new(),
-            ranges: Ranges::default(),
-            gate: Gate::default(),
-            end: End::new(size),
-            sync_failed: None,
-            waiters: Vec::new(),
-        };
+    fn new(size: u64, state: Arc<Mutex<State>>, lasts: bool) -> Self {
+        let place = lock(&state).add(size);
         Self {
             end_lock: Mutex::default(),
-            state: Mutex::new(state),
+            state,
+            place,
+            lasts,
             size: AtomicU64::new(size),
             version: AtomicU64::new(0),
             has_holes: AtomicBool::new(false),
         }
     }
 
+    /// Looks at the end of the file under the lock.
+    fn end<T>(&self, look: impl FnOnce(&mut End) -> T) -> T {
+        look(&mut lock(&self.state).files[self.place].end)
+    }
+
     /// Changes the end of the file under the lock, and publishes it.
     fn change_end<T>(&self, change: impl FnOnce(&mut End) -> T) -> T {
         let mut state = lock(&self.state);
-        let result = change(&mut state.end);
+        let end = &mut state.files[self.place].end;
+        let result = change(end);
         // The size first: a read that finds the old version with the new size takes too small a promise, never too large.
-        self.size.store(state.end.size(), Ordering::Release);
-        self.version.store(state.end.version(), Ordering::Release);
+        self.size.store(end.size(), Ordering::Release);
+        self.version.store(end.version(), Ordering::Release);
         result
     }
 
@@ -134,7 +161,7 @@ impl Inode {
     /// Counts a write from the moment its caller can rely on it: from here on no trim cuts what it writes.
     pub(crate) fn accept_write(&self, end: u64) -> Accepted {
         let mut state = lock(&self.state);
-        state.end.claim(end);
+        state.files[self.place].end.claim(end);
         Accepted { epoch: state.epochs.accept(), end }
     }
 
@@ -142,7 +169,7 @@ impl Inode {
     pub(crate) fn settle_write(&self, accepted: Accepted) {
         let mut state = lock(&self.state);
         state.epochs.settle(accepted.epoch);
-        state.end.unclaim(accepted.end);
+        state.files[self.place].end.unclaim(accepted.end);
         wake(state);
     }
 
@@ -158,7 +185,7 @@ impl Inode {
 
     /// The error number of the first fsync that failed.
     pub(crate) fn sync_failure(&self) -> Option<i32> {
-        lock(&self.state).sync_failed
+        lock(&self.state).files[self.place].sync_failed
     }
 
     // ---- writes and truncations ----
@@ -219,8 +246,7 @@ impl Inode {
         if self.version.load(Ordering::Acquire).is_multiple_of(2) {
             return self.size();
         }
-        let state = lock(&self.state);
-        state.end.size().max(state.end.padded_up_to())
+        self.end(|end| end.size().max(end.padded_up_to()))
     }
 
     /// A ticket for [`Inode::clamp`], taken before a read starts.
@@ -237,16 +263,16 @@ impl Inode {
         if is_quiet(self.version.load(Ordering::Acquire)) {
             return u64::MAX;
         }
-        let state = lock(&self.state);
-        let (adopted, when) = state.end.adopted();
-        let before = if is_quiet(when) { ticket.size.max(adopted) } else { ticket.size };
-        before.min(state.end.size())
+        self.end(|end| {
+            let (adopted, when) = end.adopted();
+            let before = if is_quiet(when) { ticket.size.max(adopted) } else { ticket.size };
+            before.min(end.size())
+        })
     }
 
     /// The size to report: the promised one while the file can be padded, else the measured one.
     pub(crate) fn size_to_report(&self, measured: u64) -> u64 {
-        let state = lock(&self.state);
-        if state.end.may_be_padded(measured) { state.end.size() } else { measured }
+        self.end(|end| if end.may_be_padded(measured) { end.size() } else { measured })
     }
 
     /// Whether no other request has extended the file since this one began to. Then everything past the size promised
@@ -271,7 +297,7 @@ impl Inode {
     /// Serializes everything that measures or moves the end of the file.
     pub(crate) fn lock_end(&self) -> MutexGuard<'_, ()> {
         let guard = lock(&self.end_lock);
-        lock(&self.state).end.locked();
+        self.end(End::locked);
         guard
     }
 
@@ -293,7 +319,7 @@ impl Inode {
 
     /// See [`End::is_left_padded`].
     pub(crate) fn is_left_padded(&self) -> bool {
-        lock(&self.state).end.is_left_padded()
+        self.end(|end| end.is_left_padded())
     }
 
     /// See [`End::mark_clean`].
@@ -303,7 +329,7 @@ impl Inode {
 
     /// See [`End::claimed_by_others`].
     pub(crate) fn claimed_by_others(&self, end: u64) -> u64 {
-        lock(&self.state).end.claimed_by_others(end)
+        self.end(|state| state.claimed_by_others(end))
     }
 
     /// See [`End::record_truncation`].
@@ -322,5 +348,11 @@ impl Inode {
     /// See [`End::give_up`].
     pub(crate) fn give_up_end(&self, accepted: Accepted, reached: u64) -> GiveUp {
         self.change_end(|end| end.give_up(accepted, reached))
+    }
+}
+
+impl Drop for Inode {
+    fn drop(&mut self) {
+        lock(&self.state).files[self.place].is_open = false;
     }
 }

@@ -2,8 +2,8 @@
 
 use super::device::Device;
 use crate::plan::{ALIGNMENT_MAX, Geometry};
-use crate::sys::stat::{DirectAlignment, Stat};
-use crate::sys::{Errno, device, file as sys};
+use crate::sys::stat::{DirectAlignment, FileKind, Stat};
+use crate::sys::{Errno, cache, device, file as sys, thread};
 use std::os::fd::{AsRawFd, OwnedFd};
 
 /// Alignment assumed where neither the file nor the device reports one: the page, which every file
@@ -75,30 +75,52 @@ fn supported(reason: &str, memory: u32, offset: u32) -> DirectSupport {
     DirectSupport { available: true, reason: reason.into(), offset_alignment: offset, memory_alignment: memory }
 }
 
+/// What was found about direct I/O, and whether the first write of the opening must be judged.
+pub(super) struct Found {
+    pub(super) support: DirectSupport,
+    pub(super) judge: u8,
+}
+
+/// Whether direct writes go past the page cache ([`super::OpenFile::went_direct`]): they do, the
+/// first one will show it, they do not.
+pub(super) const DIRECT: u8 = 0;
+pub(super) const UNKNOWN: u8 = 1;
+pub(super) const BUFFERED: u8 = 2;
+
+/// File systems whose direct reads go past the page cache for all that is known, so that they are
+/// believed where the kernel does not show its cache.
+const BELIEVED: &[i64] = &[0xef53, 0x5846_5342, 0x9123_683e, 0xf2f5_2010, 0x6969];
+
 /// Finds the alignment: from `statx`, else from XFS, else the page size or logical block, confirmed
 /// by one real read.
-pub(super) fn direct_support(fd: &OwnedFd, stat: &Stat, is_block_device: bool) -> DirectSupport {
+pub(super) fn direct_support(fd: &OwnedFd, stat: &Stat, size: u64, writes: bool) -> Found {
+    let known = |support| Found { support, judge: DIRECT };
     if let Some(answer) = DirectSupport::of_stat(stat) {
-        return answer;
+        return known(answer);
     }
+    let file_system = sys::file_system(fd);
     // These accept O_DIRECT, and copy through the page cache nevertheless.
-    if let Ok(sys::TMPFS_MAGIC | sys::RAMFS_MAGIC) = sys::file_system(fd) {
-        return unsupported("the file lives in memory (tmpfs)");
+    if let Ok(sys::TMPFS_MAGIC | sys::RAMFS_MAGIC) = file_system {
+        return known(unsupported("the file lives in memory (tmpfs)"));
     }
     if let Ok((memory, offset)) = sys::xfs_alignment(fd)
         && let Some(answer) = DirectSupport::of_xfs(memory, offset)
     {
-        return answer;
+        return known(answer);
     }
+    let is_block_device = stat.kind == FileKind::BlockDevice;
     let logical = if is_block_device { device::queue(stat.node).map(|queue| queue.logical_block) } else { None };
     let alignment = logical.unwrap_or(DEFAULT_ALIGNMENT);
     if let Err(errno) = sys::set_direct(fd, true) {
-        return unsupported(format!("the file system refuses O_DIRECT (error {errno})"));
+        return known(unsupported(format!("the file system refuses O_DIRECT (error {errno})")));
     }
-    match trial_read(fd, alignment) {
-        Ok(()) if takes_any_bytes(fd) => supported("an unaligned trial read", 1, 1),
-        Ok(()) => supported("a trial read", alignment, alignment),
-        Err(errno) => unsupported(format!("a trial read failed with error {errno}")),
+    let cache = PageCache::of(fd, stat, writes, is_block_device || file_system.is_ok_and(|magic| BELIEVED.contains(&magic)));
+    match trial(fd, alignment, size, cache) {
+        Ok(()) if takes_any_bytes(fd) => {
+            Found { support: supported("an unaligned trial read", 1, 1), judge: if writes { UNKNOWN } else { DIRECT } }
+        }
+        Ok(()) => Found { support: supported("a trial read", alignment, alignment), judge: if writes { UNKNOWN } else { DIRECT } },
+        Err(reason) => known(unsupported(reason)),
     }
 }
 
@@ -117,14 +139,82 @@ fn takes_any_bytes(fd: &OwnedFd) -> bool {
     result >= 0
 }
 
-/// Reads one aligned unit at the start of the file. An empty file proves nothing, and passes.
-fn trial_read(fd: &OwnedFd, alignment: u32) -> std::result::Result<(), Errno> {
+/// How to ask what of a file is in the page cache.
+#[derive(Debug, Clone, Copy)]
+struct PageCache {
+    through_mapping: bool,
+    may_ask: bool,
+    /// What to believe if the kernel does not say.
+    believed: bool,
+}
+
+impl PageCache {
+    fn of(fd: &OwnedFd, stat: &Stat, writes: bool, believed: bool) -> Self {
+        Self { through_mapping: sys::file_system(fd) == Ok(sys::OVERLAY_MAGIC), may_ask: writes || thread::owns(stat.uid), believed }
+    }
+
+    fn has(self, fd: &OwnedFd, position: u64, len: u64) -> Option<bool> {
+        cache::is_cached(fd, position, len, self.through_mapping, self.may_ask)
+    }
+}
+
+/// Whether reads go past the page cache: a page that was not in it before a trial read must not be
+/// in it afterwards. An empty file shows nothing, and passes.
+fn trial(fd: &OwnedFd, alignment: u32, size: u64, cache: PageCache) -> std::result::Result<(), String> {
+    let unit = u64::from(alignment);
+    let read = |position| trial_read(fd, alignment, position).map_err(|errno| format!("a trial read failed with error {errno}"));
+    read(0)?;
+    // In a hole there is nothing to be cached.
+    let places = (0..TRIALS).map(|trial| size / TRIALS * trial).filter_map(|place| sys::next_data(fd, place));
+    let mut places: Vec<u64> = places.map(|place| place - place % unit).filter(|place| place + unit <= size).collect();
+    places.dedup();
+    let Some(&first) = places.first() else { return Ok(()) };
+    let goes_past = |place| -> std::result::Result<Option<bool>, String> {
+        let Some(before) = cache.has(fd, place, unit) else { return Ok(cache.believed.then_some(true)) };
+        if before {
+            return Ok(None);
+        }
+        read(place)?;
+        // In doubt, another process has just read it.
+        Ok(Some(cache.has(fd, place, unit) != Some(true)))
+    };
+    for place in places {
+        if let Some(answer) = goes_past(place)? {
+            return if answer { Ok(()) } else { Err("a trial read went through the page cache".into()) };
+        }
+    }
+    // It was read before, by the cache. It leaves that if it was read back from a device.
+    sys::drop_cached_range(fd, first, unit);
+    match goes_past(first)? {
+        Some(true) => Ok(()),
+        Some(false) => Err("a trial read went through the page cache".into()),
+        None => Err("the file is in the page cache or in memory, so a trial read shows nothing".into()),
+    }
+}
+
+/// Places of a file where a trial is made if those before it are cached.
+const TRIALS: u64 = 8;
+
+/// Reads one aligned unit.
+fn trial_read(fd: &OwnedFd, alignment: u32, position: u64) -> std::result::Result<(), Errno> {
     let mut space = vec![0u8; alignment as usize * 2];
     let address = (space.as_mut_ptr() as u64).next_multiple_of(alignment.into());
     // SAFETY: the aligned unit lies inside `space`, which is local and outlives the call.
-    let result = unsafe { sys::read_at(fd.as_raw_fd(), address, alignment, 0, 0) };
+    let result = unsafe { sys::read_at(fd.as_raw_fd(), address, alignment, position, 0) };
     // A file open for writing only cannot be read. That proves nothing about direct I/O.
     if result >= 0 || result == -libc::EBADF { Ok(()) } else { Err(-result) }
+}
+
+/// Whether what was just written direct went past the page cache. If a reader has cached it since,
+/// its pages are clean and can be dropped.
+pub(super) fn went_past_cache(fd: &OwnedFd, position: u64, len: u64) -> bool {
+    let through_mapping = sys::file_system(fd) == Ok(sys::OVERLAY_MAGIC);
+    let is_cached = || cache::is_cached(fd, position, len, through_mapping, true) == Some(true);
+    if !is_cached() {
+        return true;
+    }
+    sys::drop_cached_range(fd, position, len);
+    !is_cached()
 }
 
 #[cfg(test)]

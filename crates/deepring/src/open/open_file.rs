@@ -1,7 +1,7 @@
 //! [`OpenFile`]: a descriptor and what is known about its file.
 
-use super::device::Device;
-use super::direct::DirectSupport;
+use super::device::{Device, Mount};
+use super::direct::{BUFFERED, DIRECT, DirectSupport, UNKNOWN, went_past_cache};
 use super::pins::{self, Pages};
 use super::space::Space;
 use crate::error::{Error, Result};
@@ -15,22 +15,33 @@ use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 /// An open descriptor and what is known about its file. Closed with the last reference, or earlier
 /// by [`OpenFile::close`].
+#[allow(clippy::struct_excessive_bools, reason = "independent facts about a file")]
 pub(crate) struct OpenFile {
     pub(super) fd: ManuallyDrop<OwnedFd>,
     pub(super) closed: AtomicBool,
     pub(crate) path: Arc<Path>,
     pub(crate) inode: Arc<Inode>,
+    /// Whether what is known of its end is known of this very file. Else nothing is padded,
+    /// preallocated or cut.
+    pub(crate) owns_end: bool,
+    /// What limits are kept for.
     pub(crate) device: Arc<Device>,
+    /// What hangs together when it hangs: the mount, or the block device that was opened.
+    #[allow(dead_code, reason = "for whoever shares threads out among mounts")]
+    pub(crate) fate: u64,
+    pub(crate) mount: Arc<Mount>,
     pub(crate) support: DirectSupport,
     pub(crate) is_block_device: bool,
     pub(super) pages: Pages,
     pub(super) required: bool,
     /// Whether transfers are direct now: cleared when the first direct operation is refused.
     pub(super) direct: AtomicBool,
+    /// See [`OpenFile::went_direct`].
+    pub(super) judge: AtomicU8,
     /// Whether the file system supports `RWF_NOWAIT`.
     pub(super) nowait: AtomicBool,
     /// Whether a ring must not get it: see [`super::blocks_submitters`].
@@ -98,6 +109,17 @@ impl OpenFile {
     /// required. Returns whether it did.
     pub(crate) fn downgrade(&self) -> bool {
         !self.required && self.direct.swap(false, Ordering::Relaxed) && sys::set_direct(self.fd(), false).is_ok()
+    }
+
+    /// Whether a direct write that is done went past the page cache. Where only a trial read has
+    /// shown that direct I/O works, the first write of the opening is judged by the cache, and the
+    /// answer holds for those that follow. Asks the kernel once.
+    pub(crate) fn went_direct(&self, position: u64, len: u64) -> bool {
+        if self.judge.load(Ordering::Relaxed) == UNKNOWN {
+            let answer = if went_past_cache(self.fd(), position, len) { DIRECT } else { BUFFERED };
+            self.judge.store(answer, Ordering::Relaxed);
+        }
+        self.judge.load(Ordering::Relaxed) == DIRECT
     }
 
     /// Closes the descriptor and reports the result of `close`. No operation may be in flight or

@@ -12,7 +12,7 @@ use crate::binding::EngineBinding;
 use crate::engine::Engine;
 use crate::file::File;
 use crate::handle::{HandleLimits, Refill};
-use crate::open::{self, Direct, OpenOptions};
+use crate::open::{self, Direct, Name, OpenOptions};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -87,7 +87,7 @@ impl Run {
         let truncate = quiet && self.rng.one_in(24);
         let options = OpenOptions::new().read(true).write(true).create(true).truncate(truncate).direct(direct);
         let path = Arc::clone(&self.files[file].path);
-        let opened = open::open(&path, &options);
+        let opened = open::open(&Name::of(&path), &options);
         world::with(|world| world.note(|| format!("open {} truncate {truncate}: {:?}", path.display(), opened.is_ok())));
         self.probe_file(file);
         match opened {

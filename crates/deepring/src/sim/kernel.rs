@@ -10,6 +10,7 @@ use crate::sys::Errno;
 use crate::sys::device::Queue;
 use crate::sys::fault::{self, Call, Interposer};
 use crate::sys::space::{Extent, Room};
+use crate::sys::stat::DeviceNumber;
 use std::os::fd::RawFd;
 
 /// The major number of simulated devices, which no kernel assigns. The minor number encodes the
@@ -40,6 +41,7 @@ impl Interposer for Kernel {
     fn queue(&self, major: u32, minor: u32) -> Option<Queue> {
         let queue = || Queue {
             name: format!("sim{}", minor >> 16),
+            number: DeviceNumber { major, minor },
             requests: minor & 0x3ff,
             request_bytes: 1 << ((minor >> 10) & 0x3f),
             logical_block: 512,
@@ -184,6 +186,13 @@ impl World {
             self.descriptors.insert(fd, Descriptor { opening: self.openings, inode, direct: false, was_direct: false });
         }
         let (requests, request_bytes) = (self.profile.device_requests, self.profile.request_bytes);
+        stat.stx_mask |= libc::STATX_MNT_ID;
+        stat.stx_mnt_id = self.mount;
+        if self.profile.twins {
+            stat.stx_ino = 1;
+            stat.stx_btime.tv_sec = 0;
+            stat.stx_btime.tv_nsec = 0;
+        }
         let facts = self.facts(inode);
         stat.stx_dev_major = MAJOR;
         stat.stx_dev_minor = facts.device << 16 | request_bytes.ilog2() << 10 | requests;

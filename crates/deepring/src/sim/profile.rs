@@ -72,6 +72,8 @@ pub(crate) struct Profile {
     pub(crate) allocate_unsupported: bool,
     pub(crate) truncate_fails: u32,
     pub(crate) sync_fails: u32,
+    /// The files of a device have one inode number and no birth time.
+    pub(crate) twins: bool,
     /// Another process truncates a file that has no unsettled request.
     pub(crate) truncate_externally: u32,
 }
@@ -136,6 +138,7 @@ impl Profile {
             allocate_unsupported: !calm && rng.one_in(8),
             truncate_fails: fault(rng) / 8,
             sync_fails: fault(rng) / 8,
+            twins: false,
             truncate_externally: fault(rng),
             // Without a step of the generator, so that seeds from before find what they found.
             pins: !rng.clone().one_in(4),
@@ -149,6 +152,8 @@ impl Profile {
         if !calm && rng.one_in(8) {
             profile.panics = rng.pick(&[10_000, 300_000]);
         }
+        // From a copy: the runs of known seeds stay as they are.
+        profile.twins = !calm && rng.clone().one_in(4);
         profile
     }
 }

@@ -16,7 +16,7 @@ use super::world::{self, violate};
 use crate::config::Config;
 use crate::file::File;
 use crate::inode::Inode;
-use crate::open::{self, OpenFile, OpenOptions};
+use crate::open::{self, Name, OpenFile, OpenOptions};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -140,7 +140,7 @@ impl Run {
         file.probe = std::fs::File::open(&file.path).ok();
         file.number = file.probe.as_ref().and_then(|probe| probe.metadata().ok()).map_or(0, |metadata| inode_number(&metadata));
         let injecting = world::with(|world| std::mem::take(&mut world.injecting)).unwrap_or(false);
-        match open::open(&file.path, &OpenOptions::new().read(true)) {
+        match open::open(&Name::of(&file.path), &OpenOptions::new().read(true)) {
             Ok(opened) => {
                 file.inode = Some(Arc::clone(&opened.inode));
                 let (number, inode) = (file.number, Arc::downgrade(&opened.inode));

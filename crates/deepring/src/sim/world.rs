@@ -16,6 +16,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::os::fd::RawFd;
 use std::sync::Weak;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Events that a traced run keeps.
 const TRACE_LEN: usize = 4000;
@@ -98,10 +99,14 @@ pub(crate) struct World {
     files: BTreeMap<u64, FileFacts>,
     /// Submitted requests that have not settled, with the address and length that they lent.
     unsettled: BTreeMap<u64, (u64, u64)>,
+    /// A mount of its own for every run: what is remembered of mounts must not reach the next one.
+    pub(super) mount: u64,
     violation: Option<String>,
     digest: u64,
     trace: Option<Vec<String>>,
 }
+
+static MOUNTS: AtomicU64 = AtomicU64::new(0);
 
 thread_local! {
     static WORLD: RefCell<Option<World>> = const { RefCell::new(None) };
@@ -156,6 +161,7 @@ impl World {
             openings: 0,
             files: BTreeMap::new(),
             unsettled: BTreeMap::new(),
+            mount: MOUNTS.fetch_add(1, Ordering::Relaxed),
             violation: None,
             digest: 0,
             trace: traced.then(Vec::new),

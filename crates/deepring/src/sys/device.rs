@@ -1,7 +1,7 @@
 //! What sysfs reports about the device of a file.
 
 use super::stat::DeviceNumber;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The largest logical block that is accepted, in bytes. The largest of any kernel is 64 KiB.
 pub(crate) const LOGICAL_BLOCK_MAX: u32 = 256 << 10;
@@ -11,6 +11,8 @@ pub(crate) const LOGICAL_BLOCK_MAX: u32 = 256 << 10;
 pub(crate) struct Queue {
     /// The device's name, such as `nvme0n1`.
     pub(crate) name: String,
+    /// The number of the disk that has the queue.
+    pub(crate) number: DeviceNumber,
     /// Requests that the queue holds; one more blocks its submitter.
     pub(crate) requests: u32,
     /// The largest single request, in bytes.
@@ -19,18 +21,44 @@ pub(crate) struct Queue {
     pub(crate) logical_block: u32,
 }
 
-/// Reads the queue of a device; `None` where there is none (tmpfs, overlay, network file systems).
+/// Reads the queue of a device; `None` where there is none (tmpfs, network file systems). A
+/// partition has its disk's. So has a device that only passes requests on to one other (LUKS, a
+/// volume of LVM on one disk).
 pub(crate) fn queue(device: DeviceNumber) -> Option<Queue> {
     let DeviceNumber { major, minor } = device;
     if let Some(queue) = super::fault::queue(major, minor) {
         return Some(queue);
     }
-    let node = std::fs::canonicalize(format!("/sys/dev/block/{major}:{minor}")).ok()?;
-    let device = if node.join("queue").is_dir() { node } else { node.parent()?.to_path_buf() };
-    let queue: PathBuf = device.join("queue");
-    let read = |name: &str| std::fs::read_to_string(queue.join(name)).ok();
-    let name = device.file_name()?.to_string_lossy();
-    Queue::parse(&name, &read("nr_requests")?, &read("max_sectors_kb")?, &read("logical_block_size")?)
+    let read = |file: PathBuf| std::fs::read_to_string(file).ok();
+    let mut disk = disk_of(&format!("/sys/dev/block/{major}:{minor}").into())?;
+    let logical_block = read(disk.join("queue/logical_block_size"))?;
+    for _ in 0..STACK_MAX {
+        let Some(requests) = read(disk.join("queue/nr_requests")) else {
+            disk = disk_of(&only_entry(&disk.join("slaves"))?)?;
+            continue;
+        };
+        let name = disk.file_name()?.to_string_lossy();
+        let request_kib = read(disk.join("queue/max_sectors_kb"))?;
+        let mut queue = Queue::parse(&name, &requests, &request_kib, &logical_block)?;
+        queue.number = read(disk.join("dev")).as_deref().and_then(DeviceNumber::parse).unwrap_or(device);
+        return Some(queue);
+    }
+    None
+}
+
+/// Devices that stand on one another, at most.
+const STACK_MAX: usize = 8;
+
+/// The directory of a disk in sysfs, from that of the disk or of one of its partitions.
+fn disk_of(node: &PathBuf) -> Option<PathBuf> {
+    let node = std::fs::canonicalize(node).ok()?;
+    if node.join("queue").is_dir() { Some(node) } else { node.parent().map(Path::to_path_buf) }
+}
+
+fn only_entry(directory: &Path) -> Option<PathBuf> {
+    let mut entries = std::fs::read_dir(directory).ok()?.flatten();
+    let only = entries.next()?.path();
+    entries.next().is_none().then_some(only)
 }
 
 impl Queue {
@@ -40,6 +68,7 @@ impl Queue {
         (logical_block.is_power_of_two() && logical_block <= LOGICAL_BLOCK_MAX.into()).then_some(())?;
         Some(Self {
             name: name.to_owned(),
+            number: DeviceNumber { major: 0, minor: 0 },
             requests: positive(requests)?.try_into().unwrap_or(u32::MAX),
             request_bytes: positive(request_kib)?.saturating_mul(1024),
             logical_block: logical_block as u32,

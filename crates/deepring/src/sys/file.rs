@@ -1,14 +1,15 @@
 //! Calls on files and descriptors.
 
 use super::fault::{self, Call};
-use super::{Errno, check, errno};
-use std::ffi::CStr;
+use super::{Errno, check, errno, retry};
+use std::ffi::{CStr, CString};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 /// `RWF_NOWAIT`: fail with `EAGAIN` rather than block the submitter.
 pub(crate) const NOWAIT: i32 = libc::RWF_NOWAIT;
 
+pub(crate) const OVERLAY_MAGIC: i64 = 0x794c_7630;
 pub(crate) const TMPFS_MAGIC: i64 = 0x0102_1994;
 pub(crate) const RAMFS_MAGIC: i64 = 0x8584_58f6;
 pub(crate) const FUSE_MAGIC: i64 = 0x6573_5546;
@@ -41,13 +42,14 @@ pub(crate) enum Access {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Create {
     No,
-    IfMissing(u32),
     /// Fails with `EEXIST` if it exists.
     New(u32),
 }
 
-/// Opens a file without waiting for anything: not for the other end of a FIFO either.
-pub(crate) fn open(path: &CStr, access: Access, create: Create) -> Result<OwnedFd, Errno> {
+/// Opens a file. A relative path starts at `directory`, at the working directory if there is none.
+/// Without `waits`, it waits for nothing: not for the other end of a FIFO, and not until a file
+/// server has given a lease back.
+pub(crate) fn open(directory: Option<&OwnedFd>, path: &CStr, access: Access, create: Create, waits: bool) -> Result<OwnedFd, Errno> {
     let access = match access {
         Access::Read => libc::O_RDONLY,
         Access::Write => libc::O_WRONLY,
@@ -55,33 +57,51 @@ pub(crate) fn open(path: &CStr, access: Access, create: Create) -> Result<OwnedF
     };
     let (create, mode) = match create {
         Create::No => (0, 0),
-        Create::IfMissing(mode) => (libc::O_CREAT, mode),
         Create::New(mode) => (libc::O_CREAT | libc::O_EXCL, mode),
     };
-    open_with(path, access | create | libc::O_NONBLOCK | libc::O_NOCTTY, mode)
+    let waits = if waits { 0 } else { libc::O_NONBLOCK };
+    open_with(directory, path, access | create | waits | libc::O_NOCTTY, mode)
 }
 
-/// Opens a directory, to flush it.
-pub(crate) fn open_directory(path: &CStr) -> Result<OwnedFd, Errno> {
-    open_with(path, libc::O_RDONLY | libc::O_DIRECTORY, 0)
+/// Opens a directory, to flush it or to list it.
+pub(crate) fn open_directory(directory: Option<&OwnedFd>, path: &CStr) -> Result<OwnedFd, Errno> {
+    open_with(directory, path, libc::O_RDONLY | libc::O_DIRECTORY, 0)
+}
+
+/// A reference to a directory, from which paths can start. Needs no right to read it.
+pub(crate) fn open_place(directory: Option<&OwnedFd>, path: &CStr) -> Result<OwnedFd, Errno> {
+    open_with(directory, path, libc::O_PATH | libc::O_DIRECTORY, 0)
 }
 
 /// Opens a new file without a name in a directory.
-pub(crate) fn open_unnamed(directory: &CStr) -> Result<OwnedFd, Errno> {
-    open_with(directory, libc::O_TMPFILE | libc::O_RDWR, 0o600)
+pub(crate) fn open_unnamed(directory: Option<&OwnedFd>, path: &CStr) -> Result<OwnedFd, Errno> {
+    open_with(directory, path, libc::O_TMPFILE | libc::O_RDWR, 0o600)
 }
 
-fn open_with(path: &CStr, flags: i32, mode: u32) -> Result<OwnedFd, Errno> {
+fn raw(directory: Option<&OwnedFd>) -> RawFd {
+    directory.map_or(libc::AT_FDCWD, AsRawFd::as_raw_fd)
+}
+
+fn open_with(directory: Option<&OwnedFd>, path: &CStr, flags: i32, mode: u32) -> Result<OwnedFd, Errno> {
     fault::refuse(Call::Open, -1)?;
-    loop {
-        // SAFETY: the path is a terminated string; the mode is read only with O_CREAT.
-        let fd = check(unsafe { libc::open(path.as_ptr(), flags | libc::O_CLOEXEC, mode) }.into());
-        match fd {
-            // SAFETY: the descriptor was just created and has no other owner.
-            Ok(fd) => return Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) }),
-            Err(libc::EINTR) => {}
-            Err(errno) => return Err(errno),
+    // SAFETY: the path is a terminated string; the mode is read only with O_CREAT.
+    let fd = retry(|| check(unsafe { libc::openat(raw(directory), path.as_ptr(), flags | libc::O_CLOEXEC, mode) }.into()))?;
+    // SAFETY: the descriptor was just created and has no other owner.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
+/// Where a symbolic link leads; `None` if it is no link, or is gone.
+pub(crate) fn read_link(directory: &OwnedFd, name: &CStr) -> Result<Option<CString>, Errno> {
+    let mut target = vec![0u8; libc::PATH_MAX as usize];
+    // SAFETY: a terminated string; the kernel writes at most so many bytes.
+    let len = unsafe { libc::readlinkat(raw(Some(directory)), name.as_ptr(), target.as_mut_ptr().cast(), target.len()) };
+    match check(len as libc::c_long) {
+        Ok(len) => {
+            target.truncate(len as usize);
+            CString::new(target).map(Some).map_err(|_| libc::EINVAL)
         }
+        Err(libc::EINVAL | libc::ENOENT) => Ok(None),
+        Err(errno) => Err(errno),
     }
 }
 
@@ -101,9 +121,9 @@ pub(crate) fn close(fd: OwnedFd) -> Result<(), Errno> {
     }
 }
 
-pub(crate) fn unlink(path: &CStr) -> Result<(), Errno> {
+pub(crate) fn unlink(directory: &OwnedFd, name: &CStr) -> Result<(), Errno> {
     // SAFETY: a terminated string.
-    check(unsafe { libc::unlink(path.as_ptr()) }.into()).map(drop)
+    check(unsafe { libc::unlinkat(raw(Some(directory)), name.as_ptr(), 0) }.into()).map(drop)
 }
 
 /// The magic number of the file system.
@@ -134,8 +154,8 @@ pub(crate) fn xfs_alignment(fd: &impl AsRawFd) -> Result<(u32, u32), Errno> {
 }
 
 /// Sets the status flags of a file that [`open`] opened: `O_DIRECT` or none. The only other one
-/// that [`open`] sets is `O_NONBLOCK`, to open a FIFO without waiting. It is cleared here, because
-/// a ring would take it as "never wait".
+/// that [`open`] can set is `O_NONBLOCK`. It is cleared here, because a ring would take it as
+/// "never wait".
 pub(crate) fn set_direct(fd: &impl AsRawFd, direct: bool) -> Result<(), Errno> {
     if fault::set_direct(fd.as_raw_fd(), direct) {
         return Ok(());
@@ -151,11 +171,30 @@ pub(crate) fn truncate(fd: &impl AsRawFd, bytes: u64) -> Result<(), Errno> {
     retry(|| check(unsafe { libc::ftruncate(fd.as_raw_fd(), bytes as libc::off_t) }.into())).map(drop)
 }
 
+/// What [`allocate`] came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Allocated {
+    Done,
+    /// Refused by the kernel, the file system or a sandbox, with any number that says nothing of
+    /// room: the bytes can be written all the same.
+    Unsupported,
+    /// There is no room, the device failed, or the file is not open for writing.
+    Failed(Errno),
+}
+
 /// `fallocate` mode 0: allocates the range and extends the file to its end.
-pub(crate) fn allocate(fd: &impl AsRawFd, start: u64, bytes: u64) -> Result<(), Errno> {
-    fault::refuse(Call::Allocate { start, end: start + bytes }, fd.as_raw_fd())?;
-    // SAFETY: no pointers.
-    retry(|| check(unsafe { libc::fallocate(fd.as_raw_fd(), 0, start as libc::off_t, bytes as libc::off_t) }.into())).map(drop)
+pub(crate) fn allocate(fd: &impl AsRawFd, start: u64, bytes: u64) -> Allocated {
+    let call = || {
+        fault::refuse(Call::Allocate { start, end: start + bytes }, fd.as_raw_fd())?;
+        // SAFETY: no pointers.
+        retry(|| check(unsafe { libc::fallocate(fd.as_raw_fd(), 0, start as libc::off_t, bytes as libc::off_t) }.into()))
+    };
+    match call() {
+        Ok(_) => Allocated::Done,
+        Err(errno @ (libc::ENOSPC | libc::EDQUOT | libc::EFBIG | libc::EIO | libc::EBADF)) => Allocated::Failed(errno),
+        Err(_) => Allocated::Unsupported,
+    }
 }
 
 pub(crate) fn sync(fd: &impl AsRawFd, data_only: bool) -> Result<(), Errno> {
@@ -167,19 +206,32 @@ pub(crate) fn sync(fd: &impl AsRawFd, data_only: bool) -> Result<(), Errno> {
     retry(call).map(drop)
 }
 
-/// Drops the clean cached pages of the whole file.
-pub(crate) fn drop_cache(fd: &impl AsRawFd) {
-    // SAFETY: no pointers; advice only.
-    unsafe { libc::posix_fadvise(fd.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
+/// Flushes the whole file system that a file is on.
+pub(crate) fn sync_file_system(fd: &impl AsRawFd) -> Result<(), Errno> {
+    fault::refuse(Call::Sync, fd.as_raw_fd())?;
+    // SAFETY: no pointers.
+    retry(|| check(unsafe { libc::syncfs(fd.as_raw_fd()) }.into())).map(drop)
 }
 
-fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
-    loop {
-        match call() {
-            Err(libc::EINTR) => {}
-            result => return result,
-        }
+/// The first place from `position` on that is no hole; `position` itself where holes are not known.
+pub(crate) fn next_data(fd: &impl AsRawFd, position: u64) -> Option<u64> {
+    // SAFETY: no pointers. It moves the offset of the descriptor, which no transfer of ours uses.
+    match check(unsafe { libc::lseek(fd.as_raw_fd(), position as libc::off_t, libc::SEEK_DATA) }) {
+        Ok(data) => Some(data as u64),
+        Err(libc::ENXIO) => None,
+        Err(_) => Some(position),
     }
+}
+
+/// Drops the clean cached pages of the whole file.
+pub(crate) fn drop_cache(fd: &impl AsRawFd) {
+    drop_cached_range(fd, 0, 0);
+}
+
+/// The same of a range; of all that follows, if `len` is 0.
+pub(crate) fn drop_cached_range(fd: &impl AsRawFd, position: u64, len: u64) {
+    // SAFETY: no pointers; advice only.
+    unsafe { libc::posix_fadvise(fd.as_raw_fd(), position as libc::off_t, len as libc::off_t, libc::POSIX_FADV_DONTNEED) };
 }
 
 /// One `preadv2`. Returns what the kernel returned: bytes, or a negative error number.

@@ -23,13 +23,17 @@
 //! Calls that are younger than the oldest C library we load on (glibc 2.17) go through
 //! `syscall(2)`; a kernel without them answers `ENOSYS`, which is an answer like any other.
 
+pub(crate) mod cache;
 pub(crate) mod device;
+pub(crate) mod directory;
 #[cfg_attr(all(loom, test), path = "event_model.rs")]
 pub(crate) mod event;
 #[cfg_attr(feature = "sim", path = "fault_sim.rs")]
 pub(crate) mod fault;
 pub(crate) mod file;
+pub(crate) mod identity;
 pub(crate) mod memory;
+pub(crate) mod mounts;
 pub(crate) mod pins;
 pub(crate) mod process;
 pub(crate) mod space;
@@ -47,4 +51,14 @@ pub(crate) fn errno() -> Errno {
 /// Turns a C return value into a result.
 fn check(value: libc::c_long) -> Result<libc::c_long, Errno> {
     if value < 0 { Err(errno()) } else { Ok(value) }
+}
+
+/// Repeats a call while a signal interrupts it.
+fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
+    loop {
+        match call() {
+            Err(libc::EINTR) => {}
+            result => return result,
+        }
+    }
 }

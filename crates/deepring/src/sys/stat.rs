@@ -1,9 +1,11 @@
 //! What the kernel knows of an open file, in types of the engine.
 
 use super::fault::{self, Call};
-use super::{Errno, check};
+use super::{Errno, check, retry};
+use std::ffi::CStr;
 use std::mem::MaybeUninit;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What a descriptor names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +28,12 @@ impl DeviceNumber {
     /// Both parts in one number.
     pub(crate) fn id(self) -> u64 {
         u64::from(self.major) << 32 | u64::from(self.minor)
+    }
+
+    /// Reads `major:minor`.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let (major, minor) = text.trim().split_once(':')?;
+        Some(Self { major: major.parse().ok()?, minor: minor.parse().ok()? })
     }
 
     /// Both parts as `st_dev` of `stat(2)` has them.
@@ -66,6 +74,19 @@ pub(crate) struct Stat {
     pub(crate) birthtime_ns: i128,
     /// `None` if this kernel or file system does not report it.
     pub(crate) direct: Option<DirectAlignment>,
+    /// The mount it was opened through, on kernels that number them.
+    pub(crate) mount: Option<u64>,
+}
+
+impl FileKind {
+    fn of_mode(mode: u32) -> Self {
+        match mode & libc::S_IFMT {
+            libc::S_IFREG => Self::Regular,
+            libc::S_IFBLK => Self::BlockDevice,
+            libc::S_IFDIR => Self::Directory,
+            _ => Self::Other,
+        }
+    }
 }
 
 impl Stat {
@@ -79,12 +100,7 @@ impl Stat {
         let ns = |time: libc::statx_timestamp| i128::from(time.tv_sec) * 1_000_000_000 + i128::from(time.tv_nsec);
         let direct = DirectAlignment { memory: statx.stx_dio_mem_align, offset: statx.stx_dio_offset_align };
         Self {
-            kind: match u32::from(statx.stx_mode) & libc::S_IFMT {
-                libc::S_IFREG => FileKind::Regular,
-                libc::S_IFBLK => FileKind::BlockDevice,
-                libc::S_IFDIR => FileKind::Directory,
-                _ => FileKind::Other,
-            },
+            kind: FileKind::of_mode(statx.stx_mode.into()),
             size: statx.stx_size,
             blocks: statx.stx_blocks,
             block_size: statx.stx_blksize,
@@ -100,21 +116,101 @@ impl Stat {
             ctime_ns: ns(statx.stx_ctime),
             birthtime_ns: ns(statx.stx_btime),
             direct: (statx.stx_mask & libc::STATX_DIOALIGN != 0).then_some(direct),
+            mount: (statx.stx_mask & (libc::STATX_MNT_ID | libc::STATX_MNT_ID_UNIQUE) != 0).then_some(statx.stx_mnt_id),
+        }
+    }
+
+    /// What the older call reports: no birth time, no alignment, no mount.
+    #[allow(clippy::cast_lossless, clippy::unnecessary_cast, reason = "the types differ between architectures")]
+    fn of_older(stat: &libc::stat) -> Self {
+        let ns = |seconds: i64, ns: i64| i128::from(seconds) * 1_000_000_000 + i128::from(ns);
+        let number = |dev: libc::dev_t| DeviceNumber { major: libc::major(dev), minor: libc::minor(dev) };
+        Self {
+            kind: FileKind::of_mode(stat.st_mode),
+            size: stat.st_size as u64,
+            blocks: stat.st_blocks as u64,
+            block_size: stat.st_blksize as u32,
+            device: number(stat.st_dev),
+            node: number(stat.st_rdev),
+            number: stat.st_ino,
+            mode: stat.st_mode,
+            nlink: stat.st_nlink as u32,
+            uid: stat.st_uid,
+            gid: stat.st_gid,
+            atime_ns: ns(stat.st_atime, stat.st_atime_nsec),
+            mtime_ns: ns(stat.st_mtime, stat.st_mtime_nsec),
+            ctime_ns: ns(stat.st_ctime, stat.st_ctime_nsec),
+            birthtime_ns: 0,
+            direct: None,
+            mount: None,
         }
     }
 }
 
-/// Describes an open file, by `statx`.
+/// Set once a sandbox was seen to refuse `statx` whatever it is asked about.
+static STATX_REFUSED: AtomicBool = AtomicBool::new(false);
+
+/// Describes an open file: by `statx`, else by `fstat`. Whether a refusal of `statx` counts is for
+/// `fstat` to say, whatever number it came with: a file that cannot be described fails both.
 pub(crate) fn stat(fd: &impl AsRawFd) -> Result<Stat, Errno> {
-    fault::refuse(Call::Statx, fd.as_raw_fd())?;
+    let fd = fd.as_raw_fd();
+    fault::refuse(Call::Statx, fd)?;
+    if !STATX_REFUSED.load(Ordering::Relaxed) {
+        if let Ok(mut statx) = call_statx(fd, c"", libc::AT_EMPTY_PATH, WANTED) {
+            fault::describe(fd, &mut statx);
+            return Ok(Stat::of(&statx));
+        }
+        let older = older_stat(fd)?;
+        if call_statx(libc::AT_FDCWD, c"/", 0, WANTED).is_err() && older_stat_at(libc::AT_FDCWD, c"/", 0).is_ok() {
+            STATX_REFUSED.store(true, Ordering::Relaxed);
+        }
+        return Ok(Stat::of_older(&older));
+    }
+    older_stat(fd).map(|stat| Stat::of_older(&stat))
+}
+
+/// What a name stands for; links are followed. `directory` is what a relative name starts from,
+/// the working directory if there is none.
+pub(crate) fn kind_at(directory: Option<&OwnedFd>, path: &CStr) -> Result<FileKind, Errno> {
+    older_stat_at(directory.map_or(libc::AT_FDCWD, AsRawFd::as_raw_fd), path, 0).map(|stat| FileKind::of_mode(stat.st_mode))
+}
+
+/// Whether an open file is this entry of a directory; links are not followed.
+pub(crate) fn is_entry(fd: &impl AsRawFd, directory: &impl AsRawFd, name: &CStr) -> bool {
+    let entry = older_stat_at(directory.as_raw_fd(), name, libc::AT_SYMLINK_NOFOLLOW);
+    let numbers = |stat: libc::stat| (stat.st_dev, stat.st_ino);
+    entry.map(numbers) == older_stat(fd.as_raw_fd()).map(numbers)
+}
+
+/// The device and inode number of the working directory.
+pub(crate) fn working_directory_numbers() -> Result<(u64, u64), Errno> {
+    older_stat_at(libc::AT_FDCWD, c".", 0).map(|stat| (stat.st_dev, stat.st_ino))
+}
+
+const WANTED: libc::c_uint =
+    libc::STATX_BASIC_STATS | libc::STATX_BTIME | libc::STATX_DIOALIGN | libc::STATX_MNT_ID | libc::STATX_MNT_ID_UNIQUE;
+
+fn call_statx(fd: RawFd, path: &CStr, flags: i32, mask: libc::c_uint) -> Result<libc::statx, Errno> {
     let mut out = MaybeUninit::<libc::statx>::zeroed();
-    let mask = libc::STATX_BASIC_STATS | libc::STATX_BTIME | libc::STATX_DIOALIGN;
-    // SAFETY: an empty path with AT_EMPTY_PATH means the descriptor itself; the kernel fills a
-    // local of the type it expects.
-    let done = unsafe { libc::syscall(libc::SYS_statx, fd.as_raw_fd(), c"".as_ptr(), libc::AT_EMPTY_PATH, mask, out.as_mut_ptr()) };
-    check(done)?;
+    // SAFETY: a terminated string; an empty one with AT_EMPTY_PATH means the descriptor itself. The
+    // kernel fills a local of the type it expects.
+    retry(|| check(unsafe { libc::syscall(libc::SYS_statx, fd, path.as_ptr(), flags, mask, out.as_mut_ptr()) }))?;
     // SAFETY: zeroed, then filled in; all fields are integers.
-    fault::describe(fd.as_raw_fd(), unsafe { out.assume_init_mut() });
-    // SAFETY: as above.
-    Ok(Stat::of(unsafe { out.assume_init_ref() }))
+    Ok(unsafe { out.assume_init() })
+}
+
+fn older_stat(fd: RawFd) -> Result<libc::stat, Errno> {
+    let mut out = MaybeUninit::<libc::stat>::zeroed();
+    // SAFETY: fills a local struct.
+    retry(|| check(unsafe { libc::fstat(fd, out.as_mut_ptr()) }.into()))?;
+    // SAFETY: zeroed, then filled in; all fields are integers.
+    Ok(unsafe { out.assume_init() })
+}
+
+fn older_stat_at(directory: RawFd, path: &CStr, flags: i32) -> Result<libc::stat, Errno> {
+    let mut out = MaybeUninit::<libc::stat>::zeroed();
+    // SAFETY: a terminated string; fills a local struct.
+    retry(|| check(unsafe { libc::fstatat(directory, path.as_ptr(), out.as_mut_ptr(), flags) }.into()))?;
+    // SAFETY: zeroed, then filled in; all fields are integers.
+    Ok(unsafe { out.assume_init() })
 }

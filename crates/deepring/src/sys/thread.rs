@@ -57,6 +57,13 @@ fn restore_signals(before: &libc::sigset_t) {
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before, std::ptr::null_mut()) };
 }
 
+/// Whether a file of this user is the process's own, or the process may do as if it were.
+pub(crate) fn owns(uid: u32) -> bool {
+    // SAFETY: no arguments.
+    let user = unsafe { libc::geteuid() };
+    user == 0 || user == uid
+}
+
 /// The soft limit on locked memory in bytes; `None` if unlimited.
 pub(crate) fn memlock_bytes() -> Option<u64> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
