@@ -8,7 +8,7 @@ use crate::convert::{Detail, Opened};
 use crate::delivery::Delivery;
 use crate::engines::release_default;
 use crate::record::{self, RECORD};
-use deepring::binding::{EngineBinding, Group, Handle};
+use deepring::binding::{EngineBinding, Group, Handle, Name};
 use deepring::{Engine, File};
 use napi::Env;
 use napi::bindgen_prelude::*;
@@ -34,6 +34,8 @@ pub struct State {
     pub controls: RefCell<HashMap<u64, Arc<AtomicBool>>>,
     /// Groups of transfers whose records have not been drained, by the id of the record.
     pub groups: RefCell<HashMap<u64, Arc<Group>>>,
+    /// Names that are needed again after their request.
+    pub names: RefCell<HashMap<u32, Name>>,
     details: RefCell<HashMap<u64, Detail>>,
     pub default: RefCell<Option<u32>>,
     next: RefCell<u32>,
@@ -103,6 +105,7 @@ impl Session {
             handles: RefCell::default(),
             controls: RefCell::default(),
             groups: RefCell::default(),
+            names: RefCell::default(),
             details: RefCell::default(),
             default: RefCell::default(),
             next: RefCell::default(),

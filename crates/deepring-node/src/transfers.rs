@@ -5,7 +5,7 @@ use crate::memory::View;
 use crate::record::Record;
 use crate::session::{Session, unknown};
 use deepring::Direction;
-use deepring::binding::{Completion, EngineBinding, FileBinding, Group, Member, MemoryLease, Outcome, RawTransfer};
+use deepring::binding::{Completion, EngineBinding, FileBinding, Group, Member, MemoryLease, Name, Outcome, RawTransfer};
 use napi::Env;
 use napi::bindgen_prelude::*;
 use napi_derive::napi;
@@ -169,9 +169,22 @@ impl Session {
         Ok(())
     }
 
-    /// By descriptor if `file` is not 0, else by path.
+    /// Keeps what a path means now, for a later `verify`. Returns its number.
     #[napi]
-    pub fn verify(&self, env: &Env, id: f64, engine: u32, path: View, file: u32, view: View, position: f64) -> Result<()> {
+    pub fn keep_name(&self, path: View) -> u32 {
+        let number = self.state.number();
+        self.state.names.borrow_mut().insert(number, Name::of(&path.to_path()));
+        number
+    }
+
+    #[napi]
+    pub fn drop_name(&self, name: u32) {
+        self.state.names.borrow_mut().remove(&name);
+    }
+
+    /// By descriptor if `file` is not 0, else by name.
+    #[napi]
+    pub fn verify(&self, env: &Env, id: f64, engine: u32, name: u32, file: u32, view: View, position: f64) -> Result<()> {
         let (delivery, lease) = (Arc::clone(&self.state.delivery), view.lease());
         let then = move |result: deepring::Result<()>| {
             drop(lease);
@@ -180,9 +193,10 @@ impl Session {
         let (address, len, position) = (view.address, view.len, position as u64);
         if file == 0 {
             let engine = self.state.engine(engine)?;
+            let name = self.state.names.borrow_mut().remove(&name).ok_or_else(|| unknown("name", name))?;
             self.state.delivery.expect(env)?;
             // SAFETY: as in `transfer`.
-            unsafe { engine.verify_path_then(&path.to_path(), address, len, position, then) };
+            unsafe { engine.verify_name_then(name, address, len, position, then) };
         } else {
             let files = self.state.files.borrow();
             let file = files.get(&file).ok_or_else(|| unknown("file", file))?;

@@ -364,7 +364,9 @@ fn a_closed_file_is_measured_again_even_after_a_failed_sync() {
             file.write_at(bytes(6000, 10, 3), 6000).wait().result.expect("a write");
             let model = [bytes(0, 6000, 2), bytes(6000, 10, 3), bytes(6010, 1990, 2)].concat();
             assert_file(&path, &model, "after a write into what another process wrote");
-            assert!(file.sync_all().wait().is_err(), "the failure is remembered");
+            // The server can have given the number to another file, so the failure ended with its
+            // last opening. (On other file systems, see `a_failed_sync_stays_failed` in `faults`.)
+            file.sync_all().wait().expect("a sync of what was opened since");
         }
     });
 }

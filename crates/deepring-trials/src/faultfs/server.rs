@@ -142,7 +142,7 @@ impl Filesystem for Server {
     }
 
     fn getattr(&self, _: &Request, number: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
-        match self.tree().attributes(number.0) {
+        match self.tree().reported(number.0) {
             Ok(attributes) => reply.attr(&FRESH, &attributes),
             Err(errno) => reply.error(errno),
         }
@@ -175,7 +175,7 @@ impl Filesystem for Server {
                 verdict_of(self.faults.judge(Call::Truncate, size, 0, false))?;
                 tree.file(number.0)?.set_len(size)?;
             }
-            tree.attributes(number.0)
+            tree.reported(number.0)
         };
         match { change }() {
             Ok(attributes) => reply.attr(&FRESH, &attributes),

@@ -28,7 +28,13 @@ struct Node {
     has_name: bool,
     /// Lookups the kernel was given, less those it forgot.
     known: u64,
+    /// `stat` reports [`TWIN`] for its number, as for every other twin.
+    is_twin: bool,
 }
+
+/// The number that all files whose name begins with `twin` report, as unions of several file
+/// systems do: the nodes are different ones.
+const TWIN: u64 = 4242;
 
 #[derive(Debug)]
 pub(super) struct Tree {
@@ -41,8 +47,15 @@ impl Tree {
     /// An empty tree whose files take their space in `backing`.
     pub(super) fn new(backing: PathBuf) -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_nanos() as u64);
-        let root =
-            Node { content: Content::Directory(BTreeMap::new()), parent: 1, permissions: 0o755, owner: (0, 0), has_name: true, known: 1 };
+        let root = Node {
+            content: Content::Directory(BTreeMap::new()),
+            parent: 1,
+            permissions: 0o755,
+            owner: (0, 0),
+            has_name: true,
+            known: 1,
+            is_twin: false,
+        };
         Self { nodes: HashMap::from([(INodeNo::ROOT.0, root)]), next: now | 1 << 62, backing }
     }
 
@@ -79,7 +92,8 @@ impl Tree {
         };
         let number = self.next;
         self.next += 1;
-        let node = Node { content, parent, permissions: (mode & 0o7777) as u16, owner, has_name: true, known: 1 };
+        let is_twin = name.as_encoded_bytes().starts_with(b"twin");
+        let node = Node { content, parent, permissions: (mode & 0o7777) as u16, owner, has_name: true, known: 1, is_twin };
         self.nodes.insert(number, node);
         self.entries_mut(parent)?.insert(name.to_owned(), number);
         Ok(number)
@@ -151,6 +165,12 @@ impl Tree {
             blksize: 4096,
             flags: 0,
         })
+    }
+
+    /// What `stat` is to report.
+    pub(super) fn reported(&self, number: u64) -> Result<FileAttr, Errno> {
+        let attributes = self.attributes(number)?;
+        Ok(if self.node(number)?.is_twin { FileAttr { ino: INodeNo(TWIN), ..attributes } } else { attributes })
     }
 
     fn kind(&self, number: u64) -> Result<FileType, Errno> {

@@ -47,7 +47,7 @@ use crate::engine::Engine;
 use crate::error::Result;
 use crate::file::{File, FileStat};
 use crate::info::PathInfo;
-use crate::open::{Name, OpenOptions};
+use crate::open::OpenOptions;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -55,6 +55,7 @@ use std::sync::atomic::AtomicBool;
 pub use crate::completion::{Completion, Outcome, RawTransfer};
 pub use crate::handle::{Handle, HandleLimits, Refill};
 pub use crate::memory::MemoryLease;
+pub use crate::open::Name;
 pub use group::{Group, GroupFailure, Member};
 
 /// For tests: from now on, direct I/O of this process counts as not pinning its pages, as before
@@ -104,11 +105,11 @@ pub trait EngineBinding {
     /// [`Engine::path_info`], to be asked later: a relative path keeps the meaning it has now.
     fn path_info_later(&self, path: &Path) -> Box<dyn FnOnce() -> Result<PathInfo> + Send>;
 
-    /// As [`FileBinding::verify_then`], by path.
+    /// As [`FileBinding::verify_then`], by name.
     ///
     /// # Safety
     /// As there.
-    unsafe fn verify_path_then(&self, path: &Path, address: u64, len: u64, position: u64, then: impl FnOnce(Result<()>) + Send + 'static);
+    unsafe fn verify_name_then(&self, name: Name, address: u64, len: u64, position: u64, then: impl FnOnce(Result<()>) + Send + 'static);
 }
 
 /// What a binding needs of a [`File`].
@@ -185,11 +186,10 @@ impl EngineBinding for Engine {
         Box::new(move || engine.info_of(&name))
     }
 
-    unsafe fn verify_path_then(&self, path: &Path, address: u64, len: u64, position: u64, then: impl FnOnce(Result<()>) + Send + 'static) {
+    unsafe fn verify_name_then(&self, name: Name, address: u64, len: u64, position: u64, then: impl FnOnce(Result<()>) + Send + 'static) {
         if let Err(error) = self.core().check_process("read") {
             return then(Err(error));
         }
-        let name = Name::of(path);
         let pool = Arc::clone(&self.core().pool);
         // SAFETY: passed on from the caller of this function.
         Engine::run_blocking(self, move || then(unsafe { crate::verify::compare_path(&name, &pool, address, len, position) }));

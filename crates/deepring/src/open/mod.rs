@@ -27,7 +27,7 @@ pub use direct::DirectSupport;
 use direct::{DIRECT, Found, direct_support, unsupported};
 pub(crate) use examine::examine;
 use lookup::{Opened, open_or_create};
-pub(crate) use name::Name;
+pub use name::Name;
 pub(crate) use open_file::OpenFile;
 pub use options::{Direct, OpenOptions};
 use pins::Pages;

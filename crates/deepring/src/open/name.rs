@@ -12,14 +12,15 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 /// working directory then, whatever that directory is called by now and wherever the process has
 /// gone since.
 #[derive(Debug, Clone)]
-pub(crate) struct Name {
+pub struct Name {
     pub(crate) path: Arc<Path>,
     start: std::result::Result<Option<Arc<OwnedFd>>, Errno>,
 }
 
 impl Name {
     /// Does not block, unless the working directory's file system does.
-    pub(crate) fn of(path: &Path) -> Self {
+    #[must_use]
+    pub fn of(path: &Path) -> Self {
         // The empty path names nothing, not the directory.
         let is_relative = path.is_relative() && !path.as_os_str().is_empty();
         let start = if is_relative { working_directory().map(Some) } else { Ok(None) };
