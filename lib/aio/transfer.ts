@@ -5,7 +5,6 @@
  * `ledger.ts`). All stage the same requests. They differ in how the outcome is awaited.
  */
 
-import { Buffer } from 'node:buffer'
 import { blockOn, connect, detachedInFlight, nextId, Operation, track } from '../core/completions.ts'
 import { engineStateOf, type Engine } from '../engine/engine.ts'
 import { checkOpen } from '../core/engine-state.ts'
@@ -16,8 +15,6 @@ import type { CheckedPath } from '../core/path.ts'
 
 /** Permissions of files that are created by path, before the umask: those of node:fs. */
 const MODE = 0o666
-
-const NO_PATH = Buffer.alloc(0)
 
 /** One transfer, after all its arguments were checked. */
 export interface Transfer {
@@ -39,16 +36,25 @@ export interface Transfer {
 
 /** Carries out a transfer. */
 export async function perform(transfer: Transfer, handle: number, signal: AbortSignal | null): Promise<void> {
-  await track(stage(transfer, { handle }), signal)
-  if (!transfer.validate) return
-  throwIfAborted(signal)
-  await track(stageVerification(transfer), signal)
+  const request = stage(transfer, { handle })
+  if (!transfer.validate) return void (await track(request, signal))
+  const name = keepName(transfer)
+  let comparison: Operation
+  try {
+    await track(request, signal)
+    throwIfAborted(signal)
+    comparison = stageVerification(transfer, name)
+  } catch (error) {
+    connect().dropName(name)
+    throw error
+  }
+  await track(comparison, signal)
 }
 
 /** Carries out a transfer, blocking the JavaScript thread. */
 export function performBlocking(transfer: Transfer, handle: number): void {
   blockOn(stage(transfer, { handle }))
-  if (transfer.validate) blockOn(stageVerification(transfer))
+  if (transfer.validate) blockOn(stageVerification(transfer, keepName(transfer)))
 }
 
 /** Stages the request of a transfer, without the comparison that may follow it. */
@@ -77,8 +83,13 @@ function stageByPath(transfer: Transfer, { bytes, text }: CheckedPath, { handle,
   return operation
 }
 
+/** What the path of a transfer means now, for the comparison that follows; 0 for an open file. */
+function keepName({ target }: Transfer): number {
+  return 'bytes' in target ? connect().keepName(target.bytes) : 0
+}
+
 /** Stages the comparison of a file with the buffer of a transfer. */
-export function stageVerification(transfer: Transfer): Operation {
+function stageVerification(transfer: Transfer, name: number): Operation {
   const { source, view, target, position } = transfer
   const engine = engineStateOf(transfer.engine)
   const byPath = 'bytes' in target
@@ -86,14 +97,7 @@ export function stageVerification(transfer: Transfer): Operation {
   if (!byPath && target.number === 0) throw closed('file', 'verify', target.path)
   const operation = new Operation(nextId(), finishVerification, source, view, byPath ? target.text : target.path)
   operation.owner = transfer.engine
-  connect().verify(
-    operation.id,
-    engine.number,
-    byPath ? target.bytes : NO_PATH,
-    byPath ? 0 : target.number,
-    view,
-    position,
-  )
+  connect().verify(operation.id, engine.number, name, byPath ? 0 : target.number, view, position)
   return operation
 }
 

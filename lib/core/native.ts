@@ -111,8 +111,11 @@ export interface Native {
     whole: boolean,
     mode: number,
   ): void
-  /** Compares through a separate descriptor; by path if `file` is 0. */
-  verify(id: number, engine: number, path: Uint8Array, file: number, view: Uint8Array, position: number): void
+  /** Keeps what a path means now, also if the working directory changes. The number is for `verify`, once. */
+  keepName(path: Uint8Array): number
+  dropName(name: number): void
+  /** Compares through a separate descriptor; by name if `file` is 0. */
+  verify(id: number, engine: number, name: number, file: number, view: Uint8Array, position: number): void
   sync(id: number, file: number, dataOnly: boolean): void
   truncate(id: number, file: number, size: number): void
   /** The detail is a `Stat`. */

@@ -1,12 +1,12 @@
 /**
  * Names of files: a string, a `file:` URL, or the raw bytes of a name that is not UTF-8.
  *
- * A relative name is resolved against the working directory at the time of the call. The engine opens queued files
- * later, so that a queued path keeps its meaning if `process.chdir` changes the directory.
+ * A relative name stays relative. The engine takes a descriptor of the working directory when a request is made, and
+ * starts from that when it opens the file, perhaps later. So the name of the directory does not matter: it can be
+ * renamed, replaced, removed or unreadable, and `process.chdir` does not change the meaning of what is queued.
  */
 
 import { Buffer } from 'node:buffer'
-import { isAbsolute, sep } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { isUint8Array } from 'node:util/types'
 import { invalidType, invalidValue } from './errors.ts'
@@ -14,10 +14,9 @@ import { invalidType, invalidValue } from './errors.ts'
 /** How a file can be named: a path, a `file:` URL, or a path as raw bytes (a `Buffer`). It must not contain a NUL. */
 export type FilePath = string | URL | Uint8Array
 
-/** A checked name: its bytes for the system, and its text for messages. */
+/** A checked name, as the caller wrote it: its bytes for the system, and its text for messages. */
 export interface CheckedPath {
   readonly bytes: Buffer
-  /** As the caller wrote it: relative stays relative. */
   readonly text: string
 }
 
@@ -32,18 +31,14 @@ export function pathOf(value: unknown, name = 'path'): CheckedPath {
 
 function fromText(text: string, name: string): CheckedPath {
   if (text.includes('\0')) throw invalidValue(name, 'A path cannot contain null bytes.', text)
-  // The empty name stays empty, so that the system reports ENOENT. Resolved, it would name the directory.
-  const whole = text === '' || isAbsolute(text) ? text : `${process.cwd()}${sep}${text}`
-  return { bytes: Buffer.from(whole), text }
+  return { bytes: Buffer.from(text), text }
 }
 
 function fromBytes(given: Uint8Array, name: string): CheckedPath {
   if (given.includes(0)) throw invalidValue(name, 'A path cannot contain null bytes.', given)
   // A copy: the caller can reuse its bytes before the engine opens the file.
   const bytes = Buffer.from(given)
-  const text = bytes.toString()
-  if (text === '' || isAbsolute(text)) return { bytes, text }
-  return { bytes: Buffer.concat([Buffer.from(`${process.cwd()}${sep}`), bytes]), text }
+  return { bytes, text: bytes.toString() }
 }
 
 /** By its shape, as in Node: the URLs of jsdom or of another context are of another class. */

@@ -302,7 +302,7 @@ impl Driver {
         } else if request.file.is_direct() {
             // Direct I/O was required. The bytes of this block were written all the same.
             let error =
-                Error::new(ErrorKind::Direct, "write").advise("the file system accepted a direct write and put it into the page cache");
+                Error::new(ErrorKind::Direct, "write").advise("the file system accepted the direct write and put it into the page cache");
             request.fail(block.extent.offset + block.extent.len, error);
         }
     }

@@ -87,6 +87,8 @@ pub(super) const DIRECT: u8 = 0;
 pub(super) const UNKNOWN: u8 = 1;
 pub(super) const BUFFERED: u8 = 2;
 
+pub(super) const THROUGH_CACHE: &str = "the file system accepts direct writes and puts them into the page cache";
+
 /// File systems whose direct reads go past the page cache for all that is known, so that they are
 /// believed where the kernel does not show its cache.
 const BELIEVED: &[i64] = &[0xef53, 0x5846_5342, 0x9123_683e, 0xf2f5_2010, 0x6969];
@@ -203,6 +205,15 @@ fn trial_read(fd: &OwnedFd, alignment: u32, position: u64) -> std::result::Resul
     let result = unsafe { sys::read_at(fd.as_raw_fd(), address, alignment, position, 0) };
     // A file open for writing only cannot be read. That proves nothing about direct I/O.
     if result >= 0 || result == -libc::EBADF { Ok(()) } else { Err(-result) }
+}
+
+/// Writes one unit of zeros at the start of a file. Returns whether all of it was written.
+pub(super) fn write_zeros(fd: &OwnedFd, unit: u64) -> bool {
+    let mut space = vec![0u8; unit as usize * 2];
+    let address = (space.as_mut_ptr() as u64).next_multiple_of(unit);
+    // SAFETY: the aligned unit lies inside `space`, which is local and outlives the call.
+    let result = unsafe { sys::write_at(fd.as_raw_fd(), address, unit as u32, 0, 0) };
+    i64::from(result) == unit as i64
 }
 
 /// Whether what was just written direct went past the page cache. If a reader has cached it since,

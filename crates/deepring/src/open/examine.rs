@@ -34,9 +34,7 @@ pub(crate) fn examine(name: &Name) -> Result<Examined> {
     let unnamed = match sys::open_unnamed(start, &path) {
         Ok(fd) => {
             let options = OpenOptions::new().read(true).write(true);
-            // One unit of content to read, which is not written: see `direct`.
-            let _ = sys::allocate(&fd, 0, 1 << 16);
-            collect(Opened { fd, created: false, write_only: false }, name, &options)
+            collect(Opened { fd, created: false, write_only: false }, name, &options).inspect(OpenFile::try_write)
         }
         // Kernels without the flag report the second.
         Err(libc::EOPNOTSUPP | libc::EISDIR) => open_briefly(name),
@@ -53,7 +51,7 @@ pub(crate) fn examine(name: &Name) -> Result<Examined> {
 }
 
 fn through(file: &OpenFile) -> Result<Examined> {
-    let (device, support) = (Arc::clone(&file.device), file.support.clone());
+    let (device, support) = (Arc::clone(&file.device), file.support_found());
     Ok(Examined { device, file_system: file_system(file.fd(), &file.path)?, support })
 }
 

@@ -1,7 +1,7 @@
 //! [`OpenFile`]: a descriptor and what is known about its file.
 
 use super::device::{Device, Mount};
-use super::direct::{BUFFERED, DIRECT, DirectSupport, UNKNOWN, went_past_cache};
+use super::direct::{BUFFERED, DIRECT, DirectSupport, THROUGH_CACHE, UNKNOWN, unsupported, went_past_cache, write_zeros};
 use super::pins::{self, Pages};
 use super::space::Space;
 use crate::error::{Error, Result};
@@ -120,6 +120,19 @@ impl OpenFile {
             self.judge.store(answer, Ordering::Relaxed);
         }
         self.judge.load(Ordering::Relaxed) == DIRECT
+    }
+
+    /// What was found about direct I/O, the first write included.
+    pub(super) fn support_found(&self) -> DirectSupport {
+        if self.judge.load(Ordering::Relaxed) == BUFFERED { unsupported(THROUGH_CACHE) } else { self.support.clone() }
+    }
+
+    /// Judges direct writes by one of its own: for an unnamed file that nothing else is in.
+    pub(super) fn try_write(&self) {
+        let unit = self.padding_unit();
+        if self.judge.load(Ordering::Relaxed) == UNKNOWN && write_zeros(self.fd(), unit) {
+            self.went_direct(0, unit);
+        }
     }
 
     /// Closes the descriptor and reports the result of `close`. No operation may be in flight or

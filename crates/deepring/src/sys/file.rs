@@ -1,13 +1,11 @@
 //! Calls on files and descriptors.
 
 use super::fault::{self, Call};
-use super::{Errno, check, errno, retry};
+pub(crate) use super::transfer::{NOWAIT, read_at, write_at};
+use super::{Errno, check, retry};
 use std::ffi::{CStr, CString};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-
-/// `RWF_NOWAIT`: fail with `EAGAIN` rather than block the submitter.
-pub(crate) const NOWAIT: i32 = libc::RWF_NOWAIT;
 
 pub(crate) const OVERLAY_MAGIC: i64 = 0x794c_7630;
 pub(crate) const TMPFS_MAGIC: i64 = 0x0102_1994;
@@ -140,8 +138,11 @@ pub(crate) fn block_device_bytes(fd: &impl AsRawFd) -> Result<u64, Errno> {
     const BLKGETSIZE64: libc::Ioctl = 0x8008_1272_u32 as libc::Ioctl;
     let mut bytes = 0u64;
     // SAFETY: BLKGETSIZE64 writes eight bytes.
-    check(unsafe { libc::ioctl(fd.as_raw_fd(), BLKGETSIZE64, &raw mut bytes) }.into())?;
-    Ok(bytes)
+    if check(unsafe { libc::ioctl(fd.as_raw_fd(), BLKGETSIZE64, &raw mut bytes) }.into()).is_ok() {
+        return Ok(bytes);
+    }
+    // SAFETY: no pointers. It moves the offset of the descriptor, which no transfer of ours uses.
+    check(unsafe { libc::lseek(fd.as_raw_fd(), 0, libc::SEEK_END) }).map(|end| end as u64)
 }
 
 /// The alignment that XFS reports, for kernels whose `statx` does not: (memory, offset) in bytes.
@@ -202,8 +203,13 @@ pub(crate) fn sync(fd: &impl AsRawFd, data_only: bool) -> Result<(), Errno> {
     // An interrupted fsync has proven nothing and reported nothing, so it is repeated. A failed one
     // must not be: the kernel reports its error once.
     // SAFETY: no pointers.
-    let call = || check(if data_only { unsafe { libc::fdatasync(fd.as_raw_fd()) } } else { unsafe { libc::fsync(fd.as_raw_fd()) } }.into());
-    retry(call).map(drop)
+    let whole = || check(unsafe { libc::fsync(fd.as_raw_fd()) }.into());
+    // SAFETY: no pointers.
+    let data = || check(unsafe { libc::fdatasync(fd.as_raw_fd()) }.into());
+    match if data_only { retry(data) } else { retry(whole) } {
+        Err(libc::ENOSYS | libc::EPERM | libc::EACCES) if data_only => retry(whole).map(drop),
+        result => result.map(drop),
+    }
 }
 
 /// Flushes the whole file system that a file is on.
@@ -232,35 +238,4 @@ pub(crate) fn drop_cache(fd: &impl AsRawFd) {
 pub(crate) fn drop_cached_range(fd: &impl AsRawFd, position: u64, len: u64) {
     // SAFETY: no pointers; advice only.
     unsafe { libc::posix_fadvise(fd.as_raw_fd(), position as libc::off_t, len as libc::off_t, libc::POSIX_FADV_DONTNEED) };
-}
-
-/// One `preadv2`. Returns what the kernel returned: bytes, or a negative error number.
-///
-/// # Safety
-/// `address..address + len` is writable memory that stays in place during the call, and that
-/// nothing else accesses during it.
-pub(crate) unsafe fn read_at(fd: RawFd, address: u64, len: u32, position: u64, flags: i32) -> i32 {
-    let vector = libc::iovec { iov_base: address as *mut libc::c_void, iov_len: len as usize };
-    let (low, high) = halves(position);
-    // SAFETY: one vector over memory that the caller guarantees.
-    let done = unsafe { libc::syscall(libc::SYS_preadv2, fd, &raw const vector, 1, low, high, flags) };
-    if done < 0 { -errno() } else { done as i32 }
-}
-
-/// One `pwritev2`. Returns what the kernel returned: bytes, or a negative error number.
-///
-/// # Safety
-/// `address..address + len` is readable memory that stays in place during the call, and that
-/// nothing else writes to during it.
-pub(crate) unsafe fn write_at(fd: RawFd, address: u64, len: u32, position: u64, flags: i32) -> i32 {
-    let vector = libc::iovec { iov_base: address as *mut libc::c_void, iov_len: len as usize };
-    let (low, high) = halves(position);
-    // SAFETY: one vector over memory that the caller guarantees.
-    let done = unsafe { libc::syscall(libc::SYS_pwritev2, fd, &raw const vector, 1, low, high, flags) };
-    if done < 0 { -errno() } else { done as i32 }
-}
-
-/// The kernel takes the position as two registers; on 64-bit machines the first holds all of it.
-fn halves(position: u64) -> (libc::c_ulong, libc::c_ulong) {
-    (position as libc::c_ulong, (position >> 32) as libc::c_ulong)
 }

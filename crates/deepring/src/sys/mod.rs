@@ -3,18 +3,52 @@
 //!
 //! Required of a platform, in the engine's own types:
 //!
+//! * `cache`: `is_cached`, of a range of a file
 //! * `device`: [`device::Queue`], and `queue` of a [`stat::DeviceNumber`]
+//! * `directory`: `list`
 //! * `event`: [`event::Event`], which wakes the driver
-//! * `file`: `open`, `open_directory`, `open_unnamed`, `close`, `unlink`; `read_at`, `write_at`;
-//!   `allocate`, `truncate`, `sync`, `drop_cache`; `set_direct`, `xfs_alignment`, `file_system`,
-//!   `block_device_bytes`
+//! * `file`: `open`, `open_directory`, `open_place`, `open_unnamed`, `read_link`, `close`, `unlink`;
+//!   `allocate`, `truncate`, `sync`, `sync_file_system`, `next_data`, `drop_cache`; `set_direct`,
+//!   `xfs_alignment`, `file_system`, `block_device_bytes`
+//! * `identity`: `handle`, `generation`, `disk_sequence`, `working_directory_handle`
 //! * `memory`: `map`, `unmap`, `populate`, `free_lazily`, `claim`, `discard`, `copy_past_cache`,
 //!   `machine_bytes`
-//! * `space`: [`space::Room`] of a file system, the extents of a file, the limit on its size
+//! * `mounts`: [`mounts::Mounted`], what a file system stands on
 //! * `pins`: `pinned_pages`, `page_bytes`, `hugetlb_page_bytes`
 //! * `process`: `watch_forks`, and [`process::Process`], which knows that it was forked
-//! * `stat`: [`stat::Stat`] of an open file
-//! * `thread`: `spawn`, `is_ours`; `memlock_bytes`, `kernel_release`, `io_uring_disabled`
+//! * `space`: [`space::Room`] of a file system, the extents of a file, the limit on its size
+//! * `stat`: [`stat::Stat`] of an open file, `kind_at` of a name
+//! * `thread`: `spawn`, `is_ours`, `owns`; `memlock_bytes`, `kernel_release`, `io_uring_disabled`
+//! * `transfer`: `read_at`, `write_at`
+//!
+//! **A call that only improves matters is left out when it is refused**, whatever number it is
+//! refused with: a sandbox, an old kernel and a server each have their own. `EINTR` is a retry.
+//! `EIO`, `ENOSPC`, `EDQUOT` and `EFBIG` are answers. What the older call says counts.
+//!
+//! | call | what for | without it |
+//! |---|---|---|
+//! | `openat` | files, directories | an error |
+//! | `newfstatat` on a path | to wait for a lease, and not for a FIFO | opened without waiting |
+//! | `statx` | size, type; birth time, alignment, mount | `fstat`; remembered if `/` is refused, too |
+//! | `openat` with `O_TMPFILE` | to try direct I/O in a directory | a file with a name for a moment, a file that is there, else nothing is tried |
+//! | `name_to_handle_at` | to tell two files with one number apart | the generation, the birth time; else nothing is padded. Remembered |
+//! | `FS_IOC_GETVERSION`, `BLKGETDISKSEQ` | the same | as without a handle |
+//! | `fstatfs` | names, FUSE | `info` fails; taken for another file system |
+//! | `XFS_IOC_DIOINFO` | the alignment on old kernels | a trial read |
+//! | `BLKGETSIZE64` | the size of a block device | `lseek` to its end |
+//! | `fcntl(F_SETFL)` | `O_DIRECT` | buffered |
+//! | `cachestat` | whether direct I/O is what it says | `mincore`; else only well-known file systems are believed |
+//! | `lseek(SEEK_DATA)` | not to try a hole | the whole file counts as data |
+//! | `posix_fadvise` | to drop pages | they stay |
+//! | `fallocate` | room before the first byte, fast appends | `ftruncate`. After three refusals a mount is not asked |
+//! | `preadv2`, `pwritev2` | transfers by threads | `pread`, `pwrite`. Remembered |
+//! | `RWF_NOWAIT` | not to be punted | without the flag, for the file |
+//! | `fdatasync` | a cheaper flush | `fsync` |
+//! | `syncfs` | a new name in a directory that cannot be opened | an error of opening |
+//! | `readlinkat`, `fdopendir` | the directory of a new file; a file to try | `syncfs`; nothing is tried |
+//! | `madvise` | huge pages, no copy after a fork, faults in advance | slower |
+//! | `eventfd` | to wake a ring | threads |
+//! | `/proc`, `/sys` | depth and name of a device, the kernel's release | assumed, `unknown` |
 //!
 //! Types of libc stay in here; outside, only its error numbers are used. The ring is the one part
 //! of the kernel that is not in here: it is the backend `uring`, which only `backend/start.rs`
@@ -39,6 +73,7 @@ pub(crate) mod process;
 pub(crate) mod space;
 pub(crate) mod stat;
 pub(crate) mod thread;
+pub(crate) mod transfer;
 
 /// A positive error number.
 pub(crate) type Errno = i32;

@@ -18,10 +18,10 @@ pub(crate) struct Mounted {
     upper: Option<PathBuf>,
 }
 
-/// The mount of an open file; `None` without `/proc`.
+/// The mount of an open file; `None` without `/proc`. A thread can have mounts of its own.
 pub(crate) fn mount_of(fd: &impl AsRawFd) -> Option<Mounted> {
     let number = number_of(fd.as_raw_fd())?;
-    let table = std::fs::read("/proc/self/mountinfo").ok()?;
+    let table = std::fs::read("/proc/thread-self/mountinfo").ok()?;
     table.split(|&byte| byte == b'\n').find_map(|line| Mounted::parse(line, number))
 }
 
