@@ -7,7 +7,7 @@ import { AioHandle } from '../lib/aio/index.ts'
 import { track } from '../lib/core/completions.ts'
 import { stateOf } from '../lib/file/file.ts'
 import { pathOf } from '../lib/core/path.ts'
-import { stageVerification } from '../lib/aio/transfer.ts'
+import { keepName, stageVerification } from '../lib/aio/transfer.ts'
 import { collectUntil } from './collect.ts'
 import { contents, makeScratch, pattern, pause, rejected, same, testOnEachBackend } from './harness.ts'
 
@@ -333,10 +333,10 @@ testOnEachBackend('validate reports the first byte that differs, by path and by 
     const view = bytes.slice(position, position + length)
     for (const target of [pathOf(path), stateOf(file)]) {
       const transfer = { engine, write: true, source: view, view, target, position, whole: false, validate: true }
-      await t.notThrowsAsync(track(stageVerification(transfer), null))
+      await t.notThrowsAsync(track(stageVerification(transfer, keepName(transfer)), null))
       view[wrong - position]! ^= 1
       view[length - 1]! ^= 2
-      const error = await rejected(t, () => track(stageVerification(transfer), null), 'ERR_DEEPRING_MISMATCH')
+      const error = await rejected(t, () => track(stageVerification(transfer, keepName(transfer)), null), 'ERR_DEEPRING_MISMATCH')
       t.is(error.position, wrong)
       t.is(error.path, path)
       view[wrong - position]! ^= 1

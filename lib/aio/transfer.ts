@@ -84,12 +84,12 @@ function stageByPath(transfer: Transfer, { bytes, text }: CheckedPath, { handle,
 }
 
 /** What the path of a transfer means now, for the comparison that follows; 0 for an open file. */
-function keepName({ target }: Transfer): number {
+export function keepName({ target }: Transfer): number {
   return 'bytes' in target ? connect().keepName(target.bytes) : 0
 }
 
 /** Stages the comparison of a file with the buffer of a transfer. */
-function stageVerification(transfer: Transfer, name: number): Operation {
+export function stageVerification(transfer: Transfer, name: number): Operation {
   const { source, view, target, position } = transfer
   const engine = engineStateOf(transfer.engine)
   const byPath = 'bytes' in target
