@@ -5,7 +5,7 @@ import { relative } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { inspect } from 'node:util'
 import test from 'ava'
-import { allocate, FileHandle, open } from '../index.ts'
+import { allocate, FileHandle, FileStat, open } from '../index.ts'
 import { contents, makeScratch, pattern, pause, rejected, same, testOnEachBackend } from './harness.ts'
 
 const scratch = makeScratch()
@@ -349,6 +349,15 @@ test('stat has exact numbers on request, those of node:fs', async (t) => {
   t.is(rounded.mtimeMs, Number(expected.mtimeNs) / 1e6)
   await rejected(t, () => file.stat({ bigint: 1 } as never), 'ERR_DEEPRING_INVALID_ARG_TYPE')
   await file.close()
+})
+
+test('two inode numbers that are one as numbers stay two', (t) => {
+  const times = { atimeNs: 0n, mtimeNs: 0n, ctimeNs: 0n, birthtimeNs: 0n }
+  const answer = { size: 0n, blocks: 0n, blockSize: 4096, dev: 1n, mode: 0, nlink: 1, uid: 0, gid: 0, ...times }
+  const [a, b] = [1152921504606846978n, 1152921504606846979n].map((ino) => new FileStat({ ...answer, ino }).ino)
+  t.is(Number(a), Number(b))
+  t.not(a, b)
+  t.is(new FileStat({ ...answer, ino: 12n }).ino, 12)
 })
 
 test('a file shows what it is', async (t) => {

@@ -22,8 +22,11 @@ import type { Stat } from '../core/record.ts'
 export class FileStat {
   /** The device that holds the file. */
   readonly dev: number
-  /** The inode number. */
-  readonly ino: number
+  /**
+   * The inode number: a bigint where it is larger than `Number.MAX_SAFE_INTEGER`, as on CephFS, NFS and large XFS.
+   * Rounded to a number, it could be that of another file.
+   */
+  readonly ino: number | bigint
   /** Type and permissions. */
   readonly mode: number
   /** The number of names (hard links). */
@@ -50,7 +53,7 @@ export class FileStat {
   /** @param stat - The answer of the binding. */
   constructor(stat: Stat) {
     this.dev = Number(stat.dev)
-    this.ino = Number(stat.ino)
+    this.ino = stat.ino > Number.MAX_SAFE_INTEGER ? stat.ino : Number(stat.ino)
     this.mode = stat.mode
     this.nlink = stat.nlink
     this.uid = stat.uid
@@ -76,8 +79,7 @@ export class FileStat {
 }
 
 /**
- * The metadata of a file with exact numbers, as in `fs.BigIntStats`: what `stat({ bigint: true })` resolves to. Inode
- * numbers use all 64 bits on CephFS, NFS and large XFS; as numbers, two of them can be equal.
+ * The metadata of a file with exact numbers, as in `fs.BigIntStats`: what `stat({ bigint: true })` resolves to.
  *
  * @example
  * ```ts
