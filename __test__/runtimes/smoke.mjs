@@ -3,6 +3,7 @@
 
 import { readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { pathToFileURL } from 'node:url'
+import { inspect } from 'node:util'
 import process from 'node:process'
 import * as deepring from 'deepring'
 import * as aio from 'deepring/aio'
@@ -15,7 +16,7 @@ const LENGTH = 100_008
 const path = `${folder}/smoke`
 const content = coded(6, 0, 0, LENGTH)
 const { AioHandle, aioRead, aioReadSync, aioWrite, aioWriteSync } = aio
-const { DeepringError, DTYPES, Engine, FileHandle, FileStat } = deepring
+const { BigIntFileStat, DeepringError, DTYPES, Engine, FileHandle, FileStat } = deepring
 
 writeFileSync(path, content)
 const engine = new Engine({ queueDepth: 4 })
@@ -26,6 +27,11 @@ const handle = new AioHandle({ blockSize: 5000, queueDepth: 2, intraOpParallelis
 function right(memory, what, position = 0) {
   const fault = misplaced(memory, 6, [0], position)
   expect(fault === undefined, `${what}: ${fault}`)
+}
+
+/** Whether a class has the mark by which other copies of the package recognize it. */
+function marked({ name, prototype }) {
+  return typeof prototype[Symbol.for(`deepring.${name}`)] === 'string'
 }
 
 function empty() {
@@ -57,6 +63,8 @@ const checks = {
     const error = await deepring.open(`${folder}/none/x`).catch((reason) => reason)
     return error instanceof DeepringError && error.code === 'ENOENT' && error.errno === -2 && error.syscall === 'open'
   },
+  'deepring.DeepringError.@@hasInstance': () => !(new Error('why') instanceof DeepringError),
+  'deepring.DeepringError.prototype.@@deepring.DeepringError': () => marked(DeepringError),
   'deepring.DeepringError.prototype.name': () => new DeepringError('why', { code: 'EIO' }).name === 'DeepringError',
 
   'deepring.Engine': () => engine instanceof Engine,
@@ -78,6 +86,8 @@ const checks = {
     await brief.close()
     return brief.open(path).catch((error) => error.code === 'ERR_DEEPRING_CLOSED')
   },
+  'deepring.Engine.prototype.@@deepring.Engine': () => marked(Engine),
+  'deepring.Engine.prototype.@@util.inspect.custom': () => inspect(engine).startsWith('Engine {'),
   'deepring.Engine.prototype.@@asyncDispose': async () => {
     const brief = new Engine()
     await brief[Symbol.asyncDispose]()
@@ -128,12 +138,19 @@ const checks = {
     await other.close()
     return other.stat().catch((error) => error.code === 'ERR_DEEPRING_CLOSED')
   },
+  'deepring.FileHandle.prototype.closed': () => file.closed === false,
+  'deepring.FileHandle.prototype.@@deepring.FileHandle': () => marked(FileHandle),
+  'deepring.FileHandle.prototype.@@util.inspect.custom': () => inspect(file).startsWith('FileHandle {'),
   'deepring.FileHandle.prototype.@@asyncDispose': async () => {
     const other = await deepring.open(path)
     await other[Symbol.asyncDispose]()
     return other.stat().catch((error) => error.code === 'ERR_DEEPRING_CLOSED')
   },
 
+  'deepring.BigIntFileStat': async () => (await file.stat({ bigint: true })) instanceof BigIntFileStat,
+  'deepring.BigIntFileStat.prototype.isFile': async () => (await file.stat({ bigint: true })).isFile() === true,
+  'deepring.BigIntFileStat.prototype.isBlockDevice': async () =>
+    (await file.stat({ bigint: true })).isBlockDevice() === false,
   'deepring.FileStat': async () => (await file.stat()) instanceof FileStat,
   'deepring.FileStat.prototype.isFile': async () => (await file.stat()).isFile() === true,
   'deepring.FileStat.prototype.isBlockDevice': async () => (await file.stat()).isBlockDevice() === false,
@@ -219,6 +236,8 @@ const checks = {
     const tensor = handle.newCpuLockedTensor(7, new Float32Array())
     return handle.freeCpuLockedTensor(tensor) === true && handle.freeCpuLockedTensor(tensor) === false
   },
+  'aio.AioHandle.prototype.@@deepring.AioHandle': () => marked(AioHandle),
+  'aio.AioHandle.prototype.@@util.inspect.custom': () => inspect(handle).startsWith('AioHandle {'),
   'aio.AioHandle.prototype.isPinned': () =>
     handle.isPinned(engine.allocate(9)) === true && handle.isPinned(new Uint8Array(9)) === false,
 }
