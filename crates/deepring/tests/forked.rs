@@ -250,12 +250,18 @@ fn an_engine_of_the_parent_gives_errors_in_a_forked_child_and_a_new_engine_works
                 again.write_at(bytes(0, 40_000, 1), 0).wait().result.expect("a write");
                 again.sync_all().wait().expect("a sync");
                 // The parent's things are dropped beside it.
-                // SAFETY: the child uses its copies once.
-                unsafe { drop((std::ptr::read(&raw const buffers), std::ptr::read(&raw const file), std::ptr::read(&raw const engine))) };
+                // SAFETY: the child uses its copy once.
+                drop(unsafe { std::ptr::read(&raw const buffers) });
+                // SAFETY: as above.
+                drop(unsafe { std::ptr::read(&raw const file) });
+                // SAFETY: as above.
+                drop(unsafe { std::ptr::read(&raw const engine) });
                 own.read_file(&path, vec![0u8; 64 << 20]).wait().result.is_ok()
             });
             assert_eq!(status, Some(0), "a new engine beside the parent's");
-            writing.into_iter().for_each(|op| assert_eq!(op.wait().result.expect("a write").bytes, 5000));
+            for op in writing {
+                assert_eq!(op.wait().result.expect("a write").bytes, 5000);
+            }
             assert_file(&path, &bytes(0, 64 << 20, 1), "written beside a forked child");
             within(LIMIT, "dropping the engine in the parent", move || drop((buffers, file, engine)));
         }

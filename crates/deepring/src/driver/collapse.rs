@@ -205,8 +205,8 @@ mod tests {
         for kind in [BackendKind::Uring, BackendKind::Threads] {
             let Ok(engine) = Engine::builder().backend(kind).build() else { continue };
             let options = OpenOptions::new().read(true).write(true);
-            let file = engine.open(&path, options.clone()).expect("a file");
-            let reads: Vec<_> = (0..64u64).map(|index| file.read_at(vec![0u8; 1 << 20], index % 8 << 20)).collect();
+            let file = engine.open(&path, options).expect("a file");
+            let reads: Vec<_> = (0..64u64).map(|index| file.read_at(vec![0u8; 1 << 20], (index % 8) << 20)).collect();
             let writes: Vec<_> = (0..64u64).map(|index| file.write_at(vec![2u8; 5000], (8 << 20) + index * 5000)).collect();
             let by_path = engine.read_file(&path, vec![0u8; 100]);
             let sync = file.sync_all();

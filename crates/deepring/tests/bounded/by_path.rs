@@ -4,7 +4,7 @@
 use super::LIMIT;
 use crate::harness::child::{alone, limit};
 use crate::harness::{assert_file, bytes, directory, engines, task, within};
-use deepring::{Op, OpenOptions};
+use deepring::OpenOptions;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -75,9 +75,13 @@ fn a_thousand_files_by_path_need_no_more_descriptors_than_there_are() {
                 let opened = engine.open_async(path(FILES + index), OpenOptions::new().read(true)).wait();
                 drop(opened.expect("an open while the engine's own files are closed"));
             }
-            ops.into_iter().for_each(|op: Op<Vec<u8>>| drop(op.wait().ok().expect("a write")));
+            for op in ops {
+                assert_eq!(op.wait().result.expect("a write").bytes, 5000);
+            }
             let ops: Vec<_> = (0..FILES).map(|index| engine.read_file(path(index), vec![0; 5000])).collect();
-            ops.into_iter().for_each(|op| drop(op.wait().ok().expect("a read")));
+            for op in ops {
+                assert_eq!(op.wait().result.expect("a read").bytes, 5000);
+            }
             (0..FILES).step_by(100).for_each(|index| assert_file(&path(index), &bytes(0, 5000, index), "written by path"));
             // Without any left, the error is the caller's.
             while let Ok(taken) = std::fs::File::open("/dev/null") {
