@@ -3,6 +3,10 @@
 //! An engine is cheap to clone; clones and open files share it. When the last of them is dropped,
 //! intake closes, queued requests settle as canceled, and the drop waits until the device is done
 //! with everything in flight.
+//!
+//! **Fork.** An engine works in the process that built it. In a forked child, every call ends with
+//! [`ErrorKind::Forked`] and no drop waits; the bytes of its [`Buffer`]s are not there, and must not
+//! be touched. An engine that the child builds works.
 
 use crate::backend::BackendKind;
 use crate::completion::{Completion, Outcome, RawTransfer, Receipt, Reply};
@@ -131,10 +135,10 @@ impl Engine {
         self.core().pool.trim();
     }
 
-    /// Reads a whole file by path. The file is opened when the request is admitted and closed when
-    /// it has ended, so any number of requests can be queued without a descriptor each.
+    /// Reads a whole file by path. The file is opened when the request is admitted and closed before
+    /// it settles, so any number of requests can be queued without a descriptor each.
     ///
-    /// The result can be an error of [`Engine::open`] or of [`File::read_exact_at`], and
+    /// The result can be an error of [`Engine::open`], [`File::read_exact_at`] or [`File::close`], and
     /// [`ErrorKind::SizeMismatch`] unless the file is exactly as long as the buffer.
     pub fn read_file<B: IoBufMut>(&self, path: impl AsRef<Path>, mut buf: B) -> Op<B> {
         let (address, len) = (buf.as_mut_ptr() as u64, buf.len() as u64);
@@ -145,7 +149,7 @@ impl Engine {
     /// umask, and is exactly as long as the buffer afterwards. If the disk is too full, the file
     /// keeps its old length and bytes. Nothing is flushed; see [`File::sync_all`].
     ///
-    /// The result can be an error of [`Engine::open`] or of [`File::write_at`].
+    /// The result can be an error of [`Engine::open`], of [`File::write_at`] or of [`File::close`].
     pub fn write_file<B: IoBuf>(&self, path: impl AsRef<Path>, buf: B) -> Op<B> {
         let (address, len) = (buf.as_ptr() as u64, buf.len() as u64);
         self.transfer_path(path.as_ref(), Direction::Write, address, len, buf)

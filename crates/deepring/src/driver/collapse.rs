@@ -184,7 +184,7 @@ impl Wreck {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
 mod tests {
     use super::{Answer, Message};
     use crate::backend::BackendKind;
