@@ -70,33 +70,43 @@ pub trait Completion: Send + Sync {
 /// The engine's hold of a completion, which it settles once. One that is dropped without an outcome
 /// reports that the engine has failed: a caller never waits for an outcome that no thread will
 /// deliver.
-pub(crate) struct Reply(Option<Arc<dyn Completion>>);
+pub(crate) struct Reply {
+    completion: Option<Arc<dyn Completion>>,
+    /// The device may have the request's memory.
+    lent: bool,
+}
 
 impl Reply {
     pub(crate) fn new(completion: Arc<dyn Completion>) -> Self {
-        Self(Some(completion))
+        Self { completion: Some(completion), lent: false }
     }
 
     /// Whether the caller has canceled the request. A completion that panics has not.
     pub(crate) fn canceled(&self) -> bool {
-        self.0.as_ref().and_then(|completion| contain(|| completion.canceled())).unwrap_or(false)
+        self.completion.as_ref().and_then(|completion| contain(|| completion.canceled())).unwrap_or(false)
     }
 
     /// Settles the request. Returns false if the completion panicked.
     pub(crate) fn settle(&mut self, outcome: Outcome) -> bool {
-        self.0.take().and_then(|completion| contain(|| completion.settle(outcome))).is_some()
+        self.completion.take().and_then(|completion| contain(|| completion.settle(outcome))).is_some()
     }
 
     /// For planted bugs: another hold of the same completion.
     pub(crate) fn twin(&self) -> Self {
-        Self(self.0.clone())
+        Self { completion: self.completion.clone(), lent: self.lent }
+    }
+
+    /// The request's memory is about to be handed to the device.
+    pub(crate) fn lend(&mut self) {
+        self.lent = true;
     }
 }
 
 impl Drop for Reply {
     fn drop(&mut self) {
-        if self.0.is_some() {
-            self.settle(Outcome { result: Err(Error::new(ErrorKind::Panicked, "transfer")), memory_lost: false });
+        if self.completion.is_some() {
+            let kind = if self.lent { ErrorKind::Lost } else { ErrorKind::Panicked };
+            self.settle(Outcome { result: Err(Error::new(kind, "transfer")), memory_lost: self.lent });
         }
     }
 }

@@ -115,6 +115,7 @@ impl Driver {
         request.tally.buffered |= !request.file.is_direct();
         request.tally.blocks += 1;
         request.in_flight += 1;
+        request.submission.reply.lend();
         request.cursor += extent.len;
         let nowait = direction == Direction::Write && request.file.nowait();
         let ticket = request.file.inode.read_ticket();

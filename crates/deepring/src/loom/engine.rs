@@ -114,7 +114,7 @@ fn a_request_that_meets_shutdown_ends() {
 #[test]
 fn a_shutdown_that_does_not_wait_for_the_device_is_noticed() {
     let (_directory, path) = path();
-    noticed(PlantedBug::ClosesEarly, "deadlock", PREEMPTIONS, move || shut_down(path.clone()));
+    noticed(PlantedBug::ClosesEarly, "left == right", PREEMPTIONS, move || shut_down(path.clone()));
 }
 
 fn closed(path: PathBuf) {
