@@ -1,6 +1,7 @@
 /**
- * A full disk. Where space can be reserved ahead (ext4), a write that does not fit leaves the file with its old length
- * and bytes; where it cannot (ext2), the error says how many bytes arrived.
+ * A full disk. A write that does not fit leaves the file with its old length and bytes, also where space cannot be
+ * reserved ahead (ext2) and where the file has its length already. In a race for the room, the error says how many bytes
+ * arrived.
  *
  * The disks are files, mounted through loop devices, which takes root. Without it these tests are skipped, and say so.
  */
@@ -131,15 +132,68 @@ testOnDisk(
 
 testOnDisk(
   'ext2',
-  'where space cannot be reserved, the error reports the bytes that arrived, correctly',
+  'where space cannot be reserved, a write that does not fit fails before its first byte, too',
   async (t, folder, engine) => {
-    const path = join(folder, 'big')
-    const bytes = pattern(20 * MIB)
-    const error = await rejected(t, () => new AioHandle({ engine }).pwrite(bytes, path), 'ENOSPC')
+    const path = join(folder, 'kept')
+    writeFileSync(path, pattern(3 * MIB + 5))
+    const free = freeBytes(folder)
+    const handle = new AioHandle({ engine })
+    const error = await rejected(t, () => handle.pwrite(pattern(20 * MIB, 2), path), 'ENOSPC')
     typed(t, error, 20 * MIB)
-    const arrived = error.transferred ?? 0
-    t.true(arrived > 0)
-    t.true(same(contents(path).subarray(0, arrived), bytes.subarray(0, arrived)))
+    t.is(error.transferred, 0)
+    t.true(same(contents(path), pattern(3 * MIB + 5)))
+    t.is(freeBytes(folder), free)
+  },
+)
+
+testOnDisk(
+  'ext2',
+  'of writes that race for the room, each fails with the bytes that arrived or is whole',
+  async (t, folder, engine) => {
+    const handle = new AioHandle({ engine })
+    const paths = Array.from({ length: 2 }, (_, i) => join(folder, `part-${i}`))
+    const outcomes = await Promise.allSettled(paths.map((path, i) => handle.pwrite(pattern(9 * MIB, i + 1), path)))
+    for (const [i, path] of paths.entries()) {
+      const outcome = outcomes[i]!
+      const error = outcome.status === 'rejected' ? (outcome.reason as DeepringError) : undefined
+      t.true(error === undefined || error.code === 'ENOSPC')
+      const arrived = error === undefined ? 9 * MIB : (error.transferred ?? -1)
+      t.true(same(contents(path).subarray(0, arrived), pattern(9 * MIB, i + 1).subarray(0, arrived)))
+    }
+    t.true(
+      outcomes.some((outcome) => outcome.status === 'rejected'),
+      '18 MiB do not fit on 16',
+    )
+  },
+)
+
+testOnDisk(
+  'ext4',
+  'a file that has its length and not its space keeps its bytes, however it is written',
+  async (t, folder, engine) => {
+    const path = join(folder, 'sparse')
+    writeFileSync(path, pattern(MIB))
+    truncateSync(path, 20 * MIB)
+    const old = contents(path)
+    const free = freeBytes(folder)
+    const bytes = pattern(20 * MIB, 2)
+    const inFile = async (direct: 'prefer' | 'never') => {
+      const file = await engine.open(path, 'r+', { direct })
+      await file.write(bytes, { position: 0 }).finally(() => file.close())
+    }
+    for (const write of [
+      () => new AioHandle({ engine }).pwrite(bytes, path),
+      () => new AioHandle({ engine, intraOpParallelism: 4 }).write(bytes, path, { fileOffset: 0 }),
+      () => aioWrite(bytes, path),
+      () => inFile('prefer'),
+      () => inFile('never'),
+    ]) {
+      const error = await rejected(t, write, 'ENOSPC')
+      typed(t, error, 20 * MIB)
+      t.is(error.transferred, 0)
+      t.true(same(contents(path), old))
+      t.true(Math.abs(freeBytes(folder) - free) < MIB, 'nothing was allocated')
+    }
   },
 )
 

@@ -74,8 +74,8 @@ export function aioRead(buffer: Bytes, path: FilePath, options?: AioOptions): Pr
  * @param buffer - A view or a tensor, of any size.
  * @param path - A string, a `file:` URL, or a `Buffer`.
  * @returns 0, as DeepNVMe does.
- * @throws `ENOSPC` (an old file keeps its length and bytes where space can be reserved ahead), `EACCES`, `EISDIR`,
- * `EIO`, ...
+ * @throws `ENOSPC` (nothing was written, and an old file keeps its length and bytes, but for the cases that
+ * docs/durability.md names), `EACCES`, `EISDIR`, `EIO`, ...
  *
  * @example
  * ```ts

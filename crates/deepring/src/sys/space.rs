@@ -32,6 +32,7 @@ const F2FS_MAGIC: i64 = 0xf2f5_2010;
 const OVERLAY_MAGIC: i64 = 0x794c_7630;
 const OCFS2_MAGIC: i64 = 0x7461_636f;
 const BCACHEFS_MAGIC: i64 = 0xca45_1a4e;
+const ZFS_MAGIC: i64 = 0x2fc1_2fc1;
 
 /// The room on the file's file system; `None` if it does not say.
 pub(crate) fn room(fd: &impl AsRawFd) -> Option<Room> {
@@ -52,14 +53,15 @@ pub(crate) fn room(fd: &impl AsRawFd) -> Option<Room> {
 /// `blocks`: all, free, and available to ordinary users, each `sizes[0]` bytes large, or `sizes[1]` if that is 0.
 fn room_of(magic: i64, [all, free, available]: [u64; 3], sizes: [u64; 2], is_root: bool) -> Option<Room> {
     let block = if sizes[0] > 0 { sizes[0] } else { sizes[1] };
-    if all == 0 || !block.is_power_of_two() {
-        // Without a limit (tmpfs), or a server that keeps no books.
+    if all == 0 || !block.is_power_of_two() || magic == ZFS_MAGIC {
+        // Without a limit (tmpfs), or a server that keeps no books. ZFS compresses, so more than the room can fit.
         return None;
     }
-    // Two reserve blocks for root. Elsewhere what is free and not available is nobody's (Btrfs: the metadata's). What ext4
-    // keeps for its own metadata counts as free, too: the fiftieth part of the blocks, 4096 at most.
-    let kept = if magic == EXT4_MAGIC { free.saturating_sub(available).min(all / 50).min(4096) } else { 0 };
-    let has_reserve = [EXT4_MAGIC, F2FS_MAGIC].contains(&magic);
+    // Two reserve blocks for root, and an overlay usually lies on one of them. Elsewhere what is free and not available
+    // cannot be taken at all (Btrfs: it is for metadata). What ext4 keeps for its own metadata counts as free, too: the
+    // fiftieth part of the blocks, 4096 at most.
+    let kept = if magic == F2FS_MAGIC { 0 } else { free.saturating_sub(available).min(all / 50).min(4096) };
+    let has_reserve = [EXT4_MAGIC, F2FS_MAGIC, OVERLAY_MAGIC].contains(&magic);
     let blocks = if is_root && has_reserve { available.max(free - kept.min(free)) } else { available };
     let shares = [XFS_MAGIC, BTRFS_MAGIC, OVERLAY_MAGIC, OCFS2_MAGIC, BCACHEFS_MAGIC].contains(&magic);
     Some(Room { available: blocks.saturating_mul(block), block, shares })

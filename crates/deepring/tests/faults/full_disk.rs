@@ -142,7 +142,7 @@ fn a_write_that_does_not_fit_does_not_disturb_one_that_does() {
 }
 
 #[test]
-fn without_preallocation_a_full_disk_reports_the_bytes_written() {
+fn without_preallocation_a_write_that_does_not_fit_leaves_the_file_unchanged_too() {
     with_mounts(|place| {
         // Files without extents cannot be preallocated.
         let disk = small_disk(place, &["-b", "4096", "-O", "^extent,^64bit"]);
@@ -156,15 +156,8 @@ fn without_preallocation_a_full_disk_reports_the_bytes_written() {
                 let content = bytes(position, 40 << 20, 2);
                 let error = file.write_at(content, position).wait().result.expect_err("40 MiB do not fit on 16");
                 check(&error, "ENOSPC", &path, position, 40 << 20);
-                let done = error.transferred();
-                assert!(done < 16 << 20, "{done} bytes on a disk of 16 MiB");
-                let mut model = old;
-                if done > 0 {
-                    model.truncate(position as usize);
-                    model.extend(bytes(position, done as usize, 2));
-                    model.resize(model.len().max(3000), 0);
-                }
-                assert_file(&path, &model, &format!("{done} bytes arrived, {direct:?}"));
+                assert_eq!(error.transferred(), 0, "{error}");
+                assert_file(&path, &old, &format!("after a write that did not fit, {direct:?}"));
                 drop(file);
                 std::fs::remove_file(&path).expect("the file");
                 check_usable(&engine, &disk);
@@ -180,6 +173,37 @@ fn without_preallocation_a_full_disk_reports_the_bytes_written() {
                 assert_same(&found[100_001..], &bytes(100_001, 1_000_000, 3), "without preallocation");
                 drop(file);
                 std::fs::remove_file(&path).expect("the file");
+            }
+        }
+    });
+}
+
+#[test]
+fn writes_that_race_for_the_room_report_the_bytes_that_arrived() {
+    with_mounts(|place| {
+        // Each fits alone, and nothing can be reserved.
+        let disk = small_disk(place, &["-b", "4096", "-O", "^extent,^64bit"]);
+        for engine in engines() {
+            for direct in MODES {
+                let paths = [disk.join("first"), disk.join("second")];
+                let files = paths.each_ref().map(|path| open(&engine, path, direct));
+                let writes = [0, 1].map(|index| files[index].write_at(bytes(0, 9 << 20, index as u64), 0));
+                let mut failed = 0;
+                for (index, write) in writes.into_iter().enumerate() {
+                    let done = match write.wait().result {
+                        Ok(receipt) => receipt.bytes,
+                        Err(error) => {
+                            check(&error, "ENOSPC", &paths[index], 0, 9 << 20);
+                            failed += 1;
+                            error.transferred()
+                        }
+                    };
+                    assert_file(&paths[index], &bytes(0, done as usize, index as u64), "the bytes that arrived");
+                }
+                assert!(failed > 0, "18 MiB do not fit on 16");
+                drop(files);
+                paths.iter().for_each(|path| std::fs::remove_file(path).expect("the file"));
+                check_usable(&engine, &disk);
             }
         }
     });
