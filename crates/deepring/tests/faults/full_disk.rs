@@ -202,7 +202,9 @@ fn writes_that_race_for_the_room_report_the_bytes_that_arrived() {
                 }
                 assert!(failed > 0, "18 MiB do not fit on 16");
                 drop(files);
-                paths.iter().for_each(|path| std::fs::remove_file(path).expect("the file"));
+                for path in &paths {
+                    std::fs::remove_file(path).expect("the file");
+                }
                 check_usable(&engine, &disk);
             }
         }
