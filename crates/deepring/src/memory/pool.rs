@@ -35,11 +35,11 @@ const ALIGNED_BYTES: usize = 32 << 20;
 /// Sizes are rounded up to a sixteenth of the power of two below them, and at most to this.
 const STEP_BYTES_MAX: usize = 64 << 10;
 
-/// Pieces up to this size are kept by their size, which is faster.
-const PIECE_BYTES_MAX: usize = 64 << 10;
+/// Pieces up to this size are kept by their size, which is faster. Bounce blocks are no larger.
+const PIECE_BYTES_MAX: usize = 256 << 10;
 const PIECE_SIZES: usize = PIECE_BYTES_MAX / PAGE_BYTES;
-/// That many bytes of them.
-const PIECES_BYTES: usize = 4 << 20;
+/// The bytes of all pieces that are kept so.
+const PIECES_BYTES: usize = 16 << 20;
 
 /// Zeroed buffers up to this size are filled with zeros. Beyond it, fresh pages are cheaper for the
 /// caller.
@@ -130,7 +130,7 @@ impl Pool {
         let kept = KEPT_BYTES_MAX.min(machine / KEPT_SHARE);
         let kept = kept.saturating_sub(PIECES_BYTES);
         let limits = Limits { kept, hot: kept / HOT_SHARE, spare: machine / SPARE_SHARE };
-        let state = State { extents: Extents::new(limits), pieces: Default::default(), pieces_bytes: 0 };
+        let state = State { extents: Extents::new(limits), pieces: std::array::from_fn(|_| Vec::new()), pieces_bytes: 0 };
         Self { state: Mutex::new(state), limits, counters, blocking, observer }
     }
 
@@ -231,7 +231,7 @@ impl Pool {
     /// Gives everything that is kept back to the system.
     pub(crate) fn trim(&self) {
         let mut state = self.lock();
-        state.forget_pieces();
+        (0..PIECE_SIZES).for_each(|size| state.forget_pieces(size));
         let surplus = state.extents.surplus(true);
         drop(state);
         self.settle(&surplus);
@@ -285,19 +285,30 @@ impl State {
 
     /// Returns whether it was kept.
     fn keep_piece(&mut self, start: usize, bytes: usize, map: &Arc<Map>) -> bool {
-        let has_room = self.pieces_bytes + bytes <= PIECES_BYTES;
-        let Some(pieces) = self.pieces.get_mut(bytes / PAGE_BYTES - 1).filter(|_| has_room) else { return false };
-        pieces.push((start, Arc::clone(map)));
+        let size = bytes / PAGE_BYTES - 1;
+        if size >= PIECE_SIZES {
+            return false;
+        }
+        if self.pieces_bytes + bytes > PIECES_BYTES {
+            // The size that has the most makes room, unless it is this one.
+            let most = (0..PIECE_SIZES).max_by_key(|&size| self.pieces[size].len() * (size + 1));
+            match most {
+                Some(most) if most != size => self.forget_pieces(most),
+                _ => return false,
+            }
+        }
+        self.pieces[size].push((start, Arc::clone(map)));
         self.pieces_bytes += bytes;
         true
     }
 
-    fn forget_pieces(&mut self) {
-        for (index, pieces) in self.pieces.iter_mut().enumerate() {
-            let bytes = (index + 1) * PAGE_BYTES;
-            pieces.drain(..).for_each(|(start, _)| self.extents.give(start, bytes, false));
+    /// Makes the pieces of a size serve all sizes again.
+    fn forget_pieces(&mut self, size: usize) {
+        let bytes = (size + 1) * PAGE_BYTES;
+        for (start, _) in self.pieces[size].drain(..) {
+            self.extents.give(start, bytes, false);
+            self.pieces_bytes -= bytes;
         }
-        self.pieces_bytes = 0;
     }
 }
 
