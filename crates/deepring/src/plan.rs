@@ -17,8 +17,8 @@
 //!   edge is read, modified and written (`rmw`), under a range lock that the driver takes.
 //! * If the memory address is unaligned, the middle is bounced too, in blocks of at most
 //!   [`BOUNCE_BYTES_MAX`].
-//! * Where direct I/O does not pin pages, a read bounces every page of memory that it does not cover
-//!   whole ([`Span::whole_pages`]).
+//! * Where direct I/O does not pin pages, a read goes direct only to whole pages of memory
+//!   ([`Span::whole_pages`]).
 //!
 //! The driver calls the function again with the position where the last extent ended. A short
 //! transfer is resumed the same way.
@@ -93,20 +93,24 @@ pub(crate) struct Span {
     pub(crate) address: u64,
     /// The size of one block; a multiple of every unit.
     pub(crate) block: u64,
-    /// Set where direct I/O does not pin the pages of this memory: their size, a power of two. A
-    /// direct read then touches only pages that the request covers whole. If the process forks, a
-    /// write to another byte of a shared page gives the process a copy, and the device goes on
-    /// filling the original.
+    /// Set where direct I/O does not pin the pages of this memory: their size, a power of two. Direct
+    /// reads then fill pages that nothing else writes to: neither the program, because the request
+    /// covers them whole, nor the copy out of a bounce block. If the process has forked, such a
+    /// write gives it a copy of the page, and the device goes on filling the original.
     pub(crate) whole_pages: Option<u64>,
 }
 
 impl Span {
-    /// The file positions between which a direct read touches whole pages only.
-    fn direct_range(&self, unit: u64) -> (u64, u64) {
-        let Some(page) = self.whole_pages else { return (0, u64::MAX) };
-        let first = up(self.address, page) - self.address;
-        let last = down(self.address + self.len, page).saturating_sub(self.address);
-        (up(self.position + first, unit), down(self.position + last, unit))
+    /// The file positions between which a read can be direct. Empty if no page boundary of the memory
+    /// is a unit boundary of the file.
+    fn direct_range(&self, geometry: Geometry) -> (u64, u64) {
+        let (Some(page), unit) = (self.whole_pages, geometry.read_unit) else { return (0, u64::MAX) };
+        let first = up(self.position + (up(self.address, page) - self.address), unit);
+        let last = down(self.position + down(self.address + self.len, page).saturating_sub(self.address), unit);
+        let meets = (self.address + (first - self.position)).is_multiple_of(page);
+        // Where this does not hold, some blocks are direct and others are not.
+        let meets = meets && self.address.wrapping_sub(self.position).is_multiple_of(geometry.memory);
+        if meets { (first, last) } else { (0, 0) }
     }
 }
 
@@ -177,13 +181,15 @@ pub(crate) fn extent_at(geometry: Geometry, span: &Span, offset: u64) -> Option<
         Direction::Read => {
             let stop = up(end, unit);
             let has_edges = is_edge || stop != end;
-            if has_edges && stop - start <= SMALL_READ_BYTES.min(span.block) {
+            let (first, last) = span.direct_range(geometry);
+            // The last of several blocks can lie on a page that a direct one fills.
+            let can_be_one = span.whole_pages.is_none() || !(first..last).contains(&from);
+            if has_edges && can_be_one && stop - start <= SMALL_READ_BYTES.min(span.block) {
                 // One operation and one copy are cheaper than separate operations for head, middle
                 // and tail.
                 return Some(extent(start, stop, true, false));
             }
             let aligned = up(from, unit);
-            let (first, last) = span.direct_range(unit);
             if !memory_fits(aligned) || first >= last || from >= last {
                 return Some(extent(start, stop.min(bounce_end), true, false));
             }
@@ -220,6 +226,7 @@ mod tests {
             Just(Geometry { read_unit: 512, write_unit: 4096, memory: 512 }),
             Just(Geometry { read_unit: 4096, write_unit: 4096, memory: 4096 }),
             Just(Geometry { read_unit: 512, write_unit: 4096, memory: 4 }),
+            Just(Geometry { read_unit: 512, write_unit: 4096, memory: 4096 }),
             Just(Geometry { read_unit: 65536, write_unit: 65536, memory: 512 }),
         ]
     }
@@ -320,14 +327,16 @@ mod tests {
         }
 
         #[test]
-        fn without_pins_no_direct_read_touches_a_page_that_the_request_does_not_cover(
-            geometry in geometries(), span in snapped(), page in pages(),
-        ) {
+        fn without_pins_nothing_else_writes_to_the_pages_of_a_direct_read(geometry in geometries(), span in snapped(), page in pages()) {
             let span = Span { direction: Direction::Read, whole_pages: Some(page), ..span };
-            for extent in all(geometry, &span).iter().filter(|extent| !extent.bounce) {
-                let (first, end) = (span.address + extent.offset, span.address + extent.offset + extent.len);
-                prop_assert!(down(first, page) >= span.address);
-                prop_assert!(up(end, page) <= span.address + span.len);
+            let (direct, bounced): (Vec<_>, Vec<_>) = all(geometry, &span).into_iter().partition(|extent| !extent.bounce);
+            let memory = |extent: &Extent| (span.address + extent.offset, span.address + extent.offset + extent.len);
+            let (Some(first), Some(last)) = (direct.first(), direct.last()) else { return Ok(()) };
+            // Direct extents follow each other, so these are the pages of all.
+            let (start, end) = (down(memory(first).0, page), up(memory(last).1, page));
+            prop_assert!(start >= span.address && end <= span.address + span.len);
+            for (from, to) in bounced.iter().map(memory) {
+                prop_assert!(to <= start || from >= end);
             }
         }
 
@@ -348,7 +357,10 @@ mod tests {
         fn without_pins_a_read_bounces_at_most_a_page_and_a_unit_more_at_either_end(
             geometry in geometries(), span in snapped(), page in pages(),
         ) {
-            let span = Span { direction: Direction::Read, ..span };
+            // Otherwise no page boundary is a unit boundary, and all is bounced.
+            let step = geometry.read_unit.max(geometry.memory);
+            let address = down(span.address, step) + span.position % step;
+            let span = Span { direction: Direction::Read, address, ..span };
             let bounced = |span: &Span| all(geometry, span).iter().filter(|extent| extent.bounce).map(|extent| extent.len).sum::<u64>();
             let (pinned, not) = (bounced(&span), bounced(&Span { whole_pages: Some(page), ..span }));
             prop_assert!(not <= pinned + 2 * (page + geometry.read_unit));
@@ -356,19 +368,14 @@ mod tests {
     }
 
     #[test]
-    fn without_pins_only_the_two_shared_pages_of_a_read_into_the_heap_are_bounced() {
+    fn without_pins_the_shared_pages_of_a_read_are_bounced_or_all_if_no_page_meets_a_unit() {
         let geometry = Geometry { read_unit: 512, write_unit: 4096, memory: 4 };
-        let span = Span {
-            direction: Direction::Read,
-            position: 0,
-            len: 1 << 20,
-            address: (1 << 40) + 16,
-            block: 4 << 20,
-            whole_pages: Some(4096),
+        let planned = |address: u64| {
+            let span = Span { direction: Direction::Read, position: 0, len: 1 << 20, address, block: 4 << 20, whole_pages: Some(4096) };
+            all(geometry, &span).iter().map(|extent| (extent.offset, extent.len, extent.bounce)).collect::<Vec<_>>()
         };
-        let extents = all(geometry, &span);
-        let found: Vec<(u64, u64, bool)> = extents.iter().map(|extent| (extent.offset, extent.len, extent.bounce)).collect();
-        assert_eq!(found, [(0, 4096, true), (4096, 1_043_968, false), (1_048_064, 512, true)]);
+        assert_eq!(planned((1 << 40) + 512), [(0, 3584, true), (3584, (1 << 20) - 4096, false), ((1 << 20) - 512, 512, true)]);
+        assert_eq!(planned((1 << 40) + 16), [0, 1, 2, 3].map(|index| (index << 18, 1 << 18, true)));
     }
 
     #[test]

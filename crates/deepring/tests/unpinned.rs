@@ -1,5 +1,5 @@
 //! Where direct I/O does not pin its pages (before Linux 6.5, and on some network file systems), a
-//! read goes direct only to pages that it covers whole. On any kernel, these tests run as if there
+//! read goes direct only to whole pages of memory. On any kernel, these tests run as if there
 //! were no pins: those of exact transfers and of forks again, and what is copied.
 
 #![allow(clippy::duplicate_mod, reason = "each of the test files brings the harness along")]

@@ -4,7 +4,7 @@
 //! writes to a page that a device is filling, it gets a copy, and the device goes on filling the
 //! original: the read succeeds, and its bytes never arrive. Since Linux 6.5 direct I/O of most file
 //! systems pins its pages, and a fork copies pinned pages at once. Elsewhere a direct read may only
-//! touch pages that it covers whole, because nothing but the read itself may write to those.
+//! touch pages that it covers whole, and that no copy out of a bounce block touches.
 //!
 //! This is found out by looking whether the kernel's count of pinned pages moves with direct reads,
 //! without a fork and without the kernel's version. Where that cannot be found out, pages count as
