@@ -1,10 +1,11 @@
 /** `FileHandle`: what opening, reading, writing, measuring, cutting and closing do. */
 
-import { rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, renameSync, rmdirSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
 import { relative } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { inspect } from 'node:util'
 import test from 'ava'
+import { aioWrite } from '../lib/aio/index.ts'
 import { allocate, FileHandle, FileStat, open } from '../index.ts'
 import { contents, makeScratch, pattern, pause, rejected, same, testOnEachBackend } from './harness.ts'
 
@@ -54,6 +55,31 @@ test.serial('a relative path is resolved at the time of the call', async (t) => 
   t.is((await file.stat()).size, 4)
   t.is(file.path, relative(scratch.folder, path), 'the path is reported as it was passed')
   await file.close()
+})
+
+test.serial('a relative path means the directory, also if its name means another one by now', async (t) => {
+  const before = process.cwd()
+  const [current, previous] = [scratch.path('current'), scratch.path('previous')]
+  mkdirSync(current)
+  process.chdir(current)
+  try {
+    process.cwd()
+    renameSync(current, previous)
+    mkdirSync(current)
+    const file = await open('by-handle', 'w')
+    await file.close()
+    const written = aioWrite(new Uint8Array(5000), 'by-path', { validate: true })
+    process.chdir('/')
+    await written
+    t.deepEqual(readdirSync(previous).toSorted(), ['by-handle', 'by-path'])
+    t.deepEqual(readdirSync(current), [])
+    process.chdir(current)
+    rmdirSync(current)
+    const gone = await rejected(t, () => open('file', 'w'), 'ENOENT')
+    t.is(gone.path, 'file')
+  } finally {
+    process.chdir(before)
+  }
 })
 
 test('a name that is not UTF-8 can be opened by its bytes', async (t) => {

@@ -54,7 +54,7 @@ export async function perform(transfer: Transfer, handle: number, signal: AbortS
 /** Carries out a transfer, blocking the JavaScript thread. */
 export function performBlocking(transfer: Transfer, handle: number): void {
   blockOn(stage(transfer, { handle }))
-  if (transfer.validate) blockOn(stageVerification(transfer, keepName(transfer)))
+  if (transfer.validate) blockOn(stageVerification(transfer))
 }
 
 /** Stages the request of a transfer, without the comparison that may follow it. */
@@ -89,7 +89,7 @@ export function keepName({ target }: Transfer): number {
 }
 
 /** Stages the comparison of a file with the buffer of a transfer. */
-export function stageVerification(transfer: Transfer, name: number): Operation {
+export function stageVerification(transfer: Transfer, name = keepName(transfer)): Operation {
   const { source, view, target, position } = transfer
   const engine = engineStateOf(transfer.engine)
   const byPath = 'bytes' in target

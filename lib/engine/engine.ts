@@ -30,14 +30,15 @@ import { allocateTensorIn, type Tensor } from '../memory/tensor.ts'
 export interface OpenOptions extends SignalOptions {
   /**
    * Whether transfers bypass the page cache. `'prefer'`: if they can; `file.direct` reports it. `'require'`: if they
-   * cannot, the open fails with `ERR_DEEPRING_DIRECT`. `'never'`: they do not. Default `'prefer'`.
+   * cannot, the open fails with `ERR_DEEPRING_DIRECT`, or the write that shows it. `'never'`: they do not. Default
+   * `'prefer'`.
    */
   direct?: 'require' | 'prefer' | 'never' | undefined
   /** Permissions of a file that is created, before the umask. Default `0o666`. Only with flags that create. */
   mode?: number | undefined
   /**
-   * True: if the file is created, its directory is synced too, so that its name survives a power cut. Default false.
-   * Only with flags that create.
+   * True: the directory in which the file is created, or found, is synced too, so that its name survives a power cut.
+   * Default false. Only with flags that create.
    */
   syncDirectory?: boolean | undefined
 }
@@ -110,8 +111,8 @@ export class Engine extends Uncloneable {
   /**
    * Opens a file.
    *
-   * Regular files and block devices can be opened. Relative paths are resolved against the working directory at the time
-   * of the call.
+   * Regular files and block devices can be opened. A relative path starts from the directory that is the working
+   * directory at the call, whatever it is called when the file is opened.
    *
    * @param path - A string, a `file:` URL, or a `Buffer`.
    * @param flags - `'r'` (default), `'r+'`, `'w'`, `'w+'`, `'wx'`, `'wx+'`. Appending (`'a'`) is refused,

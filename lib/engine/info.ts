@@ -38,7 +38,7 @@ export interface Info {
 
 /** What real operations on a path found out. */
 export interface PathInfo {
-  /** The path. */
+  /** The path, as it was given. */
   readonly path: string
   /** The block device that holds it, such as `nvme0n1`; `major:minor` where it has no name. */
   readonly device: string

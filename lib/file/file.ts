@@ -144,8 +144,8 @@ export class FileHandle extends Uncloneable {
   }
 
   /**
-   * True if transfers bypass the page cache now. It becomes false if a direct transfer is refused later on. After the
-   * close, it stays as it was last.
+   * True if transfers bypass the page cache now. It becomes false if a direct transfer is refused later on, or if the
+   * first write turns out to be in the page cache. After the close, it stays as it was last.
    */
   get direct(): boolean {
     return this.#state.direct
@@ -154,7 +154,9 @@ export class FileHandle extends Uncloneable {
   /** Why transfers go through the page cache; or, where they bypass it, what says that they can (`'statx'`). */
   get directReason(): string {
     const { direct, opened } = this.#state
-    return opened.direct && !direct ? 'a direct transfer was refused' : opened.directReason
+    return opened.direct && !direct
+      ? 'a direct transfer was refused, or went through the page cache'
+      : opened.directReason
   }
 
   /**

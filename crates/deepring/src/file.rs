@@ -165,7 +165,8 @@ impl File {
     }
 
     /// Whether transfers bypass the page cache now. Without [`crate::Direct::Require`], this
-    /// becomes false when the file system refuses a direct transfer.
+    /// becomes false when the file system refuses a direct transfer, or when the first write turns
+    /// out to be in the page cache.
     pub fn direct(&self) -> bool {
         self.file.is_direct()
     }

@@ -145,3 +145,50 @@ pub(super) fn sync_directory(fd: &OwnedFd, name: &Name) -> Result<()> {
     };
     flushed.map_err(|(errno, call)| Error::os(errno, call).at(&name.path).advise("while flushing the directory of the file"))
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use std::os::unix::ffi::OsStrExt;
+    use std::path::Path;
+
+    fn terminated(path: &Path) -> CString {
+        CString::new(path.as_os_str().as_bytes()).expect("no NUL")
+    }
+
+    fn open_at(path: &Path) -> Opened {
+        let options = OpenOptions::new().write(true).create(true);
+        open_or_create(None, &terminated(path), &options).expect("a file")
+    }
+
+    #[test]
+    fn a_file_is_found_in_the_directory_in_which_it_is() {
+        let place = tempfile::tempdir().expect("a directory");
+        let [links, blobs] = ["links", "blobs"].map(|name| place.path().join(name));
+        std::fs::create_dir(&links).expect("a directory");
+        std::fs::create_dir(&blobs).expect("a directory");
+        std::os::unix::fs::symlink("../links/second", links.join("first")).expect("a link");
+        std::os::unix::fs::symlink(blobs.join("hash"), links.join("second")).expect("a link");
+        for created in [true, false] {
+            let opened = open_at(&links.join("first"));
+            assert_eq!(opened.created, created);
+            let entry = Entry::of_file(&opened.fd, None, &terminated(&links.join("first"))).expect("the entry");
+            assert_eq!(entry.name.as_c_str(), c"hash");
+            let directory = sys::open_place(None, &terminated(&blobs)).expect("the directory");
+            assert!(is_entry(&entry.directory, &directory, c"."), "it is in `blobs`");
+        }
+    }
+
+    #[test]
+    fn a_created_file_is_removed_only_if_the_name_is_still_its_own() {
+        let place = tempfile::tempdir().expect("a directory");
+        let (path, moved) = (place.path().join("file"), place.path().join("moved"));
+        let Opened { fd, .. } = open_at(&path);
+        std::fs::rename(&path, &moved).expect("a rename");
+        std::fs::write(&path, b"another process's").expect("another file");
+        remove(&fd, None, &terminated(&path));
+        assert!(path.exists() && moved.exists(), "nothing is removed");
+        remove(&fd, None, &terminated(&moved));
+        assert!(path.exists() && !moved.exists(), "its own name is removed");
+    }
+}

@@ -98,8 +98,8 @@ impl OpenOptions {
         self
     }
 
-    /// If the file is created, flush its directory, so that the name survives a crash. A failure is
-    /// an error of opening.
+    /// Flush the directory in which the file is created or found, so that the name survives a
+    /// crash. A failure is an error of opening.
     #[must_use]
     pub const fn sync_directory(mut self, yes: bool) -> Self {
         self.sync_directory = yes;
