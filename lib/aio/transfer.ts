@@ -89,7 +89,7 @@ export function keepName({ target }: Transfer): number {
 }
 
 /** Stages the comparison of a file with the buffer of a transfer. */
-export function stageVerification(transfer: Transfer, name = keepName(transfer)): Operation {
+export function stageVerification(transfer: Transfer, name: number = keepName(transfer)): Operation {
   const { source, view, target, position } = transfer
   const engine = engineStateOf(transfer.engine)
   const byPath = 'bytes' in target

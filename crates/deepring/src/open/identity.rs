@@ -32,9 +32,15 @@ fn proof(fd: &OwnedFd, stat: &Stat, is_fuse: bool) -> Proof {
     if is_fuse {
         return Proof::None;
     }
+    let file_system = sys::file_system(fd);
+    if file_system == Ok(sys::OVERLAY_MAGIC)
+        && let Some(handle) = evidence::overlay_handle(fd)
+    {
+        return Proof::Lasting(handle);
+    }
     if let Some(generation) = evidence::generation(fd) {
         return Proof::Lasting(Box::new(generation.to_ne_bytes()));
     }
-    let is_local = stat.birthtime_ns != 0 && sys::file_system(fd).is_ok_and(|magic| LOCAL.contains(&magic));
+    let is_local = stat.birthtime_ns != 0 && file_system.is_ok_and(|magic| LOCAL.contains(&magic));
     if is_local { Proof::WhileOpen(Box::default()) } else { Proof::None }
 }

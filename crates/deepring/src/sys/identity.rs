@@ -25,6 +25,12 @@ pub(crate) fn handle(fd: &impl AsRawFd) -> Option<Box<[u8]>> {
     handle_at(fd.as_raw_fd(), c"", libc::AT_EMPTY_PATH).map(|(handle, _)| handle)
 }
 
+/// The handle of a file whose file system lets none be opened by it (overlay). Of other file
+/// systems it can be no more than the inode number.
+pub(crate) fn overlay_handle(fd: &impl AsRawFd) -> Option<Box<[u8]>> {
+    handle_at(fd.as_raw_fd(), c"", libc::AT_EMPTY_PATH | libc::AT_HANDLE_FID).map(|(handle, _)| handle)
+}
+
 /// The handle of the working directory and the number of its mount. While a descriptor of it is
 /// open, no other directory has the same two.
 pub(crate) fn working_directory_handle() -> Option<(Box<[u8]>, i32)> {
