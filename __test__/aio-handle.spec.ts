@@ -336,7 +336,11 @@ testOnEachBackend('validate reports the first byte that differs, by path and by 
       await t.notThrowsAsync(track(stageVerification(transfer, keepName(transfer)), null))
       view[wrong - position]! ^= 1
       view[length - 1]! ^= 2
-      const error = await rejected(t, () => track(stageVerification(transfer, keepName(transfer)), null), 'ERR_DEEPRING_MISMATCH')
+      const error = await rejected(
+        t,
+        () => track(stageVerification(transfer, keepName(transfer)), null),
+        'ERR_DEEPRING_MISMATCH',
+      )
       t.is(error.position, wrong)
       t.is(error.path, path)
       view[wrong - position]! ^= 1

@@ -12,7 +12,12 @@ const ROUNDS = 12
 
 async function disposed(t: ExecutionContext, node: string, variables: NodeJS.ProcessEnv): Promise<unknown> {
   const program = join(import.meta.dirname, 'programs', 'disposed-in-flight.mjs')
-  const { status, stdout, stderr } = await run(node, [program, scratch.path(), String(ROUNDS)], scratch.folder, variables)
+  const { status, stdout, stderr } = await run(
+    node,
+    [program, scratch.path(), String(ROUNDS)],
+    scratch.folder,
+    variables,
+  )
   t.is(status, 0, stdout + stderr)
   return JSON.parse(stdout)
 }
