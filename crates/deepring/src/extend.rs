@@ -114,7 +114,7 @@ fn make_room(file: &OpenFile, on_disk: &Stat, range: Range) -> std::result::Resu
         return Ok(false);
     }
     let undone = |failure| Refusal { failure, left: undo(file, on_disk, end).ok() };
-    let exact = match reserve(file, on_disk, from, padded_end) {
+    let exact = match reserve(file, on_disk, from, padded_end, end) {
         Ok(()) => false,
         Err(failure) if is_full(&failure) && end < padded_end && !file.is_required() => {
             let left = undo(file, on_disk, end).ok();
@@ -123,7 +123,7 @@ fn make_room(file: &OpenFile, on_disk: &Stat, range: Range) -> std::result::Resu
             if left.is_none() || !fits {
                 return Err(Refusal { failure, left });
             }
-            reserve(file, on_disk, from, end).map_err(undone)?;
+            reserve(file, on_disk, from, end, end).map_err(undone)?;
             true
         }
         Err(failure) => return Err(undone(failure)),
@@ -139,14 +139,17 @@ fn is_full(&(errno, ..): &Failure) -> bool {
     matches!(errno, libc::EFBIG | libc::ENOSPC | libc::EDQUOT)
 }
 
-fn reserve(file: &OpenFile, on_disk: &Stat, from: u64, end: u64) -> std::result::Result<(), Failure> {
+/// Reserves `from..end` for a request up to `own_end`.
+fn reserve(file: &OpenFile, on_disk: &Stat, from: u64, end: u64, own_end: u64) -> std::result::Result<(), Failure> {
     let allocated = if file.mount.preallocates() { sys::allocate(file.fd(), from, end - from) } else { Allocated::Unsupported };
     file.mount.count_preallocation(allocated != Allocated::Unsupported);
     match allocated {
         Allocated::Done => Ok(()),
         Allocated::Unsupported => {
             check(file, on_disk, from, end)?;
-            if end > on_disk.size { sys::truncate(file.fd(), end).map_err(|errno| failed(errno, "ftruncate")) } else { Ok(()) }
+            // Another request can have grown the file since it was measured. Then this one grows it by its writes, too.
+            let grows = end > on_disk.size && file.inode.claimed_by_others(own_end) <= end;
+            if grows { sys::truncate(file.fd(), end).map_err(|errno| failed(errno, "ftruncate")) } else { Ok(()) }
         }
         Allocated::Failed(errno) => Err(failed(errno, "fallocate")),
     }

@@ -25,6 +25,7 @@ const SEEDS: &[(u64, &str)] = &[
     (30_013_589, "an edge planned for direct I/O left its padding behind after the file had been downgraded to buffered I/O"),
     (20_323_990, "interruptions of a write counted against its short transfers"),
     (20_272_508, "space that could be neither allocated nor freed counted as claimed from then on"),
+    (5_001_781, "a file that was to grow by ftruncate was cut, because another request had grown it since it was measured"),
     (40_004_310, "a trim truncated a write inside a file that another process had truncated"),
 ];
 

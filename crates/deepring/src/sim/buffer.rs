@@ -3,6 +3,7 @@
 
 use super::world;
 use crate::memory::{IoBuf, IoBufMut};
+use crate::planted::{PlantedBug, planted};
 
 /// Fills the guards on both sides of a [`GuardedBuffer`].
 const GUARD: u8 = 0xa6;
@@ -55,6 +56,10 @@ impl Drop for GuardedBuffer {
     fn drop(&mut self) {
         let (id, address, len, intact) = (self.id, self.address(), self.len as u64, self.is_intact());
         world::with(|world| world.buffer_freed(id, address, len, intact));
+        if planted(PlantedBug::FreesOnDrop) {
+            // The driver would copy to it before the violation ends the run.
+            std::mem::forget(std::mem::take(&mut self.space));
+        }
         world::panic_sometimes();
     }
 }
