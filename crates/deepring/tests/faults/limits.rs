@@ -86,11 +86,18 @@ fn without_memory_for_a_copy_a_request_fails_and_the_next_one_works() {
             let file = open(&engine, &path, Direct::Prefer);
             file.read_at(vec![0; 1], 0).wait().result.expect("a first read");
             let buf = Slice::new(300_000, 1, 0);
-            // Room for small allocations, but not for a slab of bounce blocks.
+            // Room for small allocations, but not for another mapping, and the engine's is used up.
             limit_for_now(libc::RLIMIT_AS, task::address_space() + (2 << 20));
+            let mut hoard = Vec::with_capacity(20_000);
+            for len in [1 << 20, 4096] {
+                while let Ok(buffer) = engine.pooled_buffer(len) {
+                    hoard.push(buffer);
+                }
+            }
             let Completed { buf, result } = file.read_exact_at(buf, 0).wait();
             let refused = engine.buffer(64 << 20).expect_err("no memory").code();
             limit_for_now(libc::RLIMIT_AS, libc::RLIM_INFINITY);
+            drop(hoard);
             let error = result.expect_err("no memory for the copy");
             check(&error, "ENOMEM", &path, 0, 300_000);
             assert_eq!(refused, "ENOMEM");
