@@ -44,6 +44,8 @@ pub enum PlantedBug {
     SettlesBeforeClose,
     /// Two files with the same device, inode number and birth time are taken for one.
     TrustsNumbers,
+    /// A piece of the pool is handed out and stays in it.
+    LendsTwice,
     /// A producer wakes the driver before it leaves its message. For loom models.
     WakesFirst,
     /// Messages that arrive after the inbox has ended are kept. For loom models.
@@ -64,7 +66,7 @@ mod selection {
     #[cfg(feature = "sim")]
     impl PlantedBug {
         /// Those that a simulation must find.
-        pub const ALL: [Self; 16] = [
+        pub const ALL: [Self; 17] = [
             Self::IgnoresResult,
             Self::ShortIsDone,
             Self::FreesOnDrop,
@@ -81,6 +83,7 @@ mod selection {
             Self::UnwindsDriver,
             Self::SettlesBeforeClose,
             Self::TrustsNumbers,
+            Self::LendsTwice,
         ];
     }
 

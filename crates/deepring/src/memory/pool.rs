@@ -10,6 +10,7 @@ use super::frame::{FRAME_BYTES, PAGE_BYTES};
 use super::map::Map;
 use crate::blocking::BlockingPool;
 use crate::error::{Error, ErrorKind, Result};
+use crate::planted::{PlantedBug, planted};
 use crate::stats::{Counters, add, sub};
 use crate::sys::memory;
 use std::ops::Range;
@@ -278,7 +279,11 @@ impl Pool {
 
 impl State {
     fn take_piece(&mut self, bytes: usize) -> Option<(usize, Arc<Map>)> {
-        let piece = self.pieces.get_mut(bytes / PAGE_BYTES - 1)?.pop()?;
+        let pieces = self.pieces.get_mut(bytes / PAGE_BYTES - 1)?;
+        if planted(PlantedBug::LendsTwice) {
+            return pieces.last().cloned();
+        }
+        let piece = pieces.pop()?;
         self.pieces_bytes -= bytes;
         Some(piece)
     }
