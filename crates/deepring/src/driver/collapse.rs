@@ -103,13 +103,14 @@ impl Wreck {
                 }
             }
             Answer::Trimmed(key, _) => {
-                if let Some(request) = self.requests.get_mut(key)
-                    && let Some(accepted) = request.claim.accepted()
-                {
+                if let Some(request) = self.requests.get_mut(key) {
                     if let Claim::Extending { edge: Some(lock), .. } = request.claim {
                         request.file.inode.unlock_range(lock);
                     }
-                    request.claim = Claim::Active(accepted.without_end());
+                    request.claim = match request.claim {
+                        Claim::Extending { accepted, .. } => Claim::Active(accepted.without_end()),
+                        claim => claim.without_end(),
+                    };
                 }
             }
             Answer::RoomMade(_, Ok(None) | Err(_))
