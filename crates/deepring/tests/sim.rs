@@ -27,6 +27,8 @@ const SEEDS: &[(u64, &str)] = &[
     (20_272_508, "space that could be neither allocated nor freed counted as claimed from then on"),
     (5_001_781, "a file that was to grow by ftruncate was cut, because another request had grown it since it was measured"),
     (500_622, "a driver that unwound ended a write that had not begun twice"),
+    (700_601, "a driver that unwound withdrew a truncation that it had not announced"),
+    (803_107, "a driver that unwound settled a request while a blocking thread still had its memory"),
     (40_004_310, "a trim truncated a write inside a file that another process had truncated"),
 ];
 

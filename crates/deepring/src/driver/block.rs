@@ -77,6 +77,11 @@ impl Block {
         self.holder == Holder::Backend
     }
 
+    /// Whether a blocking thread works on it, or is about to.
+    pub(super) fn is_on_thread(&self) -> bool {
+        self.holder == Holder::Thread
+    }
+
     /// Leaks the memory that the kernel can still write to. The request's own memory is its owner's to leak.
     pub(super) fn leak(&mut self) {
         mem::forget(self.bounce.take());

@@ -30,6 +30,8 @@ struct Wreck {
     controls: Slots<Control>,
     /// Requests that the driver had not begun.
     queued: Vec<Submission>,
+    /// Requests with blocks that blocking threads work on.
+    on_threads: Vec<Key>,
 }
 
 impl Driver {
@@ -41,7 +43,7 @@ impl Driver {
         if let Some(threads) = off_ring {
             Box::new(threads).abandon();
         }
-        let mut wreck = Wreck { core, requests, controls, queued: Vec::new() };
+        let mut wreck = Wreck { core, requests, controls, queued: Vec::new(), on_threads: Vec::new() };
         for block in blocks.keys().into_iter().filter_map(|key| blocks.remove(key)) {
             wreck.leak(block);
         }
@@ -69,6 +71,9 @@ impl Wreck {
         if planted(PlantedBug::UnwindsDriver) {
             return;
         }
+        if block.is_on_thread() {
+            self.on_threads.push(block.request);
+        }
         add(&counters.leaked, 1);
         add(&counters.leaked_bytes, block.extent.file_len);
         block.leak();
@@ -85,7 +90,12 @@ impl Wreck {
                     add(&self.core.counters.submitted, 1);
                     self.queued.push(submission);
                 }
-                Message::Control(control) => drop(self.controls.insert(control)),
+                Message::Control(control) => {
+                    if matches!(control.barrier, Barrier::Truncate) {
+                        control.file.inode.announce_truncation();
+                    }
+                    self.controls.insert(control);
+                }
                 Message::Answer(answer) => self.take_answer(answer),
                 Message::Wake(_) | Message::Shutdown | Message::Received => {}
             }
@@ -126,9 +136,10 @@ impl Wreck {
     fn end(mut self) {
         let core = Arc::clone(&self.core);
         self.end_queued();
-        let busy = |request: &Request| matches!(request.phase(), Phase::MakingRoom | Phase::Trimming | Phase::Closing);
         for key in self.requests.keys() {
-            if !busy(&self.requests[key]) && self.requests[key].claim.extension().is_none() {
+            let request = &self.requests[key];
+            let waits = matches!(request.phase(), Phase::MakingRoom | Phase::Trimming | Phase::Closing) || self.on_threads.contains(&key);
+            if !waits && request.claim.extension().is_none() {
                 self.end_request(key);
             }
         }

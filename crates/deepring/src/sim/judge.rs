@@ -190,7 +190,9 @@ impl Run {
         }
         // A truncation that raced with the write came before or after it.
         let truncated_to = request.concurrent.iter().filter_map(|change| change.truncates).min().unwrap_or(u64::MAX);
-        if request.kind == RequestKind::WriteWhole && result.is_ok() {
+        // If only the close failed, the file has its length.
+        let ended = transferred == len && result.as_ref().map_or_else(|error| error.syscall() == "close", |_| true);
+        if request.kind == RequestKind::WriteWhole && ended {
             file.model.truncate(len, &[]);
         } else if request.kind == RequestKind::WriteWhole && transferred == len {
             // Everything was written, and the trim failed.
