@@ -89,7 +89,8 @@ impl Session {
         let path = path.map(View::to_path).map(|path| (engine.path_info_later(&path), path));
         self.state.delivery.expect(env)?;
         let delivery = Arc::clone(&self.state.delivery);
-        engine.clone().run_blocking(move || {
+        let line = path.as_ref().map(|(_, path)| path.clone());
+        engine.clone().run_blocking_on(line.as_deref(), move || {
             let found = path.map(|(find, path)| find().map(|found| (path, found))).transpose();
             let info = found.map(|found| Info::of(&engine, found)).map(|info| Some(Detail::Info(Box::new(info))));
             delivery.push(Record::of(id as u64, info));

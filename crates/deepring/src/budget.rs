@@ -11,6 +11,19 @@ pub(crate) struct Cost {
     pub(crate) bytes: u64,
 }
 
+impl Cost {
+    pub(crate) fn add(&mut self, other: Self) {
+        self.requests += other.requests;
+        self.bytes += other.bytes;
+    }
+
+    pub(crate) fn sub(&mut self, other: Self) {
+        debug_assert!(self.requests >= other.requests && self.bytes >= other.bytes);
+        self.requests -= other.requests;
+        self.bytes -= other.bytes;
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Budget {
     limit: Cost,
@@ -27,8 +40,7 @@ impl Budget {
     pub(crate) fn take(&mut self, cost: Cost) -> bool {
         let fits = self.fits(cost);
         if fits {
-            self.used.requests += cost.requests;
-            self.used.bytes += cost.bytes;
+            self.used.add(cost);
         }
         fits
     }
@@ -39,10 +51,18 @@ impl Budget {
         alone || self.used.requests + cost.requests <= self.limit.requests && self.used.bytes + cost.bytes <= self.limit.bytes
     }
 
+    /// Whether the cost fits now for one of several parties, which has `used` already: as [`Budget::fits`], and a party
+    /// gets at most three quarters of what the others have left. So however many are stuck, something is left.
+    pub(crate) fn fits_share(&self, cost: Cost, used: Cost) -> bool {
+        let others = Cost { requests: self.used.requests - used.requests, bytes: self.used.bytes - used.bytes };
+        let requests = self.limit.requests.saturating_sub(others.requests);
+        let bytes = self.limit.bytes.saturating_sub(others.bytes);
+        let within = used.requests + cost.requests <= requests - requests / 4 && used.bytes + cost.bytes <= bytes - bytes / 4;
+        self.fits(cost) && (used.requests == 0 || within)
+    }
+
     pub(crate) fn give(&mut self, cost: Cost) {
-        debug_assert!(self.used.requests >= cost.requests && self.used.bytes >= cost.bytes);
-        self.used.requests -= cost.requests;
-        self.used.bytes -= cost.bytes;
+        self.used.sub(cost);
     }
 
     /// What is taken and not given back.

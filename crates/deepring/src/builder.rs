@@ -31,8 +31,9 @@ const QUEUE_DEPTH_MAX: u32 = 1 << 16;
 /// The default of [`EngineBuilder::queue_depth`] on a device whose queue holds the usual 256
 /// requests: half of them.
 pub const QUEUE_DEPTH_DEFAULT: u32 = 128;
-/// Ring entries if no queue depth is set: twice the usual limit of 128 device requests.
-const RING_ENTRIES_DEFAULT: u32 = 256;
+/// Enough for eight devices with the usual limit of 128 requests, all stuck: a device gets no more places than it
+/// leaves free.
+const RING_ENTRIES_MIN: u32 = 1024;
 const RING_ENTRIES_MAX: u32 = 4096;
 const BACKEND_VARIABLE: &str = "DEEPRING_BACKEND";
 
@@ -110,7 +111,7 @@ impl EngineBuilder {
             Some(backend) => (Some(backend), "the engine's options"),
             None => (backend_of(std::env::var_os(BACKEND_VARIABLE).as_deref())?, BACKEND_VARIABLE),
         };
-        let entries = config.queue_depth.map_or(RING_ENTRIES_DEFAULT, |depth| (depth * 2).clamp(64, RING_ENTRIES_MAX));
+        let entries = (config.queue_depth.unwrap_or(0) * 4).clamp(RING_ENTRIES_MIN, RING_ENTRIES_MAX);
         let event = Event::new().map_err(|errno| Error::os(errno, "eventfd"))?;
         let inbox = Arc::new(Inbox::new(event));
         let counters = Arc::new(Counters::default());

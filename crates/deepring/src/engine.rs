@@ -9,6 +9,7 @@
 //! be touched. An engine that the child builds works.
 
 use crate::backend::BackendKind;
+use crate::blocking::Line;
 use crate::completion::{Completion, Outcome, RawTransfer, Receipt, Reply};
 use crate::config::END_MAX;
 use crate::driver::request::{PathTarget, Submission, Target};
@@ -92,7 +93,7 @@ impl Engine {
     /// needed to close other files.
     fn open_later(&self, name: Name, options: OpenOptions, mut patience: Patience, then: impl FnOnce(Result<File>) + Send + 'static) {
         let engine = self.clone();
-        self.run_blocking(move || match engine.open_named(&name, &options) {
+        self.run_blocking(Line::of_path(&name.path), move || match engine.open_named(&name, &options) {
             Err(error) if patience.allows(&error) => {
                 shortage::pause();
                 engine.open_later(name, options, patience, then);
@@ -191,16 +192,19 @@ impl Engine {
     }
 
     /// Runs a job that can block on a blocking thread.
-    pub(crate) fn run_blocking(&self, job: impl FnOnce() + Send + 'static) {
+    pub(crate) fn run_blocking(&self, line: Line, job: impl FnOnce() + Send + 'static) {
         if self.core().is_forked() {
             return job();
         }
         let counters = Arc::clone(&self.core().counters);
-        self.core().blocking.run(Box::new(move || {
-            if contain(job).is_none() {
-                add(&counters.panics, 1);
-            }
-        }));
+        self.core().blocking.run(
+            line,
+            Box::new(move || {
+                if contain(job).is_none() {
+                    add(&counters.panics, 1);
+                }
+            }),
+        );
     }
 
     /// Accepts a transfer, or settles it at once: with its error, or because it is for no bytes.

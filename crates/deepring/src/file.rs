@@ -1,6 +1,7 @@
 //! [`File`]: an open file of an engine.
 
 use crate::backend::BackendKind;
+use crate::blocking::Line;
 use crate::completion::{Completion, RawTransfer};
 use crate::driver::request::Target;
 use crate::driver::{Barrier, Control, ControlJob, Message, Use};
@@ -270,7 +271,7 @@ impl File {
             return then(Err(error));
         }
         let (file, using) = (Arc::clone(&self.file), self.using());
-        self.engine.run_blocking(move || {
+        self.engine.run_blocking(Line::Mount(file.fate), move || {
             then(stat(&file));
             drop(using);
         });
@@ -324,7 +325,7 @@ impl File {
         let file = Arc::clone(&self.file);
         let pool = Arc::clone(&self.engine.core().pool);
         let using = self.using();
-        self.engine.run_blocking(move || {
+        self.engine.run_blocking(Line::Verify(file.fate), move || {
             // SAFETY: passed on from the caller of this function.
             then(unsafe { crate::verify::compare_file(&file, &pool, address, len, position) });
             drop(using);

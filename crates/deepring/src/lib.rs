@@ -62,6 +62,7 @@ mod handle;
 mod inbox;
 mod info;
 mod inode;
+mod lanes;
 #[cfg(all(loom, test))]
 mod loom;
 mod memory;

@@ -10,6 +10,7 @@
 //! vector below 1 MiB, or the engine's own memory. Any other is dropped on a blocking thread. A
 //! waker or a `Drop` that panics is caught and counted ([`Stats::panics`](crate::Stats::panics)).
 
+use crate::blocking::Line;
 use crate::completion::{Completion, Outcome, Receipt};
 use crate::doorbell::Doorbell;
 use crate::driver::Core;
@@ -185,11 +186,15 @@ impl<B: Send + 'static> Transfer<B> {
             None => contain(|| drop(self)).is_some(),
             Some(core) => {
                 let counters = Arc::clone(&core.counters);
-                core.blocking.run(Box::new(move || {
-                    if contain(|| drop(self)).is_none() {
-                        add(&counters.panics, 1);
-                    }
-                }));
+                // As the caller's own jobs: how long its `Drop` takes is not known.
+                core.blocking.run(
+                    Line::CALLER,
+                    Box::new(move || {
+                        if contain(|| drop(self)).is_none() {
+                            add(&counters.panics, 1);
+                        }
+                    }),
+                );
                 true
             }
         }

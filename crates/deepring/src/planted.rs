@@ -46,6 +46,8 @@ pub enum PlantedBug {
     TrustsNumbers,
     /// A piece of the pool is handed out and stays in it.
     LendsTwice,
+    /// One device takes every place of the backend.
+    TakesEveryPlace,
     /// A producer wakes the driver before it leaves its message. For loom models.
     WakesFirst,
     /// Messages that arrive after the inbox has ended are kept. For loom models.

@@ -39,6 +39,8 @@ impl BackendKind {
 pub(crate) struct DeviceOp {
     pub(crate) key: Key,
     pub(crate) fd: RawFd,
+    /// What gets stuck together with the file.
+    pub(crate) fate: u64,
     pub(crate) direction: Direction,
     pub(crate) address: u64,
     pub(crate) len: u32,
@@ -80,7 +82,7 @@ pub(crate) trait Backend {
     /// Gives the backend up with operations in flight. They go on in memory that the driver has leaked.
     fn abandon(self: Box<Self>);
 
-    /// The backend that replaces this one when it was lost.
+    /// The backend that replaces this one when it was lost, or takes what this one must not get: one that is never lost.
     ///
     /// # Errors
     /// The replacement backend could not be started.

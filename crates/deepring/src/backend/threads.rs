@@ -1,26 +1,33 @@
-//! The backend of blocking system calls: [`THREADS`] threads, each with one operation at a time.
+//! The backend of blocking system calls: threads, each with one operation at a time.
 //!
 //! Planner, budget and results are those of the ring; the cost is a thread switch per block. The
-//! threads take operations from one list and leave results in another. The driver sleeps on the
+//! threads take operations from [`Lanes`] and leave results in a list. The driver sleeps on the
 //! [`Doorbell`], which the first result rings. Dropping the backend ends each thread after its
 //! current operation; the driver drops it only when nothing is in flight.
+//!
+//! There is one lane per file system, and [`THREADS`] threads serve one lane at most. If a file
+//! system does not answer, its operations keep that number of threads, and further threads are
+//! started for the others.
 
 use super::{Backend, BackendKind, DeviceOp, Done};
 use crate::doorbell::Doorbell;
+use crate::lanes::Lanes;
 use crate::plan::Direction;
 use crate::sync::thread::JoinHandle;
 use crate::sync::{Condvar, Mutex, MutexGuard};
 use crate::sys::{Errno, file, thread};
-use std::collections::VecDeque;
 use std::sync::{Arc, PoisonError};
 
 /// Eight blocking readers of 1 MiB blocks keep a drive as busy as a ring does (measured: reads
 /// 1.00, writes 1.04 of the ring).
 pub(crate) const THREADS: usize = if cfg!(all(loom, test)) { 1 } else { 8 };
 
+/// Enough for 32 file systems that do not answer, and one that does.
+const THREADS_MAX: usize = if cfg!(all(loom, test)) { 1 } else { 33 * 8 };
+
 /// Staged and running operations together. The device's budget is the real limit; this only has to
 /// be larger.
-const CAPACITY: usize = 1024;
+const CAPACITY: usize = 4096;
 
 pub(crate) struct Threads {
     shared: Arc<Shared>,
@@ -34,11 +41,12 @@ struct Shared {
     doorbell: Arc<Doorbell>,
 }
 
-#[derive(Default)]
 struct State {
-    todo: VecDeque<DeviceOp>,
+    todo: Lanes<u64, DeviceOp>,
     done: Vec<Done>,
     idle: usize,
+    /// Threads that have an operation.
+    busy: usize,
     stopping: bool,
 }
 
@@ -46,18 +54,23 @@ impl Threads {
     /// # Errors
     /// No thread at all could be started.
     pub(crate) fn new(doorbell: Arc<Doorbell>) -> Result<Self, Errno> {
-        let shared = Arc::new(Shared { state: Mutex::default(), work: Condvar::new(), doorbell });
-        let mut handles = Vec::new();
-        for index in 0..THREADS {
-            let its = Arc::clone(&shared);
-            match thread::spawn(format!("deepring-io-{index}"), move || its.run()) {
-                Ok(handle) => handles.push(handle),
-                Err(errno) if handles.is_empty() => return Err(errno),
-                // Fewer threads are slower, not wrong.
-                Err(_) => break,
-            }
+        let state = State { todo: Lanes::new(THREADS), done: Vec::new(), idle: 0, busy: 0, stopping: false };
+        let shared = Arc::new(Shared { state: Mutex::new(state), work: Condvar::new(), doorbell });
+        let mut threads = Self { shared, staged: Vec::new(), handles: Vec::new() };
+        match threads.start(THREADS) {
+            Err(errno) if threads.handles.is_empty() => Err(errno),
+            // Fewer threads are slower, not wrong.
+            _ => Ok(threads),
         }
-        Ok(Self { shared, staged: Vec::new(), handles })
+    }
+
+    /// Starts threads.
+    fn start(&mut self, count: usize) -> Result<(), Errno> {
+        for _ in 0..count.min(THREADS_MAX - self.handles.len()) {
+            let shared = Arc::clone(&self.shared);
+            self.handles.push(thread::spawn(format!("deepring-io-{}", self.handles.len()), move || shared.run())?);
+        }
+        Ok(())
     }
 }
 
@@ -69,10 +82,13 @@ impl Shared {
     fn run(&self) {
         let mut state = self.lock();
         loop {
-            if let Some(op) = state.todo.pop_front() {
+            if let Some((fate, op)) = state.todo.pop() {
+                state.busy += 1;
                 drop(state);
                 let result = transfer(&op);
                 state = self.lock();
+                state.busy -= 1;
+                state.todo.done(fate, false);
                 let first = state.done.is_empty();
                 state.done.push(Done { key: op.key, result });
                 if first {
@@ -123,10 +139,17 @@ impl Backend for Threads {
             return Ok(());
         }
         let mut state = self.shared.lock();
-        let wakes = self.staged.len().min(state.idle);
-        state.todo.extend(self.staged.drain(..));
+        for op in self.staged.drain(..) {
+            state.todo.push(op.fate, op);
+        }
+        let (startable, idle) = (state.todo.startable(), state.idle);
+        let missing = startable.saturating_sub(self.handles.len() - state.busy);
         drop(state);
-        (0..wakes).for_each(|_| self.shared.work.notify_one());
+        (0..startable.min(idle)).for_each(|_| self.shared.work.notify_one());
+        if missing > 0 && self.handles.len() < THREADS_MAX {
+            // Without further threads the operations wait for those that there are.
+            let _ = self.start(missing.min(THREADS));
+        }
         Ok(())
     }
 

@@ -42,6 +42,7 @@
 
 mod group;
 
+use crate::blocking::Line;
 use crate::driver::request::{PathTarget, Target};
 use crate::engine::Engine;
 use crate::error::Result;
@@ -97,6 +98,11 @@ pub trait EngineBinding {
 
     /// Runs a job that can block on one of the engine's blocking threads.
     fn run_blocking(&self, job: impl FnOnce() + Send + 'static);
+
+    /// As [`EngineBinding::run_blocking`], for a job that looks at `path`: if that never answers,
+    /// only jobs on paths in the same directory wait with it. Without a path, the job must not
+    /// wait for a file system at all.
+    fn run_blocking_on(&self, path: Option<&Path>, job: impl FnOnce() + Send + 'static);
 
     /// A handle with these limits. The block size is rounded up as the engine's own is, and cut
     /// to what can be in flight.
@@ -173,7 +179,11 @@ impl EngineBinding for Engine {
     }
 
     fn run_blocking(&self, job: impl FnOnce() + Send + 'static) {
-        Engine::run_blocking(self, job);
+        Engine::run_blocking(self, Line::CALLER, job);
+    }
+
+    fn run_blocking_on(&self, path: Option<&Path>, job: impl FnOnce() + Send + 'static) {
+        Engine::run_blocking(self, path.map_or(Line::Memory, Line::of_path), job);
     }
 
     fn handle(&self, mut limits: HandleLimits) -> Handle {
@@ -191,8 +201,10 @@ impl EngineBinding for Engine {
             return then(Err(error));
         }
         let pool = Arc::clone(&self.core().pool);
-        // SAFETY: passed on from the caller of this function.
-        Engine::run_blocking(self, move || then(unsafe { crate::verify::compare_path(&name, &pool, address, len, position) }));
+        Engine::run_blocking(self, Line::of_path(&name.path), move || {
+            // SAFETY: passed on from the caller of this function.
+            then(unsafe { crate::verify::compare_path(&name, &pool, address, len, position) });
+        });
     }
 }
 

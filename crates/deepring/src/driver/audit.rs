@@ -39,14 +39,15 @@ impl Driver {
 
     fn audit_blocks(&self) -> Result<(), String> {
         let mut per_request: BTreeMap<u64, u32> = BTreeMap::new();
-        let mut per_device: BTreeMap<usize, Cost> = BTreeMap::new();
+        let mut per_queue: BTreeMap<usize, (Cost, usize)> = BTreeMap::new();
+        let mut making_room: BTreeMap<usize, usize> = BTreeMap::new();
         let mut per_window: BTreeMap<u64, u32> = BTreeMap::new();
         for (key, block) in self.all_blocks() {
             let Some(request) = self.requests.get(block.request) else { return Err(format!("block {key:?} belongs to no request")) };
             *per_request.entry(block.request.to_bits()).or_default() += 1;
-            let used = per_device.entry(request.device).or_insert(Cost { requests: 0, bytes: 0 });
-            used.requests += block.grant.cost.requests;
-            used.bytes += block.grant.cost.bytes;
+            let (used, blocks) = per_queue.entry(request.queue).or_insert((Cost { requests: 0, bytes: 0 }, 0));
+            used.add(block.grant.cost);
+            *blocks += 1;
             if let Some(handle) = &request.submission.handle {
                 *per_window.entry(handle.number()).or_default() += 1;
             }
@@ -54,14 +55,28 @@ impl Driver {
         for key in self.requests.keys() {
             let counted = per_request.get(&key.to_bits()).copied().unwrap_or(0);
             let in_flight = self.requests[key].in_flight;
+            if self.requests[key].phase() == Phase::MakingRoom {
+                *making_room.entry(self.requests[key].queue).or_default() += 1;
+            }
             if in_flight != counted {
                 return Err(format!("request {key:?} counts {in_flight} blocks in flight and has {counted}"));
             }
         }
+        let mut per_device = vec![Cost { requests: 0, bytes: 0 }; self.devices.len()];
+        for (index, queue) in self.queues.iter().enumerate() {
+            let (used, blocks) = per_queue.get(&index).copied().unwrap_or((Cost { requests: 0, bytes: 0 }, 0));
+            per_device[queue.device].add(used);
+            if (queue.used, queue.blocks) != (used, blocks) {
+                return Err(format!("queue {index} counts {} blocks and {:?}, and has {blocks} and {used:?}", queue.blocks, queue.used));
+            }
+            let waiting = making_room.get(&index).copied().unwrap_or(0);
+            if queue.making_room != waiting {
+                return Err(format!("queue {index} counts {} requests that wait for room, and has {waiting}", queue.making_room));
+            }
+        }
         for (index, device) in self.devices.iter().enumerate() {
-            let counted = per_device.get(&index).copied().unwrap_or(Cost { requests: 0, bytes: 0 });
-            if device.budget.used() != counted {
-                return Err(format!("device {index} has {:?} taken, its blocks hold {counted:?}", device.budget.used()));
+            if device.budget.used() != per_device[index] {
+                return Err(format!("device {index} has {:?} taken, its blocks hold {:?}", device.budget.used(), per_device[index]));
             }
         }
         for (number, window) in &self.windows {
@@ -83,7 +98,7 @@ impl Driver {
     /// A request that is ready stands in its device's line once, one that waits for its window in that line, and no
     /// other request stands in any.
     fn audit_lines(&self) -> Result<(), String> {
-        let mut ready: Vec<u64> = self.devices.iter().flat_map(|device| device.schedule.begun()).map(Key::to_bits).collect();
+        let mut ready: Vec<u64> = self.queues.iter().flat_map(|queue| queue.schedule.begun()).map(Key::to_bits).collect();
         let mut queued: Vec<u64> = self.windows.values().flat_map(Window::line).map(Key::to_bits).collect();
         ready.sort_unstable();
         queued.sort_unstable();
@@ -123,12 +138,11 @@ impl Driver {
     pub(crate) fn describe(&self) -> String {
         let (paths_queued, paths_open) = self.paths.counts();
         let mut text = format!(
-            "{} requests, {} blocks, {} controls, {} jobs, {paths_queued} paths queued, {paths_open} paths open, room for {}, stopping {}",
+            "{} requests, {} blocks, {} controls, {} jobs, {paths_queued} paths queued, {paths_open} paths open, stopping {}",
             self.requests.len(),
             self.blocks.len(),
             self.controls.len(),
             self.jobs,
-            self.making_room,
             self.stopping
         );
         for key in self.requests.keys() {

@@ -9,8 +9,9 @@ use super::Driver;
 use super::message::Answer;
 use super::request::{Claim, Event, Phase, Request, Waiting};
 use super::verdict::{Cause, Facts, Progress, Verdict, judge};
-use crate::backend::threads::{Threads, transfer};
-use crate::backend::{Backend, BackendKind, DeviceOp, Done};
+use crate::backend::threads::transfer;
+use crate::backend::{BackendKind, DeviceOp, Done};
+use crate::blocking::Line;
 use crate::budget::Cost;
 use crate::error::{Error, ErrorKind};
 use crate::inode::{RangeLock, ReadTicket};
@@ -21,7 +22,6 @@ use crate::slots::Key;
 use crate::stats::{add, sub};
 use crate::sys::memory;
 use std::mem;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// What a block is doing.
@@ -149,10 +149,14 @@ impl Driver {
     // ---- operations ----
 
     /// Hands the block's next operation to the backend: from where it got to, to the end of its extent.
+    ///
+    /// A write that would block is not left to the workers of a ring: those are few and serve all files, so a file
+    /// system that does not answer would stop the writes to all others.
     fn stage(&mut self, key: Key) {
         let op = self.next_operation(key);
         let request = &self.requests[self.blocks[key].request];
-        if request.file.blocks_submitters && self.backend.kind() == BackendKind::Uring {
+        let can_block = request.file.blocks_submitters || op.direction == Direction::Write && !op.nowait;
+        if can_block && self.backend.kind() == BackendKind::Uring {
             self.blocks[key].holder = Holder::Thread;
             self.push_off_ring(op);
         } else {
@@ -165,18 +169,18 @@ impl Driver {
     fn stage_blocking(&mut self, key: Key) {
         let op = DeviceOp { nowait: false, ..self.next_operation(key) };
         self.blocks[key].holder = Holder::Thread;
-        self.ask(move || Answer::Transferred(Done { key, result: transfer(&op) }));
+        self.ask(Line::Mount(op.fate), move || Answer::Transferred(Done { key, result: transfer(&op) }));
     }
 
     /// Hands an operation on a file that must not be given to a ring to separate threads, so that a server that stalls
     /// there stalls nothing else. If they cannot be started, to a blocking thread.
     fn push_off_ring(&mut self, op: DeviceOp) {
         if self.off_ring.is_none() {
-            self.off_ring = Threads::new(Arc::clone(self.core.inbox.doorbell())).ok();
+            self.off_ring = self.backend.successor().ok();
         }
         match &mut self.off_ring {
             Some(threads) => threads.push(op),
-            None => self.ask(move || Answer::Transferred(Done { key: op.key, result: transfer(&op) })),
+            None => self.ask(Line::Mount(op.fate), move || Answer::Transferred(Done { key: op.key, result: transfer(&op) })),
         }
     }
 
@@ -189,6 +193,7 @@ impl Driver {
         DeviceOp {
             key,
             fd: request.file.raw(),
+            fate: request.file.fate,
             direction,
             address: block.address + from,
             len: (block.extent.file_len - from) as u32,
@@ -249,7 +254,9 @@ impl Driver {
         }
         if planted(PlantedBug::ReleasesBudgetEarly) {
             let cost = mem::replace(&mut block.grant.cost, Cost { requests: 0, bytes: 0 });
-            self.devices[request.device].budget.give(cost);
+            let queue = &mut self.queues[request.queue];
+            queue.used.sub(cost);
+            self.devices[queue.device].budget.give(cost);
         }
         self.stage(done.key);
     }
@@ -359,7 +366,10 @@ impl Driver {
     /// Returns what a block holds of the budget, its handle's window and the range locks.
     pub(super) fn release_resources(&mut self, key: Key, extent: &Extent, grant: Grant) {
         let request = &mut self.requests[key];
-        self.devices[request.device].budget.give(grant.cost);
+        let queue = &mut self.queues[request.queue];
+        queue.blocks -= 1;
+        queue.used.sub(grant.cost);
+        self.devices[queue.device].budget.give(grant.cost);
         if let Some(lock) = grant.lock {
             let end = request.end();
             match &mut request.claim {
@@ -400,7 +410,7 @@ impl Driver {
                 part.iter().for_each(Copy::run);
                 Answer::Copied(part.iter().map(|copy| copy.key).collect())
             });
-            if let Err(job) = self.core.blocking.try_run(job) {
+            if let Err(job) = self.core.blocking.try_run(Line::Memory, job) {
                 job();
             }
         }

@@ -10,7 +10,6 @@ use super::control::{Barrier, Control};
 use super::core::Core;
 use super::message::{Answer, Message};
 use super::request::{Claim, Phase, Request, Submission, Target};
-use crate::backend::Backend;
 use crate::completion::Outcome;
 use crate::error::{Error, ErrorKind};
 use crate::extend;
@@ -36,12 +35,12 @@ struct Wreck {
 
 impl Driver {
     pub(crate) fn collapse(self) {
-        let Self { core, backend, off_ring, requests, mut blocks, controls, devices, mut paths, settled, messages, copies, .. } = self;
+        let Self { core, backend, off_ring, requests, mut blocks, controls, queues, mut paths, settled, messages, copies, .. } = self;
         core.inbox.close();
         core.report.lock().unwrap_or_else(PoisonError::into_inner).reason = REASON.into();
         backend.abandon();
         if let Some(threads) = off_ring {
-            Box::new(threads).abandon();
+            threads.abandon();
         }
         let mut wreck = Wreck { core, requests, controls, queued: Vec::new(), on_threads: Vec::new() };
         for block in blocks.keys().into_iter().filter_map(|key| blocks.remove(key)) {
@@ -49,8 +48,8 @@ impl Driver {
         }
         // What was settled before is delivered by its drop. Copies that were not begun touch no memory.
         drop((settled, copies));
-        for mut device in devices {
-            device.schedule.sweep(|_| true, |_| true, &mut wreck.queued);
+        for mut queue in queues {
+            queue.schedule.sweep(|_| true, |_| true, &mut wreck.queued);
         }
         paths.sweep(|_| true, &mut wreck.queued);
         wreck.receive(messages);

@@ -6,6 +6,7 @@
 
 use super::Driver;
 use super::message::{Answer, Message, Wake};
+use crate::blocking::Line;
 use crate::error::ErrorKind;
 use crate::inbox::Inbox;
 use crate::inode::Access;
@@ -136,7 +137,13 @@ impl Driver {
     fn run_control(&mut self, key: Key, instead: Option<ErrorKind>) {
         let Control { file, barrier, mut job, .. } = self.controls.take(key);
         let counters = Arc::clone(&self.core.counters);
-        self.ask(move || {
+        let line = match barrier {
+            // It only reports: that must not stand behind calls that are stuck.
+            _ if instead.is_some() => Line::Memory,
+            Barrier::Sync(_) => Line::Sync(file.fate),
+            Barrier::Truncate | Barrier::Close => Line::Mount(file.fate),
+        };
+        self.ask(line, move || {
             if !job.run(instead) {
                 add(&counters.panics, 1);
             }

@@ -26,8 +26,8 @@ impl Driver {
         }
         // Out of all lines at once: one by one would be quadratic in their number.
         let requests = &self.requests;
-        for device in &mut self.devices {
-            device.schedule.sweep(|key| requests[key].is_stopped(), gone, &mut dropped);
+        for queue in &mut self.queues {
+            queue.schedule.sweep(|key| requests[key].is_stopped(), gone, &mut dropped);
         }
         for window in self.windows.values_mut() {
             window.sweep(|key| requests[key].is_stopped());

@@ -18,21 +18,35 @@ use crate::slots::Key;
 use crate::stats::add;
 use std::sync::Arc;
 
-/// Requests for which room is made at once.
+/// Requests of a queue for which room is made at once.
 const MAKING_ROOM_MAX: usize = 64;
 
 /// What a device request can carry at most in scattered memory: 254 segments of 4 KiB on common queues, less one for
 /// safety of rounding.
 const SCATTERED_REQUEST_BYTES: u64 = 1 << 20;
 
-/// The requests of one device, and what it may have in flight.
-pub(super) struct DeviceQueue {
-    pub(super) budget: Budget,
+/// The requests of one file system (or block device): what gets stuck together.
+pub(super) struct Queue {
+    /// The index of its device, whose budget it shares with the other file systems there.
+    pub(super) device: usize,
     pub(super) schedule: Schedule<Submission>,
-    request_bytes: u64,
+    /// Requests for which room is being made.
+    pub(super) making_room: usize,
+    /// What its blocks hold of the device's budget.
+    pub(super) used: Cost,
+    /// Its blocks in flight.
+    pub(super) blocks: usize,
 }
 
-impl DeviceQueue {
+/// What one device may have in flight.
+pub(super) struct Device {
+    pub(super) budget: Budget,
+    request_bytes: u64,
+    /// Whether more than one file system lives there.
+    is_shared: bool,
+}
+
+impl Device {
     fn cost(&self, bytes: u64) -> Cost {
         let requests = bytes.div_ceil(self.request_bytes.clamp(4096, SCATTERED_REQUEST_BYTES));
         Cost { requests: requests as u32, bytes }
@@ -50,9 +64,9 @@ impl Driver {
             Target::Path(_) => self.paths.push(submission),
             Target::File(file) => {
                 let file = Arc::clone(file);
-                let device = self.device_of(&file);
+                let queue = self.queue_of(&file);
                 let class = self.class_of(&submission);
-                self.devices[device].schedule.enqueue(class, submission);
+                self.queues[queue].schedule.enqueue(class, submission);
             }
         }
     }
@@ -68,33 +82,44 @@ impl Driver {
 
     /// Makes a request of a submission, on the device that its file lives on.
     pub(super) fn admit(&mut self, submission: Submission, file: Arc<OpenFile>) -> Key {
-        let device = self.device_of(&file);
+        let queue = self.queue_of(&file);
         let (class, block_bytes) = (self.class_of(&submission), self.block_bytes(&submission));
-        self.requests.insert(Request::new(submission, file, device, class, block_bytes))
+        self.requests.insert(Request::new(submission, file, queue, class, block_bytes))
     }
 
-    /// The queue of the device that this file lives on.
-    fn device_of(&mut self, file: &Arc<OpenFile>) -> usize {
+    /// The queue of the file system that this file lives on.
+    fn queue_of(&mut self, file: &Arc<OpenFile>) -> usize {
         let id = if planted(PlantedBug::DepthPerHandle) { Arc::as_ptr(file) as u64 } else { file.device.id };
-        if let Some(&index) = self.device_index.get(&id) {
+        if let Some(&index) = self.queue_index.get(&(id, file.fate)) {
             return index;
         }
-        let config = self.core.config;
-        let budget = Budget::new(config.device_requests(file.device.requests), config.in_flight_bytes);
-        self.devices.push(DeviceQueue { budget, schedule: Schedule::new(), request_bytes: file.device.request_bytes });
-        let index = self.devices.len() - 1;
-        self.device_index.insert(id, index);
+        let device = if let Some(&index) = self.device_index.get(&id) {
+            self.devices[index].is_shared = true;
+            index
+        } else {
+            let config = self.core.config;
+            let budget = Budget::new(config.device_requests(file.device.requests), config.in_flight_bytes);
+            self.devices.push(Device { budget, request_bytes: file.device.request_bytes, is_shared: false });
+            self.device_index.insert(id, self.devices.len() - 1);
+            self.devices.len() - 1
+        };
+        let used = Cost { requests: 0, bytes: 0 };
+        self.queues.push(Queue { device, schedule: Schedule::new(), making_room: 0, used, blocks: 0 });
+        let index = self.queues.len() - 1;
+        self.queue_index.insert((id, file.fate), index);
         index
     }
 
-    /// Issues everything that can go.
+    /// Issues everything that can go. Each turn begins with another queue.
     pub(super) fn issue_all(&mut self) {
         self.open_paths();
-        for device in 0..self.devices.len() {
+        self.first_queue = self.first_queue.wrapping_add(1);
+        for offset in 0..self.queues.len() {
+            let queue = (self.first_queue + offset) % self.queues.len();
             let mut round = Round::default();
             loop {
-                let can_begin = self.has_place() && self.making_room < MAKING_ROOM_MAX;
-                let (class, key) = match self.devices[device].schedule.next(&round, can_begin) {
+                let can_begin = self.has_place(queue) && self.queues[queue].making_room < MAKING_ROOM_MAX;
+                let (class, key) = match self.queues[queue].schedule.next(&round, can_begin) {
                     None => break,
                     Some(Next::Begun(class, key)) => (class, key),
                     Some(Next::Fresh(class, submission)) => {
@@ -107,19 +132,21 @@ impl Driver {
                     }
                 };
                 let issued = self.issue(key);
-                self.devices[device].schedule.report(&mut round, class, key, issued);
+                self.queues[queue].schedule.report(&mut round, class, key, issued);
             }
         }
     }
 
-    /// Whether the backend takes another operation.
-    fn has_place(&self) -> bool {
-        self.blocks.len() < self.backend.capacity()
+    /// Whether the backend takes another operation of this queue. A queue gets no more places than it leaves free, so
+    /// however many are stuck, there is one for the next.
+    fn has_place(&self, queue: usize) -> bool {
+        let free = self.backend.capacity().saturating_sub(self.blocks.len());
+        self.queues[queue].blocks < free || planted(PlantedBug::TakesEveryPlace) && free > 0
     }
 
     /// Issues the next block of a request whose turn it is, if it can go. Unless `Full`, it is not in the schedule now.
     fn issue(&mut self, key: Key) -> Issued {
-        if !self.has_place() {
+        if !self.has_place(self.requests[key].queue) {
             return Issued::Full;
         }
         let request = &mut self.requests[key];
@@ -153,9 +180,11 @@ impl Driver {
             request.step(Event::Queued(Waiting::Window));
             return Issued::Left;
         }
-        let device = &mut self.devices[request.device];
+        let queue = &self.queues[request.queue];
+        let device = &mut self.devices[queue.device];
         let cost = device.cost(extent.file_len);
-        if !device.budget.fits(cost) {
+        let fits = if device.is_shared { device.budget.fits_share(cost, queue.used) } else { device.budget.fits(cost) };
+        if !fits {
             return Issued::Full;
         }
         let lock = request.is_write().then(|| {
@@ -173,6 +202,9 @@ impl Driver {
         }
         let taken = device.budget.take(cost);
         debug_assert!(taken);
+        let queue = &mut self.queues[request.queue];
+        queue.used.add(cost);
+        queue.blocks += 1;
         self.take_window(key);
         let started = self.start_block(key, extent, Grant { cost, lock });
         let request = &self.requests[key];
@@ -192,7 +224,7 @@ impl Driver {
     pub(super) fn ready(&mut self, key: Key) {
         let request = &self.requests[key];
         debug_assert_eq!(request.phase(), Phase::Ready);
-        self.devices[request.device].schedule.ready(request.class, key);
+        self.queues[request.queue].schedule.ready(request.class, key);
     }
 
     /// Something that a request waited for is free again.

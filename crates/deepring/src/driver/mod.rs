@@ -58,14 +58,14 @@ mod settle;
 mod verdict;
 mod window;
 
-use crate::backend::{Backend, Done, threads::Threads};
-use crate::blocking::Job;
+use crate::backend::{Backend, Done};
+use crate::blocking::{Job, Line};
 use crate::inbox::Inbox;
 use crate::inode::Retry;
 use crate::slots::{Key, Slots};
 use crate::unwind::contain;
 use block::{Block, Copy};
-use issue::DeviceQueue;
+use issue::{Device, Queue};
 use message::{Answer, Wake};
 use paths::Paths;
 use request::Request;
@@ -84,18 +84,21 @@ pub(crate) use message::Message;
 pub(crate) struct Driver {
     core: Arc<Core>,
     backend: Box<dyn Backend>,
-    /// Beside a ring: for files that must not be given to it. Started when the first such file is met.
-    off_ring: Option<Threads>,
+    /// Beside a ring: threads for what must not be given to it. Started when they are first needed.
+    off_ring: Option<Box<dyn Backend>>,
     requests: Slots<Request>,
     blocks: Slots<Block>,
     controls: Slots<Control>,
-    devices: Vec<DeviceQueue>,
+    devices: Vec<Device>,
     device_index: HashMap<u64, usize>,
+    queues: Vec<Queue>,
+    /// By device and file system.
+    queue_index: HashMap<(u64, u64), usize>,
+    /// Where the next turn begins to issue.
+    first_queue: usize,
     /// The windows of handles that have blocks in flight or requests in line, by the handle's number.
     windows: BTreeMap<u64, Window>,
     paths: Paths,
-    /// Requests for which room is being made.
-    making_room: usize,
     /// Jobs of blocking threads that are not answered yet.
     jobs: usize,
     /// Large copies out of bounce blocks, to be made at the end of this half turn.
@@ -140,9 +143,11 @@ impl Driver {
             controls: Slots::new(),
             devices: Vec::new(),
             device_index: HashMap::new(),
+            queues: Vec::new(),
+            queue_index: HashMap::new(),
+            first_queue: 0,
             windows: BTreeMap::new(),
             paths: Paths::default(),
-            making_room: 0,
             jobs: 0,
             copies: Vec::new(),
             settled: Vec::new(),
@@ -257,10 +262,10 @@ impl Driver {
         }
     }
 
-    /// Runs `job` on a blocking thread. Its answer arrives in the inbox.
-    fn ask(&mut self, job: impl FnOnce() -> Answer + Send + 'static) {
+    /// Runs `job` on a blocking thread, in this line. Its answer arrives in the inbox.
+    fn ask(&mut self, line: Line, job: impl FnOnce() -> Answer + Send + 'static) {
         let job = self.job(job);
-        self.core.blocking.run(job);
+        self.core.blocking.run(line, job);
     }
 
     /// A job that answers whatever happens.

@@ -8,6 +8,7 @@
 use super::Driver;
 use super::message::{Answer, Opened};
 use super::request::{Event, PathTarget, Submission, Target};
+use crate::blocking::Line;
 use crate::error::{Error, ErrorKind};
 use crate::open::shortage::{self, Passing};
 use crate::open::{self, OpenFile, OpenOptions};
@@ -68,7 +69,9 @@ impl Paths {
 
     fn next_to_open(&mut self) -> Option<Vec<Submission>> {
         let free = self.open_max.saturating_sub(self.open);
-        let mut count = BATCH.min(self.queued.len());
+        // One that never ends would hold up all others of its batch.
+        let line = self.queued.front().map(line_of);
+        let mut count = self.queued.iter().take(BATCH).take_while(|next| Some(line_of(next)) == line).count();
         if self.open_max < OPEN_MAX {
             count = count.min(free);
         }
@@ -110,8 +113,8 @@ impl Paths {
 impl Driver {
     pub(super) fn open_paths(&mut self) {
         while let Some(batch) = self.paths.next_to_open() {
-            let alone = self.paths.open == batch.len();
-            self.ask(move || {
+            let (alone, line) = (self.paths.open == batch.len(), line_of(&batch[0]));
+            self.ask(line, move || {
                 let open = |submission| Opened { result: open_target(&submission, alone), submission };
                 Answer::Opened(batch.into_iter().map(open).collect())
             });
@@ -163,14 +166,14 @@ impl Driver {
         let request = &mut self.requests[key];
         let file = Arc::clone(&request.file);
         if planted(PlantedBug::SettlesBeforeClose) {
-            self.ask(move || {
+            self.ask(Line::Mount(file.fate), move || {
                 drop(file.close());
                 Answer::ControlRan
             });
             return self.settle(key);
         }
         request.step(Event::NeedsClose);
-        self.ask(move || Answer::Closed(key, file.close()));
+        self.ask(Line::Mount(file.fate), move || Answer::Closed(key, file.close()));
     }
 
     pub(super) fn closed(&mut self, key: Key, result: Result<(), Error>) {
@@ -183,6 +186,11 @@ impl Driver {
         }
         self.settle(key);
     }
+}
+
+/// The line that the file of a path request is opened in.
+fn line_of(submission: &Submission) -> Line {
+    if let Target::Path(target) = &submission.target { Line::of_path(&target.name.path) } else { Line::Memory }
 }
 
 /// Opens the file of a path request, and checks its size if all of it is wanted. `alone`: no other file of the engine's

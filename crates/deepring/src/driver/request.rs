@@ -196,8 +196,8 @@ impl Claim {
 pub(super) struct Request {
     pub(super) submission: Submission,
     pub(super) file: Arc<OpenFile>,
-    /// Index of the device's queue.
-    pub(super) device: usize,
+    /// The index of the queue it stands in.
+    pub(super) queue: usize,
     pub(super) class: Class,
     pub(super) block_bytes: u64,
     whole_pages: Option<u64>,
@@ -232,14 +232,14 @@ pub(super) struct Tally {
 }
 
 impl Request {
-    pub(super) fn new(mut submission: Submission, file: Arc<OpenFile>, device: usize, class: Class, block_bytes: u64) -> Self {
+    pub(super) fn new(mut submission: Submission, file: Arc<OpenFile>, queue: usize, class: Class, block_bytes: u64) -> Self {
         let geometry = file.geometry();
         let whole_pages = file.whole_pages(submission.direction, submission.address, submission.len);
         Self {
             claim: submission.accepted.take().map_or(Claim::None, Claim::Accepted),
             submission,
             file,
-            device,
+            queue,
             class,
             block_bytes: block_bytes.next_multiple_of(geometry.read_unit.max(geometry.write_unit)),
             whole_pages,

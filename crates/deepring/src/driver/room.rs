@@ -5,6 +5,7 @@
 use super::Driver;
 use super::message::Answer;
 use super::request::{Claim, Event, Phase, Waiting};
+use crate::blocking::Line;
 use crate::error::{Error, ErrorKind};
 use crate::extend;
 use crate::inode::{Access, Extension, GiveUp};
@@ -47,18 +48,20 @@ impl Driver {
     fn check_room(&mut self, key: Key) {
         let request = &mut self.requests[key];
         request.step(Event::NeedsRoom);
-        self.making_room += 1;
+        self.queues[request.queue].making_room += 1;
         let (file, position, end) = (Arc::clone(&request.file), request.submission.position, request.end());
-        self.ask(move || Answer::RoomMade(key, extend::check_room(&file, position, end).map(|()| None).map_err(extend::error_of)));
+        self.ask(Line::Mount(file.fate), move || {
+            Answer::RoomMade(key, extend::check_room(&file, position, end).map(|()| None).map_err(extend::error_of))
+        });
     }
 
     /// Asks a blocking thread to claim the end of the file.
     fn make_room(&mut self, key: Key) {
         let request = &mut self.requests[key];
         request.step(Event::NeedsRoom);
-        self.making_room += 1;
+        self.queues[request.queue].making_room += 1;
         let (file, position, end) = (Arc::clone(&request.file), request.submission.position, request.end());
-        self.ask(move || {
+        self.ask(Line::Mount(file.fate), move || {
             let extension = extend::begin(&file, position, end);
             Answer::RoomMade(key, extension.map(Some).map_err(extend::error_of))
         });
@@ -77,8 +80,8 @@ impl Driver {
     }
 
     pub(super) fn room_made(&mut self, key: Key, result: Result<Option<Extension>, Error>) {
-        self.making_room -= 1;
         let request = &mut self.requests[key];
+        self.queues[request.queue].making_room -= 1;
         request.step(Event::RoomMade);
         let edges = mem::take(&mut request.late_edges);
         match result {
@@ -125,7 +128,9 @@ impl Driver {
             Claim::None => true,
             Claim::Extending { accepted, .. } => {
                 request.step(Event::NeedsTrim);
-                self.ask(move || Answer::Trimmed(key, close(&file, extend::finish(&file, reached, accepted, is_whole && succeeded))));
+                self.ask(Line::Mount(file.fate), move || {
+                    Answer::Trimmed(key, close(&file, extend::finish(&file, reached, accepted, is_whole && succeeded)))
+                });
                 false
             }
             Claim::Accepted(accepted) | Claim::Active(accepted) => match file.inode.give_up_end(accepted, reached) {
@@ -135,7 +140,7 @@ impl Driver {
                 }
                 GiveUp::MustTrim => {
                     request.step(Event::NeedsTrim);
-                    self.ask(move || Answer::Trimmed(key, close(&file, extend::abandon(&file, reached, accepted))));
+                    self.ask(Line::Mount(file.fate), move || Answer::Trimmed(key, close(&file, extend::abandon(&file, reached, accepted))));
                     false
                 }
             },

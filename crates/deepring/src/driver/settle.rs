@@ -3,6 +3,7 @@
 use super::Driver;
 use super::request::{Event, Phase, Request, Submission, Target};
 use crate::backend::BackendKind;
+use crate::blocking::Line;
 use crate::completion::{Completion, Outcome, Receipt, Reply};
 use crate::error::{Error, ErrorKind};
 use crate::open::OpenFile;
@@ -68,7 +69,7 @@ impl Driver {
     pub(super) fn unqueue(&mut self, key: Key) {
         let request = &self.requests[key];
         if request.phase() == Phase::Ready {
-            self.devices[request.device].schedule.remove(request.class, key);
+            self.queues[request.queue].schedule.remove(request.class, key);
         }
         self.leave_window(key);
     }
@@ -178,7 +179,7 @@ impl Driver {
     /// Drops a reference to a file; if it is the last one, on a blocking thread, because closing can block.
     pub(super) fn release(&self, file: Arc<OpenFile>) {
         if Arc::strong_count(&file) == 1 {
-            self.core.blocking.run(Box::new(move || drop(file)));
+            self.core.blocking.run(Line::Mount(file.fate), Box::new(move || drop(file)));
         }
     }
 }

@@ -30,8 +30,7 @@ pub(crate) struct OpenFile {
     pub(crate) owns_end: bool,
     /// What limits are kept for.
     pub(crate) device: Arc<Device>,
-    /// What hangs together when it hangs: the mount, or the block device that was opened.
-    #[allow(dead_code, reason = "for whoever shares threads out among mounts")]
+    /// What gets stuck together: the mount, or the block device that was opened.
     pub(crate) fate: u64,
     pub(crate) mount: Arc<Mount>,
     pub(crate) support: DirectSupport,

@@ -351,7 +351,8 @@ impl World {
         for index in taken.into_iter().rev() {
             self.devices.flights.remove(index);
         }
-        if self.rng.chance(self.profile.lost) && !self.devices.backends[backend].lost {
+        let state = &self.devices.backends[backend];
+        if state.kind == BackendKind::Uring && !state.lost && self.rng.chance(self.profile.lost) {
             self.lose(backend);
             return Err(libc::EBADF);
         }

@@ -1,6 +1,6 @@
 //! The jobs of an engine's blocking threads. The run takes them out in an order that it draws.
 
-use crate::blocking::{Executor, Job};
+use crate::blocking::{Executor, Job, Line};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -23,13 +23,13 @@ impl JobQueue {
 }
 
 impl Executor for JobQueue {
-    fn run(&self, job: Job) {
+    fn run(&self, _: Line, job: Job) {
         self.lock().push_back(job);
     }
 
     /// A simulated thread is always free.
-    fn try_run(&self, job: Job) -> Result<(), Job> {
-        self.run(job);
+    fn try_run(&self, line: Line, job: Job) -> Result<(), Job> {
+        self.run(line, job);
         Ok(())
     }
 
