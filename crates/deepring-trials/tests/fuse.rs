@@ -10,7 +10,7 @@ use deepring::{BackendKind, Completed, Direct, Engine, Error, ErrorKind, File, O
 use deepring_trials::faultfs::{Call, Effect, Fault, Mounted, unavailable};
 use harness::disk::{forget_pages, with_mounts};
 use harness::program::run_random;
-use harness::{MODES, Slice, assert_file, assert_same, backends, builders, bytes, engines, eventually, open, say, skip, within};
+use harness::{MODES, Slice, assert_file, assert_same, backends, builders, bytes, engines, eventually, open, patient, say, skip, within};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -429,6 +429,62 @@ fn a_stalled_request_delays_no_other_request() {
             sync.wait().expect("the sync that stalled");
             assert!(started.elapsed() >= STALL, "nothing stalled, so this run proved nothing");
             check_usable(&engine, elsewhere);
+        }
+    });
+}
+
+/// Two file systems do not answer: they stop neither a third nor a disk.
+#[test]
+fn stalled_file_systems_stop_no_other() {
+    if let Some(why) = unavailable() {
+        return skip(why);
+    }
+    with_mounts(|place| {
+        let disk = place.join("file");
+        std::fs::write(&disk, bytes(0, 1 << 20, 1)).expect("the file");
+        for (round, engine) in engines().into_iter().enumerate() {
+            let mut mounts = [0, 1, 2].map(|index| {
+                let [backing, at] = ["backing", "at"].map(|name| place.join(format!("{name}-{round}-{index}")));
+                std::fs::create_dir(&backing).expect("a directory");
+                std::fs::create_dir(&at).expect("a mount point");
+                let mounted = Mounted::start(&at, &backing, true).expect("a mounted file system");
+                std::fs::write(at.join("file"), bytes(0, 1 << 20, 1)).expect("the file");
+                mounted
+            });
+            let files: Vec<_> = mounts.iter().map(|mounted| open(&engine, &mounted.path().join("file"), Direct::Prefer)).collect();
+            for mounted in &mut mounts[..2] {
+                for call in [Call::Read, Call::Allocate, Call::Sync] {
+                    mounted.inject(&Fault::always(call, Effect::Stall(Duration::from_secs(600)))).expect("the server");
+                }
+            }
+            let mut reads = Vec::new();
+            let mut others = Vec::new();
+            for file in &files[..2] {
+                reads.extend((0..200u64).map(|index| file.read_exact_at(vec![0; 4096], index * 4096)));
+                others.extend((0..70u64).map(|index| file.write_at(bytes(0, 4096, 1), (1 << 20) + index * 4096)));
+            }
+            let syncs: Vec<_> = files[..2].iter().map(|file| file.sync_data()).collect();
+            std::thread::sleep(Duration::from_millis(200));
+            for (path, what) in [(mounts[2].path().join("file"), "a file system in user space"), (disk.clone(), "a disk")] {
+                let elsewhere = engine.clone();
+                let took = within(LIMIT, what, move || {
+                    let started = Instant::now();
+                    let file = elsewhere.open_async(&path, OpenOptions::new().read(true).write(true)).wait().expect("an open");
+                    file.read_exact_at(vec![0; 4096], 8192).wait().result.expect("a read");
+                    file.write_at(bytes(100, 5000, 1), 100).wait().result.expect("a write");
+                    file.write_at(bytes(0, 5000, 1), 1 << 20).wait().result.expect("an append");
+                    file.stat().wait().expect("stat");
+                    file.sync_data().wait().expect("a sync");
+                    file.set_len(1 << 20).wait().expect("a truncation");
+                    started.elapsed()
+                });
+                say(&format!("{:?}: work on {what} took {took:?}", engine.info().backend));
+                assert!(took < patient(STALL), "work on {what} took {took:?}");
+            }
+            mounts.iter_mut().for_each(|mounted| mounted.kill().expect("the server killed"));
+            // Whatever was at a server that is gone has ended.
+            reads.into_iter().chain(others).for_each(|op| drop(op.wait()));
+            syncs.into_iter().for_each(|sync| drop(sync.wait()));
         }
     });
 }
