@@ -92,6 +92,34 @@ fn many_idle_engines_are_as_quiet_as_one() {
     });
 }
 
+/// Threads of the machine that count as waiting for a drive.
+fn threads_in_iowait() -> usize {
+    let stat = std::fs::read_to_string("/proc/stat").expect("/proc");
+    let line = stat.lines().find_map(|line| line.strip_prefix("procs_blocked ")).expect("a count");
+    line.parse().expect("a number")
+}
+
+#[test]
+fn idle_engines_do_not_count_as_waiting_for_a_drive() {
+    alone(|| {
+        const ENGINES: usize = 64;
+        let place = directory();
+        let engines: Vec<_> = (0..ENGINES / 2).flat_map(|_| builders()).map(|builder| builder.build().expect("an engine")).collect();
+        for (index, engine) in engines.iter().enumerate() {
+            engine.write_file(place.path().join(index.to_string()), bytes(0, 5000, 1)).wait().result.expect("a write");
+        }
+        std::thread::sleep(Duration::from_millis(200));
+        // Other processes wait for drives, too, but hardly that many all the time.
+        let least = (0..100).map(|_| {
+            std::thread::sleep(Duration::from_millis(5));
+            threads_in_iowait()
+        });
+        let least = least.min().expect("a look");
+        say(&format!("{least} threads in iowait"));
+        assert!(least < engines.len() / 4, "{least} threads in iowait, of {} idle engines", engines.len());
+    });
+}
+
 #[test]
 fn an_append_storm_starts_few_threads() {
     alone(|| {

@@ -9,6 +9,10 @@
 //!   can be in flight.
 //! * **Waking** is an operation like any other: a read of the doorbell's `eventfd` is always in
 //!   flight, and its completion ends a wait.
+//! * **Idleness.** The wake read is in flight even if nothing else is, and the kernel counts a thread
+//!   that sleeps in a ring with something in flight as one that waits for a drive: the CPU as 100 %
+//!   iowait, and the process as under I/O pressure. With nothing else in flight the driver sleeps
+//!   with a flag against that, or, before 6.15, by `poll`.
 //! * **Failure.** An error of `enter` is not the result of any operation: those that were pushed
 //!   belong to the kernel. `EINTR`, `EAGAIN` and `EBUSY` are waited out; any other error means that
 //!   the ring is lost. Then the completions that are still in its queue are read, and the ring
@@ -24,6 +28,7 @@ use crate::plan::Direction;
 use crate::slots::Key;
 use crate::sys::{Errno, file, thread};
 use io_uring::{IoUring, opcode, squeue, types};
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,6 +37,9 @@ const WAKE: u64 = 1 << 63;
 
 /// `IORING_ENTER_GETEVENTS`
 const ENTER_GETEVENTS: u32 = 1;
+
+/// `IORING_ENTER_NO_IOWAIT`: since 6.15.
+const ENTER_NO_IOWAIT: u32 = 1 << 7;
 
 /// How often a call is repeated, and after which pause, while the kernel is short of memory. Then
 /// the ring counts as lost.
@@ -46,6 +54,10 @@ pub(crate) struct Uring {
     /// Operations that the ring holds beside the wake read.
     capacity: usize,
     staged: usize,
+    /// Operations that were staged and have not completed, the wake read not counted.
+    in_flight: usize,
+    /// Whether the kernel knows [`ENTER_NO_IOWAIT`].
+    no_iowait: bool,
     flags: Vec<&'static str>,
     doorbell: Arc<Doorbell>,
     /// The memory of the wake read: on the heap, so that it stays in place.
@@ -82,7 +94,17 @@ impl Uring {
     pub(crate) fn new(doorbell: Arc<Doorbell>, entries: u32) -> Result<Self, Refusal> {
         let (ring, flags) = set_up(entries).map_err(|errno| refusal(errno, "io_uring_setup"))?;
         let capacity = ring.params().sq_entries() as usize - 1;
-        let mut uring = Self { ring: Some(ring), capacity, staged: 0, flags, doorbell, counter: Box::new(0), lost: false };
+        let mut uring = Self {
+            ring: Some(ring),
+            capacity,
+            staged: 0,
+            in_flight: 0,
+            no_iowait: true,
+            flags,
+            doorbell,
+            counter: Box::new(0),
+            lost: false,
+        };
         uring.arm_wake();
         // The proof: a real read, on the real ring, through the call that seccomp profiles often
         // refuse.
@@ -122,14 +144,26 @@ impl Uring {
     fn enter(&mut self, want: u32) -> Result<bool, Errno> {
         let Some(ring) = &mut self.ring else { return Err(libc::EBADF) };
         let to_submit = ring.submission().len() as u32;
+        let is_idle = want > 0 && self.in_flight == 0;
+        if is_idle && !self.no_iowait && to_submit == 0 {
+            // Only the wake read can complete. With `DEFER_TASKRUN` a ring is not readable before its completions have been
+            // asked for, but the event is; without, its reader can have been faster, but the ring is readable.
+            thread::wait_readable([self.doorbell.event().raw(), ring.as_raw_fd()]);
+        }
+        let quiet = if is_idle && self.no_iowait { ENTER_NO_IOWAIT } else { 0 };
+        let want = if is_idle && !self.no_iowait { 0 } else { want };
         // SAFETY: no argument is passed; the entries staged are valid as explained in `stage`.
-        let entered = unsafe { ring.submitter().enter::<libc::sigset_t>(to_submit, want, ENTER_GETEVENTS, None) };
+        let entered = unsafe { ring.submitter().enter::<libc::sigset_t>(to_submit, want, ENTER_GETEVENTS | quiet, None) };
         match entered {
             Ok(_) => {
                 self.staged = ring.submission().len();
                 Ok(true)
             }
             Err(error) => match error.raw_os_error().unwrap_or(libc::EIO) {
+                libc::EINVAL if quiet != 0 => {
+                    self.no_iowait = false;
+                    Ok(true)
+                }
                 libc::EINTR | libc::EAGAIN | libc::EBUSY => Ok(false),
                 errno => Err(errno),
             },
@@ -146,6 +180,7 @@ impl Uring {
             if entry.user_data() == WAKE {
                 woken = true;
             } else {
+                self.in_flight -= 1;
                 done.push(Done { key: Key::from_bits(entry.user_data()), result: entry.result() });
             }
         }
@@ -215,6 +250,7 @@ impl Backend for Uring {
             Direction::Read => opcode::Read::new(fd, op.address as *mut u8, op.len).offset(op.position).rw_flags(flags).build(),
             Direction::Write => opcode::Write::new(fd, op.address as *const u8, op.len).offset(op.position).rw_flags(flags).build(),
         };
+        self.in_flight += 1;
         self.stage(&entry.user_data(op.key.to_bits()));
     }
 
@@ -285,5 +321,32 @@ impl Drop for Uring {
         std::mem::forget(self.ring.take());
         std::mem::forget(std::mem::take(&mut self.counter));
         std::mem::forget(Arc::clone(&self.doorbell));
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::sys::event::Event;
+
+    #[test]
+    fn an_idle_ring_is_woken_with_the_flag_against_iowait_and_without() {
+        let doorbell = Arc::new(Doorbell::new(Event::new().expect("an eventfd")));
+        // Where rings are refused there is nothing to wake.
+        let Ok(mut uring) = Uring::new(Arc::clone(&doorbell), ENTRIES_MIN) else { return };
+        for flag in [uring.no_iowait, false] {
+            uring.no_iowait = flag;
+            for _ in 0..20 {
+                let bell = Arc::clone(&doorbell);
+                let ringing = std::thread::spawn(move || {
+                    std::thread::sleep(Duration::from_millis(2));
+                    bell.event().signal();
+                });
+                let mut done = Vec::new();
+                uring.wait(true, &mut done).expect("a ring that works");
+                assert!(done.is_empty());
+                ringing.join().expect("no panic");
+            }
+        }
     }
 }

@@ -18,7 +18,7 @@
 //! * `process`: `watch_forks`, and [`process::Process`], which knows that it was forked
 //! * `space`: [`space::Room`] of a file system, the extents of a file, the limit on its size
 //! * `stat`: [`stat::Stat`] of an open file, `kind_at` of a name
-//! * `thread`: `spawn`, `is_ours`, `owns`; `memlock_bytes`, `kernel_release`, `io_uring_disabled`
+//! * `thread`: `spawn`, `is_ours`, `owns`, `wait_readable`; `memlock_bytes`, `kernel_release`, `io_uring_disabled`
 //! * `transfer`: `read_at`, `write_at`
 //!
 //! **A call that only improves matters is left out when it is refused**, whatever number it is

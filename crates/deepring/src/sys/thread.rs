@@ -8,6 +8,7 @@ use super::Errno;
 use crate::sync::thread::{Builder, JoinHandle};
 use std::cell::Cell;
 use std::mem::MaybeUninit;
+use std::os::fd::RawFd;
 use std::sync::OnceLock;
 
 #[cfg(not(all(loom, test)))]
@@ -62,6 +63,13 @@ pub(crate) fn owns(uid: u32) -> bool {
     // SAFETY: no arguments.
     let user = unsafe { libc::geteuid() };
     user == 0 || user == uid
+}
+
+/// Sleeps until one of the descriptors is readable. Can return early.
+pub(crate) fn wait_readable(fds: [RawFd; 2]) {
+    let mut polls = fds.map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 });
+    // SAFETY: two local entries.
+    unsafe { libc::poll(polls.as_mut_ptr(), 2, -1) };
 }
 
 /// The soft limit on locked memory in bytes; `None` if unlimited.
