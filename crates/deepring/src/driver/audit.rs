@@ -40,7 +40,7 @@ impl Driver {
     fn audit_blocks(&self) -> Result<(), String> {
         let mut per_request: BTreeMap<u64, u32> = BTreeMap::new();
         let mut per_queue: BTreeMap<usize, (Cost, usize)> = BTreeMap::new();
-        let mut making_room: BTreeMap<usize, usize> = BTreeMap::new();
+        let mut held: BTreeMap<(usize, usize), (u32, u32)> = BTreeMap::new();
         let mut per_window: BTreeMap<u64, u32> = BTreeMap::new();
         for (key, block) in self.all_blocks() {
             let Some(request) = self.requests.get(block.request) else { return Err(format!("block {key:?} belongs to no request")) };
@@ -55,9 +55,10 @@ impl Driver {
         for key in self.requests.keys() {
             let counted = per_request.get(&key.to_bits()).copied().unwrap_or(0);
             let in_flight = self.requests[key].in_flight;
-            if self.requests[key].phase() == Phase::MakingRoom {
-                *making_room.entry(self.requests[key].queue).or_default() += 1;
-            }
+            let request = &self.requests[key];
+            let (waiting, room) = held.entry((request.queue, request.class as usize)).or_default();
+            *waiting += u32::from(request.place.is_some());
+            *room += u32::from(request.phase() == Phase::MakingRoom);
             if in_flight != counted {
                 return Err(format!("request {key:?} counts {in_flight} blocks in flight and has {counted}"));
             }
@@ -69,9 +70,10 @@ impl Driver {
             if (queue.used, queue.blocks) != (used, blocks) {
                 return Err(format!("queue {index} counts {} blocks and {:?}, and has {blocks} and {used:?}", queue.blocks, queue.used));
             }
-            let waiting = making_room.get(&index).copied().unwrap_or(0);
-            if queue.making_room != waiting {
-                return Err(format!("queue {index} counts {} requests that wait for room, and has {waiting}", queue.making_room));
+            let counted = [0, 1].map(|class| held.get(&(index, class)).copied().unwrap_or_default());
+            if queue.schedule.held() != counted || queue.making_room != (counted[0].1 + counted[1].1) as usize {
+                let (count, of_files) = (queue.making_room, queue.schedule.held());
+                return Err(format!("queue {index} counts {count} that wait for room, {of_files:?} of its files, and has {counted:?}"));
             }
         }
         for (index, device) in self.devices.iter().enumerate() {

@@ -6,6 +6,7 @@
 
 use super::Driver;
 use super::block::Grant;
+use super::flows::Hold;
 use super::request::{Claim, Event, Phase, Request, Submission, Target, Waiting};
 use super::schedule::{Class, Issued, Next, Round, Schedule};
 use super::window::{Room, Window};
@@ -66,7 +67,7 @@ impl Driver {
                 let file = Arc::clone(file);
                 let queue = self.queue_of(&file);
                 let class = self.class_of(&submission);
-                self.queues[queue].schedule.enqueue(class, submission);
+                self.queues[queue].schedule.enqueue(class, file.inode.id(), submission);
             }
         }
     }
@@ -193,9 +194,16 @@ impl Driver {
             // Buffered writes are locked too: another open of the file can be direct.
             RangeLock::of(lane + extent.file_start, lane + extent.file_end(), extent.rmw, !request.file.is_direct())
         });
-        if let Some(lock) = lock
-            && request.file.inode.lock_range(lock, (Arc::clone(&self.retry_request), key)) == Access::Queued
-        {
+        let retry = &self.retry_request;
+        let waited = request.place.is_some();
+        let access = lock.map(|lock| request.file.inode.lock_range(lock, &mut request.place, || (Arc::clone(retry), key)));
+        let waits = request.place.is_some();
+        if waited != waits {
+            let flows = self.queues[request.queue].schedule.flows(request.class);
+            let file = request.file.inode.id();
+            if waits { flows.hold(file, Hold::Range) } else { flows.release(file, Hold::Range) }
+        }
+        if access == Some(Access::Queued) {
             self.leave_window(key);
             self.requests[key].step(Event::Queued(Waiting::Range));
             return Issued::Left;

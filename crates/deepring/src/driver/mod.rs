@@ -15,7 +15,7 @@
 //! |---|---|
 //! | [`message`] | what arrives in the inbox |
 //! | [`request`] | a request and the phases of its life |
-//! | [`schedule`], [`window`] | who goes next on a device, and within a handle (pure) |
+//! | [`schedule`], [`flows`], [`window`] | who goes next on a device, of the files, and within a handle (pure) |
 //! | [`issue`] | from the schedule to a block in flight |
 //! | [`block`], [`verdict`] | a block and its operations; what a result means (pure) |
 //! | [`room`] | writes and the end of their file |
@@ -48,6 +48,7 @@ mod collapse;
 mod control;
 mod core;
 mod drain;
+mod flows;
 mod issue;
 mod message;
 mod paths;

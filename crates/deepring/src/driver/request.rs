@@ -29,7 +29,7 @@ use crate::completion::{Outcome, Reply};
 use crate::error::{Error, ErrorKind};
 use crate::extend;
 use crate::handle::Handle;
-use crate::inode::{Accepted, Extension, Inode, RangeLock};
+use crate::inode::{Accepted, Extension, Inode, RangeLock, RangePlace};
 use crate::open::shortage::Passing;
 use crate::open::{Name, OpenFile};
 use crate::plan::{Direction, Span};
@@ -206,6 +206,8 @@ pub(super) struct Request {
     /// Where the next block begins, counted from the start of the request.
     pub(super) cursor: u64,
     pub(super) in_flight: u32,
+    /// Its place in the line for the range of its next block.
+    pub(super) place: Option<RangePlace>,
     /// Late edges, which wait in flight for `RoomMade`.
     pub(super) late_edges: Vec<Key>,
     /// The failure nearest to the start: where, counted from the start of the request, and what.
@@ -246,6 +248,7 @@ impl Request {
             phase: Phase::Ready,
             cursor: 0,
             in_flight: 0,
+            place: None,
             late_edges: Vec::new(),
             failure: None,
             eof: None,

@@ -3,6 +3,7 @@
 //! Both steps are carried out by blocking threads: see [`crate::extend`].
 
 use super::Driver;
+use super::flows::Hold;
 use super::message::Answer;
 use super::request::{Claim, Event, Phase, Waiting};
 use crate::blocking::Line;
@@ -48,7 +49,9 @@ impl Driver {
     fn check_room(&mut self, key: Key) {
         let request = &mut self.requests[key];
         request.step(Event::NeedsRoom);
-        self.queues[request.queue].making_room += 1;
+        let queue = &mut self.queues[request.queue];
+        queue.making_room += 1;
+        queue.schedule.flows(request.class).hold(request.file.inode.id(), Hold::Room);
         let (file, position, end) = (Arc::clone(&request.file), request.submission.position, request.end());
         self.ask(Line::Mount(file.fate), move || {
             Answer::RoomMade(key, extend::check_room(&file, position, end).map(|()| None).map_err(extend::error_of))
@@ -59,7 +62,9 @@ impl Driver {
     fn make_room(&mut self, key: Key) {
         let request = &mut self.requests[key];
         request.step(Event::NeedsRoom);
-        self.queues[request.queue].making_room += 1;
+        let queue = &mut self.queues[request.queue];
+        queue.making_room += 1;
+        queue.schedule.flows(request.class).hold(request.file.inode.id(), Hold::Room);
         let (file, position, end) = (Arc::clone(&request.file), request.submission.position, request.end());
         self.ask(Line::Mount(file.fate), move || {
             let extension = extend::begin(&file, position, end);
@@ -81,7 +86,9 @@ impl Driver {
 
     pub(super) fn room_made(&mut self, key: Key, result: Result<Option<Extension>, Error>) {
         let request = &mut self.requests[key];
-        self.queues[request.queue].making_room -= 1;
+        let queue = &mut self.queues[request.queue];
+        queue.making_room -= 1;
+        queue.schedule.flows(request.class).release(request.file.inode.id(), Hold::Room);
         request.step(Event::RoomMade);
         let edges = mem::take(&mut request.late_edges);
         match result {

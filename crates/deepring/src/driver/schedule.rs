@@ -1,7 +1,7 @@
 //! Which request of a device goes next. Pure: no system call, no clock, no lock.
 //!
 //! A device has one line per [`Class`]. A line holds the requests that have begun and can go on, and behind them those
-//! that have not begun. The two classes take turns, block by block, so that a small request passes a large one. Large
+//! that have not begun, of each file in turn. The two classes take turns, block by block, so that a small request passes a large one. Large
 //! requests share their turns in quanta.
 //!
 //! The driver works in rounds. It asks for the next request, tries to issue its next block, and reports the result:
@@ -17,6 +17,7 @@
 //! could starve. While a large request waits for room, small ones that fit go in its place, but at most
 //! [`PASSES_MAX`] of them: then the device drains until the large one fits.
 
+use super::flows::Flows;
 use crate::slots::Key;
 use std::collections::VecDeque;
 
@@ -37,10 +38,7 @@ pub(super) enum Class {
 
 impl Class {
     fn other(self) -> Self {
-        match self {
-            Self::Small => Self::Large,
-            Self::Large => Self::Small,
-        }
+        if self == Self::Small { Self::Large } else { Self::Small }
     }
 }
 
@@ -63,7 +61,7 @@ pub(super) enum Issued {
     Full,
 }
 
-/// One pass over a device: which classes have found it full.
+/// One pass over a device: which classes found it full.
 #[derive(Debug, Default)]
 pub(super) struct Round {
     full: [bool; 2],
@@ -82,25 +80,21 @@ pub(super) struct Schedule<F> {
 #[derive(Debug)]
 struct Line<F> {
     begun: VecDeque<Key>,
-    fresh: VecDeque<F>,
+    fresh: Flows<F>,
     /// Bytes of the quantum already used by the request at the front.
     spent: u64,
 }
 
 impl<F> Line<F> {
-    fn is_empty(&self) -> bool {
-        self.begun.is_empty() && self.fresh.is_empty()
-    }
-
     fn has_next(&self, can_begin: bool) -> bool {
-        !self.begun.is_empty() || can_begin && !self.fresh.is_empty()
+        !self.begun.is_empty() || can_begin && self.fresh.has_next()
     }
 }
 
 impl<F> Schedule<F> {
     pub(super) fn new() -> Self {
-        let line = || Line { begun: VecDeque::new(), fresh: VecDeque::new(), spent: 0 };
-        Self { lines: [line(), line()], turn: Class::Small, passes: 0 }
+        let lines = [(), ()].map(|()| Line { begun: VecDeque::new(), fresh: Flows::default(), spent: 0 });
+        Self { lines, turn: Class::Small, passes: 0 }
     }
 
     fn line(&mut self, class: Class) -> &mut Line<F> {
@@ -108,8 +102,13 @@ impl<F> Schedule<F> {
     }
 
     /// Adds a request that has not begun.
-    pub(super) fn enqueue(&mut self, class: Class, fresh: F) {
-        self.line(class).fresh.push_back(fresh);
+    pub(super) fn enqueue(&mut self, class: Class, file: u64, fresh: F) {
+        self.line(class).fresh.push(file, fresh);
+    }
+
+    /// Those that have not begun, of this class.
+    pub(super) fn flows(&mut self, class: Class) -> &mut Flows<F> {
+        &mut self.line(class).fresh
     }
 
     /// Adds a request that has begun and can go on.
@@ -127,22 +126,18 @@ impl<F> Schedule<F> {
     pub(super) fn sweep(&mut self, begun: impl Fn(Key) -> bool, fresh: impl Fn(&F) -> bool, taken: &mut Vec<F>) {
         for line in &mut self.lines {
             line.begun.retain(|key| !begun(*key));
-            if line.fresh.iter().any(&fresh) {
-                for request in std::mem::take(&mut line.fresh) {
-                    if fresh(&request) { taken.push(request) } else { line.fresh.push_back(request) }
-                }
-            }
+            line.fresh.sweep(&fresh, taken);
         }
     }
 
     /// The request that goes next in this round; `None` ends the round. It is out of its line until [`Schedule::report`].
     pub(super) fn next(&mut self, round: &Round, can_begin: bool) -> Option<Next<F>> {
-        let (small, large) = (self.line(Class::Small).is_empty(), self.line(Class::Large).is_empty());
+        let [small, large] = [Class::Small, Class::Large].map(|class| self.line(class).has_next(can_begin));
         let first = match (small, large) {
-            (true, true) => return None,
-            (false, false) => self.turn,
-            (true, false) => Class::Large,
-            (false, true) => Class::Small,
+            (false, false) => return None,
+            (true, true) => self.turn,
+            (false, true) => Class::Large,
+            (true, false) => Class::Small,
         };
         // Only small requests go in the place of others: where they do not fit, large ones do not either.
         let class = [first, Class::Small].into_iter().find(|&class| {
@@ -152,7 +147,7 @@ impl<F> Schedule<F> {
         let line = self.line(class);
         match line.begun.pop_front() {
             Some(key) => Some(Next::Begun(class, key)),
-            None => line.fresh.pop_front().map(|fresh| Next::Fresh(class, fresh)),
+            None => line.fresh.pop().map(|fresh| Next::Fresh(class, fresh)),
         }
     }
 
@@ -183,6 +178,12 @@ impl<F> Schedule<F> {
             self.turn = class.other();
             self.passes = 0;
         }
+    }
+
+    /// Requests of all files that wait for a range, and for room.
+    #[cfg(any(debug_assertions, feature = "sim"))]
+    pub(super) fn held(&self) -> [(u32, u32); 2] {
+        [self.lines[0].fresh.held(), self.lines[1].fresh.held()]
     }
 
     /// The requests in line that have begun.
@@ -307,7 +308,7 @@ mod tests {
     fn begun_requests_go_on_where_no_further_one_can_begin() {
         let [begun] = keys();
         let mut schedule = Schedule::new();
-        schedule.enqueue(Class::Large, 7);
+        schedule.enqueue(Class::Large, 1, 7);
         schedule.ready(Class::Large, begun);
         assert_eq!(schedule.next(&Round::default(), false), Some(Next::Begun(Class::Large, begun)));
         schedule.report(&mut Round::default(), Class::Large, begun, Issued::Left);

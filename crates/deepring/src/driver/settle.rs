@@ -1,6 +1,7 @@
 //! The end of a request: its outcome, its receipt, and the delivery of both.
 
 use super::Driver;
+use super::flows::Hold;
 use super::request::{Event, Phase, Request, Submission, Target};
 use crate::backend::BackendKind;
 use crate::blocking::Line;
@@ -56,6 +57,9 @@ impl Driver {
     pub(super) fn conclude_unqueued(&mut self, key: Key) {
         let request = &mut self.requests[key];
         debug_assert!(request.is_over());
+        if request.place.take().is_some() {
+            self.queues[request.queue].schedule.flows(request.class).release(request.file.inode.id(), Hold::Range);
+        }
         if matches!(request.phase(), Phase::Ready | Phase::Parked(_)) {
             request.step(Event::Over);
         }

@@ -7,9 +7,9 @@ impl Inode {
     /// than needed.
     pub(crate) fn leftovers(&self) -> Option<String> {
         let state = lock(&self.state);
-        let (held, writes, gate) = (state.ranges.held(), state.epochs.len(), &state.gate);
+        let (ranges, writes, gate) = (state.ranges.left(), state.epochs.len(), &state.gate);
         let (claims, extenders) = state.files[self.place].end.open();
-        let busy = !held.is_empty() || !claims.is_empty() || writes > 0 || extenders > 0 || gate.is_busy();
-        busy.then(|| format!("locks {held:?}, claims {claims:?}, {writes} writes accepted, {extenders} extenders, {gate:?}"))
+        let busy = ranges.is_some() || !claims.is_empty() || writes > 0 || extenders > 0 || gate.is_busy();
+        busy.then(|| format!("ranges {ranges:?}, claims {claims:?}, {writes} writes accepted, {extenders} extenders, {gate:?}"))
     }
 }

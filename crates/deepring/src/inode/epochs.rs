@@ -27,12 +27,14 @@ impl Epochs {
         current
     }
 
-    /// A write of this epoch has settled.
-    pub(super) fn settle(&mut self, epoch: u64) {
+    /// A write of this epoch has settled. Returns whether an epoch has with it.
+    pub(super) fn settle(&mut self, epoch: u64) -> bool {
         let count = &mut self.unsettled[(epoch - self.first) as usize];
         debug_assert!(*count > 0, "epoch {epoch} has no unsettled write");
         *count -= 1;
+        let first = self.first;
         self.drop_settled();
+        self.first > first
     }
 
     /// Closes the current epoch, which is returned.
@@ -97,7 +99,7 @@ mod tests {
             for (step, index) in steps {
                 match step {
                     0 => unsettled.push(epochs.accept()),
-                    1 if !unsettled.is_empty() => epochs.settle(unsettled.swap_remove(index.index(unsettled.len()))),
+                    1 if !unsettled.is_empty() => drop(epochs.settle(unsettled.swap_remove(index.index(unsettled.len())))),
                     _ => syncs.push(epochs.close()),
                 }
                 for &sync in &syncs {

@@ -13,16 +13,23 @@ pub(super) struct Gate {
 impl Gate {
     /// Makes a write active, unless a truncation runs or waits for its turn. Returns whether it did.
     pub(super) fn enter_write(&mut self) -> bool {
-        let free = !self.truncation_runs && self.truncations_announced == 0;
+        let free = self.is_open();
         if free {
             self.active_writes += 1;
         }
         free
     }
 
-    pub(super) fn leave_write(&mut self) {
+    /// Whether writes become active: no truncation runs or waits for its turn.
+    pub(super) fn is_open(&self) -> bool {
+        !self.truncation_runs && self.truncations_announced == 0
+    }
+
+    /// Returns whether no write is active any more.
+    pub(super) fn leave_write(&mut self) -> bool {
         debug_assert!(self.active_writes > 0);
         self.active_writes -= 1;
+        self.active_writes == 0
     }
 
     pub(super) fn announce_truncation(&mut self) {

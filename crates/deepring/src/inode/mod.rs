@@ -11,8 +11,9 @@
 //! One mutex guards them all. A second one, [`Inode::lock_end`], is held by a blocking thread while it measures, moves
 //! or trims the end of the file; it is taken first.
 //!
-//! A request that must wait registers a waiter. Every release wakes all waiters, and they retry. Waiters live in the
-//! same critical section as the condition they wait for, so no wake is lost.
+//! What must wait registers a waiter: a write that meets a truncation, a sync or truncation that waits for writes. When
+//! their condition can have come, all waiters of that kind are woken, and they retry. Writes wait for ranges in a line,
+//! see [`ranges`]. Waiters live in the same critical section as the condition they wait for, so no wake is lost.
 //!
 //! The failure of an `fsync` is latched here: the kernel reports a lost write once, and a later `fsync` would succeed
 //! although the data are not on the drive.
@@ -29,7 +30,7 @@ use crate::slots::Key;
 use end::End;
 use epochs::Epochs;
 use gate::Gate;
-use ranges::Ranges;
+use ranges::{Ranges, Ticket};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -70,11 +71,14 @@ pub(crate) struct Inode {
 
 struct State {
     epochs: Epochs,
-    ranges: Ranges,
+    ranges: Ranges<Waiter>,
     gate: Gate,
     /// What belongs to one file each. Nearly always there is one.
     files: Vec<Part>,
+    /// Syncs and truncations that wait for writes.
     waiters: Vec<Waiter>,
+    /// Writes that wait for truncations.
+    writes: Vec<Waiter>,
 }
 
 struct Part {
@@ -85,7 +89,14 @@ struct Part {
 
 impl State {
     fn new() -> Self {
-        Self { epochs: Epochs::new(), ranges: Ranges::default(), gate: Gate::default(), files: Vec::new(), waiters: Vec::new() }
+        Self {
+            epochs: Epochs::new(),
+            ranges: Ranges::default(),
+            gate: Gate::default(),
+            files: Vec::new(),
+            waiters: Vec::new(),
+            writes: Vec::new(),
+        }
     }
 
     /// Adds the part of a file. Returns its place.
@@ -109,21 +120,40 @@ impl State {
     }
 }
 
+/// A place in the line for a range. One that is dropped is given up, with the lock if that has been handed to it.
+pub(crate) struct RangePlace {
+    inode: Arc<Inode>,
+    /// `None` once the lock was taken over.
+    ticket: Option<Ticket>,
+}
+
+impl Drop for RangePlace {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket {
+            let woken = lock(&self.inode.state).ranges.leave(ticket);
+            retry_all(woken);
+        }
+    }
+}
+
+fn retry_all(waiters: Vec<Waiter>) {
+    for (retry, key) in waiters {
+        retry.retry(key);
+    }
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // No code panics while it holds one of these locks.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Wakes all waiters, outside the lock.
+/// Wakes the syncs and truncations that wait, and the writes if no truncation is in their way; outside the lock.
 fn wake(mut state: MutexGuard<'_, State>) {
-    if state.waiters.is_empty() {
-        return;
-    }
     let waiters = std::mem::take(&mut state.waiters);
+    let writes = if state.gate.is_open() { std::mem::take(&mut state.writes) } else { Vec::new() };
     drop(state);
-    for (retry, key) in waiters {
-        retry.retry(key);
-    }
+    retry_all(waiters);
+    retry_all(writes);
 }
 
 impl Inode {
@@ -156,6 +186,11 @@ impl Inode {
         result
     }
 
+    /// A number that no other inode has at the same time.
+    pub(crate) fn id(&self) -> u64 {
+        std::ptr::from_ref(self).addr() as u64
+    }
+
     // ---- acceptance and fsync ----
 
     /// Counts a write from the moment its caller can rely on it: from here on no trim cuts what it writes.
@@ -168,9 +203,11 @@ impl Inode {
     /// The write has settled, successfully or not.
     pub(crate) fn settle_write(&self, accepted: Accepted) {
         let mut state = lock(&self.state);
-        state.epochs.settle(accepted.epoch);
+        let is_settled = state.epochs.settle(accepted.epoch);
         state.files[self.place].end.unclaim(accepted.end);
-        wake(state);
+        if is_settled {
+            wake(state);
+        }
     }
 
     /// Closes the current epoch, and returns it.
@@ -192,13 +229,19 @@ impl Inode {
 
     /// A write becomes active, unless a truncation runs or waits for its turn.
     pub(crate) fn enter_write(&self, waiter: Waiter) -> Access {
-        lock(&self.state).grant(waiter, |state| state.gate.enter_write())
+        let mut state = lock(&self.state);
+        if state.gate.enter_write() {
+            return Access::Granted;
+        }
+        state.writes.push(waiter);
+        Access::Queued
     }
 
     pub(crate) fn leave_write(&self) {
         let mut state = lock(&self.state);
-        state.gate.leave_write();
-        wake(state);
+        if state.gate.leave_write() {
+            wake(state);
+        }
     }
 
     /// Announces a truncation: from now on no further write becomes active.
@@ -224,14 +267,44 @@ impl Inode {
         wake(state);
     }
 
-    pub(crate) fn lock_range(&self, range: RangeLock, waiter: Waiter) -> Access {
-        lock(&self.state).grant(waiter, |state| state.ranges.take(range))
+    /// Locks a range, now or when the waiter is woken. `place` is what the last call for it left.
+    pub(crate) fn lock_range(
+        self: &Arc<Self>,
+        range: RangeLock,
+        place: &mut Option<RangePlace>,
+        waiter: impl FnOnce() -> Waiter,
+    ) -> Access {
+        let mut woken = Vec::new();
+        let mut state = lock(&self.state);
+        if let Some(mut former) = place.take()
+            && let Some(ticket) = former.ticket.take()
+        {
+            match state.ranges.collect(ticket) {
+                Some(handed) if handed == range => return Access::Granted,
+                // The file has become buffered since, or its end has moved: it needs another range.
+                Some(handed) => woken = state.ranges.release(handed),
+                // Woken for another reason.
+                None => {
+                    *place = Some(RangePlace { inode: Arc::clone(self), ticket: Some(ticket) });
+                    return Access::Queued;
+                }
+            }
+        }
+        let taken = state.ranges.take(range, waiter);
+        drop(state);
+        retry_all(woken);
+        match taken {
+            Ok(()) => Access::Granted,
+            Err(ticket) => {
+                *place = Some(RangePlace { inode: Arc::clone(self), ticket: Some(ticket) });
+                Access::Queued
+            }
+        }
     }
 
     pub(crate) fn unlock_range(&self, range: RangeLock) {
-        let mut state = lock(&self.state);
-        state.ranges.release(range);
-        wake(state);
+        let woken = lock(&self.state).ranges.release(range);
+        retry_all(woken);
     }
 
     // ---- the size, for reads ----
