@@ -463,7 +463,7 @@ fn stalled_file_systems_stop_no_other() {
                 reads.extend((0..200u64).map(|index| file.read_exact_at(vec![0; 4096], index * 4096)));
                 others.extend((0..70u64).map(|index| file.write_at(bytes(0, 4096, 1), (1 << 20) + index * 4096)));
             }
-            let syncs: Vec<_> = files[..2].iter().map(|file| file.sync_data()).collect();
+            let syncs: Vec<_> = files[..2].iter().map(deepring::File::sync_data).collect();
             std::thread::sleep(Duration::from_millis(200));
             for (path, what) in [(mounts[2].path().join("file"), "a file system in user space"), (disk.clone(), "a disk")] {
                 let elsewhere = engine.clone();
@@ -481,10 +481,14 @@ fn stalled_file_systems_stop_no_other() {
                 say(&format!("{:?}: work on {what} took {took:?}", engine.info().backend));
                 assert!(took < patient(STALL), "work on {what} took {took:?}");
             }
-            mounts.iter_mut().for_each(|mounted| mounted.kill().expect("the server killed"));
+            for mounted in &mut mounts {
+                mounted.kill().expect("the server killed");
+            }
             // Whatever was at a server that is gone has ended.
             reads.into_iter().chain(others).for_each(|op| drop(op.wait()));
-            syncs.into_iter().for_each(|sync| drop(sync.wait()));
+            for sync in syncs {
+                drop(sync.wait());
+            }
         }
     });
 }

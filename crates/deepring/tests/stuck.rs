@@ -112,7 +112,9 @@ fn appends_to_a_frozen_disk_stop_nothing_elsewhere() {
             for op in ops {
                 op.wait().result.expect("an append once the disk is thawed");
             }
-            files.iter().for_each(|file| file.set_len(0).wait().expect("a truncation"));
+            for file in &files {
+                file.set_len(0).wait().expect("a truncation");
+            }
         }
     });
 }
@@ -178,7 +180,7 @@ fn flushes_that_take_long_delay_no_open_of_the_same_disk() {
         for file in &files {
             file.write_at(bytes(0, 4096, 1), 0).wait().result.expect("a write");
         }
-        let syncs: Vec<_> = files.iter().map(|file| file.sync_all()).collect();
+        let syncs: Vec<_> = files.iter().map(deepring::File::sync_all).collect();
         let opens: Vec<_> = (0..16).map(|index| engine.open_async(at.join(format!("{index}")), READ_WRITE)).collect();
         for open in opens {
             open.wait().expect("an open");

@@ -18,7 +18,7 @@ const KEPT: usize = 16;
 /// The requests of all files. `F` is a request.
 #[derive(Debug)]
 pub(super) struct Flows<F> {
-    flows: BTreeMap<u64, Flow<F>>,
+    by_file: BTreeMap<u64, Flow<F>>,
     /// The files of which a request can begin, the next one first.
     rotation: VecDeque<u64>,
     /// Flows that were made so far.
@@ -49,14 +49,14 @@ pub(super) enum Hold {
 
 impl<F> Default for Flows<F> {
     fn default() -> Self {
-        Self { flows: BTreeMap::new(), rotation: VecDeque::new(), made: 0 }
+        Self { by_file: BTreeMap::new(), rotation: VecDeque::new(), made: 0 }
     }
 }
 
 impl<F> Flows<F> {
     /// Changes the flow of a file, and keeps the books about it.
     fn change<R>(&mut self, file: u64, change: impl FnOnce(&mut Flow<F>) -> R) -> R {
-        let flow = self.flows.entry(file).or_insert_with(|| {
+        let flow = self.by_file.entry(file).or_insert_with(|| {
             self.made += 1;
             Flow { number: self.made, queue: VecDeque::new(), waiting: 0, making_room: 0 }
         });
@@ -68,8 +68,8 @@ impl<F> Flows<F> {
         } else if before && !after {
             self.rotation.retain(|other| *other != file);
         }
-        if flow.queue.is_empty() && flow.waiting == 0 && flow.making_room == 0 && self.flows.len() > KEPT {
-            self.flows.remove(&file);
+        if flow.queue.is_empty() && flow.waiting == 0 && flow.making_room == 0 && self.by_file.len() > KEPT {
+            self.by_file.remove(&file);
         }
         result
     }
@@ -112,7 +112,7 @@ impl<F> Flows<F> {
 
     /// Moves the requests that match to `taken`.
     pub(super) fn sweep(&mut self, gone: impl Fn(&F) -> bool, taken: &mut Vec<F>) {
-        let matches = self.flows.iter().filter(|(_, flow)| flow.queue.iter().any(&gone));
+        let matches = self.by_file.iter().filter(|(_, flow)| flow.queue.iter().any(&gone));
         let mut files: Vec<_> = matches.map(|(file, flow)| (flow.number, *file)).collect();
         files.sort_unstable();
         for (_, file) in files {
@@ -127,7 +127,7 @@ impl<F> Flows<F> {
     /// Requests that wait for a range, and for room.
     #[cfg(any(debug_assertions, feature = "sim"))]
     pub(super) fn held(&self) -> (u32, u32) {
-        self.flows.values().fold((0, 0), |(waiting, room), flow| (waiting + flow.waiting, room + flow.making_room))
+        self.by_file.values().fold((0, 0), |(waiting, room), flow| (waiting + flow.waiting, room + flow.making_room))
     }
 }
 
@@ -179,7 +179,9 @@ mod tests {
                     }
                     4 => {
                         flows.sweep(|number| u64::from(*number) % 5 == file, &mut taken);
-                        left.values_mut().for_each(|queue| queue.retain(|number| u64::from(*number) % 5 != file));
+                        for queue in left.values_mut() {
+                            queue.retain(|number| u64::from(*number) % 5 != file);
+                        }
                         // One that has none left loses its turn.
                         since.retain(|file, _| !left[file].is_empty());
                     }

@@ -55,6 +55,7 @@ pub(crate) enum Access {
 }
 
 pub(crate) struct Inode {
+    id: u64,
     end_lock: Mutex<()>,
     /// Shared with every file that has the same numbers: see [`registry`].
     state: Arc<Mutex<State>>,
@@ -68,6 +69,9 @@ pub(crate) struct Inode {
     /// Whether a part of the file can have no space, as far as this process has seen.
     has_holes: AtomicBool,
 }
+
+/// The number of the next inode.
+static NUMBERS: AtomicU64 = AtomicU64::new(1);
 
 struct State {
     epochs: Epochs,
@@ -160,6 +164,7 @@ impl Inode {
     fn new(size: u64, state: Arc<Mutex<State>>, lasts: bool) -> Self {
         let place = lock(&state).add(size);
         Self {
+            id: NUMBERS.fetch_add(1, Ordering::Relaxed),
             end_lock: Mutex::default(),
             state,
             place,
@@ -186,9 +191,9 @@ impl Inode {
         result
     }
 
-    /// A number that no other inode has at the same time.
+    /// A number that no other inode of the process has had.
     pub(crate) fn id(&self) -> u64 {
-        std::ptr::from_ref(self).addr() as u64
+        self.id
     }
 
     // ---- acceptance and fsync ----
