@@ -1,6 +1,6 @@
 //! Operations that are canceled.
 
-use super::{LIMIT, data_file, occupy_blocking_threads};
+use super::{LIMIT, data_file, occupy_blocking_threads, occupy_opening_threads};
 use crate::harness::child::alone;
 use crate::harness::gate::Gate;
 use crate::harness::{assert_file, assert_same, builders, bytes, directory, engines, eventually, open, patient, within};
@@ -145,7 +145,7 @@ fn a_close_waits_for_truncations_and_syncs_that_are_waiting() {
             let (file, other) = (open(&acting, &path, Direct::Prefer), open(&holding, &path, Direct::Prefer));
             // A write that has begun but cannot proceed, because no blocking thread makes room for
             // it.
-            let stalled = occupy_blocking_threads(&holding);
+            let stalled = occupy_blocking_threads(&holding, &path);
             let write = other.write_at(bytes(5000, 5000, 1), 5000);
             // The driver has seen the write once a read submitted after it is done.
             other.read_at(vec![0; 1], 0).wait().result.expect("a read");
@@ -183,7 +183,7 @@ fn requests_waiting_for_another_engine_are_canceled_when_their_own_engine_is_dro
     for (leaving, holding) in engines().into_iter().zip(engines().into_iter().rev()) {
         std::fs::write(&path, bytes(0, 5000, 1)).expect("the file");
         let (file, other) = (open(&leaving, &path, Direct::Prefer), open(&holding, &path, Direct::Prefer));
-        let stalled = occupy_blocking_threads(&holding);
+        let stalled = occupy_blocking_threads(&holding, &path);
         let write = other.write_at(bytes(5000, 5000, 1), 5000);
         // The driver has seen the write once a read submitted after it is done.
         other.read_at(vec![0; 1], 0).wait().result.expect("a read");
@@ -213,7 +213,7 @@ fn a_canceled_empty_whole_file_write_neither_runs_nor_succeeds() {
     let path = data_file(place.path(), 1);
     for engine in engines() {
         let other = open(&engine, &path, Direct::Prefer);
-        let stalled = occupy_blocking_threads(&engine);
+        let stalled = occupy_opening_threads(&engine, &path);
         let write = engine.write_file(&path, Vec::new());
         // The driver has seen the write once a read submitted after it is done. The file cannot be
         // opened while the blocking threads are occupied.

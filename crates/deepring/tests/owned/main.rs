@@ -13,9 +13,10 @@ mod lost_ring;
 mod panics;
 mod shutdown;
 
-use deepring::Engine;
-use deepring::binding::EngineBinding;
-use harness::bytes;
+use deepring::binding::{EngineBinding, FileBinding};
+use deepring::{Direct, Engine};
+use harness::{bytes, open};
+use std::path::Path;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
@@ -29,20 +30,35 @@ fn data_file(place: &std::path::Path, megabytes: usize) -> std::path::PathBuf {
     path
 }
 
-/// Keeps all blocking threads of an engine busy until the sender is dropped.
-fn occupy_blocking_threads(engine: &Engine) -> mpsc::Sender<()> {
-    const BLOCKING_THREADS: usize = 4;
+/// Of the calls on one file system, as many run at once as of the opens in one directory.
+const LINE_JOBS: usize = 4;
+
+/// Keeps the blocking threads busy that an engine has for the file system of `path`, until the
+/// sender is dropped.
+fn occupy_blocking_threads(engine: &Engine, path: &Path) -> mpsc::Sender<()> {
+    let file = open(engine, path, Direct::Prefer);
+    occupy(LINE_JOBS, |wait| file.stat_then(move |_| wait()))
+}
+
+/// The same for its threads that open files in the directory of `path`. One that takes long no
+/// longer counts, so more of them stand in line.
+fn occupy_opening_threads(engine: &Engine, path: &Path) -> mpsc::Sender<()> {
+    occupy(100 * LINE_JOBS, |wait| engine.run_blocking_on(Some(path), wait))
+}
+
+fn occupy(jobs: usize, run: impl Fn(Box<dyn FnOnce() + Send>)) -> mpsc::Sender<()> {
     let (open, opened) = mpsc::channel::<()>();
     let opened = Arc::new(Mutex::new(opened));
     let (arrive, arrived) = mpsc::channel();
-    for _ in 0..BLOCKING_THREADS {
+    for _ in 0..jobs {
         let (opened, arrive) = (Arc::clone(&opened), arrive.clone());
-        engine.run_blocking(move || {
-            arrive.send(()).expect("a listener");
+        run(Box::new(move || {
+            // Only the first are waited for.
+            let _ = arrive.send(());
             // Ends when the sender is dropped, for one thread after the other.
             let _ = opened.lock().expect("the receiver").recv();
-        });
+        }));
     }
-    (0..BLOCKING_THREADS).for_each(|_| arrived.recv().expect("a blocking thread"));
+    (0..LINE_JOBS).for_each(|_| arrived.recv().expect("a blocking thread"));
     open
 }

@@ -247,7 +247,7 @@ fn an_operation_kept_after_its_engine_keeps_no_file_open() {
         let engine = builder.build().expect("an engine");
         let file = open(&engine, &path, Direct::Prefer);
         let op = file.read_at(vec![0; 10], 0);
-        let stalled = occupy_blocking_threads(&engine);
+        let stalled = occupy_blocking_threads(&engine, &path);
         // It runs only after the driver has ended.
         let stat = file.stat();
         let ending = std::thread::spawn(move || drop((file, engine)));
