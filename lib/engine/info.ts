@@ -76,7 +76,7 @@ export interface Stats {
   readonly retried: number
   /** Bytes copied through bounce blocks, because they were not aligned. */
   readonly bouncedBytes: number
-  /** Writes that the kernel could not start without waiting, and handed to an io-wq worker thread. */
+  /** Writes that the kernel could not start without waiting: a thread of the file system carried them out. */
   readonly punted: number
   /** Files whose direct I/O was refused by a transfer, and that continued through the page cache. */
   readonly downgraded: number

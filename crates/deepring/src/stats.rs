@@ -59,8 +59,8 @@ counters! {
     retried,
     /// Bytes copied through bounce blocks.
     bounced_bytes,
-    /// Writes that were punted: they would have blocked the submitter, so the kernel handed them to
-    /// an io-wq worker thread.
+    /// Writes that were punted: they would have blocked the submitter, so a thread of their file
+    /// system carried them out.
     punted,
     /// Files that became buffered because their first direct operation was refused.
     downgraded,
