@@ -7,8 +7,11 @@ import { setTimeout as pause } from 'node:timers/promises'
 /** `'node'`, `'bun'` or `'deno'`. */
 export const host = globalThis.Bun ? 'bun' : globalThis.Deno ? 'deno' : 'node'
 
-/** Threads of one engine at most: the driver, 4 blocking threads, and 8 for transfers without a ring. */
-export const ENGINE_THREADS_MAX = 1 + 4 + 8
+/**
+ * Threads of one engine at most, while nothing is stuck and its files are on one file system: the driver, 16 blocking
+ * threads, and 8 for transfers without a ring.
+ */
+export const ENGINE_THREADS_MAX = 1 + 16 + 8
 
 /** The parameters of the program. */
 export const parameters = process.argv[2] === undefined ? {} : JSON.parse(process.argv[2])
