@@ -48,6 +48,8 @@ pub enum PlantedBug {
     LendsTwice,
     /// One device takes every place of the backend.
     TakesEveryPlace,
+    /// A write that joins another's settles with it, and its bytes are not put into the unit.
+    ForgetsRider,
     /// A producer wakes the driver before it leaves its message. For loom models.
     WakesFirst,
     /// Messages that arrive after the inbox has ended are kept. For loom models.
@@ -68,7 +70,7 @@ mod selection {
     #[cfg(feature = "sim")]
     impl PlantedBug {
         /// Those that a simulation must find.
-        pub const ALL: [Self; 17] = [
+        pub const ALL: [Self; 19] = [
             Self::IgnoresResult,
             Self::ShortIsDone,
             Self::FreesOnDrop,
@@ -86,6 +88,8 @@ mod selection {
             Self::SettlesBeforeClose,
             Self::TrustsNumbers,
             Self::LendsTwice,
+            Self::TakesEveryPlace,
+            Self::ForgetsRider,
         ];
     }
 

@@ -41,15 +41,18 @@ impl Driver {
         let mut per_request: BTreeMap<u64, u32> = BTreeMap::new();
         let mut per_queue: BTreeMap<usize, (Cost, usize)> = BTreeMap::new();
         let mut held: BTreeMap<(usize, usize), (u32, u32)> = BTreeMap::new();
-        let mut per_window: BTreeMap<u64, u32> = BTreeMap::new();
+        let mut per_window: BTreeMap<(u64, usize), u32> = BTreeMap::new();
         for (key, block) in self.all_blocks() {
             let Some(request) = self.requests.get(block.request) else { return Err(format!("block {key:?} belongs to no request")) };
             *per_request.entry(block.request.to_bits()).or_default() += 1;
+            for rider in &block.riders {
+                *per_request.entry(rider.request.to_bits()).or_default() += 1;
+            }
             let (used, blocks) = per_queue.entry(request.queue).or_insert((Cost { requests: 0, bytes: 0 }, 0));
             used.add(block.grant.cost);
             *blocks += 1;
             if let Some(handle) = &request.submission.handle {
-                *per_window.entry(handle.number()).or_default() += 1;
+                *per_window.entry((handle.number(), request.queue)).or_default() += 1;
             }
         }
         for key in self.requests.keys() {
@@ -84,10 +87,10 @@ impl Driver {
         for (number, window) in &self.windows {
             let counted = per_window.get(number).copied().unwrap_or(0);
             if window.in_flight() != counted {
-                return Err(format!("the window of handle {number} counts {} blocks and has {counted}", window.in_flight()));
+                return Err(format!("the window {number:?} counts {} blocks and has {counted}", window.in_flight()));
             }
             if window.is_idle() {
-                return Err(format!("the window of handle {number} is idle and was not dropped"));
+                return Err(format!("the window {number:?} is idle and was not dropped"));
             }
         }
         let counted = self.core.counters.in_flight.load(Ordering::Relaxed);

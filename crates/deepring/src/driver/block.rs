@@ -6,6 +6,7 @@
 //! handle's window and of the file's range locks until it is retired.
 
 use super::Driver;
+use super::join::Rider;
 use super::message::Answer;
 use super::request::{Claim, Event, Phase, Request, Waiting};
 use super::verdict::{Cause, Facts, Progress, Verdict, judge};
@@ -59,7 +60,9 @@ pub(super) struct Block {
     holder: Holder,
     progress: Progress,
     /// The bounce block, if it needs one.
-    bounce: Option<Buffer>,
+    pub(super) bounce: Option<Buffer>,
+    /// Other requests whose bytes are in it.
+    pub(super) riders: Vec<Rider>,
     /// Where the device's bytes begin in memory.
     address: u64,
     /// See [`crate::inode::Inode::clamp`].
@@ -125,7 +128,8 @@ impl Driver {
         let nowait = direction == Direction::Write && request.file.nowait();
         let ticket = request.file.inode.read_ticket();
         let progress = Progress::new(nowait);
-        let block = Block { request: key, extent, grant, stage, holder: Holder::Driver, progress, bounce, address, ticket };
+        let block =
+            Block { request: key, extent, grant, stage, holder: Holder::Driver, progress, bounce, riders: Vec::new(), address, ticket };
         let block = self.blocks.insert(block);
         self.track(grant.cost);
         self.stage(block);
@@ -271,7 +275,10 @@ impl Driver {
         let direction = block.direction(request);
         let limit = if direction == Direction::Read { request.file.inode.clamp(block.ticket) } else { u64::MAX };
         let moved = moved.min(limit.saturating_sub(extent.file_start));
-        request.fail(extent.offset + moved, Error::os(errno, direction.call_name()));
+        let error = Error::os(errno, direction.call_name());
+        request.fail(extent.offset + moved, error.clone());
+        let riders = mem::take(&mut self.blocks[key].riders);
+        self.settle_riders(riders, Some(&error));
         self.retire(key);
     }
 
@@ -333,6 +340,7 @@ impl Driver {
         }
         block.stage = Stage::Transfer;
         block.progress.restart();
+        self.take_riders(key);
         self.stage(key);
     }
 
@@ -347,7 +355,8 @@ impl Driver {
     /// Takes a block out, with everything that it holds. Returns its request.
     pub(super) fn drop_block(&mut self, key: Key) -> Key {
         // The callers have just used the block.
-        let block = self.blocks.take(key);
+        let mut block = self.blocks.take(key);
+        let riders = mem::take(&mut block.riders);
         if block.extent.bounce {
             self.requests[block.request].tally.bounced += block.extent.len;
             add(&self.core.counters.bounced_bytes, block.extent.len);
@@ -360,6 +369,7 @@ impl Driver {
             request.step(Event::Woken);
             self.ready(block.request);
         }
+        self.settle_riders(riders, None);
         block.request
     }
 

@@ -8,6 +8,7 @@ use crate::inode::GiveUp;
 use crate::planted::{PlantedBug, planted};
 use crate::stats::add;
 use crate::sys::Errno;
+use std::mem;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -109,6 +110,7 @@ impl Driver {
             }
             let mut block = self.blocks.take(key);
             block.leak();
+            let riders = mem::take(&mut block.riders);
             let counters = &self.core.counters;
             add(&counters.leaked, 1);
             add(&counters.leaked_bytes, block.extent.file_len);
@@ -118,8 +120,10 @@ impl Driver {
             request.in_flight -= 1;
             request.memory_lost = true;
             let lost = Error::new(ErrorKind::Lost, request.submission.direction.call_name());
-            request.fail(block.extent.offset, lost.advise(format!("the ring failed with error {errno}")));
+            let lost = lost.advise(format!("the ring failed with error {errno}"));
+            request.fail(block.extent.offset, lost.clone());
             affected.push(block.request);
+            self.settle_riders(riders, Some(&lost));
         }
         match self.backend.successor() {
             Ok(successor) => {

@@ -175,7 +175,7 @@ impl Driver {
         }
         // A handle without a window has nothing in flight.
         if let Some(handle) = &request.submission.handle
-            && let Some(window) = self.windows.get_mut(&handle.number())
+            && let Some(window) = self.windows.get_mut(&(handle.number(), request.queue))
             && window.room_for(key) == Room::Queued
         {
             request.step(Event::Queued(Waiting::Window));
@@ -247,14 +247,16 @@ impl Driver {
 
     // ---- the windows of handles ----
 
-    fn window_of(&self, key: Key) -> Option<u64> {
-        self.requests[key].submission.handle.as_ref().map(|handle| handle.number())
+    fn window_of(&self, key: Key) -> Option<(u64, usize)> {
+        let request = &self.requests[key];
+        request.submission.handle.as_ref().map(|handle| (handle.number(), request.queue))
     }
 
     /// A block of this request takes its place in its handle's window.
     fn take_window(&mut self, key: Key) {
-        if let Some(handle) = &self.requests[key].submission.handle {
-            let number = handle.number();
+        let request = &self.requests[key];
+        if let Some(handle) = &request.submission.handle {
+            let number = (handle.number(), request.queue);
             self.windows.entry(number).or_insert_with(|| Window::new(handle.limits())).take(key);
             self.wake_first(number);
         }
@@ -291,7 +293,7 @@ impl Driver {
     }
 
     /// Wakes the first request in line for a window, if there is room for it. Drops a window that is idle.
-    pub(super) fn wake_first(&mut self, number: u64) {
+    pub(super) fn wake_first(&mut self, number: (u64, usize)) {
         let Some(window) = self.windows.get(&number) else {
             // An idle window was dropped, and nothing stands in line for it.
             return;

@@ -18,6 +18,7 @@
 //! | [`schedule`], [`flows`], [`window`] | who goes next on a device, of the files, and within a handle (pure) |
 //! | [`issue`] | from the schedule to a block in flight |
 //! | [`block`], [`verdict`] | a block and its operations; what a result means (pure) |
+//! | [`join`] | writes that share a unit |
 //! | [`room`] | writes and the end of their file |
 //! | [`paths`] | files of requests by path |
 //! | [`settle`] | outcomes and their delivery |
@@ -50,6 +51,7 @@ mod core;
 mod drain;
 mod flows;
 mod issue;
+mod join;
 mod message;
 mod paths;
 pub(crate) mod request;
@@ -97,8 +99,9 @@ pub(crate) struct Driver {
     queue_index: HashMap<(u64, u64), usize>,
     /// Where the next turn begins to issue.
     first_queue: usize,
-    /// The windows of handles that have blocks in flight or requests in line, by the handle's number.
-    windows: BTreeMap<u64, Window>,
+    /// The windows of handles that have blocks in flight or requests in line: of each handle one per queue, so that its
+    /// requests to one that is stuck leave room for the others. By the handle's number and the queue.
+    windows: BTreeMap<(u64, usize), Window>,
     paths: Paths,
     /// Jobs of blocking threads that are not answered yet.
     jobs: usize,

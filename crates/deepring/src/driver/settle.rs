@@ -202,12 +202,11 @@ impl Completion for Ignored {
 impl Driver {
     /// [`PlantedBug::FreesOnDrop`]: delivers the outcome of a canceled request while blocks of it are in flight.
     pub(super) fn settle_early(&mut self, key: Key) {
-        // With bounced blocks only, the bug shows when freed memory is written to, and then anything can happen.
-        if !self.blocks.keys().into_iter().any(|block| self.blocks[block].request == key && !self.blocks[block].extent.bounce) {
-            return;
-        }
+        // With bounced blocks the bug shows when freed memory is copied to, and then anything can happen.
+        let blocks: Vec<_> = self.blocks.keys().into_iter().filter(|block| self.blocks[*block].request == key).collect();
+        let at_device = !blocks.is_empty() && blocks.iter().all(|block| !self.blocks[*block].extent.bounce);
         let request = &mut self.requests[key];
-        if request.in_flight > 0 && request.is_canceled() {
+        if at_device && request.is_canceled() {
             let reply = mem::replace(&mut request.submission.reply, Reply::new(Arc::new(Ignored)));
             let result = Err(Error::new(ErrorKind::Canceled, request.submission.direction.call_name()));
             self.settled.push(Settled::new(reply, result, false, None));

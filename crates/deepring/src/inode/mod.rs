@@ -43,7 +43,7 @@ pub(crate) trait Retry: Send + Sync {
     fn retry(&self, key: Key);
 }
 
-type Waiter = (Arc<dyn Retry>, Key);
+pub(crate) type Waiter = (Arc<dyn Retry>, Key);
 
 /// The answer to a request for something that others may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -305,6 +305,12 @@ impl Inode {
                 Access::Queued
             }
         }
+    }
+
+    /// Takes the first in line for exactly this range, which is locked, out of the line: as many as `join` makes something
+    /// of, at most `max`. They share the lock of its holder.
+    pub(crate) fn join_waiting<T>(&self, range: RangeLock, max: usize, join: impl Fn(&Waiter) -> Option<T>) -> Vec<T> {
+        lock(&self.state).ranges.join(range, max, join)
     }
 
     pub(crate) fn unlock_range(&self, range: RangeLock) {

@@ -170,6 +170,27 @@ impl<W> Ranges<W> {
         self.hand_on(lock)
     }
 
+    /// Takes the first in line for exactly this lock, which is held, out of the line, as many as `join` makes something of.
+    pub(super) fn join<T>(&mut self, lock: RangeLock, max: usize, join: impl Fn(&W) -> Option<T>) -> Vec<T> {
+        let mut joined = Vec::new();
+        while joined.len() < max
+            && let Some(front) = self.lines.get(&lock.start).and_then(VecDeque::front)
+            && front.lock == lock
+            && !self.is_behind(front.number, &lock)
+            && let Some(item) = join(&front.waiter)
+        {
+            joined.push(item);
+            self.waiting.remove(lock);
+            if let Some(line) = self.lines.get_mut(&lock.start) {
+                line.pop_front();
+                if line.is_empty() {
+                    self.lines.remove(&lock.start);
+                }
+            }
+        }
+        joined
+    }
+
     /// This lock is in the way no longer: hands locks to the first in line.
     fn hand_on(&mut self, gone: RangeLock) -> Vec<W> {
         let mut woken = Vec::new();
@@ -299,6 +320,20 @@ mod tests {
         assert_eq!(ranges.collect(first), Some(edge));
         assert_eq!(ranges.release(edge), [2, 3], "both share it");
         assert_eq!((ranges.collect(second), ranges.collect(third)), (Some(whole), Some(whole)));
+    }
+
+    #[test]
+    fn those_that_wait_for_the_same_lock_are_joined_up_to_the_first_that_does_not() {
+        let mut ranges = Ranges::default();
+        let [edge, wider] = [RangeLock::of(0, 4096, true, false), RangeLock::of(0, 8192, false, false)];
+        assert_eq!(ranges.take(edge, || 0), Ok(()));
+        let tickets = [(edge, 1), (edge, 2), (wider, 3), (edge, 4)].map(|(lock, waiter)| ranges.take(lock, || waiter).expect_err("taken"));
+        assert_eq!(ranges.join(edge, 9, |waiter| Some(*waiter)), [1, 2]);
+        assert_eq!(ranges.leave(tickets[0]), [0u32; 0], "its place is gone");
+        assert_eq!(ranges.release(edge), [3]);
+        assert_eq!(ranges.release(wider), [4]);
+        assert_eq!(ranges.release(edge), [0u32; 0]);
+        assert_eq!(ranges.left(), None);
     }
 
     proptest! {

@@ -223,7 +223,8 @@ impl World {
     /// Lets time pass until `until_ns`, and performs what is due by then.
     pub(crate) fn advance(&mut self, until_ns: u64) {
         loop {
-            let due = |flight: &Flight| flight.submitted && flight.result.is_none() && flight.due_ns <= until_ns;
+            let stuck = |flight: &Flight| self.devices.is_stuck(flight);
+            let due = |flight: &Flight| flight.submitted && flight.result.is_none() && flight.due_ns <= until_ns && !stuck(flight);
             let flights = self.devices.flights.iter().enumerate().filter(|(_, flight)| due(flight));
             let Some((index, _)) = flights.min_by_key(|(_, flight)| flight.due_ns) else { break };
             self.now_ns = self.now_ns.max(self.devices.flights[index].due_ns);

@@ -68,6 +68,8 @@ impl Flight {
 pub(crate) struct Devices {
     pub(super) flights: Vec<Flight>,
     pub(super) backends: Vec<BackendState>,
+    /// The device that moves nothing now, if one is stuck.
+    pub(super) stuck: Option<u32>,
 }
 
 impl Devices {
@@ -79,7 +81,22 @@ impl Devices {
 
     /// When the next step of any operation is due.
     pub(crate) fn next_ns(&self, now_ns: u64) -> Option<u64> {
-        self.flights.iter().filter(|flight| flight.submitted && flight.due_ns > now_ns).map(|flight| flight.due_ns).min()
+        let moves = |flight: &&Flight| flight.submitted && flight.due_ns > now_ns && !self.is_stuck(flight);
+        self.flights.iter().filter(moves).map(|flight| flight.due_ns).min()
+    }
+
+    /// The device that is stuck goes on. Returns which it is.
+    pub(super) fn release(&mut self, now_ns: u64) -> Option<u32> {
+        let stuck = self.stuck.take()?;
+        for flight in self.flights.iter_mut().filter(|flight| flight.device == stuck && flight.submitted) {
+            flight.due_ns = flight.due_ns.max(now_ns + 1);
+        }
+        Some(stuck)
+    }
+
+    /// Whether the operation is at a device that is stuck, and not done.
+    pub(super) fn is_stuck(&self, flight: &Flight) -> bool {
+        !flight.lost && flight.result.is_none() && self.stuck == Some(flight.device)
     }
 
     /// Whether an operation that was not lost can still touch the range.

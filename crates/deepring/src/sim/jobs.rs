@@ -1,30 +1,42 @@
 //! The jobs of an engine's blocking threads. The run takes them out in an order that it draws.
 
+use super::world;
 use crate::blocking::{Executor, Job, Line};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The jobs of one engine. The engine's pool and the run have a clone each.
 #[derive(Clone, Default)]
-pub(super) struct JobQueue(Arc<Mutex<VecDeque<Job>>>);
+pub(super) struct JobQueue(Arc<Mutex<VecDeque<(Line, Job)>>>);
 
 impl JobQueue {
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Job>> {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<(Line, Job)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The jobs that can run: not those on files of a device that is stuck.
     pub(super) fn len(&self) -> usize {
-        self.lock().len()
+        self.lock().iter().filter(|(line, _)| !is_stuck(*line)).count()
     }
 
+    /// Takes out one of them.
     pub(super) fn take(&self, index: usize) -> Option<Job> {
-        self.lock().remove(index)
+        let mut jobs = self.lock();
+        let (place, _) = jobs.iter().enumerate().filter(|(_, (line, _))| !is_stuck(*line)).nth(index)?;
+        jobs.remove(place).map(|(_, job)| job)
+    }
+}
+
+fn is_stuck(line: Line) -> bool {
+    match line {
+        Line::Mount(fate) | Line::Sync(fate) | Line::Verify(fate) => world::with(|world| world.is_fate_stuck(fate)).unwrap_or(false),
+        Line::Memory | Line::Directory(_) => false,
     }
 }
 
 impl Executor for JobQueue {
-    fn run(&self, _: Line, job: Job) {
-        self.lock().push_back(job);
+    fn run(&self, line: Line, job: Job) {
+        self.lock().push_back((line, job));
     }
 
     /// A simulated thread is always free.

@@ -62,6 +62,15 @@ impl Interposer for Kernel {
     }
 }
 
+impl World {
+    /// Whether this is the fate of the files on the device that is stuck.
+    pub(super) fn is_fate_stuck(&self, fate: u64) -> bool {
+        // As in `describe`.
+        let (major, device) = ((fate >> 32) as u32, (fate as u32) >> 16);
+        major == MAJOR && self.devices.stuck == Some(device)
+    }
+}
+
 impl Observer for Kernel {
     fn lent(&self, address: u64, bytes: u64) {
         with(|world| world.ranges.lend(address, bytes, Owner::Bounce));

@@ -14,6 +14,7 @@
 //! * `backend`, `device`, `flight`: the devices, behind [`crate::backend::Backend`];
 //! * `kernel`: the other system calls, behind `sys::fault`;
 //! * `engine`, `jobs`, `run`: the scheduling of threads;
+//! * `stuck`: a device that does not answer;
 //! * `world`, `ranges`, `profile`, `prng`: the state of all these, and its one source of
 //!   randomness.
 //!
@@ -32,11 +33,12 @@
 //! * the device touched only memory that it was lent, before the request settled, and every buffer
 //!   came back once;
 //! * no more was in flight than the budget allows, at every single push;
+//! * while one device was stuck, every request on the other ended;
 //! * no request, block, lock, window or counter is left over, and shutdown ended;
 //! * a failed sync stays failed.
 //!
 //! `model` is the oracle: what each file must hold, byte by byte. `judge` compares the engine with
-//! it. The checks themselves are checked: [`PlantedBug`] plants one of ten bugs, and the campaign
+//! it. The checks themselves are checked: [`PlantedBug`] plants one of a dozen bugs, and the campaign
 //! must find it.
 //!
 //! The simulation does not see races inside one half of a driver's turn or inside one job, which
@@ -58,6 +60,7 @@ mod profile;
 mod ranges;
 mod request;
 mod run;
+mod stuck;
 mod transfer;
 mod world;
 

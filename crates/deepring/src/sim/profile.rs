@@ -35,6 +35,8 @@ pub(crate) struct Profile {
 
     // ---- the device ----
     pub(crate) devices: u32,
+    /// The number of requests after which one of two devices gets stuck, until nothing else moves.
+    pub(crate) stuck_at: Option<u64>,
     pub(crate) device_requests: u32,
     pub(crate) request_bytes: u64,
     pub(crate) offset_alignment: u32,
@@ -111,6 +113,7 @@ impl Profile {
             path_percent: rng.pick(&[0, 0, 5, 60]),
             shutdown_at: rng.one_in(4).then(|| rng.below(operations)),
             devices: rng.between(1, 2) as u32,
+            stuck_at: None,
             device_requests: rng.pick(&[2, 7, 32, 256]),
             request_bytes: rng.pick(&[4096, 16384, 1 << 20]),
             offset_alignment: rng.pick(&[512, 512, 4096]),
@@ -154,6 +157,17 @@ impl Profile {
         }
         // From a copy: the runs of known seeds stay as they are.
         profile.twins = !calm && rng.clone().one_in(4);
+        let mut rng = rng.clone();
+        // The first number decides about twins.
+        let _ = rng.below(4);
+        if profile.devices > 1 && rng.one_in(3) {
+            profile.stuck_at = Some(rng.below(operations));
+            if rng.one_in(2) {
+                // The ring is the tightest limit.
+                (profile.capacity, profile.queue_depth, profile.device_requests) = (4, None, 256);
+                profile.in_flight_bytes = 16 * block_bytes;
+            }
+        }
         profile
     }
 }

@@ -73,6 +73,8 @@ pub(crate) struct Run {
     pub(crate) made: u64,
     client_at_ns: u64,
     burst_left: u64,
+    /// Requests that the client still makes while a device is stuck. Then it waits.
+    pub(super) stuck_left: u64,
 }
 
 impl Run {
@@ -122,6 +124,7 @@ impl Run {
             made: 0,
             client_at_ns: 0,
             burst_left: 0,
+            stuck_left: 0,
         };
         run.make_handles();
         for file in 0..run.files.len() {
@@ -184,7 +187,9 @@ impl Run {
     /// Moves one actor, or time. Returns false if neither can move.
     fn step(&mut self) -> bool {
         let now_ns = world::with(|world| world.now_ns).unwrap_or(0);
-        let busy = self.made < self.profile.operations && self.engines.iter().any(|engine| engine.api.is_some());
+        let stuck = self.get_stuck();
+        let waits = stuck && self.stuck_left == 0;
+        let busy = !waits && self.made < self.profile.operations && self.engines.iter().any(|engine| engine.api.is_some());
         let mut actors = Vec::new();
         let mut next_ns = u64::MAX;
         for (index, engine) in self.engines.iter_mut().enumerate() {
@@ -211,7 +216,7 @@ impl Run {
             let device_ns = world::with(|world| world.devices.next_ns(now_ns)).flatten().unwrap_or(u64::MAX);
             next_ns = next_ns.min(device_ns);
             if next_ns == u64::MAX {
-                return false;
+                return stuck && self.get_unstuck();
             }
             world::with(|world| world.advance(next_ns));
             self.wake_spuriously();
@@ -255,6 +260,7 @@ impl Run {
                     self.client_at_ns = world::with(|world| world.now_ns).unwrap_or(0) + pause_ns;
                 }
                 self.client();
+                self.stuck_left = self.stuck_left.saturating_sub(1);
             }
         }
     }
