@@ -66,7 +66,6 @@ impl Budget {
     }
 
     /// What is taken and not given back.
-    #[cfg(any(debug_assertions, feature = "sim"))]
     pub(crate) fn used(&self) -> Cost {
         self.used
     }

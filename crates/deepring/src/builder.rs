@@ -10,6 +10,7 @@ use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::inbox::Inbox;
 use crate::memory::Pool;
+use crate::share::Devices;
 use crate::stats::Counters;
 use crate::sync::mpsc;
 use crate::sys::event::Event;
@@ -125,7 +126,8 @@ impl EngineBuilder {
                 Ok(started) => started,
                 Err(error) => return drop(report.send(Err(error))),
             };
-            let core = Core { inbox, blocking, pool, counters, report: Mutex::new(backend_report), config, process: Process::current() };
+            let (process, devices) = (Process::current(), Devices::of_process());
+            let core = Core { inbox, blocking, pool, counters, report: Mutex::new(backend_report), config, process, devices };
             let core = Arc::new(core);
             let (blocking, inbox) = (Arc::clone(&core.blocking), Arc::clone(&core.inbox));
             if report.send(Ok(Arc::clone(&core))).is_ok() {

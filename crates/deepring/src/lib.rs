@@ -71,6 +71,7 @@ mod open;
 mod options;
 mod plan;
 mod planted;
+mod share;
 #[cfg(feature = "sim")]
 pub mod sim;
 mod slots;

@@ -46,6 +46,8 @@ pub enum PlantedBug {
     TrustsNumbers,
     /// A piece of the pool is handed out and stays in it.
     LendsTwice,
+    /// What an engine gives back of a device's budget wakes no other engine.
+    WakesNoEngine,
     /// One device takes every place of the backend.
     TakesEveryPlace,
     /// A write that joins another's settles with it, and its bytes are not put into the unit.
@@ -70,7 +72,7 @@ mod selection {
     #[cfg(feature = "sim")]
     impl PlantedBug {
         /// Those that a simulation must find.
-        pub const ALL: [Self; 19] = [
+        pub const ALL: [Self; 20] = [
             Self::IgnoresResult,
             Self::ShortIsDone,
             Self::FreesOnDrop,
@@ -89,6 +91,7 @@ mod selection {
             Self::TrustsNumbers,
             Self::LendsTwice,
             Self::TakesEveryPlace,
+            Self::WakesNoEngine,
             Self::ForgetsRider,
         ];
     }

@@ -80,8 +80,8 @@ impl Driver {
             }
         }
         for (index, device) in self.devices.iter().enumerate() {
-            if device.budget.used() != per_device[index] {
-                return Err(format!("device {index} has {:?} taken, its blocks hold {:?}", device.budget.used(), per_device[index]));
+            if device.budget.own().used() != per_device[index] {
+                return Err(format!("device {index} has {:?} taken, its blocks hold {:?}", device.budget.own().used(), per_device[index]));
             }
         }
         for (number, window) in &self.windows {

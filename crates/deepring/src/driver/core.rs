@@ -8,6 +8,7 @@ use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
 use crate::inbox::Inbox;
 use crate::memory::Pool;
+use crate::share::Devices;
 use crate::stats::Counters;
 use crate::sys::process::Process;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,6 +24,8 @@ pub(crate) struct Core {
     pub(crate) config: Config,
     /// The process whose threads serve the engine.
     pub(crate) process: Process,
+    /// What it shares with other engines.
+    pub(crate) devices: Arc<Devices>,
 }
 
 impl Core {

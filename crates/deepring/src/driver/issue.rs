@@ -1,8 +1,8 @@
 //! From a submission to a block in flight: into its device's schedule, and out of it when its turn comes.
 //!
 //! A block is issued when the backend has a place, the handle's window and the device's budget have room, and the range
-//! of a write can be locked. All four are checked before any is taken, so nothing has to be given back. Without a place
-//! or budget the request keeps its turn; without room in its window, or without the lock, it parks.
+//! of a write can be locked. Only the budget, which other engines share, is taken before the last of them is known, and
+//! can have to be given back. Without a place or budget the request keeps its turn; without room in its window, or without the lock, it parks.
 
 use super::Driver;
 use super::block::Grant;
@@ -10,11 +10,12 @@ use super::flows::Hold;
 use super::request::{Claim, Event, Phase, Request, Submission, Target, Waiting};
 use super::schedule::{Class, Issued, Next, Round, Schedule};
 use super::window::{Room, Window};
-use crate::budget::{Budget, Cost};
+use crate::budget::Cost;
 use crate::inode::{Access, RangeLock};
 use crate::open::OpenFile;
 use crate::plan::extent_at;
 use crate::planted::{PlantedBug, planted};
+use crate::share::Share;
 use crate::slots::Key;
 use crate::stats::add;
 use std::sync::Arc;
@@ -41,7 +42,7 @@ pub(super) struct Queue {
 
 /// What one device may have in flight.
 pub(super) struct Device {
-    pub(super) budget: Budget,
+    pub(super) budget: Share,
     request_bytes: u64,
     /// Whether more than one file system lives there.
     is_shared: bool,
@@ -99,7 +100,8 @@ impl Driver {
             index
         } else {
             let config = self.core.config;
-            let budget = Budget::new(config.device_requests(file.device.requests), config.in_flight_bytes);
+            let requests = config.device_requests(file.device.requests);
+            let budget = self.core.devices.join(id, requests, config.in_flight_bytes, self.core.inbox.doorbell());
             self.devices.push(Device { budget, request_bytes: file.device.request_bytes, is_shared: false });
             self.device_index.insert(id, self.devices.len() - 1);
             self.devices.len() - 1
@@ -115,6 +117,7 @@ impl Driver {
     pub(super) fn issue_all(&mut self) {
         self.open_paths();
         self.first_queue = self.first_queue.wrapping_add(1);
+        self.devices.iter_mut().for_each(|device| device.budget.begin());
         for offset in 0..self.queues.len() {
             let queue = (self.first_queue + offset) % self.queues.len();
             let mut round = Round::default();
@@ -136,6 +139,7 @@ impl Driver {
                 self.queues[queue].schedule.report(&mut round, class, key, issued);
             }
         }
+        self.devices.iter_mut().for_each(|device| device.budget.end());
     }
 
     /// Whether the backend takes another operation of this queue. A queue gets no more places than it leaves free, so
@@ -184,8 +188,7 @@ impl Driver {
         let queue = &self.queues[request.queue];
         let device = &mut self.devices[queue.device];
         let cost = device.cost(extent.file_len);
-        let fits = if device.is_shared { device.budget.fits_share(cost, queue.used) } else { device.budget.fits(cost) };
-        if !fits {
+        if device.is_shared && !device.budget.own().fits_share(cost, queue.used) || !device.budget.take(cost) {
             return Issued::Full;
         }
         let lock = request.is_write().then(|| {
@@ -204,12 +207,11 @@ impl Driver {
             if waits { flows.hold(file, Hold::Range) } else { flows.release(file, Hold::Range) }
         }
         if access == Some(Access::Queued) {
+            device.budget.give(cost);
             self.leave_window(key);
             self.requests[key].step(Event::Queued(Waiting::Range));
             return Issued::Left;
         }
-        let taken = device.budget.take(cost);
-        debug_assert!(taken);
         let queue = &mut self.queues[request.queue];
         queue.used.add(cost);
         queue.blocks += 1;

@@ -14,6 +14,7 @@ use crate::engine::Engine;
 use crate::handle::Handle;
 use crate::inbox::Inbox;
 use crate::memory::Pool;
+use crate::share::Devices;
 use crate::stats::Counters;
 use crate::sys::Errno;
 use crate::sys::event::Event;
@@ -45,14 +46,15 @@ pub(crate) struct EngineUnderTest {
 }
 
 impl EngineUnderTest {
-    pub(crate) fn new(index: usize, config: Config) -> Result<Self, Errno> {
+    pub(crate) fn new(index: usize, config: Config, devices: Arc<Devices>) -> Result<Self, Errno> {
         let inbox: Arc<Inbox<Message>> = Arc::new(Inbox::new(Event::new()?));
         let counters = Arc::new(Counters::default());
         let jobs = JobQueue::default();
         let blocking = Arc::new(BlockingPool::new(jobs.clone()));
         let pool = Arc::new(Pool::new(Arc::clone(&counters), Arc::clone(&blocking), Some(Box::new(Kernel))));
         let report = BackendReport { kind: BackendKind::Uring, reason: "simulated".into(), flags: Vec::new(), ring_entries: 0 };
-        let core = Arc::new(Core { inbox, blocking, pool, counters, report: Mutex::new(report), config, process: Process::current() });
+        let report = Mutex::new(report);
+        let core = Arc::new(Core { inbox, blocking, pool, counters, report, config, process: Process::current(), devices });
         let backend = Box::new(SimBackend::new(index, BackendKind::Uring));
         Ok(Self {
             index,

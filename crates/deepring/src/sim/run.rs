@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::file::File;
 use crate::inode::Inode;
 use crate::open::{self, Name, OpenFile, OpenOptions};
+use crate::share::Devices;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -89,7 +90,9 @@ impl Run {
             // Small, so that the small requests of a run meet offloaded copies too.
             offload_bytes: 4 << 10,
         };
-        let engines = (0..profile.engines).map(|index| EngineUnderTest::new(index, config).map_err(std::io::Error::from_raw_os_error));
+        let devices: Arc<Devices> = Arc::default();
+        let engines = (0..profile.engines)
+            .map(|index| EngineUnderTest::new(index, config, Arc::clone(&devices)).map_err(std::io::Error::from_raw_os_error));
         let engines = engines.collect::<std::io::Result<Vec<_>>>()?;
         let mut files = Vec::new();
         for index in 0..profile.files {

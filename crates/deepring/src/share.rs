@@ -1,0 +1,327 @@
+//! A device's budget is shared by all engines of the process: depth and bytes belong to the device.
+//!
+//! Each engine has its own [`Budget`], with its own limits. Together they have no more in flight
+//! than the largest of these allows. What is in flight is one number, so an engine that shares with
+//! none pays one atomic operation a block.
+//!
+//! An engine that finds the device full stands in line. While one stands there, no other takes
+//! anything before it has; so none starves. What is given back wakes the first in line as soon as
+//! that pays: with an eighth of the budget free.
+//!
+//! No wake is lost: an engine first stands in line and then tries once more, and one that gives
+//! back first does so and then looks at the line.
+
+use crate::budget::{Budget, Cost};
+use crate::doorbell::Doorbell;
+use crate::planted::{PlantedBug, planted};
+use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use crate::sync::{Mutex, MutexGuard};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, PoisonError, Weak};
+
+/// The devices that engines use. One per process, and one per simulation.
+#[derive(Default)]
+pub(crate) struct Devices(Mutex<BTreeMap<u64, Weak<Shared>>>);
+
+impl Devices {
+    /// Those of this process.
+    #[cfg(not(all(loom, test)))]
+    pub(crate) fn of_process() -> Arc<Self> {
+        static DEVICES: std::sync::LazyLock<Arc<Devices>> = std::sync::LazyLock::new(Arc::default);
+        Arc::clone(&DEVICES)
+    }
+
+    /// A model has its own.
+    #[cfg(all(loom, test))]
+    pub(crate) fn of_process() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// The share of an engine in the device with this number.
+    pub(crate) fn join(&self, device: u64, requests: u32, bytes: u64, doorbell: &Arc<Doorbell>) -> Share {
+        let limit = Cost { requests: requests.clamp(1, REQUESTS_MAX), bytes: bytes.clamp(1, BYTES_MAX) };
+        let mut devices = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let shared = devices.get(&device).and_then(Weak::upgrade).unwrap_or_else(|| {
+            devices.retain(|_, shared| shared.strong_count() > 0);
+            let shared = Arc::new(Shared::default());
+            devices.insert(device, Arc::downgrade(&shared));
+            shared
+        });
+        drop(devices);
+        let member = shared.add(limit);
+        let own = Budget::new(limit.requests, limit.bytes);
+        Share { own, shared, member, doorbell: Arc::clone(doorbell), stands: false, refused: false }
+    }
+}
+
+/// How many bits of a packed [`Cost`] are bytes.
+const BYTES_BITS: u32 = 40;
+/// Twice as much always fits.
+const BYTES_MAX: u64 = 1 << (BYTES_BITS - 2);
+const REQUESTS_MAX: u32 = 1 << 22;
+
+fn pack(cost: Cost) -> u64 {
+    u64::from(cost.requests) << BYTES_BITS | cost.bytes
+}
+
+fn unpack(packed: u64) -> Cost {
+    Cost { requests: (packed >> BYTES_BITS) as u32, bytes: packed & ((1 << BYTES_BITS) - 1) }
+}
+
+/// One device.
+#[derive(Default)]
+struct Shared {
+    /// What all engines have in flight, packed.
+    used: AtomicU64,
+    /// The largest limit of an engine, packed.
+    limit: AtomicU64,
+    /// How many stand in line.
+    waiting: AtomicUsize,
+    line: Mutex<Line>,
+}
+
+#[derive(Default)]
+struct Line {
+    members: Vec<(u64, Cost)>,
+    number: u64,
+    /// Who waits, for how much.
+    queue: VecDeque<(u64, Cost, Arc<Doorbell>)>,
+}
+
+impl Line {
+    fn limit(&self) -> Cost {
+        let limits = self.members.iter().map(|(_, limit)| *limit);
+        limits.fold(Cost { requests: 1, bytes: 1 }, |a, b| Cost { requests: a.requests.max(b.requests), bytes: a.bytes.max(b.bytes) })
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Line> {
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, limit: Cost) -> u64 {
+        let mut line = self.lock();
+        line.number += 1;
+        let member = line.number;
+        line.members.push((member, limit));
+        self.limit.store(pack(line.limit()), Ordering::SeqCst);
+        member
+    }
+
+    /// Whether the cost fits beside `used`. One that is larger than the limit fits alone.
+    fn fits(&self, used: u64, cost: Cost) -> bool {
+        let (used, limit) = (unpack(used), unpack(self.limit.load(Ordering::Relaxed)));
+        let alone = used.requests == 0 && used.bytes == 0;
+        alone || used.requests + cost.requests <= limit.requests && used.bytes + cost.bytes <= limit.bytes
+    }
+
+    /// Takes the cost if it fits.
+    fn take(&self, cost: Cost) -> bool {
+        let take = |used| self.fits(used, cost).then(|| used + pack(cost));
+        self.used.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take).is_ok()
+    }
+
+    /// Whom to wake: the first in line, if what is free is worth it.
+    fn next(&self, line: &Line) -> Option<Arc<Doorbell>> {
+        let (_, need, doorbell) = line.queue.front()?;
+        let (packed, limit) = (self.used.load(Ordering::SeqCst), unpack(self.limit.load(Ordering::Relaxed)));
+        let used = unpack(packed);
+        let eighth = used.requests <= limit.requests - limit.requests / 8 && used.bytes <= limit.bytes - limit.bytes / 8;
+        (self.fits(packed, *need) && eighth && !planted(PlantedBug::WakesNoEngine)).then(|| Arc::clone(doorbell))
+    }
+
+    fn leave_line(&self, mut line: MutexGuard<'_, Line>, member: u64) {
+        line.queue.retain(|(other, ..)| *other != member);
+        self.waiting.store(line.queue.len(), Ordering::SeqCst);
+        let next = self.next(&line);
+        drop(line);
+        next.inspect(|doorbell| doorbell.wake());
+    }
+}
+
+/// What an engine has of a device.
+pub(crate) struct Share {
+    own: Budget,
+    shared: Arc<Shared>,
+    member: u64,
+    doorbell: Arc<Doorbell>,
+    /// It stands in line.
+    stands: bool,
+    /// Something was refused since [`Share::begin`].
+    refused: bool,
+}
+
+impl Share {
+    /// The engine's own budget.
+    pub(crate) fn own(&self) -> &Budget {
+        &self.own
+    }
+
+    /// Takes the cost if it fits, and returns whether it did. If only other engines are in the way, this one is woken when
+    /// it is worth another try.
+    pub(crate) fn take(&mut self, cost: Cost) -> bool {
+        if !self.own.fits(cost) {
+            return false;
+        }
+        // With others in line, it is theirs first.
+        let quick = self.shared.waiting.load(Ordering::SeqCst) == 0 && self.shared.take(cost);
+        if !quick && !self.take_in_turn(cost) {
+            self.refused = true;
+            return false;
+        }
+        self.own.take(cost)
+    }
+
+    fn take_in_turn(&mut self, cost: Cost) -> bool {
+        let mut line = self.shared.lock();
+        if !self.stands {
+            line.queue.push_back((self.member, cost, Arc::clone(&self.doorbell)));
+            self.shared.waiting.store(line.queue.len(), Ordering::SeqCst);
+            self.stands = true;
+        }
+        let place = line.queue.iter().position(|(member, ..)| *member == self.member);
+        if place != Some(0) || !self.shared.take(cost) {
+            if let Some(waiter) = place.and_then(|place| line.queue.get_mut(place)) {
+                // The last that was refused is what it is woken for.
+                waiter.1 = cost;
+            }
+            return false;
+        }
+        self.stands = false;
+        self.shared.leave_line(line, self.member);
+        true
+    }
+
+    pub(crate) fn give(&mut self, cost: Cost) {
+        self.own.give(cost);
+        self.shared.used.fetch_sub(pack(cost), Ordering::SeqCst);
+        if self.shared.waiting.load(Ordering::SeqCst) > 0 {
+            let next = self.shared.next(&self.shared.lock());
+            next.inspect(|doorbell| doorbell.wake());
+        }
+    }
+
+    /// The engine looks at all its requests, until [`Share::end`].
+    pub(crate) fn begin(&mut self) {
+        self.refused = false;
+    }
+
+    /// If nothing was refused, it wants nothing now, and gives up its place in line.
+    pub(crate) fn end(&mut self) {
+        if self.stands && !self.refused {
+            self.stands = false;
+            self.shared.leave_line(self.shared.lock(), self.member);
+        }
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        // A driver that has unwound can have something in flight for ever.
+        self.shared.used.fetch_sub(pack(self.own.used()), Ordering::SeqCst);
+        let mut line = self.shared.lock();
+        line.members.retain(|(other, _)| *other != self.member);
+        self.shared.limit.store(pack(line.limit()), Ordering::SeqCst);
+        self.shared.leave_line(line, self.member);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::sys::event::Event;
+    use proptest::prelude::*;
+
+    const LIMIT: Cost = Cost { requests: 8, bytes: 1000 };
+
+    fn engines(count: usize) -> (Vec<Share>, Vec<Arc<Doorbell>>) {
+        let devices = Devices::default();
+        let bells: Vec<_> = (0..count).map(|_| Arc::new(Doorbell::new(Event::new().expect("an eventfd")))).collect();
+        (bells.iter().map(|bell| devices.join(1, LIMIT.requests, LIMIT.bytes, bell)).collect(), bells)
+    }
+
+    /// Whether the engine was woken; it is parked again.
+    fn woken(bell: &Doorbell) -> bool {
+        let woken = !bell.park();
+        bell.unpark();
+        woken
+    }
+
+    #[test]
+    fn two_engines_have_together_what_one_has() {
+        let (mut shares, bells) = engines(2);
+        let cost = Cost { requests: 1, bytes: 10 };
+        let taken = (0..20).filter(|index| shares[index % 2].take(cost)).count();
+        assert_eq!(taken, 8);
+        bells.iter().for_each(|bell| assert!(!woken(bell)));
+        shares[1].give(cost);
+        assert!(woken(&bells[0]), "the first that was refused is woken");
+        assert!(!shares[1].take(cost), "and none takes it away");
+        assert!(shares[0].take(cost));
+        shares[0].give(cost);
+        assert!(woken(&bells[1]));
+    }
+
+    #[test]
+    fn an_engine_that_wants_nothing_any_more_leaves_the_line_to_the_next() {
+        let (mut shares, bells) = engines(3);
+        let all = LIMIT;
+        assert!(shares[0].take(all));
+        assert!(!shares[1].take(all) && !shares[2].take(Cost { requests: 1, bytes: 1 }));
+        shares[1].begin();
+        shares[0].give(all);
+        assert!(woken(&bells[1]) && !woken(&bells[2]));
+        shares[1].end();
+        assert!(woken(&bells[2]));
+        assert!(shares[2].take(Cost { requests: 1, bytes: 1 }));
+    }
+
+    #[test]
+    fn an_engine_that_ends_gives_everything_back() {
+        let (mut shares, bells) = engines(2);
+        assert!(shares[0].take(LIMIT) && !shares[1].take(LIMIT));
+        drop(shares.remove(0));
+        assert!(woken(&bells[1]) && shares[0].take(LIMIT));
+    }
+
+    proptest! {
+        /// Engines take and give back as they are woken: never more than the limit, and every want is served.
+        #[test]
+        fn none_starves_and_the_limit_holds(wants in proptest::collection::vec((0usize..3, 1u32..5, 1u64..1500), 1..80), order in any::<u64>()) {
+            let (mut shares, bells) = engines(3);
+            let mut queues: Vec<VecDeque<Cost>> = vec![VecDeque::new(); 3];
+            for (engine, requests, bytes) in wants {
+                queues[engine].push_back(Cost { requests, bytes });
+            }
+            let mut held: Vec<(usize, Cost)> = Vec::new();
+            let mut awake = [true; 3];
+            let mut random = order | 1;
+            for _ in 0..10_000 {
+                random = random.rotate_left(7).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                (0..3).for_each(|engine| awake[engine] |= woken(&bells[engine]));
+                let engine = (random >> 60) as usize % 3;
+                if awake[engine] {
+                    // One turn: all that fits.
+                    shares[engine].begin();
+                    while let Some(&cost) = queues[engine].front() && shares[engine].take(cost) {
+                        held.push((engine, cost));
+                        queues[engine].pop_front();
+                    }
+                    shares[engine].end();
+                    awake[engine] = false;
+                } else if !held.is_empty() {
+                    let (engine, cost) = held.swap_remove((random >> 32) as usize % held.len());
+                    shares[engine].give(cost);
+                    // A completion wakes its own engine anyway.
+                    awake[engine] = true;
+                } else if !awake.contains(&true) {
+                    break;
+                }
+                let sum = held.iter().fold((0, 0), |sum, (_, cost)| (sum.0 + cost.requests, sum.1 + cost.bytes));
+                prop_assert!(held.len() <= 1 || sum.0 <= LIMIT.requests && sum.1 <= LIMIT.bytes, "{sum:?}");
+            }
+            prop_assert!(queues.iter().all(VecDeque::is_empty), "{queues:?} wait, {held:?} is held");
+        }
+    }
+}
