@@ -254,7 +254,7 @@ mod tests {
         let cost = Cost { requests: 1, bytes: 10 };
         let taken = (0..20).filter(|index| shares[index % 2].take(cost)).count();
         assert_eq!(taken, 8);
-        bells.iter().for_each(|bell| assert!(!woken(bell)));
+        assert!(!bells.iter().any(|bell| woken(bell)));
         shares[1].give(cost);
         assert!(woken(&bells[0]), "the first that was refused is woken");
         assert!(!shares[1].take(cost), "and none takes it away");

@@ -38,7 +38,7 @@ impl Driver {
         };
         let (file, unit) = (&carrier.file, block.extent);
         let requests = &self.requests;
-        let rides = |waiter: &Waiter| {
+        let as_rider = |waiter: &Waiter| {
             let (retry, key) = waiter;
             let request = requests.get(*key).filter(|_| Arc::ptr_eq(retry, &self.retry_request))?;
             let fits = Arc::ptr_eq(&request.file, file)
@@ -49,7 +49,7 @@ impl Driver {
             let is_same = extent.rmw && (extent.file_start, extent.file_end()) == (unit.file_start, unit.file_end());
             is_same.then_some(Rider { request: *key, extent })
         };
-        let riders = file.inode.join_waiting(lock, RIDERS_MAX, rides);
+        let riders = file.inode.join_waiting(lock, RIDERS_MAX, as_rider);
         for &Rider { request, extent } in &riders {
             if let Some(bounce) = &mut self.blocks[edge].bounce
                 && !planted(PlantedBug::ForgetsRider)

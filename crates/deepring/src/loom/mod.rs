@@ -4,6 +4,7 @@
 //! ```text
 //!   wake      the inbox: producers, a driver that falls asleep, a request to sweep, the end
 //!   group     transfers that end together: members that settle while the owner closes
+//!   share     a device between two engines
 //!   outcome   one operation: settled while it is waited for, polled, or dropped
 //!   engine    all of it: `Engine::builder().build()`, the driver, the backend `threads` with one
 //!             thread; only the device is a stand-in
@@ -22,6 +23,7 @@ mod engine;
 mod group;
 mod memory;
 mod outcome;
+mod share;
 mod wake;
 
 use crate::backend::interpose;

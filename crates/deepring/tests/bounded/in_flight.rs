@@ -145,3 +145,28 @@ fn small_and_large_requests_take_turns_at_depth_one() {
         assert_eq!(small.large.failed.load(Ordering::Relaxed), 0);
     }
 }
+
+#[test]
+fn engines_of_one_process_have_together_what_a_device_may_have_in_flight() {
+    const LIMIT_BYTES: u64 = 256 << 10;
+    let place = directory();
+    let path = place.path().join("file");
+    std::fs::write(&path, bytes(0, 8 << 20, 1)).expect("the file");
+    for builder in builders() {
+        let builder = builder.block_bytes(64 << 10).in_flight_bytes(LIMIT_BYTES);
+        let engines: Vec<_> = (0..3).map(|_| builder.clone().build().expect("an engine")).collect();
+        let files: Vec<_> = engines.iter().map(|engine| open(engine, &path, Direct::Prefer)).collect();
+        let reads: Vec<_> = (0..12).map(|index| files[index % 3].read_exact_at(vec![0; 8 << 20], 0)).collect();
+        let mut most = 0;
+        eventually(LIMIT, "every read", || {
+            // Not at one instant, so what moves from one engine to the next can count twice: that is one block.
+            most = most.max(engines.iter().map(|engine| engine.stats().in_flight_bytes).sum::<u64>());
+            engines.iter().all(|engine| engine.stats().queued == 0)
+        });
+        assert!(most > 0 && most <= LIMIT_BYTES + (64 << 10), "{most} bytes in flight of {LIMIT_BYTES}");
+        for read in reads {
+            let (buf, _) = read.wait().ok().expect("a read");
+            assert_same(&buf, &bytes(0, 8 << 20, 1), "read beside other engines");
+        }
+    }
+}
