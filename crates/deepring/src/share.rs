@@ -8,13 +8,14 @@
 //! anything before it has; so none starves. What is given back wakes the first in line as soon as
 //! that pays: with an eighth of the budget free.
 //!
-//! No wake is lost: an engine first stands in line and then tries once more, and one that gives
-//! back first does so and then looks at the line.
+//! No wake is lost: whether an engine stands in line is a bit of the number that says what is in
+//! flight. An engine first sets it and then tries once more; one that gives back finds it set, or
+//! came before that last try.
 
 use crate::budget::{Budget, Cost};
 use crate::doorbell::Doorbell;
 use crate::planted::{PlantedBug, planted};
-use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Mutex, MutexGuard};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, PoisonError, Weak};
@@ -60,23 +61,24 @@ const BYTES_BITS: u32 = 40;
 const BYTES_MAX: u64 = 1 << (BYTES_BITS - 2);
 const REQUESTS_MAX: u32 = 1 << 22;
 
+/// An engine stands in line.
+const WAITS: u64 = 1 << 63;
+
 fn pack(cost: Cost) -> u64 {
     u64::from(cost.requests) << BYTES_BITS | cost.bytes
 }
 
 fn unpack(packed: u64) -> Cost {
-    Cost { requests: (packed >> BYTES_BITS) as u32, bytes: packed & ((1 << BYTES_BITS) - 1) }
+    Cost { requests: ((packed & !WAITS) >> BYTES_BITS) as u32, bytes: packed & ((1 << BYTES_BITS) - 1) }
 }
 
 /// One device.
 #[derive(Default)]
 struct Shared {
-    /// What all engines have in flight, packed.
+    /// What all engines have in flight, packed, and [`WAITS`].
     used: AtomicU64,
     /// The largest limit of an engine, packed.
     limit: AtomicU64,
-    /// How many stand in line.
-    waiting: AtomicUsize,
     line: Mutex<Line>,
 }
 
@@ -105,7 +107,7 @@ impl Shared {
         line.number += 1;
         let member = line.number;
         line.members.push((member, limit));
-        self.limit.store(pack(line.limit()), Ordering::SeqCst);
+        self.limit.store(pack(line.limit()), Ordering::Release);
         member
     }
 
@@ -116,16 +118,21 @@ impl Shared {
         alone || used.requests + cost.requests <= limit.requests && used.bytes + cost.bytes <= limit.bytes
     }
 
-    /// Takes the cost if it fits.
-    fn take(&self, cost: Cost) -> bool {
-        let take = |used| self.fits(used, cost).then(|| used + pack(cost));
-        self.used.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take).is_ok()
+    /// Takes the cost if it fits; with an engine in line, only in turn.
+    fn take(&self, cost: Cost, in_turn: bool) -> bool {
+        let take = |used| ((in_turn || used & WAITS == 0) && self.fits(used, cost)).then(|| used + pack(cost));
+        self.used.fetch_update(Ordering::AcqRel, Ordering::Acquire, take).is_ok()
+    }
+
+    /// Returns whether an engine stands in line.
+    fn give(&self, cost: Cost) -> bool {
+        self.used.fetch_sub(pack(cost), Ordering::AcqRel) & WAITS != 0
     }
 
     /// Whom to wake: the first in line, if what is free is worth it.
     fn next(&self, line: &Line) -> Option<Arc<Doorbell>> {
         let (_, need, doorbell) = line.queue.front()?;
-        let (packed, limit) = (self.used.load(Ordering::SeqCst), unpack(self.limit.load(Ordering::Relaxed)));
+        let (packed, limit) = (self.used.load(Ordering::Acquire), unpack(self.limit.load(Ordering::Relaxed)));
         let used = unpack(packed);
         let eighth = used.requests <= limit.requests - limit.requests / 8 && used.bytes <= limit.bytes - limit.bytes / 8;
         (self.fits(packed, *need) && eighth && !planted(PlantedBug::WakesNoEngine)).then(|| Arc::clone(doorbell))
@@ -133,7 +140,9 @@ impl Shared {
 
     fn leave_line(&self, mut line: MutexGuard<'_, Line>, member: u64) {
         line.queue.retain(|(other, ..)| *other != member);
-        self.waiting.store(line.queue.len(), Ordering::SeqCst);
+        if line.queue.is_empty() {
+            self.used.fetch_and(!WAITS, Ordering::AcqRel);
+        }
         let next = self.next(&line);
         drop(line);
         next.inspect(|doorbell| doorbell.wake());
@@ -164,9 +173,7 @@ impl Share {
         if !self.own.fits(cost) {
             return false;
         }
-        // With others in line, it is theirs first.
-        let quick = self.shared.waiting.load(Ordering::SeqCst) == 0 && self.shared.take(cost);
-        if !quick && !self.take_in_turn(cost) {
+        if !self.shared.take(cost, false) && !self.take_in_turn(cost) {
             self.refused = true;
             return false;
         }
@@ -177,11 +184,11 @@ impl Share {
         let mut line = self.shared.lock();
         if !self.stands {
             line.queue.push_back((self.member, cost, Arc::clone(&self.doorbell)));
-            self.shared.waiting.store(line.queue.len(), Ordering::SeqCst);
+            self.shared.used.fetch_or(WAITS, Ordering::AcqRel);
             self.stands = true;
         }
         let place = line.queue.iter().position(|(member, ..)| *member == self.member);
-        if place != Some(0) || !self.shared.take(cost) {
+        if place != Some(0) || !self.shared.take(cost, true) {
             if let Some(waiter) = place.and_then(|place| line.queue.get_mut(place)) {
                 // The last that was refused is what it is woken for.
                 waiter.1 = cost;
@@ -195,8 +202,7 @@ impl Share {
 
     pub(crate) fn give(&mut self, cost: Cost) {
         self.own.give(cost);
-        self.shared.used.fetch_sub(pack(cost), Ordering::SeqCst);
-        if self.shared.waiting.load(Ordering::SeqCst) > 0 {
+        if self.shared.give(cost) {
             let next = self.shared.next(&self.shared.lock());
             next.inspect(|doorbell| doorbell.wake());
         }
@@ -219,10 +225,10 @@ impl Share {
 impl Drop for Share {
     fn drop(&mut self) {
         // A driver that has unwound can have something in flight for ever.
-        self.shared.used.fetch_sub(pack(self.own.used()), Ordering::SeqCst);
+        self.shared.give(self.own.used());
         let mut line = self.shared.lock();
         line.members.retain(|(other, _)| *other != self.member);
-        self.shared.limit.store(pack(line.limit()), Ordering::SeqCst);
+        self.shared.limit.store(pack(line.limit()), Ordering::Release);
         self.shared.leave_line(line, self.member);
     }
 }
