@@ -1,6 +1,7 @@
 //! The limits of a handle.
 
 use super::{Cancelable, LIMIT, REFILLS, Tally, leaked, read_of, submit};
+use crate::harness::child::alone;
 use crate::harness::{Rng, assert_file, builders, bytes, directory, open, within};
 use deepring::binding::Refill::{Sliding, WhenEmpty};
 use deepring::binding::{Completion, EngineBinding, FileBinding, Handle, HandleLimits, RawTransfer};
@@ -11,32 +12,40 @@ use std::time::Duration;
 
 #[test]
 fn a_handle_s_depth_limits_all_its_requests_together() {
-    let place = directory();
-    let path = place.path().join("file");
-    std::fs::write(&path, bytes(0, 8 << 20, 1)).expect("the file");
-    for builder in builders() {
-        for (queue_depth, refill, single_submit) in
-            [(1, Sliding, false), (1, WhenEmpty, true), (3, Sliding, true), (4, WhenEmpty, false), (7, Sliding, false), (0, Sliding, true)]
-        {
-            let engine = builder.clone().queue_depth(64).build().expect("an engine");
-            let limits = HandleLimits { queue_depth, block_bytes: 60_000, single_submit, refill };
-            let handle = Arc::new(engine.handle(limits));
-            assert_eq!(handle.limits().block_bytes, 61_440, "rounded up to whole pages");
-            let file = open(&engine, &path, Direct::Prefer);
-            let tally = Arc::new(Tally::default());
-            let memory = leaked(8 << 20);
-            for part in 0..8u64 {
-                submit(&file, read_of(memory + (part << 20), 1 << 20, part << 20, Some(&handle)), &tally);
+    // The engines of other tests would share the device.
+    alone(|| {
+        let place = directory();
+        let path = place.path().join("file");
+        std::fs::write(&path, bytes(0, 8 << 20, 1)).expect("the file");
+        for builder in builders() {
+            for (queue_depth, refill, single_submit) in [
+                (1, Sliding, false),
+                (1, WhenEmpty, true),
+                (3, Sliding, true),
+                (4, WhenEmpty, false),
+                (7, Sliding, false),
+                (0, Sliding, true),
+            ] {
+                let engine = builder.clone().queue_depth(64).build().expect("an engine");
+                let limits = HandleLimits { queue_depth, block_bytes: 60_000, single_submit, refill };
+                let handle = Arc::new(engine.handle(limits));
+                assert_eq!(handle.limits().block_bytes, 61_440, "rounded up to whole pages");
+                let file = open(&engine, &path, Direct::Prefer);
+                let tally = Arc::new(Tally::default());
+                let memory = leaked(8 << 20);
+                for part in 0..8u64 {
+                    submit(&file, read_of(memory + (part << 20), 1 << 20, part << 20, Some(&handle)), &tally);
+                }
+                engine.wake();
+                tally.wait_for(8);
+                assert_eq!(tally.failed.load(Ordering::Relaxed), 0);
+                let most = engine.stats().in_flight_max;
+                let allowed = if queue_depth == 0 { 64 } else { u64::from(queue_depth) };
+                assert!(most <= allowed, "{limits:?}: {most} blocks were in flight");
+                assert!(queue_depth == 0 || most == allowed, "{limits:?}: only {most} blocks were ever in flight");
             }
-            engine.wake();
-            tally.wait_for(8);
-            assert_eq!(tally.failed.load(Ordering::Relaxed), 0);
-            let most = engine.stats().in_flight_max;
-            let allowed = if queue_depth == 0 { 64 } else { u64::from(queue_depth) };
-            assert!(most <= allowed, "{limits:?}: {most} blocks were in flight");
-            assert!(queue_depth == 0 || most == allowed, "{limits:?}: only {most} blocks were ever in flight");
         }
-    }
+    });
 }
 
 #[test]
@@ -59,21 +68,24 @@ fn a_handle_s_block_size_cannot_exceed_the_engine_s_bytes_in_flight() {
 
 #[test]
 fn a_handle_does_not_slow_down_requests_without_it() {
-    let place = directory();
-    let path = place.path().join("file");
-    std::fs::write(&path, bytes(0, 8 << 20, 1)).expect("the file");
-    for builder in builders() {
-        let engine = builder.block_bytes(64 << 10).queue_depth(32).build().expect("an engine");
-        let handle = Arc::new(engine.handle(HandleLimits { queue_depth: 1, ..HandleLimits::default() }));
-        let file = open(&engine, &path, Direct::Prefer);
-        let tally = Arc::new(Tally::default());
-        let memory = leaked(16 << 20);
-        submit(&file, read_of(memory, 8 << 20, 0, Some(&handle)), &tally);
-        submit(&file, read_of(memory + (8 << 20), 8 << 20, 0, None), &tally);
-        engine.wake();
-        tally.wait_for(2);
-        assert_eq!(engine.stats().in_flight_max, 32, "the request without a handle fills the device");
-    }
+    // The engines of other tests would share the device.
+    alone(|| {
+        let place = directory();
+        let path = place.path().join("file");
+        std::fs::write(&path, bytes(0, 8 << 20, 1)).expect("the file");
+        for builder in builders() {
+            let engine = builder.block_bytes(64 << 10).queue_depth(32).build().expect("an engine");
+            let handle = Arc::new(engine.handle(HandleLimits { queue_depth: 1, ..HandleLimits::default() }));
+            let file = open(&engine, &path, Direct::Prefer);
+            let tally = Arc::new(Tally::default());
+            let memory = leaked(16 << 20);
+            submit(&file, read_of(memory, 8 << 20, 0, Some(&handle)), &tally);
+            submit(&file, read_of(memory + (8 << 20), 8 << 20, 0, None), &tally);
+            engine.wake();
+            tally.wait_for(2);
+            assert_eq!(engine.stats().in_flight_max, 32, "the request without a handle fills the device");
+        }
+    });
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What is in flight at a device.
 
 use super::{LIMIT, Tally, leaked, read_of, submit};
+use crate::harness::child::alone;
 use crate::harness::gate::Gate;
 use crate::harness::{MODES, Rng, assert_file, assert_same, builders, bytes, directory, eventually, open};
 use deepring::Direct;
@@ -63,16 +64,19 @@ fn what_is_in_flight_never_exceeds_depth_or_bytes() {
 
 #[test]
 fn the_allowed_depth_is_reached() {
-    let place = directory();
-    let path = place.path().join("file");
-    std::fs::write(&path, bytes(0, 8 << 20, 1)).expect("the file");
-    for builder in builders() {
-        let engine = builder.queue_depth(16).block_bytes(64 << 10).build().expect("an engine");
-        let file = open(&engine, &path, Direct::Prefer);
-        file.read_exact_at(engine.buffer(8 << 20).expect("memory"), 0).wait().result.expect("a read");
-        let stats = engine.stats();
-        assert_eq!(stats.in_flight_max, 16, "one request of 128 blocks fills a depth of 16");
-    }
+    // The engines of other tests would share the device.
+    alone(|| {
+        let place = directory();
+        let path = place.path().join("file");
+        std::fs::write(&path, bytes(0, 8 << 20, 1)).expect("the file");
+        for builder in builders() {
+            let engine = builder.queue_depth(16).block_bytes(64 << 10).build().expect("an engine");
+            let file = open(&engine, &path, Direct::Prefer);
+            file.read_exact_at(engine.buffer(8 << 20).expect("memory"), 0).wait().result.expect("a read");
+            let stats = engine.stats();
+            assert_eq!(stats.in_flight_max, 16, "one request of 128 blocks fills a depth of 16");
+        }
+    });
 }
 
 #[test]
@@ -148,25 +152,28 @@ fn small_and_large_requests_take_turns_at_depth_one() {
 
 #[test]
 fn engines_of_one_process_have_together_what_a_device_may_have_in_flight() {
-    const LIMIT_BYTES: u64 = 256 << 10;
-    let place = directory();
-    let path = place.path().join("file");
-    std::fs::write(&path, bytes(0, 8 << 20, 1)).expect("the file");
-    for builder in builders() {
-        let builder = builder.block_bytes(64 << 10).in_flight_bytes(LIMIT_BYTES);
-        let engines: Vec<_> = (0..3).map(|_| builder.clone().build().expect("an engine")).collect();
-        let files: Vec<_> = engines.iter().map(|engine| open(engine, &path, Direct::Prefer)).collect();
-        let reads: Vec<_> = (0..12).map(|index| files[index % 3].read_exact_at(vec![0; 8 << 20], 0)).collect();
-        let mut most = 0;
-        eventually(LIMIT, "every read", || {
-            // Not at one instant, so what moves from one engine to the next can count twice: that is one block.
-            most = most.max(engines.iter().map(|engine| engine.stats().in_flight_bytes).sum::<u64>());
-            engines.iter().all(|engine| engine.stats().queued == 0)
-        });
-        assert!(most > 0 && most <= LIMIT_BYTES + (64 << 10), "{most} bytes in flight of {LIMIT_BYTES}");
-        for read in reads {
-            let (buf, _) = read.wait().ok().expect("a read");
-            assert_same(&buf, &bytes(0, 8 << 20, 1), "read beside other engines");
+    // The engines of other tests would share the device.
+    alone(|| {
+        const LIMIT_BYTES: u64 = 256 << 10;
+        let place = directory();
+        let path = place.path().join("file");
+        std::fs::write(&path, bytes(0, 8 << 20, 1)).expect("the file");
+        for builder in builders() {
+            let builder = builder.block_bytes(64 << 10).in_flight_bytes(LIMIT_BYTES);
+            let engines: Vec<_> = (0..3).map(|_| builder.clone().build().expect("an engine")).collect();
+            let files: Vec<_> = engines.iter().map(|engine| open(engine, &path, Direct::Prefer)).collect();
+            let reads: Vec<_> = (0..12).map(|index| files[index % 3].read_exact_at(vec![0; 8 << 20], 0)).collect();
+            let mut most = 0;
+            eventually(LIMIT, "every read", || {
+                // Not at one instant, so what moves from one engine to the next can count twice: that is one block.
+                most = most.max(engines.iter().map(|engine| engine.stats().in_flight_bytes).sum::<u64>());
+                engines.iter().all(|engine| engine.stats().queued == 0)
+            });
+            assert!(most > 0 && most <= LIMIT_BYTES + (64 << 10), "{most} bytes in flight of {LIMIT_BYTES}");
+            for read in reads {
+                let (buf, _) = read.wait().ok().expect("a read");
+                assert_same(&buf, &bytes(0, 8 << 20, 1), "read beside other engines");
+            }
         }
-    }
+    });
 }
