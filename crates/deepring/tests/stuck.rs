@@ -140,6 +140,26 @@ fn overwrites_on_a_frozen_disk_stop_nothing_elsewhere() {
 }
 
 #[test]
+fn requests_by_path_on_a_frozen_disk_stop_none_elsewhere() {
+    with_disk(|engine, at, elsewhere| {
+        let backend = engine.info().backend;
+        let paths: Vec<_> = (0..400).map(|index| at.join(format!("{backend:?}-{index}"))).collect();
+        for path in &paths[..200] {
+            std::fs::write(path, b"old").expect("a file");
+        }
+        let frozen = Frozen::new(at);
+        // Half of them can be opened, and their writes hang; the opens of the others hang.
+        let ops: Vec<_> = paths.iter().map(|path| engine.write_file(path, bytes(0, 5000, 1))).collect();
+        std::thread::sleep(Duration::from_millis(100));
+        check_elsewhere(engine, elsewhere);
+        drop(frozen);
+        for op in ops {
+            op.wait().result.expect("a write once the disk is thawed");
+        }
+    });
+}
+
+#[test]
 fn two_hundred_opens_that_hang_delay_no_other_open() {
     with_disk(|engine, at, elsewhere| {
         let path = elsewhere.join("healthy");

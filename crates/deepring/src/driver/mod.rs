@@ -20,7 +20,7 @@
 //! | [`block`], [`verdict`] | a block and its operations; what a result means (pure) |
 //! | [`join`] | writes that share a unit |
 //! | [`room`] | writes and the end of their file |
-//! | [`paths`] | files of requests by path |
+//! | [`paths`], [`directories`] | files of requests by path; who goes next (pure) |
 //! | [`settle`] | outcomes and their delivery |
 //! | [`control`] | sync, truncate, close |
 //! | [`drain`] | cancellation, shutdown, a lost ring |
@@ -48,6 +48,7 @@ mod block;
 mod collapse;
 mod control;
 mod core;
+mod directories;
 mod drain;
 mod flows;
 mod issue;

@@ -6,6 +6,7 @@
 //! are open now become the limit, which grows again while opens succeed.
 
 use super::Driver;
+use super::directories::Directories;
 use super::message::{Answer, Opened};
 use super::request::{Event, PathTarget, Submission, Target};
 use crate::blocking::Line;
@@ -15,14 +16,12 @@ use crate::open::{self, OpenFile, OpenOptions};
 use crate::plan::Direction;
 use crate::planted::{PlantedBug, planted};
 use crate::slots::Key;
-use std::collections::VecDeque;
-use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// Files of path requests that are open at once: twice what is in flight of files of half a block, and few enough for
-/// `ulimit -n 256`.
-const OPEN_MAX: usize = 128;
+/// Files of path requests that are open at once: few enough for `ulimit -n 256`. Requests in one directory get half of
+/// them, which is more than is in flight of files of half a block.
+const OPEN_MAX: usize = 192;
 
 /// Files a blocking thread opens per job: waking a thread costs as much as opening a file.
 const BATCH: usize = 8;
@@ -30,7 +29,7 @@ const BATCH: usize = 8;
 /// The path requests of an engine.
 pub(super) struct Paths {
     /// Requests whose file is not open yet.
-    queued: VecDeque<Submission>,
+    queued: Directories<Line, Submission>,
     /// Files that are being opened, are open, or are being closed.
     open: usize,
     /// The limit on these: lower than [`OPEN_MAX`] after descriptors ran short.
@@ -41,18 +40,19 @@ pub(super) struct Paths {
 
 impl Default for Paths {
     fn default() -> Self {
-        Self { queued: VecDeque::new(), open: 0, open_max: OPEN_MAX, opened: 0 }
+        Self { queued: Directories::new(), open: 0, open_max: OPEN_MAX, opened: 0 }
     }
 }
 
 impl Paths {
     pub(super) fn push(&mut self, submission: Submission) {
-        self.queued.push_back(submission);
+        self.queued.push(line_of(&submission), submission);
     }
 
-    /// The file of a request was closed, or could not be opened.
-    pub(super) fn ended(&mut self) {
+    /// The file of this request was closed, or could not be opened.
+    pub(super) fn ended(&mut self, submission: &Submission) {
         self.open -= 1;
+        self.queued.ended(line_of(submission));
         if self.open == 0 {
             self.open_max = OPEN_MAX;
         }
@@ -60,26 +60,14 @@ impl Paths {
 
     /// Moves the queued requests that match to `taken`.
     pub(super) fn sweep(&mut self, gone: impl Fn(&Submission) -> bool, taken: &mut Vec<Submission>) {
-        if self.queued.iter().any(&gone) {
-            for submission in mem::take(&mut self.queued) {
-                if gone(&submission) { taken.push(submission) } else { self.queued.push_back(submission) }
-            }
-        }
+        self.queued.sweep(gone, taken);
     }
 
     fn next_to_open(&mut self) -> Option<Vec<Submission>> {
         let free = self.open_max.saturating_sub(self.open);
-        // One that never ends would hold up all others of its batch.
-        let line = self.queued.front().map(line_of);
-        let mut count = self.queued.iter().take(BATCH).take_while(|next| Some(line_of(next)) == line).count();
-        if self.open_max < OPEN_MAX {
-            count = count.min(free);
-        }
-        if count == 0 || count > free {
-            return None;
-        }
-        self.open += count;
-        Some(self.queued.drain(..count).collect())
+        let batch = self.queued.next(free, BATCH, self.open_max < OPEN_MAX)?;
+        self.open += batch.len();
+        Some(batch)
     }
 
     /// A file was opened.
@@ -91,16 +79,19 @@ impl Paths {
         }
     }
 
-    /// Descriptors or memory ran short for `count` files. Returns whether a file is open whose end can help.
-    fn starved(&mut self, count: usize) -> bool {
-        self.open -= count;
+    /// Descriptors or memory ran short for these. Returns whether a file is open whose end can help.
+    fn starved<'a>(&mut self, submissions: impl Iterator<Item = &'a Submission>) -> bool {
+        for submission in submissions {
+            self.open -= 1;
+            self.queued.ended(line_of(submission));
+        }
         let can_wait = self.open > 0 || shortage::is_passing();
         (self.open_max, self.opened) = (if can_wait { self.open.max(1) } else { OPEN_MAX }, 0);
         can_wait
     }
 
     fn push_first(&mut self, submission: Submission) {
-        self.queued.push_front(submission);
+        self.queued.push_first(line_of(&submission), submission);
     }
 
     /// Queued, and open.
@@ -127,7 +118,7 @@ impl Driver {
             match result {
                 Err(error) if shortage::is_shortage(&error) => starved.push((submission, error)),
                 Err(error) => {
-                    self.paths.ended();
+                    self.paths.ended(&submission);
                     self.settle_unopened(submission, error);
                 }
                 Ok((file, passing)) => {
@@ -148,7 +139,7 @@ impl Driver {
         if starved.is_empty() {
             return;
         }
-        let can_wait = self.paths.starved(starved.len());
+        let can_wait = self.paths.starved(starved.iter().map(|(submission, _)| submission));
         // The last first, so that they stand in their order again.
         for (submission, error) in starved.into_iter().rev() {
             if self.stopping || submission.reply.canceled() {

@@ -86,10 +86,10 @@ impl Driver {
         let result = self.result_of(&mut request);
         let Request { submission, file, memory_lost, .. } = request;
         self.count(&submission, &result);
-        let file = match submission.target {
+        let file = match &submission.target {
             Target::File(_) => Some(file),
             Target::Path(_) => {
-                self.paths.ended();
+                self.paths.ended(&submission);
                 None
             }
         };
