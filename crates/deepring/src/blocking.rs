@@ -20,6 +20,7 @@ use crate::lanes::Lanes;
 use crate::sync::thread::{JoinHandle, current};
 use crate::sync::{Condvar, Mutex, MutexGuard};
 use crate::sys::thread;
+use crate::timer;
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
@@ -89,6 +90,11 @@ pub(crate) trait Executor: Send + Sync {
         self.try_run(Line::Memory, job)
     }
 
+    /// Runs a short job after a while.
+    fn later(&self, delay: Duration, job: Job) {
+        timer::later(delay, job);
+    }
+
     /// Ends the executor after what is queued.
     fn stop(&self);
 }
@@ -122,6 +128,11 @@ impl BlockingPool {
     /// Runs a job only if a thread is idle; else gives it back.
     pub(crate) fn try_run_idle(&self, job: Job) -> Result<(), Job> {
         self.executor.try_run_idle(job)
+    }
+
+    /// See [`Executor::later`].
+    pub(crate) fn later(&self, delay: Duration, job: Job) {
+        self.executor.later(delay, job);
     }
 
     /// Runs what is queued and ends the threads. Later jobs run on their caller's thread.

@@ -48,6 +48,10 @@ pub enum ErrorKind {
     /// can be lost, and no later call may claim otherwise.
     #[error("an earlier fsync of this file failed: {}", os_text(*.0))]
     SyncFailed(i32),
+    /// Another process holds a lock on the file that keeps this write out, or another copy of
+    /// deepring does: this process, if it can be found.
+    #[error("another process holds a lock on the file{}", owner_text(*.0))]
+    Locked(Option<u32>),
     /// An argument is outside its range.
     #[error("invalid argument")]
     Invalid,
@@ -58,6 +62,10 @@ pub enum ErrorKind {
     /// The engine belongs to the process that forked this one. Its threads exist only there.
     #[error("the engine belongs to the parent of this forked process")]
     Forked,
+}
+
+fn owner_text(process: Option<u32>) -> String {
+    process.map_or_else(String::new, |process| format!(": process {process}"))
 }
 
 fn os_text(errno: i32) -> String {
@@ -142,6 +150,7 @@ impl Error {
             ErrorKind::SizeMismatch => "ERR_DEEPRING_SIZE_MISMATCH".into(),
             ErrorKind::Mismatch => "ERR_DEEPRING_MISMATCH".into(),
             ErrorKind::SyncFailed(_) => "ERR_DEEPRING_SYNC_FAILED".into(),
+            ErrorKind::Locked(_) => "ERR_DEEPRING_LOCKED".into(),
             ErrorKind::Invalid => "ERR_DEEPRING_INVALID".into(),
             ErrorKind::Panicked => "ERR_DEEPRING_PANICKED".into(),
             ErrorKind::Forked => "ERR_DEEPRING_FORKED".into(),

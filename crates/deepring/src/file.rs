@@ -7,6 +7,7 @@ use crate::driver::request::Target;
 use crate::driver::{Barrier, Control, ControlJob, Message, Use};
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
+use crate::locks::ProcessLocks;
 use crate::memory::{IoBuf, IoBufMut};
 use crate::op::{Op, Task, Transfer};
 use crate::open::{DirectSupport, OpenFile};
@@ -170,6 +171,13 @@ impl File {
     /// out to be in the page cache.
     pub fn direct(&self) -> bool {
         self.file.is_direct()
+    }
+
+    /// Whether unaligned and extending writes to this file keep out those of other processes, and of
+    /// other copies of deepring in this one. Can become false at the first write, if the file system
+    /// refuses locks then.
+    pub fn process_locks(&self) -> ProcessLocks {
+        self.file.locks.describe()
     }
 
     /// What moves this file's bytes now: threads if its file system blocks the submitter of a

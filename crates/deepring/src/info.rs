@@ -4,6 +4,7 @@ use crate::backend::BackendKind;
 use crate::backend::start::BackendReport;
 use crate::engine::Engine;
 use crate::error::Result;
+use crate::locks::ProcessLocks;
 use crate::open::{self, DirectSupport, Name};
 use crate::sys::thread;
 use std::path::Path;
@@ -51,6 +52,8 @@ pub struct PathInfo {
     pub file_system: String,
     /// Whether and how direct I/O works there.
     pub direct_io: DirectSupport,
+    /// Whether writes of several processes to one file are kept in order there.
+    pub process_locks: ProcessLocks,
 }
 
 impl Engine {
@@ -92,6 +95,7 @@ impl Engine {
             queue_depth: self.core().config.device_requests(device_requests),
             file_system: found.file_system,
             direct_io: found.support,
+            process_locks: found.process_locks,
         })
     }
 }

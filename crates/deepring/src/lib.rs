@@ -63,6 +63,7 @@ mod inbox;
 mod info;
 mod inode;
 mod lanes;
+mod locks;
 #[cfg(all(loom, test))]
 mod loom;
 mod memory;
@@ -78,6 +79,7 @@ mod slots;
 mod stats;
 mod sync;
 mod sys;
+mod timer;
 mod unwind;
 mod verify;
 
@@ -88,6 +90,7 @@ pub use engine::Engine;
 pub use error::{Error, ErrorKind, Result};
 pub use file::{File, FileStat};
 pub use info::{Info, PathInfo};
+pub use locks::ProcessLocks;
 pub use memory::{Buffer, IoBuf, IoBufMut, SharedBuffer};
 pub use op::{Completed, Op, Task};
 pub use open::{Direct, DirectSupport, OpenOptions};

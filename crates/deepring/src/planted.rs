@@ -26,6 +26,8 @@ pub enum PlantedBug {
     DepthPerHandle,
     /// Edges are locked per handle, not per inode.
     LocksPerHandle,
+    /// Nothing is locked between copies of the engine.
+    ForgetsProcessLock,
     /// The driver falls asleep although a message arrived during its turn.
     LosesWake,
     /// A request that failed is settled twice.
@@ -72,7 +74,7 @@ mod selection {
     #[cfg(feature = "sim")]
     impl PlantedBug {
         /// Those that a simulation must find.
-        pub const ALL: [Self; 20] = [
+        pub const ALL: [Self; 21] = [
             Self::IgnoresResult,
             Self::ShortIsDone,
             Self::FreesOnDrop,
@@ -80,6 +82,7 @@ mod selection {
             Self::ForgetsErrnoSign,
             Self::DepthPerHandle,
             Self::LocksPerHandle,
+            Self::ForgetsProcessLock,
             Self::LosesWake,
             Self::SettlesTwice,
             Self::ReleasesBudgetEarly,

@@ -15,8 +15,9 @@ use crate::backend::{BackendKind, DeviceOp, Done};
 use crate::blocking::Line;
 use crate::budget::Cost;
 use crate::error::{Error, ErrorKind};
-use crate::inode::{RangeLock, ReadTicket};
+use crate::inode::ReadTicket;
 use crate::memory::Buffer;
+use crate::open::BlockLock;
 use crate::plan::{Direction, Extent};
 use crate::planted::{PlantedBug, planted};
 use crate::slots::Key;
@@ -48,7 +49,7 @@ enum Holder {
 pub(super) struct Grant {
     pub(super) cost: Cost,
     /// Of a write: the lock of its range.
-    pub(super) lock: Option<RangeLock>,
+    pub(super) lock: Option<BlockLock>,
 }
 
 /// One extent of a request, in flight.
@@ -384,8 +385,8 @@ impl Driver {
             let end = request.end();
             match &mut request.claim {
                 // The unit at the end of the file: no other request may pad it before this one has trimmed it.
-                Claim::Extending { edge: edge @ None, .. } if extent.rmw && lock.end >= end => *edge = Some(lock),
-                _ => request.file.inode.unlock_range(lock),
+                Claim::Extending { edge: edge @ None, .. } if extent.rmw && lock.end() >= end => *edge = Some(lock),
+                _ => request.file.unlock_block(lock),
             }
         }
         self.give_window(key);

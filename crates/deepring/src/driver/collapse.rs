@@ -65,7 +65,7 @@ impl Wreck {
         sub(&counters.in_flight_bytes, block.grant.cost.bytes);
         let Some(request) = self.requests.get_mut(block.request) else { return block.leak() };
         if let Some(lock) = block.grant.lock {
-            request.file.inode.unlock_range(lock);
+            request.file.unlock_block(lock);
         }
         if planted(PlantedBug::UnwindsDriver) {
             return;
@@ -114,7 +114,7 @@ impl Wreck {
             Answer::Trimmed(key, _) => {
                 if let Some(request) = self.requests.get_mut(key) {
                     if let Claim::Extending { edge: Some(lock), .. } = request.claim {
-                        request.file.inode.unlock_range(lock);
+                        request.file.unlock_block(lock);
                     }
                     request.claim = match request.claim {
                         Claim::Extending { accepted, .. } => Claim::Active(accepted.without_end()),
@@ -126,6 +126,7 @@ impl Wreck {
             | Answer::Transferred(_)
             | Answer::Copied(_)
             | Answer::Closed(..)
+            | Answer::Examined(..)
             | Answer::ControlRan
             | Answer::Panicked => {}
         }
@@ -152,8 +153,10 @@ impl Wreck {
         }
         for key in self.controls.keys() {
             let Some(Control { file, barrier, mut job, .. }) = self.controls.remove(key) else { continue };
-            if matches!(barrier, Barrier::Truncate) {
-                file.inode.withdraw_truncation();
+            match barrier {
+                Barrier::Truncate => file.inode.withdraw_truncation(),
+                Barrier::TruncateAlone(_) => file.inode.leave_truncation(),
+                Barrier::Sync(_) | Barrier::Close => {}
             }
             if !job.run(Some(ErrorKind::Panicked)) {
                 add(&core.counters.panics, 1);
@@ -174,10 +177,13 @@ impl Wreck {
         // What fails here leaves padding behind, for the next request that moves the end.
         match request.claim {
             Claim::None => {}
-            Claim::Extending { accepted, .. } => drop(extend::finish(&file, 0, accepted, false)),
+            Claim::Extending { accepted, .. } => {
+                drop(extend::finish(&file, 0, accepted, false));
+                file.inode.leave_end();
+            }
             Claim::Accepted(accepted) | Claim::Active(accepted) => drop(extend::abandon(&file, 0, accepted)),
         }
-        request.claim.without_end().release(&file.inode);
+        request.claim.without_end().release(&file);
         // What was written before the end of the file was put in order is there. Of others nothing is certain.
         let transferred = if request.phase() == Phase::Trimming { request.transferred() } else { 0 };
         let kind = if request.memory_lost { ErrorKind::Lost } else { ErrorKind::Panicked };

@@ -5,11 +5,13 @@
 //! * **close** runs when every request of the file has settled, and nothing else needs its descriptor.
 
 use super::Driver;
+use super::between::{WAIT_MAX, pause_after};
 use super::message::{Answer, Message, Wake};
 use crate::blocking::Line;
 use crate::error::ErrorKind;
 use crate::inbox::Inbox;
 use crate::inode::Access;
+use crate::locks::{Attempt, FileLocks};
 use crate::open::OpenFile;
 use crate::planted::{PlantedBug, planted};
 use crate::slots::Key;
@@ -17,12 +19,15 @@ use crate::stats::add;
 use crate::unwind::contain;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 /// What a control waits for.
 pub(crate) enum Barrier {
     /// The epoch that the sync closed when it was accepted.
     Sync(u64),
     Truncate,
+    /// A truncation that keeps writes out, and waits for another copy of the engine since then.
+    TruncateAlone(Instant),
     Close,
 }
 
@@ -97,7 +102,11 @@ impl Driver {
         let waiter = (Arc::clone(&self.retry_control), key);
         let access = match control.barrier {
             Barrier::Sync(epoch) => inode.wait_for_epoch(epoch, waiter),
-            Barrier::Truncate => inode.enter_truncation(waiter),
+            Barrier::Truncate => match inode.enter_truncation(waiter) {
+                Access::Granted => return self.truncate_alone(key),
+                Access::Queued => Access::Queued,
+            },
+            Barrier::TruncateAlone(_) => return self.truncate_alone(key),
             Barrier::Close if control.file.unsettled.load(Ordering::Acquire) == 0 => Access::Granted,
             Barrier::Close if planted(PlantedBug::ClosesInUse) => Access::Granted,
             Barrier::Close => Access::Queued,
@@ -105,6 +114,24 @@ impl Driver {
         if access == Access::Granted {
             self.run_control(key, None);
         }
+    }
+
+    /// No write of this process is at work: the truncation runs when no other copy of the engine holds the end of the
+    /// file.
+    fn truncate_alone(&mut self, key: Key) {
+        let control = &mut self.controls[key];
+        let since = if let Barrier::TruncateAlone(since) = control.barrier { since } else { self.now };
+        control.barrier = Barrier::TruncateAlone(since);
+        if control.file.enter_end() != Attempt::Busy {
+            return self.run_control(key, None);
+        }
+        let waited = self.now.saturating_duration_since(since);
+        if waited >= WAIT_MAX {
+            return self.run_control(key, Some(ErrorKind::Locked(None)));
+        }
+        let retry = Arc::clone(&self.retry_control);
+        let pause = if waited.as_millis() < 5 { pause_after(0) } else { pause_after(u32::MAX) };
+        self.core.blocking.later(pause, Box::new(move || retry.retry(key)));
     }
 
     /// A request of the file has settled: a close can have waited for it.
@@ -141,14 +168,23 @@ impl Driver {
             // It only reports: that must not stand behind calls that are stuck.
             _ if instead.is_some() => Line::Memory,
             Barrier::Sync(_) => Line::Sync(file.fate),
-            Barrier::Truncate | Barrier::Close => Line::Mount(file.fate),
+            Barrier::Truncate | Barrier::TruncateAlone(_) | Barrier::Close => Line::Mount(file.fate),
         };
         self.ask(line, move || {
+            let (mut instead, mut entered) = (instead, instead.is_none());
+            if let Some(ErrorKind::Locked(_)) = instead {
+                let obstacle = file.locks.examine(file.fd(), FileLocks::end_place());
+                entered = obstacle.is_own && file.enter_end() != Attempt::Busy;
+                instead = (!entered).then_some(ErrorKind::Locked(obstacle.process));
+            }
             if !job.run(instead) {
                 add(&counters.panics, 1);
             }
-            if matches!(barrier, Barrier::Truncate) && instead.is_none() {
+            if matches!(barrier, Barrier::TruncateAlone(_)) {
                 // The new size was recorded by the job, while it held the end of the file.
+                if entered {
+                    file.inode.leave_end();
+                }
                 file.inode.leave_truncation();
             }
             drop(file);

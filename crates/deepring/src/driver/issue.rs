@@ -162,7 +162,7 @@ impl Driver {
             self.conclude_unqueued(key);
             return Issued::Left;
         }
-        if matches!(request.claim, Claim::Accepted(_)) && !self.activate(key) {
+        if (matches!(request.claim, Claim::Accepted(_)) || request.awaits_end) && !self.activate(key) {
             return Issued::Left;
         }
         let request = &mut self.requests[key];
@@ -191,7 +191,7 @@ impl Driver {
         if device.is_shared && !device.budget.own().fits_share(cost, queue.used) || !device.budget.take(cost) {
             return Issued::Full;
         }
-        let lock = request.is_write().then(|| {
+        let range = request.is_write().then(|| {
             // Far enough apart that the ranges of two opens never meet.
             let lane = if planted(PlantedBug::LocksPerHandle) { Arc::as_ptr(&request.file) as u64 } else { 0 };
             // Buffered writes are locked too: another open of the file can be direct.
@@ -199,7 +199,7 @@ impl Driver {
         });
         let retry = &self.retry_request;
         let waited = request.place.is_some();
-        let access = lock.map(|lock| request.file.inode.lock_range(lock, &mut request.place, || (Arc::clone(retry), key)));
+        let access = range.map(|range| request.file.inode.lock_range(range, &mut request.place, || (Arc::clone(retry), key)));
         let waits = request.place.is_some();
         if waited != waits {
             let flows = self.queues[request.queue].schedule.flows(request.class);
@@ -212,6 +212,16 @@ impl Driver {
             self.requests[key].step(Event::Queued(Waiting::Range));
             return Issued::Left;
         }
+        let lock = match range.map(|range| (range, request.file.lock_block(&extent, range))) {
+            Some((range, Err(place))) => {
+                device.budget.give(cost);
+                request.file.inode.unlock_range(range);
+                self.leave_window(key);
+                self.wait_for_process(key, place);
+                return Issued::Left;
+            }
+            lock => lock.and_then(|(_, lock)| lock.ok()),
+        };
         let queue = &mut self.queues[request.queue];
         queue.used.add(cost);
         queue.blocks += 1;
@@ -241,7 +251,7 @@ impl Driver {
     pub(super) fn wake_request(&mut self, key: Key) {
         // The request can have ended since it registered, or wait for something else by now.
         let Some(request) = self.requests.get_mut(key) else { return };
-        if matches!(request.phase(), Phase::Parked(Waiting::Range | Waiting::Truncation)) {
+        if matches!(request.phase(), Phase::Parked(Waiting::Range | Waiting::Truncation | Waiting::Process)) {
             request.step(Event::Woken);
             self.ready(key);
         }

@@ -49,7 +49,7 @@ impl Driver {
             let is_same = extent.rmw && (extent.file_start, extent.file_end()) == (unit.file_start, unit.file_end());
             is_same.then_some(Rider { request: *key, extent })
         };
-        let riders = file.inode.join_waiting(lock, RIDERS_MAX, as_rider);
+        let riders = file.inode.join_waiting(lock.range(), RIDERS_MAX, as_rider);
         for &Rider { request, extent } in &riders {
             if let Some(bounce) = &mut self.blocks[edge].bounce
                 && !planted(PlantedBug::ForgetsRider)

@@ -5,9 +5,11 @@ use super::request::Submission;
 use crate::backend::Done;
 use crate::error::Error;
 use crate::inode::Extension;
+use crate::locks::Obstacle;
 use crate::open::OpenFile;
 use crate::open::shortage::Passing;
 use crate::slots::Key;
+use crate::sys::lock::Range;
 use std::sync::Arc;
 
 pub(crate) enum Message {
@@ -25,6 +27,8 @@ pub(crate) enum Message {
 pub(crate) enum Wake {
     Request(Key),
     Control(Key),
+    /// It is time to try again what other copies of the engine held.
+    Line(u64),
     /// Nothing uses the file's descriptor any more: a close can go on.
     File(Arc<OpenFile>),
 }
@@ -43,6 +47,8 @@ pub(crate) enum Answer {
     Trimmed(Key, Result<(), Error>),
     /// The file of a path request was closed, with this result.
     Closed(Key, Result<(), Error>),
+    /// What stands in the way of a line of requests.
+    Examined(u64, Range, Obstacle),
     /// A control has run.
     ControlRan,
     /// The job has panicked, and with it a part of the books is lost.

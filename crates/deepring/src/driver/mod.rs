@@ -19,6 +19,7 @@
 //! | [`issue`] | from the schedule to a block in flight |
 //! | [`block`], [`verdict`] | a block and its operations; what a result means (pure) |
 //! | [`join`] | writes that share a unit |
+//! | [`between`] | what waits for other copies of the engine |
 //! | [`room`] | writes and the end of their file |
 //! | [`paths`], [`directories`] | files of requests by path; who goes next (pure) |
 //! | [`settle`] | outcomes and their delivery |
@@ -44,6 +45,7 @@
 
 #[cfg(any(debug_assertions, feature = "sim"))]
 mod audit;
+mod between;
 mod block;
 mod collapse;
 mod control;
@@ -68,6 +70,7 @@ use crate::inbox::Inbox;
 use crate::inode::Retry;
 use crate::slots::{Key, Slots};
 use crate::unwind::contain;
+use between::Lines;
 use block::{Block, Copy};
 use issue::{Device, Queue};
 use message::{Answer, Wake};
@@ -104,6 +107,8 @@ pub(crate) struct Driver {
     /// requests to one that is stuck leave room for the others. By the handle's number and the queue.
     windows: BTreeMap<(u64, usize), Window>,
     paths: Paths,
+    /// Requests that wait for other copies of the engine, by file.
+    lines: Lines,
     /// Jobs of blocking threads that are not answered yet.
     jobs: usize,
     /// Large copies out of bounce blocks, to be made at the end of this half turn.
@@ -153,6 +158,7 @@ impl Driver {
             first_queue: 0,
             windows: BTreeMap::new(),
             paths: Paths::default(),
+            lines: Lines::default(),
             jobs: 0,
             copies: Vec::new(),
             settled: Vec::new(),
@@ -239,6 +245,7 @@ impl Driver {
             Message::Submit(submission) => self.accept(submission),
             Message::Control(control) => self.accept_control(control),
             Message::Wake(Wake::Request(key)) => self.wake_request(key),
+            Message::Wake(Wake::Line(number)) => self.retry_line(number),
             Message::Wake(Wake::Control(key)) => self.try_control(key),
             Message::Wake(Wake::File(file)) => {
                 self.try_closes(&file);
@@ -261,6 +268,7 @@ impl Driver {
             Answer::Copied(keys) => keys.into_iter().for_each(|key| self.retire(key)),
             Answer::Trimmed(key, result) => self.trimmed(key, result),
             Answer::Closed(key, result) => self.closed(key, result),
+            Answer::Examined(number, place, obstacle) => self.examined(number, place, obstacle),
             Answer::ControlRan => {}
             // As if it had panicked here.
             Answer::Panicked => resume_unwind(Box::new("a job of the driver's panicked")),

@@ -29,13 +29,14 @@ use crate::completion::{Outcome, Reply};
 use crate::error::{Error, ErrorKind};
 use crate::extend;
 use crate::handle::Handle;
-use crate::inode::{Accepted, Extension, Inode, RangeLock, RangePlace};
+use crate::inode::{Accepted, Extension, RangePlace};
 use crate::open::shortage::Passing;
-use crate::open::{Name, OpenFile};
+use crate::open::{BlockLock, Name, OpenFile};
 use crate::plan::{Direction, Span};
 use crate::planted::{PlantedBug, planted};
 use crate::slots::Key;
 use crate::stats::{Counters, add, sub};
+use crate::sys::lock::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -123,6 +124,8 @@ pub(super) enum Waiting {
     Truncation,
     /// Its own block in flight: a file that nothing is reserved for grows in order.
     Order,
+    /// A lock that another copy of the engine or another process holds: see [`super::between`].
+    Process,
 }
 
 /// What moves a request from one phase to the next.
@@ -149,7 +152,7 @@ pub(super) enum Claim {
     /// It has begun: truncations wait for it, too.
     Active(Accepted),
     /// It moves the end. `edge` is the lock of the unit at the end, kept until that is trimmed.
-    Extending { accepted: Accepted, extension: Extension, edge: Option<RangeLock> },
+    Extending { accepted: Accepted, extension: Extension, edge: Option<BlockLock> },
 }
 
 impl Claim {
@@ -179,10 +182,11 @@ impl Claim {
     }
 
     /// Releases everything that is held.
-    pub(super) fn release(self, inode: &Inode) {
+    pub(super) fn release(self, file: &OpenFile) {
         if let Self::Extending { edge: Some(lock), .. } = self {
-            inode.unlock_range(lock);
+            file.unlock_block(lock);
         }
+        let inode = &file.inode;
         if self.is_active() {
             inode.leave_write();
         }
@@ -210,6 +214,10 @@ pub(super) struct Request {
     pub(super) place: Option<RangePlace>,
     /// Late edges, which wait in flight for `RoomMade`.
     pub(super) late_edges: Vec<Key>,
+    /// It moves the end of its file, which another copy holds.
+    pub(super) awaits_end: bool,
+    /// For what another copy holds.
+    pub(super) wait: Option<Wait>,
     /// The failure nearest to the start: where, counted from the start of the request, and what.
     failure: Option<(u64, Error)>,
     /// Where a read met the end of the file, counted from the start of the request.
@@ -220,6 +228,17 @@ pub(super) struct Request {
     /// Of a path request: counts its open file.
     pub(super) passing: Option<Passing>,
     pub(super) tally: Tally,
+}
+
+/// How long a request has waited for another copy or process, and for what.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wait {
+    pub(super) since: Instant,
+    pub(super) place: Range,
+    /// When the file was last modified, when that was last asked.
+    pub(super) modified_ns: i128,
+    /// When the wait began, whatever happened to the file.
+    pub(super) began: Instant,
 }
 
 /// What becomes the receipt.
@@ -250,6 +269,8 @@ impl Request {
             in_flight: 0,
             place: None,
             late_edges: Vec::new(),
+            awaits_end: false,
+            wait: None,
             failure: None,
             eof: None,
             canceled: false,
@@ -265,8 +286,15 @@ impl Request {
 
     /// Moves the request on. A pair that is not listed does not happen.
     pub(super) fn step(&mut self, event: Event) {
+        let waited = self.phase == Phase::Parked(Waiting::Process);
+        if waited && self.awaits_end {
+            self.file.end_waiting();
+        }
         self.phase = match (self.phase, event) {
-            (Phase::Ready, Event::Queued(waiting)) => Phase::Parked(waiting),
+            // Not only from Ready: a late edge that cannot claim the end is given up, and planned again later.
+            (Phase::Ready, Event::Queued(waiting)) | (Phase::Parked(_) | Phase::Draining, Event::Queued(waiting @ Waiting::Process)) => {
+                Phase::Parked(waiting)
+            }
             (Phase::Parked(_), Event::Woken) | (Phase::MakingRoom, Event::RoomMade) => Phase::Ready,
             (Phase::Ready | Phase::Parked(_) | Phase::MakingRoom | Phase::Draining, Event::NeedsRoom) => Phase::MakingRoom,
             (Phase::Ready | Phase::Parked(_), Event::Over) => Phase::Draining,

@@ -21,6 +21,10 @@ impl Driver {
     pub(super) fn activate(&mut self, key: Key) -> bool {
         let request = &mut self.requests[key];
         let file = &request.file;
+        if request.awaits_end {
+            self.make_room(key);
+            return false;
+        }
         if file.inode.enter_write((Arc::clone(&self.retry_request), key)) == Access::Queued {
             request.step(Event::Queued(Waiting::Truncation));
             return false;
@@ -30,7 +34,8 @@ impl Driver {
         }
         let unit = file.padding_unit();
         let is_empty = request.submission.len == 0;
-        let extends = request.is_whole() || !is_empty && request.end().next_multiple_of(unit) > file.inode.size();
+        let is_short = request.end().next_multiple_of(unit) > file.inode.size() || file.inode.is_in_doubt();
+        let extends = request.is_whole() || !is_empty && is_short;
         if file.is_block_device {
             return true;
         }
@@ -58,16 +63,25 @@ impl Driver {
         });
     }
 
-    /// Asks a blocking thread to claim the end of the file.
+    /// Asks a blocking thread to claim the end of the file, unless another copy of the engine holds it.
     fn make_room(&mut self, key: Key) {
+        if self.enter_end(key) { self.make_room_entered(key) } else { self.wait_for_end(key) }
+    }
+
+    fn make_room_entered(&mut self, key: Key) {
         let request = &mut self.requests[key];
         request.step(Event::NeedsRoom);
+        request.awaits_end = false;
         let queue = &mut self.queues[request.queue];
         queue.making_room += 1;
         queue.schedule.flows(request.class).hold(request.file.inode.id(), Hold::Room);
         let (file, position, end) = (Arc::clone(&request.file), request.submission.position, request.end());
         self.ask(Line::Mount(file.fate), move || {
             let extension = extend::begin(&file, position, end);
+            match &extension {
+                Ok(_) => file.inode.trust_size(),
+                Err(_) => file.inode.leave_end(),
+            }
             Answer::RoomMade(key, extension.map(Some).map_err(extend::error_of))
         });
     }
@@ -77,11 +91,26 @@ impl Driver {
     pub(super) fn claim_late(&mut self, edge: Key) {
         let key = self.blocks[edge].request;
         let request = &mut self.requests[key];
-        request.late_edges.push(edge);
-        if request.phase() != Phase::MakingRoom {
-            self.unqueue(key);
-            self.make_room(key);
+        if request.phase() == Phase::MakingRoom {
+            return request.late_edges.push(edge);
         }
+        self.unqueue(key);
+        if self.enter_end(key) {
+            self.requests[key].late_edges.push(edge);
+            self.make_room_entered(key);
+        } else {
+            self.replan(edge);
+        }
+    }
+
+    /// Another copy of the engine holds the end of the file. It can also wait for what this edge has locked, so the edge
+    /// is given up and planned again.
+    fn replan(&mut self, edge: Key) {
+        let offset = self.blocks[edge].extent.offset;
+        let key = self.drop_block(edge);
+        let request = &mut self.requests[key];
+        request.cursor = request.cursor.min(offset);
+        if request.is_over() { self.conclude_unqueued(key) } else { self.wait_for_end(key) }
     }
 
     pub(super) fn room_made(&mut self, key: Key, result: Result<Option<Extension>, Error>) {
@@ -136,7 +165,9 @@ impl Driver {
             Claim::Extending { accepted, .. } => {
                 request.step(Event::NeedsTrim);
                 self.ask(Line::Mount(file.fate), move || {
-                    Answer::Trimmed(key, close(&file, extend::finish(&file, reached, accepted, is_whole && succeeded)))
+                    let trimmed = extend::finish(&file, reached, accepted, is_whole && succeeded);
+                    file.inode.leave_end();
+                    Answer::Trimmed(key, close(&file, trimmed))
                 });
                 false
             }

@@ -82,7 +82,7 @@ impl Driver {
     pub(super) fn settle(&mut self, key: Key) {
         let mut request = self.requests.take(key);
         debug_assert!(request.in_flight == 0 && request.late_edges.is_empty());
-        request.claim.release(&request.file.inode);
+        request.claim.release(&request.file);
         let result = self.result_of(&mut request);
         let Request { submission, file, memory_lost, .. } = request;
         self.count(&submission, &result);

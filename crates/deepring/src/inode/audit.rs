@@ -10,6 +10,9 @@ impl Inode {
         let (ranges, writes, gate) = (state.ranges.left(), state.epochs.len(), &state.gate);
         let (claims, extenders) = state.files[self.place].end.open();
         let busy = ranges.is_some() || !claims.is_empty() || writes > 0 || extenders > 0 || gate.is_busy();
+        if let Some(hold) = self.end_hold.leftovers() {
+            return Some(hold);
+        }
         busy.then(|| format!("ranges {ranges:?}, claims {claims:?}, {writes} writes accepted, {extenders} extenders, {gate:?}"))
     }
 }

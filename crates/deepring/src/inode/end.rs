@@ -123,6 +123,11 @@ impl End {
         self.extenders == 0 && self.padded_up_to > 0
     }
 
+    /// Whether the file can be longer than promised for the sake of a request that has not begun.
+    pub(super) fn has_spared_padding(&self) -> bool {
+        self.is_left_padded() && !self.claims.is_empty()
+    }
+
     /// The file was measured. The size on disk counts, unless it can be padding.
     pub(super) fn adopt_measured_if_quiet(&mut self, measured: u64) {
         if !self.may_be_padded(measured) {

@@ -26,6 +26,7 @@ mod gate;
 mod ranges;
 mod registry;
 
+use crate::locks::EndHold;
 use crate::slots::Key;
 use end::End;
 use epochs::Epochs;
@@ -57,6 +58,12 @@ pub(crate) enum Access {
 pub(crate) struct Inode {
     id: u64,
     end_lock: Mutex<()>,
+    /// The same between copies of the engine, and for longer.
+    end_hold: EndHold,
+    /// Padding was left for a request that has not begun, and the hold with it.
+    end_kept: AtomicBool,
+    /// The size was measured while another copy held the end: it can be padding.
+    in_doubt: AtomicBool,
     /// Shared with every file that has the same numbers: see [`registry`].
     state: Arc<Mutex<State>>,
     /// Where its own part stands in [`State::files`].
@@ -166,6 +173,9 @@ impl Inode {
         Self {
             id: NUMBERS.fetch_add(1, Ordering::Relaxed),
             end_lock: Mutex::default(),
+            end_hold: EndHold::default(),
+            end_kept: AtomicBool::new(false),
+            in_doubt: AtomicBool::new(false),
             state,
             place,
             lasts,
@@ -209,9 +219,16 @@ impl Inode {
     pub(crate) fn settle_write(&self, accepted: Accepted) {
         let mut state = lock(&self.state);
         let is_settled = state.epochs.settle(accepted.epoch);
-        state.files[self.place].end.unclaim(accepted.end);
+        let end = &mut state.files[self.place].end;
+        end.unclaim(accepted.end);
+        let gives_up = self.end_kept.load(Ordering::Acquire) && !end.has_spared_padding();
         if is_settled {
             wake(state);
+        } else {
+            drop(state);
+        }
+        if gives_up {
+            self.give_up_kept_end();
         }
     }
 
@@ -374,6 +391,43 @@ impl Inode {
     /// the same identity.
     pub(crate) fn note_holes(&self) {
         self.has_holes.store(true, Ordering::Relaxed);
+    }
+
+    // ---- the end of the file between copies of the engine ----
+
+    pub(crate) fn end_hold(&self) -> &EndHold {
+        &self.end_hold
+    }
+
+    /// A request that entered the end has moved it, or will not.
+    pub(crate) fn leave_end(&self) {
+        let has_spared = || self.end(|end| end.has_spared_padding());
+        let keep = has_spared();
+        self.end_kept.store(keep, Ordering::Release);
+        self.end_hold.leave(keep);
+        if keep && !has_spared() {
+            self.give_up_kept_end();
+        }
+    }
+
+    fn give_up_kept_end(&self) {
+        self.end_kept.store(false, Ordering::Release);
+        self.end_hold.give_up();
+    }
+
+    /// The size on disk was measured while another copy could have padded the file. Until it is
+    /// measured again, every write counts as one that moves the end.
+    pub(crate) fn doubt_size(&self) {
+        self.in_doubt.store(true, Ordering::Release);
+    }
+
+    /// The size was measured while this copy held the end.
+    pub(crate) fn trust_size(&self) {
+        self.in_doubt.store(false, Ordering::Release);
+    }
+
+    pub(crate) fn is_in_doubt(&self) -> bool {
+        self.in_doubt.load(Ordering::Acquire)
     }
 
     // ---- the end of the file (blocking threads only, but for the last two methods) ----

@@ -5,6 +5,7 @@ use super::direct::unsupported;
 use super::lookup::Opened;
 use super::{DirectSupport, Name, OpenFile, OpenOptions, collect, open};
 use crate::error::{Error, Result};
+use crate::locks::{FileLocks, ProcessLocks};
 use crate::sys::stat::{FileKind, kind_at, stat};
 use crate::sys::{directory, file as sys};
 use std::ffi::OsStr;
@@ -21,6 +22,7 @@ pub(crate) struct Examined {
     pub(crate) device: Arc<Device>,
     pub(crate) file_system: String,
     pub(crate) support: DirectSupport,
+    pub(crate) process_locks: ProcessLocks,
 }
 
 /// Examines what is at a path. A directory is examined through an unnamed file in it. Where none
@@ -52,7 +54,8 @@ pub(crate) fn examine(name: &Name) -> Result<Examined> {
 
 fn through(file: &OpenFile) -> Result<Examined> {
     let (device, support) = (Arc::clone(&file.device), file.support_found());
-    Ok(Examined { device, file_system: file_system(file.fd(), &file.path)?, support })
+    let process_locks = FileLocks::probe(file.fd());
+    Ok(Examined { device, file_system: file_system(file.fd(), &file.path)?, support, process_locks })
 }
 
 /// A file in the directory that can be read.
@@ -69,7 +72,8 @@ fn of_directory(fd: &OwnedFd, name: &Name) -> Result<Examined> {
     let stat = stat(fd).map_err(|errno| failed(errno, "statx"))?;
     let device = Arc::clone(&mount_of(fd, &stat).device);
     let file_system = file_system(fd, &name.path)?;
-    Ok(Examined { device, file_system, support: unsupported("no file could be made or read here to try it") })
+    let support = unsupported("no file could be made or read here to try it");
+    Ok(Examined { device, file_system, support, process_locks: FileLocks::probe(fd) })
 }
 
 fn file_system(fd: &OwnedFd, path: &Arc<Path>) -> Result<String> {

@@ -9,6 +9,7 @@ mod device;
 mod direct;
 mod examine;
 mod identity;
+mod locked;
 mod lookup;
 mod name;
 mod open_file;
@@ -19,6 +20,7 @@ mod space;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::inode::{Identity, Inode, Proof};
+use crate::locks::FileLocks;
 use crate::sync::atomic::AtomicUsize;
 use crate::sys::file as sys;
 use crate::sys::stat::{FileKind, Stat, stat};
@@ -26,6 +28,7 @@ use device::{Mount, mount_of};
 pub use direct::DirectSupport;
 use direct::{DIRECT, Found, direct_support, unsupported};
 pub(crate) use examine::examine;
+pub(crate) use locked::BlockLock;
 use lookup::{Opened, open_or_create};
 pub use name::Name;
 pub(crate) use open_file::OpenFile;
@@ -69,11 +72,14 @@ fn collect(opened: Opened, name: &Name, options: &OpenOptions) -> Result<OpenFil
             return Err(error);
         }
     };
-    let Known { is_block_device, support, judge, size, is_fuse, identity, mount, pages, has_holes } = known;
+    let Known { is_block_device, support, judge, size, is_fuse, identity, mount, pages, locks, has_holes } = known;
     let owns_end = identity.proof != Proof::None;
     let inode = Inode::of(identity, size);
     if has_holes {
         inode.note_holes();
+    }
+    if inode.end_hold().is_elsewhere(&locks, &fd) {
+        inode.doubt_size();
     }
     if options.truncate && size > 0 && !is_block_device {
         let guard = inode.lock_end();
@@ -99,6 +105,7 @@ fn collect(opened: Opened, name: &Name, options: &OpenOptions) -> Result<OpenFil
         judge: AtomicU8::new(judge),
         support,
         is_block_device,
+        locks,
         required: options.direct == Direct::Require,
         nowait: AtomicBool::new(true),
         blocks_submitters: is_fuse,
@@ -118,6 +125,7 @@ struct Known {
     identity: Identity,
     mount: Arc<Mount>,
     pages: Pages,
+    locks: FileLocks,
     has_holes: bool,
 }
 
@@ -160,7 +168,8 @@ fn look(fd: &OwnedFd, name: &Name, options: &OpenOptions, write_only: bool) -> R
         return Err(Error::new(ErrorKind::Direct, "open").at(&name.path).advise(support.reason));
     }
     let pages = if support.available { Pages::of(fd, &stat) } else { Pages::NotPinned };
-    Ok(Known { is_block_device, support, judge, size, is_fuse, identity, mount, pages, has_holes: stat.has_holes() })
+    let locks = locks(fd, &stat, options, &support, write_only);
+    Ok(Known { is_block_device, support, judge, size, is_fuse, identity, mount, pages, locks, has_holes: stat.has_holes() })
 }
 
 /// Whether a ring would carry out transfers on the thread that submits them, however long they
@@ -174,4 +183,18 @@ fn look(fd: &OwnedFd, name: &Name, options: &OpenOptions, write_only: bool) -> R
 fn blocks_submitters(fd: &OwnedFd, stat: &Stat) -> bool {
     // A file system whose statx reports direct I/O is another one, and need not be asked.
     stat.direct.is_none() && sys::file_system(fd) == Ok(sys::FUSE_MAGIC)
+}
+
+/// The locks between copies of the engine that writes of this opening need.
+fn locks(fd: &OwnedFd, stat: &Stat, options: &OpenOptions, support: &DirectSupport, write_only: bool) -> FileLocks {
+    if !options.write {
+        return FileLocks::none("the file is open for reading only");
+    }
+    if stat.kind == FileKind::BlockDevice {
+        return FileLocks::none("a block device has one node or many, and locks belong to a node");
+    }
+    // Another opening can be direct although this one is not.
+    let never_direct = DirectSupport::of_stat(stat).is_some_and(|support| !support.available);
+    let has_units = support.available || ((options.direct == Direct::Never || write_only) && !never_direct);
+    FileLocks::of(fd, has_units, !write_only)
 }

@@ -6,6 +6,7 @@ use super::pins::{self, Pages};
 use super::space::Space;
 use crate::error::{Error, Result};
 use crate::inode::Inode;
+use crate::locks::FileLocks;
 use crate::plan::{Direction, Geometry};
 use crate::planted::{PlantedBug, planted};
 use crate::sync::atomic::AtomicUsize;
@@ -35,6 +36,8 @@ pub(crate) struct OpenFile {
     pub(crate) mount: Arc<Mount>,
     pub(crate) support: DirectSupport,
     pub(crate) is_block_device: bool,
+    /// Between copies of the engine.
+    pub(crate) locks: FileLocks,
     pub(super) pages: Pages,
     pub(super) required: bool,
     /// Whether transfers are direct now: cleared when the first direct operation is refused.
@@ -143,6 +146,7 @@ impl OpenFile {
         // SAFETY: `closed` was false and is true now, so no other call takes the descriptor out,
         // and `raw` is not used after a close.
         let fd = unsafe { std::ptr::read(&raw const *self.fd) };
+        let Some(fd) = self.inode.end_hold().keep(fd) else { return Ok(()) };
         sys::close(fd).map_err(|errno| Error::os(errno, "close").at(&self.path))
     }
 

@@ -34,6 +34,9 @@ impl Run {
 
     /// The client's move: one request, or a change of one.
     pub(super) fn client(&mut self) {
+        if self.profile.copies {
+            return self.client_of_copies();
+        }
         if self.profile.shutdown_at.is_some_and(|at| at <= self.made) {
             self.profile.shutdown_at = None;
             world::with(|world| world.note(|| "the first engine is shut down".into()));
@@ -50,6 +53,19 @@ impl Run {
             86..91 => self.cancel(),
             91..95 => self.drop_operation(),
             95 => self.truncate_externally(),
+            _ => {}
+        }
+    }
+
+    /// As [`Run::client`], for two copies of the engine.
+    fn client_of_copies(&mut self) {
+        match self.rng.below(100) {
+            0..80 if self.requests.len() < self.profile.outstanding => self.transfer(),
+            80..84 => self.open(),
+            84..88 => self.close(),
+            88 => self.drop_file(),
+            89..93 => self.cancel(),
+            93..96 => self.drop_operation(),
             _ => {}
         }
     }
@@ -84,10 +100,13 @@ impl Run {
             _ => Direct::Prefer,
         };
         let quiet = self.unsettled_on(file).next().is_none();
-        let truncate = quiet && self.rng.one_in(24);
+        let truncate = quiet && self.rng.one_in(24) && !self.profile.copies;
+        let copy = if self.profile.copies { index as u32 } else { 0 };
+        world::with(|world| world.copy = copy);
         let options = OpenOptions::new().read(true).write(true).create(true).truncate(truncate).direct(direct);
         let path = Arc::clone(&self.files[file].path);
         let opened = open::open(&Name::of(&path), &options);
+        world::with(|world| world.copy = 0);
         world::with(|world| world.note(|| format!("open {} truncate {truncate}: {:?}", path.display(), opened.is_ok())));
         self.probe_file(file);
         match opened {

@@ -4,6 +4,7 @@ use super::world;
 use crate::blocking::{Executor, Job, Line};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// The jobs of one engine. The engine's pool and the run have a clone each.
 #[derive(Clone, Default)]
@@ -43,6 +44,11 @@ impl Executor for JobQueue {
     fn try_run(&self, line: Line, job: Job) -> Result<(), Job> {
         self.run(line, job);
         Ok(())
+    }
+
+    /// Later is when the run takes it out.
+    fn later(&self, _: Duration, job: Job) {
+        self.run(Line::Memory, job);
     }
 
     /// Only a driver that unwinds asks for it. Otherwise the run takes out what is left.

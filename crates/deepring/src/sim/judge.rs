@@ -312,7 +312,8 @@ impl Run {
         let name = file.path.display();
         let untrimmed = world::with(|world| world.facts(file.number).untrimmed).unwrap_or(false);
         let on_disk = found.len() as u64;
-        let promised = file.inode.as_ref().map_or(on_disk, |inode| inode.size());
+        // Copies promise each what they know.
+        let promised = file.inode.as_ref().filter(|_| !self.profile.copies).map_or(on_disk, |inode| inode.size());
         if untrimmed {
             // Another process repairs the length.
             let size = on_disk.min(promised).min(file.model.size_max);

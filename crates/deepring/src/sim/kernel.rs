@@ -17,6 +17,8 @@ use std::os::unix::fs::MetadataExt;
 /// The major number of simulated devices, which no kernel assigns. The minor number encodes the
 /// queue.
 const MAJOR: u32 = 0x7eed;
+/// Each copy of the engine sees a file on a device of its own, and so as a file of its own.
+const COPY_DEVICES: u32 = 16;
 
 /// Takes the kernel's place; installed by the campaign.
 pub(super) struct Kernel;
@@ -89,6 +91,9 @@ impl Observer for Kernel {
 
 impl World {
     fn refusal(&mut self, call: Call, fd: RawFd) -> Option<Errno> {
+        if call == Call::Lock {
+            return self.refuse_lock();
+        }
         if !self.injecting {
             if call == Call::Close {
                 self.closed(fd);
@@ -112,6 +117,11 @@ impl World {
             self.note(|| format!("{call:?} on {fd} (inode {inode:?})"));
         }
         refusal
+    }
+
+    fn refuse_lock(&mut self) -> Option<Errno> {
+        let busy = self.profile.lock_busy;
+        (self.injecting && busy > 0 && self.rng.chance(busy)).then_some(libc::EAGAIN)
     }
 
     fn draw_refusal(&mut self, call: Call, fd: RawFd, inode: Option<u64>) -> Option<Errno> {
@@ -139,6 +149,8 @@ impl World {
                 }
                 refused.then_some(libc::ENOSPC)
             }
+            // Decided before.
+            Call::Lock => None,
             Call::Sync => self.rng.chance(p.sync_fails).then(|| self.rng.pick(&[libc::EIO, libc::ENOSPC])),
         }
     }
@@ -204,9 +216,11 @@ impl World {
             stat.stx_btime.tv_sec = 0;
             stat.stx_btime.tv_nsec = 0;
         }
+        let copy = self.copy;
         let facts = self.facts(inode);
         stat.stx_dev_major = MAJOR;
-        stat.stx_dev_minor = facts.device << 16 | request_bytes.ilog2() << 10 | requests;
+        let device = facts.device + copy * COPY_DEVICES;
+        stat.stx_dev_minor = device << 16 | request_bytes.ilog2() << 10 | requests;
         stat.stx_blocks = if facts.has_holes { 0 } else { u64::MAX / 512 };
         stat.stx_mask |= libc::STATX_DIOALIGN;
         stat.stx_dio_offset_align = facts.offset_alignment;

@@ -7,6 +7,7 @@ use super::prng::Prng;
 
 /// The settings of one run. Probabilities are per million.
 #[derive(Debug, Clone)]
+#[allow(clippy::struct_excessive_bools, reason = "independent facts about a run")]
 pub(crate) struct Profile {
     // ---- the engines ----
     pub(crate) engines: usize,
@@ -78,6 +79,10 @@ pub(crate) struct Profile {
     pub(crate) twins: bool,
     /// Another process truncates a file that has no unsettled request.
     pub(crate) truncate_externally: u32,
+    /// Each engine is a copy of its own: no inode is shared, only the locks between copies are.
+    pub(crate) copies: bool,
+    /// A lock between copies is refused as if another process held it.
+    pub(crate) lock_busy: u32,
 }
 
 /// The probability of one kind of fault in one run: usually zero or low, sometimes high.
@@ -145,6 +150,8 @@ impl Profile {
             truncate_externally: fault(rng),
             // Without a step of the generator, so that seeds from before find what they found.
             pins: !rng.clone().one_in(4),
+            copies: false,
+            lock_busy: 0,
         };
         if !calm && rng.one_in(24) {
             profile.lost = rng.pick(&[300, 3_000, 50_000]);
@@ -169,5 +176,26 @@ impl Profile {
             }
         }
         profile
+    }
+
+    /// The same run with two copies of the engine. What one copy promises of a file's size, the other does not know, so
+    /// nothing reads, truncates or syncs, and only transfers fail.
+    pub(super) fn with_copies(self) -> Self {
+        Self {
+            engines: 2,
+            copies: true,
+            lock_busy: self.interrupted,
+            files: 1 + self.files / 3,
+            path_percent: 0,
+            shutdown_at: None,
+            max_queued: 1 << 20,
+            lost: 0,
+            open_fails: 0,
+            statx_fails: 0,
+            allocate_fails: 0,
+            truncate_fails: 0,
+            truncate_externally: 0,
+            ..self
+        }
     }
 }

@@ -47,7 +47,7 @@ impl Run {
         }
         let Some(index) = self.some_open_file() else { return };
         let file = self.openings[index].file;
-        let write = self.rng.one_in(2);
+        let write = self.rng.one_in(2) || self.profile.copies;
         // Other requests occupy ranges. A few tries find a free one.
         for _ in 0..4 {
             let (mut start, mut end) = self.range();

@@ -91,6 +91,8 @@ pub(crate) struct World {
     pub(crate) in_engine: bool,
     /// Guarded buffers that are not freed yet.
     pub(crate) live_buffers: u64,
+    /// Which copy of the engine opens files now.
+    pub(crate) copy: u32,
     /// Whether calls can fail. Off while the campaign itself inspects files.
     pub(crate) injecting: bool,
     /// As [`FileFacts::injected`], for calls without a file.
@@ -156,6 +158,7 @@ impl World {
             unwound: 0,
             in_engine: false,
             live_buffers: 0,
+            copy: 0,
             injecting: false,
             injected_anywhere: 0,
             descriptors: BTreeMap::new(),

@@ -19,6 +19,8 @@ pub(super) enum Call {
     },
     Truncate,
     Sync,
+    /// A lock between processes.
+    Lock,
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "a simulation refuses calls")]

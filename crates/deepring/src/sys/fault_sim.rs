@@ -24,6 +24,8 @@ pub(crate) enum Call {
     },
     Truncate,
     Sync,
+    /// A lock between processes.
+    Lock,
 }
 
 /// What takes the kernel's place.

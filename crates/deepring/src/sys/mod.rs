@@ -11,6 +11,7 @@
 //!   `allocate`, `truncate`, `sync`, `sync_file_system`, `next_data`, `drop_cache`; `set_direct`,
 //!   `xfs_alignment`, `file_system`, `block_device_bytes`
 //! * `identity`: `handle`, `generation`, `disk_sequence`, `working_directory_handle`
+//! * `lock`: `try_lock`, `unlock`, `conflict`, `process_with_lock`
 //! * `memory`: `map`, `unmap`, `populate`, `free_lazily`, `claim`, `discard`, `copy_past_cache`,
 //!   `machine_bytes`
 //! * `mounts`: [`mounts::Mounted`], what a file system stands on
@@ -44,6 +45,7 @@
 //! | `preadv2`, `pwritev2` | transfers by threads | `pread`, `pwrite`. Remembered |
 //! | `RWF_NOWAIT` | not to be punted | without the flag, for the file |
 //! | `fdatasync` | a cheaper flush | `fsync` |
+//! | `fcntl(F_OFD_SETLK)` | writes of other processes kept apart | none are; `process_locks` says so. Remembered per opening |
 //! | `syncfs` | a new name in a directory that cannot be opened | an error of opening |
 //! | `readlinkat`, `fdopendir` | the directory of a new file; a file to try | `syncfs`; nothing is tried |
 //! | `madvise` | huge pages, no copy after a fork, faults in advance | slower |
@@ -66,6 +68,7 @@ pub(crate) mod event;
 pub(crate) mod fault;
 pub(crate) mod file;
 pub(crate) mod identity;
+pub(crate) mod lock;
 pub(crate) mod memory;
 pub(crate) mod mounts;
 pub(crate) mod pins;
