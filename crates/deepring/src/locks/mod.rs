@@ -168,7 +168,9 @@ impl FileLocks {
 
     /// Whether the blocks of a write can need locks at all.
     pub(crate) fn guards_units(&self) -> bool {
-        self.has_units && self.works() && !planted(PlantedBug::ForgetsProcessLock)
+        // Each handle is an opening, so these locks would hide the bug.
+        let hides = planted(PlantedBug::LocksPerHandle);
+        self.has_units && self.works() && !hides
     }
 
     /// Locks this part of the file: an edge, or a buffered write (`shared`). Never waits.
