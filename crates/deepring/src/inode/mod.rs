@@ -415,6 +415,15 @@ impl Inode {
         self.end_hold.give_up();
     }
 
+    /// Another copy is to have the end now. If it was kept for the sake of padding, that stays in the file: what this
+    /// copy knew of it is no longer true when it comes back.
+    pub(crate) fn yield_kept_end(&self) {
+        if self.end_kept.load(Ordering::Acquire) {
+            self.mark_clean();
+            self.give_up_kept_end();
+        }
+    }
+
     /// The size on disk was measured while another copy could have padded the file. Until it is
     /// measured again, every write counts as one that moves the end.
     pub(crate) fn doubt_size(&self) {

@@ -71,7 +71,11 @@ impl OpenFile {
     /// A request is about to measure and move the end of the file. Unless another copy holds it,
     /// [`crate::inode::Inode::leave_end`] must follow.
     pub(crate) fn enter_end(&self) -> Attempt {
-        self.inode.end_hold().enter(&self.locks, self.fd())
+        let attempt = self.inode.end_hold().enter(&self.locks, self.fd());
+        if attempt == Attempt::Busy {
+            self.inode.yield_kept_end();
+        }
+        attempt
     }
 
     pub(crate) fn begin_waiting(&self) {

@@ -207,9 +207,9 @@ impl Run {
             file.model.size_min = file.model.size_min.min(truncated_to);
         }
         file.model.allow(reached, end, Some(salt));
-        if file.size_outdated && result.is_err() {
+        if (file.size_outdated || self.profile.copies) && result.is_err() {
             // The engine did not know that the file had become shorter, and had no reason to trim
-            // it.
+            // it. Or a copy yielded the end to another, and left room for what it had accepted.
             file.model.size_max = file.model.size_max.max(end);
         }
         if result.is_ok() && len > 0 && truncated_to == u64::MAX {

@@ -128,3 +128,25 @@ pub(crate) fn forbid(call: libc::c_long, errno: i32, everywhere: bool) {
     let set = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const filter) };
     assert_eq!(set, 0, "seccomp: {}", std::io::Error::last_os_error());
 }
+
+/// As [`forbid`], for calls with this second argument only, in this thread and those it starts.
+pub(crate) fn forbid_command(call: libc::c_long, command: u32, errno: i32) {
+    const LOAD_WORD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
+    const JUMP_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+    const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+    let step = |code: u16, jt: u8, jf: u8, k: u32| libc::sock_filter { code, jt, jf, k };
+    let mut program = [
+        step(LOAD_WORD, 0, 0, 0), // seccomp_data.nr
+        step(JUMP_EQUAL, 0, 3, call as u32),
+        step(LOAD_WORD, 0, 0, 24), // the low half of seccomp_data.args[1]
+        step(JUMP_EQUAL, 0, 1, command),
+        step(RETURN, 0, 0, libc::SECCOMP_RET_ERRNO | errno as u32),
+        step(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+    // SAFETY: no pointers.
+    assert_eq!(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }, 0);
+    // SAFETY: the kernel copies the program, which outlives the call.
+    let set = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const filter) };
+    assert_eq!(set, 0, "seccomp: {}", std::io::Error::last_os_error());
+}
