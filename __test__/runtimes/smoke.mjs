@@ -105,6 +105,8 @@ const checks = {
   'deepring.FileHandle.prototype.engine': () => own.engine === engine,
   'deepring.FileHandle.prototype.direct': () => typeof file.direct === 'boolean' && own.direct === false,
   'deepring.FileHandle.prototype.directReason': () => file.directReason !== '',
+  'deepring.FileHandle.prototype.locks': () => typeof file.locks === 'boolean',
+  'deepring.FileHandle.prototype.locksReason': () => file.locksReason !== '',
   'deepring.FileHandle.prototype.backend': () => ['uring', 'threads'].includes(file.backend),
   'deepring.FileHandle.prototype.alignment': () => file.alignment.offset >= 1 && file.alignment.memory >= 1,
   'deepring.FileHandle.prototype.read': async () => {

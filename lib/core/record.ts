@@ -26,7 +26,7 @@ export const RECORD = 10
 export const STATUS = { success: 0, failure: 1, successWithDetail: 2 } as const
 
 /** Flags of a record: every block bypassed the page cache; the backend was `'threads'`, else `'uring'`. */
-export const FLAG = { direct: 1, threads: 2 } as const
+export const FLAG = { direct: 1, threads: 2, locks: 4 } as const
 
 /** Flags of `open`. */
 export const OPEN = { read: 1, write: 2, create: 4, truncate: 8, exclusive: 16 } as const
@@ -64,6 +64,7 @@ export interface Opened {
   directReason: string
   offsetAlignment: number
   memoryAlignment: number
+  locksReason: string
 }
 
 /** The answer of `statx`; times in nanoseconds since 1970. */

@@ -56,6 +56,10 @@ export interface PathInfo {
   readonly offsetAlignment: number
   /** The alignment of memory addresses of direct transfers, in bytes. */
   readonly memoryAlignment: number
+  /** True if writes of several processes to one file there do not lose each other's bytes. */
+  readonly locks: boolean
+  /** What keeps them apart, or why nothing does. */
+  readonly locksReason: string
 }
 
 /**

@@ -86,6 +86,11 @@ export class FileState implements Closable {
     return (this.#flagsNow() & FLAG.threads) === 0 ? 'uring' : 'threads'
   }
 
+  /** True if writes keep out those of other processes; after the close, what was true last. */
+  get locks(): boolean {
+    return (this.#flagsNow() & FLAG.locks) !== 0
+  }
+
   #flagsNow(): number {
     if (this.number !== 0) this.#running = connect().fileFlags(this.number)
     return this.#running

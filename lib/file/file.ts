@@ -34,6 +34,9 @@ import {
 import { BigIntFileStat, FileStat } from './stat.ts'
 import { viewOf, type Bytes } from '../memory/view.ts'
 
+/** The reason that the engine gives while locks work. */
+const LOCKS_IN_USE = 'open-file-description locks'
+
 /** Options of {@link FileHandle.write}, and those that `read` shares with it. */
 export interface WriteOptions extends SignalOptions {
   /** Where in the file, in bytes. Required: a handle has no cursor. A bigint must be a safe integer, too. */
@@ -157,6 +160,20 @@ export class FileHandle extends Uncloneable {
     return opened.direct && !direct
       ? 'a direct transfer was refused, or went through the page cache'
       : opened.directReason
+  }
+
+  /**
+   * True if unaligned and extending writes keep out those of other processes, and of other copies of deepring in this
+   * one, so that none loses bytes. Becomes false if the file system refuses locks. See docs/durability.md.
+   */
+  get locks(): boolean {
+    return this.#state.locks
+  }
+
+  /** What keeps other processes out; or why nothing does: the file is read only, or the file system has no locks. */
+  get locksReason(): string {
+    const { locks, opened } = this.#state
+    return !locks && opened.locksReason === LOCKS_IN_USE ? 'the file system refuses locks' : opened.locksReason
   }
 
   /**

@@ -57,6 +57,7 @@ pub struct Opened {
     pub direct_reason: String,
     pub offset_alignment: u32,
     pub memory_alignment: u32,
+    pub locks_reason: String,
 }
 
 impl Opened {
@@ -68,6 +69,7 @@ impl Opened {
             direct_reason: support.reason.clone(),
             offset_alignment: support.offset_alignment,
             memory_alignment: support.memory_alignment,
+            locks_reason: file.process_locks().reason,
         }
     }
 }
@@ -168,6 +170,8 @@ pub struct PathInfo {
     pub direct_reason: String,
     pub offset_alignment: u32,
     pub memory_alignment: u32,
+    pub locks: bool,
+    pub locks_reason: String,
 }
 
 #[napi(object)]
@@ -200,6 +204,8 @@ impl Info {
             direct_reason: found.direct_io.reason,
             offset_alignment: found.direct_io.offset_alignment,
             memory_alignment: found.direct_io.memory_alignment,
+            locks: found.process_locks.available,
+            locks_reason: found.process_locks.reason,
         });
         Self {
             backend: info.backend.as_str().to_owned(),

@@ -96,6 +96,7 @@ impl Session {
     pub fn file_flags(&self, file: u32) -> Result<u32> {
         let files = self.state.files.borrow();
         let file = files.get(&file).ok_or_else(|| unknown("file", file))?;
-        Ok(record::flags(file.direct(), file.backend()))
+        let locks = if file.process_locks().available { record::FLAG_LOCKS } else { 0 };
+        Ok(record::flags(file.direct(), file.backend()) | locks)
     }
 }

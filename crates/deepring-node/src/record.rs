@@ -46,6 +46,8 @@ numbers! { RECORD_FLAGS: u32 {
     FLAG_DIRECT = 1 => "direct",
     /// The backend was `threads`, else `uring`.
     FLAG_THREADS = 2 => "threads",
+    /// Of a file: its writes keep out those of other processes.
+    FLAG_LOCKS = 4 => "locks",
 }}
 
 numbers! { OPEN_FLAGS: u32 {

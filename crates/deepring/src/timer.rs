@@ -1,11 +1,12 @@
 //! Jobs that run later. One thread serves the process; it exists while a job waits.
 
-use crate::blocking::Job;
 use crate::sys::thread;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+type Job = Box<dyn FnOnce() + Send>;
 
 struct Due {
     at: Instant,
