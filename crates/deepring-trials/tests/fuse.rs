@@ -11,7 +11,7 @@ use deepring_trials::faultfs::{Call, Effect, Fault, Mounted, unavailable};
 use harness::disk::{forget_pages, with_mounts};
 use harness::program::run_random;
 use harness::{MODES, Slice, assert_file, assert_same, backends, builders, bytes, engines, eventually, open, patient, say, skip, within};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -394,6 +394,51 @@ fn interruptions_are_retried_and_endless_ones_are_an_error() {
             check(&error, "EINTR", &path, 0, 4096);
             mounted.clear().expect("the server");
             check_usable(&engine, mounted.path());
+        }
+    });
+}
+
+// ---- two copies of the engine ----
+
+/// What another version of deepring in this process would leave in the memory file that all of them
+/// find, if it had this file open. Returns the memory file and where the entry is.
+fn enter_as_another_copy(path: &Path) -> (std::fs::File, u64) {
+    const SLOT: u64 = 4000;
+    let is_table = |path: &Path| std::fs::read_link(path).is_ok_and(|link| link == Path::new("/memfd:deepring-open-files-1 (deleted)"));
+    let descriptors = std::fs::read_dir("/proc/self/fd").expect("procfs").flatten().map(|entry| entry.path());
+    let table = descriptors.filter(|path| is_table(path)).min().expect("the table");
+    let table = std::fs::File::options().read(true).write(true).open(table).expect("the table");
+    let metadata = std::fs::metadata(path).expect("metadata");
+    let device = u64::from(libc::major(metadata.dev())) << 32 | u64::from(libc::minor(metadata.dev()));
+    let at = 8 + SLOT * 24;
+    for (position, value) in [(at + 8, device), (at + 16, metadata.ino()), (at, 99), (0, 2)] {
+        table.write_all_at(&value.to_ne_bytes(), position).expect("the table");
+    }
+    (table, at)
+}
+
+#[test]
+fn without_locks_a_file_that_another_copy_in_the_process_has_open_refuses_unaligned_and_extending_writes() {
+    with_faults(|mounted, _| {
+        for (index, engine) in engines().into_iter().enumerate() {
+            let path = mounted.path().join(format!("file-{index}"));
+            std::fs::write(&path, bytes(0, 20_000, 1)).expect("the file");
+            let file = open_padded(mounted, &engine, &path);
+            assert!(!file.process_locks().available, "{:?}", file.process_locks());
+            file.write_at(bytes(100, 100, 2), 100).wait().result.expect("no other copy is there");
+            let (table, at) = enter_as_another_copy(&path);
+            for (position, len) in [(1, 10), (4096, 5000), (30_000, 100), (20_480, 4096)] {
+                let error = file.write_at(bytes(position, len, 3), position).wait().result.expect_err("another copy is there");
+                assert_eq!((error.code().as_str(), error.kind()), ("ERR_DEEPRING_TWO_COPIES", ErrorKind::TwoCopies));
+            }
+            assert_eq!(file.set_len(5).wait().expect_err("another copy is there").kind(), ErrorKind::TwoCopies);
+            file.write_at(bytes(4096, 8192, 1), 4096).wait().result.expect("whole units inside the file");
+            let beside = open(&engine, &mounted.path().join(format!("beside-{index}")), Direct::Prefer);
+            beside.write_at(bytes(1, 5000, 3), 1).wait().result.expect("another file");
+            let model = [bytes(0, 100, 1), bytes(100, 100, 2), bytes(200, 3896, 1)].concat();
+            assert_same(&std::fs::read(&path).expect("the file")[..4096], &model, "nothing was written");
+            table.write_all_at(&0u64.to_ne_bytes(), at).expect("the table");
+            file.write_at(bytes(200, 30_000, 2), 200).wait().result.expect("the other copy is gone");
         }
     });
 }

@@ -52,6 +52,10 @@ pub enum ErrorKind {
     /// deepring does: this process, if it can be found.
     #[error("another process holds a lock on the file{}", owner_text(*.0))]
     Locked(Option<u32>),
+    /// Two copies of deepring in this process have the file open, for example of different versions,
+    /// and the file system has no locks to keep their writes apart.
+    #[error("another copy of deepring in this process has the file open, and no lock keeps their writes apart")]
+    TwoCopies,
     /// An argument is outside its range.
     #[error("invalid argument")]
     Invalid,
@@ -151,6 +155,7 @@ impl Error {
             ErrorKind::Mismatch => "ERR_DEEPRING_MISMATCH".into(),
             ErrorKind::SyncFailed(_) => "ERR_DEEPRING_SYNC_FAILED".into(),
             ErrorKind::Locked(_) => "ERR_DEEPRING_LOCKED".into(),
+            ErrorKind::TwoCopies => "ERR_DEEPRING_TWO_COPIES".into(),
             ErrorKind::Invalid => "ERR_DEEPRING_INVALID".into(),
             ErrorKind::Panicked => "ERR_DEEPRING_PANICKED".into(),
             ErrorKind::Forked => "ERR_DEEPRING_FORKED".into(),

@@ -9,11 +9,12 @@
 
 use super::Driver;
 use super::message::{Answer, Message, Wake};
-use super::request::{Event, Phase, Wait, Waiting};
+use super::request::{Event, Phase, Request, Wait, Waiting};
 use crate::blocking;
 use crate::error::{Error, ErrorKind};
 use crate::inode::Inode;
 use crate::locks::{Attempt, FileLocks, Obstacle};
+use crate::open::NoLock;
 use crate::slots::Key;
 use crate::sys::lock::Range;
 use std::collections::BTreeSet;
@@ -55,12 +56,21 @@ pub(super) fn pause_after(tries: u32) -> Duration {
     }
 }
 
+fn two_copies(request: &Request) -> Error {
+    Error::new(ErrorKind::TwoCopies, request.submission.direction.call_name())
+}
+
 impl Driver {
     /// The end of the file is this copy's to move from now on, unless another copy holds it.
     pub(super) fn enter_end(&mut self, key: Key) -> bool {
         let request = &mut self.requests[key];
-        if request.file.enter_end() == Attempt::Busy {
-            return false;
+        match request.file.enter_end() {
+            Attempt::Locked | Attempt::Without => {}
+            Attempt::Busy => return false,
+            Attempt::TwoCopies => {
+                request.fail(request.cursor, two_copies(request));
+                return false;
+            }
         }
         request.wait = None;
         let inode = Arc::clone(&request.file.inode);
@@ -68,9 +78,24 @@ impl Driver {
         true
     }
 
+    /// The next block of a request that stands in no line cannot be locked.
+    pub(super) fn cannot_lock(&mut self, key: Key, why: NoLock) {
+        match why {
+            NoLock::Busy(place) => self.wait_for_process(key, place),
+            NoLock::TwoCopies => {
+                let request = &mut self.requests[key];
+                request.fail(request.cursor, two_copies(request));
+                self.conclude_unqueued(key);
+            }
+        }
+    }
+
     /// Another copy holds the end of the file that this request is about to move.
     pub(super) fn wait_for_end(&mut self, key: Key) {
         let request = &mut self.requests[key];
+        if request.is_stopped() {
+            return self.conclude_unqueued(key);
+        }
         if request.phase() == Phase::Parked(Waiting::Process) && request.awaits_end {
             return;
         }

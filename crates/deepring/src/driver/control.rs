@@ -122,8 +122,10 @@ impl Driver {
         let control = &mut self.controls[key];
         let since = if let Barrier::TruncateAlone(since) = control.barrier { since } else { self.now };
         control.barrier = Barrier::TruncateAlone(since);
-        if control.file.enter_end() != Attempt::Busy {
-            return self.run_control(key, None);
+        match control.file.enter_end() {
+            Attempt::Locked | Attempt::Without => return self.run_control(key, None),
+            Attempt::TwoCopies => return self.run_control(key, Some(ErrorKind::TwoCopies)),
+            Attempt::Busy => {}
         }
         let waited = self.now.saturating_duration_since(since);
         if waited >= WAIT_MAX {
@@ -174,7 +176,7 @@ impl Driver {
             let (mut instead, mut entered) = (instead, instead.is_none());
             if let Some(ErrorKind::Locked(_)) = instead {
                 let obstacle = file.locks.examine(file.fd(), FileLocks::end_place());
-                entered = obstacle.is_own && file.enter_end() != Attempt::Busy;
+                entered = obstacle.is_own && matches!(file.enter_end(), Attempt::Locked | Attempt::Without);
                 instead = (!entered).then_some(ErrorKind::Locked(obstacle.process));
             }
             if !job.run(instead) {

@@ -213,11 +213,11 @@ impl Driver {
             return Issued::Left;
         }
         let lock = match range.map(|range| (range, request.file.lock_block(&extent, range))) {
-            Some((range, Err(place))) => {
+            Some((range, Err(why))) => {
                 device.budget.give(cost);
                 request.file.inode.unlock_range(range);
                 self.leave_window(key);
-                self.wait_for_process(key, place);
+                self.cannot_lock(key, why);
                 return Issued::Left;
             }
             lock => lock.and_then(|(_, lock)| lock.ok()),

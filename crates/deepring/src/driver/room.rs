@@ -110,7 +110,7 @@ impl Driver {
         let key = self.drop_block(edge);
         let request = &mut self.requests[key];
         request.cursor = request.cursor.min(offset);
-        if request.is_over() { self.conclude_unqueued(key) } else { self.wait_for_end(key) }
+        self.wait_for_end(key);
     }
 
     pub(super) fn room_made(&mut self, key: Key, result: Result<Option<Extension>, Error>) {

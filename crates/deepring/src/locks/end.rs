@@ -45,7 +45,7 @@ impl EndHold {
         if state.users == 0 && state.carrier.is_none() {
             let attempt = locks.attempt(fd, Kind::Exclusive, END);
             match attempt {
-                Attempt::Busy => return Attempt::Busy,
+                Attempt::Busy | Attempt::TwoCopies => return attempt,
                 Attempt::Locked => state.carrier = Some(Carrier::Open(fd.as_raw_fd())),
                 Attempt::Without => {}
             }

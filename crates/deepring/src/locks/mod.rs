@@ -25,12 +25,14 @@
 mod end;
 
 use crate::planted::{PlantedBug, planted};
+use crate::sys::copies::OpenHere;
 use crate::sys::lock::{self, Kind, Range};
+use crate::sys::stat::Stat;
 use crate::sys::{Errno, file, stat};
 pub(crate) use end::EndHold;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// Where the locks of the file's bytes begin.
 const BYTES: u64 = 1 << 62;
@@ -80,6 +82,8 @@ pub(crate) enum Attempt {
     Without,
     /// Another copy or another process holds a lock. Try again.
     Busy,
+    /// There is no lock, and another copy of the engine in this process has the file open.
+    TwoCopies,
 }
 
 /// What was found out about a lock that stands in the way.
@@ -109,11 +113,18 @@ pub(crate) struct FileLocks {
     /// Shared locks of this opening, which can overlap.
     shared: Mutex<Vec<Range>>,
     waiting: AtomicU32,
+    /// Where there are no locks although they are needed: for other copies in this process.
+    here: OnceLock<Option<OpenHere>>,
+    identity: (u64, u64),
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // No code panics while it holds one of these locks.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn refusal(errno: Errno) -> String {
+    format!("the file system refuses locks (error {errno})")
 }
 
 /// Where a range of the file is locked.
@@ -132,15 +143,20 @@ impl FileLocks {
             is_own: AtomicBool::new(false),
             shared: Mutex::default(),
             waiting: AtomicU32::new(0),
+            here: OnceLock::new(),
+            identity: (0, 0),
         }
     }
 
     /// For a file that this copy writes. `has_units`: some copy can write it in units.
-    pub(crate) fn of(fd: &OwnedFd, has_units: bool, is_readable: bool) -> Self {
+    pub(crate) fn of(fd: &OwnedFd, stat: &Stat, has_units: bool, is_readable: bool) -> Self {
+        let identity = (stat.device.id(), stat.number);
         if !file::file_system(fd).is_ok_and(|magic| LOCAL.contains(&magic)) {
-            return Self::none("the file system is not known to keep locks by itself");
+            let locks = Self { has_units, identity, ..Self::none("the file system is not known to keep locks by itself") };
+            locks.show();
+            return locks;
         }
-        Self { failed: Mutex::default(), works: AtomicBool::new(true), has_units, is_readable, ..Self::none("") }
+        Self { failed: Mutex::default(), works: AtomicBool::new(true), has_units, is_readable, identity, ..Self::none("") }
     }
 
     pub(crate) fn describe(&self) -> ProcessLocks {
@@ -152,12 +168,13 @@ impl FileLocks {
 
     /// Whether files like this one have such locks.
     pub(crate) fn probe(fd: &OwnedFd) -> ProcessLocks {
-        let locks = Self::of(fd, true, true);
-        if locks.works() {
-            match lock::try_lock(fd, Kind::Shared, PROBE) {
-                Ok(_) => lock::unlock(fd, PROBE),
-                Err(errno) => locks.fail(errno),
-            }
+        if !file::file_system(fd).is_ok_and(|magic| LOCAL.contains(&magic)) {
+            return Self::none("the file system is not known to keep locks by itself").describe();
+        }
+        let locks = Self { failed: Mutex::default(), works: AtomicBool::new(true), ..Self::none("") };
+        match lock::try_lock(fd, Kind::Shared, PROBE) {
+            Ok(_) => lock::unlock(fd, PROBE),
+            Err(errno) => *locked(&locks.failed) = Some(refusal(errno)),
         }
         locks.describe()
     }
@@ -170,7 +187,7 @@ impl FileLocks {
     pub(crate) fn guards_units(&self) -> bool {
         // Each handle is an opening, so these locks would hide the bug.
         let hides = planted(PlantedBug::LocksPerHandle);
-        self.has_units && self.works() && !hides
+        self.has_units && (self.works() || self.here.get().is_some()) && !hides
     }
 
     /// Locks this part of the file: an edge, or a buffered write (`shared`). Never waits.
@@ -210,18 +227,21 @@ impl FileLocks {
 
     fn attempt(&self, fd: &OwnedFd, kind: Kind, range: Range) -> Attempt {
         if !self.works() || planted(PlantedBug::ForgetsProcessLock) {
-            return Attempt::Without;
+            return self.without();
         }
         match lock::try_lock(fd, kind, range) {
             Ok(true) => {
                 self.is_own.store(false, Ordering::Relaxed);
                 Attempt::Locked
             }
-            Ok(false) if self.is_own_obstacle(fd, kind, range) => Attempt::Without,
+            Ok(false) if self.is_own_obstacle(fd, kind, range) => {
+                self.show();
+                self.without()
+            }
             Ok(false) => Attempt::Busy,
             Err(errno) => {
                 self.fail(errno);
-                Attempt::Without
+                self.without()
             }
         }
     }
@@ -245,8 +265,19 @@ impl FileLocks {
     }
 
     fn fail(&self, errno: Errno) {
-        locked(&self.failed).get_or_insert_with(|| format!("the file system refuses locks (error {errno})"));
+        locked(&self.failed).get_or_insert_with(|| refusal(errno));
         self.works.store(false, Ordering::Relaxed);
+        self.show();
+    }
+
+    /// Lets other copies in this process see that the file is open here, since no lock does.
+    fn show(&self) {
+        self.here.get_or_init(|| OpenHere::new(self.identity.0, self.identity.1));
+    }
+
+    fn without(&self) -> Attempt {
+        let is_elsewhere = self.here.get().and_then(Option::as_ref).is_some_and(OpenHere::is_elsewhere);
+        if is_elsewhere { Attempt::TwoCopies } else { Attempt::Without }
     }
 
     /// Where [`FileLocks::lock_bytes`] takes this lock, for [`FileLocks::examine`].

@@ -26,6 +26,15 @@ struct Bytes {
     shared: bool,
 }
 
+/// Why a block cannot be locked between copies.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum NoLock {
+    /// Another copy or process holds a lock, at this place.
+    Busy(Range),
+    /// There are no locks, and another copy in this process has the file open.
+    TwoCopies,
+}
+
 impl BlockLock {
     /// The range locked within this copy.
     pub(crate) fn range(&self) -> RangeLock {
@@ -42,13 +51,14 @@ impl OpenFile {
     /// Locks a block between copies that holds `range` within this one. Never waits.
     ///
     /// # Errors
-    /// Another copy or process holds a lock, at this place.
-    pub(crate) fn lock_block(&self, extent: &Extent, range: RangeLock) -> Result<BlockLock, Range> {
+    /// The block cannot be written now.
+    pub(crate) fn lock_block(&self, extent: &Extent, range: RangeLock) -> Result<BlockLock, NoLock> {
         let Some(bytes) = self.bytes_to_lock(extent) else { return Ok(BlockLock { range, bytes: None }) };
         match self.locks.lock_bytes(self.fd(), bytes.start, bytes.end, bytes.shared) {
             Attempt::Locked => Ok(BlockLock { range, bytes: Some(bytes) }),
             Attempt::Without => Ok(BlockLock { range, bytes: None }),
-            Attempt::Busy => Err(FileLocks::place(bytes.start, bytes.end)),
+            Attempt::Busy => Err(NoLock::Busy(FileLocks::place(bytes.start, bytes.end))),
+            Attempt::TwoCopies => Err(NoLock::TwoCopies),
         }
     }
 

@@ -28,7 +28,7 @@ use device::{Mount, mount_of};
 pub use direct::DirectSupport;
 use direct::{DIRECT, Found, direct_support, unsupported};
 pub(crate) use examine::examine;
-pub(crate) use locked::BlockLock;
+pub(crate) use locked::{BlockLock, NoLock};
 use lookup::{Opened, open_or_create};
 pub use name::Name;
 pub(crate) use open_file::OpenFile;
@@ -195,6 +195,7 @@ fn locks(fd: &OwnedFd, stat: &Stat, options: &OpenOptions, support: &DirectSuppo
     }
     // Another opening can be direct although this one is not.
     let never_direct = DirectSupport::of_stat(stat).is_some_and(|support| !support.available);
-    let has_units = support.available || ((options.direct == Direct::Never || write_only) && !never_direct);
-    FileLocks::of(fd, has_units, !write_only)
+    let not_asked = (options.direct == Direct::Never || write_only) && !never_direct;
+    let has_units = if support.available { support.geometry(false).write_unit > 1 } else { not_asked };
+    FileLocks::of(fd, stat, has_units, !write_only)
 }

@@ -4,6 +4,7 @@
 //! Required of a platform, in the engine's own types:
 //!
 //! * `cache`: `is_cached`, of a range of a file
+//! * `copies`: [`copies::OpenHere`], seen by other copies of the engine in the process
 //! * `device`: [`device::Queue`], and `queue` of a [`stat::DeviceNumber`]
 //! * `directory`: `list`
 //! * `event`: [`event::Event`], which wakes the driver
@@ -60,6 +61,7 @@
 //! `syscall(2)`; a kernel without them answers `ENOSYS`, which is an answer like any other.
 
 pub(crate) mod cache;
+pub(crate) mod copies;
 pub(crate) mod device;
 pub(crate) mod directory;
 #[cfg_attr(all(loom, test), path = "event_model.rs")]

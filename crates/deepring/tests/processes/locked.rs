@@ -141,7 +141,9 @@ fn a_lock_that_is_released_in_time_is_waited_for() {
     let ops: Vec<_> = (0..300u64).map(|index| file.write_at(bytes(index * 100, 100, 2), index * 100)).collect();
     std::thread::sleep(Duration::from_millis(300));
     drop(owner);
-    ops.into_iter().for_each(|op| assert_eq!(op.wait().result.expect("a write").bytes, 100));
+    for op in ops {
+        assert_eq!(op.wait().result.expect("a write").bytes, 100);
+    }
     file.close().wait().expect("close");
     assert_file(&path, &bytes(0, 30_000, 2), "writes that waited");
 }

@@ -24,7 +24,9 @@ fn write_records(path: &Path, first: u64, of: u64, direct: Direct, backend: Back
             ops.pop_front().expect("an operation").wait().result.expect("a write");
         }
     }
-    ops.into_iter().for_each(|op| assert_eq!(op.wait().result.expect("a write").bytes, RECORD_BYTES));
+    for op in ops {
+        assert_eq!(op.wait().result.expect("a write").bytes, RECORD_BYTES);
+    }
     file.close().wait().expect("close");
 }
 
@@ -106,7 +108,9 @@ fn a_process_that_always_extends_lets_another_in() {
                 break;
             }
         }
-        ops.into_iter().for_each(|op| assert_eq!(op.wait().result.expect("a write").bytes, RECORD_BYTES));
+        for op in ops {
+            assert_eq!(op.wait().result.expect("a write").bytes, RECORD_BYTES);
+        }
         return;
     }
     let place = directory();
