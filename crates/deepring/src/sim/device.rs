@@ -175,15 +175,16 @@ impl World {
         }
     }
 
-    /// Adds up what all engines have in flight at one device, and compares that with the budget.
+    /// Adds up what all engines of one copy have in flight at one device, and compares that with the budget.
     fn check_budget(&mut self, backend: usize, device: u32) {
         let engine = self.devices.backends[backend].engine;
         let request_bytes = self.profile.request_bytes.clamp(4096, 1 << 20);
         let (mut operations, mut requests, mut bytes) = (0, 0, 0);
         let mut all = 0;
         for flight in self.devices.flights.iter().filter(|flight| !flight.lost) {
-            all += usize::from(self.devices.backends[flight.backend].engine == engine);
-            if flight.device == device {
+            let is_own = self.devices.backends[flight.backend].engine == engine;
+            all += usize::from(is_own);
+            if flight.device == device && (is_own || !self.profile.copies) {
                 operations += 1;
                 requests += u64::from(flight.op.len).div_ceil(request_bytes);
                 bytes += u64::from(flight.op.len);

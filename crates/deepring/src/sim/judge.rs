@@ -79,6 +79,8 @@ impl Run {
         let number = self.files[request.file].number;
         let opened = self.openings.iter().filter(|opening| opening.file == request.file && opening.watch.strong_count() > 0).count();
         let others = self.unsettled_on(request.file).filter(|other| other.by_path).count();
+        // Its descriptor can carry the lock of the end, which requests share: then it stays until they have ended.
+        let others = others + usize::from(self.unsettled_on(request.file).next().is_some());
         world::with(|world| {
             let open = world.descriptors_of(number);
             if world.unwound == 0 && open > opened + others {

@@ -188,6 +188,8 @@ impl Profile {
             files: 1 + self.files / 3,
             path_percent: 0,
             shutdown_at: None,
+            // A copy that waits for another one's lock never stops moving.
+            stuck_at: None,
             max_queued: 1 << 20,
             lost: 0,
             open_fails: 0,
