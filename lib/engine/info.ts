@@ -88,6 +88,8 @@ export interface Stats {
   readonly leaked: number
   /** Bytes of that memory. */
   readonly leakedBytes: number
+  /** Panics of Rust code of the program on threads of the engine. JavaScript cannot cause one. */
+  readonly panics: number
   /** Bytes read for callers. */
   readonly readBytes: number
   /** Bytes written for callers. */

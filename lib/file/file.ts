@@ -282,7 +282,8 @@ export class FileHandle extends Uncloneable {
 
   /**
    * Makes everything written so far survive a power cut: the bytes of every write accepted before this call, the length,
-   * and the file's metadata.
+   * and the file's metadata. A `truncate` that has not finished, and writes by path whose file is not open yet, are not
+   * covered: await them first.
    *
    * @throws `EIO` and similar errors; from then on `ERR_DEEPRING_SYNC_FAILED` for this file in the whole process,
    * because after a failed sync the kernel no longer knows which bytes are missing.

@@ -265,7 +265,7 @@ macro_rules! stats {
 stats! {
     submitted, completed, failed, canceled, resumed, retried, bounced_bytes, punted, downgraded, leaked, leaked_bytes, read_bytes,
     written_bytes, in_flight, in_flight_max, in_flight_bytes, in_flight_bytes_max, queued, buffers, buffer_bytes,
-    pooled_bytes,
+    pooled_bytes, panics,
 }
 
 /// What a record with a detail carries.

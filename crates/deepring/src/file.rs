@@ -115,7 +115,9 @@ impl File {
     }
 
     /// Flushes to the device the data and metadata of every write to this file that was accepted
-    /// before the call, by any handle or engine of the process.
+    /// before the call, by any handle or engine of the process. A [`File::set_len`] that has not
+    /// finished, and writes by path whose file is not open yet, are not covered: wait for them
+    /// first.
     ///
     /// # Errors of the task
     /// [`ErrorKind::Os`] if the flush failed. That is final: the kernel reports a lost write once,

@@ -139,6 +139,11 @@ impl Uring {
         self.staged += 1;
     }
 
+    /// Whether the kernel has device operations that have not completed.
+    fn has_submitted(&self) -> bool {
+        self.in_flight > self.staged
+    }
+
     /// One `io_uring_enter`. `Ok(false)` means that nothing was submitted or waited for, and that
     /// the call is to be repeated.
     fn enter(&mut self, want: u32) -> Result<bool, Errno> {
@@ -261,6 +266,10 @@ impl Backend for Uring {
             if rounds > BUSY_ROUNDS {
                 return Err(libc::EBUSY);
             }
+            if self.has_submitted() {
+                // Their completions must be read first.
+                return Ok(());
+            }
             std::thread::sleep(BUSY_PAUSE);
         }
         Ok(())
@@ -279,7 +288,8 @@ impl Backend for Uring {
                     }
                     if !entered {
                         rounds += 1;
-                        if rounds > BUSY_ROUNDS {
+                        // While the kernel has operations of ours, it still answers: it is only short of memory.
+                        if rounds > BUSY_ROUNDS && !self.has_submitted() {
                             return Err(libc::EBUSY);
                         }
                         std::thread::sleep(BUSY_PAUSE);

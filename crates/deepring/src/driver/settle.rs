@@ -182,7 +182,8 @@ impl Driver {
 
     /// Drops a reference to a file; if it is the last one, on a blocking thread, because closing can block.
     pub(super) fn release(&self, file: Arc<OpenFile>) {
-        if Arc::strong_count(&file) == 1 {
+        // Counting first could miss that another thread drops the last but one.
+        if let Some(file) = Arc::into_inner(file) {
             self.core.blocking.run(Line::Mount(file.fate), Box::new(move || drop(file)));
         }
     }
