@@ -7,9 +7,9 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import test from 'ava'
 
 import { info, open } from '../index.ts'
-import { layGround, pattern } from './ground.ts'
+import { makeScratch, pattern } from './harness.ts'
 
-const ground = layGround()
+const scratch = makeScratch()
 
 const RECORD_BYTES = 1000
 const RECORDS = 800
@@ -32,7 +32,7 @@ const INDEX = new URL('../index.ts', import.meta.url).href
 
 for (const shape of ['whole', 'growing'] as const) {
   test(`processes that write disjoint records of a ${shape} file lose none`, async (t) => {
-    const path = ground.path()
+    const path = scratch.path()
     writeFileSync(path, Buffer.alloc(shape === 'whole' ? RECORDS * RECORD_BYTES : 0))
     const writers = Array.from({ length: WRITERS }, (_, first) =>
       spawn(process.execPath, [...process.execArgv, '--input-type=module', '-e', WRITER, INDEX, path, String(first)], {
@@ -50,7 +50,7 @@ for (const shape of ['whole', 'growing'] as const) {
 }
 
 test('a file and info say whether writes keep other processes out', async (t) => {
-  const path = ground.file(pattern(10_000))
+  const path = scratch.file(pattern(10_000))
   const file = await open(path, 'r+')
   t.true(file.locks, file.locksReason)
   const reader = await open(path, 'r')
