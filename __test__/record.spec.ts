@@ -4,7 +4,20 @@ import test from 'ava'
 import type * as generated from '../binding.cjs'
 import type { Info, Stats } from '../index.ts'
 import { load } from '../lib/core/load.ts'
-import { DIRECT, FIELD, FLAG, OPEN, RECORD, STATUS, type Failure, type Opened, type Stat } from '../lib/core/record.ts'
+import {
+  DIRECT,
+  FIELD,
+  FLAG,
+  OPEN,
+  RECORD,
+  STAGED,
+  STAGED_FLAG,
+  STAGED_NUMBERS,
+  STATUS,
+  type Failure,
+  type Opened,
+  type Stat,
+} from '../lib/core/record.ts'
 
 /** Compiles only if an object of the binding can be used as what the facade declares. */
 type Fits<Generated extends Declared, Declared> = Generated
@@ -23,8 +36,11 @@ test('the layout of a record is the same in the binding', (t) => {
     field: FIELD,
     status: STATUS,
     flag: FLAG,
+    staged: STAGED,
+    stagedFlag: STAGED_FLAG,
     open: OPEN,
     direct: DIRECT,
   } as never)
   t.is(Object.keys(FIELD).length, RECORD)
+  t.is(Object.keys(STAGED).length, STAGED_NUMBERS)
 })

@@ -5,13 +5,14 @@
  * `ledger.ts`). All stage the same requests. They differ in how the outcome is awaited.
  */
 
-import { blockOn, connect, detachedInFlight, nextId, Operation, track } from '../core/completions.ts'
+import { blockOn, connect, detachedInFlight, nextId, Operation, stagePathTransfer, track } from '../core/completions.ts'
 import { engineStateOf, type Engine } from '../engine/engine.ts'
 import { checkOpen } from '../core/engine-state.ts'
 import { closed } from '../core/errors.ts'
 import { stageRead, stageWrite, transferOperation, type FileState, type Membership } from '../file/file-state.ts'
 import { throwIfAborted } from '../core/options.ts'
 import type { CheckedPath } from '../core/path.ts'
+import { STAGED_FLAG } from '../core/record.ts'
 
 /** Permissions of files that are created by path, before the umask: those of node:fs. */
 const MODE = 0o666
@@ -77,9 +78,8 @@ function stageByPath(transfer: Transfer, { bytes, text }: CheckedPath, { handle,
   const engine = engineStateOf(transfer.engine)
   checkOpen(engine, write ? 'write' : 'read')
   const operation = transferOperation(write, source, view, text, group)
-  const [{ id }, { number }, groupId] = [operation, engine, group?.id ?? 0]
-  if (write) connect().writePath(id, number, bytes, handle, groupId, view, position, whole, MODE)
-  else connect().readPath(id, number, bytes, handle, groupId, view, position, whole)
+  const flags = (write ? STAGED_FLAG.write : 0) | STAGED_FLAG.exact | (whole ? STAGED_FLAG.whole : 0)
+  stagePathTransfer(operation, bytes, flags, engine.number, handle, group?.id ?? 0, position, MODE)
   return operation
 }
 

@@ -2,9 +2,9 @@
  * In-flight requests, and how their results come back.
  *
  * ```text
- *   file.read()  --stage-->  binding          (many calls of one tick)
+ *   file.read()  --stage-->  numbers          (many calls of one tick)
  *        |                      |
- *   pending.add(id)        flush()            (one microtask per tick: one call wakes the driver for all of them)
+ *   pending.add(id)        flush()            (one microtask per tick: one call submits all of them)
  *        |                      |
  *        |                   driver thread ... kernel
  *        |                      |
@@ -29,7 +29,7 @@ import { DeepringError, detached, fromFailure } from './errors.ts'
 import { native, type Native } from './native.ts'
 import { reasonOf } from './options.ts'
 import { Pending } from './pending.ts'
-import { RECORD, RecordView, STATUS, type Failure } from './record.ts'
+import { RECORD, RecordView, STAGED, STAGED_FLAG, STAGED_NUMBERS, STATUS, type Failure } from './record.ts'
 
 /** Records fetched from the binding at once: 20 KiB, small enough to stay in the first-level cache. */
 const RECORDS_PER_DRAIN = 256
@@ -43,8 +43,13 @@ const RECORDS_PER_TICK = 4096
  */
 const EAGER_BYTES = 65_536
 
+const SLASH = 0x2f
+
 /** After the first flush the device has work, so the rest of the tick follows in portions of this size. */
 const PORTION_BYTES = 16 << 20
+
+/** Transfers that are staged at once. */
+const STAGED_MAX = 1024
 
 /** Makes the result of a request from its record. It can throw instead. */
 export type Finish = (operation: Operation, record: RecordView) => unknown
@@ -107,20 +112,84 @@ const watched = new Map<AbortSignal, Watch>()
 const retiring = new Map<ArrayBufferLike, Retirement>()
 const records = new Float64Array(RECORD * RECORDS_PER_DRAIN)
 const record = new RecordView(records)
+const staged = new Float64Array(STAGED_NUMBERS * STAGED_MAX)
+/** The memory of what is staged, and in front of it the path of one by path. */
+const stagedViews: (Uint8Array | undefined)[] = []
+let stagedCount = 0
+let stagedViewCount = 0
 let binding: Native | undefined
 let flushDue = false
 let bytesUntilFlush = EAGER_BYTES
 let flushedEarly = false
 let drainDue = false
 
-/** The binding, loaded and attached to this environment at the first call. */
+/**
+ * The binding, loaded and attached to this environment at the first call. What was staged before reaches it first, so
+ * that no call passes another.
+ */
 export function connect(): Native {
   if (binding === undefined) {
     const loaded = native()
     loaded.attach(drain)
     binding = loaded
   }
+  if (stagedCount > 0) submit(binding)
   return binding
+}
+
+/** Stages a transfer. It is submitted with the next {@link flush}, or before any other call of the binding. */
+export function stageTransfer(
+  { id, view, requested }: Operation,
+  flags: number,
+  target: number,
+  handle: number,
+  group: number,
+  position: number,
+): void {
+  if (binding === undefined || stagedCount === STAGED_MAX) connect()
+  const at = stagedCount * STAGED_NUMBERS
+  staged[at + STAGED.flags] = flags
+  staged[at + STAGED.id] = id
+  staged[at + STAGED.target] = target
+  staged[at + STAGED.handle] = handle
+  staged[at + STAGED.group] = group
+  staged[at + STAGED.position] = position
+  staged[at + STAGED.length] = requested
+  stagedCount += 1
+  stagedViews[stagedViewCount] = view as Uint8Array
+  stagedViewCount += 1
+}
+
+/** The same by path, with the permissions of a file that a write creates. */
+export function stagePathTransfer(
+  operation: Operation,
+  path: Uint8Array,
+  flags: number,
+  engine: number,
+  handle: number,
+  group: number,
+  position: number,
+  mode: number,
+): void {
+  if (binding === undefined || stagedCount === STAGED_MAX) connect()
+  stagedViews[stagedViewCount] = path
+  stagedViewCount += 1
+  stageTransfer(operation, flags | STAGED_FLAG.byPath, engine, handle, group, position)
+  staged[(stagedCount - 1) * STAGED_NUMBERS + STAGED.mode] = mode
+  // What a relative path means can change before the end of this tick.
+  if (path[0] !== SLASH) connect()
+}
+
+function submit(to: Native): void {
+  const count = stagedCount
+  stagedCount = 0
+  try {
+    to.flush(staged, stagedViews, count)
+  } finally {
+    // Not longer than the binding needs it; the operations hold the memory.
+    stagedViews.fill(undefined, 0, stagedViewCount)
+    stagedViewCount = 0
+  }
 }
 
 /** The number of a new request, never used before in this environment. */
@@ -214,7 +283,15 @@ export function runInBackground(stage: (id: number) => void): void {
   const operation = new Operation(nextId(), ignore, null, null, undefined)
   stage(operation.id)
   pending.add(operation)
-  connect().flush()
+  wake()
+}
+
+/** The error of a request that failed. */
+export function errorOf(operation: Operation, failure: Failure): DeepringError {
+  const { view, requested, path } = operation
+  const isGone = view !== null && view.byteLength !== requested
+  if (isGone && failure.code === 'ERR_DEEPRING_INVALID') return detachedInFlight(operation, failure.syscall)
+  return fromFailure(failure, path)
 }
 
 /** The error for memory that was taken away while its request ran. */
@@ -237,7 +314,7 @@ export function flushOncePerTick(): void {
 function flushEarly(): void {
   flushedEarly = true
   bytesUntilFlush = PORTION_BYTES
-  binding?.flush()
+  wake()
 }
 
 /** Submits everything staged to the driver. */
@@ -246,7 +323,12 @@ export function flush(): void {
   flushDue = false
   bytesUntilFlush = EAGER_BYTES
   flushedEarly = false
-  binding?.flush()
+  wake()
+}
+
+/** Submits what is staged, and wakes the drivers for that and for what was submitted before. */
+function wake(): void {
+  if (binding !== undefined) submit(binding)
 }
 
 /** Called by the binding when records wait, and by itself after a full tick. */
@@ -297,7 +379,7 @@ function settle(operation: Operation, status: number): void {
     }
   }
   if (failure !== null) {
-    operation.reject(fromFailure(failure, operation.path), operation)
+    operation.reject(errorOf(operation, failure), operation)
     return
   }
   try {

@@ -11,8 +11,7 @@
  * The group holds the memory of its members until it has settled, because the kernel can use it until then.
  */
 
-import { cancel, connect, expectRecord, flushSoon, keepForever, nextId, Operation } from './completions.ts'
-import { fromFailure } from './errors.ts'
+import { cancel, connect, errorOf, expectRecord, flushSoon, keepForever, nextId, Operation } from './completions.ts'
 import type { MemberFailure, RecordView } from './record.ts'
 
 /** A member that failed. */
@@ -86,9 +85,9 @@ export class Group {
   settle(record: RecordView): void {
     const failed = new Set<number>()
     for (const { index, failure } of (record.detail ?? []) as MemberFailure[]) {
-      const { view, path } = this.#requests[index] as Operation
-      if (failure.code === 'ERR_DEEPRING_LOST' && view !== null) keepForever(view)
-      this.#failures.push({ index, error: fromFailure(failure, path) })
+      const operation = this.#requests[index] as Operation
+      if (failure.code === 'ERR_DEEPRING_LOST' && operation.view !== null) keepForever(operation.view)
+      this.#failures.push({ index, error: errorOf(operation, failure) })
       failed.add(index)
     }
     for (const [index, operation] of this.#requests.entries()) {

@@ -40,9 +40,12 @@ export interface Native {
   drain(records: Float64Array): number
   /** The detail of a drained record. Only once. */
   detail(id: number): unknown
-  /** Submits everything staged to the drivers. */
-  flush(): void
-  /** Flushes, and blocks this thread until the records of all these ids can be drained. */
+  /**
+   * Submits the first `count` transfers of `staged` (see `STAGED` of record.ts), in their order, and wakes the drivers.
+   * `views` has the memory of each, and in front of it the path of one by path.
+   */
+  flush(staged: Float64Array, views: readonly (Uint8Array | undefined)[], count: number): void
+  /** Wakes the drivers, and blocks this thread until the records of all these ids can be drained. */
   block(ids: Float64Array): void
   /** Requests an early end of all these. A record of each comes in any case. */
   cancel(ids: Float64Array): void
@@ -77,40 +80,6 @@ export interface Native {
    */
   openGroup(id: number): void
   closeGroup(id: number): void
-  /** group, here and below: the id of a group, in which `id` is the index of a member; 0 for a single transfer. */
-  read(
-    id: number,
-    file: number,
-    handle: number,
-    group: number,
-    view: Uint8Array,
-    position: number,
-    exact: boolean,
-  ): void
-  write(id: number, file: number, handle: number, group: number, view: Uint8Array, position: number): void
-  /** whole: the file must be as long as the view. */
-  readPath(
-    id: number,
-    engine: number,
-    path: Uint8Array,
-    handle: number,
-    group: number,
-    view: Uint8Array,
-    position: number,
-    whole: boolean,
-  ): void
-  /** whole: the file ends with the view. If the file does not exist, it is created with `mode`. */
-  writePath(
-    id: number,
-    engine: number,
-    path: Uint8Array,
-    handle: number,
-    group: number,
-    view: Uint8Array,
-    position: number,
-    whole: boolean,
-    mode: number,
-  ): void
   /** Keeps what a path means now, also if the working directory changes. The number is for `verify`, once. */
   keepName(path: Uint8Array): number
   dropName(name: number): void

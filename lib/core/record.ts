@@ -28,6 +28,30 @@ export const STATUS = { success: 0, failure: 1, successWithDetail: 2 } as const
 /** Flags of a record: every block bypassed the page cache; the backend was `'threads'`, else `'uring'`. */
 export const FLAG = { direct: 1, threads: 2, locks: 4 } as const
 
+/** A transfer on its way to the binding: where each number lies. */
+export const STAGED = {
+  flags: 0,
+  id: 1,
+  /** The file; by path, the engine. */
+  target: 2,
+  handle: 3,
+  /** The id of a group, in which `id` is the index of a member; 0 for a single transfer. */
+  group: 4,
+  position: 5,
+  length: 6,
+  /** Permissions of a file that a write by path creates. */
+  mode: 7,
+} as const
+
+/** Numbers per staged transfer. */
+export const STAGED_NUMBERS = 8
+
+/**
+ * Flags of a staged transfer. `exact`: fewer bytes are an error. `whole`, by path: a read requires equal sizes, a write
+ * ends the file where the memory ends.
+ */
+export const STAGED_FLAG = { write: 1, exact: 2, byPath: 4, whole: 8 } as const
+
 /** Flags of `open`. */
 export const OPEN = { read: 1, write: 2, create: 4, truncate: 8, exclusive: 16 } as const
 

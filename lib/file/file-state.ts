@@ -13,12 +13,13 @@ import {
   nextId,
   Operation,
   runInBackground,
+  stageTransfer,
   track,
 } from '../core/completions.ts'
 import type { Closable, EngineState } from '../core/engine-state.ts'
 import { closed, systemError } from '../core/errors.ts'
 import type { FlagMeaning, OpenFlags } from '../core/flags.ts'
-import { FLAG, type Opened, type RecordView } from '../core/record.ts'
+import { FLAG, STAGED_FLAG, type Opened, type RecordView } from '../core/record.ts'
 import { receiptOf, type Receipt } from './receipt.ts'
 import type { Bytes } from '../memory/view.ts'
 
@@ -137,7 +138,7 @@ export function stageRead(
   checkFileOpen(state, 'read')
   if (!state.readable) throw systemError('EBADF', 'read', state.path, `opened with flags '${state.flags}'`)
   const operation = transferOperation(false, buffer, view, state.path, group)
-  connect().read(operation.id, state.number, handle, group?.id ?? 0, view, position, exact)
+  stageTransfer(operation, exact ? STAGED_FLAG.exact : 0, state.number, handle, group?.id ?? 0, position)
   return operation
 }
 
@@ -152,7 +153,7 @@ export function stageWrite(
   checkFileOpen(state, 'write')
   checkWritable(state, 'write')
   const operation = transferOperation(true, buffer, view, state.path, group)
-  connect().write(operation.id, state.number, handle, group?.id ?? 0, view, position)
+  stageTransfer(operation, STAGED_FLAG.write, state.number, handle, group?.id ?? 0, position)
   return operation
 }
 

@@ -81,6 +81,31 @@ impl FromNapiValue for View {
     }
 }
 
+/// Views of an array, one after the other.
+pub struct Elements {
+    env: sys::napi_env,
+    array: sys::napi_value,
+    next: u32,
+}
+
+impl Elements {
+    pub fn of(array: &Object<'_>) -> Self {
+        let value = array.value();
+        Self { env: value.env, array: value.value, next: 0 }
+    }
+
+    /// The next view. Fails where there is none.
+    pub fn next(&mut self) -> Result<View> {
+        let mut value = ptr::null_mut();
+        // SAFETY: the array is an argument of the call in progress; the out-pointer is a local.
+        let status = unsafe { sys::napi_get_element(self.env, self.array, self.next, &raw mut value) };
+        check_status!(status, "expected an array of Uint8Arrays")?;
+        self.next += 1;
+        // SAFETY: a value of this call.
+        unsafe { View::from_napi_value(self.env, value) }
+    }
+}
+
 impl View {
     /// A lease on this view's memory, if all of it is engine memory.
     pub fn lease(&self) -> Option<MemoryLease> {

@@ -64,10 +64,49 @@ numbers! { DIRECTS: u32 {
     DIRECT_REQUIRE = 2 => "require",
 }}
 
+/// A transfer on its way to the binding.
+pub mod staged {
+    numbers! { FIELDS: usize {
+        FLAGS = 0 => "flags",
+        ID = 1 => "id",
+        /// The file; by path, the engine.
+        TARGET = 2 => "target",
+        HANDLE = 3 => "handle",
+        GROUP = 4 => "group",
+        POSITION = 5 => "position",
+        LEN = 6 => "length",
+        /// Of a file that a write by path creates.
+        MODE = 7 => "mode",
+    }}
+
+    pub const TABLE: &[(&str, usize)] = FIELDS;
+}
+
+/// Numbers per staged transfer.
+pub const STAGED: usize = staged::TABLE.len();
+
+numbers! { STAGED_FLAGS: u32 {
+    STAGED_WRITE = 1 => "write",
+    /// Fewer bytes are an error.
+    STAGED_EXACT = 2 => "exact",
+    STAGED_BY_PATH = 4 => "byPath",
+    /// By path: a read requires equal sizes; a write ends the file where the memory ends.
+    STAGED_WHOLE = 8 => "whole",
+}}
+
 /// The numbers as they are on this side.
 pub fn layout() -> HashMap<String, HashMap<String, u32>> {
-    let fields: Vec<_> = FIELDS.iter().map(|&(name, field)| (name, field as u32)).collect();
-    let tables = [("field", &fields[..]), ("status", STATUSES), ("flag", RECORD_FLAGS), ("open", OPEN_FLAGS), ("direct", DIRECTS)];
+    let places = |fields: &[(&'static str, usize)]| fields.iter().map(|&(name, field)| (name, field as u32)).collect::<Vec<_>>();
+    let (fields, staged) = (places(FIELDS), places(staged::TABLE));
+    let tables = [
+        ("field", &fields[..]),
+        ("status", STATUSES),
+        ("flag", RECORD_FLAGS),
+        ("staged", &staged[..]),
+        ("stagedFlag", STAGED_FLAGS),
+        ("open", OPEN_FLAGS),
+        ("direct", DIRECTS),
+    ];
     let table = |entries: &[(&str, u32)]| entries.iter().map(|&(name, value)| (name.to_owned(), value)).collect();
     tables.into_iter().map(|(name, entries)| (name.to_owned(), table(entries))).collect()
 }

@@ -150,8 +150,8 @@ impl Session {
         Some(Detail::Opened(opened))
     }
 
-    #[napi]
-    pub fn flush(&self) {
+    /// Wakes the drivers for what was submitted.
+    pub(crate) fn wake(&self) {
         for engine in self.state.staged.borrow_mut().drain(..) {
             engine.wake();
         }
@@ -159,7 +159,7 @@ impl Session {
 
     #[napi]
     pub fn block(&self, ids: Float64ArraySlice<'_>) {
-        self.flush();
+        self.wake();
         self.state.delivery.wait_for(ids.iter().map(|&id| id as u64).collect());
     }
 
@@ -180,7 +180,7 @@ impl Session {
         }
         drop((controls, groups));
         self.state.delivery.cancel(single);
-        self.flush();
+        self.wake();
         self.state.sweep();
     }
 

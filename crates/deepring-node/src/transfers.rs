@@ -1,8 +1,8 @@
 //! Transfers: staged here, handed to the drivers by `flush`, settled on a thread of the engine.
 
 use crate::delivery::Delivery;
-use crate::memory::View;
-use crate::record::Record;
+use crate::memory::{Elements, View};
+use crate::record::{Record, STAGED, STAGED_BY_PATH, STAGED_EXACT, STAGED_WHOLE, STAGED_WRITE, staged};
 use crate::session::{Session, unknown};
 use deepring::Direction;
 use deepring::binding::{Completion, EngineBinding, FileBinding, Group, Member, MemoryLease, Name, Outcome, RawTransfer};
@@ -52,45 +52,83 @@ impl Completion for Joined {
     }
 }
 
+/// Ends a transfer that cannot be submitted.
+fn refuse(completion: Arc<dyn Completion>, transfer: &RawTransfer, why: &str) {
+    completion.settle(Outcome { result: Err(transfer.invalid(why)), memory_lost: false });
+}
+
+/// A transfer as JavaScript stages it: see `STAGED` of `record.rs`.
+struct Staged<'a> {
+    numbers: &'a [f64],
+}
+
+impl Staged<'_> {
+    fn number(&self, field: usize) -> f64 {
+        self.numbers[field]
+    }
+
+    fn has(&self, flag: u32) -> bool {
+        self.number(staged::FLAGS) as u32 & flag != 0
+    }
+
+    fn direction(&self) -> Direction {
+        if self.has(STAGED_WRITE) { Direction::Write } else { Direction::Read }
+    }
+}
+
 #[napi]
 impl Session {
+    /// Submits the first `count` transfers that are staged, in their order, and wakes the drivers for them and for what
+    /// was submitted before. `views` has the memory of each, and in front of it the path of one by path.
     #[napi]
-    pub fn read(&self, env: &Env, id: f64, file: u32, handle: u32, group: f64, view: View, position: f64, exact: bool) -> Result<()> {
-        self.transfer(env, id, file, handle, group, &view, Direction::Read, position, exact)
+    pub fn flush(&self, env: &Env, staged: Float64ArraySlice<'_>, views: Object<'_>, count: u32) -> Result<()> {
+        let mut views = Elements::of(&views);
+        for numbers in staged.chunks_exact(STAGED).take(count as usize) {
+            self.submit(env, &Staged { numbers }, &mut views)?;
+        }
+        self.wake();
+        Ok(())
     }
 
-    #[napi]
-    pub fn write(&self, env: &Env, id: f64, file: u32, handle: u32, group: f64, view: View, position: f64) -> Result<()> {
-        self.transfer(env, id, file, handle, group, &view, Direction::Write, position, true)
-    }
-
-    fn transfer(
-        &self,
-        env: &Env,
-        id: f64,
-        file: u32,
-        handle: u32,
-        group: f64,
-        view: &View,
-        direction: Direction,
-        position: f64,
-        exact: bool,
-    ) -> Result<()> {
+    fn submit(&self, env: &Env, staged: &Staged<'_>, views: &mut Elements) -> Result<()> {
+        let path = if staged.has(STAGED_BY_PATH) { Some(views.next()?) } else { None };
+        let view = views.next()?;
+        let completion = self.completion(env, staged.number(staged::ID), staged.number(staged::GROUP), &view)?;
+        let transfer = self.raw(&view, staged);
+        if view.len != transfer.len {
+            refuse(completion, &transfer, "its memory was detached before it was submitted");
+            return Ok(());
+        }
+        let target = staged.number(staged::TARGET) as u32;
+        if let Some(path) = path {
+            let Ok(engine) = self.state.engine(target) else {
+                refuse(completion, &transfer, "its engine does not exist in this environment");
+                return Ok(());
+            };
+            let mode = staged.number(staged::MODE) as u32;
+            // SAFETY: as below.
+            unsafe { engine.submit_path(&path.to_path(), staged.has(STAGED_WHOLE), mode, transfer, completion) };
+            self.state.staged(&engine);
+            return Ok(());
+        }
         let files = self.state.files.borrow();
-        let file = files.get(&file).ok_or_else(|| unknown("file", file))?;
-        let transfer = self.raw(view, direction, position, exact, handle);
-        let completion = self.completion(env, id, group, view)?;
-        // SAFETY: engine memory is held by the completion, foreign memory by the facade, until
-        // the record has been drained; a worker that is terminated waits for its transfers in the
-        // clean-up hook.
+        let Some(file) = files.get(&target) else {
+            refuse(completion, &transfer, "its file does not exist in this environment");
+            return Ok(());
+        };
+        // SAFETY: engine memory is held by the completion, foreign memory by the facade, until the record has been
+        // drained; a worker that is terminated waits for its transfers in the clean-up hook.
         unsafe { file.submit(transfer, completion) };
         self.state.staged(file.engine());
         Ok(())
     }
 
-    fn raw(&self, view: &View, direction: Direction, position: f64, exact: bool, handle: u32) -> RawTransfer {
+    fn raw(&self, view: &View, staged: &Staged<'_>) -> RawTransfer {
+        let handle = staged.number(staged::HANDLE) as u32;
         let handle = if handle == 0 { None } else { self.state.handle(handle) };
-        RawTransfer { direction, address: view.address, len: view.len, position: position as u64, exact, handle }
+        let exact = staged.has(STAGED_EXACT);
+        let (position, len) = (staged.number(staged::POSITION) as u64, staged.number(staged::LEN) as u64);
+        RawTransfer { direction: staged.direction(), address: view.address, len, position, exact, handle }
     }
 
     /// The completion of a single transfer, or of a member of a group, in which `id` is its index.
@@ -121,51 +159,6 @@ impl Session {
         let group = groups.get(&(id as u64)).ok_or_else(|| unknown("group", id as u32))?;
         self.state.delivery.expect(env)?;
         group.close();
-        Ok(())
-    }
-
-    #[napi]
-    pub fn read_path(
-        &self,
-        env: &Env,
-        id: f64,
-        engine: u32,
-        path: View,
-        handle: u32,
-        group: f64,
-        view: View,
-        position: f64,
-        whole: bool,
-    ) -> Result<()> {
-        let engine = self.state.engine(engine)?;
-        let transfer = self.raw(&view, Direction::Read, position, true, handle);
-        let completion = self.completion(env, id, group, &view)?;
-        // SAFETY: as in `transfer`.
-        unsafe { engine.submit_path(&path.to_path(), whole, 0, transfer, completion) };
-        self.state.staged(&engine);
-        Ok(())
-    }
-
-    #[napi]
-    pub fn write_path(
-        &self,
-        env: &Env,
-        id: f64,
-        engine: u32,
-        path: View,
-        handle: u32,
-        group: f64,
-        view: View,
-        position: f64,
-        whole: bool,
-        mode: u32,
-    ) -> Result<()> {
-        let engine = self.state.engine(engine)?;
-        let transfer = self.raw(&view, Direction::Write, position, true, handle);
-        let completion = self.completion(env, id, group, &view)?;
-        // SAFETY: as in `transfer`.
-        unsafe { engine.submit_path(&path.to_path(), whole, mode, transfer, completion) };
-        self.state.staged(&engine);
         Ok(())
     }
 

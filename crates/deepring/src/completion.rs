@@ -132,3 +132,10 @@ pub struct RawTransfer {
     /// The handle whose limits the transfer shares.
     pub handle: Option<Arc<Handle>>,
 }
+
+impl RawTransfer {
+    /// The error of a transfer that a binding cannot submit.
+    pub fn invalid(&self, why: &str) -> Error {
+        Error::new(ErrorKind::Invalid, self.direction.call_name()).range(self.position, self.len, 0).advise(why)
+    }
+}
