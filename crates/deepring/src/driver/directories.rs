@@ -99,7 +99,7 @@ impl<K: Copy + Ord, T> Directories<K, T> {
     }
 
     /// How many wait.
-    #[cfg(any(debug_assertions, feature = "sim"))]
+    #[cfg(any(debug_assertions, test, feature = "sim"))]
     pub(super) fn len(&self) -> usize {
         self.queued
     }
