@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   JavaScript thread                         engine's threads
-//!   Session.read(id, ...) ──► Engine ──► driver ──► Landing::settle
+//!   Session.flush(rows)   ──► Engine ──► driver ──► Landing::settle
 //!   Session.drain(array)  ◄── Delivery (one list per environment) ◄──┘
 //!                  ▲              │ on empty → non-empty
 //!                  └─── wake ◄────┘ one threadsafe function per environment

@@ -2,7 +2,7 @@
 //! its list of records.
 //!
 //! Every asynchronous call takes an id and returns nothing; its outcome arrives through
-//! [`Session::drain`]. Transfers are staged and go to the drivers with [`Session::flush`].
+//! [`Session::drain`]. Transfers are staged in JavaScript and cross with [`Session::flush`].
 
 use crate::convert::{Detail, Opened};
 use crate::delivery::Delivery;
