@@ -200,7 +200,7 @@ test('an engine with an aborted open closes, and the file that comes late is clo
   t.is(openDescriptors(path), before)
 })
 
-test('any number of requests is canceled by one crossing', async (t) => {
+test.serial('any number of requests is canceled by one crossing', async (t) => {
   const file = await open(scratch.file(pattern(1_000_000)))
   const session = connect()
   const { cancel } = session
