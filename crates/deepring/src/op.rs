@@ -66,7 +66,8 @@ struct Cell<T> {
 }
 
 enum State<T> {
-    Pending(Option<Waker>),
+    /// What is woken when it is done: a task, and whether a thread waits.
+    Pending(Option<Waker>, bool),
     Done(T),
     Taken,
 }
@@ -74,7 +75,7 @@ enum State<T> {
 impl<T> Cell<T> {
     fn new() -> Self {
         Self {
-            state: Mutex::new(State::Pending(None)),
+            state: Mutex::new(State::Pending(None, false)),
             ready: Condvar::new(),
             canceled: AtomicBool::new(false),
             process: Process::current(),
@@ -101,8 +102,12 @@ impl<T> Cell<T> {
 
     fn put(&self, value: T) {
         let before = mem::replace(&mut *self.lock(), State::Done(value));
-        self.ready.notify_all();
-        if let State::Pending(Some(waker)) = before {
+        let State::Pending(waker, waits) = before else { return };
+        // It enters the kernel even if no thread waits.
+        if waits {
+            self.ready.notify_all();
+        }
+        if let Some(waker) = waker {
             waker.wake();
         }
     }
@@ -115,7 +120,8 @@ impl<T> Cell<T> {
         loop {
             match mem::replace(&mut *state, State::Taken) {
                 State::Done(value) => return value,
-                pending => *state = pending,
+                State::Pending(waker, _) => *state = State::Pending(waker, true),
+                State::Taken => {}
             }
             if planted(PlantedBug::LooksThenWaits) {
                 drop(state);
@@ -134,28 +140,28 @@ impl<T> Cell<T> {
         // very operation.
         let former = match mem::replace(&mut *state, State::Taken) {
             State::Done(value) => return Poll::Ready(value),
-            State::Pending(former) => former,
+            State::Pending(former, _) => former,
             // Polling a future again after it was ready is a mistake of the caller; it stays
             // pending.
             State::Taken => return Poll::Pending,
         };
         if former.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
-            *state = State::Pending(former);
+            *state = State::Pending(former, false);
             return Poll::Pending;
         }
         if planted(PlantedBug::LooksThenWaits) {
-            *state = State::Pending(None);
+            *state = State::Pending(None, false);
             drop(state);
             state = self.lock();
         }
-        *state = State::Pending(Some(context.waker().clone()));
+        *state = State::Pending(Some(context.waker().clone()), false);
         drop(state);
         drop(former);
         Poll::Pending
     }
 
     fn is_pending(&self) -> bool {
-        !self.process.is_parent() && matches!(*self.lock(), State::Pending(_))
+        !self.process.is_parent() && matches!(*self.lock(), State::Pending(..))
     }
 }
 

@@ -98,6 +98,23 @@ pub(crate) fn add(counter: &AtomicU64, value: u64) {
     counter.fetch_add(value, Relaxed);
 }
 
+/// As [`add`], for a counter that only the calling thread changes: the driver's own.
+pub(crate) fn add_alone(counter: &AtomicU64, value: u64) {
+    counter.store(counter.load(Relaxed) + value, Relaxed);
+}
+
+/// As [`sub`], likewise.
+pub(crate) fn sub_alone(counter: &AtomicU64, value: u64) {
+    counter.store(counter.load(Relaxed) - value, Relaxed);
+}
+
+/// Raises a counter that only the calling thread changes to at least this value.
+pub(crate) fn raise_alone(counter: &AtomicU64, value: u64) {
+    if counter.load(Relaxed) < value {
+        counter.store(value, Relaxed);
+    }
+}
+
 pub(crate) fn sub(counter: &AtomicU64, value: u64) {
     counter.fetch_sub(value, Relaxed);
 }
@@ -141,11 +158,14 @@ fn bucket_top(index: usize) -> u64 {
 }
 
 impl Latency {
+    /// Only the driver records.
     pub(crate) fn record(&self, us: u64) {
-        add(&self.buckets[bucket(us)], 1);
-        add(&self.sum_us, us);
-        self.min_us.fetch_min(us, Relaxed);
-        self.max_us.fetch_max(us, Relaxed);
+        add_alone(&self.buckets[bucket(us)], 1);
+        add_alone(&self.sum_us, us);
+        if us < self.min_us.load(Relaxed) {
+            self.min_us.store(us, Relaxed);
+        }
+        raise_alone(&self.max_us, us);
     }
 
     fn summary(&self) -> LatencySummary {

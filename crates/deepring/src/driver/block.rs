@@ -21,7 +21,7 @@ use crate::open::BlockLock;
 use crate::plan::{Direction, Extent};
 use crate::planted::{PlantedBug, planted};
 use crate::slots::Key;
-use crate::stats::{add, sub};
+use crate::stats::{add, add_alone, raise_alone, sub_alone};
 use crate::sys::memory;
 use std::mem;
 use std::sync::atomic::Ordering;
@@ -140,15 +140,15 @@ impl Driver {
     /// Counts a block among what is in flight.
     fn track(&self, cost: Cost) {
         let counters = &self.core.counters;
-        let in_flight = counters.in_flight.fetch_add(1, Ordering::Relaxed) + 1;
-        counters.in_flight_max.fetch_max(in_flight, Ordering::Relaxed);
-        let bytes = counters.in_flight_bytes.fetch_add(cost.bytes, Ordering::Relaxed) + cost.bytes;
-        counters.in_flight_bytes_max.fetch_max(bytes, Ordering::Relaxed);
+        add_alone(&counters.in_flight, 1);
+        raise_alone(&counters.in_flight_max, counters.in_flight.load(Ordering::Relaxed));
+        add_alone(&counters.in_flight_bytes, cost.bytes);
+        raise_alone(&counters.in_flight_bytes_max, counters.in_flight_bytes.load(Ordering::Relaxed));
     }
 
     pub(super) fn untrack(&self, block: &Block) {
-        sub(&self.core.counters.in_flight, 1);
-        sub(&self.core.counters.in_flight_bytes, block.grant.cost.bytes);
+        sub_alone(&self.core.counters.in_flight, 1);
+        sub_alone(&self.core.counters.in_flight_bytes, block.grant.cost.bytes);
     }
 
     // ---- operations ----

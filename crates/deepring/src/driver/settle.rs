@@ -11,7 +11,7 @@ use crate::open::OpenFile;
 use crate::plan::Direction;
 use crate::planted::{PlantedBug, planted};
 use crate::slots::Key;
-use crate::stats::{add, sub};
+use crate::stats::{add, add_alone, sub};
 use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -135,12 +135,12 @@ impl Driver {
         sub(&counters.queued, 1);
         match result {
             Ok(receipt) => {
-                add(&counters.completed, 1);
+                add_alone(&counters.completed, 1);
                 let moved = match submission.direction {
                     Direction::Read => &counters.read_bytes,
                     Direction::Write => &counters.written_bytes,
                 };
-                add(moved, receipt.bytes);
+                add_alone(moved, receipt.bytes);
                 counters.latency.record((receipt.queue + receipt.device).as_micros() as u64);
             }
             Err(error) if error.kind() == ErrorKind::Canceled => add(&counters.canceled, 1),
