@@ -69,6 +69,8 @@ fn collect(opened: Opened, name: &Name, options: &OpenOptions) -> Result<OpenFil
             if created && let Ok((start, path)) = name.parts() {
                 lookup::remove(&fd, start, &path);
             }
+            // The caller gets the error that made this necessary.
+            let _ = sys::close(fd);
             return Err(error);
         }
     };
@@ -81,17 +83,8 @@ fn collect(opened: Opened, name: &Name, options: &OpenOptions) -> Result<OpenFil
     if inode.end_hold().is_elsewhere(&locks, &fd) {
         inode.doubt_size();
     }
-    if options.truncate && size > 0 && !is_block_device {
-        let guard = inode.lock_end();
-        sys::truncate(&fd, 0).map_err(|errno| Error::os(errno, "ftruncate").at(&name.path))?;
-        inode.record_truncation(0);
-        drop(guard);
-    }
-    if options.sync_directory {
-        lookup::sync_directory(&fd, name)?;
-    }
     let space = Space::of(&fd, options.write && !is_block_device);
-    Ok(OpenFile {
+    let file = OpenFile {
         pages,
         fd: ManuallyDrop::new(fd),
         closed: AtomicBool::new(false),
@@ -111,7 +104,17 @@ fn collect(opened: Opened, name: &Name, options: &OpenOptions) -> Result<OpenFil
         blocks_submitters: is_fuse,
         space,
         unsettled: AtomicUsize::new(0),
-    })
+    };
+    if options.truncate && size > 0 && !is_block_device {
+        let guard = file.inode.lock_end();
+        sys::truncate(file.fd(), 0).map_err(|errno| Error::os(errno, "ftruncate").at(&name.path))?;
+        file.inode.record_truncation(0);
+        drop(guard);
+    }
+    if options.sync_directory {
+        lookup::sync_directory(file.fd(), name)?;
+    }
+    Ok(file)
 }
 
 /// What was found out before anything was changed.
