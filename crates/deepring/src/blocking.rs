@@ -53,8 +53,10 @@ pub(crate) type Job = Box<dyn FnOnce() + Send>;
 /// Which jobs share a fate: if one of them is stuck, the others of its line can be, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Line {
-    /// Waits for no file system: copies, unmapping, reports.
+    /// Waits for no file system: unmapping, reports.
     Memory,
+    /// Copies bytes of requests. Their memory can be a file's.
+    Copy,
     /// A short call on a file of this file system.
     Mount(u64),
     /// A flush on this file system, which can take long.
@@ -82,13 +84,9 @@ pub(crate) trait Executor: Send + Sync {
     /// Runs a job now or later.
     fn run(&self, line: Line, job: Job);
 
-    /// Runs a job only if it need not wait for another; else returns it.
-    fn try_run(&self, line: Line, job: Job) -> Result<(), Job>;
-
-    /// The same for a job that waits for no file system, but starts no thread for it.
-    fn try_run_idle(&self, job: Job) -> Result<(), Job> {
-        self.try_run(Line::Memory, job)
-    }
+    /// Runs a job that waits for no file system, but only if it need not wait for another, and starts no thread for it;
+    /// else returns it.
+    fn try_run_idle(&self, job: Job) -> Result<(), Job>;
 
     /// Runs a short job after a while.
     fn later(&self, delay: Duration, job: Job) {
@@ -118,11 +116,6 @@ impl BlockingPool {
     /// Queues a job.
     pub(crate) fn run(&self, line: Line, job: Job) {
         self.executor.run(line, job);
-    }
-
-    /// Runs a job only if a thread is free for it or can be started; else gives it back.
-    pub(crate) fn try_run(&self, line: Line, job: Job) -> Result<(), Job> {
-        self.executor.try_run(line, job)
     }
 
     /// Runs a job only if a thread is idle; else gives it back.
@@ -345,18 +338,6 @@ impl Shared {
 }
 
 impl Executor for Threads {
-    fn try_run(&self, line: Line, job: Job) -> Result<(), Job> {
-        let mut state = self.shared.lock();
-        let can_start = state.jobs.room(line) > LINE_JOBS_MAX / 2 && state.threads.len() < THREADS_MAX && !state.stopping;
-        let is_free = state.idle > state.jobs.startable() || can_start;
-        if !is_free {
-            return Err(job);
-        }
-        state.push(line, job);
-        self.shared.hand_out(state);
-        Ok(())
-    }
-
     fn try_run_idle(&self, job: Job) -> Result<(), Job> {
         let mut state = self.shared.lock();
         if state.idle <= state.jobs.startable() || state.jobs.room(Line::Memory) == 0 {

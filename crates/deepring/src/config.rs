@@ -17,7 +17,7 @@ pub(crate) struct Config {
     pub(crate) block_bytes: u64,
     pub(crate) in_flight_bytes: u64,
     pub(crate) max_queued: u64,
-    /// Copies out of bounce blocks that are at least this long are made by blocking threads.
+    /// Copies of bounced bytes that are at least this long are made by blocking threads.
     pub(crate) offload_bytes: usize,
 }
 

@@ -8,6 +8,7 @@
 use super::Driver;
 use super::join::Rider;
 use super::message::Answer;
+use super::offload::{Work, fill};
 use super::request::{Claim, Event, Phase, Request, Waiting};
 use super::verdict::{Cause, Facts, Progress, Verdict, judge};
 use crate::backend::threads::transfer;
@@ -22,7 +23,6 @@ use crate::plan::{Direction, Extent};
 use crate::planted::{PlantedBug, planted};
 use crate::slots::Key;
 use crate::stats::{add, add_alone, raise_alone, sub_alone};
-use crate::sys::memory;
 use std::mem;
 use std::sync::atomic::Ordering;
 
@@ -36,7 +36,7 @@ enum Stage {
 
 /// Who has a block's memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Holder {
+pub(super) enum Holder {
     Driver,
     /// The backend. If it is lost, the kernel can still use the memory.
     Backend,
@@ -58,7 +58,7 @@ pub(super) struct Block {
     pub(super) extent: Extent,
     pub(super) grant: Grant,
     stage: Stage,
-    holder: Holder,
+    pub(super) holder: Holder,
     progress: Progress,
     /// The bounce block, if it needs one.
     pub(super) bounce: Option<Buffer>,
@@ -106,12 +106,7 @@ impl Driver {
         let mut bounce = None;
         if extent.bounce {
             match self.core.pool.bounce(extent.file_len as usize) {
-                Ok(mut buffer) => {
-                    if direction == Direction::Write && stage == Stage::Transfer {
-                        fill(&mut buffer, &extent, 0, user_address);
-                    }
-                    bounce = Some(buffer);
-                }
+                Ok(buffer) => bounce = Some(buffer),
                 Err(error) => {
                     request.fail(extent.offset, error);
                     self.release_resources(key, &extent, grant);
@@ -133,7 +128,7 @@ impl Driver {
             Block { request: key, extent, grant, stage, holder: Holder::Driver, progress, bounce, riders: Vec::new(), address, ticket };
         let block = self.blocks.insert(block);
         self.track(grant.cost);
-        self.stage(block);
+        if direction == Direction::Write && stage == Stage::Transfer { self.copy_in(block) } else { self.stage(block) }
         true
     }
 
@@ -157,7 +152,7 @@ impl Driver {
     ///
     /// A write that would block is not left to the workers of a ring: those are few and serve all files, so a file
     /// system that does not answer would stop the writes to all others.
-    fn stage(&mut self, key: Key) {
+    pub(super) fn stage(&mut self, key: Key) {
         let op = self.next_operation(key);
         let request = &self.requests[self.blocks[key].request];
         let can_block = request.file.blocks_submitters || op.direction == Direction::Write && !op.nowait;
@@ -309,7 +304,7 @@ impl Driver {
         let to = request.submission.address + extent.offset;
         match block.bounce.take() {
             None => self.retire(key),
-            Some(bounce) => self.copy_out(Copy { key, bounce, skip: extent.skip as usize, len: got as usize, to }),
+            Some(bounce) => self.copy_out(key, Work::CopyOut { bounce, skip: extent.skip as usize, len: got as usize, to }),
         }
     }
 
@@ -391,67 +386,4 @@ impl Driver {
         }
         self.give_window(key);
     }
-
-    // ---- copies out of bounce blocks ----
-
-    /// Brings the bytes of a bounced read to the request's memory: at once, or with the other large copies of this turn
-    /// on blocking threads, so that the driver goes on submitting. Until then the block stays in flight.
-    fn copy_out(&mut self, copy: Copy) {
-        if copy.len >= self.core.config.offload_bytes {
-            self.blocks[copy.key].holder = Holder::Thread;
-            self.copies.push(copy);
-        } else {
-            copy.run();
-            self.retire(copy.key);
-        }
-    }
-
-    /// Hands the large copies of this turn to blocking threads that have nothing else to do, and makes the others here.
-    pub(super) fn offload_copies(&mut self) {
-        /// Two threads copy as fast as most machines' memory goes.
-        const COPIERS: usize = 2;
-        if self.copies.is_empty() {
-            return;
-        }
-        let mut copies = mem::take(&mut self.copies);
-        let share = copies.len().div_ceil(COPIERS);
-        while !copies.is_empty() {
-            let part = copies.split_off(copies.len().saturating_sub(share));
-            let job = self.job(move || {
-                part.iter().for_each(Copy::run);
-                Answer::Copied(part.iter().map(|copy| copy.key).collect())
-            });
-            if let Err(job) = self.core.blocking.try_run(Line::Memory, job) {
-                job();
-            }
-        }
-    }
-}
-
-/// One copy from a bounce block to a request's memory.
-pub(super) struct Copy {
-    key: Key,
-    bounce: Buffer,
-    skip: usize,
-    len: usize,
-    to: u64,
-}
-
-impl Copy {
-    fn run(&self) {
-        let wanted = &self.bounce[self.skip..self.skip + self.len];
-        // SAFETY: the request's memory was handed over for writing, is at least this long, and belongs to the engine until
-        // the request is settled, which it is not before this block is retired. The bounce block does not overlap it.
-        unsafe { memory::copy_past_cache(wanted.as_ptr(), self.to as *mut u8, self.len) };
-    }
-}
-
-/// Prepares the bounce block of a write: `valid` bytes of it have been read from the file, the request's own bytes go on
-/// top, and the rest is zeroed, so that no old memory ever reaches a disk.
-fn fill(bounce: &mut Buffer, extent: &Extent, valid: u64, user_address: u64) {
-    bounce[valid as usize..].fill(0);
-    let wanted = &mut bounce[extent.skip as usize..(extent.skip + extent.len) as usize];
-    // SAFETY: the request's memory was handed over by its owner, is at least `offset + len` bytes long, and is not written
-    // to before the request is settled. The bounce block is the engine's and does not overlap it.
-    unsafe { memory::copy_past_cache(user_address as *const u8, wanted.as_mut_ptr(), wanted.len()) };
 }

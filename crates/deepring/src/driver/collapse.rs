@@ -35,7 +35,7 @@ struct Wreck {
 
 impl Driver {
     pub(crate) fn collapse(self) {
-        let Self { core, backend, off_ring, requests, mut blocks, controls, queues, mut paths, settled, messages, copies, .. } = self;
+        let Self { core, backend, off_ring, requests, mut blocks, controls, queues, mut paths, settled, messages, offloads, .. } = self;
         core.inbox.close();
         core.report.lock().unwrap_or_else(PoisonError::into_inner).reason = REASON.into();
         backend.abandon();
@@ -46,8 +46,8 @@ impl Driver {
         for block in blocks.keys().into_iter().filter_map(|key| blocks.remove(key)) {
             wreck.leak(block);
         }
-        // What was settled before is delivered by its drop. Copies that were not begun touch no memory.
-        drop((settled, copies));
+        // What was settled before is delivered by its drop. Work that was not begun touches no memory.
+        drop((settled, offloads));
         for mut queue in queues {
             queue.schedule.sweep(|_| true, |_| true, &mut wreck.queued);
         }
@@ -124,7 +124,7 @@ impl Wreck {
             }
             Answer::RoomMade(_, Ok(None) | Err(_))
             | Answer::Transferred(_)
-            | Answer::Copied(_)
+            | Answer::Offloaded(_)
             | Answer::Closed(..)
             | Answer::Examined(..)
             | Answer::ControlRan

@@ -99,5 +99,5 @@ fn put(bounce: &mut Buffer, request: &Request, extent: &Extent) {
     let from = (request.submission.address + extent.offset) as *const u8;
     // SAFETY: the request's memory was handed over by its owner, is at least `offset + len` bytes long, and is not written
     // to before the request is settled. The bounce block is the engine's and does not overlap it.
-    unsafe { memory::copy_past_cache(from, wanted.as_mut_ptr(), wanted.len()) };
+    unsafe { memory::copy(from, wanted.as_mut_ptr(), wanted.len()) };
 }

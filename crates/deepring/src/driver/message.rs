@@ -1,6 +1,7 @@
 //! What reaches the driver through its inbox.
 
 use super::control::Control;
+use super::offload::Offload;
 use super::request::Submission;
 use crate::backend::Done;
 use crate::error::Error;
@@ -41,8 +42,8 @@ pub(crate) enum Answer {
     RoomMade(Key, Result<Option<Extension>, Error>),
     /// An operation that the ring could not carry out is done.
     Transferred(Done),
-    /// The bytes of these blocks were copied to their requests' memory.
-    Copied(Vec<Key>),
+    /// The work on the memory of these blocks is done.
+    Offloaded(Vec<Offload>),
     /// The end of the file was put in order after a write, or not. By path, it was closed.
     Trimmed(Key, Result<(), Error>),
     /// The file of a path request was closed, with this result.

@@ -20,6 +20,7 @@
 //! | [`block`], [`verdict`] | a block and its operations; what a result means (pure) |
 //! | [`join`] | writes that share a unit |
 //! | [`between`] | what waits for other copies of the engine |
+//! | [`offload`] | copies on blocking threads |
 //! | [`room`] | writes and the end of their file |
 //! | [`paths`], [`directories`] | files of requests by path; who goes next (pure) |
 //! | [`settle`] | outcomes and their delivery |
@@ -56,6 +57,7 @@ mod flows;
 mod issue;
 mod join;
 mod message;
+mod offload;
 mod paths;
 pub(crate) mod request;
 mod room;
@@ -71,9 +73,10 @@ use crate::inode::Retry;
 use crate::slots::{Key, Slots};
 use crate::unwind::contain;
 use between::Lines;
-use block::{Block, Copy};
+use block::Block;
 use issue::{Device, Queue};
 use message::{Answer, Wake};
+use offload::Offload;
 use paths::Paths;
 use request::Request;
 use settle::Settled;
@@ -111,8 +114,8 @@ pub(crate) struct Driver {
     lines: Lines,
     /// Jobs of blocking threads that are not answered yet.
     jobs: usize,
-    /// Large copies out of bounce blocks, to be made at the end of this half turn.
-    copies: Vec<Copy>,
+    /// Work on memory for blocking threads, handed out at the end of this half turn.
+    offloads: Vec<Offload>,
     settled: Vec<Settled>,
     /// Allocations that a turn fills and empties.
     messages: Vec<Message>,
@@ -160,7 +163,7 @@ impl Driver {
             paths: Paths::default(),
             lines: Lines::default(),
             jobs: 0,
-            copies: Vec::new(),
+            offloads: Vec::new(),
             settled: Vec::new(),
             messages: Vec::new(),
             done: Vec::new(),
@@ -203,7 +206,7 @@ impl Driver {
             self.sweep();
         }
         self.issue_all();
-        self.offload_copies();
+        self.hand_out_work();
         self.deliver_outcomes();
         #[cfg(debug_assertions)]
         self.check();
@@ -231,7 +234,7 @@ impl Driver {
             self.complete(done);
         }
         self.done = completed;
-        self.offload_copies();
+        self.hand_out_work();
         if let Err(errno) = waited {
             self.lose_backend(errno);
         }
@@ -265,7 +268,7 @@ impl Driver {
             Answer::Opened(batch) => self.opened(batch),
             Answer::RoomMade(key, result) => self.room_made(key, result),
             Answer::Transferred(done) => self.complete(done),
-            Answer::Copied(keys) => keys.into_iter().for_each(|key| self.retire(key)),
+            Answer::Offloaded(offloads) => self.offloaded(offloads),
             Answer::Trimmed(key, result) => self.trimmed(key, result),
             Answer::Closed(key, result) => self.closed(key, result),
             Answer::Examined(number, place, obstacle) => self.examined(number, place, obstacle),

@@ -31,7 +31,7 @@ impl JobQueue {
 fn is_stuck(line: Line) -> bool {
     match line {
         Line::Mount(fate) | Line::Sync(fate) | Line::Verify(fate) => world::with(|world| world.is_fate_stuck(fate)).unwrap_or(false),
-        Line::Memory | Line::Directory(_) => false,
+        Line::Memory | Line::Copy | Line::Directory(_) => false,
     }
 }
 
@@ -41,8 +41,8 @@ impl Executor for JobQueue {
     }
 
     /// A simulated thread is always free.
-    fn try_run(&self, line: Line, job: Job) -> Result<(), Job> {
-        self.run(line, job);
+    fn try_run_idle(&self, job: Job) -> Result<(), Job> {
+        self.run(Line::Memory, job);
         Ok(())
     }
 

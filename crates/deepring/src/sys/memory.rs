@@ -68,6 +68,23 @@ fn unmap_range(start: usize, bytes: usize) {
     }
 }
 
+/// From this size on a copy goes past the cache. What is smaller the caller reads next, from there.
+const PAST_CACHE_BYTES: usize = 256 << 10;
+
+/// Copies a block of a transfer.
+///
+/// # Safety
+/// As [`std::ptr::copy_nonoverlapping`].
+pub(crate) unsafe fn copy(from: *const u8, to: *mut u8, len: usize) {
+    if len < PAST_CACHE_BYTES {
+        // SAFETY: passed on.
+        unsafe { std::ptr::copy_nonoverlapping(from, to, len) };
+    } else {
+        // SAFETY: passed on.
+        unsafe { copy_past_cache(from, to, len) };
+    }
+}
+
 /// Copies past the cache: for blocks that are larger than a core's cache, and that are not read
 /// again soon.
 ///
@@ -78,7 +95,7 @@ fn unmap_range(start: usize, bytes: usize) {
 /// # Safety
 /// As [`std::ptr::copy_nonoverlapping`].
 #[cfg(target_arch = "x86_64")]
-pub(crate) unsafe fn copy_past_cache(from: *const u8, to: *mut u8, len: usize) {
+unsafe fn copy_past_cache(from: *const u8, to: *mut u8, len: usize) {
     use std::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_sfence, _mm_stream_si128};
     const LINE: usize = 64;
     const LANE: usize = size_of::<__m128i>();
@@ -114,7 +131,7 @@ pub(crate) unsafe fn copy_past_cache(from: *const u8, to: *mut u8, len: usize) {
 /// # Safety
 /// As [`std::ptr::copy_nonoverlapping`].
 #[cfg(not(target_arch = "x86_64"))]
-pub(crate) unsafe fn copy_past_cache(from: *const u8, to: *mut u8, len: usize) {
+unsafe fn copy_past_cache(from: *const u8, to: *mut u8, len: usize) {
     // SAFETY: passed on.
     unsafe { std::ptr::copy_nonoverlapping(from, to, len) };
 }

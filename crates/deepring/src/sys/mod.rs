@@ -13,7 +13,7 @@
 //!   `xfs_alignment`, `file_system`, `block_device_bytes`
 //! * `identity`: `handle`, `generation`, `disk_sequence`, `working_directory_handle`
 //! * `lock`: `try_lock`, `unlock`, `conflict`, `process_with_lock`
-//! * `memory`: `map`, `unmap`, `populate`, `free_lazily`, `claim`, `discard`, `copy_past_cache`,
+//! * `memory`: `map`, `unmap`, `populate`, `free_lazily`, `claim`, `discard`, `copy`,
 //!   `machine_bytes`
 //! * `mounts`: [`mounts::Mounted`], what a file system stands on
 //! * `pins`: `pinned_pages`, `page_bytes`, `hugetlb_page_bytes`

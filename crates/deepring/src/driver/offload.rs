@@ -1,0 +1,188 @@
+//! Work on memory that the driver leaves to blocking threads, so that it goes on submitting: copies of bounced bytes that
+//! are long enough to be worth waking a thread.
+//!
+//! The block stays in flight until its work is done, and a request does not settle before its blocks are retired: so the
+//! memory stays in place whatever happens to the request. The bounce block travels with the work. What a half turn leaves
+//! to threads is handed out at its end, in jobs of similar size.
+
+use super::Driver;
+use super::block::Holder;
+use super::message::Answer;
+use crate::blocking::Line;
+use crate::error::{Error, ErrorKind};
+use crate::memory::Buffer;
+use crate::plan::Extent;
+use crate::slots::Key;
+use crate::sys::memory;
+use std::mem;
+
+/// A job takes up to this many bytes, so that the device gets the first blocks while the others are worked on.
+const JOB_BYTES: usize = 1 << 20;
+
+/// Two threads copy as fast as most machines' memory goes.
+const THREADS: usize = 2;
+
+/// The work of one block.
+pub(crate) struct Offload {
+    key: Key,
+    work: Work,
+}
+
+/// What is to be done with the memory of a block.
+pub(super) enum Work {
+    /// A bounced read: bytes from the bounce block to the request's memory.
+    CopyOut { bounce: Buffer, skip: usize, len: usize, to: u64 },
+    /// A bounced write: bytes of the request's memory into the bounce block, before the device takes them from there.
+    CopyIn { bounce: Buffer, extent: Extent, from: u64 },
+}
+
+impl Work {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::CopyOut { len, .. } => *len,
+            Self::CopyIn { extent, .. } => extent.len as usize,
+        }
+    }
+
+    fn run(&mut self) {
+        match self {
+            Self::CopyOut { bounce, skip, len, to } => {
+                let wanted = &bounce[*skip..*skip + *len];
+                // SAFETY: the request's memory was handed over for writing, is at least this long, and belongs to the engine
+                // until the request is settled, which it is not before this block is retired. The bounce block does not
+                // overlap it.
+                unsafe { memory::copy(wanted.as_ptr(), *to as *mut u8, *len) };
+            }
+            Self::CopyIn { bounce, extent, from } => fill(bounce, extent, 0, *from),
+        }
+    }
+}
+
+impl Driver {
+    /// Brings the bytes of a bounced read to the request's memory.
+    pub(super) fn copy_out(&mut self, key: Key, work: Work) {
+        self.work_on(key, work);
+    }
+
+    /// Brings the bytes of a bounced write into its bounce block, and hands that to the device. A write without one goes
+    /// there at once.
+    pub(super) fn copy_in(&mut self, key: Key) {
+        let block = &mut self.blocks[key];
+        let Some(bounce) = block.bounce.take() else { return self.stage(key) };
+        let (extent, request) = (block.extent, block.request);
+        let from = self.requests[request].submission.address + extent.offset;
+        self.work_on(key, Work::CopyIn { bounce, extent, from });
+    }
+
+    /// Does the work at once, or with other work of this half turn on blocking threads.
+    fn work_on(&mut self, key: Key, mut work: Work) {
+        if work.bytes() >= self.core.config.offload_bytes {
+            self.blocks[key].holder = Holder::Thread;
+            self.offloads.push(Offload { key, work });
+        } else {
+            work.run();
+            self.worked(key, work);
+        }
+    }
+
+    /// The work of a block is done.
+    fn worked(&mut self, key: Key, work: Work) {
+        self.blocks[key].holder = Holder::Driver;
+        match work {
+            Work::CopyOut { .. } => self.retire(key),
+            Work::CopyIn { bounce, .. } => {
+                self.blocks[key].bounce = Some(bounce);
+                self.stage(key);
+            }
+        }
+    }
+
+    /// Threads have done their work. What was to go to the device, of a request that was canceled since, does not.
+    pub(super) fn offloaded(&mut self, offloads: Vec<Offload>) {
+        for Offload { key, work } in offloads {
+            let block = &self.blocks[key];
+            let offset = block.extent.offset;
+            let request = &mut self.requests[block.request];
+            request.look();
+            if request.is_canceled() && !matches!(work, Work::CopyOut { .. }) {
+                request.fail(offset, Error::new(ErrorKind::Canceled, request.submission.direction.call_name()));
+                self.retire(key);
+            } else {
+                self.worked(key, work);
+            }
+        }
+    }
+
+    /// Hands the work of this half turn to blocking threads.
+    pub(super) fn hand_out_work(&mut self) {
+        if self.offloads.is_empty() {
+            return;
+        }
+        let total: usize = self.offloads.iter().map(|offload| offload.work.bytes()).sum();
+        let share = total.div_ceil(THREADS).min(JOB_BYTES);
+        let (mut part, mut bytes) = (Vec::new(), 0);
+        for offload in mem::take(&mut self.offloads) {
+            bytes += offload.work.bytes();
+            part.push(offload);
+            if bytes >= share {
+                self.hand_out(mem::take(&mut part));
+                bytes = 0;
+            }
+        }
+        if !part.is_empty() {
+            self.hand_out(part);
+        }
+    }
+
+    fn hand_out(&mut self, mut part: Vec<Offload>) {
+        self.ask(Line::Copy, move || {
+            part.iter_mut().for_each(|offload| offload.work.run());
+            Answer::Offloaded(part)
+        });
+    }
+}
+
+/// Prepares the bounce block of a write: `valid` bytes of it have been read from the file, the request's own bytes go on
+/// top, and the rest is zeroed, so that no old memory ever reaches a disk.
+pub(super) fn fill(bounce: &mut Buffer, extent: &Extent, valid: u64, from: u64) {
+    let (valid, first) = (valid as usize, extent.skip as usize);
+    let end = first + extent.len as usize;
+    if valid < first {
+        bounce[valid..first].fill(0);
+    }
+    bounce[end.max(valid)..].fill(0);
+    let wanted = &mut bounce[first..end];
+    // SAFETY: the request's memory was handed over by its owner, is at least `offset + len` bytes long, and is not written
+    // to before the request is settled. The bounce block is the engine's and does not overlap it.
+    unsafe { memory::copy(from as *const u8, wanted.as_mut_ptr(), wanted.len()) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fill;
+    use crate::blocking::BlockingPool;
+    use crate::memory::Pool;
+    use crate::plan::Extent;
+    use proptest::prelude::*;
+    use std::sync::Arc;
+
+    proptest! {
+        /// Whatever lay in the bounce block: what was read stays, the request's bytes are on top, and the rest is zero.
+        #[test]
+        fn no_old_byte_is_left_in_a_bounce_block(valid in 0usize..=4096, skip in 0usize..4096, len in 1usize..4096) {
+            let len = len.min(4096 - skip);
+            let pool = Arc::new(Pool::new(Arc::default(), Arc::new(BlockingPool::default()), None));
+            let mut bounce = pool.bounce(4096).expect("memory");
+            bounce.fill(0xa5);
+            bounce[..valid].fill(1);
+            let bytes = vec![2u8; len];
+            let (skip, len) = (skip as u64, len as u64);
+            let extent = Extent { file_start: 0, file_len: 4096, skip, offset: 0, len, bounce: true, rmw: true };
+            fill(&mut bounce, &extent, valid as u64, bytes.as_ptr() as u64);
+            for (at, &byte) in bounce.iter().enumerate() {
+                let expected = if (skip..skip + len).contains(&(at as u64)) { 2 } else { u8::from(at < valid) };
+                prop_assert_eq!(byte, expected);
+            }
+        }
+    }
+}
