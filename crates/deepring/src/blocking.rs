@@ -5,7 +5,7 @@
 //! job, and what is stuck holds up only its own kind:
 //!
 //! * Jobs stand in [`Line`]s, one per file system and kind of call. At most [`LINE_JOBS_MAX`] of a
-//!   line run at once, so a file system that does not answer keeps that number of threads, and no
+//!   line run at once, and of work on memory half as many as there are processors. So a file system that does not answer keeps that number of threads, and no
 //!   other line notices. Lines take turns.
 //! * The file system of a job that opens a path is not known yet. Its line is that of the path's
 //!   directory. One that takes longer than [`LONG`] no longer counts, and adds a place to its line.
@@ -24,7 +24,7 @@ use crate::timer;
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 /// File-system calls mostly wait for the journal; more threads would wait for the same lock.
@@ -57,6 +57,8 @@ pub(crate) enum Line {
     Memory,
     /// Copies bytes of requests. Their memory can be a file's.
     Copy,
+    /// Makes memory of requests present.
+    Populate,
     /// A short call on a file of this file system.
     Mount(u64),
     /// A flush on this file system, which can take long.
@@ -70,6 +72,16 @@ pub(crate) enum Line {
 impl Line {
     /// Jobs of the caller, of which nothing is known. As with opens, one that takes long no longer counts.
     pub(crate) const CALLER: Self = Self::Directory(0);
+
+    /// How many jobs of the line run at once.
+    pub(crate) fn jobs_max(self) -> usize {
+        static MEMORY: OnceLock<usize> = OnceLock::new();
+        match self {
+            // They take a processor each, and the driver needs one.
+            Self::Copy | Self::Populate => *MEMORY.get_or_init(|| (thread::processors() / 2).clamp(1, LINE_JOBS_MAX)),
+            Self::Memory | Self::Mount(_) | Self::Sync(_) | Self::Verify(_) | Self::Directory(_) => LINE_JOBS_MAX,
+        }
+    }
 
     /// The line of a job that opens `path`.
     pub(crate) fn of_path(path: &Path) -> Self {
@@ -173,7 +185,7 @@ struct State {
 impl Default for State {
     fn default() -> Self {
         Self {
-            jobs: Lanes::new(LINE_JOBS_MAX),
+            jobs: Lanes::new(Line::jobs_max),
             opens: 0,
             young: VecDeque::new(),
             number: 0,

@@ -14,8 +14,8 @@ pub(crate) struct Lanes<K, T> {
     all: BTreeMap<K, Lane<T>>,
     /// The lanes of which an item can start, the next one first.
     rotation: VecDeque<K>,
-    /// Items at work per lane.
-    limit: usize,
+    /// Items of a lane that can be at work at once.
+    limit: fn(K) -> usize,
     queued: usize,
     startable: usize,
 }
@@ -36,14 +36,14 @@ impl<T> Lane<T> {
 }
 
 impl<K: Copy + Ord, T> Lanes<K, T> {
-    /// No work, and lanes of which `limit` items can be at work at once.
-    pub(crate) fn new(limit: usize) -> Self {
+    /// No work, and lanes of each of which `limit` items can be at work at once.
+    pub(crate) fn new(limit: fn(K) -> usize) -> Self {
         Self { all: BTreeMap::new(), rotation: VecDeque::new(), limit, queued: 0, startable: 0 }
     }
 
     /// Changes a lane, and keeps the books about it.
     fn change<R>(&mut self, key: K, change: impl FnOnce(&mut Lane<T>) -> R) -> R {
-        let limit = self.limit;
+        let limit = (self.limit)(key);
         let lane = self.all.entry(key).or_insert_with(|| Lane { queue: VecDeque::new(), busy: 0, excused: 0 });
         let before = lane.startable(limit);
         let result = change(lane);
@@ -119,7 +119,8 @@ impl<K: Copy + Ord, T> Lanes<K, T> {
 
     /// How many more items of a lane could be at work at once.
     pub(crate) fn room(&self, key: K) -> usize {
-        self.all.get(&key).map_or(self.limit, |lane| (self.limit + lane.excused).saturating_sub(lane.busy + lane.queue.len()))
+        let limit = (self.limit)(key);
+        self.all.get(&key).map_or(limit, |lane| (limit + lane.excused).saturating_sub(lane.busy + lane.queue.len()))
     }
 }
 
@@ -130,7 +131,7 @@ mod tests {
 
     #[test]
     fn a_lane_that_is_stuck_holds_up_no_other() {
-        let mut lanes = Lanes::new(2);
+        let mut lanes = Lanes::new(|_| 2);
         for item in 0..100 {
             lanes.push("stuck", item);
         }
@@ -142,7 +143,7 @@ mod tests {
 
     #[test]
     fn lanes_take_turns() {
-        let mut lanes = Lanes::new(9);
+        let mut lanes = Lanes::new(|_| 9);
         for item in 0..3 {
             lanes.push('a', item);
         }
@@ -153,7 +154,7 @@ mod tests {
 
     #[test]
     fn one_that_takes_long_gives_its_place_away_and_adds_another() {
-        let mut lanes = Lanes::new(1);
+        let mut lanes = Lanes::new(|()| 1);
         for item in 0..4 {
             lanes.push((), item);
         }
@@ -173,7 +174,7 @@ mod tests {
         #[test]
         fn no_item_is_lost_or_passed_by_one_of_its_lane(steps in proptest::collection::vec((0u8..4, 0u8..3), 1..300)) {
             const LIMIT: usize = 2;
-            let mut lanes = Lanes::new(LIMIT);
+            let mut lanes = Lanes::new(|_| LIMIT);
             let (mut next, mut at_work, mut last) = (0u32, Vec::<(u8, bool)>::new(), BTreeMap::new());
             let mut waiting = BTreeMap::<u8, usize>::new();
             for (step, key) in steps {

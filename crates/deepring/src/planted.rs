@@ -54,6 +54,8 @@ pub enum PlantedBug {
     TakesEveryPlace,
     /// A write that joins another's settles with it, and its bytes are not put into the unit.
     ForgetsRider,
+    /// A block is issued before its memory is there.
+    IssuesUnpopulated,
     /// A producer wakes the driver before it leaves its message. For loom models.
     WakesFirst,
     /// Messages that arrive after the inbox has ended are kept. For loom models.
@@ -96,6 +98,7 @@ mod selection {
             Self::TakesEveryPlace,
             Self::WakesNoEngine,
             Self::ForgetsRider,
+            Self::IssuesUnpopulated,
         ];
     }
 

@@ -54,7 +54,7 @@ impl Threads {
     /// # Errors
     /// No thread at all could be started.
     pub(crate) fn new(doorbell: Arc<Doorbell>) -> Result<Self, Errno> {
-        let state = State { todo: Lanes::new(THREADS), done: Vec::new(), idle: 0, busy: 0, stopping: false };
+        let state = State { todo: Lanes::new(|_| THREADS), done: Vec::new(), idle: 0, busy: 0, stopping: false };
         let shared = Arc::new(Shared { state: Mutex::new(state), work: Condvar::new(), doorbell });
         let mut threads = Self { shared, staged: Vec::new(), handles: Vec::new() };
         match threads.start(THREADS) {

@@ -8,7 +8,7 @@
 use super::Driver;
 use super::join::Rider;
 use super::message::Answer;
-use super::offload::{Work, fill};
+use super::offload::fill;
 use super::request::{Claim, Event, Phase, Request, Waiting};
 use super::verdict::{Cause, Facts, Progress, Verdict, judge};
 use crate::backend::threads::transfer;
@@ -40,7 +40,7 @@ pub(super) enum Holder {
     Driver,
     /// The backend. If it is lost, the kernel can still use the memory.
     Backend,
-    /// A thread that carries out a blocking call, or copies: it is never lost.
+    /// A thread that carries out a blocking call, or works on memory: it is never lost.
     Thread,
 }
 
@@ -72,8 +72,13 @@ pub(super) struct Block {
 
 impl Block {
     /// The direction of its operations now.
-    fn direction(&self, request: &Request) -> Direction {
+    pub(super) fn direction(&self, request: &Request) -> Direction {
         if self.stage == Stage::Modify { Direction::Read } else { request.submission.direction }
+    }
+
+    /// Where its operations begin in memory.
+    pub(super) fn address(&self) -> u64 {
+        self.address
     }
 
     /// Whether the kernel could still use its memory if the backend were lost.
@@ -128,7 +133,11 @@ impl Driver {
             Block { request: key, extent, grant, stage, holder: Holder::Driver, progress, bounce, riders: Vec::new(), address, ticket };
         let block = self.blocks.insert(block);
         self.track(grant.cost);
-        if direction == Direction::Write && stage == Stage::Transfer { self.copy_in(block) } else { self.stage(block) }
+        if direction == Direction::Write && stage == Stage::Transfer {
+            self.copy_in(block)
+        } else {
+            self.stage_first(block)
+        }
         true
     }
 
@@ -304,7 +313,7 @@ impl Driver {
         let to = request.submission.address + extent.offset;
         match block.bounce.take() {
             None => self.retire(key),
-            Some(bounce) => self.copy_out(key, Work::CopyOut { bounce, skip: extent.skip as usize, len: got as usize, to }),
+            Some(bounce) => self.copy_out(key, bounce, extent.skip, got, to),
         }
     }
 

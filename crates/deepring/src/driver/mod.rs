@@ -20,7 +20,7 @@
 //! | [`block`], [`verdict`] | a block and its operations; what a result means (pure) |
 //! | [`join`] | writes that share a unit |
 //! | [`between`] | what waits for other copies of the engine |
-//! | [`offload`] | copies on blocking threads |
+//! | [`offload`] | copies and page faults on blocking threads |
 //! | [`room`] | writes and the end of their file |
 //! | [`paths`], [`directories`] | files of requests by path; who goes next (pure) |
 //! | [`settle`] | outcomes and their delivery |
@@ -70,6 +70,7 @@ use crate::backend::{Backend, Done};
 use crate::blocking::{Job, Line};
 use crate::inbox::Inbox;
 use crate::inode::Retry;
+use crate::memory::Finder;
 use crate::slots::{Key, Slots};
 use crate::unwind::contain;
 use between::Lines;
@@ -116,6 +117,8 @@ pub(crate) struct Driver {
     jobs: usize,
     /// Work on memory for blocking threads, handed out at the end of this half turn.
     offloads: Vec<Offload>,
+    /// Finds memory that is not present.
+    fresh: Finder,
     settled: Vec<Settled>,
     /// Allocations that a turn fills and empties.
     messages: Vec<Message>,
@@ -164,6 +167,7 @@ impl Driver {
             lines: Lines::default(),
             jobs: 0,
             offloads: Vec::new(),
+            fresh: Finder::default(),
             settled: Vec::new(),
             messages: Vec::new(),
             done: Vec::new(),

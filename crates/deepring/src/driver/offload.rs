@@ -1,5 +1,9 @@
 //! Work on memory that the driver leaves to blocking threads, so that it goes on submitting: copies of bounced bytes that
-//! are long enough to be worth waking a thread.
+//! are long enough to be worth waking a thread, and the page faults of memory that was never touched.
+//!
+//! A device that reads into fresh memory would have the driver fault it in, page after page, when the read is submitted. So
+//! such a block waits until threads have made its memory present. That happens just ahead of the device, because the
+//! blocks of a request that are in flight wait for it one beside the other, and no more memory is taken than is read into.
 //!
 //! The block stays in flight until its work is done, and a request does not settle before its blocks are retired: so the
 //! memory stays in place whatever happens to the request. The bounce block travels with the work. What a half turn leaves
@@ -10,17 +14,15 @@ use super::block::Holder;
 use super::message::Answer;
 use crate::blocking::Line;
 use crate::error::{Error, ErrorKind};
-use crate::memory::Buffer;
-use crate::plan::Extent;
+use crate::memory::{Buffer, Fresh};
+use crate::plan::{Direction, Extent};
+use crate::planted::{PlantedBug, planted};
 use crate::slots::Key;
 use crate::sys::memory;
 use std::mem;
 
 /// A job takes up to this many bytes, so that the device gets the first blocks while the others are worked on.
 const JOB_BYTES: usize = 1 << 20;
-
-/// Two threads copy as fast as most machines' memory goes.
-const THREADS: usize = 2;
 
 /// The work of one block.
 pub(crate) struct Offload {
@@ -34,6 +36,8 @@ pub(super) enum Work {
     CopyOut { bounce: Buffer, skip: usize, len: usize, to: u64 },
     /// A bounced write: bytes of the request's memory into the bounce block, before the device takes them from there.
     CopyIn { bounce: Buffer, extent: Extent, from: u64 },
+    /// A read into memory that is not present.
+    Populate(Fresh),
 }
 
 impl Work {
@@ -41,7 +45,12 @@ impl Work {
         match self {
             Self::CopyOut { len, .. } => *len,
             Self::CopyIn { extent, .. } => extent.len as usize,
+            Self::Populate(fresh) => fresh.bytes() as usize,
         }
+    }
+
+    fn line(&self) -> Line {
+        if matches!(self, Self::Populate(_)) { Line::Populate } else { Line::Copy }
     }
 
     fn run(&mut self) {
@@ -54,14 +63,32 @@ impl Work {
                 unsafe { memory::copy(wanted.as_ptr(), *to as *mut u8, *len) };
             }
             Self::CopyIn { bounce, extent, from } => fill(bounce, extent, 0, *from),
+            Self::Populate(fresh) => fresh.populate(),
         }
     }
 }
 
 impl Driver {
     /// Brings the bytes of a bounced read to the request's memory.
-    pub(super) fn copy_out(&mut self, key: Key, work: Work) {
-        self.work_on(key, work);
+    pub(super) fn copy_out(&mut self, key: Key, bounce: Buffer, skip: u64, len: u64, to: u64) {
+        let work = Work::CopyOut { bounce, skip: skip as usize, len: len as usize, to };
+        // A short copy to fresh memory takes longer than waking a thread, too.
+        if self.find_fresh(to, len).is_some() { self.leave(key, work) } else { self.work_on(key, work) }
+    }
+
+    /// Stages the first operation of a block, once its memory is present.
+    pub(super) fn stage_first(&mut self, key: Key) {
+        let block = &self.blocks[key];
+        let (address, len) = (block.address(), block.extent.file_len);
+        let reads = block.direction(&self.requests[block.request]) == Direction::Read;
+        match if reads { self.find_fresh(address, len) } else { None } {
+            Some(fresh) if !planted(PlantedBug::IssuesUnpopulated) => self.leave(key, Work::Populate(fresh)),
+            _ => self.stage(key),
+        }
+    }
+
+    fn find_fresh(&mut self, address: u64, len: u64) -> Option<Fresh> {
+        self.fresh.find(address, len, self.core.config.offload_bytes as u64)
     }
 
     /// Brings the bytes of a bounced write into its bounce block, and hands that to the device. A write without one goes
@@ -77,12 +104,17 @@ impl Driver {
     /// Does the work at once, or with other work of this half turn on blocking threads.
     fn work_on(&mut self, key: Key, mut work: Work) {
         if work.bytes() >= self.core.config.offload_bytes {
-            self.blocks[key].holder = Holder::Thread;
-            self.offloads.push(Offload { key, work });
+            self.leave(key, work);
         } else {
             work.run();
             self.worked(key, work);
         }
+    }
+
+    /// Leaves the work to a thread.
+    fn leave(&mut self, key: Key, work: Work) {
+        self.blocks[key].holder = Holder::Thread;
+        self.offloads.push(Offload { key, work });
     }
 
     /// The work of a block is done.
@@ -94,6 +126,7 @@ impl Driver {
                 self.blocks[key].bounce = Some(bounce);
                 self.stage(key);
             }
+            Work::Populate(_) => self.stage(key),
         }
     }
 
@@ -118,27 +151,29 @@ impl Driver {
         if self.offloads.is_empty() {
             return;
         }
-        let total: usize = self.offloads.iter().map(|offload| offload.work.bytes()).sum();
-        let share = total.div_ceil(THREADS).min(JOB_BYTES);
-        let (mut part, mut bytes) = (Vec::new(), 0);
-        for offload in mem::take(&mut self.offloads) {
-            bytes += offload.work.bytes();
-            part.push(offload);
-            if bytes >= share {
-                self.hand_out(mem::take(&mut part));
-                bytes = 0;
-            }
-        }
-        if !part.is_empty() {
-            self.hand_out(part);
-        }
+        let (fresh, copies) = mem::take(&mut self.offloads).into_iter().partition(|offload| offload.work.line() == Line::Populate);
+        self.hand_out(Line::Populate, fresh);
+        self.hand_out(Line::Copy, copies);
     }
 
-    fn hand_out(&mut self, mut part: Vec<Offload>) {
-        self.ask(Line::Copy, move || {
-            part.iter_mut().for_each(|offload| offload.work.run());
-            Answer::Offloaded(part)
-        });
+    /// Cuts work into jobs.
+    fn hand_out(&mut self, line: Line, offloads: Vec<Offload>) {
+        let total: usize = offloads.iter().map(|offload| offload.work.bytes()).sum();
+        let share = total.div_ceil(line.jobs_max()).min(JOB_BYTES);
+        let (mut offloads, mut bytes) = (offloads.into_iter().peekable(), 0);
+        let mut part = Vec::new();
+        while let Some(offload) = offloads.next() {
+            bytes += offload.work.bytes();
+            part.push(offload);
+            if bytes >= share || offloads.peek().is_none() {
+                let mut part = mem::take(&mut part);
+                bytes = 0;
+                self.ask(line, move || {
+                    part.iter_mut().for_each(|offload| offload.work.run());
+                    Answer::Offloaded(part)
+                });
+            }
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! [`Buffer`] and [`SharedBuffer`]: engine memory that belongs to the program.
 
 use super::io_buf::{IoBuf, IoBufMut};
-use super::pool::{Pool, Region};
+use super::pool::{self, Pool, Region};
 use crate::error::Result;
 use crate::sys::memory;
 use std::fmt;
@@ -60,10 +60,22 @@ impl Buffer {
         SharedBuffer(Arc::new(self))
     }
 
-    /// Makes all pages present now, so that no transfer waits for a page fault. Blocks for about
-    /// 0.3 s per GiB of fresh memory.
+    /// Makes all pages present now. Blocks for about 0.2 s per GiB of fresh memory. A read does
+    /// this for itself, on threads of the engine and just ahead of the device.
     pub fn populate(&mut self) {
-        memory::populate(self.region.start, self.region.bytes);
+        let start = self.start().as_ptr() as u64;
+        let range = start..start + self.len as u64;
+        if !self.is_empty() && !memory::populate(&range) {
+            // SAFETY: the buffer's own bytes, which nothing else has while it is borrowed.
+            unsafe { memory::touch_pages(&range) };
+        }
+    }
+
+    /// Makes everything from `at` on zero. Much of it is given back to the system instead, which
+    /// makes it zero when it is used.
+    pub(crate) fn clear_from(&mut self, at: usize) {
+        let start = self.start().as_ptr() as usize;
+        pool::clear(&[start + at.min(self.len)..start + self.len]);
     }
 
     pub(super) fn region(&self) -> &Arc<Region> {

@@ -7,13 +7,18 @@
 mod buffer;
 mod extents;
 mod frame;
+mod fresh;
 mod io_buf;
 mod lease;
 mod map;
 pub(crate) mod pool;
+mod presence;
 
 pub use buffer::{Buffer, SharedBuffer};
+pub(crate) use fresh::{Finder, Fresh};
 pub use io_buf::{IoBuf, IoBufMut};
 pub use lease::MemoryLease;
+#[cfg(feature = "sim")]
+pub(crate) use map::forget;
 pub(crate) use map::is_engine_memory;
 pub(crate) use pool::Pool;

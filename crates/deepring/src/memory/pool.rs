@@ -7,7 +7,7 @@
 
 use super::extents::{Extents, Fate, Limits, Surplus, Taken};
 use super::frame::{FRAME_BYTES, PAGE_BYTES};
-use super::map::Map;
+use super::map::{Map, forget};
 use crate::blocking::BlockingPool;
 use crate::error::{Error, ErrorKind, Result};
 use crate::planted::{PlantedBug, planted};
@@ -216,6 +216,7 @@ impl Pool {
         // So large that it is the only one of its kind: see `Limits::spare`.
         let lazy = bytes > self.limits.kept;
         if lazy {
+            forget(region.start, bytes);
             // SAFETY: the last reference to the region is being dropped.
             unsafe { memory::free_lazily(region.start, bytes) };
         }
@@ -257,6 +258,7 @@ impl Pool {
         }
         for Surplus { range, fate } in surplus {
             let Some(start) = NonNull::new(range.start as *mut u8) else { continue };
+            forget(start, range.len());
             match fate {
                 // SAFETY: the range was taken out of the free extents, so no region has it.
                 Fate::Lazy => unsafe { memory::free_lazily(start, range.len()) },
@@ -317,8 +319,8 @@ impl State {
     }
 }
 
-/// Makes memory zero that a region was just given.
-fn clear(touched: &[Range<usize>]) {
+/// Makes memory zero that a region was just given, or that only one buffer has.
+pub(super) fn clear(touched: &[Range<usize>]) {
     let is_large = touched.iter().map(Range::len).sum::<usize>() > FILLED_BYTES_MAX;
     for range in touched {
         let whole = if is_large { whole_frames(range) } else { range.start..range.start };
@@ -330,6 +332,7 @@ fn clear(touched: &[Range<usize>]) {
         };
         fill(range.start..whole.start);
         if let Some(start) = NonNull::new(whole.start as *mut u8).filter(|_| !whole.is_empty()) {
+            forget(start, whole.len());
             // SAFETY: as above.
             unsafe { memory::discard(start, whole.len()) };
         }

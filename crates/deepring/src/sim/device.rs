@@ -12,6 +12,7 @@
 //!   one operation is pushed twice;
 //! * an operation on a direct file is not aligned;
 //! * a direct read without pins touches a page that its request shares with other memory;
+//! * a read finds memory that was never populated;
 //! * memory is touched, or an operation on it completes, although no unsettled request and no live
 //!   bounce block owns it;
 //! * a descriptor is closed before an operation on it has completed;
@@ -89,6 +90,7 @@ impl World {
         if direct && !self.profile.pins && op.direction == Direction::Read {
             self.check_pages(op);
         }
+        self.check_pages_are_present(op);
         if op.len == 0 {
             self.violate(format!("an operation of no bytes: {op:?}"));
         }
@@ -214,7 +216,7 @@ impl World {
         }
     }
 
-    fn latency(&mut self) -> u64 {
+    pub(super) fn latency(&mut self) -> u64 {
         let stalled = self.rng.chance(self.profile.stall);
         let latency = 1 + self.rng.about(self.profile.latency_ns);
         if stalled { latency * 50 } else { latency }

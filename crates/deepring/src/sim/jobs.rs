@@ -31,7 +31,7 @@ impl JobQueue {
 fn is_stuck(line: Line) -> bool {
     match line {
         Line::Mount(fate) | Line::Sync(fate) | Line::Verify(fate) => world::with(|world| world.is_fate_stuck(fate)).unwrap_or(false),
-        Line::Memory | Line::Copy | Line::Directory(_) => false,
+        Line::Memory | Line::Copy | Line::Populate | Line::Directory(_) => false,
     }
 }
 

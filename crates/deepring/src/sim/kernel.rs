@@ -11,6 +11,7 @@ use crate::sys::device::Queue;
 use crate::sys::fault::{self, Call, Interposer};
 use crate::sys::space::{Extent, Room};
 use crate::sys::stat::DeviceNumber;
+use std::ops::Range;
 use std::os::fd::RawFd;
 use std::os::unix::fs::MetadataExt;
 
@@ -62,6 +63,18 @@ impl Interposer for Kernel {
 
     fn pins(&self) -> bool {
         with(|world| world.profile.pins).unwrap_or(true)
+    }
+
+    fn populate(&self, range: &Range<u64>) -> bool {
+        with(|world| world.populate(range)).unwrap_or(true)
+    }
+
+    fn touch(&self, range: &Range<u64>) {
+        with(|world| world.touch(range));
+    }
+
+    fn resident(&self, range: &Range<u64>) -> Vec<(Range<u64>, bool)> {
+        with(|world| world.residence(range)).unwrap_or_default()
     }
 }
 

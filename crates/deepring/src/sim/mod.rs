@@ -15,6 +15,7 @@
 //! * `kernel`: the other system calls, behind `sys::fault`;
 //! * `engine`, `jobs`, `run`: the scheduling of threads;
 //! * `stuck`: a device that does not answer;
+//! * `pages`: memory that was never touched;
 //! * `world`, `ranges`, `profile`, `prng`: the state of all these, and its one source of
 //!   randomness.
 //!
@@ -32,6 +33,7 @@
 //!   file's length is what was promised;
 //! * the device touched only memory that it was lent, before the request settled, and every buffer
 //!   came back once;
+//! * no device read into memory that was not there yet;
 //! * no more was in flight than the budget allows, at every single push;
 //! * while one device was stuck, every request on the other ended;
 //! * no request, block, lock, window or counter is left over, and shutdown ended;
@@ -58,6 +60,7 @@ mod jobs;
 mod judge;
 mod kernel;
 mod model;
+mod pages;
 mod prng;
 mod profile;
 mod ranges;

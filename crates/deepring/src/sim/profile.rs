@@ -66,6 +66,10 @@ pub(crate) struct Profile {
 
     /// Direct I/O pins its pages.
     pub(crate) pins: bool,
+    /// The memory of a read was never touched.
+    pub(crate) fresh: u32,
+    /// The kernel does not populate memory.
+    pub(crate) populate_fails: u32,
     // ---- the other calls ----
     pub(crate) job_delay_ns: u64,
     pub(crate) open_fails: u32,
@@ -152,6 +156,8 @@ impl Profile {
             pins: !rng.clone().one_in(4),
             copies: false,
             lock_busy: 0,
+            fresh: 0,
+            populate_fails: 0,
         };
         if !calm && rng.one_in(24) {
             profile.lost = rng.pick(&[300, 3_000, 50_000]);
@@ -175,6 +181,8 @@ impl Profile {
                 profile.in_flight_bytes = 16 * block_bytes;
             }
         }
+        profile.fresh = rng.pick(&[0, 100_000, 500_000]);
+        profile.populate_fails = if calm { 0 } else { level(&mut rng) };
         profile
     }
 

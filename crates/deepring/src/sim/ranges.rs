@@ -38,6 +38,11 @@ impl Ranges {
         }
     }
 
+    /// Whether a request, or a lost ring, has some of the range.
+    pub(crate) fn is_owned(&self, address: u64, len: u64) -> bool {
+        self.lent.range(..address + len).next_back().is_some_and(|(_, &(end, _))| address < end)
+    }
+
     /// The owner of the whole range; `None` if it is not lent, or not all of it by one owner.
     pub(crate) fn owner(&self, address: u64, len: u64) -> Option<Owner> {
         let (_, &(end, owner)) = self.lent.range(..=address).next_back()?;

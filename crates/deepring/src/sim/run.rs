@@ -26,6 +26,9 @@ use std::sync::{Arc, Weak};
 /// Steps per request after which a run counts as livelocked.
 const STEPS_PER_OPERATION: u64 = 4000;
 
+/// Small, so that the small requests of a run meet offloaded copies and fresh memory too.
+pub(super) const OFFLOAD_BYTES: u64 = 4 << 10;
+
 #[allow(clippy::struct_excessive_bools, reason = "independent facts about a file")]
 pub(crate) struct SimFile {
     pub(crate) path: Arc<Path>,
@@ -87,8 +90,7 @@ impl Run {
             block_bytes: profile.block_bytes,
             in_flight_bytes: profile.in_flight_bytes,
             max_queued: profile.max_queued,
-            // Small, so that the small requests of a run meet offloaded copies too.
-            offload_bytes: 4 << 10,
+            offload_bytes: OFFLOAD_BYTES as usize,
         };
         let devices: Arc<Devices> = Arc::default();
         let engines = (0..profile.engines)

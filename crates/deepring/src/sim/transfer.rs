@@ -9,9 +9,11 @@ use crate::binding::EngineBinding;
 use crate::completion::Completion;
 use crate::completion::RawTransfer;
 use crate::engine::Engine;
+use crate::memory::forget;
 use crate::plan::Direction;
 use std::future::Future;
 use std::pin::Pin;
+use std::ptr::NonNull;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -180,6 +182,9 @@ impl Run {
             fill(memory.bytes_mut(), start, id);
         }
         world::with(|world| world.submitted(id, memory.address(), end - start));
+        if kind.reads() {
+            self.draw_fresh(&memory);
+        }
         // A partial transfer by path, and handle limits, exist only at the seam for bindings.
         let partial_by_path = opening.is_none() && !matches!(kind, RequestKind::ReadWhole | RequestKind::WriteWhole);
         let holder = if partial_by_path || self.rng.one_in(2) {
@@ -190,6 +195,18 @@ impl Run {
         if let Some(request) = self.requests.get_mut(&id) {
             request.holder = holder;
         }
+    }
+
+    /// Declares the memory of a read as never touched, now and then.
+    fn draw_fresh(&mut self, memory: &Memory) {
+        if !self.rng.chance(self.profile.fresh) {
+            return;
+        }
+        let range = memory.address()..memory.address() + memory.bytes().len() as u64;
+        if let (Memory::Pooled(buffer), Some(start)) = (memory, NonNull::new(range.start as *mut u8)) {
+            forget(start, buffer.len());
+        }
+        world::with(|world| world.pages.take(&range));
     }
 
     fn memory(&mut self, engine: &Engine, id: u64, len: usize) -> Memory {

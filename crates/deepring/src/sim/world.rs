@@ -6,6 +6,7 @@
 
 use super::flight::Devices;
 use super::kernel::number_on_disk;
+use super::pages::Pages;
 use super::prng::{Prng, mix};
 use super::profile::Profile;
 use super::ranges::{Owner, Ranges};
@@ -82,6 +83,7 @@ pub(crate) struct World {
     pub(crate) profile: Profile,
     pub(crate) devices: Devices,
     pub(crate) ranges: Ranges,
+    pub(crate) pages: Pages,
     pub(crate) reported: Vec<Reported>,
     pub(crate) tally: Tally,
     pub(crate) lost_rings: u32,
@@ -152,6 +154,7 @@ impl World {
             profile,
             devices: Devices::default(),
             ranges: Ranges::default(),
+            pages: Pages::default(),
             reported: Vec::new(),
             tally: Tally::default(),
             lost_rings: 0,
@@ -278,6 +281,7 @@ impl World {
             return self.violate(format!("request {id} settled twice"));
         };
         self.digest(&[id, self.now_ns]);
+        self.pages.put(&(address..address + len));
         if self.devices.holds(address, len) {
             self.violate(format!("request {id} settled while the device still has its memory"));
         }

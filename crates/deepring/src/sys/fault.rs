@@ -4,6 +4,7 @@
 use super::Errno;
 use super::device::Queue;
 use super::space::{Extent, Room};
+use std::ops::Range;
 use std::os::fd::RawFd;
 
 /// A call that a simulation can fail.
@@ -47,5 +48,15 @@ pub(super) const fn extents(_: RawFd, _: u64, _: u64) -> Option<Vec<Extent>> {
 }
 
 pub(crate) const fn pins() -> Option<bool> {
+    None
+}
+
+pub(super) const fn populate(_: &Range<u64>) -> Option<bool> {
+    None
+}
+
+pub(super) const fn touch(_: &Range<u64>) {}
+
+pub(super) const fn resident(_: &Range<u64>) -> Option<[(Range<u64>, bool); 0]> {
     None
 }

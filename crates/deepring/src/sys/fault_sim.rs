@@ -8,6 +8,7 @@ use super::Errno;
 use super::device::Queue;
 use super::space::{Extent, Room};
 use std::cell::RefCell;
+use std::ops::Range;
 use std::os::fd::RawFd;
 use std::rc::Rc;
 
@@ -49,6 +50,15 @@ pub(crate) trait Interposer {
     fn extents(&self, fd: RawFd, start: u64, end: u64) -> Option<Vec<Extent>>;
     /// Whether direct I/O pins its pages.
     fn pins(&self) -> bool;
+
+    /// Makes memory present. Returns whether the kernel can.
+    fn populate(&self, range: &Range<u64>) -> bool;
+
+    /// Memory is about to be touched.
+    fn touch(&self, range: &Range<u64>);
+
+    /// Which pages of a range are present, and which are not.
+    fn resident(&self, range: &Range<u64>) -> Vec<(Range<u64>, bool)>;
 }
 
 thread_local! {
@@ -103,4 +113,21 @@ pub(super) fn extents(fd: RawFd, start: u64, end: u64) -> Option<Vec<Extent>> {
 
 pub(crate) fn pins() -> Option<bool> {
     Some(interposer()?.pins())
+}
+
+/// Makes memory present. Returns whether the simulated kernel can.
+pub(super) fn populate(range: &Range<u64>) -> Option<bool> {
+    Some(interposer()?.populate(range))
+}
+
+/// Memory is about to be touched.
+pub(super) fn touch(range: &Range<u64>) {
+    if let Some(interposer) = interposer() {
+        interposer.touch(range);
+    }
+}
+
+/// Which pages of a range are present, and which are not.
+pub(super) fn resident(range: &Range<u64>) -> Option<Vec<(Range<u64>, bool)>> {
+    Some(interposer()?.resident(range))
 }

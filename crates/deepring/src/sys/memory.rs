@@ -1,9 +1,11 @@
 //! Anonymous memory: mapped, aligned to huge pages, returned.
 
 use super::pins::page_bytes;
-use super::{Errno, errno};
+use super::{Errno, errno, fault};
+use std::ops::Range;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 /// The size of a huge page on every platform we build for. Large mappings start on such a boundary,
 /// so that the kernel can use huge pages. Then a block is contiguous in physical memory, and stays
@@ -136,9 +138,146 @@ unsafe fn copy_past_cache(from: *const u8, to: *mut u8, len: usize) {
     unsafe { std::ptr::copy_nonoverlapping(from, to, len) };
 }
 
-/// Makes the pages present, so that no later page fault delays a transfer or the program.
-pub(crate) fn populate(start: NonNull<u8>, bytes: usize) {
-    advise(start, bytes, libc::MADV_POPULATE_WRITE);
+/// Makes the pages of a range of this process present and writable, as if each was written to, so that no later page
+/// fault delays a transfer or the program. Blocks. Returns false where the kernel cannot do that (before Linux 5.14, or in
+/// a sandbox); it is not asked again then. Memory that cannot be written is left as it is.
+pub(crate) fn populate(range: &Range<u64>) -> bool {
+    static REFUSED: AtomicBool = AtomicBool::new(false);
+    if let Some(done) = fault::populate(range) {
+        return done;
+    }
+    if REFUSED.load(Ordering::Relaxed) {
+        return false;
+    }
+    let page = page_bytes();
+    let mut from = range.start / page * page;
+    let end = range.end.next_multiple_of(page);
+    // In steps: a call holds up changes of the address space.
+    while from < end {
+        let bytes = (end - from).min(HUGE_PAGE_BYTES as u64);
+        let Some(start) = NonNull::new(from as *mut u8) else { return true };
+        match advice(start, bytes as usize, libc::MADV_POPULATE_WRITE) {
+            Ok(()) => from += bytes,
+            Err(libc::EINTR | libc::EAGAIN) => {}
+            Err(libc::EINVAL | libc::ENOSYS | libc::EPERM) if from == range.start / page * page => {
+                REFUSED.store(is_unknown(), Ordering::Relaxed);
+                return !REFUSED.load(Ordering::Relaxed);
+            }
+            // Not mapped, not writable, or no memory left: the transfer will tell.
+            Err(_) => return true,
+        }
+    }
+    true
+}
+
+/// Whether the kernel does not populate even plain memory. (It refuses that of devices, too.)
+fn is_unknown() -> bool {
+    let page = page_bytes() as usize;
+    let space = vec![0u8; 2 * page];
+    let first = (space.as_ptr() as usize).next_multiple_of(page);
+    NonNull::new(first as *mut u8).is_none_or(|start| advice(start, page, libc::MADV_POPULATE_WRITE).is_err())
+}
+
+/// Writes to each page of a range, and changes no byte.
+///
+/// # Safety
+/// The range is mapped and writable, and nothing else uses it during the call.
+pub(crate) unsafe fn touch_pages(range: &Range<u64>) {
+    fault::touch(range);
+    let page = page_bytes();
+    let mut at = range.start;
+    while at < range.end {
+        let byte = at as *mut u8;
+        // SAFETY: inside the range, of which the caller says that nothing else uses it.
+        let value = unsafe { byte.read_volatile() };
+        // SAFETY: as above.
+        unsafe { byte.write_volatile(value) };
+        at = (at / page + 1) * page;
+    }
+}
+
+/// Whether all pages of a range of this process are present. True where the kernel does not say.
+pub(crate) fn is_resident(range: &Range<u64>) -> bool {
+    let mut all = true;
+    residence(range, |_, present| {
+        all &= present;
+        all
+    });
+    all
+}
+
+/// Calls `each` with runs of pages that are present, or not, as long as it returns true. Stops where the kernel does not
+/// say.
+pub(crate) fn residence(range: &Range<u64>, mut each: impl FnMut(Range<u64>, bool) -> bool) {
+    const PAGES: usize = HUGE_PAGE_BYTES / 4096;
+    if let Some(resident) = fault::resident(range) {
+        for (run, present) in resident {
+            if !each(run, present) {
+                return;
+            }
+        }
+        return;
+    }
+    let page = page_bytes();
+    let mut from = range.start / page * page;
+    let end = range.end.next_multiple_of(page);
+    let mut present = [0u8; PAGES];
+    while from < end {
+        let pages = ((end - from) / page).min(PAGES as u64);
+        // SAFETY: writes one byte per page of the range, of which `present` has enough, and touches nothing else.
+        if unsafe { libc::mincore(from as *mut libc::c_void, (pages * page) as usize, present.as_mut_ptr()) } != 0 {
+            return;
+        }
+        let mut index = 0;
+        while index < pages {
+            let is_present = present[index as usize] & 1 == 1;
+            let next = (index..pages).find(|&at| (present[at as usize] & 1 == 1) != is_present).unwrap_or(pages);
+            if !each(from + index * page..from + next * page, is_present) {
+                return;
+            }
+            index = next;
+        }
+        from += pages * page;
+    }
+}
+
+/// When the kernel backs memory with huge pages of its own accord.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum HugePages {
+    /// Wherever it can.
+    Always,
+    /// Where it is advised to, as in engine memory.
+    Madvise,
+    /// Not at all: large transfers are a tenth slower, and take several times the processor's time.
+    Never,
+    /// The system does not say.
+    Unknown,
+}
+
+impl HugePages {
+    /// Whether engine memory gets them.
+    pub(crate) fn is_used(self) -> bool {
+        matches!(self, Self::Always | Self::Madvise)
+    }
+}
+
+/// The state of transparent huge pages, as it was when this process first asked.
+pub(crate) fn huge_pages() -> HugePages {
+    static STATE: OnceLock<HugePages> = OnceLock::new();
+    *STATE.get_or_init(|| {
+        // SAFETY: no pointers.
+        if unsafe { libc::prctl(libc::PR_GET_THP_DISABLE, 0, 0, 0, 0) } == 1 {
+            return HugePages::Never;
+        }
+        let text = std::fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled").unwrap_or_default();
+        match text.split(['[', ']']).nth(1) {
+            Some("always") => HugePages::Always,
+            Some("madvise") => HugePages::Madvise,
+            Some("never") => HugePages::Never,
+            _ => HugePages::Unknown,
+        }
+    })
 }
 
 /// Lets the kernel take the pages whenever it needs memory. Until they are written, each reads as
@@ -205,10 +344,14 @@ pub(crate) fn machine_bytes() -> usize {
 }
 
 /// Returns whether the kernel took the advice.
-fn advise(start: NonNull<u8>, bytes: usize, advice: libc::c_int) -> bool {
-    // SAFETY: the range lies in a private mapping of ours. Advice that discards its content comes
-    // from functions whose callers guarantee that nothing refers to it.
-    unsafe { libc::madvise(start.as_ptr().cast(), bytes, advice) == 0 }
+fn advise(start: NonNull<u8>, bytes: usize, kind: libc::c_int) -> bool {
+    advice(start, bytes, kind).is_ok()
+}
+
+fn advice(start: NonNull<u8>, bytes: usize, kind: libc::c_int) -> Result<(), Errno> {
+    // SAFETY: advice that discards content is given for mappings of ours only, by functions whose
+    // callers guarantee that nothing refers to it. Other advice changes no byte, wherever it is.
+    if unsafe { libc::madvise(start.as_ptr().cast(), bytes, kind) } == 0 { Ok(()) } else { Err(errno()) }
 }
 
 #[cfg(test)]

@@ -13,14 +13,14 @@
 //!   `xfs_alignment`, `file_system`, `block_device_bytes`
 //! * `identity`: `handle`, `generation`, `disk_sequence`, `working_directory_handle`
 //! * `lock`: `try_lock`, `unlock`, `conflict`, `process_with_lock`
-//! * `memory`: `map`, `unmap`, `populate`, `free_lazily`, `claim`, `discard`, `copy`,
-//!   `machine_bytes`
+//! * `memory`: `map`, `unmap`, `populate`, `touch_pages`, `residence`, `is_resident`, `free_lazily`, `claim`, `discard`,
+//!   `copy`, `machine_bytes`, and [`memory::HugePages`]
 //! * `mounts`: [`mounts::Mounted`], what a file system stands on
 //! * `pins`: `pinned_pages`, `page_bytes`, `hugetlb_page_bytes`
 //! * `process`: `watch_forks`, and [`process::Process`], which knows that it was forked
 //! * `space`: [`space::Room`] of a file system, the extents of a file, the limit on its size
 //! * `stat`: [`stat::Stat`] of an open file, `kind_at` of a name
-//! * `thread`: `spawn`, `is_ours`, `owns`, `wait_readable`; `memlock_bytes`, `kernel_release`, `io_uring_disabled`
+//! * `thread`: `spawn`, `is_ours`, `owns`, `wait_readable`; `memlock_bytes`, `kernel_release`, `processors`, `io_uring_disabled`
 //! * `transfer`: `read_at`, `write_at`
 //!
 //! **A call that only improves matters is left out when it is refused**, whatever number it is
@@ -49,7 +49,8 @@
 //! | `fcntl(F_OFD_SETLK)` | writes of other processes kept apart | none are; `process_locks` says so. Remembered per opening |
 //! | `syncfs` | a new name in a directory that cannot be opened | an error of opening |
 //! | `readlinkat`, `fdopendir` | the directory of a new file; a file to try | `syncfs`; nothing is tried |
-//! | `madvise` | huge pages, no copy after a fork, faults in advance | slower |
+//! | `madvise` | huge pages, no copy after a fork, faults in advance | slower; to populate, engine memory is touched, and other memory left as it is. Remembered |
+//! | `mincore` | which memory was never touched | it counts as present |
 //! | `eventfd` | to wake a ring | threads |
 //! | `/proc`, `/sys` | depth and name of a device, the kernel's release | assumed, `unknown` |
 //!

@@ -80,6 +80,11 @@ pub(crate) fn memlock_bytes() -> Option<u64> {
     (got == 0 && limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur)
 }
 
+/// The processors that this process can use.
+pub(crate) fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
 /// The running kernel's release, such as `6.18.44`. Read once per process: it cannot change.
 pub(crate) fn kernel_release() -> &'static str {
     static RELEASE: OnceLock<String> = OnceLock::new();
