@@ -7,12 +7,14 @@ use crate::driver::request::Target;
 use crate::driver::{Barrier, Control, ControlJob, Message, Use};
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
+use crate::handle::Handle;
 use crate::locks::ProcessLocks;
-use crate::memory::{IoBuf, IoBufMut};
-use crate::op::{Op, Task, Transfer};
+use crate::memory::{Buffer, IoBuf, IoBufMut};
+use crate::op::{Completed, Op, Task, Transfer};
 use crate::open::{DirectSupport, OpenFile};
 use crate::options::{ReadOptions, WriteOptions};
 use crate::plan::Direction;
+use crate::read_buffer::{ReadBuffer, Receiver, Then};
 use crate::sys;
 use std::fmt;
 use std::path::Path;
@@ -91,6 +93,46 @@ impl File {
         let ReadOptions { exact, handle } = options;
         let (address, len) = (buf.as_mut_ptr() as u64, buf.len() as u64);
         self.transfer(buf, RawTransfer { direction: Direction::Read, address, len, position, exact, handle })
+    }
+
+    /// Reads from `position` until `length` bytes have come or the file ends, into a buffer that comes
+    /// with the outcome. Cheaper than [`File::read_at`] into [`Engine::buffer`](crate::Engine::buffer):
+    /// memory that the engine has kept is taken as it is, and only what the read leaves is zeroed. If
+    /// the read fails or is canceled, there is no buffer.
+    ///
+    /// The result can also be `ENOMEM`.
+    ///
+    /// ```
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path().join("layer0.bin");
+    /// # std::fs::write(&path, vec![7u8; 5000]).unwrap();
+    /// let engine = deepring::Engine::builder().build()?;
+    /// let file = engine.open(&path, deepring::OpenOptions::new().read(true))?;
+    /// let (layer, receipt) = file.read_buffer_at(4000, 2000).wait().ok()?;
+    /// assert_eq!((receipt.bytes, layer.len(), layer[999], layer[1000]), (1000, 2000, 7, 0));
+    /// # Ok::<(), deepring::Error>(())
+    /// ```
+    pub fn read_buffer_at(&self, position: u64, length: usize) -> Op<Buffer> {
+        let transfer = Transfer::without_buffer();
+        self.submit_buffer(position, length, None, Arc::clone(&transfer));
+        self.engine.wake();
+        Op::new(transfer, Arc::clone(self.engine.core().inbox.doorbell()))
+    }
+
+    /// Submits a read that brings its own memory, without waking the driver.
+    fn submit_buffer(&self, position: u64, length: usize, handle: Option<Arc<Handle>>, receiver: impl Receiver) {
+        let core = self.engine.core();
+        let allocated = core.check_process("read").and_then(|()| core.pool.allocate(length, false));
+        let buffer = match allocated {
+            Ok(buffer) => buffer,
+            Err(error) => {
+                let error = error.at(&self.file.path).range(position, length as u64, 0);
+                return receiver.receive(Completed { buf: None, result: Err(error) });
+            }
+        };
+        let (address, read) = ReadBuffer::new(buffer, receiver, &self.file, core);
+        let raw = RawTransfer { direction: Direction::Read, address, len: length as u64, position, exact: false, handle };
+        self.engine.submit(Target::File(Arc::clone(&self.file)), raw, read);
     }
 
     /// Writes the whole buffer at `position`, and extends the file if the write ends beyond it. The
@@ -234,6 +276,18 @@ impl File {
     /// See [`RawTransfer`].
     pub(crate) unsafe fn submit(&self, transfer: RawTransfer, completion: Arc<dyn Completion>) {
         self.engine.submit(Target::File(Arc::clone(&self.file)), transfer, completion);
+    }
+
+    /// See [`File::read_buffer_at`]. `canceled` as for [`File::sync_then`].
+    pub(crate) fn read_buffer_then(
+        &self,
+        position: u64,
+        length: usize,
+        handle: Option<Arc<Handle>>,
+        canceled: Arc<AtomicBool>,
+        then: impl FnOnce(Completed<Buffer>) + Send + 'static,
+    ) {
+        self.submit_buffer(position, length, handle, Then::new(canceled, then));
     }
 
     /// See [`File::sync_all`] and [`File::sync_data`]. To end it while it waits for writes, set

@@ -6,8 +6,10 @@ use crate::engine::Engine;
 use crate::error::Result;
 use crate::locks::ProcessLocks;
 use crate::open::{self, DirectSupport, Name};
-use crate::sys::thread;
+use crate::sys::{memory, thread};
 use std::path::Path;
+
+pub use crate::sys::memory::HugePages;
 
 /// See [`Engine::info`].
 #[derive(Debug, Clone)]
@@ -26,6 +28,9 @@ pub struct Info {
     pub ring_entries: u32,
     /// The limit on locked memory (`ulimit -l`) in bytes; `None` if there is none.
     pub memlock_bytes: Option<u64>,
+    /// Whether memory is backed by transparent huge pages, as it was when this process first asked:
+    /// on them a block is one request at the device.
+    pub huge_pages: HugePages,
     /// Requests in flight per device, if a limit was set; `None` stands for half of what each
     /// device's queue holds.
     pub queue_depth: Option<u32>,
@@ -68,6 +73,7 @@ impl Engine {
             flags,
             ring_entries,
             memlock_bytes: thread::memlock_bytes(),
+            huge_pages: memory::huge_pages(),
             queue_depth: config.queue_depth,
             block_bytes: config.block_bytes,
             in_flight_bytes: config.in_flight_bytes,

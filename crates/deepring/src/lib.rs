@@ -72,6 +72,7 @@ mod open;
 mod options;
 mod plan;
 mod planted;
+mod read_buffer;
 mod share;
 #[cfg(feature = "sim")]
 pub mod sim;
@@ -89,7 +90,7 @@ pub use completion::Receipt;
 pub use engine::Engine;
 pub use error::{Error, ErrorKind, Result};
 pub use file::{File, FileStat};
-pub use info::{Info, PathInfo};
+pub use info::{HugePages, Info, PathInfo};
 pub use locks::ProcessLocks;
 pub use memory::{Buffer, IoBuf, IoBufMut, SharedBuffer};
 pub use op::{Completed, Op, Task};

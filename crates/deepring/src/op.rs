@@ -37,7 +37,8 @@ use std::task::{Context, Poll, Waker};
 pub struct Completed<B> {
     /// The buffer. `None` only if the result is an error of kind [`ErrorKind::Lost`]: then the
     /// kernel can still use the memory, and it is never freed. Or of kind [`ErrorKind::Forked`]:
-    /// then it belongs to the parent process.
+    /// then it belongs to the parent process. Or if [`File::read_buffer_at`](crate::File::read_buffer_at)
+    /// failed: what is in it is not the file's.
     pub buf: Option<B>,
     /// The receipt, or the error.
     pub result: Result<Receipt>,
@@ -178,6 +179,16 @@ impl<B: Send + 'static> Transfer<B> {
     pub(crate) fn new(buf: B, len: u64, core: &Arc<Core>) -> Arc<Self> {
         let reaper = drops_long::<B>(len).then(|| Arc::clone(core));
         Arc::new(Self { buf: Mutex::new(Some(buf)), cell: Cell::new(), reaper })
+    }
+
+    /// A transfer that gets its buffer when it settles.
+    pub(crate) fn without_buffer() -> Arc<Self> {
+        Arc::new(Self { buf: Mutex::new(None), cell: Cell::new(), reaper: None })
+    }
+
+    /// Brings the buffer that the outcome comes with.
+    pub(crate) fn put_buffer(&self, buf: Option<B>) {
+        *self.buf.lock().unwrap_or_else(PoisonError::into_inner) = buf;
     }
 
     /// The same without an engine.

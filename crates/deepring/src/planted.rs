@@ -76,7 +76,7 @@ mod selection {
     #[cfg(feature = "sim")]
     impl PlantedBug {
         /// Those that a simulation must find.
-        pub const ALL: [Self; 21] = [
+        pub const ALL: [Self; 22] = [
             Self::IgnoresResult,
             Self::ShortIsDone,
             Self::FreesOnDrop,

@@ -48,6 +48,8 @@ use crate::engine::Engine;
 use crate::error::Result;
 use crate::file::{File, FileStat};
 use crate::info::PathInfo;
+use crate::memory::Buffer;
+use crate::op::Completed;
 use crate::open::OpenOptions;
 use std::path::Path;
 use std::sync::Arc;
@@ -125,6 +127,18 @@ pub trait FileBinding {
     /// # Safety
     /// See [`RawTransfer`].
     unsafe fn submit(&self, transfer: RawTransfer, completion: Arc<dyn Completion>);
+
+    /// See [`File::read_buffer_at`]. Does not wake the driver: [`EngineBinding::wake`] must follow. To
+    /// cancel it, set `canceled` and call [`EngineBinding::sweep`]. `then` is called as
+    /// [`Completion::settle`] is.
+    fn read_buffer_then(
+        &self,
+        position: u64,
+        length: usize,
+        handle: Option<Arc<Handle>>,
+        canceled: Arc<AtomicBool>,
+        then: impl FnOnce(Completed<Buffer>) + Send + 'static,
+    );
 
     /// See [`File::sync_all`] and [`File::sync_data`]. To end it while it waits for writes, set
     /// `canceled` and call [`EngineBinding::sweep`].
@@ -212,6 +226,17 @@ impl FileBinding for File {
     unsafe fn submit(&self, transfer: RawTransfer, completion: Arc<dyn Completion>) {
         // SAFETY: passed on from the caller of this function.
         unsafe { File::submit(self, transfer, completion) };
+    }
+
+    fn read_buffer_then(
+        &self,
+        position: u64,
+        length: usize,
+        handle: Option<Arc<Handle>>,
+        canceled: Arc<AtomicBool>,
+        then: impl FnOnce(Completed<Buffer>) + Send + 'static,
+    ) {
+        File::read_buffer_then(self, position, length, handle, canceled, then);
     }
 
     fn sync_then(&self, data_only: bool, canceled: Arc<AtomicBool>, then: impl FnOnce(Result<()>) + Send + 'static) {

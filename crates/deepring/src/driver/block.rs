@@ -134,9 +134,9 @@ impl Driver {
         let block = self.blocks.insert(block);
         self.track(grant.cost);
         if direction == Direction::Write && stage == Stage::Transfer {
-            self.copy_in(block)
+            self.copy_in(block);
         } else {
-            self.stage_first(block)
+            self.stage_first(block);
         }
         true
     }

@@ -169,7 +169,9 @@ impl Driver {
                 let mut part = mem::take(&mut part);
                 bytes = 0;
                 self.ask(line, move || {
-                    part.iter_mut().for_each(|offload| offload.work.run());
+                    for offload in &mut part {
+                        offload.work.run();
+                    }
                     Answer::Offloaded(part)
                 });
             }

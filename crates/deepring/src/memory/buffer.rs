@@ -7,6 +7,7 @@ use crate::sys::memory;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
+use std::slice;
 use std::sync::Arc;
 
 impl Pool {
@@ -75,7 +76,7 @@ impl Buffer {
     /// makes it zero when it is used.
     pub(crate) fn clear_from(&mut self, at: usize) {
         let start = self.start().as_ptr() as usize;
-        pool::clear(&[start + at.min(self.len)..start + self.len]);
+        pool::clear(slice::from_ref(&(start + at.min(self.len)..start + self.len)));
     }
 
     pub(super) fn region(&self) -> &Arc<Region> {

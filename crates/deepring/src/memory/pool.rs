@@ -36,7 +36,7 @@ const ALIGNED_BYTES: usize = 32 << 20;
 /// Sizes are rounded up to a sixteenth of the power of two below them, and at most to this.
 const STEP_BYTES_MAX: usize = 64 << 10;
 
-/// Pieces up to this size are kept by their size, which is faster. Bounce blocks are no larger.
+/// Pieces up to this size are kept by their size, which is faster. Most bounce blocks are no larger.
 const PIECE_BYTES_MAX: usize = 256 << 10;
 const PIECE_SIZES: usize = PIECE_BYTES_MAX / PAGE_BYTES;
 /// The bytes of all pieces that are kept so.
