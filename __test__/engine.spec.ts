@@ -33,6 +33,7 @@ test('info describes the default engine and why it runs so', async (t) => {
   t.is(found.blockSize % 4096, 0)
   t.true(found.inFlightBytes >= found.blockSize)
   t.is(found.path, undefined)
+  t.true(['always', 'madvise', 'never', 'unknown'].includes(found.hugePages), found.hugePages)
 })
 
 test('info of a path describes direct I/O there', async (t) => {

@@ -10,6 +10,7 @@
  * `docs/benchmarks.md` explains the results.
  */
 
+import { FRESH } from './benchmarks/fresh.ts'
 import { LOOPS } from './benchmarks/loop.ts'
 import { MEMORIES } from './benchmarks/memory.ts'
 import { RANDOMS } from './benchmarks/random.ts'
@@ -25,7 +26,7 @@ import { Scratch } from './scratch.ts'
 import type { BenchContext, Benchmark, Result } from './bench-context.ts'
 import { contenderTable, figureTable } from './table.ts'
 
-const BENCHMARKS: readonly Benchmark[] = [...STREAMS, ...RANDOMS, ...SMALLS, ...LOOPS, ...MEMORIES]
+const BENCHMARKS: readonly Benchmark[] = [...STREAMS, ...RANDOMS, ...SMALLS, ...LOOPS, ...MEMORIES, ...FRESH]
 
 /**
  * Large files on the disk at once: one read, one overwritten, one new. The small files come on top.

@@ -6,7 +6,7 @@
  * | disk | deepring | fio's best, the predecessor's best and its default |
  * | node (reading) | fs.readFile | deepring with and without its allocation inside the region |
  * | node (reading) | deepring | four FileHandles, O_DIRECT in plain JavaScript |
- * | path | deepring | its threads backend; an ordinary Buffer |
+ * | path | deepring | its threads backend; an ordinary Buffer; memory of which every byte is copied |
  */
 
 import { deepringStream, deepringThreads } from '../contenders/deepring.ts'
@@ -95,10 +95,14 @@ async function read(context: BenchContext): Promise<Result> {
 async function overwrite(context: BenchContext): Promise<Result> {
   const file = await context.scratch.file('overwritten', context.bytes)
   const disk = await rivals(context, 'overwrite', file)
-  const path = comparison([deepringThreads(context, 'overwrite', file), deepringStream(context, 'overwrite', file)])
+  const path = comparison([
+    deepringThreads(context, 'overwrite', file),
+    deepringStream(context, 'overwrite', file),
+    deepringStream(context, 'overwrite', file, 'copied'),
+  ])
   return run(context, 'stream-overwrite', 'Overwriting one large file', disk.sweeps, [
     [disk.comparison, disk.ratios('stream-overwrite')],
-    [path, [threads('stream-overwrite')]],
+    [path, [threads('stream-overwrite'), copied('stream-overwrite')]],
   ])
 }
 
@@ -106,6 +110,7 @@ async function create(context: BenchContext): Promise<Result> {
   const disk = await rivals(context, 'new', '')
   const deepring = deepringStream(context, 'new', '')
   const path = comparison([deepringThreads(context, 'new', ''), deepring, nodeStream(context, 'new', '', 'writeFile')])
+  const unaligned = comparison([deepring, deepringStream(context, 'new', '', 'copied')])
   return run(context, 'stream-new', 'Writing one large new file', disk.sweeps, [
     [disk.comparison, disk.ratios('stream-new')],
     [
@@ -115,6 +120,7 @@ async function create(context: BenchContext): Promise<Result> {
         { name: 'stream-new-vs-writefile', of: 'deepring', against: 'fs.writeFile', metric: 'speed' },
       ],
     ],
+    [unaligned, [copied('stream-new')]],
   ])
 }
 
@@ -182,6 +188,17 @@ function threads(name: string): Ratio {
     against: 'deepring',
     metric: 'speed',
     floor: THREADS_FLOOR,
+  }
+}
+
+/** Writing from memory of which every byte is copied. */
+function copied(name: string): Ratio {
+  return {
+    name: `${name}-copied-vs-engine-memory`,
+    of: 'deepring copied',
+    against: 'deepring',
+    metric: 'speed',
+    floor: BUFFER_FLOOR,
   }
 }
 

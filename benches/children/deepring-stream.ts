@@ -1,7 +1,7 @@
 /**
  * deepring moves one large file. An existing file is opened before the timed region, a new one
  * inside it. Memory is allocated and touched, or filled, before the region, unless the figure is
- * about the allocation.
+ * about memory that is not.
  */
 
 import { allocate, open } from '../../index.ts'
@@ -17,12 +17,18 @@ const pattern = { origin: 0, seed }
 if (task === 'read') await read()
 else await write()
 
+/** Memory of the kind that the figure is about. */
+function allocateOf(): Uint8Array {
+  if (memory === 'buffer') return Buffer.allocUnsafeSlow(bytes)
+  return memory === 'copied' ? new Uint8Array(new ArrayBuffer(bytes + 1), 1) : allocate(bytes)
+}
+
 async function read(): Promise<void> {
-  const touched = memory === 'allocating' ? null : memory === 'buffer' ? Buffer.allocUnsafeSlow(bytes) : allocate(bytes)
-  touched?.fill(0x5a)
+  const allocated = memory === 'allocating' ? null : allocateOf()
+  if (memory !== 'fresh') allocated?.fill(0x5a)
   await using handle = await open(file, 'r')
   const meter = new Meter()
-  const data = touched ?? allocate(bytes)
+  const data = allocated ?? allocate(bytes)
   const { receipt } = await handle.read(data, { position: 0 })
   const outcome = meter.stop(bytes, 1)
   new Tiles(source).check(data, pattern)
@@ -30,8 +36,11 @@ async function read(): Promise<void> {
 }
 
 async function write(): Promise<void> {
-  const data = allocate(bytes)
-  new Tiles(source).fill(data, pattern)
+  const data = allocateOf()
+  // The tiles are filled in words, which unaligned memory does not have.
+  const filled = memory === 'copied' ? allocate(bytes) : data
+  new Tiles(source).fill(filled, pattern)
+  if (filled !== data) data.set(filled)
   const opened = task === 'overwrite' ? await open(file, 'r+') : null
   const meter = new Meter()
   await using handle = opened ?? (await open(file, 'w'))

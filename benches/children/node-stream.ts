@@ -17,8 +17,9 @@ const { method, file, bytes, seed, source } = parameters<FileParameters & { meth
 
 if (method === 'writeFile' || method === 'writeFileFlushed') await write(method === 'writeFileFlushed')
 else if (method === 'readFile') await readWhole()
-else if (method === 'handles') await readPieces(4, constants.O_RDONLY, Buffer.allocUnsafeSlow(bytes))
-else await readPieces(64, constants.O_RDONLY | constants.O_DIRECT, pageAligned(bytes))
+else if (method === 'handles') await readPieces(4, constants.O_RDONLY, Buffer.allocUnsafeSlow(bytes).fill(0x5a))
+else if (method === 'freshHandles') await readPieces(4, constants.O_RDONLY, Buffer.allocUnsafeSlow(bytes))
+else await readPieces(64, constants.O_RDONLY | constants.O_DIRECT, pageAligned(bytes).fill(0x5a))
 
 async function readWhole(): Promise<void> {
   const meter = new Meter()
@@ -30,7 +31,6 @@ async function readWhole(): Promise<void> {
 
 /** Each lane has its own handle and takes the next piece when its last one is done. */
 async function readPieces(lanes: number, flags: number, data: Uint8Array): Promise<void> {
-  data.fill(0x5a)
   const handles = await Promise.all(Array.from({ length: lanes }, () => open(file, flags)))
   let next = 0
   const lane = async (handle: FileHandle): Promise<void> => {

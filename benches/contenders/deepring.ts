@@ -13,14 +13,17 @@ import type { Task } from '../task.ts'
 
 /**
  * The memory that holds the bytes: deepring's, touched before; deepring's, allocated in the timed
- * region; an ordinary Buffer, touched.
+ * region, or before it and never touched; an ordinary Buffer, touched; memory that no drive takes
+ * as it is, so that every byte is copied.
  */
-export type Memory = 'touched' | 'allocating' | 'buffer'
+export type Memory = 'touched' | 'allocating' | 'fresh' | 'buffer' | 'copied'
 
 const MEMORY: Readonly<Record<Memory, { name: string; configuration: string }>> = {
   touched: { name: 'deepring', configuration: 'defaults' },
   allocating: { name: 'deepring allocating', configuration: 'defaults, allocation inside' },
+  fresh: { name: 'deepring fresh', configuration: 'defaults, memory never touched' },
   buffer: { name: 'deepring into Buffer', configuration: 'defaults, ordinary Buffer' },
+  copied: { name: 'deepring copied', configuration: 'defaults, unaligned memory' },
 }
 
 /** deepring over the one large file. */

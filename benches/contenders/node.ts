@@ -20,13 +20,18 @@ const CALLS = ['promises', 'callbacks'] as const
 export type Calls = (typeof CALLS)[number]
 
 /** How Node moves the large file. */
-export type NodeMethod = 'readFile' | 'handles' | 'direct' | 'writeFile' | 'writeFileFlushed'
+export type NodeMethod = 'readFile' | 'handles' | 'freshHandles' | 'direct' | 'writeFile' | 'writeFileFlushed'
 
 const METHODS: Readonly<
   Record<NodeMethod, { name: string; configuration: string; environment: Record<string, string> }>
 > = {
   readFile: { name: 'fs.readFile', configuration: 'cold cache', environment: {} },
   handles: { name: '4 FileHandles', configuration: '8M × 4, cold cache', environment: {} },
+  freshHandles: {
+    name: '4 FileHandles fresh',
+    configuration: '8M × 4, cold cache, memory never touched',
+    environment: {},
+  },
   direct: { name: 'JS O_DIRECT', configuration: '8M × 64 threads, page-aligned memory', environment: WIDE_POOL },
   writeFile: { name: 'fs.writeFile', configuration: 'to the page cache', environment: {} },
   writeFileFlushed: { name: 'fs.writeFile flush', configuration: 'flush: true', environment: {} },

@@ -3,7 +3,7 @@
  *
  * Every contender runs in its own child process, so that its memory and CPU are its own. A round
  * runs all of them. The next round runs in reverse order, so that none always follows the same
- * neighbor. The figure is the median. As many rounds run as fit into the time, but at least one.
+ * neighbor. Before each, another process warms the machine's memory. The figure is the median. As many rounds run as fit into the time, but at least one.
  * This is a demonstration, not a measurement: `npm run bench` is fair by construction.
  */
 
@@ -17,6 +17,9 @@ import { dropPageCache } from './page-cache.ts'
 import type { Workspace } from './workspace.ts'
 
 const ROUNDS_MAX = 3
+
+/** What a contender uses beside its bytes. */
+const BESIDE_BYTES = 256 * 2 ** 20
 
 export const CONTENDERS: readonly { name: ContenderName; kind: 'read' | 'write'; title: string }[] = [
   { name: 'deepring-read', kind: 'read', title: 'deepring' },
@@ -68,6 +71,7 @@ export async function compareContenders(
       const result = results.find((candidate) => candidate.name === name)!
       if (result.failure === undefined) {
         if (kind === 'read') warmBecause = await dropPageCache()
+        await warmMemory(workspace, bytes)
         await runOnce(workspace, result, kind, file, bytes, crc32)
       }
       progress((round + (index + 1) / order.length) / ROUNDS_MAX)
@@ -100,6 +104,16 @@ async function runOnce(
   } finally {
     if (kind === 'write') await rm(target, { force: true })
   }
+}
+
+/** Has as much memory touched as a contender needs for its bytes, once more in the page cache, and beside them. */
+async function warmMemory(workspace: Workspace, bytes: number): Promise<void> {
+  const program = join(import.meta.dirname, 'warm-memory.ts')
+  // Without it the comparison is less fair, and goes on.
+  await new Promise<void>((resolve) => {
+    const child = execFile(process.execPath, [program, String(2 * bytes + BESIDE_BYTES)], () => resolve())
+    workspace.endWithProcess(child)
+  })
 }
 
 /** Rejects with the failure that the contender reported, or with the exit of its process. */

@@ -22,6 +22,11 @@ export interface Info {
   readonly ringEntries: number
   /** The limit on locked memory, which includes rings, in bytes; -1 if there is none. */
   readonly memlockBytes: number
+  /**
+   * Whether the kernel backs memory with transparent huge pages: everywhere, where it is asked to (as in engine memory),
+   * or not at all. Without them large transfers are slower and take several times the CPU.
+   */
+  readonly hugePages: 'always' | 'madvise' | 'never' | 'unknown'
   /** Blocks in flight at most, per device. */
   readonly queueDepth: number
   /** Bytes per block. */

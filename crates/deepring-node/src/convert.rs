@@ -183,6 +183,8 @@ pub struct Info {
     pub flags: Vec<String>,
     pub ring_entries: u32,
     pub memlock_bytes: f64,
+    #[napi(ts_type = "'always' | 'madvise' | 'never' | 'unknown'")]
+    pub huge_pages: String,
     pub queue_depth: u32,
     pub block_size: f64,
     pub in_flight_bytes: f64,
@@ -214,6 +216,7 @@ impl Info {
             flags: info.flags.iter().map(|&flag| flag.to_owned()).collect(),
             ring_entries: info.ring_entries,
             memlock_bytes: info.memlock_bytes.map_or(-1.0, |bytes| bytes as f64),
+            huge_pages: info.huge_pages.as_str().to_owned(),
             queue_depth: info.queue_depth.unwrap_or(deepring::QUEUE_DEPTH_DEFAULT),
             block_size: info.block_bytes as f64,
             in_flight_bytes: info.in_flight_bytes as f64,

@@ -256,6 +256,16 @@ pub enum HugePages {
 }
 
 impl HugePages {
+    /// The kernel's word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Always => "always",
+            Self::Madvise => "madvise",
+            Self::Never => "never",
+            Self::Unknown => "unknown",
+        }
+    }
+
     /// Whether engine memory gets them.
     pub(crate) fn is_used(self) -> bool {
         matches!(self, Self::Always | Self::Madvise)
