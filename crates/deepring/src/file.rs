@@ -130,8 +130,14 @@ impl File {
                 return receiver.receive(Completed { buf: None, result: Err(error) });
             }
         };
-        let (address, read) = ReadBuffer::new(buffer, receiver, &self.file, core);
-        let raw = RawTransfer { direction: Direction::Read, address, len: length as u64, position, exact: false, handle };
+        self.read_into(position, buffer, handle, receiver);
+    }
+
+    /// Submits a read into a buffer that has old bytes in it.
+    pub(crate) fn read_into(&self, position: u64, buffer: Buffer, handle: Option<Arc<Handle>>, receiver: impl Receiver) {
+        let len = buffer.len() as u64;
+        let (address, read) = ReadBuffer::new(buffer, receiver, &self.file, self.engine.core());
+        let raw = RawTransfer { direction: Direction::Read, address, len, position, exact: false, handle };
         self.engine.submit(Target::File(Arc::clone(&self.file)), raw, read);
     }
 

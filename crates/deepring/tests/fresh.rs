@@ -6,6 +6,7 @@ mod harness;
 
 use deepring::binding::{Completion, EngineBinding, FileBinding, Outcome, RawTransfer};
 use deepring::{BackendKind, Completed, Direct, Direction, Engine, ErrorKind, File, HugePages};
+use harness::child::{alone as alone_in_child, forbid};
 use harness::{assert_same, bytes, directory, engines, open, within};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
@@ -157,6 +158,36 @@ fn a_read_into_memory_that_cannot_be_written_is_an_error() {
             let memory = Foreign::map(4 * MIB, libc::PROT_READ | libc::PROT_WRITE);
             memory.read(&file).result.expect("a read");
         }
+    });
+}
+
+#[test]
+fn where_the_kernel_does_not_populate_engine_memory_is_touched_and_other_memory_is_left_to_the_read() {
+    alone_in_child(|| {
+        let Some(engine) = ring() else { return };
+        let place = directory();
+        let path = place.path().join("file");
+        let content = bytes(0, FILE, 1);
+        std::fs::write(&path, &content).expect("the file");
+        let file = open(&engine, &path, Direct::Prefer);
+        file.read_exact_at(vec![0u8; MIB], 0).wait().result.expect("a read");
+        let buffers: Vec<_> = (0..2).map(|_| engine.buffer(FILE).expect("memory")).collect();
+        // As before Linux 5.14, but for all advice.
+        forbid(libc::SYS_madvise, libc::EINVAL, true);
+        for buffer in buffers {
+            let before = faults();
+            let buffer = file.read_exact_at(buffer, 0).wait().ok().expect("a read").0;
+            let taken = faults() - before;
+            assert!(taken < 16, "{taken} page faults of the driver");
+            assert_same(&buffer, &content, "after a read into memory that was touched");
+        }
+        let mut foreign = Foreign::map(FILE, libc::PROT_READ | libc::PROT_WRITE);
+        foreign.read(&file).result.expect("a read");
+        assert_same(foreign.bytes(), &content, "after a read into memory that is not the engine's");
+        forbid(libc::SYS_mincore, libc::ENOSYS, true);
+        foreign = Foreign::map(FILE, libc::PROT_READ | libc::PROT_WRITE);
+        foreign.read(&file).result.expect("a read");
+        assert_same(foreign.bytes(), &content, "after a read into memory of which nothing is known");
     });
 }
 

@@ -7,7 +7,7 @@
 
 use super::buffer::UNREAD;
 use super::model::{Alternative, View, byte};
-use super::request::{Holder, Memory, Request, RequestKind, request_waker};
+use super::request::{Delivered, Holder, Memory, Request, RequestKind, request_waker};
 use super::run::{Run, is_violated};
 use super::world::{self, Reported, violate};
 use crate::completion::Receipt;
@@ -16,6 +16,7 @@ use crate::op::Completed;
 use std::future::Future;
 use std::os::unix::fs::FileExt;
 use std::pin::Pin;
+use std::sync::PoisonError;
 use std::task::{Context, Poll};
 
 impl Run {
@@ -68,10 +69,25 @@ impl Run {
                     self.judge(id, &request, buf.as_ref(), Some(&result));
                 }
             },
+            (Holder::Own(delivered, _), None) => self.judge_own(id, &request, &delivered),
             (Holder::Dropped, None) => self.judge(id, &request, None, None),
             _ => violate(format!("request {id} settled through another entry point than it was made")),
         }
         self.check_if_idle(request.file);
+    }
+
+    /// A read that brought its own memory shows bytes of the file and zeros, or nothing.
+    fn judge_own(&mut self, id: u64, request: &Request, delivered: &Delivered) {
+        let delivered = delivered.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(Completed { buf, result }) = delivered else { return violate(format!("request {id} has settled without an outcome")) };
+        if buf.is_some() != result.is_ok() {
+            violate(format!("request {id} brought a buffer {}, and {result:?}", buf.is_some()));
+        }
+        let got = result.as_ref().map_or(0, |receipt| receipt.bytes as usize);
+        if buf.as_ref().is_some_and(|buf| buf[got.min(buf.len())..].iter().any(|&byte| byte != 0)) {
+            violate(format!("request {id} shows old bytes behind the {got} that it read"));
+        }
+        self.judge(id, request, buf.map(Memory::Pooled).as_ref(), Some(&result));
     }
 
     /// A request by path settles after its file was closed.

@@ -6,9 +6,9 @@ use super::prng::mix;
 use super::world;
 use crate::completion::{Completion, Outcome};
 use crate::memory::{Buffer, IoBuf, IoBufMut};
-use crate::op::Op;
-use std::sync::Arc;
+use crate::op::{Completed, Op};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::{Wake, Waker};
 
 /// The memory of a request: the client's own, or a buffer of the engine's pool.
@@ -115,12 +115,17 @@ pub(crate) fn request_waker(id: u64) -> Waker {
     Waker::from(Arc::new(RequestWaker(id)))
 }
 
+/// Where a read that brings its own memory leaves its outcome.
+pub(crate) type Delivered = Arc<Mutex<Option<Completed<Buffer>>>>;
+
 /// Who holds a request's memory, and how its outcome is reported.
 pub(crate) enum Holder {
     /// Submitted as a binding does: the client holds the memory.
     Raw(Memory, Arc<RequestCompletion>),
     /// Submitted as a Rust program does: the operation holds the memory.
     Op(Op<Memory>),
+    /// A read that brings its own memory, submitted as a binding does. The flag cancels it.
+    Own(Delivered, Arc<AtomicBool>),
     /// An [`Op`] that was dropped: its memory is freed when it settles, and its outcome is not
     /// seen.
     Dropped,
@@ -195,7 +200,7 @@ impl Request {
             Holder::Raw(_, completion) => completion.cancel(),
             Holder::Op(op) => op.cancel(),
             Holder::Dropped => {}
-            Holder::Control(flag) => flag.store(true, Ordering::Release),
+            Holder::Control(flag) | Holder::Own(_, flag) => flag.store(true, Ordering::Release),
         }
     }
 }

@@ -1,20 +1,22 @@
 //! How the client makes a transfer: which range, with which memory, and through which entry point.
 
-use super::buffer::GuardedBuffer;
+use super::buffer::{GuardedBuffer, UNREAD};
 use super::model::fill;
-use super::request::{Holder, Memory, Request, RequestCompletion, RequestKind, request_waker};
+use super::request::{Delivered, Holder, Memory, Request, RequestCompletion, RequestKind, request_waker};
 use super::run::{Opening, Run};
-use super::world;
+use super::world::{self, violate};
 use crate::binding::EngineBinding;
 use crate::completion::Completion;
 use crate::completion::RawTransfer;
 use crate::engine::Engine;
 use crate::memory::forget;
 use crate::plan::Direction;
+use crate::read_buffer::Then;
 use std::future::Future;
 use std::pin::Pin;
 use std::ptr::NonNull;
-use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll};
 
 impl Run {
@@ -177,13 +179,20 @@ impl Run {
             concurrent: Vec::new(),
         };
         let id = self.record_request(request);
+        // From a copy: the runs of known seeds stay as they are.
+        if let (Some(index), RequestKind::Read { exact: false }) = (opening, kind)
+            && end > start
+            && self.rng.clone().one_in(5)
+        {
+            return self.submit_own(&api, index, start, (end - start) as usize, id);
+        }
         let mut memory = self.memory(&api, id, (end - start) as usize);
         if !kind.reads() {
             fill(memory.bytes_mut(), start, id);
         }
         world::with(|world| world.submitted(id, memory.address(), end - start));
         if kind.reads() {
-            self.draw_fresh(&memory);
+            self.draw_fresh(memory.bytes(), matches!(memory, Memory::Pooled(_)));
         }
         // A partial transfer by path, and handle limits, exist only at the seam for bindings.
         let partial_by_path = opening.is_none() && !matches!(kind, RequestKind::ReadWhole | RequestKind::WriteWhole);
@@ -198,15 +207,35 @@ impl Run {
     }
 
     /// Declares the memory of a read as never touched, now and then.
-    fn draw_fresh(&mut self, memory: &Memory) {
-        if !self.rng.chance(self.profile.fresh) {
+    fn draw_fresh(&self, memory: &[u8], pooled: bool) {
+        if !self.rng.clone().chance(self.profile.fresh) {
             return;
         }
-        let range = memory.address()..memory.address() + memory.bytes().len() as u64;
-        if let (Memory::Pooled(buffer), Some(start)) = (memory, NonNull::new(range.start as *mut u8)) {
-            forget(start, buffer.len());
+        let start = memory.as_ptr() as u64;
+        if pooled && let Some(first) = NonNull::new(start as *mut u8) {
+            forget(first, memory.len());
         }
-        world::with(|world| world.pages.take(&range));
+        world::with(|world| world.pages.take(&(start..start + memory.len() as u64)));
+    }
+
+    /// A read that brings its own memory, with old bytes in it.
+    fn submit_own(&mut self, engine: &Engine, opening: usize, start: u64, len: usize, id: u64) {
+        let (delivered, canceled) = (Delivered::default(), Arc::<AtomicBool>::default());
+        if let Some(request) = self.requests.get_mut(&id) {
+            request.holder = Holder::Own(Arc::clone(&delivered), Arc::clone(&canceled));
+        }
+        let Some(open) = &self.openings[opening].open else { return };
+        let Ok(mut buffer) = engine.core().pool.allocate(len, false) else { return violate("a pool without memory") };
+        buffer.fill(UNREAD);
+        world::with(|world| world.submitted(id, buffer.as_ptr() as u64, len as u64));
+        self.draw_fresh(&buffer, true);
+        let then = move |completed| {
+            *delivered.lock().unwrap_or_else(PoisonError::into_inner) = Some(completed);
+            world::with(|world| world.op_settled(id));
+            world::panic_sometimes();
+        };
+        open.read_into(start, buffer, None, Then::new(canceled, then));
+        engine.wake();
     }
 
     fn memory(&mut self, engine: &Engine, id: u64, len: usize) -> Memory {
