@@ -1,19 +1,14 @@
 /**
  * `fresh`: one read of the large file into memory that was never touched, in a guest whose memory
  * the host has backed.
- *
- * A virtual machine's first use of a page costs a fault of the host, many times that of the guest.
- * So before each round a process of its own touches as much memory as a contender uses, and ends.
  */
 
-import type { FileParameters } from '../children/parameters.ts'
-import { runChild, type Contender } from '../contender.ts'
 import { deepringStream } from '../contenders/deepring.ts'
 import { nodeStream } from '../contenders/node.ts'
+import { warmed } from '../contenders/warm.ts'
 import { figure, ratioFigure, type Ratio } from '../figure.ts'
 import { cpuSeconds } from '../outcome.ts'
 import { comparison, runRounds } from '../rounds.ts'
-import { READ_SEED } from '../scratch.ts'
 import type { BenchContext, Benchmark, Result } from '../bench-context.ts'
 
 const TOUCHED_FLOOR = 0.9
@@ -24,21 +19,13 @@ const GB = 1e9
 export const FRESH: readonly Benchmark[] = [{ name: 'fresh-read', run }]
 
 async function run(context: BenchContext): Promise<Result> {
-  const { scratch, bytes } = context
-  const file = await scratch.file('read', bytes)
-  const warm = (contender: Contender): Contender => ({
-    ...contender,
-    run: async () => {
-      await runChild<FileParameters>('warm-memory', { file, bytes, seed: READ_SEED, source: scratch.source })
-      return contender.run()
-    },
-  })
+  const file = await context.scratch.file('read', context.bytes)
   const group = comparison(
     [
       deepringStream(context, 'read', file),
       deepringStream(context, 'read', file, 'fresh'),
       nodeStream(context, 'read', file, 'freshHandles'),
-    ].map(warm),
+    ].map((contender) => warmed(context, contender)),
   )
   await runRounds([group], context.rounds, context.showProgress)
   const ratios: readonly Ratio[] = [

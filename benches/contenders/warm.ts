@@ -1,0 +1,22 @@
+/**
+ * A contender that finds the guest's memory backed by the host.
+ *
+ * A virtual machine's first use of a page costs a fault of the host, many times that of the guest.
+ * So a process of its own touches as much memory as the contender uses, and ends.
+ */
+
+import type { FileParameters } from '../children/parameters.ts'
+import { runChild, type Contender } from '../contender.ts'
+import { READ_SEED } from '../scratch.ts'
+import type { BenchContext } from '../bench-context.ts'
+
+/** The contender, each of whose runs follows such a process. */
+export function warmed({ scratch, bytes }: BenchContext, contender: Contender): Contender {
+  return {
+    ...contender,
+    run: async () => {
+      await runChild<FileParameters>('warm-memory', { file: '', bytes, seed: READ_SEED, source: scratch.source })
+      return contender.run()
+    },
+  }
+}
