@@ -115,9 +115,10 @@ impl Run {
                     self.files[file].model.truncate(0, &[]);
                 }
                 let opened = Arc::new(opened);
+                let number = world::with(|world| world.descriptor(opened.raw())).flatten().map_or(0, |descriptor| descriptor.opening);
                 let watch = Arc::downgrade(&opened);
                 let required = direct == Direct::Require;
-                self.openings.push(Opening { file, engine: index, required, open: Some(File::new(engine, opened)), watch });
+                self.openings.push(Opening { file, engine: index, required, open: Some(File::new(engine, opened)), watch, number });
             }
             Err(error) => {
                 let errno = error.errno().unwrap_or(0);

@@ -93,7 +93,8 @@ impl Run {
     /// A request by path settles after its file was closed.
     fn check_closed(&self, id: u64, request: &Request) {
         let number = self.files[request.file].number;
-        let opened = self.openings.iter().filter(|opening| opening.file == request.file && opening.watch.strong_count() > 0).count();
+        let is_open = |number| world::with(|world| world.is_open(number)) == Some(true);
+        let opened = self.openings.iter().filter(|opening| opening.file == request.file && is_open(opening.number)).count();
         let others = self.unsettled_on(request.file).filter(|other| other.by_path).count();
         // Its descriptor can carry the lock of the end, which requests share: then it stays until they have ended.
         let others = others + usize::from(self.unsettled_on(request.file).next().is_some());

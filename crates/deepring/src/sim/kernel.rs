@@ -13,7 +13,6 @@ use crate::sys::space::{Extent, Room};
 use crate::sys::stat::DeviceNumber;
 use std::ops::Range;
 use std::os::fd::RawFd;
-use std::os::unix::fs::MetadataExt;
 
 /// The major number of simulated devices, which no kernel assigns. The minor number encodes the
 /// queue.
@@ -241,11 +240,6 @@ impl World {
         stat.stx_dio_offset_align = facts.offset_alignment;
         stat.stx_dio_mem_align = facts.memory_alignment;
     }
-}
-
-/// The number of an open file, past the engine and this world.
-pub(super) fn number_on_disk(fd: RawFd) -> Option<u64> {
-    std::fs::metadata(format!("/proc/self/fd/{fd}")).ok().map(|metadata| metadata.ino())
 }
 
 /// The size of an open file, past the engine.

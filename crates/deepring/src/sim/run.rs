@@ -55,6 +55,8 @@ pub(crate) struct Opening {
     /// `None` once it was closed or dropped.
     pub(crate) open: Option<File>,
     pub(crate) watch: Weak<OpenFile>,
+    /// See [`world::Descriptor::opening`].
+    pub(crate) number: u64,
 }
 
 /// Something that can move; the index is the engine's.

@@ -5,7 +5,6 @@
 //! system calls all report to it and share nothing else. It never calls into the engine.
 
 use super::flight::Devices;
-use super::kernel::number_on_disk;
 use super::pages::Pages;
 use super::prng::{Prng, mix};
 use super::profile::Profile;
@@ -218,9 +217,12 @@ impl World {
 
     /// How many descriptors the engines have of the file.
     pub(crate) fn descriptors_of(&self, inode: u64) -> usize {
-        let of_file = self.descriptors.iter().filter(|(_, descriptor)| inode > 0 && descriptor.inode == inode);
-        // One that was closed by its drop is still listed, and another thread can have its number by now.
-        of_file.filter(|(fd, _)| number_on_disk(**fd) == Some(inode)).count()
+        self.descriptors.values().filter(|descriptor| inode > 0 && descriptor.inode == inode).count()
+    }
+
+    /// Whether the descriptor of this opening is open.
+    pub(crate) fn is_open(&self, opening: u64) -> bool {
+        self.descriptors.values().any(|descriptor| descriptor.opening == opening)
     }
 
     pub(crate) fn descriptor(&self, fd: RawFd) -> Option<Descriptor> {
