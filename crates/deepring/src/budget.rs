@@ -1,26 +1,38 @@
-//! The limit of what is in flight at one device, in requests *and* in bytes, however much is
+//! The limit of what is in flight at one device, in blocks, requests *and* bytes, however much is
 //! queued.
 //!
-//! Depth belongs to the device, not to a thread or a call. An operation on scattered 4 KiB pages is
-//! several device requests, so each operation costs a number of requests beside its bytes.
+//! Depth belongs to the device, not to a thread or a call. It is counted in blocks. The kernel can
+//! make several device requests of one, so each block costs a number of requests beside its bytes.
 
 /// What one operation takes from the budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Cost {
+    pub(crate) blocks: u32,
     pub(crate) requests: u32,
     pub(crate) bytes: u64,
 }
 
 impl Cost {
+    pub(crate) const NOTHING: Self = Self { blocks: 0, requests: 0, bytes: 0 };
+
     pub(crate) fn add(&mut self, other: Self) {
+        self.blocks += other.blocks;
         self.requests += other.requests;
         self.bytes += other.bytes;
     }
 
     pub(crate) fn sub(&mut self, other: Self) {
-        debug_assert!(self.requests >= other.requests && self.bytes >= other.bytes);
+        debug_assert!(self.blocks >= other.blocks && self.requests >= other.requests && self.bytes >= other.bytes);
+        self.blocks -= other.blocks;
         self.requests -= other.requests;
         self.bytes -= other.bytes;
+    }
+
+    /// Whether this and another together are within the limit.
+    pub(crate) fn fits_beside(&self, other: Self, limit: Self) -> bool {
+        self.blocks + other.blocks <= limit.blocks
+            && self.requests + other.requests <= limit.requests
+            && self.bytes + other.bytes <= limit.bytes
     }
 }
 
@@ -31,8 +43,19 @@ pub(crate) struct Budget {
 }
 
 impl Budget {
-    pub(crate) fn new(requests: u32, bytes: u64) -> Self {
-        Self { limit: Cost { requests: requests.max(1), bytes: bytes.max(1) }, used: Cost { requests: 0, bytes: 0 } }
+    /// A budget of at least one block of one request and one byte.
+    pub(crate) fn new(limit: Cost) -> Self {
+        let Cost { blocks, requests, bytes } = limit;
+        Self { limit: Cost { blocks: blocks.max(1), requests: requests.max(1), bytes: bytes.max(1) }, used: Cost::NOTHING }
+    }
+
+    /// Another limit from now on. What is in flight can exceed it until it completes.
+    pub(crate) fn set_limit(&mut self, limit: Cost) {
+        *self = Self { used: self.used, ..Self::new(limit) };
+    }
+
+    pub(crate) fn limit(&self) -> Cost {
+        self.limit
     }
 
     /// Takes the cost if it fits, and returns whether it did. An operation larger than the whole
@@ -48,17 +71,17 @@ impl Budget {
     /// Whether the cost fits now.
     pub(crate) fn fits(&self, cost: Cost) -> bool {
         let alone = self.used.requests == 0;
-        alone || self.used.requests + cost.requests <= self.limit.requests && self.used.bytes + cost.bytes <= self.limit.bytes
+        alone || self.used.fits_beside(cost, self.limit)
     }
 
     /// Whether the cost fits now for one of several parties, which has `used` already: as [`Budget::fits`], and a party
     /// gets at most three quarters of what the others have left. So however many are stuck, something is left.
     pub(crate) fn fits_share(&self, cost: Cost, used: Cost) -> bool {
-        let others = Cost { requests: self.used.requests - used.requests, bytes: self.used.bytes - used.bytes };
-        let requests = self.limit.requests.saturating_sub(others.requests);
-        let bytes = self.limit.bytes.saturating_sub(others.bytes);
-        let within = used.requests + cost.requests <= requests - requests / 4 && used.bytes + cost.bytes <= bytes - bytes / 4;
-        self.fits(cost) && (used.requests == 0 || within)
+        let blocks = self.limit.blocks.saturating_sub(self.used.blocks - used.blocks);
+        let requests = self.limit.requests.saturating_sub(self.used.requests - used.requests);
+        let bytes = self.limit.bytes.saturating_sub(self.used.bytes - used.bytes);
+        let share = Cost { blocks: blocks - blocks / 4, requests: requests - requests / 4, bytes: bytes - bytes / 4 };
+        self.fits(cost) && (used.requests == 0 || used.fits_beside(cost, share))
     }
 
     pub(crate) fn give(&mut self, cost: Cost) {
@@ -66,6 +89,7 @@ impl Budget {
     }
 
     /// What is taken and not given back.
+    #[cfg(any(test, debug_assertions, feature = "sim"))]
     pub(crate) fn used(&self) -> Cost {
         self.used
     }
@@ -78,9 +102,9 @@ mod tests {
 
     #[test]
     fn an_operation_larger_than_the_budget_runs_alone() {
-        let mut budget = Budget::new(4, 1000);
-        let huge = Cost { requests: 9, bytes: 5000 };
-        let small = Cost { requests: 1, bytes: 1 };
+        let mut budget = Budget::new(Cost { blocks: 9, requests: 4, bytes: 1000 });
+        let huge = Cost { blocks: 1, requests: 9, bytes: 5000 };
+        let small = Cost { blocks: 1, requests: 1, bytes: 1 };
         assert!(budget.take(huge));
         assert!(!budget.take(small));
         budget.give(huge);
@@ -91,16 +115,17 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_taken_never_exceeds_the_limit(costs in proptest::collection::vec((1u32..4, 1u64..400, any::<bool>()), 1..300)) {
-            let mut budget = Budget::new(8, 1000);
+            let mut budget = Budget::new(Cost { blocks: 5, requests: 8, bytes: 1000 });
             let mut held: Vec<Cost> = Vec::new();
             for (requests, bytes, give) in costs {
                 if give && !held.is_empty() {
                     budget.give(held.remove(0));
                 }
-                let cost = Cost { requests, bytes };
+                let cost = Cost { blocks: 1, requests, bytes };
                 if budget.take(cost) {
                     held.push(cost);
                 }
+                prop_assert!(held.len() <= 5);
                 prop_assert!(held.iter().map(|cost| cost.requests).sum::<u32>() <= 8);
                 prop_assert!(held.iter().map(|cost| cost.bytes).sum::<u64>() <= 1000);
             }

@@ -4,7 +4,7 @@
 use crate::backend::BackendKind;
 use crate::backend::start::start_backend;
 use crate::blocking::BlockingPool;
-use crate::config::{BLOCK_BYTES_MAX, BLOCK_BYTES_MIN, Config, OFFLOAD_BYTES};
+use crate::config::{BLOCK_BYTES_MAX, BLOCK_BYTES_MIN, Config, OFFLOAD_BYTES, WINDOW_BYTES_MIN, WindowMode};
 use crate::driver::{Core, Driver};
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
@@ -17,16 +17,19 @@ use crate::sys::event::Event;
 use crate::sys::process::{Process, watch_forks};
 use crate::sys::thread;
 use crate::unwind::contain;
+use crate::windows::Windows;
 use std::ffi::OsStr;
 use std::sync::{Arc, Mutex};
 
 /// 4 MiB: the largest request common devices accept (`max_sectors_kb`), so the kernel need not
 /// merge. Smaller blocks are no faster, and at 1 MiB a stream costs half as much CPU again.
 const BLOCK_BYTES_DEFAULT: u64 = 4 << 20;
-/// Drives need little: 7 GB/s at 0.5 ms are 3.5 MB. Virtual drives need more, because the host
-/// serves requests in turns: at 7 GB/s, 64 MiB wrote 4 % faster than 32 MiB. A small request that
-/// arrives waits for what is in flight: 9 ms at that rate.
-const IN_FLIGHT_BYTES_DEFAULT: u64 = 64 << 20;
+/// A window that is fixed: drives need little, 7 GB/s at 0.5 ms are 3.5 MB. Virtual drives need more,
+/// because the host serves requests in turns: at 7 GB/s, 64 MiB wrote 4 % faster than 32 MiB.
+const IN_FLIGHT_BYTES_FIXED: u64 = 64 << 20;
+/// The bound of a window that is found: hosts were seen that wrote a tenth faster with it than with
+/// 64 MiB.
+const IN_FLIGHT_BYTES_DEFAULT: u64 = 256 << 20;
 const MAX_QUEUED_DEFAULT: u64 = 1 << 20;
 const QUEUE_DEPTH_MAX: u32 = 1 << 16;
 /// The default of [`EngineBuilder::queue_depth`] on a device whose queue holds the usual 256
@@ -51,13 +54,14 @@ pub struct EngineBuilder {
     queue_depth: Option<u32>,
     block_bytes: Option<u64>,
     in_flight_bytes: Option<u64>,
+    window: Option<WindowMode>,
     max_queued: Option<u64>,
     backend: Option<BackendKind>,
 }
 
 impl EngineBuilder {
-    /// Requests in flight per device, 1 to 65536. The default is half of what the device's queue
-    /// holds, which is also the limit.
+    /// Blocks in flight per device at most, 1 to 65536. The default is half of the requests that the
+    /// device's queue holds, which is also the limit.
     #[must_use]
     pub fn queue_depth(mut self, requests: u32) -> Self {
         self.queue_depth = Some(requests);
@@ -74,11 +78,29 @@ impl EngineBuilder {
         self
     }
 
-    /// Bytes in flight per device, at least 1; 64 MiB by default. Raised to one block if it is
-    /// less.
+    /// Bytes in flight per device at most, at least 1; 256 MiB by default, or 64 MiB if the window is
+    /// fixed. Raised to one block if it is less.
     #[must_use]
     pub fn in_flight_bytes(mut self, bytes: u64) -> Self {
         self.in_flight_bytes = Some(bytes);
+        self
+    }
+
+    /// Whether the engine finds out how much to have in flight, within [`in_flight_bytes`] and
+    /// [`queue_depth`]; by default it does.
+    ///
+    /// ```
+    /// use deepring::{Engine, WindowMode};
+    /// let engine = Engine::builder().window(WindowMode::Fixed).in_flight_bytes(32 << 20).build()?;
+    /// assert_eq!((engine.info().window, engine.info().in_flight_bytes), (WindowMode::Fixed, 32 << 20));
+    /// # Ok::<(), deepring::Error>(())
+    /// ```
+    ///
+    /// [`in_flight_bytes`]: EngineBuilder::in_flight_bytes
+    /// [`queue_depth`]: EngineBuilder::queue_depth
+    #[must_use]
+    pub fn window(mut self, mode: WindowMode) -> Self {
+        self.window = Some(mode);
         self
     }
 
@@ -102,7 +124,8 @@ impl EngineBuilder {
     /// work for them.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`] for a setting outside its range or an unknown `DEEPRING_BACKEND`.
+    /// [`ErrorKind::Invalid`] for a setting outside its range or an unknown `DEEPRING_BACKEND`, and if
+    /// a window was asked for whose bound is less than a block that was.
     /// [`ErrorKind::Os`] if the only backend allowed is refused, or if no thread or descriptor is
     /// available.
     pub fn build(self) -> Result<Engine> {
@@ -127,7 +150,8 @@ impl EngineBuilder {
                 Err(error) => return drop(report.send(Err(error))),
             };
             let (process, devices) = (Process::current(), Devices::of_process());
-            let core = Core { inbox, blocking, pool, counters, report: Mutex::new(backend_report), config, process, devices };
+            let (report_now, windows) = (Mutex::new(backend_report), Windows::default());
+            let core = Core { inbox, blocking, pool, counters, report: report_now, config, process, devices, windows };
             let core = Arc::new(core);
             let (blocking, inbox) = (Arc::clone(&core.blocking), Arc::clone(&core.inbox));
             if report.send(Ok(Arc::clone(&core))).is_ok() {
@@ -148,7 +172,9 @@ impl EngineBuilder {
             return Err(invalid("queue_depth must be 1 to 65536"));
         }
         let max_queued = self.max_queued.unwrap_or(MAX_QUEUED_DEFAULT);
-        let in_flight_bytes = self.in_flight_bytes.unwrap_or(IN_FLIGHT_BYTES_DEFAULT);
+        let window = self.window.unwrap_or_default();
+        let default = if window == WindowMode::Auto { IN_FLIGHT_BYTES_DEFAULT } else { IN_FLIGHT_BYTES_FIXED };
+        let in_flight_bytes = self.in_flight_bytes.unwrap_or(default);
         if max_queued == 0 || in_flight_bytes == 0 {
             return Err(invalid("max_queued and in_flight_bytes must be positive"));
         }
@@ -157,8 +183,19 @@ impl EngineBuilder {
             return Err(invalid("block_bytes must be 1 to 2^30"));
         }
         let block_bytes = block_bytes.next_multiple_of(BLOCK_BYTES_MIN);
+        if self.window.is_some() && self.in_flight_bytes.is_some_and(|bytes| bytes < block_bytes) && self.block_bytes.is_some() {
+            return Err(invalid("the window is bounded by in_flight_bytes, which is less than block_bytes"));
+        }
         let in_flight_bytes = in_flight_bytes.max(block_bytes);
-        Ok(Config { queue_depth: self.queue_depth, block_bytes, in_flight_bytes, max_queued, offload_bytes: OFFLOAD_BYTES })
+        Ok(Config {
+            queue_depth: self.queue_depth,
+            block_bytes,
+            in_flight_bytes,
+            window,
+            window_bytes_min: WINDOW_BYTES_MIN,
+            max_queued,
+            offload_bytes: OFFLOAD_BYTES,
+        })
     }
 }
 

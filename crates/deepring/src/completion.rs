@@ -4,6 +4,7 @@ use crate::backend::BackendKind;
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::Handle;
 use crate::plan::Direction;
+use crate::priority::Priority;
 use crate::unwind::contain;
 use std::sync::Arc;
 use std::time::Duration;
@@ -131,6 +132,8 @@ pub struct RawTransfer {
     pub exact: bool,
     /// The handle whose limits the transfer shares.
     pub handle: Option<Arc<Handle>>,
+    /// Its class; `None` stands for that of its handle, else of its file.
+    pub priority: Option<Priority>,
 }
 
 impl RawTransfer {

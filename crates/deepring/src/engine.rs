@@ -21,6 +21,7 @@ use crate::op::{Op, Task, Transfer};
 use crate::open::shortage::{self, Patience};
 use crate::open::{self, Name, OpenFile, OpenOptions};
 use crate::plan::Direction;
+use crate::priority::Priority;
 use crate::stats::{Stats, add, sub};
 use crate::sync::thread::JoinHandle;
 use crate::sys::thread;
@@ -158,7 +159,7 @@ impl Engine {
 
     fn transfer_path<B: Send + 'static>(&self, path: &Path, direction: Direction, address: u64, len: u64, buf: B) -> Op<B> {
         let transfer = Transfer::new(buf, len, self.core());
-        let raw = RawTransfer { direction, address, len, position: 0, exact: true, handle: None };
+        let raw = RawTransfer { direction, address, len, position: 0, exact: true, handle: None, priority: None };
         let target = PathTarget { name: Name::of(path), whole: true, mode: 0o666 };
         self.submit(Target::Path(Box::new(target)), raw, Arc::clone(&transfer) as Arc<dyn Completion>);
         self.core().inbox.wake();
@@ -167,7 +168,7 @@ impl Engine {
 
     /// A snapshot of the counters. Does not block.
     pub fn stats(&self) -> Stats {
-        self.core().counters.snapshot()
+        Stats { windows: self.core().windows.all(), ..self.core().counters.snapshot() }
     }
 
     // ---- inside the crate ----
@@ -211,7 +212,7 @@ impl Engine {
     /// Does not wake the driver.
     pub(crate) fn submit(&self, target: Target, raw: RawTransfer, completion: Arc<dyn Completion>) {
         let counters = &self.core().counters;
-        let RawTransfer { direction, address, len, position, exact, handle } = raw;
+        let RawTransfer { direction, address, len, position, exact, handle, priority } = raw;
         let call = direction.call_name();
         let refuse = |kind: ErrorKind, target: &Target, completion: Arc<dyn Completion>, advice: &str| {
             let path = match target {
@@ -243,9 +244,11 @@ impl Engine {
             }
             Target::Path(_) => None,
         };
+        let of_file = if let Target::File(file) = &target { file.priority } else { Priority::default() };
+        let priority = priority.or(handle.as_ref().and_then(|handle| handle.limits().priority)).unwrap_or(of_file);
         let accepted_at = Instant::now();
         let reply = Reply::new(completion);
-        let submission = Submission { reply, target, handle, direction, exact, address, len, position, accepted, accepted_at };
+        let submission = Submission { reply, target, handle, priority, direction, exact, address, len, position, accepted, accepted_at };
         // Intake closes when the last engine goes, and `self` is one; or when the driver has unwound.
         if let Err(Message::Submit(submission)) = self.core().inbox.push_quietly(Message::Submit(submission)) {
             submission.refuse(counters);

@@ -90,9 +90,9 @@ impl File {
 
     /// Reads as the options say. [`File::read_at`] and [`File::read_exact_at`] are shorthands.
     pub fn read_with<B: IoBufMut>(&self, mut buf: B, position: u64, options: ReadOptions) -> Op<B> {
-        let ReadOptions { exact, handle } = options;
+        let ReadOptions { exact, handle, priority } = options;
         let (address, len) = (buf.as_mut_ptr() as u64, buf.len() as u64);
-        self.transfer(buf, RawTransfer { direction: Direction::Read, address, len, position, exact, handle })
+        self.transfer(buf, RawTransfer { direction: Direction::Read, address, len, position, exact, handle, priority })
     }
 
     /// Reads from `position` until `length` bytes have come or the file ends, into a buffer that comes
@@ -137,7 +137,7 @@ impl File {
     pub(crate) fn read_into(&self, position: u64, buffer: Buffer, handle: Option<Arc<Handle>>, receiver: impl Receiver) {
         let len = buffer.len() as u64;
         let (address, read) = ReadBuffer::new(buffer, receiver, &self.file, self.engine.core());
-        let raw = RawTransfer { direction: Direction::Read, address, len, position, exact: false, handle };
+        let raw = RawTransfer { direction: Direction::Read, address, len, position, exact: false, handle, priority: None };
         self.engine.submit(Target::File(Arc::clone(&self.file)), raw, read);
     }
 
@@ -150,9 +150,9 @@ impl File {
 
     /// Writes as the options say. [`File::write_at`] is a shorthand.
     pub fn write_with<B: IoBuf>(&self, buf: B, position: u64, options: WriteOptions) -> Op<B> {
-        let WriteOptions { handle } = options;
+        let WriteOptions { handle, priority } = options;
         let (address, len) = (buf.as_ptr() as u64, buf.len() as u64);
-        self.transfer(buf, RawTransfer { direction: Direction::Write, address, len, position, exact: true, handle })
+        self.transfer(buf, RawTransfer { direction: Direction::Write, address, len, position, exact: true, handle, priority })
     }
 
     fn transfer<B: Send + 'static>(&self, buf: B, raw: RawTransfer) -> Op<B> {

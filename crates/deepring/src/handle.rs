@@ -1,6 +1,7 @@
 //! Limits below the device's, shared by the requests that name one handle: what the constructor of a DeepNVMe handle asks
 //! for. The driver keeps what is in flight under them.
 
+use crate::priority::Priority;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// How the requests of one handle are cut and submitted. The defaults are the engine's: sliding window, batched submission.
@@ -14,6 +15,8 @@ pub struct HandleLimits {
     pub single_submit: bool,
     /// When blocks that completed make room for others.
     pub refill: Refill,
+    /// The class of its requests that name none; `None` leaves it to their file.
+    pub priority: Option<Priority>,
 }
 
 /// When the blocks of a handle that completed make room for others.

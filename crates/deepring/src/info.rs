@@ -2,11 +2,14 @@
 
 use crate::backend::BackendKind;
 use crate::backend::start::BackendReport;
+use crate::config::WindowMode;
+use crate::driver::first_window;
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::locks::ProcessLocks;
 use crate::open::{self, DirectSupport, Name};
 use crate::sys::{memory, thread};
+use crate::windows::DeviceWindow;
 use std::path::Path;
 
 pub use crate::sys::memory::HugePages;
@@ -31,13 +34,15 @@ pub struct Info {
     /// Whether memory is backed by transparent huge pages, as it was when this process first asked:
     /// on them a block is one request at the device.
     pub huge_pages: HugePages,
-    /// Requests in flight per device, if a limit was set; `None` stands for half of what each
+    /// Blocks in flight per device at most, if a bound was set; `None` stands for half of what each
     /// device's queue holds.
     pub queue_depth: Option<u32>,
     /// The size of one block in bytes.
     pub block_bytes: u64,
-    /// The limit on bytes in flight per device.
+    /// The bound on bytes in flight per device.
     pub in_flight_bytes: u64,
+    /// Whether the engine finds its windows within these bounds.
+    pub window: WindowMode,
     /// The limit on requests accepted and not yet settled, those in flight included.
     pub max_queued: u64,
 }
@@ -50,8 +55,11 @@ pub struct PathInfo {
     pub device: String,
     /// Requests that the device's queue holds.
     pub device_requests: u32,
-    /// Requests that this engine has in flight there at most.
+    /// Blocks that this engine has in flight there at most.
     pub queue_depth: u32,
+    /// What this engine keeps in flight there, as it found out; before it has used the device, what it
+    /// begins with.
+    pub window: DeviceWindow,
     /// The name of the file system, such as `ext4`; its magic number in hexadecimal if it is not a
     /// common one.
     pub file_system: String,
@@ -77,6 +85,7 @@ impl Engine {
             queue_depth: config.queue_depth,
             block_bytes: config.block_bytes,
             in_flight_bytes: config.in_flight_bytes,
+            window: config.window,
             max_queued: config.max_queued,
         }
     }
@@ -98,7 +107,8 @@ impl Engine {
         Ok(PathInfo {
             device: found.device.name.clone(),
             device_requests,
-            queue_depth: self.core().config.device_requests(device_requests),
+            queue_depth: self.core().config.device_blocks(device_requests),
+            window: self.core().windows.of(found.device.id).unwrap_or_else(|| first_window(&self.core().config, &found.device)),
             file_system: found.file_system,
             direct_io: found.support,
             process_locks: found.process_locks,

@@ -72,6 +72,7 @@ mod open;
 mod options;
 mod plan;
 mod planted;
+mod priority;
 mod read_buffer;
 mod share;
 #[cfg(feature = "sim")]
@@ -83,10 +84,12 @@ mod sys;
 mod timer;
 mod unwind;
 mod verify;
+mod windows;
 
 pub use backend::BackendKind;
 pub use builder::{EngineBuilder, QUEUE_DEPTH_DEFAULT};
 pub use completion::Receipt;
+pub use config::WindowMode;
 pub use engine::Engine;
 pub use error::{Error, ErrorKind, Result};
 pub use file::{File, FileStat};
@@ -97,4 +100,6 @@ pub use op::{Completed, Op, Task};
 pub use open::{Direct, DirectSupport, OpenOptions};
 pub use options::{ReadOptions, WriteOptions};
 pub use plan::Direction;
+pub use priority::Priority;
 pub use stats::{LatencySummary, Stats};
+pub use windows::{DeviceWindow, WindowSize};

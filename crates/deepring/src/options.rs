@@ -1,6 +1,7 @@
 //! [`ReadOptions`] and [`WriteOptions`]: what one call asks for beside its buffer and its position.
 
 use crate::handle::Handle;
+use crate::priority::Priority;
 use std::sync::Arc;
 
 /// How to read. The defaults are those of [`crate::File::read_at`].
@@ -23,13 +24,14 @@ use std::sync::Arc;
 pub struct ReadOptions {
     pub(crate) exact: bool,
     pub(crate) handle: Option<Arc<Handle>>,
+    pub(crate) priority: Option<Priority>,
 }
 
 impl ReadOptions {
     /// All defaults: a read ends short at the end of the file, and has the limits of the engine
     /// alone.
     pub const fn new() -> Self {
-        Self { exact: false, handle: None }
+        Self { exact: false, handle: None, priority: None }
     }
 
     /// Whether meeting the end of the file before the buffer is full is an error of kind
@@ -44,6 +46,13 @@ impl ReadOptions {
     #[must_use]
     pub fn handle(mut self, handle: Arc<Handle>) -> Self {
         self.handle = Some(handle);
+        self
+    }
+
+    /// The class of the read; by default that of its handle, else of its file.
+    #[must_use]
+    pub fn priority(mut self, priority: Priority) -> Self {
+        self.priority = Some(priority);
         self
     }
 }
@@ -67,18 +76,26 @@ impl ReadOptions {
 #[non_exhaustive]
 pub struct WriteOptions {
     pub(crate) handle: Option<Arc<Handle>>,
+    pub(crate) priority: Option<Priority>,
 }
 
 impl WriteOptions {
     /// All defaults: the write has the limits of the engine alone.
     pub const fn new() -> Self {
-        Self { handle: None }
+        Self { handle: None, priority: None }
     }
 
     /// The handle whose [limits](crate::binding::HandleLimits) the write shares; none by default.
     #[must_use]
     pub fn handle(mut self, handle: Arc<Handle>) -> Self {
         self.handle = Some(handle);
+        self
+    }
+
+    /// The class of the write; by default that of its handle, else of its file.
+    #[must_use]
+    pub fn priority(mut self, priority: Priority) -> Self {
+        self.priority = Some(priority);
         self
     }
 }

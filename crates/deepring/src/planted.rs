@@ -56,6 +56,12 @@ pub enum PlantedBug {
     ForgetsRider,
     /// A block is issued before its memory is there.
     IssuesUnpopulated,
+    /// A class with requests waits while those of others come.
+    StarvesClass,
+    /// A window never grows.
+    NeverGrows,
+    /// A window never shrinks.
+    NeverShrinks,
     /// A producer wakes the driver before it leaves its message. For loom models.
     WakesFirst,
     /// Messages that arrive after the inbox has ended are kept. For loom models.
@@ -76,7 +82,7 @@ mod selection {
     #[cfg(feature = "sim")]
     impl PlantedBug {
         /// Those that a simulation must find.
-        pub const ALL: [Self; 22] = [
+        pub const ALL: [Self; 25] = [
             Self::IgnoresResult,
             Self::ShortIsDone,
             Self::FreesOnDrop,
@@ -99,6 +105,9 @@ mod selection {
             Self::WakesNoEngine,
             Self::ForgetsRider,
             Self::IssuesUnpopulated,
+            Self::StarvesClass,
+            Self::NeverGrows,
+            Self::NeverShrinks,
         ];
     }
 

@@ -39,8 +39,8 @@ impl Devices {
     }
 
     /// The share of an engine in the device with this number.
-    pub(crate) fn join(&self, device: u64, requests: u32, bytes: u64, doorbell: &Arc<Doorbell>) -> Share {
-        let limit = Cost { requests: requests.clamp(1, REQUESTS_MAX), bytes: bytes.clamp(1, BYTES_MAX) };
+    pub(crate) fn join(&self, device: u64, limit: Cost, doorbell: &Arc<Doorbell>) -> Share {
+        let limit = bounded(limit);
         let mut devices = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let shared = devices.get(&device).and_then(Weak::upgrade).unwrap_or_else(|| {
             devices.retain(|_, shared| shared.strong_count() > 0);
@@ -50,26 +50,44 @@ impl Devices {
         });
         drop(devices);
         let member = shared.add(limit);
-        let own = Budget::new(limit.requests, limit.bytes);
-        Share { own, shared, member, doorbell: Arc::clone(doorbell), stands: false, refused: false }
+        let own = Budget::new(limit);
+        Share { own, shared, member, taken: 0, doorbell: Arc::clone(doorbell), stands: false, refused: false }
     }
 }
 
-/// How many bits of a packed [`Cost`] are bytes.
-const BYTES_BITS: u32 = 40;
+/// Bytes are packed in units of this many; a part of one counts whole.
+const UNIT: u64 = 512;
+/// How many bits of a packed [`Cost`] are units of bytes, and how many are requests, and blocks.
+const BYTES_BITS: u32 = 31;
+const COUNT_BITS: u32 = 16;
 /// Twice as much always fits.
-const BYTES_MAX: u64 = 1 << (BYTES_BITS - 2);
-const REQUESTS_MAX: u32 = 1 << 22;
+const BYTES_MAX: u64 = UNIT << (BYTES_BITS - 2);
+const COUNT_MAX: u32 = 1 << (COUNT_BITS - 2);
 
 /// An engine stands in line.
 const WAITS: u64 = 1 << 63;
 
+/// A limit that can be packed.
+fn bounded(limit: Cost) -> Cost {
+    Cost { blocks: limit.blocks.clamp(1, COUNT_MAX), requests: limit.requests.clamp(1, COUNT_MAX), bytes: limit.bytes.clamp(1, BYTES_MAX) }
+}
+
+/// A limit, packed: a part of a unit does not count.
+fn pack_limit(limit: Cost) -> u64 {
+    pack(Cost { bytes: (limit.bytes - limit.bytes % UNIT).max(UNIT), ..limit })
+}
+
+/// What one block takes: of one that is larger than any limit, all that can be packed.
 fn pack(cost: Cost) -> u64 {
-    u64::from(cost.requests) << BYTES_BITS | cost.bytes
+    let Cost { blocks, requests, bytes } = cost;
+    let (requests, bytes) = (requests.min(COUNT_MAX), bytes.div_ceil(UNIT).min(BYTES_MAX / UNIT));
+    (u64::from(blocks) << COUNT_BITS | u64::from(requests)) << BYTES_BITS | bytes
 }
 
 fn unpack(packed: u64) -> Cost {
-    Cost { requests: ((packed & !WAITS) >> BYTES_BITS) as u32, bytes: packed & ((1 << BYTES_BITS) - 1) }
+    let count = |shift: u32| (packed & !WAITS) >> shift & ((1 << COUNT_BITS) - 1);
+    let (blocks, requests) = (count(BYTES_BITS + COUNT_BITS) as u32, count(BYTES_BITS) as u32);
+    Cost { blocks, requests, bytes: (packed & ((1 << BYTES_BITS) - 1)) * UNIT }
 }
 
 /// One device.
@@ -93,7 +111,11 @@ struct Line {
 impl Line {
     fn limit(&self) -> Cost {
         let limits = self.members.iter().map(|(_, limit)| *limit);
-        limits.fold(Cost { requests: 1, bytes: 1 }, |a, b| Cost { requests: a.requests.max(b.requests), bytes: a.bytes.max(b.bytes) })
+        limits.fold(Cost { blocks: 1, requests: 1, bytes: 1 }, |a, b| Cost {
+            blocks: a.blocks.max(b.blocks),
+            requests: a.requests.max(b.requests),
+            bytes: a.bytes.max(b.bytes),
+        })
     }
 }
 
@@ -107,15 +129,14 @@ impl Shared {
         line.number += 1;
         let member = line.number;
         line.members.push((member, limit));
-        self.limit.store(pack(line.limit()), Ordering::Release);
+        self.limit.store(pack_limit(line.limit()), Ordering::Release);
         member
     }
 
     /// Whether the cost fits beside `used`. One that is larger than the limit fits alone.
     fn fits(&self, used: u64, cost: Cost) -> bool {
         let (used, limit) = (unpack(used), unpack(self.limit.load(Ordering::Relaxed)));
-        let alone = used.requests == 0 && used.bytes == 0;
-        alone || used.requests + cost.requests <= limit.requests && used.bytes + cost.bytes <= limit.bytes
+        used.requests == 0 && used.bytes == 0 || used.fits_beside(unpack(pack(cost)), limit)
     }
 
     /// Takes the cost if it fits; with an engine in line, only in turn.
@@ -125,8 +146,8 @@ impl Shared {
     }
 
     /// Returns whether an engine stands in line.
-    fn give(&self, cost: Cost) -> bool {
-        self.used.fetch_sub(pack(cost), Ordering::AcqRel) & WAITS != 0
+    fn give(&self, packed: u64) -> bool {
+        self.used.fetch_sub(packed, Ordering::AcqRel) & WAITS != 0
     }
 
     /// Whom to wake: the first in line, if what is free is worth it.
@@ -134,7 +155,9 @@ impl Shared {
         let (_, need, doorbell) = line.queue.front()?;
         let (packed, limit) = (self.used.load(Ordering::Acquire), unpack(self.limit.load(Ordering::Relaxed)));
         let used = unpack(packed);
-        let eighth = used.requests <= limit.requests - limit.requests / 8 && used.bytes <= limit.bytes - limit.bytes / 8;
+        let Cost { blocks, requests, bytes } = limit;
+        let most = Cost { blocks: blocks - blocks / 8, requests: requests - requests / 8, bytes: bytes - bytes / 8 };
+        let eighth = used.fits_beside(Cost::NOTHING, most);
         (self.fits(packed, *need) && eighth && !planted(PlantedBug::WakesNoEngine)).then(|| Arc::clone(doorbell))
     }
 
@@ -154,6 +177,8 @@ pub(crate) struct Share {
     own: Budget,
     shared: Arc<Shared>,
     member: u64,
+    /// What it has in flight, packed.
+    taken: u64,
     doorbell: Arc<Doorbell>,
     /// It stands in line.
     stands: bool,
@@ -167,6 +192,24 @@ impl Share {
         &self.own
     }
 
+    /// Whether other engines have something in flight there.
+    pub(crate) fn has_company(&self) -> bool {
+        self.shared.used.load(Ordering::Relaxed) & !WAITS != self.taken
+    }
+
+    /// Another limit of this engine's from now on: the device's queue has changed.
+    pub(crate) fn set_limit(&mut self, limit: Cost) {
+        let limit = bounded(limit);
+        self.own.set_limit(limit);
+        let mut line = self.shared.lock();
+        line.members.iter_mut().filter(|(member, _)| *member == self.member).for_each(|(_, its)| *its = limit);
+        self.shared.limit.store(pack_limit(line.limit()), Ordering::Release);
+        if let Some(next) = self.shared.next(&line) {
+            drop(line);
+            next.wake();
+        }
+    }
+
     /// Takes the cost if it fits, and returns whether it did. If only other engines are in the way, this one is woken when
     /// it is worth another try.
     pub(crate) fn take(&mut self, cost: Cost) -> bool {
@@ -177,6 +220,7 @@ impl Share {
             self.refused = true;
             return false;
         }
+        self.taken += pack(cost);
         self.own.take(cost)
     }
 
@@ -202,7 +246,8 @@ impl Share {
 
     pub(crate) fn give(&mut self, cost: Cost) {
         self.own.give(cost);
-        if self.shared.give(cost) {
+        self.taken -= pack(cost);
+        if self.shared.give(pack(cost)) {
             let next = self.shared.next(&self.shared.lock());
             next.inspect(|doorbell| doorbell.wake());
         }
@@ -224,11 +269,12 @@ impl Share {
 
 impl Drop for Share {
     fn drop(&mut self) {
-        // A driver that has unwound can have something in flight for ever.
-        self.shared.give(self.own.used());
+        // A driver that has unwound can have something in flight for ever. Block by block it was packed, and each part of
+        // a unit counts whole.
+        self.shared.give(self.taken);
         let mut line = self.shared.lock();
         line.members.retain(|(other, _)| *other != self.member);
-        self.shared.limit.store(pack(line.limit()), Ordering::Release);
+        self.shared.limit.store(pack_limit(line.limit()), Ordering::Release);
         self.shared.leave_line(line, self.member);
     }
 }
@@ -239,12 +285,12 @@ mod tests {
     use crate::sys::event::Event;
     use proptest::prelude::*;
 
-    const LIMIT: Cost = Cost { requests: 8, bytes: 1000 };
+    const LIMIT: Cost = Cost { blocks: 6, requests: 8, bytes: 1000 << 9 };
 
     fn engines(count: usize) -> (Vec<Share>, Vec<Arc<Doorbell>>) {
         let devices = Devices::default();
         let bells: Vec<_> = (0..count).map(|_| Arc::new(Doorbell::new(Event::new().expect("an eventfd")))).collect();
-        (bells.iter().map(|bell| devices.join(1, LIMIT.requests, LIMIT.bytes, bell)).collect(), bells)
+        (bells.iter().map(|bell| devices.join(1, LIMIT, bell)).collect(), bells)
     }
 
     /// Whether the engine was woken; it is parked again.
@@ -257,9 +303,9 @@ mod tests {
     #[test]
     fn two_engines_have_together_what_one_has() {
         let (mut shares, bells) = engines(2);
-        let cost = Cost { requests: 1, bytes: 10 };
+        let cost = Cost { blocks: 1, requests: 1, bytes: 10 };
         let taken = (0..20).filter(|index| shares[index % 2].take(cost)).count();
-        assert_eq!(taken, 8);
+        assert_eq!(taken, 6);
         assert!(!bells.iter().any(|bell| woken(bell)));
         shares[1].give(cost);
         assert!(woken(&bells[0]), "the first that was refused is woken");
@@ -274,13 +320,13 @@ mod tests {
         let (mut shares, bells) = engines(3);
         let all = LIMIT;
         assert!(shares[0].take(all));
-        assert!(!shares[1].take(all) && !shares[2].take(Cost { requests: 1, bytes: 1 }));
+        assert!(!shares[1].take(all) && !shares[2].take(Cost { blocks: 1, requests: 1, bytes: 1 }));
         shares[1].begin();
         shares[0].give(all);
         assert!(woken(&bells[1]) && !woken(&bells[2]));
         shares[1].end();
         assert!(woken(&bells[2]));
-        assert!(shares[2].take(Cost { requests: 1, bytes: 1 }));
+        assert!(shares[2].take(Cost { blocks: 1, requests: 1, bytes: 1 }));
     }
 
     #[test]
@@ -298,7 +344,7 @@ mod tests {
             let (mut shares, bells) = engines(3);
             let mut queues: Vec<VecDeque<Cost>> = vec![VecDeque::new(); 3];
             for (engine, requests, bytes) in wants {
-                queues[engine].push_back(Cost { requests, bytes });
+                queues[engine].push_back(Cost { blocks: 1, requests, bytes: bytes << 9 });
             }
             let mut held: Vec<(usize, Cost)> = Vec::new();
             let mut awake = [true; 3];

@@ -1,6 +1,7 @@
 //! Counters and the latency histogram. The driver writes them with relaxed atomics, any thread can
 //! read them at any time.
 
+use crate::windows::DeviceWindow;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -34,11 +35,13 @@ macro_rules! counters {
             $($(#[$doc])* pub $name: u64,)*
             /// Latency of requests settled with success, from acceptance to settlement.
             pub latency: LatencySummary,
+            /// What the engine keeps in flight at the devices that it has used, as it found out.
+            pub windows: Vec<DeviceWindow>,
         }
 
         impl Counters {
             pub(crate) fn snapshot(&self) -> Stats {
-                Stats { $($name: self.$name.load(Relaxed),)* latency: self.latency.summary() }
+                Stats { $($name: self.$name.load(Relaxed),)* latency: self.latency.summary(), windows: Vec::new() }
             }
         }
     };

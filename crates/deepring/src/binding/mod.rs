@@ -31,7 +31,7 @@
 //! let mut memory = vec![0u8; 1 << 16];
 //! let (address, len) = (memory.as_mut_ptr() as u64, memory.len() as u64);
 //! let (sender, outcomes) = mpsc::channel();
-//! let transfer = RawTransfer { direction: Direction::Read, address, len, position: 0, exact: true, handle: None };
+//! let transfer = RawTransfer { direction: Direction::Read, address, len, position: 0, exact: true, handle: None, priority: None };
 //! // SAFETY: the memory lives until its outcome has arrived, and nothing touches it before.
 //! unsafe { file.submit(transfer, Arc::new(Report(sender))) };
 //! engine.wake();

@@ -40,7 +40,8 @@ impl Driver {
     fn audit_blocks(&self) -> Result<(), String> {
         let mut per_request: BTreeMap<u64, u32> = BTreeMap::new();
         let mut per_queue: BTreeMap<usize, (Cost, usize)> = BTreeMap::new();
-        let mut held: BTreeMap<(usize, usize), (u32, u32)> = BTreeMap::new();
+        let mut held: BTreeMap<usize, (u32, u32)> = BTreeMap::new();
+        let mut flying = vec![[(0u64, 0u32); 2]; self.devices.len()];
         let mut per_window: BTreeMap<(u64, usize), u32> = BTreeMap::new();
         for (key, block) in self.all_blocks() {
             let Some(request) = self.requests.get(block.request) else { return Err(format!("block {key:?} belongs to no request")) };
@@ -48,9 +49,11 @@ impl Driver {
             for rider in &block.riders {
                 *per_request.entry(rider.request.to_bits()).or_default() += 1;
             }
-            let (used, blocks) = per_queue.entry(request.queue).or_insert((Cost { requests: 0, bytes: 0 }, 0));
+            let (used, blocks) = per_queue.entry(request.queue).or_insert((Cost::NOTHING, 0));
             used.add(block.grant.cost);
             *blocks += 1;
+            let lane = &mut flying[self.queues[request.queue].device][request.submission.direction as usize];
+            *lane = (lane.0 + block.grant.bytes, lane.1 + 1);
             if let Some(handle) = &request.submission.handle {
                 *per_window.entry((handle.number(), request.queue)).or_default() += 1;
             }
@@ -59,22 +62,22 @@ impl Driver {
             let counted = per_request.get(&key.to_bits()).copied().unwrap_or(0);
             let in_flight = self.requests[key].in_flight;
             let request = &self.requests[key];
-            let (waiting, room) = held.entry((request.queue, request.class as usize)).or_default();
+            let (waiting, room) = held.entry(request.queue).or_default();
             *waiting += u32::from(request.place.is_some());
             *room += u32::from(request.phase() == Phase::MakingRoom);
             if in_flight != counted {
                 return Err(format!("request {key:?} counts {in_flight} blocks in flight and has {counted}"));
             }
         }
-        let mut per_device = vec![Cost { requests: 0, bytes: 0 }; self.devices.len()];
+        let mut per_device = vec![Cost::NOTHING; self.devices.len()];
         for (index, queue) in self.queues.iter().enumerate() {
-            let (used, blocks) = per_queue.get(&index).copied().unwrap_or((Cost { requests: 0, bytes: 0 }, 0));
+            let (used, blocks) = per_queue.get(&index).copied().unwrap_or((Cost::NOTHING, 0));
             per_device[queue.device].add(used);
             if (queue.used, queue.blocks) != (used, blocks) {
                 return Err(format!("queue {index} counts {} blocks and {:?}, and has {blocks} and {used:?}", queue.blocks, queue.used));
             }
-            let counted = [0, 1].map(|class| held.get(&(index, class)).copied().unwrap_or_default());
-            if queue.schedule.held() != counted || queue.making_room != (counted[0].1 + counted[1].1) as usize {
+            let counted = held.get(&index).copied().unwrap_or_default();
+            if queue.schedule.held() != counted || queue.making_room != counted.1 as usize {
                 let (count, of_files) = (queue.making_room, queue.schedule.held());
                 return Err(format!("queue {index} counts {count} that wait for room, {of_files:?} of its files, and has {counted:?}"));
             }
@@ -82,6 +85,9 @@ impl Driver {
         for (index, device) in self.devices.iter().enumerate() {
             if device.budget.own().used() != per_device[index] {
                 return Err(format!("device {index} has {:?} taken, its blocks hold {:?}", device.budget.own().used(), per_device[index]));
+            }
+            if device.flying() != flying[index] {
+                return Err(format!("the windows of device {index} count {:?}, its blocks are {:?}", device.flying(), flying[index]));
             }
         }
         for (number, window) in &self.windows {

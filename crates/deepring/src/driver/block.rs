@@ -48,6 +48,8 @@ pub(super) enum Holder {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Grant {
     pub(super) cost: Cost,
+    /// What it takes of its window.
+    pub(super) bytes: u64,
     /// Of a write: the lock of its range.
     pub(super) lock: Option<BlockLock>,
 }
@@ -262,7 +264,7 @@ impl Driver {
             }
         }
         if planted(PlantedBug::ReleasesBudgetEarly) {
-            let cost = mem::replace(&mut block.grant.cost, Cost { requests: 0, bytes: 0 });
+            let cost = mem::replace(&mut block.grant.cost, Cost::NOTHING);
             let queue = &mut self.queues[request.queue];
             queue.used.sub(cost);
             self.devices[queue.device].budget.give(cost);
@@ -384,7 +386,8 @@ impl Driver {
         let queue = &mut self.queues[request.queue];
         queue.blocks -= 1;
         queue.used.sub(grant.cost);
-        self.devices[queue.device].budget.give(grant.cost);
+        let (direction, size) = (request.submission.direction, request.flow.size);
+        self.devices[queue.device].give(direction, size, grant.cost, grant.bytes);
         if let Some(lock) = grant.lock {
             let end = request.end();
             match &mut request.claim {

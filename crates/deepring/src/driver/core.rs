@@ -11,6 +11,7 @@ use crate::memory::Pool;
 use crate::share::Devices;
 use crate::stats::Counters;
 use crate::sys::process::Process;
+use crate::windows::Windows;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// What the driver and its engine share.
@@ -26,6 +27,8 @@ pub(crate) struct Core {
     pub(crate) process: Process,
     /// What it shares with other engines.
     pub(crate) devices: Arc<Devices>,
+    /// What it has found out about devices.
+    pub(crate) windows: Windows,
 }
 
 impl Core {

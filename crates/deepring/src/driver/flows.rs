@@ -1,42 +1,68 @@
-//! Requests that have not begun, by file: files take turns, so that however many requests one has, a request of another
-//! waits for one of them. Pure.
+//! A flow: the requests of one source (an open file, or a handle) of one class, direction and size. Flows are what takes
+//! turns at a device, so that however many requests one has, those of another do not wait for all of them. Pure.
 //!
-//! A file whose requests mostly wait, for each other or for room, lets no more begin: a request that waits costs memory
+//! A flow whose requests mostly wait, for each other or for room, lets no more begin: a request that waits costs memory
 //! and a look by the driver, and gains nothing by it.
 
+use crate::plan::Direction;
+use crate::priority::Priority;
+use crate::slots::Key;
 use std::collections::{BTreeMap, VecDeque};
 
-/// Requests of one file that wait for a range at once.
-const WAITING_MAX: u32 = 1000;
+/// Requests of one flow that wait for a range at once.
+pub(super) const WAITING_MAX: u32 = 1000;
 
-/// Requests of one file for which room is made at once.
-const MAKING_ROOM_MAX: u32 = 32;
+/// Requests of one flow for which room is made at once.
+pub(super) const MAKING_ROOM_MAX: u32 = 32;
 
-/// Idle flows are dropped only if there are more than these, so that a file that is used again keeps its allocation.
+/// Idle flows are dropped only if there are more than these, so that one that is used again keeps its debt and its
+/// allocation.
 const KEPT: usize = 16;
 
-/// The requests of all files. `F` is a request.
-#[derive(Debug)]
-pub(super) struct Flows<F> {
-    by_file: BTreeMap<u64, Flow<F>>,
-    /// The files of which a request can begin, the next one first.
-    rotation: VecDeque<u64>,
-    /// Flows that were made so far.
-    made: u64,
+/// A request of at most this many bytes is small: its answer is waited for, and it costs a device little.
+pub(super) const SMALL_BYTES: u64 = 64 << 10;
+
+/// How large a request is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Size {
+    Small,
+    Large,
 }
 
-#[derive(Debug)]
-struct Flow<F> {
-    /// In the order in which they were made.
-    number: u64,
-    queue: VecDeque<F>,
-    waiting: u32,
-    making_room: u32,
+impl Size {
+    pub(super) fn of(bytes: u64) -> Self {
+        if bytes <= SMALL_BYTES { Self::Small } else { Self::Large }
+    }
 }
 
-impl<F> Flow<F> {
-    fn can_begin(&self) -> bool {
-        !self.queue.is_empty() && self.waiting < WAITING_MAX && self.making_room < MAKING_ROOM_MAX
+/// Whose requests take turns with each other's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Source {
+    /// The requests of a file, by the number of its inode.
+    File(u64),
+    /// Those that name a handle, by its number.
+    Handle(u64),
+    /// Those that name a path and no handle: each of them has a file of its own.
+    Paths,
+}
+
+/// What names a flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct FlowKey {
+    pub(super) class: Priority,
+    pub(super) write: bool,
+    pub(super) size: Size,
+    pub(super) source: Source,
+}
+
+impl FlowKey {
+    pub(super) fn new(class: Priority, direction: Direction, bytes: u64, source: Source) -> Self {
+        Self { class, write: direction == Direction::Write, size: Size::of(bytes), source }
+    }
+
+    /// Whether both take turns with each other: a file that is read and written takes them with none.
+    pub(super) fn is_same_party(&self, other: &Self) -> bool {
+        (self.class, self.size, self.source) == (other.class, other.size, other.source)
     }
 }
 
@@ -47,160 +73,146 @@ pub(super) enum Hold {
     Room,
 }
 
+/// The requests of one flow. `F` is a request that has not begun.
+#[derive(Debug)]
+pub(super) struct Flow<F> {
+    pub(super) key: FlowKey,
+    /// In the order in which they were made.
+    number: u64,
+    /// Those that have begun and can go on.
+    pub(super) begun: VecDeque<Key>,
+    pub(super) fresh: VecDeque<F>,
+    waiting: u32,
+    making_room: u32,
+    /// Bytes of its quantum already used by the request at the front.
+    pub(super) spent: u64,
+    /// What it can still issue in this round of its line. Below 0, what it has issued too much.
+    pub(super) deficit: i64,
+    /// The round of its line in which its deficit was filled last.
+    pub(super) round: u64,
+    /// Whether it stands in its line.
+    pub(super) is_listed: bool,
+}
+
+impl<F> Flow<F> {
+    pub(super) fn can_begin(&self) -> bool {
+        !self.fresh.is_empty() && self.waiting < WAITING_MAX && self.making_room < MAKING_ROOM_MAX
+    }
+
+    pub(super) fn is_active(&self) -> bool {
+        !self.begun.is_empty() || self.can_begin()
+    }
+
+    fn is_idle(&self) -> bool {
+        self.begun.is_empty() && self.fresh.is_empty() && self.waiting == 0 && self.making_room == 0 && !self.is_listed
+    }
+
+    pub(super) fn hold(&mut self, what: Hold) {
+        *self.count(what) += 1;
+    }
+
+    pub(super) fn release(&mut self, what: Hold) {
+        *self.count(what) -= 1;
+    }
+
+    fn count(&mut self, what: Hold) -> &mut u32 {
+        match what {
+            Hold::Range => &mut self.waiting,
+            Hold::Room => &mut self.making_room,
+        }
+    }
+}
+
+/// All flows of a device, by their place. A place stays the same while its flow is not idle.
+#[derive(Debug)]
+pub(super) struct Flows<F> {
+    places: Vec<Option<Flow<F>>>,
+    free: Vec<usize>,
+    by_key: BTreeMap<FlowKey, usize>,
+    /// The one that was looked up last: most requests are of the same flow as the one before.
+    last: Option<(FlowKey, usize)>,
+    made: u64,
+}
+
 impl<F> Default for Flows<F> {
     fn default() -> Self {
-        Self { by_file: BTreeMap::new(), rotation: VecDeque::new(), made: 0 }
+        Self { places: Vec::new(), free: Vec::new(), by_key: BTreeMap::new(), last: None, made: 0 }
     }
 }
 
 impl<F> Flows<F> {
-    /// Changes the flow of a file, and keeps the books about it.
-    fn change<R>(&mut self, file: u64, change: impl FnOnce(&mut Flow<F>) -> R) -> R {
-        let flow = self.by_file.entry(file).or_insert_with(|| {
-            self.made += 1;
-            Flow { number: self.made, queue: VecDeque::new(), waiting: 0, making_room: 0 }
-        });
-        let before = flow.can_begin();
-        let result = change(flow);
-        let after = flow.can_begin();
-        if after && !before {
-            self.rotation.push_back(file);
-        } else if before && !after {
-            self.rotation.retain(|other| *other != file);
+    /// The place of a flow, which is made if it is new.
+    pub(super) fn place(&mut self, key: FlowKey) -> usize {
+        if let Some((last, place)) = self.last
+            && last == key
+        {
+            return place;
         }
-        if flow.queue.is_empty() && flow.waiting == 0 && flow.making_room == 0 && self.by_file.len() > KEPT {
-            self.by_file.remove(&file);
+        let place = self.by_key.get(&key).copied().unwrap_or_else(|| self.make(key));
+        self.last = Some((key, place));
+        place
+    }
+
+    fn make(&mut self, key: FlowKey) -> usize {
+        self.made += 1;
+        let flow = Flow {
+            key,
+            number: self.made,
+            begun: VecDeque::new(),
+            fresh: VecDeque::new(),
+            waiting: 0,
+            making_room: 0,
+            spent: 0,
+            deficit: 0,
+            round: 0,
+            is_listed: false,
+        };
+        let place = self.free.pop().unwrap_or(self.places.len());
+        if place == self.places.len() {
+            self.places.push(Some(flow));
+        } else {
+            self.places[place] = Some(flow);
         }
-        result
+        self.by_key.insert(key, place);
+        place
     }
 
-    pub(super) fn push(&mut self, file: u64, request: F) {
-        self.change(file, |flow| flow.queue.push_back(request));
+    pub(super) fn get(&self, place: usize) -> Option<&Flow<F>> {
+        self.places.get(place)?.as_ref()
     }
 
-    /// The next request.
-    pub(super) fn pop(&mut self) -> Option<F> {
-        let file = *self.rotation.front()?;
-        let request = self.change(file, |flow| flow.queue.pop_front());
-        // It can have left the rotation.
-        if self.rotation.front() == Some(&file) {
-            self.rotation.rotate_left(1);
-        }
-        request
+    pub(super) fn get_mut(&mut self, place: usize) -> Option<&mut Flow<F>> {
+        self.places.get_mut(place)?.as_mut()
     }
 
-    /// Whether a request can begin.
-    pub(super) fn has_next(&self) -> bool {
-        !self.rotation.is_empty()
-    }
-
-    /// A request that has begun waits for something.
-    pub(super) fn hold(&mut self, file: u64, what: Hold) {
-        self.change(file, |flow| match what {
-            Hold::Range => flow.waiting += 1,
-            Hold::Room => flow.making_room += 1,
-        });
-    }
-
-    /// It does not any more.
-    pub(super) fn release(&mut self, file: u64, what: Hold) {
-        self.change(file, |flow| match what {
-            Hold::Range => flow.waiting -= 1,
-            Hold::Room => flow.making_room -= 1,
-        });
-    }
-
-    /// Moves the requests that match to `taken`.
-    pub(super) fn sweep(&mut self, gone: impl Fn(&F) -> bool, taken: &mut Vec<F>) {
-        let matches = self.by_file.iter().filter(|(_, flow)| flow.queue.iter().any(&gone));
-        let mut files: Vec<_> = matches.map(|(file, flow)| (flow.number, *file)).collect();
-        files.sort_unstable();
-        for (_, file) in files {
-            self.change(file, |flow| {
-                for request in std::mem::take(&mut flow.queue) {
-                    if gone(&request) { taken.push(request) } else { flow.queue.push_back(request) }
-                }
-            });
+    /// Drops a flow that has nothing to do, unless few are kept.
+    pub(super) fn tidy(&mut self, place: usize) {
+        if self.by_key.len() > KEPT
+            && let Some(flow) = self.get(place)
+            && flow.is_idle()
+        {
+            let key = flow.key;
+            self.by_key.remove(&key);
+            self.places[place] = None;
+            self.free.push(place);
+            self.last = None;
         }
     }
 
-    /// Requests that wait for a range, and for room.
+    /// The places of all flows, in the order in which they were made.
+    pub(super) fn places(&self) -> Vec<usize> {
+        let mut all: Vec<_> = self.all().map(|flow| (flow.number, self.by_key[&flow.key])).collect();
+        all.sort_unstable();
+        all.into_iter().map(|(_, place)| place).collect()
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = &Flow<F>> {
+        self.places.iter().flatten()
+    }
+
+    /// Requests of all flows that wait for a range, and for room.
     #[cfg(any(debug_assertions, feature = "sim"))]
     pub(super) fn held(&self) -> (u32, u32) {
-        self.by_file.values().fold((0, 0), |(waiting, room), flow| (waiting + flow.waiting, room + flow.making_room))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    #[test]
-    fn a_request_of_another_file_waits_for_one_of_very_many() {
-        let mut flows = Flows::default();
-        for number in 0..100_000 {
-            flows.push(1, number);
-        }
-        flows.push(2, 7);
-        assert_eq!([flows.pop(), flows.pop(), flows.pop()], [Some(0), Some(7), Some(1)]);
-    }
-
-    #[test]
-    fn a_file_whose_requests_wait_lets_no_more_begin() {
-        for (what, max) in [(Hold::Range, WAITING_MAX), (Hold::Room, MAKING_ROOM_MAX)] {
-            let mut flows = Flows::default();
-            for number in 0..5000 {
-                flows.push(1, number);
-            }
-            let begun = std::iter::from_fn(|| flows.pop().inspect(|_| flows.hold(1, what))).count();
-            assert_eq!(begun, max as usize);
-            flows.push(2, 7);
-            assert_eq!((flows.pop(), flows.pop()), (Some(7), None));
-            flows.release(1, what);
-            assert_eq!(flows.pop(), Some(max), "in their order");
-        }
-    }
-
-    proptest! {
-        /// Each file keeps its order, every request comes out or is swept, and a file is passed by each other once.
-        #[test]
-        fn every_request_begins_in_its_order_and_soon(steps in proptest::collection::vec((0u8..8, 0u64..5), 1..400)) {
-            let mut flows = Flows::default();
-            let (mut next, mut taken) = (0u32, Vec::new());
-            let mut left = BTreeMap::<u64, VecDeque<u32>>::new();
-            let mut since = BTreeMap::<u64, usize>::new();
-            for (step, file) in steps {
-                match step {
-                    0..4 => {
-                        flows.push(file, next);
-                        left.entry(file).or_default().push_back(next);
-                        next += 1;
-                    }
-                    4 => {
-                        flows.sweep(|number| u64::from(*number) % 5 == file, &mut taken);
-                        for queue in left.values_mut() {
-                            queue.retain(|number| u64::from(*number) % 5 != file);
-                        }
-                        // One that has none left loses its turn.
-                        since.retain(|file, _| !left[file].is_empty());
-                    }
-                    _ => match flows.pop() {
-                        None => prop_assert!(left.values().all(VecDeque::is_empty)),
-                        Some(number) => {
-                            let (file, queue) = left.iter_mut().find(|(_, queue)| queue.front() == Some(&number)).expect("the first of its file");
-                            queue.pop_front();
-                            since.insert(*file, 0);
-                            let file = *file;
-                            for (other, queue) in &left {
-                                let passed = since.entry(*other).or_default();
-                                *passed = if *other == file || queue.is_empty() { 0 } else { *passed + 1 };
-                                prop_assert!(*passed <= 4, "passed by {} of 4 others", passed);
-                            }
-                        }
-                    },
-                }
-            }
-        }
+        self.all().fold((0, 0), |(waiting, room), flow| (waiting + flow.waiting, room + flow.making_room))
     }
 }

@@ -6,26 +6,23 @@
 
 use super::Driver;
 use super::block::Grant;
+use super::device::{Device, limit_of};
 use super::flows::Hold;
 use super::request::{Claim, Event, Phase, Request, Submission, Target, Waiting};
-use super::schedule::{Class, Issued, Next, Round, Schedule};
+use super::schedule::{Contention, Issued, Next, Price, Round, Schedule};
 use super::window::{Room, Window};
 use crate::budget::Cost;
 use crate::inode::{Access, RangeLock};
 use crate::open::OpenFile;
 use crate::plan::extent_at;
 use crate::planted::{PlantedBug, planted};
-use crate::share::Share;
 use crate::slots::Key;
 use crate::stats::add;
+use crate::sys::fault;
 use std::sync::Arc;
 
 /// Requests of a queue for which room is made at once.
 const MAKING_ROOM_MAX: usize = 64;
-
-/// What a device request can carry at most in scattered memory: 254 segments of 4 KiB on common queues, less one for
-/// safety of rounding.
-const SCATTERED_REQUEST_BYTES: u64 = 1 << 20;
 
 /// The requests of one file system (or block device): what gets stuck together.
 pub(super) struct Queue {
@@ -40,21 +37,6 @@ pub(super) struct Queue {
     pub(super) blocks: usize,
 }
 
-/// What one device may have in flight.
-pub(super) struct Device {
-    pub(super) budget: Share,
-    request_bytes: u64,
-    /// Whether more than one file system lives there.
-    is_shared: bool,
-}
-
-impl Device {
-    fn cost(&self, bytes: u64) -> Cost {
-        let requests = bytes.div_ceil(self.request_bytes.clamp(4096, SCATTERED_REQUEST_BYTES));
-        Cost { requests: requests as u32, bytes }
-    }
-}
-
 impl Driver {
     /// Takes a submission into its queue.
     pub(super) fn accept(&mut self, submission: Submission) {
@@ -67,8 +49,7 @@ impl Driver {
             Target::File(file) => {
                 let file = Arc::clone(file);
                 let queue = self.queue_of(&file);
-                let class = self.class_of(&submission);
-                self.queues[queue].schedule.enqueue(class, file.inode.id(), submission);
+                self.queues[queue].schedule.enqueue(submission.flow(&file), submission);
             }
         }
     }
@@ -78,21 +59,18 @@ impl Driver {
         if asked == 0 { self.core.config.block_bytes } else { asked }
     }
 
-    fn class_of(&self, submission: &Submission) -> Class {
-        if submission.len > self.block_bytes(submission) { Class::Large } else { Class::Small }
-    }
-
     /// Makes a request of a submission, on the device that its file lives on.
     pub(super) fn admit(&mut self, submission: Submission, file: Arc<OpenFile>) -> Key {
         let queue = self.queue_of(&file);
-        let (class, block_bytes) = (self.class_of(&submission), self.block_bytes(&submission));
-        self.requests.insert(Request::new(submission, file, queue, class, block_bytes))
+        let block_bytes = self.block_bytes(&submission);
+        self.requests.insert(Request::new(submission, file, queue, block_bytes))
     }
 
     /// The queue of the file system that this file lives on.
     fn queue_of(&mut self, file: &Arc<OpenFile>) -> usize {
         let id = if planted(PlantedBug::DepthPerHandle) { Arc::as_ptr(file) as u64 } else { file.device.id };
         if let Some(&index) = self.queue_index.get(&(id, file.fate)) {
+            self.devices[self.queues[index].device].follow(&self.core.config, &file.device);
             return index;
         }
         let device = if let Some(&index) = self.device_index.get(&id) {
@@ -100,14 +78,13 @@ impl Driver {
             index
         } else {
             let config = self.core.config;
-            let requests = config.device_requests(file.device.requests);
-            let budget = self.core.devices.join(id, requests, config.in_flight_bytes, self.core.inbox.doorbell());
-            self.devices.push(Device { budget, request_bytes: file.device.request_bytes, is_shared: false });
+            let budget = self.core.devices.join(id, limit_of(&config, &file.device), self.core.inbox.doorbell());
+            let board = self.core.windows.add(id, &file.device.name);
+            self.devices.push(Device::new(&config, &file.device, budget, board));
             self.device_index.insert(id, self.devices.len() - 1);
             self.devices.len() - 1
         };
-        let used = Cost { requests: 0, bytes: 0 };
-        self.queues.push(Queue { device, schedule: Schedule::new(), making_room: 0, used, blocks: 0 });
+        self.queues.push(Queue { device, schedule: Schedule::new(), making_room: 0, used: Cost::NOTHING, blocks: 0 });
         let index = self.queues.len() - 1;
         self.queue_index.insert((id, file.fate), index);
         index
@@ -123,23 +100,34 @@ impl Driver {
             let mut round = Round::default();
             loop {
                 let can_begin = self.has_place(queue) && self.queues[queue].making_room < MAKING_ROOM_MAX;
-                let (class, key) = match self.queues[queue].schedule.next(&round, can_begin) {
+                let (flow, key) = match self.queues[queue].schedule.next(&round, can_begin) {
                     None => break,
-                    Some(Next::Begun(class, key)) => (class, key),
-                    Some(Next::Fresh(class, submission)) => {
+                    Some(Next::Begun(flow, key)) => (flow, key),
+                    Some(Next::Fresh(flow, submission)) => {
                         let Target::File(file) = &submission.target else {
                             debug_assert!(false, "path requests are opened before they are scheduled");
                             continue;
                         };
                         let file = Arc::clone(file);
-                        (class, self.admit(submission, file))
+                        (flow, self.admit(submission, file))
                     }
                 };
                 let issued = self.issue(key);
-                self.queues[queue].schedule.report(&mut round, class, key, issued);
+                self.queues[queue].schedule.report(&mut round, flow, key, issued);
             }
         }
         self.devices.iter_mut().for_each(|device| device.budget.end());
+        self.sample_devices();
+    }
+
+    /// All that can go was issued: what is left tells how much the windows hold back.
+    fn sample_devices(&mut self) {
+        let now = fault::elapsed().unwrap_or_else(|| self.now.saturating_duration_since(self.started));
+        for index in 0..self.devices.len() {
+            let queues = self.queues.iter_mut().filter(|queue| queue.device == index);
+            let contention = queues.map(|queue| queue.schedule.take_contention()).max().unwrap_or(Contention::Alone);
+            self.devices[index].sample(now, contention);
+        }
     }
 
     /// Whether the backend takes another operation of this queue. A queue gets no more places than it leaves free, so
@@ -160,22 +148,24 @@ impl Driver {
         if request.is_stopped() {
             self.leave_window(key);
             self.conclude_unqueued(key);
-            return Issued::Left;
+            return Issued::Left(Price::NOTHING);
         }
         if (matches!(request.claim, Claim::Accepted(_)) || request.awaits_end) && !self.activate(key) {
-            return Issued::Left;
+            return Issued::Left(Price::NOTHING);
         }
         let request = &mut self.requests[key];
-        let Some(extent) = extent_at(request.file.geometry(), &request.span(), request.cursor) else {
+        let direction = request.submission.direction;
+        let block_max = self.devices[self.queues[request.queue].device].block_bytes(direction);
+        let Some(extent) = extent_at(request.file.geometry(), &request.span(block_max), request.cursor) else {
             // A write of nothing, which only makes a file and ends it.
             self.conclude_unqueued(key);
-            return Issued::Left;
+            return Issued::Left(Price::NOTHING);
         };
 
         if request.is_out_of_order(extent.file_end()) {
             self.leave_window(key);
             self.requests[key].step(Event::Queued(Waiting::Order));
-            return Issued::Left;
+            return Issued::Left(Price::NOTHING);
         }
         // A handle without a window has nothing in flight.
         if let Some(handle) = &request.submission.handle
@@ -183,12 +173,16 @@ impl Driver {
             && window.room_for(key) == Room::Queued
         {
             request.step(Event::Queued(Waiting::Window));
-            return Issued::Left;
+            return Issued::Left(Price::NOTHING);
         }
         let queue = &self.queues[request.queue];
         let device = &mut self.devices[queue.device];
-        let cost = device.cost(extent.file_len);
+        let (cost, size) = (device.cost(extent.file_len), request.flow.size);
+        if !device.has_room(direction, size, request.flow.class, cost) {
+            return Issued::Full;
+        }
         if device.is_shared && !device.budget.own().fits_share(cost, queue.used) || !device.budget.take(cost) {
+            device.was_full(direction, size);
             return Issued::Full;
         }
         let range = request.is_write().then(|| {
@@ -202,15 +196,14 @@ impl Driver {
         let access = range.map(|range| request.file.inode.lock_range(range, &mut request.place, || (Arc::clone(retry), key)));
         let waits = request.place.is_some();
         if waited != waits {
-            let flows = self.queues[request.queue].schedule.flows(request.class);
-            let file = request.file.inode.id();
-            if waits { flows.hold(file, Hold::Range) } else { flows.release(file, Hold::Range) }
+            let schedule = &mut self.queues[request.queue].schedule;
+            if waits { schedule.hold(request.flow, Hold::Range) } else { schedule.release(request.flow, Hold::Range) }
         }
         if access == Some(Access::Queued) {
             device.budget.give(cost);
             self.leave_window(key);
             self.requests[key].step(Event::Queued(Waiting::Range));
-            return Issued::Left;
+            return Issued::Left(Price::NOTHING);
         }
         let lock = match range.map(|range| (range, request.file.lock_block(&extent, range))) {
             Some((range, Err(why))) => {
@@ -218,15 +211,17 @@ impl Driver {
                 request.file.inode.unlock_range(range);
                 self.leave_window(key);
                 self.cannot_lock(key, why);
-                return Issued::Left;
+                return Issued::Left(Price::NOTHING);
             }
             lock => lock.and_then(|(_, lock)| lock.ok()),
         };
         let queue = &mut self.queues[request.queue];
         queue.used.add(cost);
         queue.blocks += 1;
+        device.take(direction, size, cost);
+        let price = device.price(direction, cost, extent.len);
         self.take_window(key);
-        let started = self.start_block(key, extent, Grant { cost, lock });
+        let started = self.start_block(key, extent, Grant { cost, bytes: cost.bytes, lock });
         let request = &self.requests[key];
         if request.submission.handle.as_ref().is_some_and(|handle| handle.limits().single_submit) {
             // An error shows again at the next wait, where it is handled.
@@ -235,16 +230,16 @@ impl Driver {
         if !started || self.requests[key].is_issued() {
             self.leave_window(key);
             self.conclude_unqueued(key);
-            return Issued::Left;
+            return Issued::Left(price);
         }
-        Issued::More(extent.len)
+        Issued::More(price)
     }
 
     /// A request that waited can go on: it stands in its device's line again.
     pub(super) fn ready(&mut self, key: Key) {
         let request = &self.requests[key];
         debug_assert_eq!(request.phase(), Phase::Ready);
-        self.queues[request.queue].schedule.ready(request.class, key);
+        self.queues[request.queue].schedule.ready(request.flow, key);
     }
 
     /// Something that a request waited for is free again.

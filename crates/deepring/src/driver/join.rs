@@ -45,7 +45,7 @@ impl Driver {
                 && request.phase() == Phase::Parked(Waiting::Range)
                 && matches!(request.claim, Claim::Active(_))
                 && !request.is_stopped();
-            let extent = extent_at(file.geometry(), &request.span(), request.cursor).filter(|_| fits)?;
+            let extent = extent_at(file.geometry(), &request.span(u64::MAX), request.cursor).filter(|_| fits)?;
             let is_same = extent.rmw && (extent.file_start, extent.file_end()) == (unit.file_start, unit.file_end());
             is_same.then_some(Rider { request: *key, extent })
         };
@@ -65,7 +65,7 @@ impl Driver {
     fn board(&mut self, key: Key, extent: &Extent) {
         let request = &mut self.requests[key];
         request.place = None;
-        self.queues[request.queue].schedule.flows(request.class).release(request.file.inode.id(), Hold::Range);
+        self.queues[request.queue].schedule.release(request.flow, Hold::Range);
         request.tally.first_block_at.get_or_insert(self.now);
         request.tally.blocks += 1;
         request.tally.bounced += extent.len;

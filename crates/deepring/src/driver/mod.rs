@@ -15,7 +15,8 @@
 //! |---|---|
 //! | [`message`] | what arrives in the inbox |
 //! | [`request`] | a request and the phases of its life |
-//! | [`schedule`], [`flows`], [`window`] | who goes next on a device, of the files, and within a handle (pure) |
+//! | [`schedule`], [`flows`], [`window`] | who goes next on a device, and within a handle (pure) |
+//! | [`device`], [`probe`] | what a device has in flight; how much it rewards (pure) |
 //! | [`issue`] | from the schedule to a block in flight |
 //! | [`block`], [`verdict`] | a block and its operations; what a result means (pure) |
 //! | [`join`] | writes that share a unit |
@@ -51,14 +52,18 @@ mod block;
 mod collapse;
 mod control;
 mod core;
+mod device;
 mod directories;
 mod drain;
 mod flows;
 mod issue;
 mod join;
 mod message;
+#[cfg(any(test, feature = "sim"))]
+mod model;
 mod offload;
 mod paths;
+mod probe;
 pub(crate) mod request;
 mod room;
 mod schedule;
@@ -75,7 +80,8 @@ use crate::slots::{Key, Slots};
 use crate::unwind::contain;
 use between::Lines;
 use block::Block;
-use issue::{Device, Queue};
+use device::Device;
+use issue::Queue;
 use message::{Answer, Wake};
 use offload::Offload;
 use paths::Paths;
@@ -90,7 +96,10 @@ use window::Window;
 
 pub(crate) use control::{Barrier, Control, ControlJob, Use};
 pub(crate) use core::Core;
+pub(crate) use device::first_window;
 pub(crate) use message::Message;
+#[cfg(feature = "sim")]
+pub(crate) use model::play;
 
 pub(crate) struct Driver {
     core: Arc<Core>,
@@ -125,6 +134,7 @@ pub(crate) struct Driver {
     done: Vec<Done>,
     /// When this half of the turn began: within it, the clock is not read again.
     now: Instant,
+    started: Instant,
     stopping: bool,
     retry_request: Arc<dyn Retry>,
     retry_control: Arc<dyn Retry>,
@@ -172,6 +182,7 @@ impl Driver {
             messages: Vec::new(),
             done: Vec::new(),
             now: Instant::now(),
+            started: Instant::now(),
             stopping: false,
         }
     }

@@ -24,7 +24,7 @@
 //! A *late edge* is an edge whose read found the end of the file nearer than was known, because another process cut the
 //! file. Its write will move the end, so the request must claim it after all; the edge waits in flight for that.
 
-use super::schedule::Class;
+use super::flows::{FlowKey, Source};
 use crate::completion::{Outcome, Reply};
 use crate::error::{Error, ErrorKind};
 use crate::extend;
@@ -34,6 +34,7 @@ use crate::open::shortage::Passing;
 use crate::open::{BlockLock, Name, OpenFile};
 use crate::plan::{Direction, Span};
 use crate::planted::{PlantedBug, planted};
+use crate::priority::Priority;
 use crate::slots::Key;
 use crate::stats::{Counters, add, sub};
 use crate::sys::lock::Range;
@@ -61,6 +62,7 @@ pub(crate) struct Submission {
     pub(crate) reply: Reply,
     pub(crate) target: Target,
     pub(crate) handle: Option<Arc<Handle>>,
+    pub(crate) priority: Priority,
     pub(crate) direction: Direction,
     /// A read that meets the end of the file is an error.
     pub(crate) exact: bool,
@@ -73,6 +75,16 @@ pub(crate) struct Submission {
 }
 
 impl Submission {
+    /// The flow that it belongs to, if it is for this file.
+    pub(super) fn flow(&self, file: &OpenFile) -> FlowKey {
+        let source = match (&self.handle, &self.target) {
+            (Some(handle), _) => Source::Handle(handle.number()),
+            (None, Target::File(_)) => Source::File(file.inode.id()),
+            (None, Target::Path(_)) => Source::Paths,
+        };
+        FlowKey::new(self.priority, self.direction, self.len, source)
+    }
+
     /// Ends a request that the driver did not take, because it has unwound.
     pub(crate) fn refuse(mut self, counters: &Counters) {
         let path = match &self.target {
@@ -202,7 +214,7 @@ pub(super) struct Request {
     pub(super) file: Arc<OpenFile>,
     /// The index of the queue it stands in.
     pub(super) queue: usize,
-    pub(super) class: Class,
+    pub(super) flow: FlowKey,
     pub(super) block_bytes: u64,
     whole_pages: Option<u64>,
     phase: Phase,
@@ -253,15 +265,16 @@ pub(super) struct Tally {
 }
 
 impl Request {
-    pub(super) fn new(mut submission: Submission, file: Arc<OpenFile>, queue: usize, class: Class, block_bytes: u64) -> Self {
+    pub(super) fn new(mut submission: Submission, file: Arc<OpenFile>, queue: usize, block_bytes: u64) -> Self {
         let geometry = file.geometry();
+        let flow = submission.flow(&file);
         let whole_pages = file.whole_pages(submission.direction, submission.address, submission.len);
         Self {
             claim: submission.accepted.take().map_or(Claim::None, Claim::Accepted),
             submission,
             file,
             queue,
-            class,
+            flow,
             block_bytes: block_bytes.next_multiple_of(geometry.read_unit.max(geometry.write_unit)),
             whole_pages,
             phase: Phase::Ready,
@@ -307,11 +320,15 @@ impl Request {
         };
     }
 
-    pub(super) fn span(&self) -> Span {
+    /// As the planner sees it. No block is larger than `block_max`, but of at least one unit.
+    pub(super) fn span(&self, block_max: u64) -> Span {
         let Submission { direction, position, len, address, .. } = self.submission;
+        let geometry = self.file.geometry();
+        let unit = geometry.read_unit.max(geometry.write_unit);
+        let block = if block_max < self.block_bytes { block_max.next_multiple_of(unit) } else { self.block_bytes };
         // A buffered read is a copy by the processor, which finds the process's own page.
         let whole_pages = self.whole_pages.filter(|_| self.file.is_direct());
-        Span { direction, position, len, address, block: self.block_bytes, whole_pages }
+        Span { direction, position, len, address, block, whole_pages }
     }
 
     pub(super) fn is_write(&self) -> bool {

@@ -56,7 +56,7 @@ impl Driver {
         request.step(Event::NeedsRoom);
         let queue = &mut self.queues[request.queue];
         queue.making_room += 1;
-        queue.schedule.flows(request.class).hold(request.file.inode.id(), Hold::Room);
+        queue.schedule.hold(request.flow, Hold::Room);
         let (file, position, end) = (Arc::clone(&request.file), request.submission.position, request.end());
         self.ask(Line::Mount(file.fate), move || {
             Answer::RoomMade(key, extend::check_room(&file, position, end).map(|()| None).map_err(extend::error_of))
@@ -74,7 +74,7 @@ impl Driver {
         request.awaits_end = false;
         let queue = &mut self.queues[request.queue];
         queue.making_room += 1;
-        queue.schedule.flows(request.class).hold(request.file.inode.id(), Hold::Room);
+        queue.schedule.hold(request.flow, Hold::Room);
         let (file, position, end) = (Arc::clone(&request.file), request.submission.position, request.end());
         self.ask(Line::Mount(file.fate), move || {
             let extension = extend::begin(&file, position, end);
@@ -117,7 +117,7 @@ impl Driver {
         let request = &mut self.requests[key];
         let queue = &mut self.queues[request.queue];
         queue.making_room -= 1;
-        queue.schedule.flows(request.class).release(request.file.inode.id(), Hold::Room);
+        queue.schedule.release(request.flow, Hold::Room);
         request.step(Event::RoomMade);
         let edges = mem::take(&mut request.late_edges);
         match result {

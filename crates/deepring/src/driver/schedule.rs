@@ -1,448 +1,444 @@
 //! Which request of a device goes next. Pure: no system call, no clock, no lock.
 //!
-//! A device has one line per [`Class`]. A line holds the requests that have begun and can go on, and behind them those
-//! that have not begun, of each file in turn. The two classes take turns, block by block, so that a small request passes a large one. Large
-//! requests share their turns in quanta.
+//! **Deficit round robin.** The requests of a file, or of a handle, of one class, direction and size form a flow. A
+//! class and direction has one line of flows, which take turns: in each round of the line a flow may issue
+//! [`QUANTUM`] more than it has issued too much before. The small requests of a round go before the large ones, and a
+//! flow that is new has its quantum at once, so a small request waits for what is in flight and not for what is queued.
+//! What is counted is bytes plus a price per device operation, which the driver learns.
 //!
-//! The driver works in rounds. It asks for the next request, tries to issue its next block, and reports the result:
+//! **Classes.** `latency` goes first, `throughput` next. What a class is owed of the time that others take, it gets
+//! before them: a tenth of the time of `latency`, a fiftieth of that of `throughput`.
 //!
-//! | result | the request | the turn |
+//! The driver works in rounds of its own. It asks for the next request, tries to issue its next block, and reports:
+//!
+//! | result | the request | its flow |
 //! |---|---|---|
-//! | `Issued`, quantum not used up | stays at the front of its line | passes to the other class |
-//! | `Issued`, quantum used up | goes to the back of its line | passes to the other class |
-//! | `Left` (its last block was issued, it parked, or it ended) | leaves the line | passes to the other class |
-//! | `Full` (the device takes no more of it) | stays at the front of its line | is kept |
+//! | `More` | stays at the front of its flow; after [`REQUEST_QUANTUM`] bytes it goes behind those that have begun | pays |
+//! | `Left` (its last block was issued, it parked, or it ended) | leaves its flow | pays |
+//! | `Full` (the device takes no more of it) | stays at the front | keeps its turn |
 //!
-//! The turn passes only when something was issued or left. Otherwise a class that found no room would lose its turn and
-//! could starve. While a large request waits for room, small ones that fit go in its place, but at most
-//! [`PASSES_MAX`] of them: then the device drains until the large one fits.
+//! **A reservation.** The first that finds the device full waits for room, and others that fit pass it, for at most
+//! [`PASS_MAX`]. Then nothing is issued before it. A line does not begin another round without it either.
 
-use super::flows::Flows;
+use super::flows::{Flow, FlowKey, Flows, Hold, Size};
+use crate::planted::{PlantedBug, planted};
+use crate::priority::Priority;
 use crate::slots::Key;
 use std::collections::VecDeque;
 
-/// A large request keeps its turn for this many bytes: long enough for sequential transfers, short enough to share the
-/// device.
-const QUANTUM_BYTES: u64 = 16 << 20;
+/// What a flow may issue in a round: a quarter of a large block, or some dozen small requests.
+pub(super) const QUANTUM: i64 = 1 << 20;
 
-/// Small requests that can pass a large one that waits for room: as many as a device usually has in flight.
-const PASSES_MAX: u32 = 128;
+/// A request keeps its turn within its flow for this many bytes: long enough for sequential transfers.
+const REQUEST_QUANTUM: u64 = 16 << 20;
 
-/// How large a request is, compared with its blocks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Class {
-    /// At most one block long.
-    Small,
-    Large,
-}
+/// What may pass a request that waits for room.
+pub(super) const PASS_MAX: u64 = 4 << 20;
 
-impl Class {
-    fn other(self) -> Self {
-        if self == Self::Small { Self::Large } else { Self::Small }
-    }
-}
+/// Flows that join a round after it has begun. Those that come later join the next one.
+const NEWCOMERS_MAX: u32 = 64;
 
-/// The request whose turn it is.
+/// How far one direction of a class can be ahead of the other and is made to wait for it.
+const LEAD_MAX: i64 = 16 << 20;
+
+/// Of the cost of others, a class that waits is owed one part in this many: a tenth and a fiftieth of all.
+const OWED_OF_LATENCY: i64 = 9;
+const OWED_OF_THROUGHPUT: i64 = 49;
+/// The most that it is owed, or has had too much.
+const OWED_MAX: i64 = 4 << 20;
+
+/// How many classes there are, and directions.
+const LINES: usize = 6;
+
+/// The request whose turn it is, and the place of its flow.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next<F> {
-    Begun(Class, Key),
+    Begun(usize, Key),
     /// It begins now.
-    Fresh(Class, F),
+    Fresh(usize, F),
 }
 
-/// The result of an attempt to issue a request's next block.
+/// The result of an attempt to issue a request's next block, with what was issued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Issued {
-    /// One block of this many bytes; the request has more.
-    More(u64),
+    /// One block; the request has more.
+    More(Price),
     /// It is in no line any more: all its blocks are issued, it waits for something else, or it has ended.
-    Left,
+    Left(Price),
     /// The device takes no more of it now.
     Full,
 }
 
-/// One pass over a device: which classes found it full.
+/// What a block costs its flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Price {
+    pub(super) bytes: u64,
+    /// Bytes, and what the device's operations cost beside them.
+    pub(super) total: u64,
+}
+
+impl Price {
+    /// Nothing was issued.
+    pub(super) const NOTHING: Self = Self { bytes: 0, total: 0 };
+}
+
+/// Who shares a device with whom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Contention {
+    /// One party had it alone.
+    Alone,
+    /// Two files or handles, two classes, or small requests and large ones.
+    Shared,
+    /// One of them is of the class `latency`, another is not.
+    Latency,
+}
+
+/// One pass over a device: which of a line's sizes found it full.
 #[derive(Debug, Default)]
 pub(super) struct Round {
-    full: [bool; 2],
+    full: [[bool; 2]; LINES],
 }
 
-/// The lines of one device. `F` is a request that has not begun.
+/// The flows of one class and direction.
+#[derive(Debug, Default)]
+struct Line {
+    round: u64,
+    /// By size: those whose turn comes in this round, the next one first.
+    current: [VecDeque<usize>; 2],
+    /// Those that have had it.
+    later: [VecDeque<usize>; 2],
+    /// Flows that have joined the round since it began.
+    newcomers: u32,
+}
+
+impl Line {
+    fn is_empty(&self) -> bool {
+        [&self.current, &self.later].iter().all(|lists| lists.iter().all(VecDeque::is_empty))
+    }
+}
+
+/// The requests of one device. `F` is a request that has not begun.
 #[derive(Debug)]
 pub(super) struct Schedule<F> {
-    lines: [Line<F>; 2],
-    /// Whose turn it is when both have work.
-    turn: Class,
-    /// Small requests that passed a large one since that found no room.
-    passes: u32,
+    flows: Flows<F>,
+    /// By class, then direction.
+    lines: [Line; LINES],
+    /// What a class is owed, by class. Below 0, what it has had too much.
+    owed: [i64; 3],
+    /// By class: what reads have issued more than writes.
+    lead: [i64; 3],
+    /// The line and size that found the device full first, and what has passed it since.
+    waiting: Option<(usize, usize)>,
+    passed: u64,
+    /// The flow that was asked last and has not been reported yet.
+    serving: Option<usize>,
+    /// The last two that issued, if they are different parties.
+    parties: [Option<FlowKey>; 2],
+    contention: Contention,
 }
 
-#[derive(Debug)]
-struct Line<F> {
-    begun: VecDeque<Key>,
-    fresh: Flows<F>,
-    /// Bytes of the quantum already used by the request at the front.
-    spent: u64,
-}
-
-impl<F> Line<F> {
-    fn has_next(&self, can_begin: bool) -> bool {
-        !self.begun.is_empty() || can_begin && self.fresh.has_next()
-    }
+fn line_of(key: &FlowKey) -> usize {
+    key.class as usize * 2 + usize::from(key.write)
 }
 
 impl<F> Schedule<F> {
     pub(super) fn new() -> Self {
-        let lines = [(), ()].map(|()| Line { begun: VecDeque::new(), fresh: Flows::default(), spent: 0 });
-        Self { lines, turn: Class::Small, passes: 0 }
+        Self {
+            flows: Flows::default(),
+            lines: Default::default(),
+            owed: [0; 3],
+            lead: [0; 3],
+            waiting: None,
+            passed: 0,
+            serving: None,
+            parties: [None; 2],
+            contention: Contention::Alone,
+        }
     }
 
-    fn line(&mut self, class: Class) -> &mut Line<F> {
-        &mut self.lines[class as usize]
+    /// Changes a flow, and keeps its place in its line.
+    fn change<R>(&mut self, place: usize, change: impl FnOnce(&mut Flow<F>) -> R) -> Option<R> {
+        let result = change(self.flows.get_mut(place)?);
+        if self.serving != Some(place) {
+            self.list(place);
+            self.flows.tidy(place);
+        }
+        Some(result)
+    }
+
+    /// Puts a flow into its line if it has something to do, and takes it out if not.
+    fn list(&mut self, place: usize) {
+        let Some(flow) = self.flows.get_mut(place) else { return };
+        let (line, size) = (&mut self.lines[line_of(&flow.key)], flow.key.size as usize);
+        match (flow.is_listed, flow.is_active()) {
+            (false, true) => {
+                if line.is_empty() {
+                    line.round += 1;
+                    line.newcomers = 0;
+                }
+                flow.is_listed = true;
+                let missed = line.round - flow.round;
+                let joins = missed == 0 && flow.deficit > 0 || missed > 0 && line.newcomers < NEWCOMERS_MAX;
+                line.newcomers += u32::from(joins && missed > 0);
+                if joins { line.current[size].push_back(place) } else { line.later[size].push_back(place) }
+            }
+            (true, false) => {
+                flow.is_listed = false;
+                line.current[size].retain(|other| *other != place);
+                line.later[size].retain(|other| *other != place);
+            }
+            _ => {}
+        }
     }
 
     /// Adds a request that has not begun.
-    pub(super) fn enqueue(&mut self, class: Class, file: u64, fresh: F) {
-        self.line(class).fresh.push(file, fresh);
-    }
-
-    /// Those that have not begun, of this class.
-    pub(super) fn flows(&mut self, class: Class) -> &mut Flows<F> {
-        &mut self.line(class).fresh
+    pub(super) fn enqueue(&mut self, key: FlowKey, fresh: F) {
+        let place = self.flows.place(key);
+        self.change(place, |flow| flow.fresh.push_back(fresh));
     }
 
     /// Adds a request that has begun and can go on.
-    pub(super) fn ready(&mut self, class: Class, key: Key) {
-        self.line(class).begun.push_back(key);
+    pub(super) fn ready(&mut self, flow: FlowKey, key: Key) {
+        let place = self.flows.place(flow);
+        self.change(place, |flow| flow.begun.push_back(key));
     }
 
-    /// Takes a request that has begun out of its line.
-    pub(super) fn remove(&mut self, class: Class, key: Key) {
-        self.line(class).begun.retain(|other| *other != key);
+    /// Takes a request that has begun out of its flow.
+    pub(super) fn remove(&mut self, flow: FlowKey, key: Key) {
+        let place = self.flows.place(flow);
+        self.change(place, |flow| flow.begun.retain(|other| *other != key));
     }
 
-    /// Takes all requests out of their lines that match: those that have begun are dropped from here, the others
+    /// A request that has begun waits for something.
+    pub(super) fn hold(&mut self, flow: FlowKey, what: Hold) {
+        let place = self.flows.place(flow);
+        self.change(place, |flow| flow.hold(what));
+    }
+
+    /// It does not any more.
+    pub(super) fn release(&mut self, flow: FlowKey, what: Hold) {
+        let place = self.flows.place(flow);
+        self.change(place, |flow| flow.release(what));
+    }
+
+    /// Takes all requests out of their flows that match: those that have begun are dropped from here, the others
     /// are moved to `taken`.
     pub(super) fn sweep(&mut self, begun: impl Fn(Key) -> bool, fresh: impl Fn(&F) -> bool, taken: &mut Vec<F>) {
-        for line in &mut self.lines {
-            line.begun.retain(|key| !begun(*key));
-            line.fresh.sweep(&fresh, taken);
+        for place in self.flows.places() {
+            self.change(place, |flow| {
+                flow.begun.retain(|key| !begun(*key));
+                for request in std::mem::take(&mut flow.fresh) {
+                    if fresh(&request) { taken.push(request) } else { flow.fresh.push_back(request) }
+                }
+            });
         }
     }
 
-    /// The request that goes next in this round; `None` ends the round. It is out of its line until [`Schedule::report`].
+    /// The request that goes next in this round; `None` ends the round. It is out of its flow until [`Schedule::report`].
     pub(super) fn next(&mut self, round: &Round, can_begin: bool) -> Option<Next<F>> {
-        let [small, large] = [Class::Small, Class::Large].map(|class| self.line(class).has_next(can_begin));
-        let first = match (small, large) {
-            (false, false) => return None,
-            (true, true) => self.turn,
-            (false, true) => Class::Large,
-            (true, false) => Class::Small,
+        let place = self.choose(round, can_begin)?;
+        let flow = self.flows.get_mut(place)?;
+        let next = match flow.begun.pop_front() {
+            Some(key) => Next::Begun(place, key),
+            None => Next::Fresh(place, flow.fresh.pop_front()?),
         };
-        // Only small requests go in the place of others: where they do not fit, large ones do not either.
-        let class = [first, Class::Small].into_iter().find(|&class| {
-            let passes = class != first && self.passes >= PASSES_MAX;
-            !passes && !round.full[class as usize] && self.line(class).has_next(can_begin)
-        })?;
-        let line = self.line(class);
-        match line.begun.pop_front() {
-            Some(key) => Some(Next::Begun(class, key)),
-            None => line.fresh.pop().map(|fresh| Next::Fresh(class, fresh)),
-        }
+        self.serving = Some(place);
+        Some(next)
     }
 
-    /// The result for the request that [`Schedule::next`] named, by the key that it has by now.
-    pub(super) fn report(&mut self, round: &mut Round, class: Class, key: Key, issued: Issued) {
-        let line = self.line(class);
-        match issued {
-            Issued::More(bytes) => {
-                line.spent += bytes;
-                if line.spent >= QUANTUM_BYTES {
-                    line.spent = 0;
-                    line.begun.push_back(key);
-                } else {
-                    line.begun.push_front(key);
+    fn choose(&mut self, round: &Round, can_begin: bool) -> Option<usize> {
+        let mut reserved = self.waiting.filter(|_| self.passed >= PASS_MAX);
+        if let Some((line, size)) = reserved {
+            // It can have been canceled, or wait for something else by now.
+            let lists = [&self.lines[line].current[size], &self.lines[line].later[size]];
+            if lists.iter().all(|list| list.is_empty()) {
+                (self.waiting, self.passed, reserved) = (None, 0, None);
+            }
+        }
+        let (order, is_owed) = self.class_order();
+        for (index, class) in order.into_iter().enumerate() {
+            // What is kept from a more urgent class is not for this one, but for what it is owed.
+            let passes_class = |other: &usize| *other < class && round.full[other * 2..other * 2 + 2].as_flattened().contains(&true);
+            if !(index == 0 && is_owed) && (0..class).any(|other| passes_class(&other)) {
+                continue;
+            }
+            let reads_first = self.lead[class] <= 0;
+            for line in if reads_first { [class * 2, class * 2 + 1] } else { [class * 2 + 1, class * 2] } {
+                if let Some(place) = self.choose_of(line, round, reserved, can_begin) {
+                    return Some(place);
                 }
             }
-            Issued::Left => line.spent = 0,
-            Issued::Full => {
-                line.begun.push_front(key);
-                round.full[class as usize] = true;
-                return;
-            }
         }
-        let in_place_of_large = class == Class::Small && self.turn == Class::Large && round.full[Class::Large as usize];
-        if in_place_of_large {
-            self.passes += 1;
+        None
+    }
+
+    /// Classes in the order in which they are served, and whether the first is because it is owed something.
+    fn class_order(&self) -> ([usize; 3], bool) {
+        let [latency, throughput, background] = [0, 1, 2];
+        let is_owed = |class: usize| self.owed[class] > 0 && self.has_work(class) && !planted(PlantedBug::StarvesClass);
+        if is_owed(background) {
+            ([background, latency, throughput], true)
+        } else if is_owed(throughput) {
+            ([throughput, latency, background], true)
         } else {
-            self.turn = class.other();
-            self.passes = 0;
+            ([latency, throughput, background], false)
         }
     }
 
-    /// Requests of all files that wait for a range, and for room.
+    fn has_work(&self, class: usize) -> bool {
+        !self.lines[class * 2].is_empty() || !self.lines[class * 2 + 1].is_empty()
+    }
+
+    /// The flow of a line whose turn it is.
+    fn choose_of(&mut self, index: usize, round: &Round, reserved: Option<(usize, usize)>, can_begin: bool) -> Option<usize> {
+        let line = &mut self.lines[index];
+        let is_shut = |size: usize| round.full[index][size] || reserved.is_some_and(|reserved| reserved != (index, size));
+        // Begun requests go on where no further one can begin; a second pass over the line finds none.
+        let mut passes = 0;
+        loop {
+            for size in [Size::Small as usize, Size::Large as usize] {
+                if is_shut(size) {
+                    continue;
+                }
+                while let Some(&place) = line.current[size].front() {
+                    let Some(flow) = self.flows.get_mut(place) else {
+                        line.current[size].pop_front();
+                        continue;
+                    };
+                    if flow.round != line.round {
+                        let missed = i64::try_from(line.round - flow.round).unwrap_or(i64::MAX);
+                        flow.deficit = flow.deficit.saturating_add(QUANTUM.saturating_mul(missed)).min(QUANTUM);
+                        flow.round = line.round;
+                    }
+                    let can_go = !flow.begun.is_empty() || can_begin;
+                    if flow.deficit > 0 && can_go {
+                        return Some(place);
+                    }
+                    line.current[size].pop_front();
+                    line.later[size].push_back(place);
+                }
+            }
+            // Who found no room keeps its turn, and so the round.
+            if line.current.iter().any(|list| !list.is_empty()) || line.is_empty() {
+                return None;
+            }
+            passes += 1;
+            if !can_begin
+                && passes > 1
+                && !line.later.iter().flatten().any(|&place| self.flows.get(place).is_some_and(|flow| !flow.begun.is_empty()))
+            {
+                return None;
+            }
+            std::mem::swap(&mut line.current, &mut line.later);
+            line.round += 1;
+            line.newcomers = 0;
+        }
+    }
+
+    /// The result for the request of this flow that [`Schedule::next`] named, by the key that it has by now.
+    pub(super) fn report(&mut self, round: &mut Round, place: usize, key: Key, issued: Issued) {
+        self.serving = None;
+        let Some(flow) = self.flows.get_mut(place) else { return };
+        let of = flow.key;
+        let (line, size) = (line_of(&of), of.size as usize);
+        let price = match issued {
+            Issued::Full => {
+                flow.begun.push_front(key);
+                round.full[line][size] = true;
+                if self.waiting.is_none() {
+                    (self.waiting, self.passed) = (Some((line, size)), 0);
+                }
+                return self.list(place);
+            }
+            Issued::More(price) => {
+                flow.spent += price.bytes;
+                if flow.spent >= REQUEST_QUANTUM {
+                    flow.spent = 0;
+                    flow.begun.push_back(key);
+                } else {
+                    flow.begun.push_front(key);
+                }
+                price
+            }
+            Issued::Left(price) => {
+                flow.spent = 0;
+                price
+            }
+        };
+        flow.deficit -= i64::try_from(price.total).unwrap_or(i64::MAX);
+        self.list(place);
+        self.flows.tidy(place);
+        if price.total > 0 {
+            self.account(of, price.total);
+        }
+    }
+
+    /// Something was issued: who it makes wait is owed a part of it.
+    fn account(&mut self, of: FlowKey, cost: u64) {
+        let (line, class) = (line_of(&of), of.class as usize);
+        if self.waiting == Some((line, of.size as usize)) {
+            (self.waiting, self.passed) = (None, 0);
+        } else if self.waiting.is_some() {
+            self.passed += cost;
+        }
+        let cost = i64::try_from(cost).unwrap_or(i64::MAX);
+        let [latency, throughput, background] = [0, 1, 2];
+        let has_work = [latency, throughput, background].map(|class| self.has_work(class));
+        for other in [throughput, background] {
+            let owed = &mut self.owed[other];
+            if !has_work[other] && other != class || !has_work[..other].contains(&true) && other == class {
+                // None makes it wait, or it does not wait.
+                *owed = 0;
+            } else if other == class {
+                *owed = (*owed - cost).max(-OWED_MAX);
+            } else if other > class {
+                let all_of_it = class == latency && (other == throughput || !has_work[throughput]);
+                // At least 1, or many small ones would be owed nothing for.
+                *owed = (*owed + (cost / if all_of_it { OWED_OF_LATENCY } else { OWED_OF_THROUGHPUT }).max(1)).min(OWED_MAX);
+            }
+        }
+        if self.lines[class * 2].is_empty() || self.lines[class * 2 + 1].is_empty() {
+            self.lead[class] = 0;
+        } else {
+            self.lead[class] = (self.lead[class] + if of.write { -cost } else { cost }).clamp(-LEAD_MAX, LEAD_MAX);
+        }
+        self.watch(of);
+    }
+
+    /// Notes who issues: a party that comes back after another had its turn shares the device with that. Those that
+    /// follow one another do not.
+    fn watch(&mut self, of: FlowKey) {
+        let [last, before] = self.parties;
+        if last.is_some_and(|last| last.is_same_party(&of)) {
+            return;
+        }
+        if let (Some(last), Some(before)) = (last, before)
+            && before.is_same_party(&of)
+        {
+            let urgent = (last.class == Priority::Latency) != (of.class == Priority::Latency);
+            self.contention = self.contention.max(if urgent { Contention::Latency } else { Contention::Shared });
+        }
+        self.parties = [Some(of), last];
+    }
+
+    /// Who has shared the device since the last call.
+    pub(super) fn take_contention(&mut self) -> Contention {
+        std::mem::replace(&mut self.contention, Contention::Alone)
+    }
+
+    /// Requests of all flows that wait for a range, and for room.
     #[cfg(any(debug_assertions, feature = "sim"))]
-    pub(super) fn held(&self) -> [(u32, u32); 2] {
-        [self.lines[0].fresh.held(), self.lines[1].fresh.held()]
+    pub(super) fn held(&self) -> (u32, u32) {
+        self.flows.held()
     }
 
     /// The requests in line that have begun.
     #[cfg(any(debug_assertions, feature = "sim"))]
     pub(super) fn begun(&self) -> impl Iterator<Item = Key> {
-        self.lines.iter().flat_map(|line| line.begun.iter().copied())
+        self.flows.all().flat_map(|flow| flow.begun.iter().copied())
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::budget::{Budget, Cost};
-    use crate::slots::Slots;
-    use proptest::prelude::*;
-    use std::collections::BTreeMap;
-
-    fn keys<const N: usize>() -> [Key; N] {
-        let mut slots = Slots::new();
-        std::array::from_fn(|_| slots.insert(()))
-    }
-
-    fn next(schedule: &mut Schedule<u32>) -> Option<Next<u32>> {
-        schedule.next(&Round::default(), true)
-    }
-
-    // ---- the rows of the table ----
-
-    #[test]
-    fn a_request_with_quantum_left_stays_in_front_and_the_turn_passes() {
-        let [first, second, small] = keys();
-        let mut schedule = Schedule::<u32>::new();
-        schedule.ready(Class::Large, first);
-        schedule.ready(Class::Large, second);
-        schedule.ready(Class::Small, small);
-        schedule.turn = Class::Large;
-        let mut round = Round::default();
-        assert_eq!(next(&mut schedule), Some(Next::Begun(Class::Large, first)));
-        schedule.report(&mut round, Class::Large, first, Issued::More(QUANTUM_BYTES - 1));
-        assert_eq!(next(&mut schedule), Some(Next::Begun(Class::Small, small)));
-        schedule.report(&mut round, Class::Small, small, Issued::Left);
-        assert_eq!(next(&mut schedule), Some(Next::Begun(Class::Large, first)));
-    }
-
-    #[test]
-    fn a_request_that_has_used_up_its_quantum_goes_to_the_back() {
-        let [first, second] = keys();
-        let mut schedule = Schedule::<u32>::new();
-        schedule.ready(Class::Large, first);
-        schedule.ready(Class::Large, second);
-        assert_eq!(next(&mut schedule), Some(Next::Begun(Class::Large, first)));
-        schedule.report(&mut Round::default(), Class::Large, first, Issued::More(QUANTUM_BYTES));
-        assert_eq!(next(&mut schedule), Some(Next::Begun(Class::Large, second)));
-        schedule.report(&mut Round::default(), Class::Large, second, Issued::More(1));
-        assert_eq!(next(&mut schedule), Some(Next::Begun(Class::Large, second)));
-    }
-
-    #[test]
-    fn a_request_that_left_is_gone_and_the_next_has_a_whole_quantum() {
-        let [first, second, third] = keys();
-        let mut schedule = Schedule::<u32>::new();
-        for key in [first, second, third] {
-            schedule.ready(Class::Large, key);
-        }
-        let mut round = Round::default();
-        assert_eq!(next(&mut schedule), Some(Next::Begun(Class::Large, first)));
-        schedule.report(&mut round, Class::Large, first, Issued::More(QUANTUM_BYTES - 1));
-        assert_eq!(next(&mut schedule), Some(Next::Begun(Class::Large, first)));
-        schedule.report(&mut round, Class::Large, first, Issued::Left);
-        assert_eq!(next(&mut schedule), Some(Next::Begun(Class::Large, second)));
-        schedule.report(&mut round, Class::Large, second, Issued::More(1));
-        assert_eq!(next(&mut schedule), Some(Next::Begun(Class::Large, second)));
-    }
-
-    #[test]
-    fn a_class_that_found_the_device_full_keeps_its_turn() {
-        let [large, small] = keys();
-        let mut schedule = Schedule::<u32>::new();
-        schedule.ready(Class::Large, large);
-        schedule.ready(Class::Small, small);
-        schedule.turn = Class::Large;
-        let mut round = Round::default();
-        assert_eq!(schedule.next(&round, true), Some(Next::Begun(Class::Large, large)));
-        schedule.report(&mut round, Class::Large, large, Issued::Full);
-        assert_eq!(schedule.next(&round, true), Some(Next::Begun(Class::Small, small)), "it can fit where a large one does not");
-        schedule.report(&mut round, Class::Small, small, Issued::More(1));
-        assert_eq!(next(&mut schedule), Some(Next::Begun(Class::Large, large)));
-    }
-
-    #[test]
-    fn no_large_request_goes_where_a_small_one_found_the_device_full() {
-        let [large, small] = keys();
-        let mut schedule = Schedule::<u32>::new();
-        schedule.ready(Class::Large, large);
-        schedule.ready(Class::Small, small);
-        let mut round = Round::default();
-        assert_eq!(schedule.next(&round, true), Some(Next::Begun(Class::Small, small)));
-        schedule.report(&mut round, Class::Small, small, Issued::Full);
-        assert_eq!(schedule.next(&round, true), None);
-    }
-
-    #[test]
-    fn a_large_request_that_waits_for_room_is_passed_only_so_often() {
-        let [large, small] = keys();
-        let mut schedule = Schedule::<u32>::new();
-        schedule.ready(Class::Large, large);
-        schedule.ready(Class::Small, small);
-        schedule.turn = Class::Large;
-        let mut passes = 0;
-        loop {
-            let mut round = Round::default();
-            assert_eq!(schedule.next(&round, true), Some(Next::Begun(Class::Large, large)));
-            schedule.report(&mut round, Class::Large, large, Issued::Full);
-            let Some(Next::Begun(Class::Small, key)) = schedule.next(&round, true) else { break };
-            schedule.report(&mut round, Class::Small, key, Issued::More(1));
-            passes += 1;
-        }
-        assert_eq!(passes, PASSES_MAX);
-    }
-
-    #[test]
-    fn begun_requests_go_on_where_no_further_one_can_begin() {
-        let [begun] = keys();
-        let mut schedule = Schedule::new();
-        schedule.enqueue(Class::Large, 1, 7);
-        schedule.ready(Class::Large, begun);
-        assert_eq!(schedule.next(&Round::default(), false), Some(Next::Begun(Class::Large, begun)));
-        schedule.report(&mut Round::default(), Class::Large, begun, Issued::Left);
-        assert_eq!(schedule.next(&Round::default(), false), None);
-        assert_eq!(next(&mut schedule), Some(Next::Fresh(Class::Large, 7)));
-    }
-
-    // ---- properties, against a simulated device ----
-
-    const BLOCK: u64 = 4 << 20;
-    const BUDGET: u64 = 16 << 20;
-
-    struct Job {
-        class: Class,
-        /// Bytes not issued yet.
-        left: u64,
-    }
-
-    /// A schedule with a budget, and blocks that complete one by one, the oldest or the newest first.
-    struct Device {
-        schedule: Schedule<u32>,
-        slots: Slots<Job>,
-        budget: Budget,
-        in_flight: Vec<Cost>,
-        newest_first: bool,
-        /// Blocks issued, in order.
-        issued: Vec<(Key, Class, u64)>,
-    }
-
-    impl Device {
-        fn new(newest_first: bool) -> Self {
-            let budget = Budget::new(64, BUDGET);
-            Self { schedule: Schedule::new(), slots: Slots::new(), budget, in_flight: Vec::new(), newest_first, issued: Vec::new() }
-        }
-
-        fn add(&mut self, class: Class, bytes: u64) -> Key {
-            let key = self.slots.insert(Job { class, left: bytes });
-            self.schedule.ready(class, key);
-            key
-        }
-
-        fn round(&mut self) {
-            let mut round = Round::default();
-            while let Some(Next::Begun(class, key)) = self.schedule.next(&round, true) {
-                let Some(job) = self.slots.get_mut(key) else { panic!("a request in line exists") };
-                let bytes = job.left.min(BLOCK);
-                let cost = Cost { requests: bytes.div_ceil(1 << 20) as u32, bytes };
-                let issued = if self.budget.take(cost) {
-                    self.in_flight.push(cost);
-                    self.issued.push((key, class, bytes));
-                    job.left -= bytes;
-                    if job.left == 0 { Issued::Left } else { Issued::More(bytes) }
-                } else {
-                    Issued::Full
-                };
-                if issued == Issued::Left {
-                    self.slots.remove(key);
-                }
-                self.schedule.report(&mut round, class, key, issued);
-            }
-        }
-
-        /// One block completes; everything that can go is issued.
-        fn step(&mut self) {
-            if !self.in_flight.is_empty() {
-                let index = if self.newest_first { self.in_flight.len() - 1 } else { 0 };
-                let cost = self.in_flight.remove(index);
-                self.budget.give(cost);
-            }
-            self.round();
-        }
-
-        fn jobs_of(&self, class: Class) -> usize {
-            self.slots.keys().into_iter().filter(|key| self.slots.get(*key).is_some_and(|job| job.class == class)).count()
-        }
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(48))]
-
-        /// One class arrives in an endless stream that keeps the device busy. In whichever order its blocks complete,
-        /// the requests of the other class are all served.
-        #[test]
-        fn no_class_starves(
-            sizes in proptest::collection::vec(1u64..4, 1..12),
-            newest_first in any::<bool>(),
-            starving in prop_oneof![Just(Class::Small), Just(Class::Large)],
-        ) {
-            let (bytes, stream_bytes) = if starving == Class::Large { (BLOCK, 4096) } else { (4096, BLOCK) };
-            let mut device = Device::new(newest_first);
-            for _ in 0..200 {
-                device.add(starving.other(), stream_bytes);
-            }
-            for size in sizes {
-                device.add(starving, size * bytes);
-            }
-            let steps = (0..20_000).find(|_| {
-                device.add(starving.other(), stream_bytes);
-                device.step();
-                device.jobs_of(starving) == 0
-            });
-            prop_assert!(steps.is_some(), "{} requests were never served", device.jobs_of(starving));
-        }
-
-        /// With work in both lines and room for it, the classes take turns block by block.
-        #[test]
-        fn the_classes_take_turns(large in 1usize..5, small in 10usize..60) {
-            let mut device = Device::new(false);
-            for _ in 0..large { device.add(Class::Large, 1 << 30); }
-            for _ in 0..small { device.add(Class::Small, 4096); }
-            for _ in 0..small { device.step(); }
-            let blocks = |class| device.issued.iter().filter(|(_, of, _)| *of == class).count();
-            let turns = device.issued.windows(2).filter(|pair| pair[0].1 != pair[1].1).count();
-            prop_assert!(blocks(Class::Small) <= small);
-            prop_assert!(turns > 0);
-            // A small request passes a large one at once: none waits for more than what is in flight.
-            let first_small = device.issued.iter().position(|(_, class, _)| *class == Class::Small);
-            prop_assert!(first_small.is_some_and(|position| position <= 1));
-        }
-
-        /// Large requests share their turns: while another waits, none has more than a quantum and a block in a row.
-        #[test]
-        fn a_large_request_has_a_quantum_at_a_time(requests in 2usize..6, steps in 10usize..200) {
-            let mut device = Device::new(false);
-            for _ in 0..requests { device.add(Class::Large, 1 << 40); }
-            for _ in 0..steps { device.step(); }
-            let mut runs: BTreeMap<u64, u64> = BTreeMap::new();
-            let mut previous = None;
-            for (key, _, bytes) in device.issued {
-                let run = if previous == Some(key) { runs.remove(&key.to_bits()).unwrap_or(0) + bytes } else { bytes };
-                prop_assert!(run <= QUANTUM_BYTES + BLOCK);
-                runs.insert(key.to_bits(), run);
-                previous = Some(key);
-            }
-        }
-    }
-}
+#[path = "schedule_tests.rs"]
+mod tests;

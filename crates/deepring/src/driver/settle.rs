@@ -58,7 +58,7 @@ impl Driver {
         let request = &mut self.requests[key];
         debug_assert!(request.is_over());
         if request.place.take().is_some() {
-            self.queues[request.queue].schedule.flows(request.class).release(request.file.inode.id(), Hold::Range);
+            self.queues[request.queue].schedule.release(request.flow, Hold::Range);
         }
         if matches!(request.phase(), Phase::Ready | Phase::Parked(_)) {
             request.step(Event::Over);
@@ -73,7 +73,7 @@ impl Driver {
     pub(super) fn unqueue(&mut self, key: Key) {
         let request = &self.requests[key];
         if request.phase() == Phase::Ready {
-            self.queues[request.queue].schedule.remove(request.class, key);
+            self.queues[request.queue].schedule.remove(request.flow, key);
         }
         self.leave_window(key);
     }

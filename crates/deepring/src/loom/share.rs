@@ -9,12 +9,12 @@ use crate::sync::thread;
 use crate::sys::event::Event;
 use std::sync::Arc;
 
-const ALL: Cost = Cost { requests: 1, bytes: 1 };
+const ALL: Cost = Cost { blocks: 1, requests: 1, bytes: 1 };
 
 fn handed_over() {
     let devices = Devices::default();
     let bells = [(); 2].map(|()| Arc::new(Doorbell::new(Event::new().expect("a model's event"))));
-    let [mut first, mut second] = [0, 1].map(|index| devices.join(1, ALL.requests, ALL.bytes, &bells[index]));
+    let [mut first, mut second] = [0, 1].map(|index| devices.join(1, ALL, &bells[index]));
     assert!(first.take(ALL));
     let giving = thread::spawn(move || {
         first.give(ALL);

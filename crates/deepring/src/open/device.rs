@@ -5,7 +5,7 @@ use crate::sys::stat::{DeviceNumber, FileKind, Stat};
 use crate::sys::{device, mounts};
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,7 @@ const REFUSALS_MAX: u32 = 3;
 const FRESH: Duration = Duration::from_secs(1);
 
 /// What limits are kept for: the queue that the requests of a file end up in.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) struct Device {
     /// The disk's number. Where there is none, that of the file system.
     pub(crate) id: u64,
@@ -31,6 +31,14 @@ pub(crate) struct Device {
     pub(crate) requests: u32,
     /// Its largest request in bytes.
     pub(crate) request_bytes: u64,
+    /// Grows with each time that the queue was found changed.
+    pub(crate) version: u64,
+}
+
+impl Device {
+    fn is_same(&self, other: &Self) -> bool {
+        (self.id, &self.name, self.requests, self.request_bytes) == (other.id, &other.name, other.requests, other.request_bytes)
+    }
 }
 
 /// A mount, or a block device that was opened itself.
@@ -86,7 +94,7 @@ pub(super) fn mount_of(fd: &OwnedFd, stat: &Stat) -> Arc<Mount> {
     // Not under the lock: other opens go on while sysfs is read.
     let device = device_of(fd, number);
     let mount = match known {
-        Some((_, mount)) if *mount.device == device => mount,
+        Some((_, mount)) if mount.device.is_same(&device) => mount,
         _ => Arc::new(Mount { fate: mount.unwrap_or(number.id()), device: Arc::new(device), refusals: AtomicU32::new(0) }),
     };
     let mut mounts = lock();
@@ -98,18 +106,33 @@ pub(super) fn mount_of(fd: &OwnedFd, stat: &Stat) -> Arc<Mount> {
 }
 
 fn device_of(fd: &OwnedFd, number: DeviceNumber) -> Device {
+    static VERSIONS: AtomicU64 = AtomicU64::new(0);
+    let version = VERSIONS.fetch_add(1, Ordering::Relaxed);
     if let Some(queue) = device::queue(number) {
-        return Device { id: queue.number.id(), name: queue.name, requests: queue.requests, request_bytes: queue.request_bytes.max(4096) };
+        return Device {
+            id: queue.number.id(),
+            name: queue.name,
+            requests: queue.requests,
+            request_bytes: queue.request_bytes.max(4096),
+            version,
+        };
     }
     // Subvolumes, overlays and others have numbers that no device has.
     let mounted = mounts::mount_of(fd);
     if let Some(queue) = mounted.as_ref().and_then(mounts::Mounted::block_device).and_then(device::queue) {
-        return Device { id: queue.number.id(), name: queue.name, requests: queue.requests, request_bytes: queue.request_bytes.max(4096) };
+        return Device {
+            id: queue.number.id(),
+            name: queue.name,
+            requests: queue.requests,
+            request_bytes: queue.request_bytes.max(4096),
+            version,
+        };
     }
     Device {
         id: mounted.map_or(number, |mounted| mounted.device).id(),
         name: format!("{}:{}", number.major, number.minor),
         requests: DEFAULT_QUEUE_REQUESTS,
         request_bytes: DEFAULT_REQUEST_BYTES,
+        version,
     }
 }

@@ -24,6 +24,7 @@ use crate::locks::FileLocks;
 use crate::sync::atomic::AtomicUsize;
 use crate::sys::file as sys;
 use crate::sys::stat::{FileKind, Stat, stat};
+pub(crate) use device::Device;
 use device::{Mount, mount_of};
 pub use direct::DirectSupport;
 use direct::{DIRECT, Found, direct_support, unsupported};
@@ -99,6 +100,7 @@ fn collect(opened: Opened, name: &Name, options: &OpenOptions) -> Result<OpenFil
         support,
         is_block_device,
         locks,
+        priority: options.priority,
         required: options.direct == Direct::Require,
         nowait: AtomicBool::new(true),
         blocks_submitters: is_fuse,

@@ -9,6 +9,7 @@ use crate::inode::Inode;
 use crate::locks::FileLocks;
 use crate::plan::{Direction, Geometry};
 use crate::planted::{PlantedBug, planted};
+use crate::priority::Priority;
 use crate::sync::atomic::AtomicUsize;
 use crate::sys::stat::stat;
 use crate::sys::{Errno, file as sys};
@@ -38,6 +39,8 @@ pub(crate) struct OpenFile {
     pub(crate) is_block_device: bool,
     /// Between copies of the engine.
     pub(crate) locks: FileLocks,
+    /// The class of its requests that name none.
+    pub(crate) priority: Priority,
     pub(super) pages: Pages,
     pub(super) required: bool,
     /// Whether transfers are direct now: cleared when the first direct operation is refused.

@@ -1,5 +1,7 @@
 //! [`OpenOptions`]: how to open a file.
 
+use crate::priority::Priority;
+
 /// Whether transfers bypass the page cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Direct {
@@ -24,6 +26,7 @@ pub struct OpenOptions {
     pub(crate) direct: Direct,
     pub(crate) mode: u32,
     pub(crate) sync_directory: bool,
+    pub(crate) priority: Priority,
 }
 
 impl Default for OpenOptions {
@@ -44,6 +47,7 @@ impl OpenOptions {
             direct: Direct::Prefer,
             mode: 0o666,
             sync_directory: false,
+            priority: Priority::Throughput,
         }
     }
 
@@ -103,6 +107,14 @@ impl OpenOptions {
     #[must_use]
     pub const fn sync_directory(mut self, yes: bool) -> Self {
         self.sync_directory = yes;
+        self
+    }
+
+    /// The class of requests on the file that name none themselves, nor by their handle;
+    /// [`Priority::Throughput`] by default.
+    #[must_use]
+    pub const fn priority(mut self, priority: Priority) -> Self {
+        self.priority = priority;
         self
     }
 }

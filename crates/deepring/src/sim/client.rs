@@ -26,6 +26,7 @@ impl Run {
                     block_bytes: if self.rng.one_in(2) { 0 } else { 4096 << self.rng.below(4) },
                     single_submit: self.rng.one_in(4),
                     refill: if self.rng.one_in(3) { Refill::WhenEmpty } else { Refill::Sliding },
+                    priority: None,
                 };
                 engine.handles.push(Arc::new(api.handle(limits)));
             }

@@ -181,7 +181,7 @@ impl World {
     fn check_budget(&mut self, backend: usize, device: u32) {
         let engine = self.devices.backends[backend].engine;
         let request_bytes = self.profile.request_bytes.clamp(4096, 1 << 20);
-        let (mut operations, mut requests, mut bytes) = (0, 0, 0);
+        let (mut operations, mut requests, mut bytes) = (0u64, 0, 0);
         let mut all = 0;
         for flight in self.devices.flights.iter().filter(|flight| !flight.lost) {
             let is_own = self.devices.backends[flight.backend].engine == engine;
@@ -192,12 +192,14 @@ impl World {
                 bytes += u64::from(flight.op.len);
             }
         }
-        let depth = u64::from(self.profile.queue_depth.unwrap_or(u32::MAX)).min(u64::from(self.profile.device_requests / 2).max(1));
+        let most = u64::from(self.profile.device_requests / 2).max(1);
+        let depth = most.min(u64::from(self.profile.queue_depth.unwrap_or(u32::MAX)));
         // One operation on scattered memory can be more device requests than the whole budget. Then
         // it must be alone.
-        if (operations > 1 && requests > depth) || bytes > self.profile.in_flight_bytes {
+        if (operations > 1 && requests > most) || operations > depth || bytes > self.profile.in_flight_bytes {
             let limit = self.profile.in_flight_bytes;
-            self.violate(format!("{requests} requests of {depth} and {bytes} bytes of {limit} are in flight at one device"));
+            let what = format!("{operations} blocks of {depth}, {requests} requests of {most} and {bytes} bytes of {limit}");
+            self.violate(format!("{what} are in flight at one device"));
         }
         if all > self.profile.capacity {
             self.violate(format!("{all} operations are in a ring that holds {}", self.profile.capacity));

@@ -20,6 +20,7 @@ use crate::sys::Errno;
 use crate::sys::event::Event;
 use crate::sys::process::Process;
 use crate::unwind::contain;
+use crate::windows::Windows;
 use std::sync::{Arc, Mutex};
 
 /// Where the driver is in its loop.
@@ -54,7 +55,17 @@ impl EngineUnderTest {
         let pool = Arc::new(Pool::new(Arc::clone(&counters), Arc::clone(&blocking), Some(Box::new(Kernel))));
         let report = BackendReport { kind: BackendKind::Uring, reason: "simulated".into(), flags: Vec::new(), ring_entries: 0 };
         let report = Mutex::new(report);
-        let core = Arc::new(Core { inbox, blocking, pool, counters, report, config, process: Process::current(), devices });
+        let core = Arc::new(Core {
+            inbox,
+            blocking,
+            pool,
+            counters,
+            report,
+            config,
+            process: Process::current(),
+            devices,
+            windows: Windows::default(),
+        });
         let backend = Box::new(SimBackend::new(index, BackendKind::Uring));
         Ok(Self {
             index,

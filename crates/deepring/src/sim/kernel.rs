@@ -13,6 +13,7 @@ use crate::sys::space::{Extent, Room};
 use crate::sys::stat::DeviceNumber;
 use std::ops::Range;
 use std::os::fd::RawFd;
+use std::time::Duration;
 
 /// The major number of simulated devices, which no kernel assigns. The minor number encodes the
 /// queue.
@@ -58,6 +59,10 @@ impl Interposer for Kernel {
 
     fn extents(&self, fd: RawFd, start: u64, end: u64) -> Option<Vec<Extent>> {
         with(|world| world.extents(fd, start, end))
+    }
+
+    fn elapsed(&self) -> Duration {
+        Duration::from_nanos(with(|world| world.now_ns).unwrap_or(0))
     }
 
     fn pins(&self) -> bool {

@@ -37,7 +37,9 @@
 //! * no more was in flight than the budget allows, at every single push;
 //! * while one device was stuck, every request on the other ended;
 //! * no request, block, lock, window or counter is left over, and shutdown ended;
-//! * a failed sync stays failed.
+//! * a failed sync stays failed;
+//! * a window is found on a device with a knee, also after a stall, and each class has its share of a device (these are
+//!   games beside the runs, see `driver::model`).
 //!
 //! In some runs the engines are two copies, as two processes would have them. They share the locks of
 //! `crate::locks` and nothing else, and must lose no byte of each other.
@@ -71,6 +73,7 @@ mod transfer;
 mod world;
 
 use crate::backend::interpose;
+use crate::driver;
 pub use crate::planted::PlantedBug;
 use crate::planted::plant;
 use crate::sys::fault;
@@ -82,6 +85,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use world::World;
+
+/// Every so many runs, the parts that decide about windows and turns play against simulated devices of their own: it takes
+/// minutes of virtual time until a window is found.
+const GAMES_EVERY: u64 = 16;
 
 /// The settings of a campaign.
 #[derive(Debug, Clone)]
@@ -172,6 +179,11 @@ impl Campaign {
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| run.execute())) {
             let text = panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
             world::violate(format!("panic: {}", text.unwrap_or_default()));
+        }
+        if seed.is_multiple_of(GAMES_EVERY)
+            && let Err(what) = driver::play(prng::mix(seed))
+        {
+            world::violate(what);
         }
         let operations = run.made;
         summary.operations += operations;

@@ -4,6 +4,7 @@
 //! see what happens when one fault is frequent.
 
 use super::prng::Prng;
+use crate::config::WindowMode;
 
 /// The settings of one run. Probabilities are per million.
 #[derive(Debug, Clone)]
@@ -14,6 +15,9 @@ pub(crate) struct Profile {
     pub(crate) queue_depth: Option<u32>,
     pub(crate) block_bytes: u64,
     pub(crate) in_flight_bytes: u64,
+    pub(crate) window: WindowMode,
+    /// The percentage of transfers that name a class.
+    pub(crate) class_percent: u64,
     pub(crate) max_queued: u64,
     /// Operations that the simulated ring holds.
     pub(crate) capacity: usize,
@@ -111,6 +115,8 @@ impl Profile {
             queue_depth: if rng.one_in(6) { None } else { Some(rng.between(1, 16) as u32) },
             block_bytes,
             in_flight_bytes: block_bytes.max(rng.between(1, blocks * block_bytes)),
+            window: WindowMode::Auto,
+            class_percent: 0,
             max_queued: if rng.one_in(8) { rng.between(1, 20) } else { 1 << 20 },
             capacity: rng.between(4, 64) as usize,
             operations,
@@ -183,6 +189,12 @@ impl Profile {
         }
         profile.fresh = rng.pick(&[0, 100_000, 500_000]);
         profile.populate_fails = if calm { 0 } else { level(&mut rng) };
+        // From a copy again.
+        let mut rng = rng.clone();
+        profile.class_percent = rng.pick(&[0, 10, 90]);
+        if rng.one_in(4) {
+            profile.window = WindowMode::Fixed;
+        }
         profile
     }
 

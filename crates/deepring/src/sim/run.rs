@@ -91,6 +91,8 @@ impl Run {
             queue_depth: profile.queue_depth,
             block_bytes: profile.block_bytes,
             in_flight_bytes: profile.in_flight_bytes,
+            window: profile.window,
+            window_bytes_min: profile.block_bytes,
             max_queued: profile.max_queued,
             offload_bytes: OFFLOAD_BYTES as usize,
         };

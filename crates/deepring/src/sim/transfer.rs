@@ -2,6 +2,7 @@
 
 use super::buffer::{GuardedBuffer, UNREAD};
 use super::model::fill;
+use super::prng::mix;
 use super::request::{Delivered, Holder, Memory, Request, RequestCompletion, RequestKind, request_waker};
 use super::run::{Opening, Run};
 use super::world::{self, violate};
@@ -10,7 +11,9 @@ use crate::completion::Completion;
 use crate::completion::RawTransfer;
 use crate::engine::Engine;
 use crate::memory::forget;
+use crate::options::{ReadOptions, WriteOptions};
 use crate::plan::Direction;
+use crate::priority::Priority;
 use crate::read_buffer::Then;
 use std::future::Future;
 use std::pin::Pin;
@@ -238,6 +241,12 @@ impl Run {
         engine.wake();
     }
 
+    /// The class of a request. Not drawn from the run's own numbers, so that old seeds replay their runs.
+    fn class_of(&self, id: u64) -> Option<Priority> {
+        let drawn = mix(id ^ self.profile.operations);
+        (drawn % 100 < self.profile.class_percent).then(|| Priority::ALL[(drawn >> 32) as usize % 3])
+    }
+
     fn memory(&mut self, engine: &Engine, id: u64, len: usize) -> Memory {
         if self.rng.one_in(8)
             && let Ok(buffer) = engine.pooled_buffer(len)
@@ -265,6 +274,7 @@ impl Run {
             position: start,
             exact: kind == RequestKind::ReadWhole || kind == (RequestKind::Read { exact: true }),
             handle,
+            priority: self.class_of(id),
         };
         let reported = Arc::new(RequestCompletion::new(id));
         let completion = Arc::clone(&reported) as Arc<dyn Completion>;
@@ -283,11 +293,14 @@ impl Run {
     }
 
     fn submit_op(&mut self, engine: &Engine, opening: Option<usize>, kind: RequestKind, start: u64, memory: Memory, id: u64) -> Holder {
+        let class = self.class_of(id);
         let mut op = if let Some(file) = opening.and_then(|index| self.openings[index].open.as_ref()) {
             match kind {
-                RequestKind::Read { exact: true } => file.read_exact_at(memory, start),
-                RequestKind::Read { exact: false } => file.read_at(memory, start),
-                _ => file.write_at(memory, start),
+                RequestKind::Read { exact } => {
+                    let options = ReadOptions::new().exact(exact);
+                    file.read_with(memory, start, class.into_iter().fold(options, ReadOptions::priority))
+                }
+                _ => file.write_with(memory, start, class.into_iter().fold(WriteOptions::new(), WriteOptions::priority)),
             }
         } else {
             let path = Arc::clone(&self.files[self.requests[&id].file].path);

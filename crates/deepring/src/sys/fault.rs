@@ -6,6 +6,7 @@ use super::device::Queue;
 use super::space::{Extent, Room};
 use std::ops::Range;
 use std::os::fd::RawFd;
+use std::time::Duration;
 
 /// A call that a simulation can fail.
 #[derive(Debug, Clone, Copy)]
@@ -44,6 +45,10 @@ pub(super) const fn room(_: RawFd) -> Option<Room> {
 }
 
 pub(super) const fn extents(_: RawFd, _: u64, _: u64) -> Option<Vec<Extent>> {
+    None
+}
+
+pub(crate) const fn elapsed() -> Option<Duration> {
     None
 }
 

@@ -11,6 +11,7 @@ use std::cell::RefCell;
 use std::ops::Range;
 use std::os::fd::RawFd;
 use std::rc::Rc;
+use std::time::Duration;
 
 /// A call that a simulation can fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +49,10 @@ pub(crate) trait Interposer {
 
     /// The extents of a part of a file.
     fn extents(&self, fd: RawFd, start: u64, end: u64) -> Option<Vec<Extent>>;
+
+    /// The time since the simulation began.
+    fn elapsed(&self) -> Duration;
+
     /// Whether direct I/O pins its pages.
     fn pins(&self) -> bool;
 
@@ -109,6 +114,10 @@ pub(super) fn room(fd: RawFd) -> Option<Room> {
 
 pub(super) fn extents(fd: RawFd, start: u64, end: u64) -> Option<Vec<Extent>> {
     interposer()?.extents(fd, start, end)
+}
+
+pub(crate) fn elapsed() -> Option<Duration> {
+    Some(interposer()?.elapsed())
 }
 
 pub(crate) fn pins() -> Option<bool> {

@@ -27,7 +27,7 @@ fn a_handle_s_depth_limits_all_its_requests_together() {
                 (0, Sliding, true),
             ] {
                 let engine = builder.clone().queue_depth(64).build().expect("an engine");
-                let limits = HandleLimits { queue_depth, block_bytes: 60_000, single_submit, refill };
+                let limits = HandleLimits { queue_depth, block_bytes: 60_000, single_submit, refill, priority: None };
                 let handle = Arc::new(engine.handle(limits));
                 assert_eq!(handle.limits().block_bytes, 61_440, "rounded up to whole pages");
                 let file = open(&engine, &path, Direct::Prefer);
@@ -117,8 +117,15 @@ fn writes_that_share_a_handle_and_a_unit_never_stall() {
                 while position < end as u64 {
                     let len = (1 + rng.below(5000)).min(end as u64 - position);
                     let handle = Some(rng.pick(&handles)).filter(|_| writes % 5 > 0).map(Arc::clone);
-                    let transfer =
-                        RawTransfer { direction: Direction::Write, address: content + position, len, position, exact: true, handle };
+                    let transfer = RawTransfer {
+                        direction: Direction::Write,
+                        address: content + position,
+                        len,
+                        position,
+                        exact: true,
+                        handle,
+                        priority: None,
+                    };
                     // SAFETY: the content is never freed and never written.
                     unsafe { rng.pick(&files).submit(transfer, Arc::clone(&tally) as Arc<dyn Completion>) };
                     position += len;

@@ -49,6 +49,7 @@ fn sync_waits_for_every_write_accepted_before_it() {
                     position: write * LEN,
                     exact: true,
                     handle: None,
+                    priority: None,
                 };
                 // SAFETY: the memory is never freed and never written.
                 unsafe { file.submit(transfer, Arc::clone(&tally) as Arc<dyn Completion>) };

@@ -47,6 +47,7 @@ fn an_engine_dropped_with_thousands_queued_settles_each_request_once() {
                     position: index % 1000 * 4096,
                     exact: true,
                     handle: None,
+                    priority: None,
                 };
                 let its = Arc::clone(&completion) as Arc<dyn Completion>;
                 if index % 10 == 9 {
@@ -136,7 +137,15 @@ fn an_engine_can_be_dropped_by_its_own_completion() {
             let (sender, receiver) = mpsc::channel();
             let file = open(&engine, &path, Direct::Prefer);
             let memory = Box::leak(vec![0u8; 4096].into_boxed_slice()).as_mut_ptr() as u64;
-            let transfer = RawTransfer { direction: Direction::Read, address: memory, len: 4096, position: 0, exact: true, handle: None };
+            let transfer = RawTransfer {
+                direction: Direction::Read,
+                address: memory,
+                len: 4096,
+                position: 0,
+                exact: true,
+                handle: None,
+                priority: None,
+            };
             let behind: Vec<_> = (0..100).map(|_| file.read_at(vec![0; 100_000], 7)).collect();
             let second = open(&engine, &path, Direct::Prefer);
             let holder = LastHolder { held: Mutex::new(None), sender: Mutex::new(sender) };

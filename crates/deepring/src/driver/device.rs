@@ -1,0 +1,276 @@
+//! A device: its budget, and the windows within it that are found while it works. Pure but for the budget.
+
+use super::flows::Size;
+use super::probe::{Bounds, Search};
+use super::schedule::{Contention, Price};
+use crate::budget::Cost;
+use crate::config::{Config, WindowMode};
+use crate::open::Device as Found;
+use crate::plan::Direction;
+use crate::priority::Priority;
+use crate::share::Share;
+use crate::windows::{DeviceWindow, WindowBoard, WindowSize};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What a device request can carry at most in scattered memory: 254 segments of 4 KiB on common queues, less one for
+/// safety of rounding.
+const SCATTERED_REQUEST_BYTES: u64 = 1 << 20;
+
+/// The fewest small blocks in flight that are searched for.
+const WINDOW_BLOCKS_MIN: u64 = 16;
+/// Where the search begins: alone, with the constant that suited most drives; shared, with what a drive of 7 GB/s and
+/// 1 ms needs.
+const START_BYTES: [u64; 2] = [64 << 20, 8 << 20];
+
+/// Blocks that fit into a device's queue, or into the window, at least.
+const BLOCKS_IN_QUEUE: u64 = 8;
+const BLOCKS_IN_WINDOW: u64 = 4;
+/// No block is cut smaller than this for the sake of the window.
+const BLOCK_BYTES_MIN: u64 = 256 << 10;
+
+/// Small requests go beyond a window that large ones fill by this part of it.
+const SMALL_SHARE: u64 = 8;
+const SMALL_BYTES_MIN: u64 = 1 << 20;
+
+/// For so long after the last sign of it, a device counts as shared: the next small request would wait for what is in
+/// flight when it comes.
+const CONTENTION_LASTS: Duration = Duration::from_secs(2);
+
+/// The price of one device operation in bytes: before it is known, and its bounds.
+const OPERATION_BYTES: u64 = 16 << 10;
+const OPERATION_BYTES_MIN: u64 = 4 << 10;
+const OPERATION_BYTES_MAX: u64 = 256 << 10;
+
+/// One direction of a device.
+struct Lane {
+    /// In bytes, and in small blocks.
+    bytes: Search,
+    blocks: Search,
+    flying_bytes: u64,
+    flying_blocks: u32,
+    flying_small: u32,
+    /// What has come since the last sample, and what was refused.
+    came_bytes: u64,
+    came_small: u64,
+    refused: [bool; 2],
+    /// The price of an operation beside its bytes.
+    operation_bytes: u64,
+}
+
+/// What one device may have in flight, and has.
+pub(super) struct Device {
+    pub(super) budget: Share,
+    /// Which of the descriptions of this device was followed last.
+    version: u64,
+    request_bytes: u64,
+    /// The largest block that leaves room for others in the device's queue.
+    block_bytes: u64,
+    /// Whether more than one file system lives there.
+    pub(super) is_shared: bool,
+    finds_window: bool,
+    lanes: [Lane; 2],
+    contention: Contention,
+    contended_at: Duration,
+    board: Arc<WindowBoard>,
+}
+
+/// The limits of a device for an engine.
+pub(super) fn limit_of(config: &Config, found: &Found) -> Cost {
+    Cost { blocks: config.device_blocks(found.requests), requests: Config::device_requests(found.requests), bytes: config.in_flight_bytes }
+}
+
+fn searches(config: &Config, limit: Cost) -> [Search; 2] {
+    let bytes =
+        Bounds { min: config.window_bytes_min.min(limit.bytes), max: limit.bytes, start: START_BYTES.map(|start| start.min(limit.bytes)) };
+    let blocks = u64::from(limit.blocks.min(limit.requests));
+    [Search::new(bytes), Search::new(Bounds { min: WINDOW_BLOCKS_MIN.min(blocks), max: blocks, start: [blocks, (blocks / 2).max(1)] })]
+}
+
+fn block_bytes_of(found: &Found, limit: Cost) -> u64 {
+    let bytes = u64::from(limit.requests).saturating_mul(found.request_bytes) / BLOCKS_IN_QUEUE;
+    // A power of two, so that blocks start where the file system's do.
+    1 << bytes.max(4096).ilog2()
+}
+
+impl Device {
+    pub(super) fn new(config: &Config, found: &Found, budget: Share, board: Arc<WindowBoard>) -> Self {
+        let limit = budget.own().limit();
+        let lane = || {
+            let [bytes, blocks] = searches(config, limit);
+            Lane {
+                bytes,
+                blocks,
+                flying_bytes: 0,
+                flying_blocks: 0,
+                flying_small: 0,
+                came_bytes: 0,
+                came_small: 0,
+                refused: [false; 2],
+                operation_bytes: OPERATION_BYTES,
+            }
+        };
+        let device = Self {
+            budget,
+            version: found.version,
+            request_bytes: found.request_bytes,
+            block_bytes: block_bytes_of(found, limit),
+            is_shared: false,
+            finds_window: config.window == WindowMode::Auto,
+            lanes: [lane(), lane()],
+            contention: Contention::Alone,
+            contended_at: Duration::ZERO,
+            board,
+        };
+        device.publish();
+        device
+    }
+
+    /// The device's queue has been looked at again: what it holds now is followed.
+    pub(super) fn follow(&mut self, config: &Config, found: &Found) {
+        if found.version <= self.version {
+            return;
+        }
+        let limit = limit_of(config, found);
+        (self.version, self.request_bytes, self.block_bytes) = (found.version, found.request_bytes, block_bytes_of(found, limit));
+        if limit != self.budget.own().limit() {
+            self.budget.set_limit(limit);
+            for lane in &mut self.lanes {
+                [lane.bytes, lane.blocks] = searches(config, self.budget.own().limit());
+            }
+            self.publish();
+        }
+    }
+
+    /// What a block of this length takes of the budget. One that needs more than all of it takes all.
+    pub(super) fn cost(&self, bytes: u64) -> Cost {
+        let requests = bytes.div_ceil(self.request_bytes.clamp(4096, SCATTERED_REQUEST_BYTES)).min(u64::from(u32::MAX)) as u32;
+        Cost { blocks: 1, requests, bytes }
+    }
+
+    /// What a block costs the flow that issues it.
+    pub(super) fn price(&self, direction: Direction, cost: Cost, bytes: u64) -> Price {
+        Price { bytes, total: cost.bytes + self.lanes[direction as usize].operation_bytes }
+    }
+
+    /// The largest block now: a window of a few blocks has no gaps between them.
+    pub(super) fn block_bytes(&self, direction: Direction) -> u64 {
+        if !self.finds_window {
+            return u64::MAX;
+        }
+        let window = self.lanes[direction as usize].bytes.size() / BLOCKS_IN_WINDOW;
+        self.block_bytes.min((1 << window.max(1).ilog2()).max(BLOCK_BYTES_MIN))
+    }
+
+    /// Whether the window of this direction has room for a block.
+    pub(super) fn has_room(&mut self, direction: Direction, size: Size, class: Priority, cost: Cost) -> bool {
+        if !self.finds_window {
+            return true;
+        }
+        let is_calm = self.contention != Contention::Latency;
+        let lane = &mut self.lanes[direction as usize];
+        let window = lane.bytes.size();
+        let beyond =
+            if size == Size::Small || class == Priority::Latency && !is_calm { (window / SMALL_SHARE).max(SMALL_BYTES_MIN) } else { 0 };
+        let fits = lane.flying_bytes + cost.bytes <= window + beyond
+            && (size == Size::Large || u64::from(lane.flying_small) < lane.blocks.size())
+            || lane.flying_blocks == 0;
+        lane.refused[size as usize] |= !fits;
+        fits
+    }
+
+    /// The budget, which others share, has no room for a block.
+    pub(super) fn was_full(&mut self, direction: Direction, size: Size) {
+        self.lanes[direction as usize].refused[size as usize] = true;
+    }
+
+    pub(super) fn take(&mut self, direction: Direction, size: Size, cost: Cost) {
+        let lane = &mut self.lanes[direction as usize];
+        lane.flying_bytes += cost.bytes;
+        lane.flying_blocks += 1;
+        lane.flying_small += u32::from(size == Size::Small);
+    }
+
+    /// A block is done. `cost` is what it holds of the budget, `bytes` what it took.
+    pub(super) fn give(&mut self, direction: Direction, size: Size, cost: Cost, bytes: u64) {
+        self.budget.give(cost);
+        let lane = &mut self.lanes[direction as usize];
+        lane.flying_bytes -= bytes;
+        lane.flying_blocks -= 1;
+        lane.flying_small -= u32::from(size == Size::Small);
+        lane.came_bytes += bytes;
+        lane.came_small += u64::from(size == Size::Small);
+    }
+
+    /// Once a turn, after all that can go was issued: what has come since the last time, and who has shared the device.
+    pub(super) fn sample(&mut self, now: Duration, contention: Contention) {
+        if !self.finds_window {
+            return;
+        }
+        let contention = if self.budget.has_company() { contention.max(Contention::Shared) } else { contention };
+        if contention >= self.contention {
+            if contention > Contention::Alone {
+                self.contended_at = now;
+            }
+            self.contention = contention;
+        } else if now.saturating_sub(self.contended_at) > CONTENTION_LASTS {
+            (self.contention, self.contended_at) = (contention, now);
+        }
+        let mut changed = false;
+        for lane in &mut self.lanes {
+            let [small, large] = std::mem::take(&mut lane.refused);
+            changed |= lane.bytes.sample(now, lane.came_bytes, large, self.contention);
+            changed |= lane.blocks.sample(now, lane.came_small, small, self.contention);
+            (lane.came_bytes, lane.came_small) = (0, 0);
+        }
+        if changed {
+            self.learn_price();
+            self.publish();
+        }
+    }
+
+    /// A device that moves B bytes a second, or does N small operations, spends on an operation what B / N bytes take.
+    fn learn_price(&mut self) {
+        for lane in &mut self.lanes {
+            let (bytes, operations) = (lane.bytes.best_rate(), lane.blocks.best_rate());
+            if bytes > 0.0 && operations > 0.0 {
+                let price = (bytes / operations) as u64;
+                lane.operation_bytes = price.saturating_sub(OPERATION_BYTES_MIN).clamp(OPERATION_BYTES_MIN, OPERATION_BYTES_MAX);
+            }
+        }
+    }
+
+    /// What `stats` and `path_info` report.
+    fn publish(&self) {
+        let limit = self.budget.own().limit();
+        let of = |direction: Direction| {
+            let lane = &self.lanes[direction as usize];
+            if !self.finds_window {
+                return WindowSize::new(limit.bytes, limit.bytes, limit.blocks);
+            }
+            size_of(&lane.bytes, &lane.blocks)
+        };
+        self.board.set(of(Direction::Read), of(Direction::Write));
+    }
+
+    /// What blocks in flight hold of the windows, for the books: bytes and blocks of each direction.
+    #[cfg(any(debug_assertions, feature = "sim"))]
+    pub(super) fn flying(&self) -> [(u64, u32); 2] {
+        [0, 1].map(|lane: usize| (self.lanes[lane].flying_bytes, self.lanes[lane].flying_blocks))
+    }
+}
+
+fn size_of(bytes: &Search, blocks: &Search) -> WindowSize {
+    WindowSize::new(bytes.found(Contention::Alone), bytes.found(Contention::Shared), blocks.found(Contention::Alone) as u32)
+}
+
+/// The windows that an engine begins with at a device.
+pub(crate) fn first_window(config: &Config, found: &Found) -> DeviceWindow {
+    let limit = limit_of(config, found);
+    let [bytes, blocks] = searches(config, limit);
+    let size = match config.window {
+        WindowMode::Auto => size_of(&bytes, &blocks),
+        WindowMode::Fixed => WindowSize::new(limit.bytes, limit.bytes, limit.blocks),
+    };
+    DeviceWindow::new(&found.name, size, size)
+}
