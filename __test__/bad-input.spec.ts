@@ -164,7 +164,7 @@ test('unknown options are refused, by name', (t) =>
     const buffer = new Uint8Array(8)
     const error = await rejected(t, () => file.read(buffer, { position: 0, postion: 1 } as Anything), VALUE)
     t.regex(error.message, /postion/)
-    t.regex(error.message, /position, offset, length, signal, exact/)
+    t.regex(error.message, /position, offset, length, priority, signal, exact/)
     await rejected(t, () => file.write(buffer, { position: 0, exact: true } as Anything), VALUE)
     await rejected(t, () => file.read(buffer, { position: 0, timeout: 5 } as Anything), VALUE)
     await rejected(t, () => file.sync({ datasync: true } as Anything), VALUE)
@@ -198,6 +198,21 @@ test('options of the wrong type are refused', (t) =>
     await rejected(t, () => file.read(buffer, { position: 0, signal: {} } as Anything), TYPE)
     await rejected(t, () => open(path, 'r', { direct: true } as Anything), TYPE)
     await rejected(t, () => open(path, 'r', { direct: 'always' } as Anything), VALUE)
+    for (const [priority, code] of [
+      ['urgent', VALUE],
+      ['', VALUE],
+      ['Latency', VALUE],
+      [1, TYPE],
+      [null, TYPE],
+    ] as const) {
+      // oxlint-disable-next-line no-await-in-loop -- one row of the table at a time
+      await rejected(t, () => open(path, 'r', { priority } as Anything), code)
+      // oxlint-disable-next-line no-await-in-loop -- as above
+      await rejected(t, () => file.read(buffer, { position: 0, priority } as Anything), code)
+      // oxlint-disable-next-line no-await-in-loop -- as above
+      await rejected(t, () => file.write(buffer, { position: 0, priority } as Anything), code)
+      t.throws(() => new AioHandle({ priority } as Anything), { code })
+    }
     await rejected(t, () => open(path, 'w', { mode: '0644' } as Anything), TYPE)
     await rejected(t, () => open(path, 'w', { mode: 0o10000 }), RANGE)
     await rejected(t, () => open(path, 'w', { syncDirectory: 'yes' } as Anything), TYPE)
@@ -266,6 +281,14 @@ test('block size, depth and parallelism have the documented bounds', (t) => {
 
 test('an engine whose bytes in flight are less than one block is refused', (t) => {
   t.throws(() => new Engine({ blockSize: 1 << 20, inFlightBytes: 4096 }), { code: VALUE })
+  t.throws(() => new Engine({ window: 'auto', blockSize: 1 << 20, inFlightBytes: 4096 }), { code: VALUE })
+  for (const [window, code] of [
+    ['found', VALUE],
+    ['', VALUE],
+    [true, TYPE],
+    [null, TYPE],
+  ] as const)
+    t.throws(() => new Engine({ window: window as never }), { code })
 })
 
 test('an unknown backend is refused', (t) => {

@@ -90,6 +90,29 @@ testOnEachBackend(
   { queueDepth: 1, maxQueued: 16 },
 )
 
+for (const window of ['auto', 'fixed'] as const)
+  test(`a window that is ${window} is reported, within its bounds`, async (t) => {
+    const engine = new Engine({ window, inFlightBytes: 2 << 20, blockSize: 65_536, queueDepth: 9 })
+    try {
+      const path = scratch.file(pattern(1 << 20))
+      const opened = await engine.open(path, 'r', { priority: 'background' })
+      const memory = engine.allocate(1 << 20)
+      for (const priority of ['latency', 'throughput', 'background', undefined] as const)
+        t.is((await opened.read(memory, { position: 0, priority })).bytesRead, 1 << 20)
+      const found = await engine.info(path)
+      t.is(found.window, window)
+      const [used, ...others] = engine.stats().windows
+      t.deepEqual(others, [])
+      t.deepEqual(found.path?.window, used)
+      for (const size of [used?.read, used?.write]) {
+        t.true(size !== undefined && size.sharedBytes <= size.bytes && size.bytes <= 2 << 20 && size.blocks <= 9)
+        if (window === 'fixed') t.like(size, { bytes: 2 << 20, sharedBytes: 2 << 20 })
+      }
+    } finally {
+      await engine.close()
+    }
+  })
+
 test('stats count requests and their outcomes', async (t) => {
   const engine = new Engine()
   const file = await engine.open(scratch.file(pattern(10_000)))
@@ -103,7 +126,8 @@ test('stats count requests and their outcomes', async (t) => {
   t.true(after.readBytes >= before.readBytes + 10_000)
   t.true(after.latency.count > before.latency.count)
   t.true(after.latency.minUs <= after.latency.p50Us && after.latency.p50Us <= after.latency.maxUs)
-  for (const [key, value] of Object.entries(after)) if (key !== 'latency') t.true(Number.isFinite(value), key)
+  for (const [key, value] of Object.entries(after))
+    if (key !== 'latency' && key !== 'windows') t.true(Number.isFinite(value), key)
   await engine.close()
 })
 

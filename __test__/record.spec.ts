@@ -9,6 +9,7 @@ import {
   FIELD,
   FLAG,
   OPEN,
+  PRIORITY,
   RECORD,
   STAGED,
   STAGED_FLAG,
@@ -40,6 +41,7 @@ test('the layout of a record is the same in the binding', (t) => {
     stagedFlag: STAGED_FLAG,
     open: OPEN,
     direct: DIRECT,
+    priority: PRIORITY,
   } as never)
   t.is(Object.keys(FIELD).length, RECORD)
   t.is(Object.keys(STAGED).length, STAGED_NUMBERS)

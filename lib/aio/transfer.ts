@@ -11,6 +11,7 @@ import { checkOpen } from '../core/engine-state.ts'
 import { closed } from '../core/errors.ts'
 import { stageRead, stageWrite, transferOperation, type FileState, type Membership } from '../file/file-state.ts'
 import { throwIfAborted } from '../core/options.ts'
+import { PRIORITY } from '../core/record.ts'
 import type { CheckedPath } from '../core/path.ts'
 import { STAGED_FLAG } from '../core/record.ts'
 
@@ -69,8 +70,8 @@ export function stage(transfer: Transfer, membership: Membership): Operation {
 
 function stageByFile(transfer: Transfer, file: FileState, membership: Membership): Operation {
   const { write, source, view, position } = transfer
-  if (write) return stageWrite(file, source, view, position, membership)
-  return stageRead(file, source, view, position, true, membership)
+  if (write) return stageWrite(file, source, view, position, PRIORITY.none, membership)
+  return stageRead(file, source, view, position, true, PRIORITY.none, membership)
 }
 
 function stageByPath(transfer: Transfer, { bytes, text }: CheckedPath, { handle, group }: Membership): Operation {

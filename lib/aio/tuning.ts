@@ -8,9 +8,9 @@
 
 import { blockSizeOf, QUEUE_DEPTH_MAX } from '../engine/limits.ts'
 import type { HandleLimits } from '../core/native.ts'
-import { booleanOf, integerOrDefault } from '../core/options.ts'
+import { booleanOf, integerOrDefault, priorityOf, type Priority } from '../core/options.ts'
 
-/** How the blocks of one request are handed to the device: DeepNVMe's parameters, under their names. */
+/** How the blocks of one request are handed to the device: DeepNVMe's parameters, under their names, and its class. */
 export interface AioTuning {
   /** Bytes per block: 1 to 2^30, rounded up to a multiple of 4096. Default: the engine's, 4 MiB. */
   blockSize?: number | undefined
@@ -29,10 +29,18 @@ export interface AioTuning {
    * submitted as soon as another has completed.
    */
   overlapEvents?: boolean | undefined
+  /** The class of the requests. Default: that of the file, `'throughput'` for a path. */
+  priority?: Priority | undefined
 }
 
 /** The keys of {@link AioTuning}. */
-export const TUNING_KEYS: readonly (keyof AioTuning)[] = ['blockSize', 'queueDepth', 'singleSubmit', 'overlapEvents']
+export const TUNING_KEYS: readonly (keyof AioTuning)[] = [
+  'blockSize',
+  'queueDepth',
+  'singleSubmit',
+  'overlapEvents',
+  'priority',
+]
 
 /** The limits in the options; 0 stands for the engine's default. */
 export function handleLimitsOf(options: Readonly<AioTuning>): HandleLimits {
@@ -41,6 +49,7 @@ export function handleLimitsOf(options: Readonly<AioTuning>): HandleLimits {
     blockSize: options.blockSize === undefined ? 0 : blockSizeOf(options.blockSize, 'options.blockSize'),
     singleSubmit: booleanOf(options.singleSubmit, 'options.singleSubmit', false),
     refillWhenEmpty: !booleanOf(options.overlapEvents, 'options.overlapEvents', true),
+    priority: priorityOf(options.priority),
   }
 }
 

@@ -29,7 +29,7 @@ import { DeepringError, detached, fromFailure } from './errors.ts'
 import { native, type Native } from './native.ts'
 import { reasonOf } from './options.ts'
 import { Pending } from './pending.ts'
-import { RECORD, RecordView, STAGED, STAGED_FLAG, STAGED_NUMBERS, STATUS, type Failure } from './record.ts'
+import { PRIORITY, RECORD, RecordView, STAGED, STAGED_FLAG, STAGED_NUMBERS, STATUS, type Failure } from './record.ts'
 
 /** Records fetched from the binding at once: 20 KiB, small enough to stay in the first-level cache. */
 const RECORDS_PER_DRAIN = 256
@@ -145,6 +145,7 @@ export function stageTransfer(
   handle: number,
   group: number,
   position: number,
+  priority: number,
 ): void {
   if (binding === undefined || stagedCount === STAGED_MAX) connect()
   const at = stagedCount * STAGED_NUMBERS
@@ -155,6 +156,7 @@ export function stageTransfer(
   staged[at + STAGED.group] = group
   staged[at + STAGED.position] = position
   staged[at + STAGED.length] = requested
+  staged[at + STAGED.priority] = priority
   stagedCount += 1
   stagedViews[stagedViewCount] = view as Uint8Array
   stagedViewCount += 1
@@ -174,7 +176,7 @@ export function stagePathTransfer(
   if (binding === undefined || stagedCount === STAGED_MAX) connect()
   stagedViews[stagedViewCount] = path
   stagedViewCount += 1
-  stageTransfer(operation, flags | STAGED_FLAG.byPath, engine, handle, group, position)
+  stageTransfer(operation, flags | STAGED_FLAG.byPath, engine, handle, group, position, PRIORITY.none)
   staged[(stagedCount - 1) * STAGED_NUMBERS + STAGED.mode] = mode
   // What a relative path means can change before the end of this tick.
   if (path[0] !== SLASH) connect()

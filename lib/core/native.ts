@@ -21,6 +21,7 @@ export interface EngineConfig {
   queueDepth?: number
   blockSize?: number
   inFlightBytes?: number
+  window?: 'auto' | 'fixed'
   maxQueued?: number
 }
 
@@ -30,6 +31,8 @@ export interface HandleLimits {
   blockSize: number
   singleSubmit: boolean
   refillWhenEmpty: boolean
+  /** See `PRIORITY` of record.ts, also below. */
+  priority: number
 }
 
 /** One environment's session with the engine. */
@@ -73,6 +76,7 @@ export interface Native {
     direct: number,
     mode: number,
     syncDirectory: boolean,
+    priority: number,
   ): void
   /**
    * Opens a group of transfers. Its record has this id and comes after {@link Native.closeGroup}, when all members have

@@ -11,6 +11,7 @@
 
 import { inspect } from 'node:util'
 import { invalidType, invalidValue, outOfRange } from './errors.ts'
+import { PRIORITY } from './record.ts'
 
 /** The one option that every asynchronous operation takes. */
 export interface SignalOptions {
@@ -54,6 +55,19 @@ export function booleanOf(value: unknown, name: string, otherwise: boolean): boo
   if (value === undefined) return otherwise
   if (typeof value !== 'boolean') throw invalidType(name, 'of type boolean', value)
   return value
+}
+
+/**
+ * The class of requests. Where several wait for a device, `'latency'` goes first, for up to 90 % of its time, and the
+ * others have less in flight while such requests come; `'throughput'` goes next and keeps at least 10 %; `'background'`
+ * goes when nothing else waits, and keeps at least 2 %. A program that marks everything is served as if it had marked
+ * nothing.
+ */
+export type Priority = 'latency' | 'throughput' | 'background'
+
+/** The number of a class; of none if it is absent. */
+export function priorityOf(value: unknown, name = 'options.priority'): number {
+  return value === undefined ? PRIORITY.none : PRIORITY[wordOf(value, name, ['latency', 'throughput', 'background'])]
 }
 
 /** A whole number from `min` to `max`. */

@@ -39,12 +39,14 @@ export const STAGED = {
   group: 4,
   position: 5,
   length: 6,
+  /** Of {@link PRIORITY}. */
+  priority: 7,
   /** Permissions of a file that a write by path creates. */
-  mode: 7,
+  mode: 8,
 } as const
 
 /** Numbers per staged transfer. */
-export const STAGED_NUMBERS = 8
+export const STAGED_NUMBERS = 9
 
 /**
  * Flags of a staged transfer. `exact`: fewer bytes are an error. `whole`, by path: a read requires equal sizes, a write
@@ -57,6 +59,9 @@ export const OPEN = { read: 1, write: 2, create: 4, truncate: 8, exclusive: 16 }
 
 /** The `direct` of `open`. */
 export const DIRECT = { never: 0, prefer: 1, require: 2 } as const
+
+/** The class of a request, a handle or a file: of nothing, that of the next of these. */
+export const PRIORITY = { none: 0, latency: 1, throughput: 2, background: 3 } as const
 
 /** What went wrong, as the engine reports it. */
 export interface Failure {

@@ -22,7 +22,17 @@ import { checkOpen, type EngineState } from '../core/engine-state.ts'
 import type { Info, Stats } from './info.ts'
 import { configOf, type EngineOptions } from './limits.ts'
 import { DIRECT, type Opened, type RecordView } from '../core/record.ts'
-import { booleanOf, integerOf, optionsOf, SIGNAL_KEYS, signalOf, wordOf, type SignalOptions } from '../core/options.ts'
+import {
+  booleanOf,
+  integerOf,
+  optionsOf,
+  priorityOf,
+  SIGNAL_KEYS,
+  signalOf,
+  wordOf,
+  type Priority,
+  type SignalOptions,
+} from '../core/options.ts'
 import { pathOf, type FilePath } from '../core/path.ts'
 import { allocateTensorIn, type Tensor } from '../memory/tensor.ts'
 
@@ -41,9 +51,11 @@ export interface OpenOptions extends SignalOptions {
    * Default false. Only with flags that create.
    */
   syncDirectory?: boolean | undefined
+  /** The class of requests on the file that name none themselves. Default `'throughput'`. */
+  priority?: Priority | undefined
 }
 
-const OPEN_KEYS: ReadonlySet<string> = new Set(['direct', 'mode', 'syncDirectory', 'signal'])
+const OPEN_KEYS: ReadonlySet<string> = new Set(['direct', 'mode', 'syncDirectory', 'priority', 'signal'])
 
 const leaked = new FinalizationRegistry<EngineState>((state) => {
   if (state.closed) return
@@ -117,7 +129,7 @@ export class Engine extends Uncloneable {
    * @param path - A string, a `file:` URL, or a `Buffer`.
    * @param flags - `'r'` (default), `'r+'`, `'w'`, `'w+'`, `'wx'`, `'wx+'`. Appending (`'a'`) is refused,
    * because the kernel would ignore positions.
-   * @param options - `direct`, `mode`, `syncDirectory`, `signal`.
+   * @param options - `direct`, `mode`, `syncDirectory`, `priority`, `signal`.
    * @throws `ENOENT`, `EACCES`, `EISDIR`, `EEXIST`, ...; `ERR_DEEPRING_DIRECT` if direct I/O is required and refused;
    * `ERR_DEEPRING_UNSUPPORTED` for pipes, sockets and character devices.
    *
@@ -143,6 +155,7 @@ export class Engine extends Uncloneable {
       const syncDirectory = booleanOf(given.syncDirectory, 'options.syncDirectory', false)
       if (!known.creates && given.mode !== undefined) throw contradicts('mode', flags, given.mode)
       if (!known.creates && syncDirectory) throw contradicts('syncDirectory', flags, syncDirectory)
+      const priority = priorityOf(given.priority)
       const signal = signalOf(given.signal)
       const state = this.#state
       checkOpen(state, 'open')
@@ -150,7 +163,7 @@ export class Engine extends Uncloneable {
         makeHandle(new FileState(state, name.text, flags, known, detail as Opened), this)
       const operation = new Operation(nextId(), finish, null, null, name.text)
       operation.discard = ({ detail }) => closeUnseen(detail as Opened)
-      connect().open(operation.id, state.number, name.bytes, known.bits, direct, mode, syncDirectory)
+      connect().open(operation.id, state.number, name.bytes, known.bits, direct, mode, syncDirectory, priority)
       const opening = track<FileHandle>(operation, signal)
       state.opening.add(opening)
       // Not by a reaction to the promise: of a promise with two, V8 does not find the caller's `await` for the stack.

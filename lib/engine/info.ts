@@ -33,6 +33,8 @@ export interface Info {
   readonly blockSize: number
   /** Bytes in flight at most, per device. */
   readonly inFlightBytes: number
+  /** Whether the engine finds its windows within these bounds. */
+  readonly window: 'auto' | 'fixed'
   /**
    * Requests accepted and not yet settled, in flight included; one more fails with `ERR_DEEPRING_QUEUE_FULL`.
    */
@@ -51,6 +53,8 @@ export interface PathInfo {
   readonly deviceRequests: number
   /** Blocks that this engine keeps in flight there at most. */
   readonly queueDepth: number
+  /** What this engine keeps in flight there, as it found out; before it has used the device, what it begins with. */
+  readonly window: DeviceWindow
   /** The kind of file system: `ext4`, `xfs`, `tmpfs`. */
   readonly fileSystem: string
   /** True if direct I/O works there. */
@@ -65,6 +69,29 @@ export interface PathInfo {
   readonly locks: boolean
   /** What keeps them apart, or why nothing does. */
   readonly locksReason: string
+}
+
+/** What an engine keeps in flight at a device, as it found out. */
+export interface DeviceWindow {
+  /** The name of the device. */
+  readonly device: string
+  /** Of reads. */
+  readonly read: WindowSize
+  /** Of writes. */
+  readonly write: WindowSize
+}
+
+/** One window. */
+export interface WindowSize {
+  /**
+   * Bytes in flight while one file or handle has the device alone: the fewest with which it is within 2 % of its best
+   * rate.
+   */
+  readonly bytes: number
+  /** Bytes in flight while several share it: the fewest with which it is within 8 %. */
+  readonly sharedBytes: number
+  /** Blocks in flight of requests of at most 64 KiB. */
+  readonly blocks: number
 }
 
 /**
@@ -120,6 +147,8 @@ export interface Stats {
   readonly pooledBytes: number
   /** How long reads and writes took from acceptance to settlement, their time in queues included. */
   readonly latency: LatencySummary
+  /** What the engine keeps in flight at the devices that it has used. */
+  readonly windows: readonly DeviceWindow[]
 }
 
 /** A summary of many durations, in microseconds. */

@@ -20,12 +20,17 @@ const QUEUED_MAX = 2 ** 23
 export interface EngineOptions {
   /** What moves the bytes. A backend that does not work here throws. Default: io_uring if it works, else threads. */
   backend?: 'uring' | 'threads' | undefined
-  /** Blocks in flight at most, per device: 1 to 65536. */
+  /** Blocks in flight at most, per device: 1 to 65536. Default, and limit: half of what the device's queue holds. */
   queueDepth?: number | undefined
   /** Bytes per block: 1 to 2^30, rounded up to a multiple of 4096. Default 4 MiB, or `inFlightBytes` if that is less. */
   blockSize?: number | undefined
-  /** Bytes in flight at most, per device: at least one block. Default 64 MiB. */
+  /** Bytes in flight at most, per device: at least one block. Default 256 MiB; with a fixed window 64 MiB. */
   inFlightBytes?: number | undefined
+  /**
+   * `'auto'`: the engine finds how much each device needs in flight, within `queueDepth` and `inFlightBytes`. `'fixed'`:
+   * it keeps as much in flight as these allow. Default `'auto'`.
+   */
+  window?: 'auto' | 'fixed' | undefined
   /**
    * Requests accepted and not yet settled, in flight included: 1 to 2^23. One more fails with `ERR_DEEPRING_QUEUE_FULL`.
    * Default 2^20.
@@ -33,7 +38,14 @@ export interface EngineOptions {
   maxQueued?: number | undefined
 }
 
-const ENGINE_KEYS: ReadonlySet<string> = new Set(['backend', 'queueDepth', 'blockSize', 'inFlightBytes', 'maxQueued'])
+const ENGINE_KEYS: ReadonlySet<string> = new Set([
+  'backend',
+  'queueDepth',
+  'blockSize',
+  'inFlightBytes',
+  'window',
+  'maxQueued',
+])
 
 /** Checks the options of an engine. */
 export function configOf(options: EngineOptions | undefined): EngineConfig {
@@ -53,6 +65,7 @@ export function configOf(options: EngineOptions | undefined): EngineConfig {
       )
     }
   }
+  if (given.window !== undefined) config.window = wordOf(given.window, 'options.window', ['auto', 'fixed'])
   if (given.maxQueued !== undefined) config.maxQueued = integerOf(given.maxQueued, 'options.maxQueued', 1, QUEUED_MAX)
   return config
 }

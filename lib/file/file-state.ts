@@ -133,12 +133,14 @@ export function stageRead(
   view: Uint8Array,
   position: number,
   exact: boolean,
+  priority: number,
   { handle, group }: Membership = ALONE,
 ): Operation {
   checkFileOpen(state, 'read')
   if (!state.readable) throw systemError('EBADF', 'read', state.path, `opened with flags '${state.flags}'`)
   const operation = transferOperation(false, buffer, view, state.path, group)
-  stageTransfer(operation, exact ? STAGED_FLAG.exact : 0, state.number, handle, group?.id ?? 0, position)
+  const flags = exact ? STAGED_FLAG.exact : 0
+  stageTransfer(operation, flags, state.number, handle, group?.id ?? 0, position, priority)
   return operation
 }
 
@@ -148,12 +150,13 @@ export function stageWrite(
   buffer: unknown,
   view: Uint8Array,
   position: number,
+  priority: number,
   { handle, group }: Membership = ALONE,
 ): Operation {
   checkFileOpen(state, 'write')
   checkWritable(state, 'write')
   const operation = transferOperation(true, buffer, view, state.path, group)
-  stageTransfer(operation, STAGED_FLAG.write, state.number, handle, group?.id ?? 0, position)
+  stageTransfer(operation, STAGED_FLAG.write, state.number, handle, group?.id ?? 0, position, priority)
   return operation
 }
 

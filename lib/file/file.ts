@@ -27,8 +27,10 @@ import {
   checkKeys,
   optionsOf,
   positionOf,
+  priorityOf,
   SIGNAL_KEYS,
   signalOf,
+  type Priority,
   type SignalOptions,
 } from '../core/options.ts'
 import { BigIntFileStat, FileStat } from './stat.ts'
@@ -45,6 +47,8 @@ export interface WriteOptions extends SignalOptions {
   offset?: number | bigint | undefined
   /** The number of bytes (not elements). Default: all from `offset` on. */
   length?: number | bigint | undefined
+  /** The class of the request. Default: that of the file, see `open`. */
+  priority?: Priority | undefined
 }
 
 /** Options of {@link FileHandle.read}. */
@@ -71,7 +75,7 @@ export interface StatOptions extends SignalOptions {
 }
 
 const STAT_KEYS: ReadonlySet<string> = new Set(['bigint', 'signal'])
-const WRITE_KEYS: ReadonlySet<string> = new Set(['position', 'offset', 'length', 'signal'])
+const WRITE_KEYS: ReadonlySet<string> = new Set(['position', 'offset', 'length', 'priority', 'signal'])
 const READ_KEYS: ReadonlySet<string> = new Set([...WRITE_KEYS, 'exact'])
 
 const leaked = new FinalizationRegistry<FileState>((state) => {
@@ -200,7 +204,7 @@ export class FileHandle extends Uncloneable {
    *
    * @param buffer - A typed array, a `DataView` or a tensor, of any size and alignment; not on resizable memory. An
    * empty one reads 0 bytes.
-   * @param options - `position` (required), `offset` and `length` in bytes, `exact`, `signal`.
+   * @param options - `position` (required), `offset` and `length` in bytes, `exact`, `priority`, `signal`.
    * @returns The number of bytes read, the buffer, and a receipt.
    * @throws `ERR_DEEPRING_EOF` with `transferred` if the file ends early and `exact` is not false;
    * `ERR_DEEPRING_CLOSED`; `EBADF` if the file was opened for writing only; `ERR_DEEPRING_DETACHED` if the memory was
@@ -228,8 +232,9 @@ export class FileHandle extends Uncloneable {
       const view = viewOf(buffer, options.offset, options.length)
       const position = positionOf(options.position, 'options.position', view.byteLength)
       const exact = booleanOf(options.exact, 'options.exact', true)
+      const priority = priorityOf(options.priority)
       const signal = signalOf(options.signal)
-      const operation = stageRead(this.#state, buffer, view, position, exact)
+      const operation = stageRead(this.#state, buffer, view, position, exact, priority)
       operation.owner = this
       return track(operation, signal)
     } catch (error) {
@@ -246,7 +251,7 @@ export class FileHandle extends Uncloneable {
    *
    * @param buffer - A typed array, a `DataView` or a tensor, of any size and alignment; not on resizable memory. An
    * empty one writes nothing.
-   * @param options - `position` (required), `offset` and `length` in bytes, `signal`.
+   * @param options - `position` (required), `offset` and `length` in bytes, `priority`, `signal`.
    * @returns The number of bytes written (all of them), the buffer, and a receipt.
    * @throws `ENOSPC`, `EDQUOT`, `EFBIG`, `EIO` with `transferred`; `ERR_DEEPRING_CLOSED`; `EBADF` if the file was
    * opened read-only; `ERR_DEEPRING_DETACHED` if memory that is not the engine's was detached during the write.
@@ -271,8 +276,9 @@ export class FileHandle extends Uncloneable {
       checkKeys(options, WRITE_KEYS)
       const view = viewOf(buffer, options.offset, options.length)
       const position = positionOf(options.position, 'options.position', view.byteLength)
+      const priority = priorityOf(options.priority)
       const signal = signalOf(options.signal)
-      const operation = stageWrite(this.#state, buffer, view, position)
+      const operation = stageWrite(this.#state, buffer, view, position, priority)
       operation.owner = this
       return track(operation, signal)
     } catch (error) {

@@ -2,7 +2,7 @@
 //! `lib/core/native.ts`.
 
 use deepring::binding::GroupFailure;
-use deepring::{BackendKind, Engine, File, FileStat};
+use deepring::{BackendKind, Engine, File, FileStat, WindowMode};
 use napi::bindgen_prelude::*;
 use napi_derive::napi;
 
@@ -118,6 +118,8 @@ pub struct EngineConfig {
     pub queue_depth: Option<u32>,
     pub block_size: Option<f64>,
     pub in_flight_bytes: Option<f64>,
+    #[napi(ts_type = "'auto' | 'fixed'")]
+    pub window: Option<String>,
     pub max_queued: Option<f64>,
 }
 
@@ -138,6 +140,11 @@ impl EngineConfig {
         if let Some(bytes) = self.in_flight_bytes {
             builder = builder.in_flight_bytes(bytes as u64);
         }
+        match self.window.as_deref() {
+            Some("auto") => builder = builder.window(WindowMode::Auto),
+            Some("fixed") => builder = builder.window(WindowMode::Fixed),
+            _ => {}
+        }
         if let Some(operations) = self.max_queued {
             builder = builder.max_queued(operations as u64);
         }
@@ -157,6 +164,35 @@ pub struct HandleLimits {
     pub block_size: f64,
     pub single_submit: bool,
     pub refill_when_empty: bool,
+    pub priority: u32,
+}
+
+/// See `deepring::WindowSize`.
+#[napi(object)]
+pub struct WindowSize {
+    pub bytes: f64,
+    pub shared_bytes: f64,
+    pub blocks: u32,
+}
+
+impl From<deepring::WindowSize> for WindowSize {
+    fn from(size: deepring::WindowSize) -> Self {
+        Self { bytes: size.bytes as f64, shared_bytes: size.shared_bytes as f64, blocks: size.blocks }
+    }
+}
+
+/// See `deepring::DeviceWindow`.
+#[napi(object)]
+pub struct DeviceWindow {
+    pub device: String,
+    pub read: WindowSize,
+    pub write: WindowSize,
+}
+
+impl From<deepring::DeviceWindow> for DeviceWindow {
+    fn from(window: deepring::DeviceWindow) -> Self {
+        Self { device: window.device, read: window.read.into(), write: window.write.into() }
+    }
 }
 
 #[napi(object)]
@@ -165,6 +201,7 @@ pub struct PathInfo {
     pub device: String,
     pub device_requests: u32,
     pub queue_depth: u32,
+    pub window: DeviceWindow,
     pub file_system: String,
     pub direct: bool,
     pub direct_reason: String,
@@ -188,6 +225,8 @@ pub struct Info {
     pub queue_depth: u32,
     pub block_size: f64,
     pub in_flight_bytes: f64,
+    #[napi(ts_type = "'auto' | 'fixed'")]
+    pub window: String,
     pub max_queued: f64,
     pub version: String,
     pub path: Option<PathInfo>,
@@ -201,6 +240,7 @@ impl Info {
             device: found.device,
             device_requests: found.device_requests,
             queue_depth: found.queue_depth,
+            window: found.window.into(),
             file_system: found.file_system,
             direct: found.direct_io.available,
             direct_reason: found.direct_io.reason,
@@ -220,6 +260,7 @@ impl Info {
             queue_depth: info.queue_depth.unwrap_or(deepring::QUEUE_DEPTH_DEFAULT),
             block_size: info.block_bytes as f64,
             in_flight_bytes: info.in_flight_bytes as f64,
+            window: if info.window == WindowMode::Auto { "auto" } else { "fixed" }.to_owned(),
             max_queued: info.max_queued as f64,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             path,
@@ -242,7 +283,7 @@ pub struct LatencyStats {
 macro_rules! stats {
     ($($name:ident,)*) => {
         #[napi(object)]
-        pub struct Stats { $(pub $name: f64,)* pub latency: LatencyStats }
+        pub struct Stats { $(pub $name: f64,)* pub latency: LatencyStats, pub windows: Vec<DeviceWindow> }
 
         impl From<deepring::Stats> for Stats {
             fn from(stats: deepring::Stats) -> Self {
@@ -259,6 +300,7 @@ macro_rules! stats {
                         p99_us: latency.p99_us as f64,
                         p999_us: latency.p999_us as f64,
                     },
+                    windows: stats.windows.into_iter().map(DeviceWindow::from).collect(),
                 }
             }
         }

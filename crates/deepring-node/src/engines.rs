@@ -4,7 +4,7 @@
 use crate::convert::{Detail, EngineConfig, EngineLimits, Failure, HandleLimits, Info, Stats};
 use crate::delivery::lock;
 use crate::memory::View;
-use crate::record::Record;
+use crate::record::{self, Record};
 use crate::session::{Session, unknown};
 use deepring::Engine;
 use deepring::binding::{EngineBinding, Refill};
@@ -118,9 +118,10 @@ impl Session {
 
     #[napi]
     pub fn create_handle(&self, engine: u32, limits: HandleLimits) -> Result<u32> {
-        let HandleLimits { queue_depth, block_size, single_submit, refill_when_empty } = limits;
+        let HandleLimits { queue_depth, block_size, single_submit, refill_when_empty, priority } = limits;
+        let priority = record::priority(priority);
         let refill = if refill_when_empty { Refill::WhenEmpty } else { Refill::Sliding };
-        let limits = deepring::binding::HandleLimits { queue_depth, block_bytes: block_size as u64, single_submit, refill };
+        let limits = deepring::binding::HandleLimits { queue_depth, block_bytes: block_size as u64, single_submit, refill, priority };
         let handle = self.state.engine(engine)?.handle(limits);
         let number = self.state.number();
         self.state.handles.borrow_mut().insert(number, Arc::new(handle));

@@ -5,8 +5,8 @@ use crate::delivery::is_cancellation;
 use crate::memory::View;
 use crate::record::{self, Record};
 use crate::session::{Session, unknown};
-use deepring::File;
 use deepring::binding::{EngineBinding, FileBinding};
+use deepring::{File, OpenOptions};
 use napi::Env;
 use napi::bindgen_prelude::*;
 use napi_derive::napi;
@@ -28,8 +28,10 @@ impl Session {
         direct: u32,
         mode: u32,
         sync_directory: bool,
+        priority: u32,
     ) -> Result<()> {
         let options = record::open_options(flags, direct).mode(mode).sync_directory(sync_directory);
+        let options = record::priority(priority).into_iter().fold(options, OpenOptions::priority);
         let engine = self.state.engine(engine)?;
         self.state.delivery.expect(env)?;
         let delivery = Arc::clone(&self.state.delivery);

@@ -6,7 +6,7 @@
 
 use crate::convert::{Detail, Failure, MemberFailure};
 use deepring::binding::GroupFailure;
-use deepring::{BackendKind, Direct, OpenOptions, Receipt};
+use deepring::{BackendKind, Direct, OpenOptions, Priority, Receipt};
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -75,8 +75,9 @@ pub mod staged {
         GROUP = 4 => "group",
         POSITION = 5 => "position",
         LEN = 6 => "length",
+        PRIORITY = 7 => "priority",
         /// Of a file that a write by path creates.
-        MODE = 7 => "mode",
+        MODE = 8 => "mode",
     }}
 
     pub const TABLE: &[(&str, usize)] = FIELDS;
@@ -94,6 +95,13 @@ numbers! { STAGED_FLAGS: u32 {
     STAGED_WHOLE = 8 => "whole",
 }}
 
+numbers! { PRIORITIES: u32 {
+    PRIORITY_NONE = 0 => "none",
+    PRIORITY_LATENCY = 1 => "latency",
+    PRIORITY_THROUGHPUT = 2 => "throughput",
+    PRIORITY_BACKGROUND = 3 => "background",
+}}
+
 /// The numbers as they are on this side.
 pub fn layout() -> HashMap<String, HashMap<String, u32>> {
     let places = |fields: &[(&'static str, usize)]| fields.iter().map(|&(name, field)| (name, field as u32)).collect::<Vec<_>>();
@@ -106,6 +114,7 @@ pub fn layout() -> HashMap<String, HashMap<String, u32>> {
         ("stagedFlag", STAGED_FLAGS),
         ("open", OPEN_FLAGS),
         ("direct", DIRECTS),
+        ("priority", PRIORITIES),
     ];
     let table = |entries: &[(&str, u32)]| entries.iter().map(|&(name, value)| (name.to_owned(), value)).collect();
     tables.into_iter().map(|(name, entries)| (name.to_owned(), table(entries))).collect()
@@ -138,6 +147,16 @@ pub fn open_options(flags: u32, direct: u32) -> OpenOptions {
         .create_new(has(OPEN_EXCLUSIVE))
         .truncate(has(OPEN_TRUNCATE))
         .direct(direct)
+}
+
+/// The class that a number names.
+pub fn priority(number: u32) -> Option<Priority> {
+    match number {
+        PRIORITY_LATENCY => Some(Priority::Latency),
+        PRIORITY_THROUGHPUT => Some(Priority::Throughput),
+        PRIORITY_BACKGROUND => Some(Priority::Background),
+        _ => None,
+    }
 }
 
 pub struct Record {

@@ -2,7 +2,7 @@
 
 use crate::delivery::Delivery;
 use crate::memory::{Elements, View};
-use crate::record::{Record, STAGED, STAGED_BY_PATH, STAGED_EXACT, STAGED_WHOLE, STAGED_WRITE, staged};
+use crate::record::{Record, STAGED, STAGED_BY_PATH, STAGED_EXACT, STAGED_WHOLE, STAGED_WRITE, priority, staged};
 use crate::session::{Session, unknown};
 use deepring::Direction;
 use deepring::binding::{Completion, EngineBinding, FileBinding, Group, Member, MemoryLease, Name, Outcome, RawTransfer};
@@ -126,9 +126,9 @@ impl Session {
     fn raw(&self, view: &View, staged: &Staged<'_>) -> RawTransfer {
         let handle = staged.number(staged::HANDLE) as u32;
         let handle = if handle == 0 { None } else { self.state.handle(handle) };
-        let exact = staged.has(STAGED_EXACT);
+        let (exact, priority) = (staged.has(STAGED_EXACT), priority(staged.number(staged::PRIORITY) as u32));
         let (position, len) = (staged.number(staged::POSITION) as u64, staged.number(staged::LEN) as u64);
-        RawTransfer { direction: staged.direction(), address: view.address, len, position, exact, handle }
+        RawTransfer { direction: staged.direction(), address: view.address, len, position, exact, handle, priority }
     }
 
     /// The completion of a single transfer, or of a member of a group, in which `id` is its index.

@@ -40,7 +40,7 @@ fn info_reports_backend_reason_and_limits() {
         assert_eq!(info.flags.is_empty(), backend == BackendKind::Threads);
         assert!(info.ring_entries == 0 || info.ring_entries >= 24, "a ring of {} for a depth of 24", info.ring_entries);
         let plain = Engine::builder().backend(backend).build().expect("an engine").info();
-        assert_eq!((plain.queue_depth, plain.block_bytes, plain.in_flight_bytes, plain.max_queued), (None, 4 << 20, 64 << 20, 1 << 20));
+        assert_eq!((plain.queue_depth, plain.block_bytes, plain.in_flight_bytes, plain.max_queued), (None, 4 << 20, 256 << 20, 1 << 20));
         assert_eq!(plain.memlock_bytes, memlock());
     }
     assert_eq!(QUEUE_DEPTH_DEFAULT, 128);

@@ -4,8 +4,8 @@ use super::{LIMIT, Tally, leaked, read_of, submit};
 use crate::harness::child::alone;
 use crate::harness::gate::Gate;
 use crate::harness::{MODES, Rng, assert_file, assert_same, builders, bytes, directory, eventually, open};
-use deepring::Direct;
 use deepring::binding::{Completion, EngineBinding, FileBinding, Outcome};
+use deepring::{Direct, WindowMode};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
@@ -173,6 +173,48 @@ fn engines_of_one_process_have_together_what_a_device_may_have_in_flight() {
             for read in reads {
                 let (buf, _) = read.wait().ok().expect("a read");
                 assert_same(&buf, &bytes(0, 8 << 20, 1), "read beside other engines");
+            }
+        }
+    });
+}
+
+#[test]
+fn depth_counts_blocks_however_many_requests_the_device_makes_of_one() {
+    // The engines of other tests would share the device.
+    alone(|| {
+        let place = directory();
+        let path = place.path().join("file");
+        std::fs::write(&path, bytes(0, 32 << 20, 1)).expect("the file");
+        for builder in builders() {
+            let engine = builder.queue_depth(4).window(WindowMode::Fixed).build().expect("an engine");
+            let file = open(&engine, &path, Direct::Prefer);
+            file.read_exact_at(engine.buffer(32 << 20).expect("memory"), 0).wait().result.expect("a read");
+            assert_eq!(engine.stats().in_flight_max, 4, "eight blocks of 4 MiB fill a depth of 4");
+        }
+    });
+}
+
+#[test]
+fn a_read_of_another_file_does_not_wait_for_a_backlog() {
+    alone(|| {
+        let place = directory();
+        let [large, other] = ["large", "other"].map(|name| place.path().join(name));
+        std::fs::File::create(&large).and_then(|file| file.set_len(4 << 30)).expect("the file");
+        std::fs::write(&other, bytes(0, 4096, 1)).expect("the file");
+        for builder in builders() {
+            for (len, count) in [(4 << 20, 256u64), (4096, 20_000)] {
+                let engine = builder.clone().build().expect("an engine");
+                let (file, other) = (open(&engine, &large, Direct::Prefer), open(&engine, &other, Direct::Prefer));
+                let tally = Arc::new(Tally::default());
+                let memory = leaked(4 << 20);
+                for index in 0..count {
+                    submit(&file, read_of(memory, len, index * len, None), &tally);
+                }
+                engine.wake();
+                other.read_exact_at(vec![0; 4096], 0).wait().result.expect("a small read");
+                let done = *tally.settled.lock().expect("the count");
+                assert!(done < count / 2, "a read waited for {done} of {count} of another file");
+                tally.wait_for(count);
             }
         }
     });
