@@ -88,7 +88,8 @@ fn searches(config: &Config, limit: Cost) -> [Search; 2] {
 }
 
 fn block_bytes_of(found: &Found, limit: Cost) -> u64 {
-    let bytes = u64::from(limit.requests).saturating_mul(found.request_bytes) / BLOCKS_IN_QUEUE;
+    let request_bytes = found.request_bytes.min(SCATTERED_REQUEST_BYTES);
+    let bytes = u64::from(limit.requests).saturating_mul(request_bytes) / BLOCKS_IN_QUEUE;
     // A power of two, so that blocks start where the file system's do.
     1 << bytes.max(4096).ilog2()
 }
@@ -273,4 +274,81 @@ pub(crate) fn first_window(config: &Config, found: &Found) -> DeviceWindow {
         WindowMode::Fixed => WindowSize::new(limit.bytes, limit.bytes, limit.blocks),
     };
     DeviceWindow::new(&found.name, size, size)
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::builder::EngineBuilder;
+    use crate::doorbell::Doorbell;
+    use crate::share::Devices;
+    use crate::sys::event::Event;
+    use crate::windows::Windows;
+
+    fn found(requests: u32, request_bytes: u64, version: u64) -> Found {
+        Found { id: 1, name: "disk".into(), requests, request_bytes, version }
+    }
+
+    fn device(config: &Config, found: &Found) -> Device {
+        let bell = Arc::new(Doorbell::new(Event::new().expect("an eventfd")));
+        let budget = Devices::default().join(found.id, limit_of(config, found), &bell);
+        Device::new(config, found, budget, Windows::default().add(found.id, &found.name))
+    }
+
+    fn config(window: WindowMode) -> Config {
+        EngineBuilder::default().window(window).config().expect("defaults")
+    }
+
+    /// Blocks of a large request that go at once.
+    fn blocks_at_once(device: &mut Device, block_bytes: u64) -> u32 {
+        let mut blocks = 0;
+        loop {
+            let cost = device.cost(device.block_bytes(Direction::Read).min(block_bytes));
+            if !device.has_room(Direction::Read, Size::Large, Priority::Throughput, cost) || !device.budget.take(cost) {
+                return blocks;
+            }
+            device.take(Direction::Read, Size::Large, cost);
+            blocks += 1;
+        }
+    }
+
+    #[test]
+    fn a_block_leaves_room_for_others_in_a_small_queue() {
+        for (requests, request_bytes) in [(31, 256 << 10), (32, 128 << 10), (64, 512 << 10), (128, 1 << 20), (1023, 128 << 10)] {
+            let mut device = device(&config(WindowMode::Auto), &found(requests, request_bytes, 1));
+            assert!(blocks_at_once(&mut device, 4 << 20) >= 8, "{requests} of {request_bytes}");
+        }
+        let mut fixed = device(&config(WindowMode::Fixed), &found(256, 1 << 20, 1));
+        assert_eq!(blocks_at_once(&mut fixed, 4 << 20), 16, "64 MiB in blocks of 4 MiB");
+    }
+
+    #[test]
+    fn a_queue_that_has_changed_is_followed() {
+        let config = config(WindowMode::Auto);
+        let mut device = device(&config, &found(256, 1 << 20, 5));
+        device.follow(&config, &found(32, 128 << 10, 6));
+        assert_eq!(device.budget.own().limit(), Cost { blocks: 16, requests: 16, bytes: 256 << 20 });
+        assert_eq!(device.block_bytes(Direction::Write), 256 << 10);
+        device.follow(&config, &found(256, 1 << 20, 5));
+        assert_eq!(device.budget.own().limit().requests, 16, "what was seen before is old");
+        device.follow(&config, &found(512, 1 << 20, 7));
+        assert_eq!(device.budget.own().limit().requests, 256);
+    }
+
+    #[test]
+    fn large_requests_leave_room_for_small_ones_and_those_of_others_for_urgent_ones() {
+        let mut device = device(&config(WindowMode::Auto), &found(1023, 1 << 20, 1));
+        device.sample(Duration::ZERO, Contention::Latency);
+        let before = blocks_at_once(&mut device, 256 << 10);
+        assert_eq!(before, 16, "4 MiB while urgent requests come");
+        let cost = device.cost(4096);
+        assert!(device.has_room(Direction::Read, Size::Small, Priority::Throughput, cost));
+        let cost = device.cost(256 << 10);
+        assert!(device.has_room(Direction::Read, Size::Large, Priority::Latency, cost));
+        assert!(!device.has_room(Direction::Read, Size::Large, Priority::Background, cost));
+        device.sample(CONTENTION_LASTS, Contention::Alone);
+        assert!(!device.has_room(Direction::Read, Size::Large, Priority::Throughput, cost), "for a while after the last");
+        device.sample(CONTENTION_LASTS + Duration::from_millis(1), Contention::Alone);
+        assert!(device.has_room(Direction::Read, Size::Large, Priority::Throughput, cost));
+    }
 }

@@ -35,13 +35,13 @@ const EVIDENCE_UP: f64 = 2.0;
 const EVIDENCE_DOWN: f64 = 1.25;
 /// Pairs without which nothing steps up, and down.
 const PAIRS_UP: f64 = 2.0;
-const PAIRS_DOWN: f64 = 4.0;
+const PAIRS_DOWN: f64 = 6.0;
 /// Pairs that are remembered of a size, and of one that has changed.
 const PAIRS_MAX: f64 = 256.0;
 const PAIRS_CHANGED: f64 = 2.0;
 
 /// One measurement takes at least this long, and at most, in seconds, however little comes.
-const EPOCH_MIN: f64 = 0.01;
+const EPOCH_MIN: f64 = 0.02;
 const EPOCH_MAX: f64 = 0.5;
 /// A probe that cannot be made, because too little is asked for or nothing is answered, is given up after this long.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -312,15 +312,16 @@ impl Search {
             return;
         }
         let base = self.base();
-        let surely = |level: usize, evidence: f64| self.levels[level].gain - evidence * self.error_of(level);
+        let kept = KEPT[self.contention as usize].ln();
+        let gain = |level: usize, errors: f64| self.levels[level].gain + errors * self.error_of(level);
         // What is known of smaller ones is a reason to step down to them, never to step up.
-        let known = (base + 1..self.levels.len()).filter(|&level| self.levels[level].pairs >= PAIRS_UP);
-        let best = known.map(|level| surely(level, EVIDENCE_UP)).fold(self.levels[base].gain, f64::max);
-        let enough = best + KEPT[self.contention as usize].ln();
-        let down = base.checked_sub(1).filter(|&down| self.levels[down].pairs >= PAIRS_DOWN && surely(down, EVIDENCE_DOWN) >= enough);
-        if self.levels[base].gain < enough && base + 1 < self.sizes.len() && !planted(PlantedBug::NeverGrows) {
+        let larger = || (base + 1..self.levels.len()).filter(|&level| self.levels[level].pairs >= PAIRS_UP);
+        let best = |errors: f64| larger().map(|level| gain(level, errors)).fold(self.levels[base].gain, f64::max);
+        let down = base.checked_sub(1).filter(|&down| self.levels[down].pairs >= PAIRS_DOWN);
+        if self.levels[base].gain < best(-EVIDENCE_UP) + kept && base + 1 < self.sizes.len() && !planted(PlantedBug::NeverGrows) {
             self.step_to(now, base + 1);
         } else if let Some(down) = down
+            && gain(down, -EVIDENCE_DOWN) >= best(0.0) + kept
             && !planted(PlantedBug::NeverShrinks)
         {
             self.step_to(now, down);

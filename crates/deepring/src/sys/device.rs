@@ -22,43 +22,97 @@ pub(crate) struct Queue {
 }
 
 /// Reads the queue of a device; `None` where there is none (tmpfs, network file systems). A
-/// partition has its disk's. So has a device that only passes requests on to one other (LUKS, a
-/// volume of LVM on one disk).
+/// partition has its disk's. A device without a queue of its own is asked below:
+///
+/// * one that passes requests on to one other (LUKS, a volume of LVM on one disk) has that one's;
+/// * one that spreads them over several (md, LVM) has the queues of all, and the smallest of their
+///   requests;
+/// * an NVMe drive with several paths has the queue of its largest path;
+/// * one that has nothing below (zram) takes as much as is asked, and is given what most queues
+///   hold.
 pub(crate) fn queue(device: DeviceNumber) -> Option<Queue> {
-    let DeviceNumber { major, minor } = device;
-    if let Some(queue) = super::fault::queue(major, minor) {
+    if let Some(queue) = super::fault::queue(device.major, device.minor) {
         return Some(queue);
     }
-    let read = |file: PathBuf| std::fs::read_to_string(file).ok();
-    let mut disk = disk_of(&format!("/sys/dev/block/{major}:{minor}").into())?;
-    let logical_block = read(disk.join("queue/logical_block_size"))?;
-    for _ in 0..STACK_MAX {
-        let Some(requests) = read(disk.join("queue/nr_requests")) else {
-            disk = disk_of(&only_entry(&disk.join("slaves"))?)?;
-            continue;
-        };
-        let name = disk.file_name()?.to_string_lossy();
-        let request_kib = read(disk.join("queue/max_sectors_kb"))?;
-        let mut queue = Queue::parse(&name, &requests, &request_kib, &logical_block)?;
-        queue.number = read(disk.join("dev")).as_deref().and_then(DeviceNumber::parse).unwrap_or(device);
-        return Some(queue);
-    }
-    None
+    queue_in(Path::new("/sys"), device)
 }
 
 /// Devices that stand on one another, at most.
 const STACK_MAX: usize = 8;
+/// What is assumed of a device that has no queue, and nothing below.
+const REQUESTS_WITHOUT_QUEUE: u64 = 256;
+
+fn queue_in(sysfs: &Path, device: DeviceNumber) -> Option<Queue> {
+    let mut disk = disk_of(&sysfs.join(format!("dev/block/{}:{}", device.major, device.minor)))?;
+    let logical_block = read(&disk, "queue/logical_block_size")?;
+    // As long as requests are passed on to one other device, its queue is what they share with all others there.
+    for _ in 0..STACK_MAX {
+        let below = if read(&disk, "queue/nr_requests").is_some() { Vec::new() } else { below(&disk) };
+        let [only] = &below[..] else { break };
+        disk.clone_from(only);
+    }
+    let requests = requests_of(&disk, STACK_MAX);
+    let request_kib = request_kib_of(&disk, STACK_MAX)?;
+    let name = disk.file_name()?.to_string_lossy();
+    let mut queue = Queue::parse(&name, &requests.to_string(), &request_kib.to_string(), &logical_block)?;
+    queue.number = read(&disk, "dev").as_deref().and_then(DeviceNumber::parse).unwrap_or(device);
+    Some(queue)
+}
+
+fn read(disk: &Path, file: &str) -> Option<String> {
+    std::fs::read_to_string(disk.join(file)).ok()
+}
+
+/// The requests that the queue of a disk holds, or those of all below it.
+fn requests_of(disk: &Path, depth: usize) -> u64 {
+    if let Some(requests) = read(disk, "queue/nr_requests") {
+        // One that makes no sense is refused, not replaced.
+        return positive(&requests).unwrap_or(0);
+    }
+    let below = if depth == 0 { Vec::new() } else { below(disk) };
+    if below.is_empty() {
+        let paths = paths_of(disk).iter().map(|path| requests_of(path, 0)).max();
+        return paths.unwrap_or(REQUESTS_WITHOUT_QUEUE);
+    }
+    below.iter().map(|disk| requests_of(disk, depth - 1)).sum()
+}
+
+/// The largest request that a disk and all below it take, in KiB.
+fn request_kib_of(disk: &Path, depth: usize) -> Option<u64> {
+    let own = positive(&read(disk, "queue/max_sectors_kb")?);
+    let below = if depth == 0 { Vec::new() } else { below(disk) };
+    below.iter().map(|disk| request_kib_of(disk, depth - 1)).fold(own, |least, other| Some(least?.min(other?)))
+}
 
 /// The directory of a disk in sysfs, from that of the disk or of one of its partitions.
-fn disk_of(node: &PathBuf) -> Option<PathBuf> {
+fn disk_of(node: &Path) -> Option<PathBuf> {
     let node = std::fs::canonicalize(node).ok()?;
     if node.join("queue").is_dir() { Some(node) } else { node.parent().map(Path::to_path_buf) }
 }
 
-fn only_entry(directory: &Path) -> Option<PathBuf> {
-    let mut entries = std::fs::read_dir(directory).ok()?.flatten();
-    let only = entries.next()?.path();
-    entries.next().is_none().then_some(only)
+/// The disks that a device stands on.
+fn below(disk: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(disk.join("slaves")) else { return Vec::new() };
+    let mut disks: Vec<_> = entries.flatten().filter_map(|entry| disk_of(&entry.path())).collect();
+    // Two partitions of a disk have one queue.
+    disks.sort_unstable();
+    disks.dedup();
+    disks
+}
+
+/// The paths to an NVMe drive that has several: of `nvme0n1` those are `nvme0c0n1`, `nvme0c1n1`, ...
+fn paths_of(disk: &Path) -> Vec<PathBuf> {
+    let is_path = |name: &str| {
+        let (drive, of) = (disk.file_name()?.to_str()?.strip_prefix("nvme")?, name.strip_prefix("nvme")?);
+        let ((subsystem, namespace), (its, rest)) = (drive.split_once('n')?, of.split_once('c')?);
+        let (path, its_namespace) = rest.split_once('n')?;
+        let is_number = !path.is_empty() && path.bytes().all(|digit| digit.is_ascii_digit());
+        (is_number && its == subsystem && its_namespace == namespace).then_some(())
+    };
+    let sysfs = disk.ancestors().find(|directory| directory.join("block").is_dir());
+    let Some(entries) = sysfs.and_then(|sysfs| std::fs::read_dir(sysfs.join("block")).ok()) else { return Vec::new() };
+    let named = entries.flatten().filter(|entry| is_path(&entry.file_name().to_string_lossy()).is_some());
+    named.filter_map(|entry| disk_of(&entry.path())).collect()
 }
 
 impl Queue {
@@ -88,6 +142,72 @@ mod tests {
     fn what_the_files_of_a_queue_say_is_read() {
         let queue = Queue::parse("nvme0n1", "1023\n", "1280\n", "512\n").expect("a queue");
         assert_eq!((queue.requests, queue.request_bytes, queue.logical_block), (1023, 1280 << 10, 512));
+    }
+
+    /// Disks as sysfs shows them.
+    struct Sysfs(tempfile::TempDir);
+
+    impl Sysfs {
+        fn new() -> Self {
+            let root = tempfile::tempdir().expect("a directory");
+            ["block", "dev/block", "devices"].iter().for_each(|name| std::fs::create_dir_all(root.path().join(name)).expect("a directory"));
+            Self(root)
+        }
+
+        /// A disk of this number, with these files in its queue and these disks below.
+        fn disk(&self, name: &str, minor: u32, requests: Option<u32>, kib: u32, below: &[&str]) -> &Self {
+            let root = self.0.path();
+            let disk = root.join("devices").join(name);
+            ["queue", "slaves"].iter().for_each(|name| std::fs::create_dir_all(disk.join(name)).expect("a directory"));
+            let write = |file: &str, text: String| std::fs::write(disk.join(file), text).expect("a file");
+            write("dev", format!("8:{minor}\n"));
+            write("queue/logical_block_size", "512\n".into());
+            write("queue/max_sectors_kb", format!("{kib}\n"));
+            if let Some(requests) = requests {
+                write("queue/nr_requests", format!("{requests}\n"));
+            }
+            let link = |from: &Path, to: PathBuf| std::os::unix::fs::symlink(from, to).expect("a link");
+            below.iter().for_each(|other| link(&root.join("devices").join(other), disk.join("slaves").join(other)));
+            link(&disk, root.join("block").join(name));
+            link(&disk, root.join(format!("dev/block/8:{minor}")));
+            self
+        }
+
+        fn queue(&self, minor: u32) -> (String, u32, u32, u64) {
+            let queue = queue_in(self.0.path(), DeviceNumber { major: 8, minor }).expect("a queue");
+            (queue.name, queue.number.minor, queue.requests, queue.request_bytes >> 10)
+        }
+    }
+
+    #[test]
+    fn drives_without_a_queue_are_asked_below() {
+        let sysfs = Sysfs::new();
+        sysfs.disk("sda", 0, Some(31), 256, &[]).disk("sdb", 1, Some(64), 1280, &[]);
+        // LUKS on a disk, and a volume on that.
+        sysfs.disk("dm-0", 2, None, 1280, &["sda"]).disk("dm-1", 3, None, 512, &["dm-0"]);
+        for minor in [0, 2, 3] {
+            assert_eq!(sysfs.queue(minor), ("sda".into(), 0, 31, 256), "8:{minor}");
+        }
+        // An array, and a volume on it.
+        sysfs.disk("md0", 4, None, 1280, &["sda", "sdb"]).disk("dm-2", 5, None, 4096, &["md0"]);
+        for minor in [4, 5] {
+            assert_eq!(sysfs.queue(minor), ("md0".into(), 4, 95, 256), "8:{minor}");
+        }
+        // A drive with two paths; the others are of another namespace, and of another drive.
+        sysfs.disk("nvme0n1", 6, None, 128, &[]).disk("nvme0c0n1", 7, Some(1023), 128, &[]).disk("nvme0c1n1", 8, Some(511), 128, &[]);
+        sysfs.disk("nvme0c0n2", 9, Some(5000), 128, &[]).disk("nvme1c0n1", 10, Some(5000), 128, &[]);
+        assert_eq!(sysfs.queue(6), ("nvme0n1".into(), 6, 1023, 128));
+        sysfs.disk("zram0", 11, None, 128, &[]);
+        assert_eq!(sysfs.queue(11), ("zram0".into(), 11, 256, 128));
+    }
+
+    #[test]
+    fn a_queue_that_makes_no_sense_is_none() {
+        let sysfs = Sysfs::new();
+        sysfs.disk("sda", 0, Some(0), 256, &[]).disk("sdb", 1, Some(64), 0, &[]).disk("dm-0", 2, None, 256, &["sda"]);
+        for minor in [0, 1, 2, 3] {
+            assert!(queue_in(sysfs.0.path(), DeviceNumber { major: 8, minor }).is_none(), "8:{minor}");
+        }
     }
 
     #[test]
