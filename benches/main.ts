@@ -11,6 +11,7 @@
  */
 
 import { FRESH } from './benchmarks/fresh.ts'
+import { LATENCIES } from './benchmarks/latency.ts'
 import { LOOPS } from './benchmarks/loop.ts'
 import { MEMORIES } from './benchmarks/memory.ts'
 import { RANDOMS } from './benchmarks/random.ts'
@@ -26,7 +27,15 @@ import { Scratch } from './scratch.ts'
 import type { BenchContext, Benchmark, Result } from './bench-context.ts'
 import { contenderTable, figureTable } from './table.ts'
 
-const BENCHMARKS: readonly Benchmark[] = [...STREAMS, ...RANDOMS, ...SMALLS, ...LOOPS, ...MEMORIES, ...FRESH]
+const BENCHMARKS: readonly Benchmark[] = [
+  ...STREAMS,
+  ...RANDOMS,
+  ...SMALLS,
+  ...LATENCIES,
+  ...LOOPS,
+  ...MEMORIES,
+  ...FRESH,
+]
 
 /**
  * Large files on the disk at once: one read, one overwritten, one new. The small files come on top.

@@ -27,6 +27,22 @@ export interface Reads {
 /** Random reads of the large file. */
 export interface RandomParameters extends FileParameters, Reads {}
 
+/** Small reads of one file beside a stream of another, and behind backlogs. */
+export interface LatencyParameters extends FileParameters {
+  /** The file of the small reads, and its length. */
+  readonly other: string
+  readonly otherBytes: number
+  readonly window: 'auto' | 'fixed'
+  readonly priority: 'latency' | 'throughput'
+  /** How long the stream lasts. */
+  readonly seconds: number
+  /** The seed of the positions; 0 for a stream without small reads. */
+  readonly order: number
+  /** The name of each backlog, the length of its reads, and their number. */
+  readonly backlogs: readonly (readonly [name: string, length: number, count: number])[]
+  readonly repeats: number
+}
+
 /** The small files. */
 export interface SmallParameters extends Content {
   readonly task: Task

@@ -258,9 +258,9 @@ impl Search {
     }
 
     /// What a probe of this size loses, as far as is known: at first what this one has lost.
-    fn loss_of(&self, level: usize, lost: f64) -> f64 {
+    fn loss_of(&self, level: usize, once: f64) -> f64 {
         let known = self.levels[level];
-        let loss = if known.pairs < PAIRS_UP { lost } else { self.levels[self.base()].gain - known.gain };
+        let loss = if known.pairs < PAIRS_UP { once } else { self.levels[self.base()].gain - known.gain };
         loss.clamp(0.0, PAIR_MAX)
     }
 

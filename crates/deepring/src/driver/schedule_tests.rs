@@ -53,7 +53,9 @@ fn a_request_stays_in_front_of_its_flow_until_its_quantum_is_used() {
 fn a_request_that_left_is_gone_and_the_next_has_a_whole_quantum() {
     let [first, second, third] = keys();
     let mut schedule = Schedule::<u32>::new();
-    [first, second, third].into_iter().for_each(|key| schedule.ready(flow(LARGE, 1), key));
+    for key in [first, second, third] {
+        schedule.ready(flow(LARGE, 1), key);
+    }
     let mut round = Round::default();
     let spent = Price { bytes: REQUEST_QUANTUM - 1, total: LARGE };
     assert_eq!(serve_next(&mut schedule, &mut round, Issued::More(spent)), Some(first));
@@ -146,8 +148,8 @@ fn a_file_whose_requests_wait_lets_no_more_begin() {
             schedule.report(&mut round, place, slots.insert(()), Issued::Left(Price::NOTHING));
             Some(number)
         };
-        let begun = std::iter::from_fn(|| begin(&mut schedule).inspect(|_| schedule.hold(flow(SMALL, 1), what))).count();
-        assert_eq!(begun, max as usize);
+        let count = std::iter::from_fn(|| begin(&mut schedule).inspect(|_| schedule.hold(flow(SMALL, 1), what))).count();
+        assert_eq!(count, max as usize);
         schedule.enqueue(flow(SMALL, 2), 7);
         assert_eq!((begin(&mut schedule), begin(&mut schedule)), (Some(7), None));
         schedule.release(flow(SMALL, 1), what);

@@ -150,7 +150,9 @@ mod tests {
     impl Sysfs {
         fn new() -> Self {
             let root = tempfile::tempdir().expect("a directory");
-            ["block", "dev/block", "devices"].iter().for_each(|name| std::fs::create_dir_all(root.path().join(name)).expect("a directory"));
+            for name in ["block", "dev/block", "devices"] {
+                std::fs::create_dir_all(root.path().join(name)).expect("a directory");
+            }
             Self(root)
         }
 
@@ -158,7 +160,9 @@ mod tests {
         fn disk(&self, name: &str, minor: u32, requests: Option<u32>, kib: u32, below: &[&str]) -> &Self {
             let root = self.0.path();
             let disk = root.join("devices").join(name);
-            ["queue", "slaves"].iter().for_each(|name| std::fs::create_dir_all(disk.join(name)).expect("a directory"));
+            for name in ["queue", "slaves"] {
+                std::fs::create_dir_all(disk.join(name)).expect("a directory");
+            }
             let write = |file: &str, text: String| std::fs::write(disk.join(file), text).expect("a file");
             write("dev", format!("8:{minor}\n"));
             write("queue/logical_block_size", "512\n".into());
@@ -167,7 +171,9 @@ mod tests {
                 write("queue/nr_requests", format!("{requests}\n"));
             }
             let link = |from: &Path, to: PathBuf| std::os::unix::fs::symlink(from, to).expect("a link");
-            below.iter().for_each(|other| link(&root.join("devices").join(other), disk.join("slaves").join(other)));
+            for other in below {
+                link(&root.join("devices").join(other), disk.join("slaves").join(other));
+            }
             link(&disk, root.join("block").join(name));
             link(&disk, root.join(format!("dev/block/8:{minor}")));
             self
