@@ -46,7 +46,8 @@ async function stream(isOver: () => boolean): Promise<number> {
       const position = next
       next = (next + BLOCK_BYTES) % bytes
       // oxlint-disable-next-line no-await-in-loop -- a lane has one read in flight
-      moved += (await large.read(block, { position })).bytesRead
+      const { bytesRead } = await large.read(block, { position })
+      moved += bytesRead
     }
   }
   await Promise.all(Array.from({ length: QUEUED }, (_, index) => lane(index)))

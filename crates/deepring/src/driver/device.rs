@@ -279,7 +279,7 @@ pub(crate) fn first_window(config: &Config, found: &Found) -> DeviceWindow {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-    use crate::builder::EngineBuilder;
+    use crate::config::WINDOW_BYTES_MIN;
     use crate::doorbell::Doorbell;
     use crate::share::Devices;
     use crate::sys::event::Event;
@@ -296,7 +296,16 @@ mod tests {
     }
 
     fn config(window: WindowMode) -> Config {
-        EngineBuilder::default().window(window).config().expect("defaults")
+        let in_flight_bytes = if window == WindowMode::Auto { 256 << 20 } else { 64 << 20 };
+        Config {
+            queue_depth: None,
+            block_bytes: 4 << 20,
+            in_flight_bytes,
+            window,
+            window_bytes_min: WINDOW_BYTES_MIN,
+            max_queued: 1,
+            offload_bytes: 1,
+        }
     }
 
     /// Blocks of a large request that go at once.
