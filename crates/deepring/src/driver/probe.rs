@@ -57,6 +57,11 @@ const CALM: u32 = 16;
 const REST: f64 = 1.0;
 const REST_STEADY: f64 = 20.0;
 const REST_PER_LOSS: f64 = 150.0;
+/// Of so many probes one is of a size that is farther away. Shared, that makes others wait: rarely enough that it does not
+/// decide about one in a hundred.
+const FAR: u32 = 8;
+const FAR_SHARED: [u32; 2] = [2, 24];
+const FAR_SHARED_LATER: u32 = 256;
 /// One pair counts for no more than this: a stall says nothing about a window.
 const PAIR_MAX: f64 = 0.7;
 
@@ -264,8 +269,9 @@ impl Search {
         loss.clamp(0.0, PAIR_MAX)
     }
 
-    /// The size to probe now: the one below that in force or above it, whichever has rested longer; alone, now and then
-    /// the next but one.
+    /// The size to probe now: the one below that in force or above it, whichever has rested longer. Now and then one that
+    /// is farther away: alone, the next but one; shared, what one party alone would have, because its rate is the one to
+    /// be near to.
     fn next_probe(&mut self) -> Option<usize> {
         let (base, top) = (self.base(), self.sizes.len() - 1);
         let is_due = |up: usize| self.rest[up] <= 0.0 && if up == 1 { base < top } else { base > 0 };
@@ -275,7 +281,12 @@ impl Search {
             [_, up] => up,
         };
         self.turn = self.turn.wrapping_add(1);
-        let far = if self.contention == Contention::Alone && self.turn.is_multiple_of(8) { 2 } else { 1 };
+        let alone = self.set[Contention::Alone as usize];
+        let is_far_turn = FAR_SHARED.contains(&self.turn) || self.turn.is_multiple_of(FAR_SHARED_LATER);
+        if self.contention != Contention::Alone && up && alone > base && is_far_turn {
+            return Some(alone);
+        }
+        let far = if self.contention == Contention::Alone && self.turn.is_multiple_of(FAR) { 2 } else { 1 };
         Some(if up { (base + far).min(top) } else { base.saturating_sub(far) })
     }
 

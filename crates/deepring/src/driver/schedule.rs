@@ -18,7 +18,7 @@
 //! | `Full` (the device takes no more of it) | stays at the front | keeps its turn |
 //!
 //! **A reservation.** The first that finds the device full waits for room, and others that fit pass it, for at most
-//! [`PASS_MAX`]. Then nothing is issued before it. A line does not begin another round without it either.
+//! [`PASS_MAX`]. Then, or once its class is owed [`OWED_ROOM`], nothing is issued before it. A line does not begin another round without it either.
 
 use super::flows::{Flow, FlowKey, Flows, Hold, Size};
 use crate::planted::{PlantedBug, planted};
@@ -41,9 +41,12 @@ const NEWCOMERS_MAX: u32 = 64;
 /// How far one direction of a class can be ahead of the other and is made to wait for it.
 const LEAD_MAX: i64 = 16 << 20;
 
-/// Of the cost of others, a class that waits is owed one part in this many: a tenth and a fiftieth of all.
-const OWED_OF_LATENCY: i64 = 9;
-const OWED_OF_THROUGHPUT: i64 = 49;
+/// Of the cost of others, a class that waits is owed one part in this many: a little more than a tenth and a fiftieth of
+/// all.
+const OWED_OF_LATENCY: i64 = 8;
+const OWED_OF_THROUGHPUT: i64 = 45;
+/// A class that waits for room and is owed so much is passed no more.
+const OWED_ROOM: i64 = 64 << 10;
 /// The most that it is owed, or has had too much.
 const OWED_MAX: i64 = 4 << 20;
 
@@ -247,7 +250,7 @@ impl<F> Schedule<F> {
     }
 
     fn choose(&mut self, round: &Round, can_begin: bool) -> Option<usize> {
-        let mut reserved = self.waiting.filter(|_| self.passed >= PASS_MAX);
+        let mut reserved = self.waiting.filter(|(line, _)| self.passed >= PASS_MAX || self.owed[line / 2] >= OWED_ROOM);
         if let Some((line, size)) = reserved {
             // It can have been canceled, or wait for something else by now.
             let lists = [&self.lines[line].current[size], &self.lines[line].later[size]];

@@ -191,7 +191,7 @@ fn demands() -> impl Strategy<Value = Vec<Demand>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(96))]
 
     /// At any depth and in whichever order blocks complete, each class has its share.
     #[test]
