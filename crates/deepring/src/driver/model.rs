@@ -123,7 +123,7 @@ pub(super) fn search_on(knee: u64, contention: Contention, stalls: bool, seed: u
         (now, _) = device.play(&mut search, now, 20.0, contention, &mut noise);
         device.stalls = false;
     }
-    device.play(&mut search, now, 600.0, contention, &mut noise);
+    device.play(&mut search, now, 1500.0, contention, &mut noise);
     let (found, least) = (search.found(contention), if contention == Contention::Alone { 0.95 } else { 0.85 });
     let share = device.rate_with(found) / device.rate;
     if share < least {
