@@ -26,8 +26,8 @@ pub(super) struct Bounds {
     pub(super) start: [u64; 2],
 }
 
-/// The share of the best rate that a window keeps, alone and shared.
-const KEPT: [f64; 3] = [0.98, 0.92, 0.92];
+/// The share of the best rate that a window keeps: alone, shared, and while urgent requests come.
+const KEPT: [f64; 3] = [0.98, 0.92, 0.90];
 
 /// How many standard errors are evidence for a larger window, and for a smaller one: to step down too far is found out
 /// at the next probe upward.
@@ -282,7 +282,8 @@ impl Search {
         };
         self.turn = self.turn.wrapping_add(1);
         let alone = self.set[Contention::Alone as usize];
-        let is_far_turn = FAR_SHARED.contains(&self.turn) || self.turn.is_multiple_of(FAR_SHARED_LATER);
+        let is_later = self.contention == Contention::Shared && self.turn.is_multiple_of(FAR_SHARED_LATER);
+        let is_far_turn = is_later || FAR_SHARED.contains(&self.turn);
         if self.contention != Contention::Alone && up && alone > base && is_far_turn {
             return Some(alone);
         }
