@@ -70,9 +70,15 @@ impl Delivery {
 
     /// One more settlement is due: a record, or a member of a group. On the JavaScript thread.
     pub fn expect(&self, env: &Env) -> napi::Result<()> {
+        self.expect_all(env, 1)
+    }
+
+    /// As [`Delivery::expect`], `count` times.
+    pub fn expect_all(&self, env: &Env, count: usize) -> napi::Result<()> {
         let mut state = lock(&self.state);
-        state.due += 1;
-        if !state.referenced
+        state.due += count;
+        if count > 0
+            && !state.referenced
             && let Some(wake) = &mut state.wake
         {
             reference(wake, env)?;

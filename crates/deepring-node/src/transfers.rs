@@ -83,17 +83,20 @@ impl Session {
     #[napi]
     pub fn flush(&self, env: &Env, staged: Float64ArraySlice<'_>, views: Object<'_>, count: u32) -> Result<()> {
         let mut views = Elements::of(&views);
-        for numbers in staged.chunks_exact(STAGED).take(count as usize) {
-            self.submit(env, &Staged { numbers }, &mut views)?;
+        // All at once: the driver takes the same lock for every record.
+        self.state.delivery.expect_all(env, count as usize)?;
+        for (index, numbers) in staged.chunks_exact(STAGED).take(count as usize).enumerate() {
+            let submitted = self.submit(&Staged { numbers }, &mut views);
+            submitted.inspect_err(|_| (index as u32..count).for_each(|_| self.state.delivery.count_down()))?;
         }
         self.wake();
         Ok(())
     }
 
-    fn submit(&self, env: &Env, staged: &Staged<'_>, views: &mut Elements) -> Result<()> {
+    fn submit(&self, staged: &Staged<'_>, views: &mut Elements) -> Result<()> {
         let path = if staged.has(STAGED_BY_PATH) { Some(views.next()?) } else { None };
         let view = views.next()?;
-        let completion = self.completion(env, staged.number(staged::ID), staged.number(staged::GROUP), &view)?;
+        let completion = self.completion(staged.number(staged::ID), staged.number(staged::GROUP), &view)?;
         let transfer = self.raw(&view, staged);
         if view.len != transfer.len {
             refuse(completion, &transfer, "its memory was detached before it was submitted");
@@ -132,15 +135,13 @@ impl Session {
     }
 
     /// The completion of a single transfer, or of a member of a group, in which `id` is its index.
-    fn completion(&self, env: &Env, id: f64, group: f64, view: &View) -> Result<Arc<dyn Completion>> {
+    fn completion(&self, id: f64, group: f64, view: &View) -> Result<Arc<dyn Completion>> {
         let delivery = Arc::clone(&self.state.delivery);
         if group == 0.0 {
-            delivery.expect(env)?;
             return Ok(Arc::new(Landing { id: id as u64, delivery, lease: view.lease() }));
         }
         let groups = self.state.groups.borrow();
         let group = groups.get(&(group as u64)).ok_or_else(|| unknown("group", group as u32))?;
-        delivery.expect(env)?;
         Ok(Arc::new(Joined { member: group.join(id as u64, view.lease()), delivery }))
     }
 
