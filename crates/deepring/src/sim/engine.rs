@@ -100,6 +100,11 @@ impl EngineUnderTest {
         self.driver.is_none()
     }
 
+    /// What the engine's thread does last, after all jobs: messages that they left are dropped.
+    pub(crate) fn end(&self) {
+        self.core.inbox.end();
+    }
+
     /// Half a turn, as a thread of the engine.
     pub(crate) fn turn(&mut self) {
         world::with(|world| world.in_engine = true);

@@ -309,6 +309,7 @@ impl Run {
             if !engine.has_ended() {
                 violate(format!("engine {index} did not shut down: {}", engine.describe()));
             }
+            engine.end();
             let counters = &engine.core.counters;
             for (name, counter) in
                 [("in_flight", &counters.in_flight), ("in_flight_bytes", &counters.in_flight_bytes), ("queued", &counters.queued)]
