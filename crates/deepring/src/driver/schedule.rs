@@ -258,11 +258,11 @@ impl<F> Schedule<F> {
                 (self.waiting, self.passed, reserved) = (None, 0, None);
             }
         }
-        let (order, is_owed) = self.class_order();
+        let (order, owed) = self.class_order();
         for (index, class) in order.into_iter().enumerate() {
             // What is kept from a more urgent class is not for this one, but for what it is owed.
             let passes_class = |other: &usize| *other < class && round.full[other * 2..other * 2 + 2].as_flattened().contains(&true);
-            if !(index == 0 && is_owed) && (0..class).any(|other| passes_class(&other)) {
+            if index >= owed && (0..class).any(|other| passes_class(&other)) {
                 continue;
             }
             let reads_first = self.lead[class] <= 0;
@@ -275,16 +275,15 @@ impl<F> Schedule<F> {
         None
     }
 
-    /// Classes in the order in which they are served, and whether the first is because it is owed something.
-    fn class_order(&self) -> ([usize; 3], bool) {
+    /// Classes in the order in which they are served, and how many of them come first because they are owed something.
+    fn class_order(&self) -> ([usize; 3], usize) {
         let [latency, throughput, background] = [0, 1, 2];
         let is_owed = |class: usize| self.owed[class] > 0 && self.has_work(class) && !planted(PlantedBug::StarvesClass);
-        if is_owed(background) {
-            ([background, latency, throughput], true)
-        } else if is_owed(throughput) {
-            ([throughput, latency, background], true)
-        } else {
-            ([latency, throughput, background], false)
+        match (is_owed(throughput), is_owed(background)) {
+            (true, true) => ([background, throughput, latency], 2),
+            (false, true) => ([background, latency, throughput], 1),
+            (true, false) => ([throughput, latency, background], 1),
+            (false, false) => ([latency, throughput, background], 0),
         }
     }
 
@@ -348,7 +347,9 @@ impl<F> Schedule<F> {
             Issued::Full => {
                 flow.begun.push_front(key);
                 round.full[line][size] = true;
-                if self.waiting.is_none() {
+                // One that is owed much is not kept out by one that is owed less.
+                let owed = self.owed[line / 2];
+                if self.waiting.is_none_or(|(other, _)| owed >= OWED_ROOM && owed > self.owed[other / 2]) {
                     (self.waiting, self.passed) = (Some((line, size)), 0);
                 }
                 return self.list(place);

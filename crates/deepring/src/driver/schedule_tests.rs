@@ -180,7 +180,7 @@ fn parties_that_come_back_share_a_device_and_those_that_follow_do_not() {
 // ---- properties, against simulated devices ----
 
 fn sizes() -> impl Strategy<Value = u64> {
-    prop_oneof![Just(SMALL), Just(64 << 10), Just(256 << 10), Just(1 << 20), Just(LARGE)]
+    prop_oneof![Just(SMALL), Just(16 << 10), Just(64 << 10), Just(256 << 10), Just(1 << 20), Just(LARGE)]
 }
 
 fn demands() -> impl Strategy<Value = Vec<Demand>> {
