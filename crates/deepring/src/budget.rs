@@ -89,8 +89,7 @@ impl Budget {
     }
 
     /// What is taken and not given back.
-    #[cfg(any(test, debug_assertions, feature = "sim"))]
-    #[cfg(any(debug_assertions, test, feature = "sim"))]
+    #[cfg(any(debug_assertions, feature = "sim"))]
     pub(crate) fn used(&self) -> Cost {
         self.used
     }
