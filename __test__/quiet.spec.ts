@@ -93,3 +93,21 @@ test('requests that are not awaited are done, too', async (t) => {
   await file.close()
   t.is(statSync(path).size, 100_000)
 })
+
+test.serial('the outcome of a request of the class latency does not wait behind those of others', async (t) => {
+  const engine = new Engine()
+  const file = await engine.open(scratch.file(pattern(1_000_000)))
+  const settled: string[] = []
+  const note = (name: string) => () => void settled.push(name)
+  const reads = Array.from({ length: 2000 }, (_, i) =>
+    file.read(new Uint8Array(100), { position: i * 100 }).then(note('other')),
+  )
+  reads.push(file.read(new Uint8Array(100), { position: 0, priority: 'latency' }).then(note('latency')))
+  // All are done before this thread looks at any.
+  while (engine.stats().queued > 0) continue
+  await Promise.all(reads)
+  t.true(settled.indexOf('latency') < 256, `${settled.indexOf('latency')} others were first`)
+  t.is(settled.length, 2001)
+  await file.close()
+  await engine.close()
+})

@@ -39,6 +39,8 @@ struct CancelFlags {
 }
 
 struct State {
+    /// Those of the class `latency`, which are drained first.
+    urgent: VecDeque<Record>,
     records: VecDeque<Record>,
     /// Records, and members of groups, that have not settled.
     due: usize,
@@ -50,13 +52,28 @@ struct State {
     waiting: bool,
 }
 
+impl State {
+    /// Records that wait to be drained.
+    fn waiting_records(&self) -> usize {
+        self.urgent.len() + self.records.len()
+    }
+}
+
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Delivery {
     pub fn new() -> Self {
-        let state = State { records: VecDeque::new(), due: 0, wake: None, referenced: false, called: false, waiting: false };
+        let state = State {
+            urgent: VecDeque::new(),
+            records: VecDeque::new(),
+            due: 0,
+            wake: None,
+            referenced: false,
+            called: false,
+            waiting: false,
+        };
         Self { state: Mutex::new(state), arrived: Condvar::new(), canceled: Mutex::default(), flags: CancelFlags::default() }
     }
 
@@ -94,6 +111,13 @@ impl Delivery {
         self.settled(&mut state);
     }
 
+    /// As [`Delivery::push`], of a transfer of the class `latency`.
+    pub fn push_first(&self, record: Record) {
+        let mut state = lock(&self.state);
+        state.urgent.push_back(record);
+        self.settled(&mut state);
+    }
+
     /// A member of a group has settled; the record will be the group's. On any thread.
     pub fn count_down(&self) {
         self.settled(&mut lock(&self.state));
@@ -105,7 +129,7 @@ impl Delivery {
             self.arrived.notify_all();
         }
         // Without records, JavaScript is called when nothing is due, so that the process can end.
-        let wanted = !state.records.is_empty() || state.due == 0;
+        let wanted = state.waiting_records() > 0 || state.due == 0;
         // Called under the lock, so that the environment cannot go away in between; queuing a
         // call does not block.
         if wanted
@@ -121,8 +145,11 @@ impl Delivery {
     /// JavaScript thread.
     pub fn drain(&self, env: &Env, numbers: &mut [f64], details: &mut Vec<(u64, Detail)>) -> napi::Result<usize> {
         let mut state = lock(&self.state);
-        let count = state.records.len().min(numbers.len() / RECORD);
-        for (slot, record) in numbers.chunks_exact_mut(RECORD).zip(state.records.drain(..count)) {
+        let count = state.waiting_records().min(numbers.len() / RECORD);
+        let first = state.urgent.len().min(count);
+        let State { urgent, records, .. } = &mut *state;
+        let drained = urgent.drain(..first).chain(records.drain(..count - first));
+        for (slot, record) in numbers.chunks_exact_mut(RECORD).zip(drained) {
             slot.copy_from_slice(&record.numbers);
             if let Some(detail) = record.detail {
                 details.push((record.id, detail));
@@ -131,8 +158,8 @@ impl Delivery {
         if self.flags.any_canceled.load(Ordering::Relaxed) > 0 {
             self.forget_canceled(numbers.chunks_exact(RECORD).take(count).map(|drained| drained[ID] as u64));
         }
-        state.called &= !state.records.is_empty();
-        let is_idle = state.due + state.records.len() == 0;
+        state.called &= state.waiting_records() > 0;
+        let is_idle = state.due + state.waiting_records() == 0;
         if is_idle
             && state.referenced
             && let Some(wake) = &mut state.wake
@@ -147,12 +174,14 @@ impl Delivery {
     pub fn wait_for(&self, mut ids: HashSet<u64>) {
         let mut state = lock(&self.state);
         state.waiting = true;
-        let mut looked_at = 0;
+        let mut looked_at = [0; 2];
         loop {
-            for record in state.records.iter().skip(looked_at) {
-                ids.remove(&record.id);
+            for (list, looked_at) in [&state.urgent, &state.records].into_iter().zip(&mut looked_at) {
+                for record in list.iter().skip(*looked_at) {
+                    ids.remove(&record.id);
+                }
+                *looked_at = list.len();
             }
-            looked_at = state.records.len();
             if ids.is_empty() || state.due == 0 {
                 break;
             }
@@ -189,7 +218,9 @@ impl Delivery {
 
     /// Drops the records that were not drained.
     pub fn clear(&self) {
-        let records = std::mem::take(&mut lock(&self.state).records);
+        let mut state = lock(&self.state);
+        let records = (std::mem::take(&mut state.urgent), std::mem::take(&mut state.records));
+        drop(state);
         drop(records);
     }
 

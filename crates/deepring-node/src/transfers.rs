@@ -4,8 +4,8 @@ use crate::delivery::Delivery;
 use crate::memory::{Elements, View};
 use crate::record::{Record, STAGED, STAGED_BY_PATH, STAGED_EXACT, STAGED_WHOLE, STAGED_WRITE, priority, staged};
 use crate::session::{Session, unknown};
-use deepring::Direction;
 use deepring::binding::{Completion, EngineBinding, FileBinding, Group, Member, MemoryLease, Name, Outcome, RawTransfer};
+use deepring::{Direction, File, Priority};
 use napi::Env;
 use napi::bindgen_prelude::*;
 use napi_derive::napi;
@@ -17,6 +17,8 @@ struct Landing {
     delivery: Arc<Delivery>,
     /// Keeps engine memory alive until the transfer has settled.
     lease: Option<MemoryLease>,
+    /// Of the class `latency`.
+    urgent: bool,
 }
 
 impl Completion for Landing {
@@ -26,7 +28,8 @@ impl Completion for Landing {
             // same reason.)
             std::mem::forget(self.lease.clone());
         }
-        self.delivery.push(Record::of_transfer(self.id, &outcome.result));
+        let record = Record::of_transfer(self.id, &outcome.result);
+        if self.urgent { self.delivery.push_first(record) } else { self.delivery.push(record) }
     }
 
     fn canceled(&self) -> bool {
@@ -96,13 +99,16 @@ impl Session {
     fn submit(&self, staged: &Staged<'_>, views: &mut Elements) -> Result<()> {
         let path = if staged.has(STAGED_BY_PATH) { Some(views.next()?) } else { None };
         let view = views.next()?;
-        let completion = self.completion(staged.number(staged::ID), staged.number(staged::GROUP), &view)?;
         let transfer = self.raw(&view, staged);
+        let target = staged.number(staged::TARGET) as u32;
+        let files = self.state.files.borrow();
+        let file = if path.is_some() { None } else { files.get(&target) };
+        let urgent = transfer.class(file.map_or(Priority::default(), File::priority)) == Priority::Latency;
+        let completion = self.completion(staged.number(staged::ID), staged.number(staged::GROUP), &view, urgent)?;
         if view.len != transfer.len {
             refuse(completion, &transfer, "its memory was detached before it was submitted");
             return Ok(());
         }
-        let target = staged.number(staged::TARGET) as u32;
         if let Some(path) = path {
             let Ok(engine) = self.state.engine(target) else {
                 refuse(completion, &transfer, "its engine does not exist in this environment");
@@ -114,8 +120,7 @@ impl Session {
             self.state.staged(&engine);
             return Ok(());
         }
-        let files = self.state.files.borrow();
-        let Some(file) = files.get(&target) else {
+        let Some(file) = file else {
             refuse(completion, &transfer, "its file does not exist in this environment");
             return Ok(());
         };
@@ -135,10 +140,10 @@ impl Session {
     }
 
     /// The completion of a single transfer, or of a member of a group, in which `id` is its index.
-    fn completion(&self, id: f64, group: f64, view: &View) -> Result<Arc<dyn Completion>> {
+    fn completion(&self, id: f64, group: f64, view: &View, urgent: bool) -> Result<Arc<dyn Completion>> {
         let delivery = Arc::clone(&self.state.delivery);
         if group == 0.0 {
-            return Ok(Arc::new(Landing { id: id as u64, delivery, lease: view.lease() }));
+            return Ok(Arc::new(Landing { id: id as u64, delivery, lease: view.lease(), urgent }));
         }
         let groups = self.state.groups.borrow();
         let group = groups.get(&(group as u64)).ok_or_else(|| unknown("group", group as u32))?;

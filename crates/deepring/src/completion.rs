@@ -137,6 +137,11 @@ pub struct RawTransfer {
 }
 
 impl RawTransfer {
+    /// Its class: its own, else its handle's, else that of its file.
+    pub fn class(&self, of_file: Priority) -> Priority {
+        self.priority.or(self.handle.as_ref().and_then(|handle| handle.limits().priority)).unwrap_or(of_file)
+    }
+
     /// The error of a transfer that a binding cannot submit.
     pub fn invalid(&self, why: &str) -> Error {
         Error::new(ErrorKind::Invalid, self.direction.call_name()).range(self.position, self.len, 0).advise(why)

@@ -212,7 +212,9 @@ impl Engine {
     /// Does not wake the driver.
     pub(crate) fn submit(&self, target: Target, raw: RawTransfer, completion: Arc<dyn Completion>) {
         let counters = &self.core().counters;
-        let RawTransfer { direction, address, len, position, exact, handle, priority } = raw;
+        let of_file = if let Target::File(file) = &target { file.priority } else { Priority::default() };
+        let priority = raw.class(of_file);
+        let RawTransfer { direction, address, len, position, exact, handle, .. } = raw;
         let call = direction.call_name();
         let refuse = |kind: ErrorKind, target: &Target, completion: Arc<dyn Completion>, advice: &str| {
             let path = match target {
@@ -244,8 +246,6 @@ impl Engine {
             }
             Target::Path(_) => None,
         };
-        let of_file = if let Target::File(file) = &target { file.priority } else { Priority::default() };
-        let priority = priority.or(handle.as_ref().and_then(|handle| handle.limits().priority)).unwrap_or(of_file);
         let accepted_at = Instant::now();
         let reply = Reply::new(completion);
         let submission = Submission { reply, target, handle, priority, direction, exact, address, len, position, accepted, accepted_at };

@@ -14,6 +14,7 @@ use crate::op::{Completed, Op, Task, Transfer};
 use crate::open::{DirectSupport, OpenFile};
 use crate::options::{ReadOptions, WriteOptions};
 use crate::plan::Direction;
+use crate::priority::Priority;
 use crate::read_buffer::{ReadBuffer, Receiver, Then};
 use crate::sys;
 use std::fmt;
@@ -221,6 +222,11 @@ impl File {
     /// out to be in the page cache.
     pub fn direct(&self) -> bool {
         self.file.is_direct()
+    }
+
+    /// The class of its requests that name none: [`OpenOptions::priority`](crate::OpenOptions::priority).
+    pub fn priority(&self) -> Priority {
+        self.file.priority
     }
 
     /// Whether unaligned and extending writes to this file keep out those of other processes, and of
