@@ -30,6 +30,7 @@ const SEEDS: &[(u64, &str)] = &[
     (700_601, "a driver that unwound withdrew a truncation that it had not announced"),
     (803_107, "a driver that unwound settled a request while a blocking thread still had its memory"),
     (40_004_310, "a trim truncated a write inside a file that another process had truncated"),
+    (300_009_664, "two classes that were owed something kept each other out"),
 ];
 
 /// The simulation does its own direct I/O, so memory serves as well as a disk, and is faster.

@@ -94,6 +94,7 @@ pub(super) fn check_span(input: &mut Unstructured<'_>, geometry: Geometry, plann
 fn check_extent(geometry: Geometry, span: &Span, offset: u64, extent: &Extent) {
     let unit = geometry.unit(span.direction);
     let (first, end) = (span.address + offset, span.address + offset + extent.len);
+    let page = span.whole_pages.filter(|_| !extent.bounce).unwrap_or(0).max(geometry.read_unit);
     let covers = |page: u64| first - first % page >= span.address && end.next_multiple_of(page) <= span.address + span.len;
     let holds = [
         ("it begins at the offset", extent.offset == offset),
@@ -103,7 +104,7 @@ fn check_extent(geometry: Geometry, span: &Span, offset: u64, extent: &Extent) {
         ("its file range holds all its bytes", extent.skip + extent.len <= extent.file_len),
         ("its file range begins on a unit", extent.file_start.is_multiple_of(unit)),
         ("its file range is whole units", extent.file_len.is_multiple_of(unit)),
-        ("it is no larger than a block", extent.file_len <= span.block),
+        ("it is no larger than a block, or a page that one block must fill", extent.file_len <= span.block.max(page)),
         ("its end fits a signed offset", i64::try_from(extent.file_end()).is_ok()),
         ("its length fits a device operation", u32::try_from(extent.file_len).is_ok()),
         ("a bounce block is small", !extent.bounce || extent.file_len <= BOUNCE_BYTES_MAX.max(unit)),

@@ -17,14 +17,14 @@ fn a_ring_lost_with_reads_in_it_keeps_their_memory_and_the_engine_continues_on_t
         let engine = Engine::builder().backend(BackendKind::Uring).build().expect("an engine");
         let file = open(&engine, &path, Direct::Prefer);
         let buffers = GuardedBuffers::default();
-        let mut ops = Vec::new();
-        for index in 0..64u64 {
-            ops.push((index, file.read_exact_at(buffers.guarded(1 << 20), index << 20)));
-            if index == 40 {
-                // From here on the driver cannot enter its ring, which has reads in it.
-                forbid(libc::SYS_io_uring_enter, libc::EPERM, true);
-            }
+        // Made before, so that the reads follow each other faster than the drive answers.
+        let memory: Vec<_> = (0..64).map(|_| buffers.guarded(1 << 20)).collect();
+        let ops: Vec<_> = (0..64u64).zip(memory).map(|(index, memory)| (index, file.read_exact_at(memory, index << 20))).collect();
+        while engine.stats().in_flight < 4 && engine.stats().queued > 8 {
+            std::hint::spin_loop();
         }
+        // From here on the driver cannot enter it.
+        forbid(libc::SYS_io_uring_enter, libc::EPERM, true);
         let mut lost = 0;
         for (index, op) in ops {
             let Completed { buf, result } = op.wait();
