@@ -5,7 +5,7 @@
 mod harness;
 
 use deepring::binding::FileBinding;
-use deepring::{BackendKind, Direct, Engine, ErrorKind, OpenOptions, QUEUE_DEPTH_DEFAULT};
+use deepring::{BackendKind, Direct, Engine, ErrorKind, OpenOptions, QUEUE_DEPTH_DEFAULT, WindowMode};
 use harness::child::{alone, alone_with, become_nobody, forbid, limit};
 use harness::disk::as_root;
 use harness::{
@@ -88,7 +88,9 @@ fn a_receipt_reports_copied_bytes_and_whether_the_page_cache_was_bypassed() {
     let path = place.path().join("file");
     std::fs::write(&path, bytes(0, LEN, 1)).expect("the file");
     let direct_here = is_direct(place.path());
-    for engine in engines() {
+    for builder in builders() {
+        // A window that is searched for can make blocks smaller.
+        let engine = builder.window(WindowMode::Fixed).build().expect("an engine");
         for direct in MODES {
             let file = open(&engine, &path, direct);
             let bypasses = direct_here && direct == Direct::Prefer;
