@@ -130,14 +130,15 @@ impl Driver {
         }
     }
 
-    /// Threads have done their work. What was to go to the device, of a request that was canceled since, does not.
+    /// Threads have done their work. A read that was canceled since does not go to the device. A write does: a later
+    /// block of it can be there, and what is written is to have no gap.
     pub(super) fn offloaded(&mut self, offloads: Vec<Offload>) {
         for Offload { key, work } in offloads {
             let block = &self.blocks[key];
             let offset = block.extent.offset;
             let request = &mut self.requests[block.request];
             request.look();
-            if request.is_canceled() && !matches!(work, Work::CopyOut { .. }) {
+            if request.is_canceled() && !request.is_write() && !matches!(work, Work::CopyOut { .. }) {
                 request.fail(offset, Error::new(ErrorKind::Canceled, request.submission.direction.call_name()));
                 self.retire(key);
             } else {
