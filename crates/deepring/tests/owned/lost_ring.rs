@@ -19,7 +19,11 @@ fn a_ring_lost_with_reads_in_it_keeps_their_memory_and_the_engine_continues_on_t
         let buffers = GuardedBuffers::default();
         // Made before, so that the reads follow each other faster than the drive answers.
         let memory: Vec<_> = (0..256).map(|_| buffers.guarded(1 << 20)).collect();
-        let ops: Vec<_> = (0..256u64).map(|index| index % 64).zip(memory).map(|(index, memory)| (index, file.read_exact_at(memory, index << 20))).collect();
+        let ops: Vec<_> = (0..256u64)
+            .map(|index| index % 64)
+            .zip(memory)
+            .map(|(index, memory)| (index, file.read_exact_at(memory, index << 20)))
+            .collect();
         while engine.stats().in_flight < 4 && engine.stats().queued > 8 {
             std::hint::spin_loop();
         }
