@@ -7,15 +7,14 @@
 
 use super::Driver;
 use super::flows::Hold;
-use super::request::{Claim, Event, Phase, Request, Waiting};
+use super::offload::put;
+use super::request::{Claim, Event, Phase, Waiting};
 use crate::error::Error;
 use crate::inode::Waiter;
-use crate::memory::Buffer;
 use crate::plan::{Extent, extent_at};
 use crate::planted::{PlantedBug, planted};
 use crate::slots::Key;
 use crate::stats::add;
-use crate::sys::memory;
 use std::sync::Arc;
 
 /// Writes that are joined at once.
@@ -54,7 +53,7 @@ impl Driver {
             if let Some(bounce) = &mut self.blocks[edge].bounce
                 && !planted(PlantedBug::ForgetsRider)
             {
-                put(bounce, &self.requests[request], &extent);
+                put(bounce, &extent, self.requests[request].submission.address + extent.offset);
             }
             self.board(request, &extent);
         }
@@ -91,13 +90,4 @@ impl Driver {
             self.conclude(key);
         }
     }
-}
-
-/// Puts a request's bytes into a unit.
-fn put(bounce: &mut Buffer, request: &Request, extent: &Extent) {
-    let wanted = &mut bounce[extent.skip as usize..(extent.skip + extent.len) as usize];
-    let from = (request.submission.address + extent.offset) as *const u8;
-    // SAFETY: the request's memory was handed over by its owner, is at least `offset + len` bytes long, and is not written
-    // to before the request is settled. The bounce block is the engine's and does not overlap it.
-    unsafe { memory::copy(from, wanted.as_mut_ptr(), wanted.len()) };
 }

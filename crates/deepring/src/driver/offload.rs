@@ -189,7 +189,12 @@ pub(super) fn fill(bounce: &mut Buffer, extent: &Extent, valid: u64, from: u64) 
         bounce[valid..first].fill(0);
     }
     bounce[end.max(valid)..].fill(0);
-    let wanted = &mut bounce[first..end];
+    put(bounce, extent, from);
+}
+
+/// Puts the request's own bytes, which are at `from`, into a bounce block.
+pub(super) fn put(bounce: &mut Buffer, extent: &Extent, from: u64) {
+    let wanted = &mut bounce[extent.skip as usize..(extent.skip + extent.len) as usize];
     // SAFETY: the request's memory was handed over by its owner, is at least `offset + len` bytes long, and is not written
     // to before the request is settled. The bounce block is the engine's and does not overlap it.
     unsafe { memory::copy(from as *const u8, wanted.as_mut_ptr(), wanted.len()) };
