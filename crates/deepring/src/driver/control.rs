@@ -166,15 +166,17 @@ impl Driver {
     fn run_control(&mut self, key: Key, instead: Option<ErrorKind>) {
         let Control { file, barrier, mut job, .. } = self.controls.take(key);
         let counters = Arc::clone(&self.core.counters);
+        // Who holds the lock is still to be found out: if it is this process, the file is cut after all.
+        let examines = matches!(instead, Some(ErrorKind::Locked(_)));
         let line = match barrier {
             // It only reports: that must not stand behind calls that are stuck.
-            _ if instead.is_some() => Line::Memory,
+            _ if instead.is_some() && !examines => Line::Memory,
             Barrier::Sync(_) => Line::Sync(file.fate),
             Barrier::Truncate | Barrier::TruncateAlone(_) | Barrier::Close => Line::Mount(file.fate),
         };
         self.ask(line, move || {
             let (mut instead, mut entered) = (instead, instead.is_none());
-            if let Some(ErrorKind::Locked(_)) = instead {
+            if examines {
                 let obstacle = file.locks.examine(file.fd(), FileLocks::end_place());
                 entered = obstacle.is_own && matches!(file.enter_end(), Attempt::Locked | Attempt::Without);
                 instead = (!entered).then_some(ErrorKind::Locked(obstacle.process));
