@@ -84,7 +84,8 @@ impl Driver {
                 self.settle_unopened(submission, error.at(&file.path));
             }
             GiveUp::MustTrim => {
-                let key = self.admit(submission, file);
+                let queue = self.queue_of(&file);
+                let key = self.admit(submission, file, queue);
                 self.requests[key].fail(0, error);
                 self.conclude_unqueued(key);
             }

@@ -59,15 +59,14 @@ impl Driver {
         if asked == 0 { self.core.config.block_bytes } else { asked }
     }
 
-    /// Makes a request of a submission, on the device that its file lives on.
-    pub(super) fn admit(&mut self, submission: Submission, file: Arc<OpenFile>) -> Key {
-        let queue = self.queue_of(&file);
+    /// Makes a request of a submission in the queue of its file.
+    pub(super) fn admit(&mut self, submission: Submission, file: Arc<OpenFile>, queue: usize) -> Key {
         let block_bytes = self.block_bytes(&submission);
         self.requests.insert(Request::new(submission, file, queue, block_bytes))
     }
 
     /// The queue of the file system that this file lives on.
-    fn queue_of(&mut self, file: &Arc<OpenFile>) -> usize {
+    pub(super) fn queue_of(&mut self, file: &Arc<OpenFile>) -> usize {
         let id = if planted(PlantedBug::DepthPerHandle) { Arc::as_ptr(file) as u64 } else { file.device.id };
         if let Some(&index) = self.queue_index.get(&(id, file.fate)) {
             self.devices[self.queues[index].device].follow(&self.core.config, &file.device);
@@ -109,7 +108,7 @@ impl Driver {
                             continue;
                         };
                         let file = Arc::clone(file);
-                        (flow, self.admit(submission, file))
+                        (flow, self.admit(submission, file, queue))
                     }
                 };
                 let issued = self.issue(key);

@@ -127,7 +127,8 @@ impl Driver {
                     if submission.direction == Direction::Write {
                         submission.accepted = Some(file.inode.accept_write(submission.position + submission.len));
                     }
-                    let key = self.admit(submission, file);
+                    let queue = self.queue_of(&file);
+                    let key = self.admit(submission, file, queue);
                     self.requests[key].passing = Some(passing);
                     if self.stopping {
                         self.requests[key].fail(0, Error::new(ErrorKind::Canceled, "open"));
