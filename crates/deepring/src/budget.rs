@@ -28,6 +28,11 @@ impl Cost {
         self.bytes -= other.bytes;
     }
 
+    /// Whether a cost fits while this is in flight. One that is larger than the limit fits alone; otherwise it never would.
+    pub(crate) fn admits(&self, other: Self, limit: Self) -> bool {
+        self.requests == 0 || self.fits_beside(other, limit)
+    }
+
     /// Whether this and another together are within the limit.
     pub(crate) fn fits_beside(&self, other: Self, limit: Self) -> bool {
         self.blocks + other.blocks <= limit.blocks
@@ -58,8 +63,7 @@ impl Budget {
         self.limit
     }
 
-    /// Takes the cost if it fits, and returns whether it did. An operation larger than the whole
-    /// budget fits when nothing else is in flight; otherwise it never would.
+    /// Takes the cost if it fits, and returns whether it did. See [`Cost::admits`].
     pub(crate) fn take(&mut self, cost: Cost) -> bool {
         let fits = self.fits(cost);
         if fits {
@@ -70,8 +74,7 @@ impl Budget {
 
     /// Whether the cost fits now.
     pub(crate) fn fits(&self, cost: Cost) -> bool {
-        let alone = self.used.requests == 0;
-        alone || self.used.fits_beside(cost, self.limit)
+        self.used.admits(cost, self.limit)
     }
 
     /// Whether the cost fits now for one of several parties, which has `used` already: as [`Budget::fits`], and a party
@@ -81,7 +84,7 @@ impl Budget {
         let requests = self.limit.requests.saturating_sub(self.used.requests - used.requests);
         let bytes = self.limit.bytes.saturating_sub(self.used.bytes - used.bytes);
         let share = Cost { blocks: blocks - blocks / 4, requests: requests - requests / 4, bytes: bytes - bytes / 4 };
-        self.fits(cost) && (used.requests == 0 || used.fits_beside(cost, share))
+        self.fits(cost) && used.admits(cost, share)
     }
 
     pub(crate) fn give(&mut self, cost: Cost) {

@@ -133,10 +133,9 @@ impl Shared {
         member
     }
 
-    /// Whether the cost fits beside `used`. One that is larger than the limit fits alone.
+    /// Whether the cost fits beside `used`. See [`Cost::admits`].
     fn fits(&self, used: u64, cost: Cost) -> bool {
-        let (used, limit) = (unpack(used), unpack(self.limit.load(Ordering::Relaxed)));
-        used.requests == 0 && used.bytes == 0 || used.fits_beside(unpack(pack(cost)), limit)
+        unpack(used).admits(unpack(pack(cost)), unpack(self.limit.load(Ordering::Relaxed)))
     }
 
     /// Takes the cost if it fits; with an engine in line, only in turn.
