@@ -108,18 +108,11 @@ pub(super) fn mount_of(fd: &OwnedFd, stat: &Stat) -> Arc<Mount> {
 fn device_of(fd: &OwnedFd, number: DeviceNumber) -> Device {
     static VERSIONS: AtomicU64 = AtomicU64::new(0);
     let version = VERSIONS.fetch_add(1, Ordering::Relaxed);
-    if let Some(queue) = device::queue(number) {
-        return Device {
-            id: queue.number.id(),
-            name: queue.name,
-            requests: queue.requests,
-            request_bytes: queue.request_bytes.max(4096),
-            version,
-        };
-    }
+    let own = device::queue(number);
     // Subvolumes, overlays and others have numbers that no device has.
-    let mounted = mounts::mount_of(fd);
-    if let Some(queue) = mounted.as_ref().and_then(mounts::Mounted::block_device).and_then(device::queue) {
+    let mounted = if own.is_some() { None } else { mounts::mount_of(fd) };
+    let below = || mounted.as_ref().and_then(mounts::Mounted::block_device).and_then(device::queue);
+    if let Some(queue) = own.or_else(below) {
         return Device {
             id: queue.number.id(),
             name: queue.name,
