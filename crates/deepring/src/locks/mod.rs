@@ -30,6 +30,7 @@ use crate::sys::lock::{self, Kind, Range};
 use crate::sys::stat::Stat;
 use crate::sys::{Errno, file, stat};
 pub(crate) use end::EndHold;
+use std::borrow::Cow;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -46,22 +47,17 @@ const WAITING: Range = Range { start: BYTES - 2, end: BYTES - 1 };
 /// Locked for a moment to see whether locks work.
 const PROBE: Range = Range { start: BYTES - 3, end: BYTES - 2 };
 
-/// File systems whose locks the kernel keeps by itself. On any other, a server may have to be
-/// asked, which takes any time.
-const LOCAL: [i64; 12] = [
-    0xef53,      // ext2, ext3, ext4
-    0x5846_5342, // xfs
-    0x9123_683e, // btrfs
-    0xf2f5_2010, // f2fs
-    0xca45_1a4e, // bcachefs
-    0x2fc1_2fc1, // zfs
-    0x794c_7630, // overlay
-    0x3153_464a, // jfs
-    0x4d44,      // fat
-    0x7366_746e, // ntfs3
-    file::TMPFS_MAGIC,
-    file::RAMFS_MAGIC,
-];
+/// Local file systems beside [`file::LOCAL_MAGICS`] whose locks the kernel keeps by itself: JFS, FAT,
+/// NTFS. On any other, a server may have to be asked, which takes any time.
+const LOCAL_TOO: [i64; 3] = [0x3153_464a, 0x4d44, 0x7366_746e];
+
+/// Why there are none on any other.
+const NOT_LOCAL: &str = "the file system is not known to keep locks by itself";
+
+/// Whether the kernel keeps the locks of this file by itself.
+fn is_local(fd: &OwnedFd) -> bool {
+    file::file_system(fd).is_ok_and(|magic| file::LOCAL_MAGICS.contains(&magic) || LOCAL_TOO.contains(&magic))
+}
 
 /// Whether writes of other processes, and of other copies of deepring in this one, are kept out
 /// while this one writes.
@@ -102,7 +98,7 @@ pub(crate) struct Obstacle {
 /// The locks of one opening of a file.
 pub(crate) struct FileLocks {
     /// Why there are none; `None` while they work.
-    failed: Mutex<Option<String>>,
+    failed: Mutex<Option<Cow<'static, str>>>,
     works: AtomicBool,
     /// Whether a copy of the engine can write this file in units, so that parts of one need locks.
     has_units: bool,
@@ -134,9 +130,9 @@ fn place_of(start: u64, end: u64) -> Range {
 
 impl FileLocks {
     /// For a file that this copy does not write, or writes byte for byte as it is asked to.
-    pub(crate) fn none(why: &str) -> Self {
+    pub(crate) fn none(why: &'static str) -> Self {
         Self {
-            failed: Mutex::new(Some(why.to_owned())),
+            failed: Mutex::new(Some(why.into())),
             works: AtomicBool::new(false),
             has_units: false,
             is_readable: false,
@@ -151,8 +147,8 @@ impl FileLocks {
     /// For a file that this copy writes. `has_units`: some copy can write it in units.
     pub(crate) fn of(fd: &OwnedFd, stat: &Stat, has_units: bool, is_readable: bool) -> Self {
         let identity = (stat.device.id(), stat.number);
-        if !file::file_system(fd).is_ok_and(|magic| LOCAL.contains(&magic)) {
-            let locks = Self { has_units, identity, ..Self::none("the file system is not known to keep locks by itself") };
+        if !is_local(fd) {
+            let locks = Self { has_units, identity, ..Self::none(NOT_LOCAL) };
             locks.show();
             return locks;
         }
@@ -161,20 +157,20 @@ impl FileLocks {
 
     pub(crate) fn describe(&self) -> ProcessLocks {
         match &*locked(&self.failed) {
-            Some(reason) => ProcessLocks { available: false, reason: reason.clone() },
+            Some(reason) => ProcessLocks { available: false, reason: reason.to_string() },
             None => ProcessLocks { available: true, reason: "open-file-description locks".into() },
         }
     }
 
     /// Whether files like this one have such locks.
     pub(crate) fn probe(fd: &OwnedFd) -> ProcessLocks {
-        if !file::file_system(fd).is_ok_and(|magic| LOCAL.contains(&magic)) {
-            return Self::none("the file system is not known to keep locks by itself").describe();
+        if !is_local(fd) {
+            return Self::none(NOT_LOCAL).describe();
         }
         let locks = Self { failed: Mutex::default(), works: AtomicBool::new(true), ..Self::none("") };
         match lock::try_lock(fd, Kind::Shared, PROBE) {
             Ok(_) => lock::unlock(fd, PROBE),
-            Err(errno) => *locked(&locks.failed) = Some(refusal(errno)),
+            Err(errno) => *locked(&locks.failed) = Some(refusal(errno).into()),
         }
         locks.describe()
     }
@@ -265,7 +261,7 @@ impl FileLocks {
     }
 
     fn fail(&self, errno: Errno) {
-        locked(&self.failed).get_or_insert_with(|| refusal(errno));
+        locked(&self.failed).get_or_insert_with(|| refusal(errno).into());
         self.works.store(false, Ordering::Relaxed);
         self.show();
     }

@@ -6,11 +6,6 @@ use crate::sys::identity as evidence;
 use crate::sys::stat::{FileKind, Stat};
 use std::os::fd::OwnedFd;
 
-/// File systems on a local disk or in memory, and overlays of them: while a file is open, no other
-/// one of theirs has its number and its birth time.
-const LOCAL: &[i64] =
-    &[0xef53, 0x5846_5342, 0x9123_683e, 0xf2f5_2010, 0x2fc1_2fc1, 0xca45_1a4e, sys::TMPFS_MAGIC, sys::RAMFS_MAGIC, sys::OVERLAY_MAGIC];
-
 /// `is_fuse`: a server in user space gives out numbers and handles as it likes.
 pub(super) fn identity(fd: &OwnedFd, stat: &Stat, is_fuse: bool) -> Identity {
     if stat.kind == FileKind::BlockDevice {
@@ -41,6 +36,7 @@ fn proof(fd: &OwnedFd, stat: &Stat, is_fuse: bool) -> Proof {
     if let Some(generation) = evidence::generation(fd) {
         return Proof::Lasting(Box::new(generation.to_ne_bytes()));
     }
-    let is_local = stat.birthtime_ns != 0 && file_system.is_ok_and(|magic| LOCAL.contains(&magic));
+    // While a file is open, no other one there has its number and its birth time.
+    let is_local = stat.birthtime_ns != 0 && file_system.is_ok_and(|magic| sys::LOCAL_MAGICS.contains(&magic));
     if is_local { Proof::WhileOpen(Box::default()) } else { Proof::None }
 }

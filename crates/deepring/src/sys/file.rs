@@ -28,6 +28,11 @@ pub(crate) const SERVED_MAGICS: [i64; 11] = [
     0x2003_0528,
 ];
 
+/// File systems on a local disk or in memory, and overlays of them, whose files have numbers of their own: ext2 to ext4,
+/// XFS, Btrfs, F2FS, ZFS, bcachefs.
+pub(crate) const LOCAL_MAGICS: [i64; 9] =
+    [0xef53, 0x5846_5342, 0x9123_683e, 0xf2f5_2010, 0x2fc1_2fc1, 0xca45_1a4e, TMPFS_MAGIC, RAMFS_MAGIC, OVERLAY_MAGIC];
+
 /// What a file is opened for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Access {
