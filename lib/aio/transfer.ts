@@ -5,15 +5,14 @@
  * `ledger.ts`). All stage the same requests. They differ in how the outcome is awaited.
  */
 
-import { blockOn, connect, detachedInFlight, nextId, Operation, stagePathTransfer, track } from '../core/completions.ts'
+import { blockOn, connect, detachedInFlight, nextId, Operation, stageTransfer, track } from '../core/completions.ts'
 import { engineStateOf, type Engine } from '../engine/engine.ts'
 import { checkOpen } from '../core/engine-state.ts'
 import { closed } from '../core/errors.ts'
 import { stageRead, stageWrite, transferOperation, type FileState, type Membership } from '../file/file-state.ts'
 import { throwIfAborted } from '../core/options.ts'
-import { PRIORITY } from '../core/record.ts'
 import type { CheckedPath } from '../core/path.ts'
-import { STAGED_FLAG } from '../core/record.ts'
+import { PRIORITY, STAGED_FLAG } from '../core/record.ts'
 
 /** Permissions of files that are created by path, before the umask: those of node:fs. */
 const MODE = 0o666
@@ -80,7 +79,7 @@ function stageByPath(transfer: Transfer, { bytes, text }: CheckedPath, { handle,
   checkOpen(engine, write ? 'write' : 'read')
   const operation = transferOperation(write, source, view, text, group)
   const flags = (write ? STAGED_FLAG.write : 0) | STAGED_FLAG.exact | (whole ? STAGED_FLAG.whole : 0)
-  stagePathTransfer(operation, bytes, flags, engine.number, handle, group?.id ?? 0, position, MODE)
+  stageTransfer(operation, flags, engine.number, handle, group?.id ?? 0, position, PRIORITY.none, bytes, MODE)
   return operation
 }
 

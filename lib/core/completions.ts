@@ -29,7 +29,7 @@ import { DeepringError, detached, fromFailure } from './errors.ts'
 import { native, type Native } from './native.ts'
 import { reasonOf } from './options.ts'
 import { Pending } from './pending.ts'
-import { PRIORITY, RECORD, RecordView, STAGED, STAGED_FLAG, STAGED_NUMBERS, STATUS, type Failure } from './record.ts'
+import { RECORD, RecordView, STAGED, STAGED_FLAG, STAGED_NUMBERS, STATUS, type Failure } from './record.ts'
 
 /** Records fetched from the binding at once: 20 KiB, small enough to stay in the first-level cache. */
 const RECORDS_PER_DRAIN = 256
@@ -137,7 +137,11 @@ export function connect(): Native {
   return binding
 }
 
-/** Stages a transfer. It is submitted with the next {@link flush}, or before any other call of the binding. */
+/**
+ * Stages a transfer. It is submitted with the next {@link flush}, or before any other call of the binding.
+ *
+ * @param path - By path, `target` is an engine, and `mode` the permissions of a file that a write creates.
+ */
 export function stageTransfer(
   { id, view, requested }: Operation,
   flags: number,
@@ -146,10 +150,12 @@ export function stageTransfer(
   group: number,
   position: number,
   priority: number,
+  path: Uint8Array | null = null,
+  mode = 0,
 ): void {
   if (binding === undefined || stagedCount === STAGED_MAX) connect()
   const at = stagedCount * STAGED_NUMBERS
-  staged[at + STAGED.flags] = flags
+  staged[at + STAGED.flags] = path === null ? flags : flags | STAGED_FLAG.byPath
   staged[at + STAGED.id] = id
   staged[at + STAGED.target] = target
   staged[at + STAGED.handle] = handle
@@ -157,29 +163,12 @@ export function stageTransfer(
   staged[at + STAGED.position] = position
   staged[at + STAGED.length] = requested
   staged[at + STAGED.priority] = priority
+  staged[at + STAGED.mode] = mode
   stagedCount += 1
-  stagedViews[stagedViewCount] = view as Uint8Array
-  stagedViewCount += 1
-}
-
-/** The same by path, with the permissions of a file that a write creates. */
-export function stagePathTransfer(
-  operation: Operation,
-  path: Uint8Array,
-  flags: number,
-  engine: number,
-  handle: number,
-  group: number,
-  position: number,
-  mode: number,
-): void {
-  if (binding === undefined || stagedCount === STAGED_MAX) connect()
-  stagedViews[stagedViewCount] = path
-  stagedViewCount += 1
-  stageTransfer(operation, flags | STAGED_FLAG.byPath, engine, handle, group, position, PRIORITY.none)
-  staged[(stagedCount - 1) * STAGED_NUMBERS + STAGED.mode] = mode
+  if (path !== null) stagedViews[stagedViewCount++] = path
+  stagedViews[stagedViewCount++] = view as Uint8Array
   // What a relative path means can change before the end of this tick.
-  if (path[0] !== SLASH) connect()
+  if (path !== null && path[0] !== SLASH) connect()
 }
 
 function submit(to: Native): void {
