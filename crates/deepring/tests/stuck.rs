@@ -99,19 +99,24 @@ fn files(engine: &Engine, at: &Path, count: usize) -> Vec<deepring::File> {
     (0..count).map(|index| open(engine, &at.join(format!("{index}")), Direct::Prefer)).collect()
 }
 
+/// Freezes the disk, starts writes on it, and checks that all goes on elsewhere. Thawed, they succeed.
+fn write_while_frozen(engine: &Engine, at: &Path, elsewhere: &Path, start: impl FnOnce() -> Vec<deepring::Op<Vec<u8>>>) {
+    let frozen = Frozen::new(at);
+    let ops = start();
+    std::thread::sleep(Duration::from_millis(100));
+    check_elsewhere(engine, elsewhere);
+    drop(frozen);
+    for op in ops {
+        op.wait().result.expect("a write once the disk is thawed");
+    }
+}
+
 #[test]
 fn appends_to_a_frozen_disk_stop_nothing_elsewhere() {
     with_disk(|engine, at, elsewhere| {
         for count in [4, 70] {
             let files = files(engine, at, count);
-            let frozen = Frozen::new(at);
-            let ops: Vec<_> = files.iter().map(|file| file.write_at(bytes(0, 5000, 1), 0)).collect();
-            std::thread::sleep(Duration::from_millis(100));
-            check_elsewhere(engine, elsewhere);
-            drop(frozen);
-            for op in ops {
-                op.wait().result.expect("an append once the disk is thawed");
-            }
+            write_while_frozen(engine, at, elsewhere, || files.iter().map(|file| file.write_at(bytes(0, 5000, 1), 0)).collect());
             for file in &files {
                 file.set_len(0).wait().expect("a truncation");
             }
@@ -127,14 +132,8 @@ fn overwrites_on_a_frozen_disk_stop_nothing_elsewhere() {
         File::open(&path).and_then(|file| file.sync_all()).expect("sync");
         let file = open(engine, &path, Direct::Prefer);
         for count in [8, 300] {
-            let frozen = Frozen::new(at);
-            let ops: Vec<_> = (0..count).map(|index| file.write_at(bytes(index * 4096, 4096, 1), index * 4096)).collect();
-            std::thread::sleep(Duration::from_millis(100));
-            check_elsewhere(engine, elsewhere);
-            drop(frozen);
-            for op in ops {
-                op.wait().result.expect("a write once the disk is thawed");
-            }
+            let write = |index: u64| file.write_at(bytes(index * 4096, 4096, 1), index * 4096);
+            write_while_frozen(engine, at, elsewhere, || (0..count).map(write).collect());
         }
     });
 }
@@ -147,15 +146,8 @@ fn requests_by_path_on_a_frozen_disk_stop_none_elsewhere() {
         for path in &paths[..200] {
             std::fs::write(path, b"old").expect("a file");
         }
-        let frozen = Frozen::new(at);
         // Half of them can be opened, and their writes hang; the opens of the others hang.
-        let ops: Vec<_> = paths.iter().map(|path| engine.write_file(path, bytes(0, 5000, 1))).collect();
-        std::thread::sleep(Duration::from_millis(100));
-        check_elsewhere(engine, elsewhere);
-        drop(frozen);
-        for op in ops {
-            op.wait().result.expect("a write once the disk is thawed");
-        }
+        write_while_frozen(engine, at, elsewhere, || paths.iter().map(|path| engine.write_file(path, bytes(0, 5000, 1))).collect());
     });
 }
 

@@ -79,10 +79,7 @@ fn run(test: &str, prepare: impl FnOnce(&mut Command)) -> (ExitStatus, String) {
 
 /// Sets a resource limit of this process, soft and hard.
 pub(crate) fn limit(resource: libc::__rlimit_resource_t, value: u64) {
-    let limit = libc::rlimit { rlim_cur: value, rlim_max: value };
-    // SAFETY: reads a local struct.
-    let set = unsafe { libc::setrlimit(resource, &raw const limit) };
-    assert_eq!(set, 0, "setrlimit: {}", std::io::Error::last_os_error());
+    set_limit(resource, libc::rlimit { rlim_cur: value, rlim_max: value });
 }
 
 /// Lowers a limit so that it can be raised again.
@@ -91,6 +88,10 @@ pub(crate) fn limit_for_now(resource: libc::__rlimit_resource_t, value: u64) {
     // SAFETY: fills a local struct.
     assert_eq!(unsafe { libc::getrlimit(resource, &raw mut limit) }, 0);
     limit.rlim_cur = value.min(limit.rlim_max);
+    set_limit(resource, limit);
+}
+
+fn set_limit(resource: libc::__rlimit_resource_t, limit: libc::rlimit) {
     // SAFETY: reads a local struct.
     let set = unsafe { libc::setrlimit(resource, &raw const limit) };
     assert_eq!(set, 0, "setrlimit: {}", std::io::Error::last_os_error());
@@ -110,43 +111,38 @@ pub(crate) fn become_nobody() {
 /// Makes a system call fail with `errno` from now on, in this thread and the threads it starts.
 /// With `everywhere`, in all threads.
 pub(crate) fn forbid(call: libc::c_long, errno: i32, everywhere: bool) {
-    const LOAD_WORD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
-    const JUMP_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
-    const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
-    let step = |code: u16, jt: u8, jf: u8, k: u32| libc::sock_filter { code, jt, jf, k };
-    let mut program = [
-        step(LOAD_WORD, 0, 0, 0), // seccomp_data.nr
-        step(JUMP_EQUAL, 0, 1, call as u32),
-        step(RETURN, 0, 0, libc::SECCOMP_RET_ERRNO | errno as u32),
-        step(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW),
-    ];
-    let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
-    // SAFETY: no pointers.
-    assert_eq!(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }, 0);
     let flags = if everywhere { libc::SECCOMP_FILTER_FLAG_TSYNC } else { 0 };
-    // SAFETY: the kernel copies the program, which outlives the call.
-    let set = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const filter) };
-    assert_eq!(set, 0, "seccomp: {}", std::io::Error::last_os_error());
+    filter_calls(&[step(JUMP_EQUAL, 0, 1, call as u32), fails(errno)], flags);
 }
 
 /// As [`forbid`], for calls with this second argument only, in this thread and those it starts.
 pub(crate) fn forbid_command(call: libc::c_long, command: u32, errno: i32) {
-    const LOAD_WORD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
-    const JUMP_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
-    const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
-    let step = |code: u16, jt: u8, jf: u8, k: u32| libc::sock_filter { code, jt, jf, k };
-    let mut program = [
-        step(LOAD_WORD, 0, 0, 0), // seccomp_data.nr
-        step(JUMP_EQUAL, 0, 3, call as u32),
-        step(LOAD_WORD, 0, 0, 24), // the low half of seccomp_data.args[1]
-        step(JUMP_EQUAL, 0, 1, command),
-        step(RETURN, 0, 0, libc::SECCOMP_RET_ERRNO | errno as u32),
-        step(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW),
-    ];
+    let argument = step(LOAD_WORD, 0, 0, 24); // the low half of seccomp_data.args[1]
+    let steps = [step(JUMP_EQUAL, 0, 3, call as u32), argument, step(JUMP_EQUAL, 0, 1, command), fails(errno)];
+    filter_calls(&steps, 0);
+}
+
+const LOAD_WORD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
+const JUMP_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+
+fn step(code: u16, jt: u8, jf: u8, k: u32) -> libc::sock_filter {
+    libc::sock_filter { code, jt, jf, k }
+}
+
+fn fails(errno: i32) -> libc::sock_filter {
+    step(RETURN, 0, 0, libc::SECCOMP_RET_ERRNO | errno as u32)
+}
+
+/// Installs a filter of system calls: `steps` get the number of the call, and what they do not end is
+/// allowed.
+fn filter_calls(steps: &[libc::sock_filter], flags: libc::c_ulong) {
+    let (number, allow) = (step(LOAD_WORD, 0, 0, 0), step(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW));
+    let mut program = [&[number], steps, &[allow]].concat();
     let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
     // SAFETY: no pointers.
     assert_eq!(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }, 0);
     // SAFETY: the kernel copies the program, which outlives the call.
-    let set = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const filter) };
+    let set = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const filter) };
     assert_eq!(set, 0, "seccomp: {}", std::io::Error::last_os_error());
 }
