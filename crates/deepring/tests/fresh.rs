@@ -7,8 +7,9 @@ mod harness;
 use deepring::binding::{Completion, EngineBinding, FileBinding, Outcome, RawTransfer};
 use deepring::{BackendKind, Completed, Direct, Direction, Engine, ErrorKind, File, HugePages};
 use harness::child::{alone as alone_in_child, forbid};
-use harness::{assert_same, bytes, directory, engines, open, within};
+use harness::{assert_same, bytes, directory, engines, is_direct, open, skip, within};
 use std::ops::Range;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::Duration;
 
@@ -24,7 +25,18 @@ fn alone() -> MutexGuard<'static, ()> {
 
 fn ring() -> Option<Engine> {
     let engine = Engine::builder().build().expect("an engine");
-    (engine.info().backend == BackendKind::Uring).then_some(engine)
+    if engine.info().backend == BackendKind::Uring {
+        return Some(engine);
+    }
+    skip("the engine has no ring");
+    None
+}
+
+/// A file of this length in the directory, and what is in it.
+fn file_of(engine: &Engine, place: &Path, len: usize) -> (File, Vec<u8>) {
+    let (path, content) = (place.join("file"), bytes(0, len, 1));
+    std::fs::write(&path, &content).expect("the file");
+    (open(engine, &path, Direct::Prefer), content)
 }
 
 /// Page faults that the drivers of this process took.
@@ -98,10 +110,7 @@ fn the_driver_takes_no_page_fault_of_memory_that_was_never_touched() {
     within(LIMIT, "reads into fresh memory", || {
         let Some(engine) = ring() else { return };
         let place = directory();
-        let path = place.path().join("file");
-        let content = bytes(0, FILE, 1);
-        std::fs::write(&path, &content).expect("the file");
-        let file = open(&engine, &path, Direct::Prefer);
+        let (file, content) = file_of(&engine, place.path(), FILE);
         // The driver's own stack and tables.
         file.read_exact_at(vec![0u8; MIB], 0).wait().result.expect("a read");
         // Pages of 4 KiB would be 24 000 faults, huge ones 48.
@@ -124,9 +133,7 @@ fn allocating_takes_no_memory_and_reading_takes_only_what_is_read_into() {
     within(LIMIT, "a read into a part", || {
         for engine in engines() {
             let place = directory();
-            let path = place.path().join("file");
-            std::fs::write(&path, bytes(0, 8 * MIB, 1)).expect("the file");
-            let file = open(&engine, &path, Direct::Prefer);
+            let (file, _) = file_of(&engine, place.path(), 8 * MIB);
             file.read_exact_at(vec![0u8; MIB], 0).wait().result.expect("a read");
             let before = resident();
             let mut buffer = engine.buffer(512 * MIB).expect("memory");
@@ -146,9 +153,7 @@ fn a_read_into_memory_that_cannot_be_written_is_an_error() {
     within(LIMIT, "reads into bad memory", || {
         for engine in engines() {
             let place = directory();
-            let path = place.path().join("file");
-            std::fs::write(&path, bytes(0, 4 * MIB, 1)).expect("the file");
-            let file = open(&engine, &path, Direct::Prefer);
+            let (file, _) = file_of(&engine, place.path(), 4 * MIB);
             for protection in [libc::PROT_NONE, libc::PROT_READ] {
                 let memory = Foreign::map(4 * MIB, protection);
                 let error = memory.read(&file).result.expect_err("memory that cannot be written");
@@ -166,10 +171,7 @@ fn where_the_kernel_does_not_populate_engine_memory_is_touched_and_other_memory_
     alone_in_child(|| {
         let Some(engine) = ring() else { return };
         let place = directory();
-        let path = place.path().join("file");
-        let content = bytes(0, FILE, 1);
-        std::fs::write(&path, &content).expect("the file");
-        let file = open(&engine, &path, Direct::Prefer);
+        let (file, content) = file_of(&engine, place.path(), FILE);
         file.read_exact_at(vec![0u8; MIB], 0).wait().result.expect("a read");
         let buffers: Vec<_> = (0..2).map(|_| engine.buffer(FILE).expect("memory")).collect();
         // As before Linux 5.14, but for all advice.
@@ -205,10 +207,7 @@ fn a_read_that_brings_its_memory_shows_the_bytes_of_the_file_and_zeros() {
     within(LIMIT, "reads that bring their memory", || {
         for engine in engines() {
             let place = directory();
-            let path = place.path().join("file");
-            let content = bytes(0, 3 * MIB + 777, 1);
-            std::fs::write(&path, &content).expect("the file");
-            let file = open(&engine, &path, Direct::Prefer);
+            let (file, content) = file_of(&engine, place.path(), 3 * MIB + 777);
             for (position, len) in [
                 (0, 3 * MIB + 777),
                 (0, 8 * MIB),
@@ -248,9 +247,7 @@ fn a_read_that_brings_its_memory_and_does_not_succeed_shows_none() {
     within(LIMIT, "reads that fail", || {
         for engine in engines() {
             let place = directory();
-            let path = place.path().join("file");
-            std::fs::write(&path, bytes(0, 32 * MIB, 1)).expect("the file");
-            let file = open(&engine, &path, Direct::Prefer);
+            let (file, _) = file_of(&engine, place.path(), 32 * MIB);
             let mut canceled = 0;
             for _ in 0..20 {
                 soil(&engine, 32 * MIB);
@@ -282,12 +279,10 @@ fn a_write_from_unaligned_memory_is_not_copied_by_the_driver() {
     within(LIMIT, "unaligned writes", || {
         let Some(engine) = ring() else { return };
         let place = directory();
-        if !harness::is_direct(place.path()) {
-            return;
+        if !is_direct(place.path()) {
+            return skip("no direct I/O here");
         }
-        let path = place.path().join("file");
-        std::fs::write(&path, bytes(0, FILE, 1)).expect("the file");
-        let file = open(&engine, &path, Direct::Prefer);
+        let (file, _) = file_of(&engine, place.path(), FILE);
         file.write_at(vec![1u8; 2 * MIB], 1).wait().result.expect("a write");
         // Whoever copies from it faults it in.
         let memory = Foreign::map(FILE, libc::PROT_READ | libc::PROT_WRITE);
@@ -296,7 +291,7 @@ fn a_write_from_unaligned_memory_is_not_copied_by_the_driver() {
         let taken = faults() - before;
         assert_eq!(receipt.bounced, FILE as u64 - 1);
         assert!(taken < 64, "{taken} page faults of the driver");
-        let written = std::fs::read(&path).expect("the file");
+        let written = std::fs::read(place.path().join("file")).expect("the file");
         assert!(written.len() == FILE && written[..FILE - 1].iter().all(|&byte| byte == 0), "what was written");
     });
 }
