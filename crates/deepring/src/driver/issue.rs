@@ -2,7 +2,8 @@
 //!
 //! A block is issued when the backend has a place, the handle's window and the device's budget have room, and the range
 //! of a write can be locked. Only the budget, which other engines share, is taken before the last of them is known, and
-//! can have to be given back. Without a place or budget the request keeps its turn; without room in its window, or without the lock, it parks.
+//! can have to be given back. Without a place or budget the request keeps its turn; without room in its window, or
+//! without the lock, it parks.
 
 use super::Driver;
 use super::block::Grant;

@@ -18,7 +18,8 @@
 //! | `Full` (the device takes no more of it) | stays at the front | keeps its turn |
 //!
 //! **A reservation.** The first that finds the device full waits for room, and others that fit pass it, for at most
-//! [`PASS_MAX`]. Then, or once its class is owed [`OWED_ROOM`], nothing is issued before it. A line does not begin another round without it either.
+//! [`PASS_MAX`]. Then, or once its class is owed [`OWED_ROOM`], nothing is issued before it. A line does not begin
+//! another round without it either.
 
 use super::flows::{Flow, FlowKey, Flows, Hold, Size};
 use crate::planted::{PlantedBug, planted};
