@@ -4,7 +4,9 @@
  */
 
 import { execFileSync } from 'node:child_process'
-import { chmodSync, mkdirSync } from 'node:fs'
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import { allocate, allocateTensor, allocateUnsafe, Engine, info, open, type FileHandle } from '../index.ts'
 import { AioHandle, aioRead, aioReadSync, aioWrite, aioWriteSync } from '../lib/aio/index.ts'
@@ -349,10 +351,14 @@ test('a missing file, a directory and a file in a file fail as in node:fs', asyn
 })
 
 const root = process.getuid?.() === 0
-// Permissions do not restrict root, so root drops its rights for this test.
+// Permissions do not restrict root, so root drops its rights for this test. The file is where any user gets to, and the
+// binary is loaded before: the checkout can lie below a folder that only its owner can enter.
 test.serial('a file without permission fails with EACCES', async (t) => {
-  const path = scratch.file('abc')
-  chmodSync(scratch.folder, 0o755)
+  const folder = mkdtempSync(join(tmpdir(), 'deepring-'))
+  const path = join(folder, 'file')
+  writeFileSync(path, 'abc')
+  await (await open(path)).close()
+  chmodSync(folder, 0o755)
   chmodSync(path, 0o000)
   if (root) process.seteuid?.(65_534)
   try {
@@ -365,6 +371,7 @@ test.serial('a file without permission fails with EACCES', async (t) => {
     chmodSync(path, 0o600)
   }
   t.is(Buffer.from(contents(path)).toString(), 'abc')
+  rmSync(folder, { recursive: true })
 })
 
 test('anything but a regular file or a block device is refused at once', async (t) => {

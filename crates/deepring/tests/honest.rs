@@ -6,7 +6,7 @@ mod harness;
 
 use deepring::binding::FileBinding;
 use deepring::{BackendKind, Direct, Engine, ErrorKind, OpenOptions, QUEUE_DEPTH_DEFAULT, WindowMode};
-use harness::child::{alone, alone_with, become_nobody, forbid, limit};
+use harness::child::{alone, alone_with, become_nobody, directory_for_all, forbid, limit};
 use harness::disk::as_root;
 use harness::{
     MODES, Slice, assert_same, backends, builders, bytes, directory, engines, eventually, is_direct, open, patient, rings_count_as_locked,
@@ -360,8 +360,7 @@ fn a_small_memlock_limit_gives_a_smaller_ring_and_zero_gives_threads() {
                 command.env_remove("DEEPRING_BACKEND");
             },
             || {
-                let place = tempfile::tempdir().expect("a directory that every user can write");
-                std::fs::set_permissions(place.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).expect("permissions");
+                let place = directory_for_all(0o777);
                 limit(libc::RLIMIT_MEMLOCK, 64 << 10);
                 become_nobody();
                 let engine = Engine::builder().queue_depth(4096).build().expect("an engine");

@@ -6,10 +6,9 @@
 mod harness;
 
 use deepring::{BackendKind, Completed, Direct, Engine, ErrorKind};
-use harness::child::{alone_with, become_nobody, forbid, limit};
+use harness::child::{alone_with, become_nobody, directory_for_all, forbid, limit};
 use harness::disk::as_root;
 use harness::{Slice, assert_same, backends, bytes, contract, directory, eventually, open, rings_count_as_locked, skip, within};
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -122,8 +121,7 @@ fn as_nobody(memlock_bytes: u64, body: impl FnOnce(&Path)) {
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     as_root(|| {
         alone(|_| {
-            let place = tempfile::tempdir().expect("a directory that every user can reach");
-            std::fs::set_permissions(place.path(), PermissionsExt::from_mode(0o777)).expect("permissions");
+            let place = directory_for_all(0o777);
             limit(libc::RLIMIT_MEMLOCK, memlock_bytes);
             become_nobody();
             body(place.path());

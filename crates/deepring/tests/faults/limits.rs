@@ -1,11 +1,10 @@
 //! Limits of the process.
 
 use super::{check, check_usable};
-use crate::harness::child::{alone, become_nobody, limit, limit_for_now};
+use crate::harness::child::{alone, become_nobody, directory_for_all, limit, limit_for_now};
 use crate::harness::disk::as_root;
 use crate::harness::{MODES, READ_WRITE, Slice, assert_file, assert_same, bytes, directory, engines, is_direct, open, skip, task};
 use deepring::{Completed, Direct, Engine};
-use std::os::unix::fs::PermissionsExt;
 
 #[test]
 fn a_write_beyond_the_file_size_limit_is_efbig_and_does_not_kill_the_process() {
@@ -112,8 +111,7 @@ fn without_memory_for_a_copy_a_request_fails_and_the_next_one_works() {
 fn when_threads_cannot_start_building_an_engine_fails_and_a_running_engine_works() {
     as_root(|| {
         alone(|| {
-            let place = directory();
-            std::fs::set_permissions(place.path(), PermissionsExt::from_mode(0o777)).expect("permissions");
+            let place = directory_for_all(0o777);
             let path = place.path().join("file");
             // The driver runs; the blocking threads would start only with work for them.
             let engines = engines();

@@ -1,7 +1,7 @@
 //! Files that the process has no permission for.
 
 use super::{check, check_usable};
-use crate::harness::child::{alone, become_nobody};
+use crate::harness::child::{alone, become_nobody, directory_for_all};
 use crate::harness::disk::as_root;
 use crate::harness::{MODES, READ_WRITE, assert_file, assert_same, bytes, directory, engines};
 use deepring::{Completed, OpenOptions};
@@ -11,11 +11,10 @@ use std::os::unix::fs::{FileExt, PermissionsExt};
 fn a_file_without_permission_is_eacces_and_unchanged() {
     as_root(|| {
         alone(|| {
-            let place = directory();
+            let place = directory_for_all(0o755);
             let path = place.path().join("secret");
             std::fs::write(&path, b"secret").expect("the file");
             std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).expect("permissions");
-            std::fs::set_permissions(place.path(), PermissionsExt::from_mode(0o755)).expect("permissions");
             let plain = std::fs::File::open(&path).expect("the file");
             become_nobody();
             for engine in engines() {
@@ -39,8 +38,7 @@ fn a_file_without_permission_is_eacces_and_unchanged() {
 fn a_write_only_file_can_be_written_at_any_position() {
     as_root(|| {
         alone(|| {
-            let place = directory();
-            std::fs::set_permissions(place.path(), PermissionsExt::from_mode(0o755)).expect("permissions");
+            let place = directory_for_all(0o755);
             let path = place.path().join("drop");
             std::fs::write(&path, bytes(0, 5000, 1)).expect("the file");
             std::fs::set_permissions(&path, PermissionsExt::from_mode(0o222)).expect("permissions");

@@ -3,6 +3,7 @@
 
 use super::{patient, say, skip, test_name};
 use std::io::{Read, Seek};
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -95,6 +96,14 @@ fn set_limit(resource: libc::__rlimit_resource_t, limit: libc::rlimit) {
     // SAFETY: reads a local struct.
     let set = unsafe { libc::setrlimit(resource, &raw const limit) };
     assert_eq!(set, 0, "setrlimit: {}", std::io::Error::last_os_error());
+}
+
+/// A directory with these permissions that every user can reach: the checkout can lie below one that
+/// only its owner can enter.
+pub(crate) fn directory_for_all(mode: u32) -> tempfile::TempDir {
+    let place = tempfile::tempdir().expect("a temporary directory");
+    std::fs::set_permissions(place.path(), PermissionsExt::from_mode(mode)).expect("permissions");
+    place
 }
 
 /// Gives up root for good: becomes the user `nobody`.
