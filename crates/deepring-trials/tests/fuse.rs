@@ -641,18 +641,19 @@ fn the_error_of_close_is_the_error_of_a_request_by_path() {
         for engine in engines() {
             let path = mounted.path().join("file");
             for (errno, code) in [(libc::EIO, "EIO"), (libc::ENOSPC, "ENOSPC"), (libc::EDQUOT, "EDQUOT")] {
-                mounted.inject(&io_error(Call::Close, 0, errno, 1)).expect("the server");
+                // Not once only: a process that another test starts has copies of our descriptors for a moment.
+                mounted.inject(&Fault::always(Call::Close, Effect::Errno(errno))).expect("the server");
                 let error = engine.write_file(&path, bytes(0, 70_001, 1)).wait().result.expect_err("a close that fails");
                 check(&error, code, &path, 0, 70_001);
                 assert_eq!((error.syscall(), error.transferred()), ("close", 70_001));
-                mounted.inject(&io_error(Call::Close, 0, errno, 1)).expect("the server");
                 let Completed { buf, result } = engine.read_file(&path, vec![0; 70_001]).wait();
                 check(&result.expect_err("a close that fails"), code, &path, 0, 70_001);
                 assert_same(&buf.expect("the buffer"), &bytes(0, 70_001, 1), "read before the close failed");
+                mounted.clear().expect("the server");
             }
             // The first failure is the one reported.
             mounted.inject(&io_error(Call::Write, 0, libc::EIO, 1)).expect("the server");
-            mounted.inject(&io_error(Call::Close, 0, libc::ENOSPC, 1)).expect("the server");
+            mounted.inject(&Fault::always(Call::Close, Effect::Errno(libc::ENOSPC))).expect("the server");
             let error = engine.write_file(&path, bytes(0, 70_001, 1)).wait().result.expect_err("a write that fails");
             check(&error, "EIO", &path, 0, 70_001);
             mounted.clear().expect("the server");
@@ -668,7 +669,6 @@ fn a_close_that_stalls_delays_only_its_own_request() {
         for engine in engines() {
             let slow = mounted.path().join("slow");
             std::fs::write(&slow, bytes(0, 5000, 1)).expect("the file");
-            // Not once only: a process that another test starts has copies of our descriptors for a moment.
             mounted.inject(&Fault::always(Call::Close, Effect::Stall(STALL))).expect("the server");
             let started = Instant::now();
             let stalled = engine.read_file(&slow, vec![0; 5000]);
