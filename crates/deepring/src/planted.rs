@@ -58,6 +58,8 @@ pub enum PlantedBug {
     IssuesUnpopulated,
     /// A class with requests waits while those of others come.
     StarvesClass,
+    /// A read fails that is refused because it reaches past the end of the file.
+    FailsPastEnd,
     /// A window never grows.
     NeverGrows,
     /// A window never shrinks.
@@ -82,7 +84,7 @@ mod selection {
     #[cfg(feature = "sim")]
     impl PlantedBug {
         /// Those that a simulation must find.
-        pub const ALL: [Self; 25] = [
+        pub const ALL: [Self; 26] = [
             Self::IgnoresResult,
             Self::ShortIsDone,
             Self::FreesOnDrop,
@@ -106,6 +108,7 @@ mod selection {
             Self::ForgetsRider,
             Self::IssuesUnpopulated,
             Self::StarvesClass,
+            Self::FailsPastEnd,
             Self::NeverGrows,
             Self::NeverShrinks,
         ];

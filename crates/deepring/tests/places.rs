@@ -6,10 +6,12 @@
 
 mod harness;
 
-use deepring::{Direct, Engine, OpenOptions};
+use deepring::{Direct, Engine, ErrorKind, OpenOptions};
 use harness::disk::{Loop, ext4_image, mount, mount_overlay, other_disk_with_blocks, with_mounts};
 use harness::program::run_random;
 use harness::{READ_WRITE, Slice, assert_file, assert_same, backends, bytes, directory, engines, is_direct, open, skip};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 const PROGRAMS: u32 = 10;
@@ -136,6 +138,36 @@ fn random_programs_are_exact_on_xfs() {
 #[test]
 fn random_programs_are_exact_on_xfs_with_sectors_of_four_kilobytes() {
     on_another("xfs", 4096);
+}
+
+/// A program that writes behind the end of a file through the page cache makes XFS set space aside past it. Another one
+/// then moves the end into that space. The kernel refuses direct reads that go past the block in which the file ends.
+#[test]
+fn a_read_past_the_end_into_space_that_xfs_has_set_aside_meets_the_end() {
+    const WRITTEN: u64 = 180_224;
+    const END: u64 = 237_569;
+    with_mounts(|place| {
+        let Some(disk) = other_disk_with_blocks("xfs", &[], 4096, place) else { return skip("there is no mkfs.xfs") };
+        for engine in engines() {
+            let path = disk.join(format!("{:?}", engine.info().backend));
+            let other = std::fs::File::create_new(&path).expect("the file");
+            other.set_len(WRITTEN).expect("the file");
+            other.write_all_at(&bytes(0, 18_748, 1), WRITTEN).expect("the other program's write");
+            // SAFETY: no pointers.
+            let zeroed = unsafe { libc::fallocate(other.as_raw_fd(), libc::FALLOC_FL_ZERO_RANGE, END as i64 - 1, 1) };
+            assert_eq!((zeroed, other.metadata().expect("the file").len()), (0, END));
+            let file = open(&engine, &path, Direct::Require);
+            let (read, receipt) = file.read_at(vec![1; 5000], END - 1).wait().ok().expect("a read past the end");
+            assert_eq!((receipt.bytes, read[0], receipt.direct), (1, 0, true), "{receipt:?}");
+            if receipt.retried == 0 {
+                return skip("this kernel does not refuse such a read");
+            }
+            let error = file.read_exact_at(vec![1; 5000], END - 1).wait().result.expect_err("the end of the file");
+            assert_eq!((error.kind(), error.transferred()), (ErrorKind::Eof, 1), "{error}");
+            let (read, _) = file.read_at(vec![1; END as usize + 100_000], 0).wait().ok().expect("a read of the whole file");
+            assert_same(&read[WRITTEN as usize..][..18_748], &bytes(0, 18_748, 1), "what the other program wrote");
+        }
+    });
 }
 
 #[test]

@@ -10,7 +10,7 @@ use super::join::Rider;
 use super::message::Answer;
 use super::offload::fill;
 use super::request::{Claim, Event, Phase, Request, Waiting};
-use super::verdict::{Cause, Facts, Progress, Verdict, judge};
+use super::verdict::{Cause, Facts, Progress, Verdict, before_end, judge};
 use crate::backend::threads::transfer;
 use crate::backend::{BackendKind, DeviceOp, Done};
 use crate::blocking::Line;
@@ -24,6 +24,7 @@ use crate::planted::{PlantedBug, planted};
 use crate::slots::Key;
 use crate::stats::{add, add_alone, raise_alone, sub_alone};
 use std::mem;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// What a block is doing.
@@ -183,6 +184,25 @@ impl Driver {
         self.ask(Line::Mount(op.fate), move || Answer::Transferred(Done { key, result: transfer(&op) }));
     }
 
+    /// Carries the block's next operation out by a blocking call, up to the end of the file. If that was not in its way, it
+    /// fails as before.
+    fn stage_to_end(&mut self, key: Key, unit: u64) {
+        let op = self.next_operation(key);
+        let block = &mut self.blocks[key];
+        block.holder = Holder::Thread;
+        let known = block.ticket.size();
+        let file = Arc::clone(&self.requests[block.request].file);
+        self.ask(Line::Mount(op.fate), move || {
+            let len = file.measure().ok().and_then(|measured| before_end(op.position, op.len, unit, known, measured));
+            let result = match len {
+                None => -libc::EIO,
+                Some(0) => 0,
+                Some(len) => transfer(&DeviceOp { len, ..op }),
+            };
+            Answer::Transferred(Done { key, result })
+        });
+    }
+
     /// Hands an operation on a file that must not be given to a ring to separate threads, so that a server that stalls
     /// there stalls nothing else. If they cannot be started, to a blocking thread.
     fn push_off_ring(&mut self, op: DeviceOp) {
@@ -251,6 +271,11 @@ impl Driver {
                 request.tally.retried += 1;
                 add(&counters.retried, 1);
                 return self.stage_blocking(done.key);
+            }
+            Verdict::ReadToEnd => {
+                request.tally.retried += 1;
+                add(&counters.retried, 1);
+                return self.stage_to_end(done.key, facts.unit);
             }
             Verdict::Downgrade => {
                 if request.file.downgrade() {

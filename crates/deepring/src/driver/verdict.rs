@@ -11,12 +11,14 @@
 //! | `EINTR`, `EAGAIN` | `Repeat(Interrupted)`, at most [`ATTEMPTS_MAX`] times |
 //! | `ECANCELED` | `RepeatBlocking`: nothing cancels operations, so the kernel has no worker thread for it (`RLIMIT_NPROC`, a pids cgroup) |
 //! | `EINVAL` on a direct operation | `Downgrade`: the file goes on buffered, unless direct I/O was required |
-//! | the same, if the file is buffered by now | `Repeat(Buffered)`: another operation was refused first |
+//! | `EIO` on a direct read | `ReadToEnd`, once: XFS refuses to read past the end of the file where it has set space aside for a buffered writer |
+//! | `EINVAL`, if the file is buffered by now | `Repeat(Buffered)`: another operation was refused first |
 //! | anything else | `Failed` |
 
 use crate::plan::Direction;
 use crate::planted::{PlantedBug, planted};
 use crate::sys::Errno;
+use std::mem;
 
 /// How often an operation is repeated before its error counts. (XFS and old kernels return `EAGAIN` even from files
 /// that may block.)
@@ -42,6 +44,8 @@ pub(super) struct Progress {
     pub(super) nowait: bool,
     /// Whether the file was direct when the current operation was staged.
     pub(super) direct: bool,
+    /// Whether the current operation was cut at the end of the file.
+    to_end: bool,
     ends: Ends,
     attempts: u32,
 }
@@ -95,6 +99,8 @@ pub(super) enum Verdict {
     Repeat(Cause),
     /// The same, by a blocking call.
     RepeatBlocking,
+    /// The same, by a blocking call, and no further than [`before_end`] says.
+    ReadToEnd,
     /// Make the file buffered if direct I/O is not required, and stage it again; else fail with `EINVAL`.
     Downgrade,
     Failed(Errno),
@@ -107,7 +113,24 @@ pub(super) fn judge(progress: &mut Progress, result: i32, facts: Facts) -> Verdi
         result if planted(PlantedBug::ForgetsErrnoSign) => result.abs(),
         result => result,
     };
-    if result >= 0 { judge_transfer(progress, result as u64, facts) } else { judge_error(progress, -result, facts) }
+    let to_end = mem::take(&mut progress.to_end);
+    if result >= 0 {
+        return judge_transfer(progress, result as u64, facts);
+    }
+    let verdict = judge_error(progress, -result, facts);
+    if verdict == Verdict::ReadToEnd && to_end {
+        return Verdict::Failed(-result);
+    }
+    progress.to_end = verdict == Verdict::ReadToEnd;
+    verdict
+}
+
+/// The length of a refused read without what lies past the unit in which the file ends. That was `known` when the read
+/// began, and has been `measured` since. `None` if the end was not in its way.
+pub(super) fn before_end(position: u64, len: u32, unit: u64, known: u64, measured: u64) -> Option<u32> {
+    let end = position + u64::from(len);
+    let last = |size: u64| size.next_multiple_of(unit);
+    (last(known.min(measured)) < end).then(|| last(measured).clamp(position, end) as u32 - position as u32)
 }
 
 fn judge_error(progress: &mut Progress, errno: Errno, facts: Facts) -> Verdict {
@@ -128,6 +151,7 @@ fn judge_error(progress: &mut Progress, errno: Errno, facts: Facts) -> Verdict {
             progress.attempts += 1;
             Verdict::RepeatBlocking
         }
+        libc::EIO if progress.direct && facts.direction == Direction::Read && !planted(PlantedBug::FailsPastEnd) => Verdict::ReadToEnd,
         libc::EINVAL if progress.direct && facts.direct => Verdict::Downgrade,
         libc::EINVAL if progress.direct => Verdict::Repeat(Cause::Buffered),
         errno => Verdict::Failed(errno),
@@ -312,6 +336,28 @@ mod tests {
         let mut progress = direct();
         let facts = Facts { direct: false, ..facts(Direction::Read) };
         assert_eq!(judge(&mut progress, -libc::EINVAL, facts), Verdict::Repeat(Cause::Buffered));
+    }
+
+    #[test]
+    fn a_refused_direct_read_is_repeated_up_to_the_end_of_the_file_once() {
+        let mut progress = direct();
+        for _ in 0..2 {
+            assert_eq!(judge(&mut progress, -libc::EIO, facts(Direction::Read)), Verdict::ReadToEnd);
+            assert_eq!(judge(&mut progress, 5000, facts(Direction::Read)), Verdict::Resume);
+        }
+        assert_eq!(judge(&mut progress, -libc::EIO, facts(Direction::Read)), Verdict::ReadToEnd);
+        assert_eq!(judge(&mut progress, -libc::EIO, facts(Direction::Read)), Verdict::Failed(libc::EIO));
+        assert_eq!(judge(&mut Progress::new(false), -libc::EIO, facts(Direction::Read)), Verdict::Failed(libc::EIO));
+    }
+
+    #[test]
+    fn a_refused_read_is_cut_at_the_unit_in_which_the_file_ends() {
+        let cut = |known, measured| before_end(8192, 16384, UNIT, known, measured);
+        // The end is not in its way.
+        assert_eq!([cut(24_576, 24_576), cut(20_481, 20_481), cut(u64::MAX - UNIT, 1 << 40)], [None; 3]);
+        assert_eq!([cut(20_480, 20_480), cut(8193, 8193), cut(8192, 8192), cut(0, 0)], [Some(12_288), Some(4096), Some(0), Some(0)]);
+        // Another process has truncated it, or made it longer.
+        assert_eq!([cut(1 << 40, 12_288), cut(12_288, 1 << 40)], [Some(4096), Some(16_384)]);
     }
 
     #[test]

@@ -43,6 +43,13 @@ pub(crate) struct ReadTicket {
     pub(super) size: u64,
 }
 
+impl ReadTicket {
+    /// The size that was promised.
+    pub(crate) fn size(self) -> u64 {
+        self.size
+    }
+}
+
 /// What an extender knows of the end of the file from its start on.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Extension {

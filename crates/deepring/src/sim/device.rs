@@ -135,6 +135,12 @@ impl World {
             self.inject(inode, libc::EINVAL);
             return Ending::Fails(libc::EINVAL, 0);
         }
+        // The block in which the file ends is there.
+        let is_past_end = |op: &DeviceOp| op.position + u64::from(op.len) > size_on_disk(op.fd).next_multiple_of(4096);
+        if direct && !write && p.past_end > 0 && is_past_end(op) && self.rng.chance(p.past_end) {
+            self.tally.faults += 1;
+            return Ending::Fails(libc::EIO, 0);
+        }
         if op.nowait && self.facts(inode).refuses_nowait {
             self.tally.faults += 1;
             return Ending::Fails(self.rng.pick(&[libc::EOPNOTSUPP, libc::EINVAL]), 0);

@@ -74,6 +74,8 @@ pub(crate) struct Profile {
     pub(crate) fresh: u32,
     /// The kernel does not populate memory.
     pub(crate) populate_fails: u32,
+    /// A direct read past the end of a file is refused.
+    pub(crate) past_end: u32,
     // ---- the other calls ----
     pub(crate) job_delay_ns: u64,
     pub(crate) open_fails: u32,
@@ -164,6 +166,7 @@ impl Profile {
             lock_busy: 0,
             fresh: 0,
             populate_fails: 0,
+            past_end: 0,
         };
         if !calm && rng.one_in(24) {
             profile.lost = rng.pick(&[300, 3_000, 50_000]);
@@ -195,6 +198,10 @@ impl Profile {
         if rng.one_in(4) {
             profile.window = WindowMode::Fixed;
         }
+        // And again.
+        let mut rng = rng.clone();
+        let _ = rng.below(4);
+        profile.past_end = if calm { 0 } else { level(&mut rng) };
         profile
     }
 
