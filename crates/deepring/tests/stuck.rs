@@ -7,6 +7,7 @@
 mod harness;
 
 use deepring::{Direct, Engine, OpenOptions};
+use harness::child::{alone, limit_for_now};
 use harness::disk::{Loop, ext4_image, mount, with_mounts};
 use harness::{READ_WRITE, bytes, engines, open, patient, say, within};
 use std::fs::File;
@@ -148,6 +149,40 @@ fn requests_by_path_on_a_frozen_disk_stop_none_elsewhere() {
         }
         // Half of them can be opened, and their writes hang; the opens of the others hang.
         write_while_frozen(engine, at, elsewhere, || paths.iter().map(|path| engine.write_file(path, bytes(0, 5000, 1))).collect());
+    });
+}
+
+#[test]
+fn requests_by_path_on_a_frozen_disk_that_took_the_last_descriptors_stop_none_elsewhere_once_there_are_more() {
+    alone(|| {
+        with_disk(|engine, at, elsewhere| {
+            const FEW: usize = 4;
+            let backend = engine.info().backend;
+            let paths: Vec<_> = (0..20).map(|index| at.join(format!("{backend:?}-few-{index}"))).collect();
+            for path in &paths {
+                std::fs::write(path, b"old").expect("a file");
+            }
+            let path = elsewhere.join("file");
+            std::fs::write(&path, bytes(0, 5000, 1)).expect("the file");
+            // What the engine needs for itself is open.
+            engine.read_file(&path, vec![0; 5000]).wait().result.expect("a read by path");
+            let frozen = Frozen::new(at);
+            limit_for_now(libc::RLIMIT_NOFILE, 200);
+            let mut hoard = Vec::new();
+            while let Ok(taken) = File::open("/dev/null") {
+                hoard.push(taken);
+            }
+            hoard.truncate(hoard.len() - FEW);
+            let ops: Vec<_> = paths.iter().map(|path| engine.write_file(path, bytes(0, 5000, 1))).collect();
+            std::thread::sleep(Duration::from_millis(200));
+            let op = engine.read_file(&path, vec![0; 5000]);
+            drop(hoard);
+            within(LIMIT, "a read elsewhere", move || op.wait().result.expect("a read by path"));
+            drop(frozen);
+            for op in ops {
+                op.wait().result.expect("a write once the disk is thawed");
+            }
+        });
     });
 }
 

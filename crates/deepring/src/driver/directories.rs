@@ -98,6 +98,10 @@ impl<K: Copy + Ord, T> Directories<K, T> {
         self.queued = self.by_name.values().map(|directory| directory.queue.len()).sum();
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.queued == 0
+    }
+
     /// How many wait.
     #[cfg(any(debug_assertions, test, feature = "sim"))]
     pub(super) fn len(&self) -> usize {

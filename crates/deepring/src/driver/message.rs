@@ -30,6 +30,8 @@ pub(crate) enum Wake {
     Control(Key),
     /// It is time to try again what other copies of the engine held.
     Line(u64),
+    /// The same for the limit on files of path requests.
+    Paths,
     /// Nothing uses the file's descriptor any more: a close can go on.
     File(Arc<OpenFile>),
 }

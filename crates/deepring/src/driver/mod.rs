@@ -264,6 +264,7 @@ impl Driver {
             Message::Control(control) => self.accept_control(control),
             Message::Wake(Wake::Request(key)) => self.wake_request(key),
             Message::Wake(Wake::Line(number)) => self.retry_line(number),
+            Message::Wake(Wake::Paths) => self.retry_paths(),
             Message::Wake(Wake::Control(key)) => self.try_control(key),
             Message::Wake(Wake::File(file)) => {
                 self.try_closes(&file);

@@ -3,11 +3,12 @@
 //!
 //! **Descriptors run short** for other reasons too: the program has many open. An open that fails for that is final only
 //! if no file of a path request is open in the process. Otherwise the request goes back to the head of the queue, and as many files as
-//! are open now become the limit, which grows again while opens succeed.
+//! are open now become the limit. It grows again while opens succeed, and by one each [`PAUSE`]: the files that are open
+//! can be where nothing answers, and none of them is ever closed.
 
 use super::Driver;
 use super::directories::Directories;
-use super::message::{Answer, Opened};
+use super::message::{Answer, Message, Opened, Wake};
 use super::request::{Event, PathTarget, Submission, Target};
 use crate::blocking::Line;
 use crate::error::{Error, ErrorKind};
@@ -18,6 +19,7 @@ use crate::planted::{PlantedBug, planted};
 use crate::slots::Key;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 /// Files of path requests that are open at once: few enough for `ulimit -n 256`. Requests in one directory get half of
 /// them, which is more than is in flight of files of half a block.
@@ -25,6 +27,9 @@ const OPEN_MAX: usize = 192;
 
 /// Files a blocking thread opens per job: waking a thread costs as much as opening a file.
 const BATCH: usize = 8;
+
+/// How long a limit that is too low holds up a request.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// The path requests of an engine.
 pub(super) struct Paths {
@@ -36,11 +41,13 @@ pub(super) struct Paths {
     open_max: usize,
     /// Opens that succeeded since the limit changed.
     opened: usize,
+    /// A timer will raise the limit.
+    waiting: bool,
 }
 
 impl Default for Paths {
     fn default() -> Self {
-        Self { queued: Directories::new(), open: 0, open_max: OPEN_MAX, opened: 0 }
+        Self { queued: Directories::new(), open: 0, open_max: OPEN_MAX, opened: 0, waiting: false }
     }
 }
 
@@ -90,6 +97,11 @@ impl Paths {
         can_wait
     }
 
+    /// Whether requests wait because the limit is low.
+    fn is_scarce(&self) -> bool {
+        self.open_max < OPEN_MAX && !self.queued.is_empty()
+    }
+
     fn push_first(&mut self, submission: Submission) {
         self.queued.push_first(line_of(&submission), submission);
     }
@@ -109,6 +121,11 @@ impl Driver {
                 let open = |submission| Opened { result: open_target(&submission, alone), submission };
                 Answer::Opened(batch.into_iter().map(open).collect())
             });
+        }
+        if self.paths.is_scarce() && !self.paths.waiting {
+            self.paths.waiting = true;
+            let inbox = Arc::clone(&self.core.inbox);
+            self.core.blocking.later(PAUSE, Box::new(move || inbox.post(Message::Wake(Wake::Paths))));
         }
     }
 
@@ -151,6 +168,12 @@ impl Driver {
                 self.settle_unopened(submission, error);
             }
         }
+    }
+
+    /// It is time to try with one more file.
+    pub(super) fn retry_paths(&mut self) {
+        self.paths.waiting = false;
+        self.paths.open_max = OPEN_MAX.min(self.paths.open_max + 1);
     }
 
     /// Closes the file of a path request that has done everything else.
