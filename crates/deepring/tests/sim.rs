@@ -23,6 +23,7 @@ const SEEDS: &[(u64, &str)] = &[
     (1009, "a read that failed reported padding as transferred"),
     (400_004_488, "requests by path waited for files where nothing answers, because descriptors once ran short"),
     (400_015_384, "a read past the end that the kernel refused failed, because the file had been cut and had grown since"),
+    (400_035_756, "a read past the end that the kernel refused failed, because the file had been cut before it reached the device"),
     (789, "short reads hid that a file ended before its known end"),
     (30_013_589, "an edge planned for direct I/O left its padding behind after the file had been downgraded to buffered I/O"),
     (20_323_990, "interruptions of a write counted against its short transfers"),

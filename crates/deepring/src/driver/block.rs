@@ -191,9 +191,7 @@ impl Driver {
         let block = &mut self.blocks[key];
         block.holder = Holder::Thread;
         let file = Arc::clone(&self.requests[block.request].file);
-        // Where its end has moved since, nothing is known of where it was.
-        let is_quiet = file.inode.clamp(block.ticket) == u64::MAX;
-        let known = if is_quiet { block.ticket.size() } else { 0 };
+        let known = file.inode.least_size_since(block.ticket);
         self.ask(Line::Mount(op.fate), move || {
             let len = file.measure().ok().and_then(|measured| before_end(op.position, op.len, unit, known, measured));
             let result = match len {

@@ -40,14 +40,8 @@ impl Accepted {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ReadTicket {
     pub(super) version: u64,
+    pub(super) truncations: u64,
     pub(super) size: u64,
-}
-
-impl ReadTicket {
-    /// The size that was promised.
-    pub(crate) fn size(self) -> u64 {
-        self.size
-    }
 }
 
 /// What an extender knows of the end of the file from its start on.

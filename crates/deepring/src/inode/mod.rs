@@ -73,6 +73,8 @@ pub(crate) struct Inode {
     /// What [`End`] says, published so that reads need no lock: the promised size, and the version.
     size: AtomicU64,
     version: AtomicU64,
+    /// Truncations by this process.
+    truncations: AtomicU64,
     /// Whether a part of the file can have no space, as far as this process has seen.
     has_holes: AtomicBool,
 }
@@ -181,6 +183,7 @@ impl Inode {
             lasts,
             size: AtomicU64::new(size),
             version: AtomicU64::new(0),
+            truncations: AtomicU64::new(0),
             has_holes: AtomicBool::new(false),
         }
     }
@@ -353,7 +356,7 @@ impl Inode {
     /// A ticket for [`Inode::clamp`], taken before a read starts.
     pub(crate) fn read_ticket(&self) -> ReadTicket {
         let version = self.version.load(Ordering::Acquire);
-        ReadTicket { version, size: self.size() }
+        ReadTicket { version, truncations: self.truncations.load(Ordering::Acquire), size: self.size() }
     }
 
     /// Where a read that started with `ticket` must stop: nowhere, unless an extender was at work in the meantime. Then
@@ -369,6 +372,13 @@ impl Inode {
             let before = if is_quiet(when) { ticket.size.max(adopted) } else { ticket.size };
             before.min(end.size())
         })
+    }
+
+    /// The least size that the file has had since a read started with `ticket`: 0 if its end was moved, and nothing is known
+    /// of how.
+    pub(crate) fn least_size_since(&self, ticket: ReadTicket) -> u64 {
+        let is_quiet = self.clamp(ticket) == u64::MAX && self.truncations.load(Ordering::Acquire) == ticket.truncations;
+        if is_quiet { ticket.size } else { 0 }
     }
 
     /// The size to report: the promised one while the file can be padded, else the measured one.
@@ -484,6 +494,7 @@ impl Inode {
         if size > self.size() {
             self.note_holes();
         }
+        self.truncations.fetch_add(1, Ordering::AcqRel);
         self.change_end(|end| end.record_truncation(size));
     }
 
