@@ -39,6 +39,19 @@ impl Receipt {
         let (queue, device) = (Duration::ZERO, Duration::ZERO);
         Self { bytes: 0, backend, direct, blocks: 0, bounced: 0, resumed: 0, retried: 0, queue, device }
     }
+
+    /// Adds what a part of the request did. The times are those of the part that took longest.
+    pub(crate) fn include(&mut self, part: &Self) {
+        self.bytes += part.bytes;
+        self.backend = part.backend;
+        self.direct &= part.direct;
+        self.blocks += part.blocks;
+        self.bounced += part.bounced;
+        self.resumed += part.resumed;
+        self.retried += part.retried;
+        self.queue = self.queue.max(part.queue);
+        self.device = self.device.max(part.device);
+    }
 }
 
 /// The outcome of a request.

@@ -10,27 +10,24 @@
 
 use crate::backend::BackendKind;
 use crate::blocking::Line;
-use crate::completion::{Completion, Outcome, RawTransfer, Receipt, Reply};
-use crate::config::END_MAX;
-use crate::driver::request::{PathTarget, Submission, Target};
+use crate::completion::{Completion, RawTransfer};
+use crate::driver::request::{PathTarget, Target};
 use crate::driver::{Core, Message};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::file::File;
+use crate::intake::{self, Kind};
 use crate::memory::{Buffer, IoBuf, IoBufMut};
 use crate::op::{Op, Task, Transfer};
 use crate::open::shortage::{self, Patience};
 use crate::open::{self, Name, OpenFile, OpenOptions};
 use crate::plan::Direction;
-use crate::priority::Priority;
-use crate::stats::{Stats, add, sub};
+use crate::stats::{Stats, add};
 use crate::sync::thread::JoinHandle;
 use crate::sys::thread;
 use crate::unwind::contain;
 use std::mem;
 use std::path::Path;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
 
 /// Moves bytes between memory and files. The [crate] documentation lists what it promises.
 #[derive(Clone)]
@@ -189,7 +186,7 @@ impl Engine {
 
     /// What moves the bytes of this file now: a ring never gets a file that blocks its submitter.
     pub(crate) fn backend_of(&self, file: &OpenFile) -> BackendKind {
-        if file.blocks_submitters { BackendKind::Threads } else { self.core().backend() }
+        self.core().backend_of(file)
     }
 
     /// Runs a job that can block on a blocking thread.
@@ -208,50 +205,8 @@ impl Engine {
         );
     }
 
-    /// Accepts a transfer, or settles it at once: with its error, or because it is for no bytes.
-    /// Does not wake the driver.
+    /// See [`intake::submit`].
     pub(crate) fn submit(&self, target: Target, raw: RawTransfer, completion: Arc<dyn Completion>) {
-        let counters = &self.core().counters;
-        let of_file = if let Target::File(file) = &target { file.priority } else { Priority::default() };
-        let priority = raw.class(of_file);
-        let RawTransfer { direction, address, len, position, exact, handle, .. } = raw;
-        let call = direction.call_name();
-        let refuse = |kind: ErrorKind, target: &Target, completion: Arc<dyn Completion>, advice: &str| {
-            let path = match target {
-                Target::File(file) => &file.path,
-                Target::Path(target) => &target.name.path,
-            };
-            let error = Error::new(kind, call).at(path).range(position, len, 0).advise(advice);
-            completion.settle(Outcome { result: Err(error), memory_lost: false });
-        };
-        if self.core().is_forked() {
-            return refuse(ErrorKind::Forked, &target, completion, "build an engine of this process's");
-        }
-        if position.checked_add(len).is_none_or(|end| end > END_MAX) {
-            return refuse(ErrorKind::Os(libc::EFBIG), &target, completion, "the transfer would end beyond 2^63 bytes");
-        }
-        if let (0, Target::File(file)) = (len, &target) {
-            let receipt = Receipt::empty(self.backend_of(file), file.is_direct());
-            return completion.settle(Outcome { result: Ok(receipt), memory_lost: false });
-        }
-        if counters.queued.fetch_add(1, Ordering::Relaxed) >= self.core().config.max_queued {
-            sub(&counters.queued, 1);
-            add(&counters.failed, 1);
-            return refuse(ErrorKind::QueueFull, &target, completion, "wait for some requests to finish, or raise max_queued");
-        }
-        let accepted = match &target {
-            Target::File(file) => {
-                file.unsettled.fetch_add(1, Ordering::AcqRel);
-                (direction == Direction::Write).then(|| file.inode.accept_write(position + len))
-            }
-            Target::Path(_) => None,
-        };
-        let accepted_at = Instant::now();
-        let reply = Reply::new(completion);
-        let submission = Submission { reply, target, handle, priority, direction, exact, address, len, position, accepted, accepted_at };
-        // Intake closes when the last engine goes, and `self` is one; or when the driver has unwound.
-        if let Err(Message::Submit(submission)) = self.core().inbox.push_quietly(Message::Submit(submission)) {
-            submission.refuse(counters);
-        }
+        intake::submit(self.core(), target, raw, Kind::Plain, completion);
     }
 }

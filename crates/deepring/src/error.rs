@@ -56,6 +56,9 @@ pub enum ErrorKind {
     /// and the file system has no locks to keep their writes apart.
     #[error("another copy of deepring in this process has the file open, and no lock keeps their writes apart")]
     TwoCopies,
+    /// Two ranges of one write have bytes in common: the one that the error names, and this one.
+    #[error("two ranges of one write overlap; the other one is {0}")]
+    Overlap(u32),
     /// An argument is outside its range.
     #[error("invalid argument")]
     Invalid,
@@ -99,6 +102,7 @@ struct Fields {
     position: Option<u64>,
     requested: u64,
     transferred: u64,
+    index: Option<u32>,
     advice: Option<String>,
 }
 
@@ -107,7 +111,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
     pub(crate) fn new(kind: ErrorKind, syscall: &'static str) -> Self {
-        Self(Box::new(Fields { kind, syscall, path: None, position: None, requested: 0, transferred: 0, advice: None }))
+        Self(Box::new(Fields { kind, syscall, path: None, position: None, requested: 0, transferred: 0, index: None, advice: None }))
     }
 
     pub(crate) fn os(errno: i32, syscall: &'static str) -> Self {
@@ -125,6 +129,13 @@ impl Error {
         self.0.position = Some(position);
         self.0.requested = requested;
         self.0.transferred = transferred;
+        self
+    }
+
+    /// Of a call with many ranges: which one.
+    #[must_use]
+    pub(crate) fn of_range(mut self, index: u32) -> Self {
+        self.0.index = Some(index);
         self
     }
 
@@ -156,6 +167,7 @@ impl Error {
             ErrorKind::SyncFailed(_) => "ERR_DEEPRING_SYNC_FAILED".into(),
             ErrorKind::Locked(_) => "ERR_DEEPRING_LOCKED".into(),
             ErrorKind::TwoCopies => "ERR_DEEPRING_TWO_COPIES".into(),
+            ErrorKind::Overlap(_) => "ERR_DEEPRING_OVERLAP".into(),
             ErrorKind::Invalid => "ERR_DEEPRING_INVALID".into(),
             ErrorKind::Panicked => "ERR_DEEPRING_PANICKED".into(),
             ErrorKind::Forked => "ERR_DEEPRING_FORKED".into(),
@@ -204,6 +216,11 @@ impl Error {
     pub fn transferred(&self) -> u64 {
         self.0.transferred
     }
+
+    /// Of a call with many ranges: the index of the one that failed, whose position and bytes the others are.
+    pub fn index(&self) -> Option<u32> {
+        self.0.index
+    }
 }
 
 impl fmt::Display for Error {
@@ -212,6 +229,9 @@ impl fmt::Display for Error {
         write!(f, "{}: {}, {}", self.code(), e.kind, e.syscall)?;
         if let Some(path) = &e.path {
             write!(f, " '{}'", path.display())?;
+        }
+        if let Some(index) = e.index {
+            write!(f, ", range {index}")?;
         }
         if let Some(position) = e.position {
             write!(f, " at {position}: {} of {} bytes", e.transferred, e.requested)?;

@@ -259,6 +259,11 @@ impl File {
         &self.file.support
     }
 
+    /// The same inside the crate.
+    pub(crate) fn open_file(&self) -> &Arc<OpenFile> {
+        &self.file
+    }
+
     /// The path that it was opened with.
     pub fn path(&self) -> &Path {
         &self.file.path

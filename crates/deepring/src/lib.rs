@@ -58,18 +58,22 @@ mod file;
 #[cfg(any(test, feature = "fuzz"))]
 #[doc(hidden)]
 pub mod fuzz;
+mod gather;
 mod handle;
 mod inbox;
 mod info;
 mod inode;
+mod intake;
 mod lanes;
 mod locks;
 #[cfg(all(loom, test))]
 mod loom;
+mod many;
 mod memory;
 mod op;
 mod open;
 mod options;
+mod pieces;
 mod plan;
 mod planted;
 mod priority;
@@ -95,6 +99,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use file::{File, FileStat};
 pub use info::{HugePages, Info, PathInfo};
 pub use locks::ProcessLocks;
+pub use many::{ManyOptions, Piece, Ranges, Scattered};
 pub use memory::{Buffer, IoBuf, IoBufMut, SharedBuffer};
 pub use op::{Completed, Op, Task};
 pub use open::{Direct, DirectSupport, OpenOptions};

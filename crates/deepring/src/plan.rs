@@ -99,6 +99,8 @@ pub(crate) struct Span {
     /// covers them whole, nor the copy out of a bounce block. If the process has forked, such a
     /// write gives it a copy of the page, and the device goes on filling the original.
     pub(crate) whole_pages: Option<u64>,
+    /// Its bytes go to several places in memory: all are bounced. Reads only.
+    pub(crate) scattered: bool,
 }
 
 impl Span {
@@ -191,6 +193,9 @@ pub(crate) fn extent_at(geometry: Geometry, span: &Span, offset: u64) -> Option<
         Direction::Write => Some(extent(from, down(end, unit).min(bounce_end), true, false)),
         Direction::Read => {
             let stop = up(end, unit);
+            if span.scattered {
+                return Some(extent(start, stop.min(bounce_end), true, false));
+            }
             let has_edges = is_edge || stop != end;
             let (first, last) = span.direct_range(geometry);
             // The last of several blocks can lie on a page that a direct one fills.
@@ -251,6 +256,7 @@ mod tests {
                 address: (1 << 40) + address,
                 block,
                 whole_pages: None,
+                scattered: false,
             },
         )
     }
@@ -276,7 +282,10 @@ mod tests {
 
     /// Half of them on memory whose pages are not pinned.
     fn shared() -> impl Strategy<Value = Span> {
-        (snapped(), proptest::option::of(pages())).prop_map(|(span, whole_pages)| Span { whole_pages, ..span })
+        (snapped(), proptest::option::of(pages()), any::<bool>()).prop_map(|(span, whole_pages, scattered)| {
+            let scattered = scattered && span.direction == Direction::Read;
+            Span { whole_pages, scattered, ..span }
+        })
     }
 
     proptest! {
@@ -388,7 +397,15 @@ mod tests {
     fn without_pins_the_shared_pages_of_a_read_are_bounced_or_all_if_no_page_meets_a_unit() {
         let geometry = Geometry { read_unit: 512, write_unit: 4096, memory: 4 };
         let planned = |address: u64| {
-            let span = Span { direction: Direction::Read, position: 0, len: 1 << 20, address, block: 4 << 20, whole_pages: Some(4096) };
+            let span = Span {
+                direction: Direction::Read,
+                position: 0,
+                len: 1 << 20,
+                address,
+                block: 4 << 20,
+                whole_pages: Some(4096),
+                scattered: false,
+            };
             all(geometry, &span).iter().map(|extent| (extent.offset, extent.len, extent.bounce)).collect::<Vec<_>>()
         };
         assert_eq!(planned((1 << 40) + 512), [(0, 3584, true), (3584, (1 << 20) - 4096, false), ((1 << 20) - 512, 512, true)]);
@@ -398,14 +415,30 @@ mod tests {
     #[test]
     fn a_small_unaligned_read_is_one_operation() {
         let geometry = Geometry { read_unit: 512, write_unit: 4096, memory: 512 };
-        let span = Span { direction: Direction::Read, position: 1000, len: 5000, address: 4096, block: 1 << 20, whole_pages: None };
+        let span = Span {
+            direction: Direction::Read,
+            position: 1000,
+            len: 5000,
+            address: 4096,
+            block: 1 << 20,
+            whole_pages: None,
+            scattered: false,
+        };
         assert_eq!(all(geometry, &span).len(), 1);
     }
 
     #[test]
     fn blocks_are_cut_at_multiples_of_the_block_size_of_the_file() {
         let geometry = Geometry { read_unit: 512, write_unit: 4096, memory: 512 };
-        let span = Span { direction: Direction::Write, position: 4096, len: 2 << 20, address: 4096, block: 1 << 20, whole_pages: None };
+        let span = Span {
+            direction: Direction::Write,
+            position: 4096,
+            len: 2 << 20,
+            address: 4096,
+            block: 1 << 20,
+            whole_pages: None,
+            scattered: false,
+        };
         let starts: Vec<u64> = all(geometry, &span).iter().map(|extent| extent.file_start).collect();
         assert_eq!(starts, [4096, 1 << 20, 2 << 20]);
     }

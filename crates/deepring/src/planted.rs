@@ -60,6 +60,10 @@ pub enum PlantedBug {
     StarvesClass,
     /// A read fails that is refused because it reaches past the end of the file.
     FailsPastEnd,
+    /// A range that was read with its neighbors gets a byte of theirs.
+    MixesRanges,
+    /// An error names another range than the one that failed.
+    MisnamesRange,
     /// A window never grows.
     NeverGrows,
     /// A window never shrinks.
@@ -84,7 +88,7 @@ mod selection {
     #[cfg(feature = "sim")]
     impl PlantedBug {
         /// Those that a simulation must find.
-        pub const ALL: [Self; 26] = [
+        pub const ALL: [Self; 28] = [
             Self::IgnoresResult,
             Self::ShortIsDone,
             Self::FreesOnDrop,
@@ -109,6 +113,8 @@ mod selection {
             Self::IssuesUnpopulated,
             Self::StarvesClass,
             Self::FailsPastEnd,
+            Self::MixesRanges,
+            Self::MisnamesRange,
             Self::NeverGrows,
             Self::NeverShrinks,
         ];

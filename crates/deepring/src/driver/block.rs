@@ -9,7 +9,7 @@ use super::Driver;
 use super::join::Rider;
 use super::message::Answer;
 use super::offload::fill;
-use super::request::{Claim, Event, Phase, Request, Waiting};
+use super::request::{Claim, Event, Memory, Phase, Request, Waiting};
 use super::verdict::{Cause, Facts, Progress, Verdict, before_end, judge};
 use crate::backend::threads::transfer;
 use crate::backend::{BackendKind, DeviceOp, Done};
@@ -59,6 +59,8 @@ pub(super) struct Grant {
 pub(super) struct Block {
     pub(super) request: Key,
     pub(super) extent: Extent,
+    /// Where its bytes are in the caller's memory.
+    pub(super) memory: Memory,
     pub(super) grant: Grant,
     stage: Stage,
     pub(super) holder: Holder,
@@ -102,7 +104,7 @@ impl Block {
 
 impl Driver {
     /// Everything is granted: makes the block and stages its first operation. Returns whether there is memory for it.
-    pub(super) fn start_block(&mut self, key: Key, extent: Extent, grant: Grant) -> bool {
+    pub(super) fn start_block(&mut self, key: Key, extent: Extent, memory: Memory, grant: Grant) -> bool {
         let request = &mut self.requests[key];
         let direction = request.submission.direction;
         let known_empty = request
@@ -110,7 +112,6 @@ impl Driver {
             .extension()
             .is_some_and(|extension| extent.file_start >= extension.promised && request.file.inode.is_sole_extender(extension));
         let stage = if extent.rmw && !known_empty { Stage::Modify } else { Stage::Transfer };
-        let user_address = request.submission.address + extent.offset;
         let mut bounce = None;
         if extent.bounce {
             match self.core.pool.bounce(extent.file_len as usize) {
@@ -122,7 +123,14 @@ impl Driver {
                 }
             }
         }
-        let address = bounce.as_mut().map_or(user_address, |buffer| buffer.as_mut_ptr() as u64);
+        let address = match (&mut bounce, memory) {
+            (Some(bounce), _) => bounce.as_mut_ptr() as u64,
+            (None, Memory::At(address)) => address,
+            (None, Memory::Scattered) => {
+                debug_assert!(false, "the planner bounces what goes to several places");
+                return false;
+            }
+        };
         request.tally.first_block_at.get_or_insert(self.now);
         request.tally.buffered |= !request.file.is_direct();
         request.tally.blocks += 1;
@@ -132,8 +140,19 @@ impl Driver {
         let nowait = direction == Direction::Write && request.file.nowait();
         let ticket = request.file.inode.read_ticket();
         let progress = Progress::new(nowait);
-        let block =
-            Block { request: key, extent, grant, stage, holder: Holder::Driver, progress, bounce, riders: Vec::new(), address, ticket };
+        let block = Block {
+            request: key,
+            extent,
+            memory,
+            grant,
+            stage,
+            holder: Holder::Driver,
+            progress,
+            bounce,
+            riders: Vec::new(),
+            address,
+            ticket,
+        };
         let block = self.blocks.insert(block);
         self.track(grant.cost);
         if direction == Direction::Write && stage == Stage::Transfer {
@@ -308,7 +327,7 @@ impl Driver {
         let limit = if direction == Direction::Read { request.file.inode.clamp(block.ticket) } else { u64::MAX };
         let moved = moved.min(limit.saturating_sub(extent.file_start));
         let error = Error::os(errno, direction.call_name());
-        request.fail(extent.offset + moved, error.clone());
+        request.fail_at(&extent, moved, error.clone());
         let riders = mem::take(&mut self.blocks[key].riders);
         self.settle_riders(riders, Some(&error));
         self.retire(key);
@@ -335,12 +354,11 @@ impl Driver {
         let end = (extent.file_start + block.progress.done).min(request.file.inode.clamp(block.ticket));
         let got = end.saturating_sub(extent.file_start + extent.skip).min(extent.len);
         if got < extent.len {
-            request.met_end(extent.offset + got);
+            request.met_end_at(&extent, got);
         }
-        let to = request.submission.address + extent.offset;
         match block.bounce.take() {
             None => self.retire(key),
-            Some(bounce) => self.copy_out(key, bounce, extent.skip, got, to),
+            Some(bounce) => self.copy_out(key, bounce, got),
         }
     }
 
@@ -363,8 +381,8 @@ impl Driver {
     pub(super) fn write_edge(&mut self, key: Key) {
         let block = &mut self.blocks[key];
         let request = &self.requests[block.request];
-        if let Some(bounce) = &mut block.bounce {
-            fill(bounce, &block.extent, block.progress.done, request.submission.address + block.extent.offset);
+        if let (Some(bounce), Memory::At(from)) = (&mut block.bounce, block.memory) {
+            fill(bounce, &block.extent, block.progress.done, from);
         }
         if request.claim.extension().is_some_and(|extension| extension.exact) {
             // There was no room for the padding, and the file is buffered now.

@@ -36,7 +36,7 @@ struct Wreck {
 impl Driver {
     pub(crate) fn collapse(self) {
         let Self { core, backend, off_ring, requests, mut blocks, controls, queues, mut paths, settled, messages, offloads, .. } = self;
-        core.inbox.close();
+        core.inbox.fail();
         core.report.lock().unwrap_or_else(PoisonError::into_inner).reason = REASON.into();
         backend.abandon();
         if let Some(threads) = off_ring {
@@ -166,7 +166,7 @@ impl Wreck {
 
     fn end_queued(&mut self) {
         for submission in mem::take(&mut self.queued) {
-            submission.refuse(&self.core.counters);
+            submission.refuse(&self.core.counters, ErrorKind::Panicked);
         }
     }
 

@@ -8,6 +8,7 @@ use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
 use crate::inbox::Inbox;
 use crate::memory::Pool;
+use crate::open::OpenFile;
 use crate::share::Devices;
 use crate::stats::Counters;
 use crate::sys::process::Process;
@@ -47,6 +48,11 @@ impl Core {
             return BackendKind::Threads;
         }
         self.report.lock().unwrap_or_else(PoisonError::into_inner).kind
+    }
+
+    /// What moves the bytes of this file now: a ring never gets a file that blocks its submitter.
+    pub(crate) fn backend_of(&self, file: &OpenFile) -> BackendKind {
+        if file.blocks_submitters { BackendKind::Threads } else { self.backend() }
     }
 
     /// Whether this process was forked by the engine's. Another thread can have held any lock of the engine at that

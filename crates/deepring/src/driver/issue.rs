@@ -15,7 +15,6 @@ use super::window::{Room, Window};
 use crate::budget::Cost;
 use crate::inode::{Access, RangeLock};
 use crate::open::OpenFile;
-use crate::plan::extent_at;
 use crate::planted::{PlantedBug, planted};
 use crate::slots::Key;
 use crate::stats::add;
@@ -156,7 +155,7 @@ impl Driver {
         let request = &mut self.requests[key];
         let direction = request.submission.direction;
         let block_max = self.devices[self.queues[request.queue].device].block_bytes(direction);
-        let Some(extent) = extent_at(request.file.geometry(), &request.span(block_max), request.cursor) else {
+        let Some((extent, memory)) = request.next_extent(block_max) else {
             // A write of nothing, which only makes a file and ends it.
             self.conclude_unqueued(key);
             return Issued::Left(Price::NOTHING);
@@ -221,7 +220,7 @@ impl Driver {
         device.take(direction, size, cost);
         let price = device.price(direction, cost, extent.len);
         self.take_window(key);
-        let started = self.start_block(key, extent, Grant { cost, bytes: cost.bytes, lock });
+        let started = self.start_block(key, extent, memory, Grant { cost, bytes: cost.bytes, lock });
         let request = &self.requests[key];
         if request.submission.handle.as_ref().is_some_and(|handle| handle.limits().single_submit) {
             // An error shows again at the next wait, where it is handled.

@@ -12,14 +12,17 @@
 use super::Driver;
 use super::block::Holder;
 use super::message::Answer;
+use super::request::Memory;
 use crate::blocking::Line;
 use crate::error::{Error, ErrorKind};
 use crate::memory::{Buffer, Fresh};
+use crate::pieces::Pieces;
 use crate::plan::{Direction, Extent};
 use crate::planted::{PlantedBug, planted};
 use crate::slots::Key;
 use crate::sys::memory;
 use std::mem;
+use std::sync::Arc;
 
 /// A job takes up to this many bytes, so that the device gets the first blocks while the others are worked on.
 const JOB_BYTES: usize = 1 << 20;
@@ -34,6 +37,8 @@ pub(crate) struct Offload {
 pub(super) enum Work {
     /// A bounced read: bytes from the bounce block to the request's memory.
     CopyOut { bounce: Buffer, skip: usize, len: usize, to: u64 },
+    /// The same of many ranges: `from..to` of the file, which begins `skip` bytes into the bounce block.
+    Scatter { bounce: Buffer, skip: usize, from: u64, to: u64, pieces: Arc<Pieces> },
     /// A bounced write: bytes of the request's memory into the bounce block, before the device takes them from there.
     CopyIn { bounce: Buffer, extent: Extent, from: u64 },
     /// A read into memory that is not present.
@@ -44,6 +49,7 @@ impl Work {
     fn bytes(&self) -> usize {
         match self {
             Self::CopyOut { len, .. } => *len,
+            Self::Scatter { from, to, .. } => (to - from) as usize,
             Self::CopyIn { extent, .. } => extent.len as usize,
             Self::Populate(fresh) => fresh.bytes() as usize,
         }
@@ -62,6 +68,13 @@ impl Work {
                 // overlap it.
                 unsafe { memory::copy(wanted.as_ptr(), *to as *mut u8, *len) };
             }
+            Self::Scatter { bounce, skip, from, to, pieces } => {
+                for (offset, len, to) in pieces.places(*from, *to) {
+                    let wanted = &bounce[*skip + offset..*skip + offset + len];
+                    // SAFETY: as above; `to` is in one of the ranges that were handed over.
+                    unsafe { memory::copy(wanted.as_ptr(), to as *mut u8, len) };
+                }
+            }
             Self::CopyIn { bounce, extent, from } => fill(bounce, extent, 0, *from),
             Self::Populate(fresh) => fresh.populate(),
         }
@@ -70,10 +83,26 @@ impl Work {
 
 impl Driver {
     /// Brings the bytes of a bounced read to the request's memory.
-    pub(super) fn copy_out(&mut self, key: Key, bounce: Buffer, skip: u64, len: u64, to: u64) {
-        let work = Work::CopyOut { bounce, skip: skip as usize, len: len as usize, to };
+    pub(super) fn copy_out(&mut self, key: Key, bounce: Buffer, len: u64) {
+        let block = &self.blocks[key];
+        let Extent { skip, file_start, .. } = block.extent;
+        let pieces = self.requests[block.request].submission.pieces.clone();
         // A short copy to fresh memory takes longer than waking a thread, too.
-        if self.find_fresh(to, len).is_some() { self.leave(key, work) } else { self.work_on(key, work) }
+        let (work, is_fresh) = match (block.memory, pieces) {
+            (Memory::At(to), _) => {
+                (Work::CopyOut { bounce, skip: skip as usize, len: len as usize, to }, self.find_fresh(to, len).is_some())
+            }
+            (Memory::Scattered, Some(pieces)) => {
+                let (from, to) = (file_start + skip, file_start + skip + len);
+                let is_fresh = pieces.places(from, to).any(|(_, len, to)| self.find_fresh(to, len as u64).is_some());
+                (Work::Scatter { bounce, skip: skip as usize, from, to, pieces }, is_fresh)
+            }
+            (Memory::Scattered, None) => {
+                debug_assert!(false, "only ranges are scattered");
+                return self.retire(key);
+            }
+        };
+        if is_fresh { self.leave(key, work) } else { self.work_on(key, work) }
     }
 
     /// Stages the first operation of a block, once its memory is present.
@@ -95,10 +124,13 @@ impl Driver {
     /// there at once.
     pub(super) fn copy_in(&mut self, key: Key) {
         let block = &mut self.blocks[key];
-        let Some(bounce) = block.bounce.take() else { return self.stage(key) };
-        let (extent, request) = (block.extent, block.request);
-        let from = self.requests[request].submission.address + extent.offset;
-        self.work_on(key, Work::CopyIn { bounce, extent, from });
+        match (block.bounce.take(), block.memory) {
+            (Some(bounce), Memory::At(from)) => {
+                let extent = block.extent;
+                self.work_on(key, Work::CopyIn { bounce, extent, from });
+            }
+            _ => self.stage(key),
+        }
     }
 
     /// Does the work at once, or with other work of this half turn on blocking threads.
@@ -121,7 +153,7 @@ impl Driver {
     fn worked(&mut self, key: Key, work: Work) {
         self.blocks[key].holder = Holder::Driver;
         match work {
-            Work::CopyOut { .. } => self.retire(key),
+            Work::CopyOut { .. } | Work::Scatter { .. } => self.retire(key),
             Work::CopyIn { bounce, .. } => {
                 self.blocks[key].bounce = Some(bounce);
                 self.stage(key);
@@ -138,7 +170,7 @@ impl Driver {
             let offset = block.extent.offset;
             let request = &mut self.requests[block.request];
             request.look();
-            if request.is_canceled() && !request.is_write() && !matches!(work, Work::CopyOut { .. }) {
+            if request.is_canceled() && !request.is_write() && !matches!(work, Work::CopyOut { .. } | Work::Scatter { .. }) {
                 request.fail(offset, Error::new(ErrorKind::Canceled, request.submission.direction.call_name()));
                 self.retire(key);
             } else {

@@ -32,7 +32,8 @@ use crate::handle::Handle;
 use crate::inode::{Accepted, Extension, RangePlace};
 use crate::open::shortage::Passing;
 use crate::open::{BlockLock, Name, OpenFile};
-use crate::plan::{Direction, Span};
+use crate::pieces::{Pieces, Run};
+use crate::plan::{Direction, Extent, Span, extent_at};
 use crate::planted::{PlantedBug, planted};
 use crate::priority::Priority;
 use crate::slots::Key;
@@ -69,6 +70,8 @@ pub(crate) struct Submission {
     pub(crate) address: u64,
     pub(crate) len: u64,
     pub(crate) position: u64,
+    /// Of a read of many ranges. Its length is that of their runs; it has no address, and no position.
+    pub(crate) pieces: Option<Arc<Pieces>>,
     /// For writes to an open file.
     pub(crate) accepted: Option<Accepted>,
     pub(crate) accepted_at: Instant,
@@ -85,8 +88,8 @@ impl Submission {
         FlowKey::new(self.priority, self.direction, self.len, source)
     }
 
-    /// Ends a request that the driver did not take, because it has unwound.
-    pub(crate) fn refuse(mut self, counters: &Counters) {
+    /// Ends a request that the driver did not take, because it has unwound or shut down.
+    pub(crate) fn refuse(mut self, counters: &Counters, kind: ErrorKind) {
         let path = match &self.target {
             Target::File(file) => {
                 if let Some(accepted) = self.accepted.take() {
@@ -101,7 +104,7 @@ impl Submission {
         };
         sub(&counters.queued, 1);
         add(&counters.failed, 1);
-        let error = Error::new(ErrorKind::Panicked, self.direction.call_name()).at(path).range(self.position, self.len, 0);
+        let error = Error::new(kind, self.direction.call_name()).at(path).range(self.position, self.len, 0);
         if !self.reply.settle(Outcome { result: Err(error), memory_lost: false }) {
             add(&counters.panics, 1);
         }
@@ -216,6 +219,8 @@ pub(super) struct Request {
     pub(super) queue: usize,
     pub(super) flow: FlowKey,
     pub(super) block_bytes: u64,
+    /// What its next block is a part of: all of it, but of many ranges.
+    run: Run,
     whole_pages: Option<u64>,
     phase: Phase,
     pub(super) claim: Claim,
@@ -240,6 +245,18 @@ pub(super) struct Request {
     /// Of a path request: counts its open file.
     pub(super) passing: Option<Passing>,
     pub(super) tally: Tally,
+}
+
+/// Where the bytes of a block are in the caller's memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Memory {
+    At(u64),
+    /// In several places, which the pieces of the request name.
+    Scattered,
+}
+
+fn whole_pages(file: &OpenFile, direction: Direction, run: &Run) -> Option<u64> {
+    run.address.and_then(|address| file.whole_pages(direction, address, run.len))
 }
 
 /// How long a request has waited for another copy or process, and for what.
@@ -268,7 +285,9 @@ impl Request {
     pub(super) fn new(mut submission: Submission, file: Arc<OpenFile>, queue: usize, block_bytes: u64) -> Self {
         let geometry = file.geometry();
         let flow = submission.flow(&file);
-        let whole_pages = file.whole_pages(submission.direction, submission.address, submission.len);
+        let whole = Run::whole(submission.position, submission.len, submission.address);
+        let run = submission.pieces.as_ref().and_then(|pieces| pieces.first_run()).unwrap_or(whole);
+        let whole_pages = whole_pages(&file, submission.direction, &run);
         Self {
             claim: submission.accepted.take().map_or(Claim::None, Claim::Accepted),
             submission,
@@ -276,6 +295,7 @@ impl Request {
             queue,
             flow,
             block_bytes: block_bytes.next_multiple_of(geometry.read_unit.max(geometry.write_unit)),
+            run,
             whole_pages,
             phase: Phase::Ready,
             cursor: 0,
@@ -320,15 +340,32 @@ impl Request {
         };
     }
 
-    /// As the planner sees it. No block is larger than `block_max`, but of at least one unit.
+    /// Where its next block lies, and where its bytes are in memory; `None` if there is no further one. No block is larger
+    /// than `block_max`, but of at least one unit.
+    pub(super) fn next_extent(&mut self, block_max: u64) -> Option<(Extent, Memory)> {
+        if self.cursor >= self.run.end()
+            && let Some(pieces) = &self.submission.pieces
+        {
+            self.run = pieces.run_after(&self.run)?;
+            self.whole_pages = whole_pages(&self.file, self.submission.direction, &self.run);
+        }
+        let start = self.run.start;
+        let mut extent = extent_at(self.file.geometry(), &self.span(block_max), self.cursor - start)?;
+        let memory = self.run.address.map_or(Memory::Scattered, |address| Memory::At(address + extent.offset));
+        extent.offset += start;
+        Some((extent, memory))
+    }
+
+    /// As the planner sees it.
     pub(super) fn span(&self, block_max: u64) -> Span {
-        let Submission { direction, position, len, address, .. } = self.submission;
+        let direction = self.submission.direction;
+        let Run { position, len, address, .. } = self.run;
         let geometry = self.file.geometry();
         let unit = geometry.read_unit.max(geometry.write_unit);
         let block = if block_max < self.block_bytes { block_max.next_multiple_of(unit) } else { self.block_bytes };
         // A buffered read is a copy by the processor, which finds the process's own page.
         let whole_pages = self.whole_pages.filter(|_| self.file.is_direct());
-        Span { direction, position, len, address, block, whole_pages }
+        Span { direction, position, len, address: address.unwrap_or(0), block, whole_pages, scattered: address.is_none() }
     }
 
     pub(super) fn is_write(&self) -> bool {
@@ -387,6 +424,18 @@ impl Request {
         }
     }
 
+    /// Records that a block failed after `moved` bytes of it.
+    pub(super) fn fail_at(&mut self, extent: &Extent, moved: u64, error: Error) {
+        if let Some(pieces) = &self.submission.pieces {
+            let position = extent.file_start + extent.skip;
+            pieces.failed(position + moved, position + extent.len, &error);
+            if pieces.partial {
+                return;
+            }
+        }
+        self.fail(extent.offset + moved, error);
+    }
+
     pub(super) fn has_failed(&self) -> bool {
         self.failure.is_some()
     }
@@ -403,6 +452,14 @@ impl Request {
     /// Records that a read met the end of the file `offset` bytes into the request; the nearest is kept.
     pub(super) fn met_end(&mut self, offset: u64) {
         self.eof = Some(self.eof.map_or(offset, |nearest| nearest.min(offset)));
+    }
+
+    /// Records that a read met the end of the file `got` bytes into a block.
+    pub(super) fn met_end_at(&mut self, extent: &Extent, got: u64) {
+        if let Some(pieces) = &self.submission.pieces {
+            pieces.met_end(extent.file_start + extent.skip + got);
+        }
+        self.met_end(extent.offset + got);
     }
 
     pub(super) fn has_met_end(&self) -> bool {

@@ -104,11 +104,18 @@ impl Driver {
         let call = direction.call_name();
         let transferred = request.transferred();
         let failure = request.take_failure();
-        let range = |error: Error| error.at(&request.file.path).range(position, len, transferred);
+        let pieces = request.submission.pieces.as_ref();
+        if let Some(failure) = pieces.filter(|pieces| !pieces.partial).and_then(|pieces| pieces.first_failure(exact)) {
+            return Err(failure.at(&request.file.path));
+        }
+        let range = |error: Error| {
+            let error = error.at(&request.file.path);
+            if pieces.is_some() { error } else { error.range(position, len, transferred) }
+        };
         if let Some(error) = failure {
             return Err(range(error));
         }
-        if request.has_met_end() && exact {
+        if request.has_met_end() && exact && pieces.is_none() {
             return Err(range(Error::new(ErrorKind::Eof, call)));
         }
         if !request.has_met_end() && transferred < len {
@@ -118,7 +125,7 @@ impl Driver {
         let tally = &request.tally;
         let started = tally.first_block_at.unwrap_or(now);
         Ok(Receipt {
-            bytes: transferred,
+            bytes: pieces.map_or(transferred, |pieces| pieces.bytes_read()),
             backend: if request.file.blocks_submitters { BackendKind::Threads } else { self.backend.kind() },
             direct: !tally.buffered,
             blocks: tally.blocks,

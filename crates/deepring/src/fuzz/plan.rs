@@ -70,7 +70,7 @@ pub(super) fn check_span(input: &mut Unstructured<'_>, geometry: Geometry, plann
     let block = block.next_multiple_of(geometry.read_unit.max(geometry.write_unit));
     let page = 4096 << input.int_in_range(0..=18u32)?;
     let whole_pages = (direction == Direction::Read && input.arbitrary()?).then_some(page);
-    let span = Span { direction, position, len, address, block, whole_pages };
+    let span = Span { direction, position, len, address, block, whole_pages, scattered: false };
 
     let mut next = 0;
     for _ in 0..EXTENTS_MAX {

@@ -117,6 +117,11 @@ impl Run {
         let len = request.end - request.start;
         let transferred = match result {
             Some(Ok(receipt)) => receipt.bytes,
+            Some(Err(error)) if let Some(split) = &request.split => {
+                // Which of the other ranges were moved is not known.
+                split.judge_error(id, error);
+                0
+            }
             Some(Err(error)) => error.transferred(),
             None => 0,
         };
@@ -128,7 +133,7 @@ impl Run {
         } else {
             self.judge_write(id, request, transferred.min(len), result);
             let unchanged = |memory: &Memory| {
-                View { start: request.start, bytes: vec![], alternatives: vec![written_by(request)] }.mismatch(memory.bytes())
+                View { start: request.start, bytes: vec![], alternatives: vec![written_by(request)] }.mismatch(&request.content(memory))
             };
             if let Some(wrong) = memory.and_then(unchanged) {
                 violate(format!("the memory that request {id} writes from was changed: {wrong}"));
@@ -150,12 +155,16 @@ impl Run {
         let (least, most) = (size_min.saturating_sub(request.start).min(len), size_max.saturating_sub(request.start).min(len));
         let got = match result {
             Ok(receipt) => receipt.bytes,
+            Err(_) if request.split.is_some() => 0,
             Err(error) => error.transferred(),
         };
         let ended = match result {
             Ok(_) => true,
-            Err(error) => error.kind() == ErrorKind::Eof,
+            Err(error) => error.kind() == ErrorKind::Eof && request.split.is_none(),
         };
+        if let (Some(split), Ok(_)) = (&request.split, result) {
+            split.judge_counts(id, got);
+        }
         if ended && !(least..=most).contains(&got) {
             violate(format!("request {id} read {got} bytes at {}, not {least} to {most}: {result:?}", request.start));
         }
@@ -183,8 +192,9 @@ impl Run {
             }
         }
         let got = if untrimmed { got.min(request.sizes.0.saturating_sub(request.start)) } else { got };
-        if let Some(wrong) = view.mismatch(&memory.bytes()[..got.min(len) as usize]) {
-            let unread = memory.bytes()[..got.min(len) as usize].contains(&UNREAD);
+        let found = &request.content(memory)[..got.min(len) as usize];
+        if let Some(wrong) = view.mismatch(found) {
+            let unread = found.contains(&UNREAD);
             let arrived = if unread { "some never arrived" } else { "all arrived" };
             violate(format!("request {id} read {got} bytes at {} ({arrived}): {wrong}", request.start));
         }
@@ -226,9 +236,10 @@ impl Run {
             file.model.size_min = file.model.size_min.min(truncated_to);
         }
         file.model.allow(reached, end, Some(salt));
-        if (file.size_outdated || self.profile.copies) && result.is_err() {
+        if (file.size_outdated || self.profile.copies || request.split.is_some()) && result.is_err() {
             // The engine did not know that the file had become shorter, and had no reason to trim
-            // it. Or a copy yielded the end to another, and left room for what it had accepted.
+            // it. Or a copy yielded the end to another, and left room for what it had accepted. Or it was in another range
+            // that the write failed.
             file.model.size_max = file.model.size_max.max(end);
         }
         if result.is_ok() && len > 0 && truncated_to == u64::MAX {

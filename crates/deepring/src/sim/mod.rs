@@ -68,6 +68,7 @@ mod profile;
 mod ranges;
 mod request;
 mod run;
+mod split;
 mod stuck;
 mod transfer;
 mod world;

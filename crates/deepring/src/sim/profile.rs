@@ -76,6 +76,8 @@ pub(crate) struct Profile {
     pub(crate) populate_fails: u32,
     /// A direct read past the end of a file is refused.
     pub(crate) past_end: u32,
+    /// The percentage of transfers of open files, made as a Rust program does, that are in many ranges.
+    pub(crate) split_percent: u64,
     // ---- the other calls ----
     pub(crate) job_delay_ns: u64,
     pub(crate) open_fails: u32,
@@ -167,6 +169,7 @@ impl Profile {
             fresh: 0,
             populate_fails: 0,
             past_end: 0,
+            split_percent: 0,
         };
         if !calm && rng.one_in(24) {
             profile.lost = rng.pick(&[300, 3_000, 50_000]);
@@ -202,6 +205,7 @@ impl Profile {
         let mut rng = rng.clone();
         let _ = rng.below(4);
         profile.past_end = if calm { 0 } else { level(&mut rng) };
+        profile.split_percent = rng.pick(&[0, 0, 20, 90]);
         profile
     }
 

@@ -3,10 +3,12 @@
 use super::buffer::GuardedBuffer;
 use super::model::{ConcurrentChange, View};
 use super::prng::mix;
+use super::split::Split;
 use super::world;
 use crate::completion::{Completion, Outcome};
 use crate::memory::{Buffer, IoBuf, IoBufMut};
 use crate::op::{Completed, Op};
+use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Wake, Waker};
@@ -172,6 +174,8 @@ pub(crate) struct Request {
     pub(crate) salt: u64,
     pub(crate) holder: Holder,
     pub(crate) canceled: bool,
+    /// The ranges that it is made of, if there are many.
+    pub(crate) split: Option<Split>,
     /// Of a read: what the file held when the request was made.
     pub(crate) view: Option<View>,
     /// The bounds of the file's length at that moment.
@@ -187,6 +191,11 @@ impl Request {
             RequestKind::WriteWhole => ConcurrentChange { start: self.start, end: self.end, salt: self.salt, truncates: Some(self.end) },
             _ => ConcurrentChange { start: self.start, end: self.end, salt: self.salt, truncates: None },
         }
+    }
+
+    /// The bytes of its range, from those in memory.
+    pub(crate) fn content<'a>(&self, memory: &'a Memory) -> Cow<'a, [u8]> {
+        self.split.as_ref().map_or(Cow::Borrowed(memory.bytes()), |split| Cow::Owned(split.in_order(memory.bytes())))
     }
 
     pub(crate) fn overlaps(&self, start: u64, end: u64) -> bool {

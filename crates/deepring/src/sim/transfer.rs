@@ -2,15 +2,18 @@
 
 use super::buffer::{GuardedBuffer, UNREAD};
 use super::model::fill;
-use super::prng::mix;
+use super::prng::{Prng, mix};
 use super::request::{Delivered, Holder, Memory, Request, RequestCompletion, RequestKind, request_waker};
 use super::run::{Opening, Run};
+use super::split::Split;
 use super::world::{self, violate};
 use crate::binding::EngineBinding;
 use crate::completion::Completion;
 use crate::completion::RawTransfer;
 use crate::engine::Engine;
+use crate::many::ManyOptions;
 use crate::memory::forget;
+use crate::op::Op;
 use crate::options::{ReadOptions, WriteOptions};
 use crate::plan::Direction;
 use crate::priority::Priority;
@@ -153,6 +156,7 @@ impl Run {
             salt: 0,
             holder,
             canceled: false,
+            split: None,
             view: None,
             sizes,
             concurrent: Vec::new(),
@@ -177,6 +181,7 @@ impl Run {
             salt: 0,
             holder: Holder::Dropped,
             canceled: false,
+            split: None,
             view: kind.reads().then(|| model.view(start, end)),
             sizes: (model.size_min, model.size_max),
             concurrent: Vec::new(),
@@ -294,7 +299,12 @@ impl Run {
 
     fn submit_op(&mut self, engine: &Engine, opening: Option<usize>, kind: RequestKind, start: u64, memory: Memory, id: u64) -> Holder {
         let class = self.class_of(id);
-        let mut op = if let Some(file) = opening.and_then(|index| self.openings[index].open.as_ref()) {
+        // From a copy again.
+        let mut rng = self.rng.clone();
+        let is_split = opening.is_some() && !memory.bytes().is_empty() && rng.below(100) < self.profile.split_percent;
+        let mut op = if is_split {
+            self.submit_split(&mut rng, opening, kind, start, memory, id)
+        } else if let Some(file) = opening.and_then(|index| self.openings[index].open.as_ref()) {
             match kind {
                 RequestKind::Read { exact } => {
                     let options = ReadOptions::new().exact(exact);
@@ -313,6 +323,34 @@ impl Run {
                 self.judge_refused(id, completed);
                 Holder::Dropped
             }
+        }
+    }
+
+    /// A transfer in many ranges.
+    fn submit_split(
+        &mut self,
+        rng: &mut Prng,
+        opening: Option<usize>,
+        kind: RequestKind,
+        start: u64,
+        mut memory: Memory,
+        id: u64,
+    ) -> Op<Memory> {
+        let exact = kind == (RequestKind::Read { exact: true });
+        let split = Split::draw(rng, start, memory.bytes().len(), exact);
+        let direction = if kind.reads() { Direction::Read } else { Direction::Write };
+        if direction == Direction::Write {
+            split.scatter(memory.bytes_mut());
+        }
+        let (segments, ranges) = (split.segments(memory.address()), split.ranges.clone());
+        let options = ManyOptions::new().exact(exact).gap(rng.pick(&[0, 0, 600]));
+        let options = self.class_of(id).into_iter().fold(options, ManyOptions::priority);
+        if let Some(request) = self.requests.get_mut(&id) {
+            request.split = Some(split);
+        }
+        match opening.and_then(|index| self.openings[index].open.as_ref()) {
+            Some(file) => file.many(direction, memory, Ok(segments), options, &ranges),
+            None => unreachable!("only transfers of open files are split"),
         }
     }
 }

@@ -1,0 +1,355 @@
+//! Many ranges of a file in one call: [`File::read_scatter`], [`File::write_gather`], and the vectored calls.
+
+use crate::blocking::Line;
+use crate::completion::{Completion, Outcome, RawTransfer};
+use crate::driver::request::Target;
+use crate::driver::{Core, Use};
+use crate::error::{Error, ErrorKind, Result};
+use crate::file::File;
+use crate::gather::{Admission, Gather};
+use crate::handle::Handle;
+use crate::intake::{self, Kind};
+use crate::memory::{IoBuf, IoBufMut};
+use crate::op::{Op, Transfer};
+use crate::open::OpenFile;
+use crate::pieces::{Pieces, Segment};
+use crate::plan::Direction;
+use crate::priority::Priority;
+use std::sync::{Arc, OnceLock};
+
+/// Sorting more than this takes longer than waking a thread.
+const SORTED_AT_ONCE: usize = 2048;
+
+/// One range of a call with many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Piece {
+    /// Where it begins in the file, in bytes.
+    pub position: u64,
+    /// Where its bytes are in the buffer.
+    pub offset: usize,
+    /// Its length in bytes; it can be 0.
+    pub len: usize,
+}
+
+impl Piece {
+    /// `len` bytes at `position` of the file, and at `offset` of the buffer.
+    pub const fn new(position: u64, offset: usize, len: usize) -> Self {
+        Self { position, offset, len }
+    }
+}
+
+/// How to read or write many ranges.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct ManyOptions {
+    pub(crate) exact: bool,
+    pub(crate) partial: bool,
+    pub(crate) gap: u64,
+    pub(crate) handle: Option<Arc<Handle>>,
+    pub(crate) priority: Option<Priority>,
+}
+
+impl ManyOptions {
+    /// All defaults: ranges end short at the end of the file, the first failure ends the call, and only ranges that touch are
+    /// read together.
+    pub const fn new() -> Self {
+        Self { exact: false, partial: false, gap: 0, handle: None, priority: None }
+    }
+
+    /// Whether a range that the file ends in or before is an error of kind [`ErrorKind::Eof`]; off by default. Reads only.
+    #[must_use]
+    pub fn exact(mut self, yes: bool) -> Self {
+        self.exact = yes;
+        self
+    }
+
+    /// Whether the call goes on after a range that failed, and succeeds; [`Scattered::failures`] has the errors. Off by
+    /// default. Reads only.
+    #[must_use]
+    pub fn partial(mut self, yes: bool) -> Self {
+        self.partial = yes;
+        self
+    }
+
+    /// Small ranges are read together if at most this many bytes are between them, at most 1 MiB; those bytes are read and
+    /// dropped. 0 by default: they must touch. Worth it up to the device's bandwidth divided by its operations per second.
+    /// Reads only.
+    #[must_use]
+    pub fn gap(mut self, bytes: u64) -> Self {
+        self.gap = bytes;
+        self
+    }
+
+    /// The handle whose [limits](crate::binding::HandleLimits) the call shares; none by default.
+    #[must_use]
+    pub fn handle(mut self, handle: Arc<Handle>) -> Self {
+        self.handle = Some(handle);
+        self
+    }
+
+    /// The class of the call; by default that of its handle, else of its file.
+    #[must_use]
+    pub fn priority(mut self, priority: Priority) -> Self {
+        self.priority = Some(priority);
+        self
+    }
+}
+
+/// A buffer, and what became of the ranges that were read into it.
+#[derive(Debug)]
+pub struct Scattered<B> {
+    /// The buffer.
+    pub buf: B,
+    ranges: Ranges,
+}
+
+impl<B> Scattered<B> {
+    /// The bytes that came of each range, by its index: fewer than asked for at the end of the file, and where it failed.
+    pub fn counts(&self) -> Vec<u64> {
+        self.ranges.counts()
+    }
+
+    /// The ranges that failed, by their index. Empty unless the call is [partial](ManyOptions::partial): otherwise it has
+    /// failed itself.
+    pub fn failures(&self) -> Vec<Error> {
+        self.ranges.failures()
+    }
+}
+
+/// What became of the ranges of a call. A binding asks it after the call has settled.
+#[derive(Debug, Clone)]
+pub struct Ranges {
+    pieces: Arc<OnceLock<Arc<Pieces>>>,
+    exact: bool,
+}
+
+impl Ranges {
+    pub(crate) fn new(exact: bool) -> Self {
+        Self { pieces: Arc::default(), exact }
+    }
+
+    /// The bytes that came of each range, by its index.
+    pub fn counts(&self) -> Vec<u64> {
+        let Some(pieces) = self.pieces.get() else { return Vec::new() };
+        let mut counts = vec![0; pieces.count()];
+        pieces.counts(|index, count| counts[index as usize] = count);
+        counts
+    }
+
+    /// The ranges that failed, by their index. Of a call that ended with the first, at most 16 are kept.
+    pub fn failures(&self) -> Vec<Error> {
+        let failures = self.pieces.get().map(|pieces| pieces.failures(self.exact)).unwrap_or_default();
+        failures.into_iter().map(|failure| failure.error).collect()
+    }
+
+    /// Bytes that were read beside those of the ranges, to read neighbors together.
+    pub fn overread(&self) -> u64 {
+        self.pieces.get().map_or(0, |pieces| pieces.overread())
+    }
+}
+
+impl File {
+    /// Reads many ranges into one buffer, in one request. The ranges can touch and overlap in the file, where bytes are read
+    /// once, but not in the buffer. Small neighbors are read together. The end of the file inside a range is an error of kind
+    /// [`ErrorKind::Eof`].
+    ///
+    /// The error of a range names it ([`Error::index`]). The call counts once against `max_queued`, and allocates nothing
+    /// per range once it runs; while it is prepared, 32 bytes.
+    ///
+    /// ```
+    /// use deepring::{Engine, OpenOptions, Piece};
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path().join("vectors.bin");
+    /// # std::fs::write(&path, (0..100u8).flat_map(|n| [n; 128]).collect::<Vec<_>>()).unwrap();
+    /// let engine = Engine::builder().build()?;
+    /// let file = engine.open(&path, OpenOptions::new().read(true))?;
+    /// let ranges = [70u64, 3, 71].iter().zip(0..).map(|(&row, place)| Piece::new(row * 128, place * 128, 128)).collect::<Vec<_>>();
+    /// let (rows, receipt) = file.read_scatter(engine.buffer(3 * 128)?, &ranges).wait().ok()?;
+    /// assert_eq!((rows[0], rows[128], rows[256], receipt.bytes), (70, 3, 71, 384));
+    /// # Ok::<(), deepring::Error>(())
+    /// ```
+    pub fn read_scatter<B: IoBufMut>(&self, mut buf: B, ranges: &[Piece]) -> Op<B> {
+        let segments = segments(Direction::Read, buf.as_mut_ptr() as u64, buf.len(), ranges);
+        self.many(Direction::Read, buf, segments, ManyOptions::new().exact(true), &Ranges::new(true))
+    }
+
+    /// Reads many ranges as the options say.
+    ///
+    /// ```
+    /// use deepring::{Engine, ManyOptions, OpenOptions, Piece};
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path().join("vectors.bin");
+    /// # std::fs::write(&path, vec![7u8; 1000]).unwrap();
+    /// let engine = Engine::builder().build()?;
+    /// let file = engine.open(&path, OpenOptions::new().read(true))?;
+    /// let ranges = [Piece::new(900, 0, 200), Piece::new(0, 200, 200), Piece::new(5000, 400, 200)];
+    /// let (read, receipt) = file.read_scatter_with(vec![0; 600], &ranges, ManyOptions::new()).wait().ok()?;
+    /// assert_eq!((read.counts(), receipt.bytes), (vec![100, 200, 0], 300));
+    /// # Ok::<(), deepring::Error>(())
+    /// ```
+    pub fn read_scatter_with<B: IoBufMut>(&self, mut buf: B, ranges: &[Piece], options: ManyOptions) -> Op<Scattered<B>> {
+        let segments = segments(Direction::Read, buf.as_mut_ptr() as u64, buf.len(), ranges);
+        let ranges = Ranges::new(options.exact);
+        self.many(Direction::Read, Scattered { buf, ranges: ranges.clone() }, segments, options, &ranges)
+    }
+
+    /// Writes many ranges from one buffer, in one request. If two of them overlap in the file, the result is an error of kind
+    /// [`ErrorKind::Overlap`], and nothing is written. Neighbors are written together. After a failure, any part of any range
+    /// can have been written; the error names a range that was not.
+    pub fn write_gather<B: IoBuf>(&self, buf: B, ranges: &[Piece]) -> Op<B> {
+        self.write_gather_with(buf, ranges, ManyOptions::new())
+    }
+
+    /// Writes many ranges as the options say.
+    pub fn write_gather_with<B: IoBuf>(&self, buf: B, ranges: &[Piece], options: ManyOptions) -> Op<B> {
+        let segments = segments(Direction::Write, buf.as_ptr() as u64, buf.len(), ranges);
+        self.many(Direction::Write, buf, segments, options, &Ranges::new(false))
+    }
+
+    /// Reads from `position` into several buffers, one behind the other, until they are full or the file ends.
+    pub fn read_vectored<B: IoBufMut>(&self, mut bufs: Vec<B>, position: u64) -> Op<Vec<B>> {
+        let segments = in_a_row(Direction::Read, bufs.iter_mut().map(|buf| (buf.as_mut_ptr() as u64, buf.len() as u64)), position);
+        self.many(Direction::Read, bufs, segments, ManyOptions::new(), &Ranges::new(false))
+    }
+
+    /// Writes several buffers at `position`, one behind the other.
+    ///
+    /// ```
+    /// use deepring::{Engine, OpenOptions};
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path().join("log.bin");
+    /// let engine = Engine::builder().build()?;
+    /// let file = engine.open(&path, OpenOptions::new().read(true).write(true).create(true))?;
+    /// file.write_vectored(vec![vec![1u8; 10], vec![2; 5]], 100).wait().ok()?;
+    /// let (parts, receipt) = file.read_vectored(vec![vec![0u8; 8], vec![0; 20]], 100).wait().ok()?;
+    /// assert_eq!((receipt.bytes, &parts[1][..8]), (15, &[1, 1, 2, 2, 2, 2, 2, 0][..]));
+    /// # Ok::<(), deepring::Error>(())
+    /// ```
+    pub fn write_vectored<B: IoBuf>(&self, bufs: Vec<B>, position: u64) -> Op<Vec<B>> {
+        let segments = in_a_row(Direction::Write, bufs.iter().map(|buf| (buf.as_ptr() as u64, buf.len() as u64)), position);
+        self.many(Direction::Write, bufs, segments, ManyOptions::new(), &Ranges::new(false))
+    }
+
+    /// A call whose memory `owner` keeps in place.
+    pub(crate) fn many<T: Send + 'static>(
+        &self,
+        direction: Direction,
+        owner: T,
+        segments: Result<Vec<Segment>>,
+        options: ManyOptions,
+        ranges: &Ranges,
+    ) -> Op<T> {
+        let core = self.engine().core();
+        let bytes = segments.iter().flatten().fold(0u64, |sum, segment| sum.saturating_add(segment.len));
+        let transfer = Transfer::new(owner, bytes, core);
+        let completion = Arc::clone(&transfer) as Arc<dyn Completion>;
+        match segments {
+            Ok(segments) => self.submit_many(direction, segments, options, ranges, completion),
+            Err(error) => completion.settle(Outcome { result: Err(error.at(&self.open_file().path)), memory_lost: false }),
+        }
+        self.engine().wake();
+        Op::new(transfer, Arc::clone(core.inbox.doorbell()))
+    }
+
+    /// Submits ranges whose memory was handed over until the completion is settled. Does not wake the driver.
+    pub(crate) fn submit_many(
+        &self,
+        direction: Direction,
+        segments: Vec<Segment>,
+        options: ManyOptions,
+        ranges: &Ranges,
+        completion: Arc<dyn Completion>,
+    ) {
+        let (core, file) = (Arc::clone(self.engine().core()), Arc::clone(self.open_file()));
+        let admission = match direction {
+            Direction::Read => None,
+            Direction::Write => match Admission::of(&core, &file) {
+                Ok(admission) => Some(admission),
+                Err(error) => return completion.settle(Outcome { result: Err(error.at(&file.path)), memory_lost: false }),
+            },
+        };
+        let many = Many { core, file, admission, options, ranges: ranges.clone(), completion };
+        if segments.len() <= SORTED_AT_ONCE || many.core.is_forked() {
+            return many.submit(segments);
+        }
+        let core = Arc::clone(&many.core);
+        let using = Use::of(&many.file, &core.inbox);
+        let job = move || {
+            let core = Arc::clone(&many.core);
+            many.submit(segments);
+            core.inbox.wake();
+            drop(using);
+        };
+        core.blocking.run(Line::CALLER, Box::new(job));
+    }
+}
+
+/// A call that is about to be submitted.
+struct Many {
+    core: Arc<Core>,
+    file: Arc<OpenFile>,
+    /// Of a write.
+    admission: Option<Admission>,
+    options: ManyOptions,
+    ranges: Ranges,
+    completion: Arc<dyn Completion>,
+}
+
+impl Many {
+    fn submit(self, segments: Vec<Segment>) {
+        let pieces = match self.prepare(segments) {
+            Ok(pieces) => Arc::new(pieces),
+            Err(error) => {
+                let error = error.at(&self.file.path);
+                drop(self.admission);
+                return self.completion.settle(Outcome { result: Err(error), memory_lost: false });
+            }
+        };
+        // Each call has its own.
+        let _ = self.ranges.pieces.set(Arc::clone(&pieces));
+        let Self { core, file, admission, options, completion, .. } = self;
+        let ManyOptions { exact, handle, priority, .. } = options;
+        if let Some(admission) = admission {
+            return Gather::start(admission, pieces, handle, priority, completion);
+        }
+        let len = pieces.total();
+        let raw = RawTransfer { direction: Direction::Read, address: 0, len, position: 0, exact, handle, priority };
+        intake::submit(&core, Target::File(file), raw, Kind::Pieces(pieces), completion);
+    }
+
+    fn prepare(&self, segments: Vec<Segment>) -> Result<Pieces> {
+        if self.admission.is_none() {
+            return Pieces::new(segments, self.options.gap, self.options.partial, "read");
+        }
+        let pieces = Pieces::new(segments, 0, false, "write")?;
+        match pieces.overlap() {
+            None => Ok(pieces),
+            Some((first, second)) => Err(Error::new(ErrorKind::Overlap(first), "write").of_range(second)),
+        }
+    }
+}
+
+/// Ranges whose memory is in one buffer.
+fn segments(direction: Direction, address: u64, len: usize, ranges: &[Piece]) -> Result<Vec<Segment>> {
+    let segment = |(index, range): (usize, &Piece)| {
+        if range.offset.checked_add(range.len).is_none_or(|end| end > len) {
+            let error = Error::new(ErrorKind::Invalid, direction.call_name()).range(range.position, range.len as u64, 0);
+            let advice = format!("{} bytes at {} are not in a buffer of {len} bytes", range.len, range.offset);
+            return Err(error.of_range(index as u32).advise(advice));
+        }
+        Ok(Segment::new(range.position, range.len as u64, address + range.offset as u64))
+    };
+    ranges.iter().enumerate().map(segment).collect()
+}
+
+/// Buffers that follow one another in the file.
+fn in_a_row(direction: Direction, buffers: impl Iterator<Item = (u64, u64)>, position: u64) -> Result<Vec<Segment>> {
+    let mut next = position;
+    let segment = |(address, len): (u64, u64)| {
+        let segment = Segment::new(next, len, address);
+        let too_far = || Error::os(libc::EFBIG, direction.call_name()).advise("the transfer would end beyond 2^63 bytes");
+        next = next.checked_add(len).ok_or_else(too_far)?;
+        Ok(segment)
+    };
+    buffers.map(segment).collect()
+}
