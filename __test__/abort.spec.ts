@@ -1,25 +1,36 @@
 /** `signal`: aborting before, during and after an operation, and what becomes of the memory. */
 
 import { getEventListeners } from 'node:events'
-import test from 'ava'
-import { Engine, info, open } from '../index.ts'
+import { readFile } from 'node:fs/promises'
+import test, { type ExecutionContext } from 'ava'
+import { allocate, Engine, info, open } from '../index.ts'
 import { connect } from '../lib/core/completions.ts'
 import { AioHandle, aioRead, aioWrite } from '../lib/aio/index.ts'
 import { contents, makeScratch, openDescriptors, pattern, pause, rejected, same, testOnEachBackend } from './harness.ts'
 
 const scratch = makeScratch()
 
-/** The reason of a rejection, of any type. */
-async function reasonOf(promise: Promise<unknown>): Promise<unknown> {
+/** What a promise rejects with, of any type. */
+async function rejectionOf(promise: Promise<unknown>): Promise<unknown> {
   try {
     await promise
-  } catch (reason) {
-    return reason
+  } catch (error) {
+    return error
   }
   throw new Error('The promise was fulfilled')
 }
 
-test('a signal aborted before the call rejects with its reason, and nothing is touched', async (t) => {
+/** Requires that a rejection is that of an operation which was aborted for this reason. */
+function isAbort(t: ExecutionContext, error: unknown, reason: unknown): void {
+  t.true(error instanceof Error)
+  const { name, code, cause, message, stack = '' } = error as Error & { code?: unknown }
+  t.deepEqual({ name, code, message }, { name: 'AbortError', code: 'ABORT_ERR', message: 'The operation was aborted' })
+  t.true('cause' in (error as Error))
+  t.is(cause, reason)
+  t.true(stack.startsWith('AbortError: The operation was aborted'), stack)
+}
+
+test('a signal aborted before the call rejects with an AbortError, and nothing is touched', async (t) => {
   const path = scratch.file(pattern(1000))
   const file = await open(path, 'r+')
   const reason = { any: 'thing' }
@@ -39,16 +50,38 @@ test('a signal aborted before the call rejects with its reason, and nothing is t
     () => new AioHandle().pread(buffer, path, { signal }),
     () => new AioHandle().wait({ signal }),
   ]
-  for (const call of calls) t.is(await reasonOf(call()), reason)
+  for (const call of calls) isAbort(t, await rejectionOf(call()), reason)
   await file.close()
   t.true(same(contents(path), pattern(1000)))
   t.true(buffer.every((byte) => byte === 0))
 })
 
-test('an abort without a reason rejects with an AbortError', async (t) => {
-  const file = await open(scratch.file('abc'))
-  const error = await t.throwsAsync(file.read(new Uint8Array(3), { position: 0, signal: AbortSignal.abort() }))
-  t.is(error?.name, 'AbortError')
+test('an aborted operation rejects with what node:fs rejects with', async (t) => {
+  const path = scratch.file('abc')
+  const file = await open(path)
+  for (const signal of [AbortSignal.abort(), AbortSignal.abort(new Error('no')), AbortSignal.abort(null)]) {
+    // oxlint-disable-next-line no-await-in-loop -- one reason at a time
+    const expected = (await rejectionOf(readFile(path, { signal }))) as Error & { code: string }
+    // oxlint-disable-next-line no-await-in-loop -- as above
+    const error = (await rejectionOf(file.read(new Uint8Array(3), { position: 0, signal }))) as typeof expected
+    t.is(error.name, expected.name)
+    t.is(error.code, expected.code)
+    t.is(error.message, expected.message)
+    t.is(error.cause, expected.cause)
+    t.is(error.cause, signal.reason)
+  }
+  await file.close()
+})
+
+test('the stack of an AbortError leads to the await of the caller', async (t) => {
+  const file = await open(scratch.file(pattern(1000)))
+  const whoReads = async (signal: AbortSignal): Promise<void> => {
+    await file.read(new Uint8Array(10), { position: 0, signal })
+  }
+  const controller = new AbortController()
+  const reading = whoReads(controller.signal)
+  controller.abort()
+  t.regex(((await rejectionOf(reading)) as Error).stack ?? '', /whoReads/)
   await file.close()
 })
 
@@ -63,7 +96,9 @@ testOnEachBackend(
     )
     const reason = new Error('changed my mind')
     controller.abort(reason)
-    for (const outcome of await Promise.allSettled(reads)) t.is(outcome.status === 'rejected' && outcome.reason, reason)
+    const ended = await Promise.allSettled(reads)
+    for (const outcome of ended) isAbort(t, outcome.status === 'rejected' && outcome.reason, reason)
+    t.is(new Set(ended.map((outcome) => outcome.status === 'rejected' && outcome.reason)).size, 200, 'an error each')
     t.is(engine.stats().inFlight, 0, 'nothing is at the device any more')
     t.is((await file.read(new Uint8Array(3), { position: 0 })).bytesRead, 3, 'the file is as usable as before')
     await file.close()
@@ -72,7 +107,7 @@ testOnEachBackend(
 )
 
 testOnEachBackend(
-  'aborting a long read rejects with the reason, once the memory is free again',
+  'aborting a long read rejects once the memory is free again',
   async (t, engine) => {
     const path = scratch.file(pattern(30_000_000))
     const file = await engine.open(path)
@@ -82,7 +117,7 @@ testOnEachBackend(
     await pause(1)
     const reason = Symbol('stop')
     controller.abort(reason)
-    t.is(await reasonOf(reading), reason)
+    isAbort(t, await rejectionOf(reading), reason)
     t.is(engine.stats().inFlight, 0)
     // What the kernel had still been writing would show here.
     memory.fill(0)
@@ -111,9 +146,32 @@ test('operations that share a signal add one listener to it, which is removed af
   t.is(getEventListeners(signal, 'abort').length, 1)
   await Promise.all(reads)
   t.is(getEventListeners(signal, 'abort').length, 0)
-  await rejected(t, () => file.read(new Uint8Array(1000), { position: 99_999, signal }), 'ERR_DEEPRING_EOF')
+  const options = { position: 99_999, exact: true, signal }
+  await rejected(t, () => file.read(new Uint8Array(1000), options), 'ERR_DEEPRING_EOF')
   t.is(getEventListeners(signal, 'abort').length, 0)
   await file.close()
+})
+
+test('aborting a transfer by path, with or without a comparison, rejects with an AbortError', async (t) => {
+  const path = scratch.file(pattern(20_000_000))
+  const engine = new Engine({ queueDepth: 1, blockSize: 4096 })
+  for (const validate of [false, true]) {
+    const controller = new AbortController()
+    const { signal } = controller
+    const calls: Promise<number>[] = [
+      aioRead(allocate(20_000_000), path, { queueDepth: 1, blockSize: 4096, validate, signal }),
+      new AioHandle({ engine }).pread(engine.allocate(20_000_000), path, { validate, signal }),
+    ]
+    const handle = new AioHandle({ engine })
+    handle.asyncPread(engine.allocate(20_000_000), path, { validate })
+    calls.push(handle.wait({ signal }))
+    const reason = { validate }
+    controller.abort(reason)
+    // oxlint-disable-next-line no-await-in-loop -- one kind at a time
+    for (const call of calls) isAbort(t, await rejectionOf(call), reason)
+  }
+  t.is(engine.stats().inFlight, 0)
+  await engine.close()
 })
 
 test('aborting one of two signals does not affect the operations of the other', async (t) => {
@@ -137,7 +195,8 @@ test('AbortSignal.timeout bounds an operation', async (t) => {
   const file = await engine.open(scratch.file(pattern(20_000_000)))
   const reading = file.read(engine.allocate(20_000_000), { position: 0, signal: AbortSignal.timeout(1) })
   const error = await t.throwsAsync(reading)
-  t.is(error?.name, 'TimeoutError')
+  t.is(error?.name, 'AbortError')
+  t.is((error?.cause as Error | undefined)?.name, 'TimeoutError', 'the cause says that it was the time')
   await engine.close()
 })
 
@@ -169,20 +228,18 @@ test('what lends no memory rejects in the turn of the abort, before any answer c
     file.datasync({ signal }),
     file.truncate(10_000, { signal }),
   ]
-  const reasons: unknown[] = []
-  for (const request of requests) request.catch((reason: unknown) => void reasons.push(reason))
+  const errors: unknown[] = []
+  for (const request of requests) request.catch((error: unknown) => void errors.push(error))
   const reading = file.read(new Uint8Array(10_000), { position: 0, signal })
   let readRejected = false
   reading.catch(() => (readRejected = true))
   controller.abort('no longer')
   // Answers are taken by callbacks of the event loop; these are only reactions.
   for (let i = 0; i < 10; i += 1) await Promise.resolve()
-  t.deepEqual(
-    reasons,
-    Array.from(requests, () => 'no longer'),
-  )
+  t.is(errors.length, requests.length)
+  for (const error of errors) isAbort(t, error, 'no longer')
   t.false(readRejected, 'the memory of a read belongs to the engine until its record has come')
-  t.is(await reasonOf(reading), 'no longer')
+  isAbort(t, await rejectionOf(reading), 'no longer')
   await file.close()
   t.true(same(contents(path), pattern(10_000)))
 })
@@ -194,7 +251,7 @@ test('an engine with an aborted open closes, and the file that comes late is clo
   const controller = new AbortController()
   const opening = engine.open(path, 'r', { signal: controller.signal })
   controller.abort()
-  t.is(((await reasonOf(opening)) as Error).name, 'AbortError')
+  isAbort(t, await rejectionOf(opening), controller.signal.reason)
   await engine.close()
   for (let i = 0; i < 100 && openDescriptors(path) > before; i += 1) await pause(10)
   t.is(openDescriptors(path), before)

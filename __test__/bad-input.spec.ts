@@ -133,6 +133,19 @@ for (const [title, value, code] of positions) {
     }))
 }
 
+test('a position that is null or missing is refused, because there is no cursor', (t) =>
+  untouched(t, async (file, path) => {
+    const buffer = new Uint8Array(8)
+    for (const options of [{ position: null }, { position: undefined }, {}] as Anything[]) {
+      for (const call of [() => file.read(buffer, options), () => file.write(buffer, options)])
+        // oxlint-disable-next-line no-await-in-loop -- one call at a time
+        t.regex((await rejected(t, call, TYPE)).message, /^The "options.position" property .* no cursor .* Received/)
+    }
+    const options = { fileOffset: null } as Anything
+    const error = await rejected(t, () => new AioHandle().pread(buffer, path, options), TYPE)
+    t.regex(error.message, /"options.fileOffset" property .* no cursor/)
+  }))
+
 for (const [title, value, code] of paths) {
   test(`a path that is ${title} is refused`, async (t) => {
     const buffer = new Uint8Array(8)

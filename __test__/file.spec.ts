@@ -220,27 +220,38 @@ test('an option that is undefined counts as absent', async (t) => {
   await file.close()
 })
 
-testOnEachBackend('a read past the end fails and reports what arrived, unless exact is false', async (t, engine) => {
-  const path = scratch.file(pattern(10_000))
-  const file = await engine.open(path)
-  const error = await rejected(t, () => file.read(new Uint8Array(16_384), { position: 0 }), 'ERR_DEEPRING_EOF')
-  t.is(error.transferred, 10_000)
-  t.is(error.requested, 16_384)
-  t.is(error.position, 0)
-  t.is(error.path, path)
-  t.is(error.syscall, 'read')
-  const short = await file.read(new Uint8Array(16_384), { position: 4000, exact: false })
-  t.is(short.bytesRead, 6000)
-  t.true(same(short.buffer.subarray(0, 6000), pattern(10_000).subarray(4000)))
-  t.true(
-    short.buffer.subarray(6000).every((byte) => byte === 0),
-    'nothing lies behind what was read',
-  )
-  t.is((await file.read(new Uint8Array(5), { position: 10_000, exact: false })).bytesRead, 0)
-  t.is((await file.read(new Uint8Array(5), { position: 2 ** 40, exact: false })).bytesRead, 0)
-  await rejected(t, () => file.read(new Uint8Array(5), { position: 2 ** 40 }), 'ERR_DEEPRING_EOF')
-  await file.close()
-})
+testOnEachBackend(
+  'a read past the end ends there, and with exact it fails and reports what arrived',
+  async (t, engine) => {
+    const path = scratch.file(pattern(10_000))
+    const file = await engine.open(path)
+    const error = await rejected(
+      t,
+      () => file.read(new Uint8Array(16_384), { position: 0, exact: true }),
+      'ERR_DEEPRING_EOF',
+    )
+    t.is(error.transferred, 10_000)
+    t.is(error.requested, 16_384)
+    t.is(error.position, 0)
+    t.is(error.path, path)
+    t.is(error.syscall, 'read')
+    const short = await file.read(new Uint8Array(16_384), { position: 4000 })
+    t.is(short.bytesRead, 6000)
+    t.true(same(short.buffer.subarray(0, 6000), pattern(10_000).subarray(4000)))
+    t.true(
+      short.buffer.subarray(6000).every((byte) => byte === 0),
+      'nothing lies behind what was read',
+    )
+    t.is((await file.read(new Uint8Array(16_384), { position: 4000, exact: false })).bytesRead, 6000)
+    t.is((await file.read(new Uint8Array(6000), { position: 4000, exact: true })).bytesRead, 6000)
+    t.is((await file.read(new Uint8Array(5), { position: 10_000 })).bytesRead, 0)
+    t.is((await file.read(new Uint8Array(5), { position: 2 ** 40 })).bytesRead, 0)
+    await rejected(t, () => file.read(new Uint8Array(5), { position: 2 ** 40, exact: true }), 'ERR_DEEPRING_EOF')
+    await rejected(t, () => file.read(new Uint8Array(1), { position: 10_000, exact: true }), 'ERR_DEEPRING_EOF')
+    t.is((await file.read(new Uint8Array(0), { position: 10_000, exact: true })).bytesRead, 0)
+    await file.close()
+  },
+)
 
 testOnEachBackend('positions beyond 4 GiB work', async (t, engine) => {
   const path = scratch.path()

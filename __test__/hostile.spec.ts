@@ -17,17 +17,9 @@ import {
   type FileHandle,
 } from '../index.ts'
 import { AioHandle, aioRead, aioReadSync, aioWrite, aioWriteSync } from '../lib/aio/index.ts'
+import { signalOf } from '../lib/core/abort.ts'
 import { flagsOf } from '../lib/core/flags.ts'
-import {
-  booleanOf,
-  bytesOf,
-  integerOf,
-  integerOrDefault,
-  optionsOf,
-  positionOf,
-  signalOf,
-  wordOf,
-} from '../lib/core/options.ts'
+import { booleanOf, bytesOf, integerOf, integerOrDefault, optionsOf, positionOf, wordOf } from '../lib/core/options.ts'
 import { pathOf } from '../lib/core/path.ts'
 import { handleLimitsOf } from '../lib/aio/tuning.ts'
 import { elementsOf, viewOf } from '../lib/memory/view.ts'

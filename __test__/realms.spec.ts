@@ -75,6 +75,9 @@ for (const [name, make] of Object.entries(controllers)) {
     for (const request of [...reads, opening, waiting]) {
       const error = await t.throwsAsync(request as Promise<unknown>, { any: true } as never)
       t.is((error as { name?: unknown } | undefined)?.name, 'AbortError')
+      t.is((error as { code?: unknown }).code, 'ABORT_ERR')
+      t.is((error as Error).cause, controller.signal.reason)
+      t.true(error instanceof Error, 'of this realm')
     }
     await t.throwsAsync(file.read(new Uint8Array(1), { position: 0, signal: controller.signal }), {
       any: true,

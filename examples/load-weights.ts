@@ -27,7 +27,7 @@ async function loadWeights(path: string, signal: AbortSignal): Promise<void> {
   using weights = allocateTensor('U8', [size])
 
   const started = performance.now()
-  const { bytesRead, receipt } = await file.read(weights.data, { position: 0, signal })
+  const { bytesRead, receipt } = await file.read(weights.data, { position: 0, exact: true, signal })
   const seconds = (performance.now() - started) / 1000
   const way = `${receipt.backend}, ${receipt.direct ? 'direct' : 'buffered'}`
   console.log(`read ${bytesRead} bytes in ${seconds.toFixed(3)} s: ${(bytesRead / 1e9 / seconds).toFixed(2)} GB/s`)
@@ -36,11 +36,15 @@ async function loadWeights(path: string, signal: AbortSignal): Promise<void> {
   // The same read again, aborted at once.
   const controller = new AbortController()
   const reason = new Error('these weights are no longer needed')
-  const read = file.read(weights.data, { position: 0, signal: AbortSignal.any([signal, controller.signal]) })
+  const read = file.read(weights.data, {
+    position: 0,
+    exact: true,
+    signal: AbortSignal.any([signal, controller.signal]),
+  })
   controller.abort(reason)
   const outcome = await read.then(
     () => 'it had already finished',
-    (error: unknown) => (error === reason ? reason.message : Promise.reject(error)),
+    (error: Error) => (error.cause === reason ? reason.message : Promise.reject(error)),
   )
   console.log(`second read given up: ${outcome}`)
 }

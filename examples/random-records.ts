@@ -40,7 +40,7 @@ try {
     const offset = index * RECORD_BYTES
     while (asked++ < READS) {
       const record = Math.floor(Math.random() * RECORDS)
-      await file.read(slots, { offset, length: RECORD_BYTES, position: record * RECORD_BYTES })
+      await file.read(slots, { offset, length: RECORD_BYTES, position: record * RECORD_BYTES, exact: true })
       if (view.getUint32(offset, true) !== record || view.getUint32(offset + RECORD_BYTES - 4, true) !== record) wrong++
     }
   }

@@ -73,7 +73,7 @@ const contenders: Record<ContenderName, (path: string, bytes: number, sourcePath
 
 async function readWithDeepring(path: string, memory: Uint8Array): Promise<Uint8Array> {
   await using file = await open(path, 'r')
-  await file.read(memory, { position: 0 })
+  await file.read(memory, { position: 0, exact: true })
   return memory
 }
 

@@ -59,7 +59,7 @@ export async function swapInWeights(weights: readonly SwappedWeight[]): Promise<
 /** Reads the large tensor with one request, and reports the path of its bytes. */
 export async function swapInLarge(tensor: Tensor, path: string): Promise<PathTaken> {
   await using file = await open(path, 'r')
-  const { receipt } = await file.read(tensor, { position: 0 })
+  const { receipt } = await file.read(tensor, { position: 0, exact: true })
   const engine = await info(path)
   return {
     backend: receipt.backend,

@@ -5,18 +5,11 @@
  * settled, even if the handle was dropped.
  */
 
+import { signalOf } from '../core/abort.ts'
 import { brand, otherCopy, Uncloneable } from '../core/brand.ts'
 import { connect, flushOncePerTick } from '../core/completions.ts'
 import { invalidType, invalidValue } from '../core/errors.ts'
-import {
-  booleanOf,
-  integerOf,
-  optionsOf,
-  positionOf,
-  SIGNAL_KEYS,
-  signalOf,
-  type SignalOptions,
-} from '../core/options.ts'
+import { booleanOf, integerOf, optionsOf, positionOf, SIGNAL_KEYS, type SignalOptions } from '../core/options.ts'
 import { pathOf, type CheckedPath, type FilePath } from '../core/path.ts'
 import { viewOf, type Bytes } from '../memory/view.ts'
 import { checkOpen, type EngineState } from '../core/engine-state.ts'
@@ -219,7 +212,7 @@ export class AioHandle extends Uncloneable {
    *
    * @param options - `signal`: aborting it cancels these operations.
    * @returns The number of operations.
-   * @throws The first failure in the order of queueing, with all of them in `errors`; or the signal's reason, once all
+   * @throws The first failure in the order of queueing, with all of them in `errors`; or an `AbortError`, once all
    * have settled.
    *
    * @example

@@ -19,7 +19,8 @@
 
 import { connect } from '../core/completions.ts'
 import { Engine, engineStateOf } from '../engine/engine.ts'
-import { booleanOf, optionsOf, signalOf, type SignalOptions } from '../core/options.ts'
+import { signalOf } from '../core/abort.ts'
+import { booleanOf, optionsOf, type SignalOptions } from '../core/options.ts'
 import { pathOf, type FilePath } from '../core/path.ts'
 import { perform, performBlocking, type Transfer } from './transfer.ts'
 import { isTuned, handleLimitsOf, TUNING_KEYS, type AioTuning } from './tuning.ts'

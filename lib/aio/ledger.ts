@@ -5,10 +5,10 @@
  * the last transfer has settled, failures that no `wait` has reported become a process warning.
  */
 
+import { throwIfAborted } from '../core/abort.ts'
 import { connect, type Operation } from '../core/completions.ts'
 import { DeepringError } from '../core/errors.ts'
 import { Group, type GroupFailure } from '../core/group.ts'
-import { reasonOf, throwIfAborted } from '../core/options.ts'
 
 export class Ledger {
   /** The number of the handle in the binding. */
@@ -40,7 +40,7 @@ export class Ledger {
     this.#group = undefined
     const waited = Promise.all([group?.close() ?? [], this.#waited])
     this.#waited = waited
-    const abort = (): void => group?.cancel(signal === null ? undefined : reasonOf(signal))
+    const abort = (): void => group?.cancel(signal?.reason)
     signal?.addEventListener('abort', abort)
     const [failures] = await waited
     signal?.removeEventListener?.('abort', abort)

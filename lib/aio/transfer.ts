@@ -5,12 +5,12 @@
  * `ledger.ts`). All stage the same requests. They differ in how the outcome is awaited.
  */
 
+import { throwIfAborted } from '../core/abort.ts'
 import { blockOn, connect, detachedInFlight, nextId, Operation, stageTransfer, track } from '../core/completions.ts'
 import { engineStateOf, type Engine } from '../engine/engine.ts'
 import { checkOpen } from '../core/engine-state.ts'
 import { closed } from '../core/errors.ts'
 import { stageRead, stageWrite, transferOperation, type FileState, type Membership } from '../file/file-state.ts'
-import { throwIfAborted } from '../core/options.ts'
 import type { CheckedPath } from '../core/path.ts'
 import { PRIORITY, STAGED_FLAG } from '../core/record.ts'
 

@@ -25,9 +25,9 @@
  * terminated worker leaves.
  */
 
+import { AbortError } from './abort.ts'
 import { DeepringError, detached, fromFailure } from './errors.ts'
 import { native, type Native } from './native.ts'
-import { reasonOf } from './options.ts'
 import { Pending } from './pending.ts'
 import { RECORD, RecordView, STAGED, STAGED_FLAG, STAGED_NUMBERS, STATUS, type Failure } from './record.ts'
 
@@ -365,7 +365,7 @@ function settle(operation: Operation, status: number): void {
     unwatch(signal, operation)
     if (signal.aborted) {
       if (failure === null) operation.discard?.(record)
-      operation.reject(reasonOf(signal), operation)
+      operation.reject(new AbortError(signal), operation)
       return
     }
   }
@@ -433,7 +433,7 @@ function abandon(operation: Operation, signal: AbortSignal): void {
   unwatch(signal, operation)
   operation.signal = null
   operation.abandoned = true
-  operation.reject(reasonOf(signal), operation)
+  operation.reject(new AbortError(signal), operation)
   operation.resolve = operation.reject = ignore
 }
 
@@ -449,7 +449,7 @@ function takeSettlers(resolve: (value: never) => void, reject: (reason: unknown)
 }
 
 function restack(error: unknown): never {
-  if (error instanceof DeepringError) Error.captureStackTrace(error, restack)
+  if (error instanceof DeepringError || error instanceof AbortError) Error.captureStackTrace(error, restack)
   throw error
 }
 

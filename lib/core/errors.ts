@@ -38,7 +38,7 @@ export interface DeepringErrorFields {
 /**
  * The error of every failed deepring operation, and of every call with bad arguments.
  *
- * The one exception is an aborted operation, which rejects with the reason of its `AbortSignal`.
+ * The one exception is an aborted operation, which rejects with an `AbortError`: see {@link SignalOptions}.
  *
  * @example
  * ```ts

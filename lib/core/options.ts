@@ -16,9 +16,10 @@ import { PRIORITY } from './record.ts'
 /** The one option that every asynchronous operation takes. */
 export interface SignalOptions {
   /**
-   * Aborting it makes the promise reject with `signal.reason`: of a transfer, as soon as the kernel no longer uses the
-   * memory; of everything else (`open`, `info`, `stat`, `sync`, `truncate`), at once. Queued work is dropped. Work at the
-   * device goes on; how much of a write arrived, and whether a sync or truncation took place, is then unknown.
+   * Aborting it makes the promise reject with an `AbortError`, whose `code` is `'ABORT_ERR'` and whose `cause` is
+   * `signal.reason`, as in node:fs: a transfer as soon as the kernel no longer uses the memory, everything else (`open`,
+   * `info`, `stat`, `sync`, `truncate`) at once. Queued work is dropped. Work at the device goes on; how much of a write
+   * arrived, and whether a sync or truncation took place, is then unknown.
    */
   signal?: AbortSignal | undefined
 }
@@ -99,6 +100,8 @@ export function bytesOf(value: unknown, name: string): number {
 
 /** A position. `position + length` is an exact number too. */
 export function positionOf(value: unknown, name: string, length: number): number {
+  if (value === null || value === undefined)
+    throw invalidType(name, 'of type number or bigint: there is no cursor to continue from', value)
   const position = bytesOf(value, name)
   const max = Number.MAX_SAFE_INTEGER - length
   if (position > max) throw outOfRange(name, `>= 0 && <= ${max}, so that its end is a safe integer too`, value)
@@ -112,31 +115,4 @@ export function wordOf<T extends string>(value: unknown, name: string, words: re
   if (!(words as readonly string[]).includes(value))
     throw invalidValue(name, `It must be one of ${words.map((word) => inspect(word)).join(', ')}.`, value)
   return value as T
-}
-
-/**
- * An `AbortSignal`, or `null` if absent. Throws its reason if it is already aborted, before anything is touched.
- *
- * By its shape, as in Node: the signals of jsdom, of a polyfill or of another context are of other classes.
- */
-export function signalOf(value: unknown, name = 'options.signal'): AbortSignal | null {
-  if (value === undefined) return null
-  if (!isSignal(value)) throw invalidType(name, 'an instance of AbortSignal', value)
-  throwIfAborted(value)
-  return value
-}
-
-/** Throws the reason of a signal that was aborted. */
-export function throwIfAborted(signal: AbortSignal | null | undefined): void {
-  if (signal?.aborted === true) throw reasonOf(signal)
-}
-
-/** Why a signal was aborted. Older polyfills have no reasons; then it is the usual one. */
-export function reasonOf(signal: AbortSignal): unknown {
-  return signal.reason === undefined ? new DOMException('This operation was aborted', 'AbortError') : signal.reason
-}
-
-function isSignal(value: unknown): value is AbortSignal {
-  if (typeof value !== 'object' || value === null || !('aborted' in value)) return false
-  return typeof (value as { addEventListener?: unknown }).addEventListener === 'function'
 }

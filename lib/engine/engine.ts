@@ -9,6 +9,7 @@
  */
 
 import { allocateBuffer, type EngineBuffer } from '../memory/buffer.ts'
+import { signalOf } from '../core/abort.ts'
 import { brand, Uncloneable } from '../core/brand.ts'
 import { connect, nextId, Operation, runInBackground, track } from '../core/completions.ts'
 import type { DType } from '../memory/dtype.ts'
@@ -28,7 +29,6 @@ import {
   optionsOf,
   priorityOf,
   SIGNAL_KEYS,
-  signalOf,
   wordOf,
   type Priority,
   type SignalOptions,

@@ -25,7 +25,7 @@ import type { Bytes } from '../memory/view.ts'
 
 /** What a read did. */
 export interface ReadResult<B extends Bytes = Bytes> {
-  /** Bytes read: all that were requested, unless `exact` was false and the file ended. */
+  /** Bytes read: all that were requested, unless the file ended. */
   readonly bytesRead: number
   /** The buffer as it was passed in. */
   readonly buffer: B

@@ -5,6 +5,7 @@
  * view, one `Operation` and two promises, and no closure. Options are read field by field and never copied.
  */
 
+import { signalOf } from '../core/abort.ts'
 import { brand, Uncloneable } from '../core/brand.ts'
 import { connect, nextId, Operation, track, type Finish } from '../core/completions.ts'
 // oxlint-disable-next-line import/no-cycle -- a file names its engine, and an engine opens files; see engine.ts
@@ -29,7 +30,6 @@ import {
   positionOf,
   priorityOf,
   SIGNAL_KEYS,
-  signalOf,
   type Priority,
   type SignalOptions,
 } from '../core/options.ts'
@@ -41,7 +41,7 @@ const LOCKS_IN_USE = 'open-file-description locks'
 
 /** Options of {@link FileHandle.write}, and those that `read` shares with it. */
 export interface WriteOptions extends SignalOptions {
-  /** Where in the file, in bytes. Required: a handle has no cursor. A bigint must be a safe integer, too. */
+  /** Where in the file, in bytes. Required: a file has no cursor, so `null` is an error. A bigint must be a safe integer, too. */
   position: number | bigint
   /** Where in the buffer to begin, in bytes (not elements). Default 0. */
   offset?: number | bigint | undefined
@@ -54,8 +54,8 @@ export interface WriteOptions extends SignalOptions {
 /** Options of {@link FileHandle.read}. */
 export interface ReadOptions extends WriteOptions {
   /**
-   * True: fewer bytes than requested are an error, `ERR_DEEPRING_EOF`. False: the read ends at the end of the file; the
-   * buffer beyond `bytesRead` is then unchanged, or zero. Default true.
+   * False: as in Node, fewer bytes are read only if the file ends, and none behind its end; the buffer beyond `bytesRead`
+   * is then unchanged, or zero. True: fewer bytes than requested are an error, `ERR_DEEPRING_EOF`. Default false.
    */
   exact?: boolean | undefined
 }
@@ -198,15 +198,16 @@ export class FileHandle extends Uncloneable {
   }
 
   /**
-   * Reads from the file into memory.
+   * Reads from the file into memory: all bytes that are requested, or those up to the end of the file. `exact: true`
+   * makes it an error if the file ends early.
    *
    * Until the promise settles, the memory belongs to the engine: do not read, write, transfer or resize it.
    *
    * @param buffer - A typed array, a `DataView` or a tensor, of any size and alignment; not on resizable memory. An
    * empty one reads 0 bytes.
    * @param options - `position` (required), `offset` and `length` in bytes, `exact`, `priority`, `signal`.
-   * @returns The number of bytes read, the buffer, and a receipt.
-   * @throws `ERR_DEEPRING_EOF` with `transferred` if the file ends early and `exact` is not false;
+   * @returns The number of bytes read (0 behind the end of the file), the buffer, and a receipt.
+   * @throws `ERR_DEEPRING_EOF` with `transferred` if the file ends early and `exact` is true;
    * `ERR_DEEPRING_CLOSED`; `EBADF` if the file was opened for writing only; `ERR_DEEPRING_DETACHED` if the memory was
    * detached during the read; the system's errors (`EIO`).
    *
@@ -217,7 +218,7 @@ export class FileHandle extends Uncloneable {
    * const file = await open('weights.bin', 'w+')
    * try {
    *   await file.write(new Uint8Array([1, 2, 3]), { position: 0 })
-   *   const { bytesRead, buffer } = await file.read(new Uint8Array(8), { position: 1, exact: false })
+   *   const { bytesRead, buffer } = await file.read(new Uint8Array(8), { position: 1 })
    *   console.log(bytesRead, buffer) // 2 Uint8Array(8) [ 2, 3, 0, 0, 0, 0, 0, 0 ]
    * } finally {
    *   await file.close()
@@ -231,7 +232,7 @@ export class FileHandle extends Uncloneable {
       checkKeys(options, READ_KEYS)
       const view = viewOf(buffer, options.offset, options.length)
       const position = positionOf(options.position, 'options.position', view.byteLength)
-      const exact = booleanOf(options.exact, 'options.exact', true)
+      const exact = booleanOf(options.exact, 'options.exact', false)
       const priority = priorityOf(options.priority)
       const signal = signalOf(options.signal)
       const operation = stageRead(this.#state, buffer, view, position, exact, priority)
