@@ -22,7 +22,17 @@ export { DTYPES, type DType, type DTypeInfo, type DTypeViews, type Float16Data }
 export { Engine, type OpenOptions } from './lib/engine/engine.ts'
 export type { EngineOptions } from './lib/engine/limits.ts'
 export { DeepringError, type DeepringErrorFields } from './lib/core/errors.ts'
-export { FileHandle, type Alignment, type ReadOptions, type StatOptions, type WriteOptions } from './lib/file/file.ts'
+export { readMany, readManyBatches, type ManyRequest } from './lib/file/batches.ts'
+export { FileHandle } from './lib/file/file.ts'
+export type {
+  ManyReceipt,
+  ReadManyOptions,
+  ReadManyResult,
+  WriteManyOptions,
+  WriteManyResult,
+} from './lib/file/many.ts'
+export type { Alignment, ReadOptions, StatOptions, WriteOptions } from './lib/file/options.ts'
+export type { Numbers, Ranges } from './lib/file/ranges.ts'
 export type { ReadResult, WriteResult } from './lib/file/file-state.ts'
 export type { OpenFlags } from './lib/core/flags.ts'
 export type { DeviceWindow, Info, LatencySummary, PathInfo, Stats, WindowSize } from './lib/engine/info.ts'

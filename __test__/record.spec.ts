@@ -8,6 +8,10 @@ import {
   DIRECT,
   FIELD,
   FLAG,
+  MANY,
+  MANY_FLAG,
+  MANY_NUMBERS,
+  NUMBERS,
   OPEN,
   PRIORITY,
   RECORD,
@@ -16,6 +20,7 @@ import {
   STAGED_NUMBERS,
   STATUS,
   type Failure,
+  type Many,
   type Opened,
   type Stat,
 } from '../lib/core/record.ts'
@@ -26,6 +31,7 @@ type Fits<Generated extends Declared, Declared> = Generated
 // Details cross as `unknown`, so that the published declarations do not lead to the binding's.
 export type Details = [
   Fits<generated.Failure, Failure>,
+  Fits<generated.Many, Many>,
   Fits<generated.Opened, Opened>,
   Fits<generated.Stat, Stat>,
   Fits<generated.Info, Info>,
@@ -39,10 +45,14 @@ test('the layout of a record is the same in the binding', (t) => {
     flag: FLAG,
     staged: STAGED,
     stagedFlag: STAGED_FLAG,
+    many: MANY,
+    manyFlag: MANY_FLAG,
+    numbers: NUMBERS,
     open: OPEN,
     direct: DIRECT,
     priority: PRIORITY,
   } as never)
   t.is(Object.keys(FIELD).length, RECORD)
   t.is(Object.keys(STAGED).length, STAGED_NUMBERS)
+  t.is(Object.keys(MANY).length, MANY_NUMBERS)
 })

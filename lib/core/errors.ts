@@ -29,7 +29,9 @@ export interface DeepringErrorFields {
   requested?: number | undefined
   /** Bytes moved from `position` on without a gap. */
   transferred?: number | undefined
-  /** All failures, where one error stands for several: see `AioHandle.wait`. */
+  /** Of a call with many ranges: the index of the one that the other fields are about. */
+  index?: number | undefined
+  /** All failures, where one error stands for several: see `AioHandle.wait` and `readMany`. */
   errors?: readonly unknown[] | undefined
   /** The underlying error. */
   cause?: unknown
@@ -67,7 +69,12 @@ export class DeepringError extends Error {
   declare readonly requested?: number | undefined
   /** Bytes moved from `position` on without a gap. */
   declare readonly transferred?: number | undefined
-  /** All failures in the order of their requests, where this error stands for several (`AioHandle.wait`). */
+  /** Of a call with many ranges: the index of the one that the other fields are about. */
+  declare readonly index?: number | undefined
+  /**
+   * All failures in the order of their requests, where this error stands for several (`AioHandle.wait`); of `readMany` and
+   * `writeMany`, at most 16.
+   */
   declare readonly errors?: readonly unknown[] | undefined
 
   /**
@@ -155,9 +162,10 @@ export function systemError(
  * The error for a failure that the engine reported.
  *
  * @param path - The file as the caller named it; the engine can have another name for it (an absolute path).
+ * @param errors - All failures, where this one stands for several.
  */
-export function fromFailure(failure: Failure, path?: string): DeepringError {
-  const { errno, syscall, position, requested, transferred, message } = failure
+export function fromFailure(failure: Failure, path?: string, errors?: readonly DeepringError[]): DeepringError {
+  const { errno, syscall, position, requested, transferred, index, message } = failure
   const file = path ?? failure.path
   const moved = requested > 0
   // An open moves nothing, whatever it was for.
@@ -167,7 +175,8 @@ export function fromFailure(failure: Failure, path?: string): DeepringError {
     failure.code === '' ? errnoSentence(errno, message) : { code: failure.code, sentence: message }
   const advice = failure.code === '' ? (/ \((.*)\)$/s.exec(message)?.[1] ?? '') : ''
   const extent = code === 'ERR_DEEPRING_MISMATCH' ? `first at position ${position}` : extentOf(failure)
-  const remarks = [said ? extent : '', advice].filter((part) => part !== '').join('; ')
+  const range = index < 0 ? '' : `range ${index}`
+  const remarks = [range, said ? extent : '', advice].filter((part) => part !== '').join('; ')
   const where = `${syscall === '' ? '' : `, ${syscall}`}${file === undefined ? '' : ` '${file}'`}`
   return new DeepringError(`${sentence}${where}${remarks === '' ? '' : ` (${remarks})`}`, {
     code,
@@ -177,6 +186,8 @@ export function fromFailure(failure: Failure, path?: string): DeepringError {
     position: position < 0 ? undefined : position,
     requested: moved ? requested : undefined,
     transferred: moved ? transferred : undefined,
+    index: index < 0 ? undefined : index,
+    errors,
   })
 }
 

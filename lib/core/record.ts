@@ -54,6 +54,33 @@ export const STAGED_NUMBERS = 9
  */
 export const STAGED_FLAG = { write: 1, exact: 2, byPath: 4, whole: 8 } as const
 
+/** A call with many ranges on its way to the binding: where each number lies. */
+export const MANY = {
+  id: 0,
+  file: 1,
+  flags: 2,
+  /** Of {@link PRIORITY}. */
+  priority: 3,
+  count: 4,
+  /** Bytes between ranges that are read together. */
+  gap: 5,
+  /** Of every range, if they have no list of lengths. */
+  length: 6,
+  /** The kinds of the lists, of {@link NUMBERS}. */
+  positions: 7,
+  lengths: 8,
+  offsets: 9,
+} as const
+
+/** Numbers of a call with many ranges. */
+export const MANY_NUMBERS = 10
+
+/** Flags of such a call. `partial`: go on after a failure. `counts`: the detail has the bytes of each range. */
+export const MANY_FLAG = { write: 1, exact: 2, partial: 4, counts: 8 } as const
+
+/** How the numbers of a list lie in memory. */
+export const NUMBERS = { none: 0, float64: 1, uint64: 2, uint32: 3 } as const
+
 /** Flags of `open`. */
 export const OPEN = { read: 1, write: 2, create: 4, truncate: 8, exclusive: 16 } as const
 
@@ -75,6 +102,8 @@ export interface Failure {
   position: number
   requested: number
   transferred: number
+  /** Of a call with many ranges: which one; -1 if there is none. */
+  index: number
   /** What happened, and what to do about it where that is known. */
   message: string
 }
@@ -83,6 +112,18 @@ export interface Failure {
 export interface MemberFailure {
   index: number
   failure: Failure
+}
+
+/** What became of the ranges of a call. */
+export interface Many {
+  /** Of a call that failed. */
+  failure?: Failure
+  /** In the order of the indices. */
+  failures: Failure[]
+  /** Bytes of each range, if they were asked for. */
+  counts?: Float64Array
+  /** Bytes that were read beside those of the ranges. */
+  overread: number
 }
 
 /** A file that was opened. */

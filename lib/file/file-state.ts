@@ -183,7 +183,7 @@ function finishWrite(operation: Operation, record: RecordView): WriteResult {
 }
 
 /** Fails if the memory of a read was taken away: the caller cannot see the bytes. */
-function checkRead(operation: Operation): void {
+export function checkRead(operation: Operation): void {
   const { view, requested } = operation
   if (view !== null && (view.byteLength !== requested || isRetiring(view.buffer)))
     throw detachedInFlight(operation, 'read')
@@ -193,7 +193,7 @@ function checkRead(operation: Operation): void {
  * Fails if the memory of a write was taken away: it is unknown which bytes went out. Engine memory is the exception,
  * since it cannot change once it is detached.
  */
-function checkWrite(operation: Operation): void {
+export function checkWrite(operation: Operation): void {
   const { view, requested } = operation
   if (view !== null && view.byteLength !== requested && !isEngineMemory(view.buffer))
     throw detachedInFlight(operation, 'write')

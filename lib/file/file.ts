@@ -21,6 +21,24 @@ import {
   type ReadResult,
   type WriteResult,
 } from './file-state.ts'
+import {
+  readMany,
+  writeMany,
+  type ReadManyOptions,
+  type ReadManyResult,
+  type WriteManyOptions,
+  type WriteManyResult,
+} from './many.ts'
+import {
+  READ_KEYS,
+  STAT_KEYS,
+  WRITE_KEYS,
+  type Alignment,
+  type ReadOptions,
+  type StatOptions,
+  type WriteOptions,
+} from './options.ts'
+import type { Ranges } from './ranges.ts'
 import type { RecordView, Stat } from '../core/record.ts'
 import {
   booleanOf,
@@ -30,7 +48,6 @@ import {
   positionOf,
   priorityOf,
   SIGNAL_KEYS,
-  type Priority,
   type SignalOptions,
 } from '../core/options.ts'
 import { BigIntFileStat, FileStat } from './stat.ts'
@@ -38,45 +55,6 @@ import { viewOf, type Bytes } from '../memory/view.ts'
 
 /** The reason that the engine gives while locks work. */
 const LOCKS_IN_USE = 'open-file-description locks'
-
-/** Options of {@link FileHandle.write}, and those that `read` shares with it. */
-export interface WriteOptions extends SignalOptions {
-  /** Where in the file, in bytes. Required: a file has no cursor, so `null` is an error. A bigint must be a safe integer, too. */
-  position: number | bigint
-  /** Where in the buffer to begin, in bytes (not elements). Default 0. */
-  offset?: number | bigint | undefined
-  /** The number of bytes (not elements). Default: all from `offset` on. */
-  length?: number | bigint | undefined
-  /** The class of the request. Default: that of the file, see `open`. */
-  priority?: Priority | undefined
-}
-
-/** Options of {@link FileHandle.read}. */
-export interface ReadOptions extends WriteOptions {
-  /**
-   * False: as in Node, fewer bytes are read only if the file ends, and none behind its end; the buffer beyond `bytesRead`
-   * is then unchanged, or zero. True: fewer bytes than requested are an error, `ERR_DEEPRING_EOF`. Default false.
-   */
-  exact?: boolean | undefined
-}
-
-/** The alignment of direct transfers on a file, in bytes. */
-export interface Alignment {
-  /** For positions in the file and for lengths. */
-  readonly offset: number
-  /** For addresses in memory. */
-  readonly memory: number
-}
-
-/** Options of {@link FileHandle.stat}. */
-export interface StatOptions extends SignalOptions {
-  /** True: numbers are bigints, which hold 64 bits exactly. Default false. */
-  bigint?: boolean | undefined
-}
-
-const STAT_KEYS: ReadonlySet<string> = new Set(['bigint', 'signal'])
-const WRITE_KEYS: ReadonlySet<string> = new Set(['position', 'offset', 'length', 'priority', 'signal'])
-const READ_KEYS: ReadonlySet<string> = new Set([...WRITE_KEYS, 'exact'])
 
 const leaked = new FinalizationRegistry<FileState>((state) => {
   if (state.closing !== undefined) return
@@ -282,6 +260,56 @@ export class FileHandle extends Uncloneable {
       const operation = stageWrite(this.#state, buffer, view, position, priority)
       operation.owner = this
       return track(operation, signal)
+    } catch (error) {
+      return Promise.reject(error)
+    }
+  }
+
+  /**
+   * Reads many ranges of the file into one buffer, in one request: up to 1 048 576 of them. Ranges can touch and overlap in
+   * the file, not in the buffer. Small neighbors are read together.
+   *
+   * The memory is the engine's until the promise settles. Lists of numbers are copied at the call.
+   *
+   * @param buffer - As of {@link FileHandle.read}.
+   * @param ranges - `positions`, `lengths` (a list, or one number for all), `offsets` in the buffer (default: packed).
+   * @param options - `exact` (default true), `partial`, `gap`, `priority`, `signal`.
+   * @returns The number of bytes read, the buffer, and a receipt for all; `counts`, `statuses` and `errors` if asked for.
+   * @throws As {@link FileHandle.read}, for the range with the lowest index: the error's `index`, `position`, `requested` and
+   * `transferred` are that range's, and `errors` has at most 16 of them.
+   *
+   * @example
+   * ```ts
+   * import { open } from 'deepring'
+   *
+   * const file = await open('vectors.bin', 'w+')
+   * await file.write(Uint8Array.from({ length: 4096 }, (_, index) => index / 128), { position: 0 })
+   * const { bytesRead, buffer } = await file.readMany(new Uint8Array(256), { positions: [17 * 128, 3 * 128], lengths: 128 })
+   * console.log(bytesRead, buffer[0], buffer[128]) // 256 17 3
+   * await file.close()
+   * ```
+   */
+  readMany<B extends Bytes>(buffer: B, ranges: Ranges, options?: ReadManyOptions): Promise<ReadManyResult<B>> {
+    try {
+      return readMany(this.#state, this, buffer, ranges, options)
+    } catch (error) {
+      return Promise.reject(error)
+    }
+  }
+
+  /**
+   * Writes many ranges of the file from one buffer, in one request. Neighbors are written together. If two ranges overlap
+   * in the file, nothing is written.
+   *
+   * @param buffer - As of {@link FileHandle.write}.
+   * @param ranges - As of {@link FileHandle.readMany}.
+   * @param options - `priority`, `signal`.
+   * @throws `ERR_DEEPRING_OVERLAP`; as {@link FileHandle.write}, for the range with the lowest index that was not written.
+   * Any part of any other can have been.
+   */
+  writeMany<B extends Bytes>(buffer: B, ranges: Ranges, options?: WriteManyOptions): Promise<WriteManyResult<B>> {
+    try {
+      return writeMany(this.#state, this, buffer, ranges, options)
     } catch (error) {
       return Promise.reject(error)
     }

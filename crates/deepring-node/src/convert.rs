@@ -16,6 +16,8 @@ pub struct Failure {
     pub position: f64,
     pub requested: f64,
     pub transferred: f64,
+    /// Of a call with many ranges: which one; -1 if there is none.
+    pub index: f64,
     pub message: String,
 }
 
@@ -31,6 +33,7 @@ impl From<&deepring::Error> for Failure {
             position: error.position().map_or(-1.0, |position| position as f64),
             requested: error.requested() as f64,
             transferred: error.transferred() as f64,
+            index: error.index().map_or(-1.0, f64::from),
             message: error.sentence(),
         }
     }
@@ -47,6 +50,19 @@ impl From<&GroupFailure> for MemberFailure {
     fn from(failed: &GroupFailure) -> Self {
         Self { index: failed.index as f64, failure: Failure::from(&failed.error) }
     }
+}
+
+/// What became of the ranges of a call.
+#[napi(object, object_from_js = false)]
+pub struct Many {
+    /// Of a call that failed: its error.
+    pub failure: Option<Failure>,
+    /// The ranges that failed, in the order of their indices.
+    pub failures: Vec<Failure>,
+    /// Bytes of each range, if they were asked for.
+    pub counts: Option<Float64Array>,
+    /// Bytes that were read beside those of the ranges.
+    pub overread: f64,
 }
 
 #[napi(object)]
@@ -318,6 +334,8 @@ pub enum Detail {
     Failure(Failure),
     /// Of a group, in the order of the indices.
     Failures(Vec<MemberFailure>),
+    /// Of a call with many ranges.
+    Many(Many),
     /// An open file that JavaScript has no number for yet.
     File(File),
     Opened(Opened),
@@ -332,6 +350,8 @@ impl ToNapiValue for Detail {
             Self::Failure(failure) => unsafe { Failure::to_napi_value(env, failure) },
             // SAFETY: as above.
             Self::Failures(failures) => unsafe { Vec::to_napi_value(env, failures) },
+            // SAFETY: as above.
+            Self::Many(many) => unsafe { Many::to_napi_value(env, many) },
             // SAFETY: as above.
             Self::Opened(opened) => unsafe { Opened::to_napi_value(env, opened) },
             Self::File(_) => Err(Error::from_reason("a file without a number")),

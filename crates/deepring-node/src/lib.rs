@@ -30,6 +30,7 @@ mod copies;
 mod delivery;
 mod engines;
 mod files;
+mod many;
 mod memory;
 mod record;
 mod session;

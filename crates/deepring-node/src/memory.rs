@@ -116,7 +116,7 @@ impl View {
     }
 
     /// A copy of the bytes.
-    fn to_vec(self) -> Vec<u8> {
+    pub fn to_vec(self) -> Vec<u8> {
         if self.len == 0 {
             return Vec::new();
         }

@@ -4,7 +4,7 @@
 //! status and flags, and the flags of `open`. `lib/core/record.ts` is the other side;
 //! `__test__/record.spec.ts` compares both through [`layout`].
 
-use crate::convert::{Detail, Failure, MemberFailure};
+use crate::convert::{Detail, Failure, Many, MemberFailure};
 use deepring::binding::GroupFailure;
 use deepring::{BackendKind, Direct, OpenOptions, Priority, Receipt};
 use std::collections::HashMap;
@@ -95,6 +95,43 @@ numbers! { STAGED_FLAGS: u32 {
     STAGED_WHOLE = 8 => "whole",
 }}
 
+/// A call with many ranges on its way to the binding.
+pub mod many {
+    numbers! { FIELDS: usize {
+        ID = 0 => "id",
+        FILE = 1 => "file",
+        FLAGS = 2 => "flags",
+        PRIORITY = 3 => "priority",
+        COUNT = 4 => "count",
+        /// Between ranges that are read together.
+        GAP = 5 => "gap",
+        /// Of every range, if they have no list of lengths.
+        LEN = 6 => "length",
+        /// The kinds of the lists.
+        POSITIONS = 7 => "positions",
+        LENGTHS = 8 => "lengths",
+        OFFSETS = 9 => "offsets",
+    }}
+
+    pub const TABLE: &[(&str, usize)] = FIELDS;
+}
+
+numbers! { MANY_FLAGS: u32 {
+    MANY_WRITE = 1 => "write",
+    MANY_EXACT = 2 => "exact",
+    /// Go on after a failure.
+    MANY_PARTIAL = 4 => "partial",
+    MANY_COUNTS = 8 => "counts",
+}}
+
+numbers! { NUMBER_KINDS: u32 {
+    /// There is no list.
+    NUMBERS_NONE = 0 => "none",
+    NUMBERS_FLOAT64 = 1 => "float64",
+    NUMBERS_UINT64 = 2 => "uint64",
+    NUMBERS_UINT32 = 3 => "uint32",
+}}
+
 numbers! { PRIORITIES: u32 {
     PRIORITY_NONE = 0 => "none",
     PRIORITY_LATENCY = 1 => "latency",
@@ -105,13 +142,16 @@ numbers! { PRIORITIES: u32 {
 /// The numbers as they are on this side.
 pub fn layout() -> HashMap<String, HashMap<String, u32>> {
     let places = |fields: &[(&'static str, usize)]| fields.iter().map(|&(name, field)| (name, field as u32)).collect::<Vec<_>>();
-    let (fields, staged) = (places(FIELDS), places(staged::TABLE));
+    let (fields, staged, many) = (places(FIELDS), places(staged::TABLE), places(many::TABLE));
     let tables = [
         ("field", &fields[..]),
         ("status", STATUSES),
         ("flag", RECORD_FLAGS),
         ("staged", &staged[..]),
         ("stagedFlag", STAGED_FLAGS),
+        ("many", &many[..]),
+        ("manyFlag", MANY_FLAGS),
+        ("numbers", NUMBER_KINDS),
         ("open", OPEN_FLAGS),
         ("direct", DIRECTS),
         ("priority", PRIORITIES),
@@ -193,6 +233,17 @@ impl Record {
             Ok(receipt) => record.succeed(receipt),
             Err(error) => record.fail(error),
         }
+        record
+    }
+
+    /// The record of a call with many ranges. Its detail has the failure.
+    pub fn of_many(id: u64, result: &deepring::Result<Receipt>, many: Many) -> Self {
+        let mut record = Self::plain(id);
+        if let Ok(receipt) = result {
+            record.succeed(receipt);
+        }
+        record.numbers[STATUS] = SUCCESS_WITH_DETAIL.into();
+        record.detail = Some(Detail::Many(many));
         record
     }
 

@@ -56,8 +56,9 @@ pub enum ErrorKind {
     /// and the file system has no locks to keep their writes apart.
     #[error("another copy of deepring in this process has the file open, and no lock keeps their writes apart")]
     TwoCopies,
-    /// Two ranges of one write have bytes in common: the one that the error names, and this one.
-    #[error("two ranges of one write overlap; the other one is {0}")]
+    /// Two ranges of one call are read into the same memory, or written to the same bytes: the one that the error names, and
+    /// this one.
+    #[error("two ranges of one call overlap; the other one is range {0}")]
     Overlap(u32),
     /// An argument is outside its range.
     #[error("invalid argument")]

@@ -99,7 +99,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use file::{File, FileStat};
 pub use info::{HugePages, Info, PathInfo};
 pub use locks::ProcessLocks;
-pub use many::{ManyOptions, Piece, Ranges, Scattered};
+pub use many::{ManyOptions, Piece, Scattered};
 pub use memory::{Buffer, IoBuf, IoBufMut, SharedBuffer};
 pub use op::{Completed, Op, Task};
 pub use open::{Direct, DirectSupport, OpenOptions};

@@ -124,15 +124,27 @@ pub struct Ranges {
 }
 
 impl Ranges {
-    pub(crate) fn new(exact: bool) -> Self {
+    /// Of a call that is about to be submitted; `exact` as in its options.
+    pub fn new(exact: bool) -> Self {
         Self { pieces: Arc::default(), exact }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.pieces.get().map_or(0, |pieces| pieces.count())
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// The bytes that came of each range, by its index.
     pub fn counts(&self) -> Vec<u64> {
-        let Some(pieces) = self.pieces.get() else { return Vec::new() };
-        let mut counts = vec![0; pieces.count()];
-        pieces.counts(|index, count| counts[index as usize] = count);
+        let mut counts = vec![0; self.len()];
+        if let Some(pieces) = self.pieces.get() {
+            pieces.counts(|index, count| counts[index as usize] = count);
+        }
         counts
     }
 
@@ -150,7 +162,7 @@ impl Ranges {
 
 impl File {
     /// Reads many ranges into one buffer, in one request. The ranges can touch and overlap in the file, where bytes are read
-    /// once, but not in the buffer. Small neighbors are read together. The end of the file inside a range is an error of kind
+    /// once, but not in the buffer ([`ErrorKind::Overlap`]). Small neighbors are read together. The end of the file inside a range is an error of kind
     /// [`ErrorKind::Eof`].
     ///
     /// The error of a range names it ([`Error::index`]). The call counts once against `max_queued`, and allocates nothing
@@ -244,18 +256,19 @@ impl File {
         let transfer = Transfer::new(owner, bytes, core);
         let completion = Arc::clone(&transfer) as Arc<dyn Completion>;
         match segments {
-            Ok(segments) => self.submit_many(direction, segments, options, ranges, completion),
+            Ok(segments) => self.submit_many(direction, segments.len(), move || segments, options, ranges, completion),
             Err(error) => completion.settle(Outcome { result: Err(error.at(&self.open_file().path)), memory_lost: false }),
         }
         self.engine().wake();
         Op::new(transfer, Arc::clone(core.inbox.doorbell()))
     }
 
-    /// Submits ranges whose memory was handed over until the completion is settled. Does not wake the driver.
+    /// Submits `count` ranges whose memory was handed over until the completion is settled. Does not wake the driver.
     pub(crate) fn submit_many(
         &self,
         direction: Direction,
-        segments: Vec<Segment>,
+        count: usize,
+        segments: impl FnOnce() -> Vec<Segment> + Send + 'static,
         options: ManyOptions,
         ranges: &Ranges,
         completion: Arc<dyn Completion>,
@@ -269,14 +282,14 @@ impl File {
             },
         };
         let many = Many { core, file, admission, options, ranges: ranges.clone(), completion };
-        if segments.len() <= SORTED_AT_ONCE || many.core.is_forked() {
-            return many.submit(segments);
+        if count <= SORTED_AT_ONCE || many.core.is_forked() {
+            return many.submit(segments());
         }
         let core = Arc::clone(&many.core);
         let using = Use::of(&many.file, &core.inbox);
         let job = move || {
             let core = Arc::clone(&many.core);
-            many.submit(segments);
+            many.submit(segments());
             core.inbox.wake();
             drop(using);
         };
@@ -318,14 +331,10 @@ impl Many {
     }
 
     fn prepare(&self, segments: Vec<Segment>) -> Result<Pieces> {
-        if self.admission.is_none() {
-            return Pieces::new(segments, self.options.gap, self.options.partial, "read");
+        if self.admission.is_some() {
+            return Pieces::new(segments, Direction::Write, 0, false);
         }
-        let pieces = Pieces::new(segments, 0, false, "write")?;
-        match pieces.overlap() {
-            None => Ok(pieces),
-            Some((first, second)) => Err(Error::new(ErrorKind::Overlap(first), "write").of_range(second)),
-        }
+        Pieces::new(segments, Direction::Read, self.options.gap, self.options.partial)
     }
 }
 

@@ -16,7 +16,7 @@
 
 use crate::config::END_MAX;
 use crate::error::{Error, ErrorKind, Result};
-use crate::plan::BOUNCE_BYTES_MAX;
+use crate::plan::{BOUNCE_BYTES_MAX, Direction};
 use crate::planted::{PlantedBug, planted};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -33,7 +33,7 @@ const FAILURES_MAX: usize = 16;
 
 /// One range: where in the file, how long, and where in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Segment {
+pub struct Segment {
     pub(crate) position: u64,
     pub(crate) len: u64,
     pub(crate) address: u64,
@@ -42,8 +42,8 @@ pub(crate) struct Segment {
 }
 
 impl Segment {
-    /// Its index is its place in the list.
-    pub(crate) fn new(position: u64, len: u64, address: u64) -> Self {
+    /// `len` bytes at `position` of the file and at this address. Its index is its place in the list.
+    pub fn new(position: u64, len: u64, address: u64) -> Self {
         Self { position, len, address, index: 0 }
     }
 
@@ -110,8 +110,10 @@ impl Pieces {
     /// Sorts the pieces; their indices are their places in the list.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`] for too many, `EFBIG` for one that would end beyond the largest file.
-    pub(crate) fn new(mut list: Vec<Segment>, gap: u64, partial: bool, call: &'static str) -> Result<Self> {
+    /// [`ErrorKind::Invalid`] for too many, `EFBIG` for one that would end beyond the largest file,
+    /// [`ErrorKind::Overlap`] for two that are read into the same memory, or written to the same bytes.
+    pub(crate) fn new(mut list: Vec<Segment>, direction: Direction, gap: u64, partial: bool) -> Result<Self> {
+        let call = direction.call_name();
         let count = list.len();
         if count > PIECES_MAX {
             return Err(
@@ -126,7 +128,18 @@ impl Pieces {
             }
         }
         list.retain(|piece| piece.len > 0);
+        if direction == Direction::Read {
+            let memory = |piece: &Segment| (piece.address, piece.address.saturating_add(piece.len));
+            // Most are packed.
+            if !list.is_sorted_by_key(|piece| piece.address) {
+                list.sort_unstable_by_key(|piece| piece.address);
+            }
+            refuse_overlap(&list, memory, call, "in memory")?;
+        }
         list.sort_unstable_by_key(|piece| (piece.position, piece.index));
+        if direction == Direction::Write {
+            refuse_overlap(&list, |piece| (piece.position, piece.end()), call, "in the file")?;
+        }
         let gap = gap.min(BOUNCE_BYTES_MAX);
         let bytes = list.iter().fold(0u64, |sum, piece| sum.saturating_add(piece.len));
         let longest = list.iter().map(|piece| piece.len).max().unwrap_or(0);
@@ -159,14 +172,6 @@ impl Pieces {
             end = end.max(piece.end());
         }
         self.total - covered
-    }
-
-    /// Two that have bytes in common, by their indices, if there are any.
-    pub(crate) fn overlap(&self) -> Option<(u32, u32)> {
-        // Where none do, the one before reaches furthest.
-        let meets = |pair: &&[Segment]| pair[0].end() > pair[1].position;
-        let (a, b) = self.sorted.windows(2).find(meets).map(|pair| (pair[0].index, pair[1].index))?;
-        Some((a.min(b), a.max(b)))
     }
 
     /// The bytes of all pieces.
@@ -292,6 +297,16 @@ impl Pieces {
     }
 }
 
+/// Refuses two that have bytes in common. They are sorted by where they begin.
+fn refuse_overlap(sorted: &[Segment], bounds: impl Fn(&Segment) -> (u64, u64), call: &'static str, space: &str) -> Result<()> {
+    // Where none overlap, the one before reaches furthest.
+    let meets = |pair: &&[Segment]| bounds(&pair[0]).1 > bounds(&pair[1]).0;
+    let Some(pair) = sorted.windows(2).find(meets) else { return Ok(()) };
+    let (first, second) = if pair[0].index < pair[1].index { (&pair[0], &pair[1]) } else { (&pair[1], &pair[0]) };
+    let error = Error::new(ErrorKind::Overlap(first.index), call).range(second.position, second.len, 0).of_range(second.index);
+    Err(error.advise(format!("they have bytes {space} in common")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -302,7 +317,7 @@ mod tests {
     }
 
     fn pieces(list: &[Segment], gap: u64) -> Pieces {
-        Pieces::new(list.to_vec(), gap, false, "read").expect("pieces")
+        Pieces::new(list.to_vec(), Direction::Read, gap, false).expect("pieces")
     }
 
     fn lists() -> impl Strategy<Value = Vec<Segment>> {
@@ -341,18 +356,25 @@ mod tests {
     }
 
     #[test]
-    fn pieces_that_overlap_are_found() {
-        let overlap = |list: &[Segment]| pieces(list, 0).overlap();
-        assert_eq!(overlap(&[segment(10, 5, 0), segment(0, 11, 0), segment(20, 0, 0)]), Some((0, 1)));
-        assert_eq!(overlap(&[segment(0, 100, 0), segment(200, 1, 0), segment(50, 1, 0)]), Some((0, 2)));
-        assert_eq!(overlap(&[segment(10, 5, 0), segment(0, 10, 0), segment(12, 0, 0), segment(15, 1, 0)]), None);
+    fn ranges_that_are_written_twice_or_read_into_the_same_memory_are_refused() {
+        let refused = |list: &[Segment], direction| {
+            let refused = Pieces::new(list.to_vec(), direction, 0, false).err();
+            refused.map(|error| (error.kind(), error.index().expect("a range")))
+        };
+        let written = |list: &[Segment]| refused(list, Direction::Write);
+        assert_eq!(written(&[segment(10, 5, 0), segment(0, 11, 0), segment(20, 0, 0)]), Some((ErrorKind::Overlap(0), 1)));
+        assert_eq!(written(&[segment(0, 100, 0), segment(200, 1, 0), segment(50, 1, 0)]), Some((ErrorKind::Overlap(0), 2)));
+        assert_eq!(written(&[segment(10, 5, 0), segment(0, 10, 0), segment(12, 0, 0), segment(15, 1, 0)]), None);
+        let read = |list: &[Segment]| refused(list, Direction::Read);
+        assert_eq!(read(&[segment(0, 5, 100), segment(0, 5, 300), segment(50, 5, 104)]), Some((ErrorKind::Overlap(0), 2)));
+        assert_eq!(read(&[segment(0, 5, 100), segment(0, 5, 300), segment(50, 5, 105)]), None);
     }
 
     #[test]
     fn too_many_and_too_far_are_refused() {
-        let call = |list| Pieces::new(list, 0, false, "read").expect_err("refused");
+        let call = |list| Pieces::new(list, Direction::Read, 0, false).expect_err("refused");
         assert_eq!(call(vec![segment(0, 1, 0); PIECES_MAX + 1]).kind(), ErrorKind::Invalid);
-        let error = call(vec![segment(0, 1, 0), segment(u64::MAX - 3, 4, 0)]);
+        let error = call(vec![segment(0, 1, 0), segment(u64::MAX - 3, 4, 9)]);
         assert_eq!((error.code().as_str(), error.index(), error.position()), ("EFBIG", Some(1), Some(u64::MAX - 3)));
     }
 
@@ -396,9 +418,10 @@ mod tests {
         /// What is copied fits into a bounce block, unless pieces overlap.
         #[test]
         fn no_run_of_separate_pieces_is_longer_than_a_bounce_block(list in lists(), gap in 0u64..5000) {
-            let pieces = pieces(&list, gap);
-            prop_assume!(pieces.overlap().is_none());
-            for run in pieces.runs() {
+            if Pieces::new(list.clone(), Direction::Write, 0, false).is_err() {
+                return Ok(());
+            }
+            for run in pieces(&list, gap).runs() {
                 prop_assert!(run.address.is_some() || run.len <= BOUNCE_BYTES_MAX);
             }
         }

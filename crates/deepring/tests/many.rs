@@ -153,6 +153,9 @@ fn ranges_that_overlap_are_read_once_and_not_written() {
         let error = file.write_gather(vec![0; 14_000], &ranges).wait().result.expect_err("they overlap");
         assert_eq!((error.kind(), error.index(), error.code().as_str()), (ErrorKind::Overlap(0), Some(2), "ERR_DEEPRING_OVERLAP"));
         assert_file(path, &bytes(0, FILE, 1), "nothing was written");
+        let error =
+            file.read_scatter(vec![0; 100], &[Piece::new(0, 50, 10), Piece::new(9, 41, 10)]).wait().result.expect_err("they overlap");
+        assert_eq!((error.kind(), error.index()), (ErrorKind::Overlap(0), Some(1)), "{error}");
     });
 }
 

@@ -48,17 +48,21 @@ use crate::engine::Engine;
 use crate::error::Result;
 use crate::file::{File, FileStat};
 use crate::info::PathInfo;
+use crate::many::ManyOptions;
 use crate::memory::Buffer;
 use crate::op::Completed;
 use crate::open::OpenOptions;
+use crate::plan::Direction;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 pub use crate::completion::{Completion, Outcome, RawTransfer};
 pub use crate::handle::{Handle, HandleLimits, Refill};
+pub use crate::many::Ranges;
 pub use crate::memory::MemoryLease;
 pub use crate::open::Name;
+pub use crate::pieces::Segment as RawRange;
 pub use group::{Group, GroupFailure, Member};
 
 /// For tests: from now on, direct I/O of this process counts as not pinning its pages, as before
@@ -127,6 +131,23 @@ pub trait FileBinding {
     /// # Safety
     /// See [`RawTransfer`].
     unsafe fn submit(&self, transfer: RawTransfer, completion: Arc<dyn Completion>);
+
+    /// Submits a transfer of `count` ranges, at most 2^20, without waking the driver: [`EngineBinding::wake`] must follow. If
+    /// there are many, `make` is called on a thread of the engine. When the completion is settled, `ranges` has what became
+    /// of each.
+    ///
+    /// # Safety
+    /// The memory of each range is as that of a [`RawTransfer`], until the completion is settled. That of a read is in no
+    /// other range.
+    unsafe fn submit_many(
+        &self,
+        direction: Direction,
+        count: usize,
+        make: impl FnOnce() -> Vec<RawRange> + Send + 'static,
+        options: ManyOptions,
+        ranges: &Ranges,
+        completion: Arc<dyn Completion>,
+    );
 
     /// See [`File::read_buffer_at`]. Does not wake the driver: [`EngineBinding::wake`] must follow. To
     /// cancel it, set `canceled` and call [`EngineBinding::sweep`]. `then` is called as
@@ -226,6 +247,18 @@ impl FileBinding for File {
     unsafe fn submit(&self, transfer: RawTransfer, completion: Arc<dyn Completion>) {
         // SAFETY: passed on from the caller of this function.
         unsafe { File::submit(self, transfer, completion) };
+    }
+
+    unsafe fn submit_many(
+        &self,
+        direction: Direction,
+        count: usize,
+        make: impl FnOnce() -> Vec<RawRange> + Send + 'static,
+        options: ManyOptions,
+        ranges: &Ranges,
+        completion: Arc<dyn Completion>,
+    ) {
+        File::submit_many(self, direction, count, make, options, ranges, completion);
     }
 
     fn read_buffer_then(
