@@ -43,6 +43,7 @@
 compile_error!("deepring needs 64-bit Linux");
 
 mod backend;
+mod batch;
 pub mod binding;
 mod blocking;
 mod budget;
@@ -91,6 +92,7 @@ mod verify;
 mod windows;
 
 pub use backend::BackendKind;
+pub use batch::Batch;
 pub use builder::{EngineBuilder, QUEUE_DEPTH_DEFAULT};
 pub use completion::Receipt;
 pub use config::WindowMode;

@@ -3,7 +3,7 @@
 
 mod harness;
 
-use deepring::{Completed, Direct, Engine, Error, ErrorKind, File, ManyOptions, OpenOptions, Piece};
+use deepring::{Batch, Completed, Direct, Engine, Error, ErrorKind, File, ManyOptions, OpenOptions, Piece};
 use harness::disk::{Loop, as_root};
 use harness::{MODES, Rng, Slice, assert_file, assert_same, builders, bytes, directory, engines, open, say};
 use std::path::Path;
@@ -322,5 +322,43 @@ fn a_range_that_cannot_be_read_is_named_and_the_others_are_read_if_that_is_asked
             assert_same(&read.buf[200..400], &bytes(5000, 200, 1), "the second");
             assert_same(&read.buf[800..], &bytes(70_000, 200, 1), "the last");
         }
+    });
+}
+
+#[test]
+fn the_outcomes_of_a_batch_come_as_they_end_each_once() {
+    with_files(|engine, file, _| {
+        let mut batch = Batch::new(engine);
+        for index in 0..500u64 {
+            assert_eq!(batch.read_exact_at(file, vec![0; 1000], index * 4001), index as usize);
+        }
+        assert_eq!(batch.len(), 500);
+        let mut seen = vec![false; 500];
+        let check = |(index, completed): (usize, Completed<Vec<u8>>), seen: &mut Vec<bool>| {
+            assert!(!std::mem::replace(&mut seen[index], true));
+            assert_same(&completed.ok().expect("a read").0, &bytes(index as u64 * 4001, 1000, 1), "a read of a batch");
+        };
+        for _ in 0..100 {
+            check(batch.wait_next().expect("an outcome"), &mut seen);
+        }
+        batch.wait().into_iter().for_each(|next| check(next, &mut seen));
+        assert!(seen.iter().all(|seen| *seen));
+        // Errors come as any outcome; a canceled or dropped batch ends.
+        let mut batch = Batch::new(engine);
+        batch.read_exact_at(file, vec![0; 10], FILE as u64);
+        batch.write_at(file, bytes(0, 100, 1), 0);
+        let [(0, failed), (1, written)] = &batch.wait()[..] else { panic!("two outcomes") };
+        assert_eq!(failed.result.as_ref().map_err(Error::kind), Err(ErrorKind::Eof));
+        assert!(written.result.is_ok());
+        let mut batch = Batch::new(engine);
+        for index in 0..1000 {
+            batch.read_at(file, vec![0; 4096], index * 512);
+        }
+        batch.cancel();
+        assert_eq!(batch.wait().len(), 1000);
+        let mut batch = Batch::new(engine);
+        batch.read_at(file, vec![0; 4096], 0);
+        drop(batch);
+        harness::eventually(Duration::from_secs(20), "the end of all requests", || engine.stats().queued == 0);
     });
 }

@@ -4,7 +4,7 @@ use super::guarded::GuardedBuffers;
 use super::{LIMIT, data_file};
 use crate::harness::gate::Gate;
 use crate::harness::{READ_WRITE, assert_same, bytes, directory, engines, eventually, open, patient};
-use deepring::{Completed, Direct, OpenOptions};
+use deepring::{Batch, Completed, Direct, OpenOptions};
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
@@ -105,5 +105,27 @@ fn a_future_dropped_after_a_poll_frees_its_buffer() {
         }
         eventually(LIMIT, "every buffer came back", || buffers.returned() == 50);
         assert_eq!(buffers.disturbed(), 0);
+    }
+}
+
+#[test]
+fn a_task_gets_the_outcomes_of_a_batch_as_they_end() {
+    let place = directory();
+    let path = place.path().join("file");
+    std::fs::write(&path, bytes(0, 1 << 20, 1)).expect("the file");
+    for engine in engines() {
+        let file = open(&engine, &path, Direct::Prefer);
+        let mut batch = Batch::new(&engine);
+        for index in 0..200u64 {
+            batch.read_exact_at(&file, vec![0; 1000], index * 1000);
+        }
+        block_on(async {
+            let mut seen = [false; 200];
+            while let Some((index, completed)) = batch.next().await {
+                assert!(!std::mem::replace(&mut seen[index], true));
+                assert_eq!(completed.ok().expect("a read").0, bytes(index as u64 * 1000, 1000, 1));
+            }
+            assert_eq!(seen, [true; 200]);
+        });
     }
 }
