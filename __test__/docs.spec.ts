@@ -35,7 +35,9 @@ function moduleOf({ source }: Example, folder: string): string {
 }
 
 const sources = globSync('lib/**/*.ts', { cwd: root }).toSorted()
-const guides = ['buffers', 'durability', 'errors', 'porting-from-deepnvme', 'tuning'].map((name) => `docs/${name}.md`)
+const guides = ['buffers', 'durability', 'errors', 'many', 'porting-from-deepnvme', 'tuning'].map(
+  (name) => `docs/${name}.md`,
+)
 const runnable = [...guides, 'index.ts', ...sources].flatMap(examplesIn)
 
 test('there are examples', (t) => {

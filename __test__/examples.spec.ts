@@ -62,6 +62,14 @@ test.serial('load-weights reads a file and cancels a second read', async (t) => 
   t.deepEqual(leftovers, [])
 })
 
+test.serial('vector-search finds every vector', async (t) => {
+  const { code, stdout, stderr, leftovers } = await run('vector-search.ts', ['--vectors', '20000'])
+  t.is(code, 0, stderr)
+  t.regex(stdout, /^\d+ vectors read with \d+ operations: \d+ vectors a second$/m)
+  t.regex(stdout, /^every nearest vector is the right one$/m)
+  t.deepEqual(leftovers, [])
+})
+
 test.serial('load-weights accepts a file of any length', async (t) => {
   const file = join(examples, 'load-weights.ts')
   const { length } = await readFile(file)
