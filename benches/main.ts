@@ -13,6 +13,7 @@
 import { FRESH } from './benchmarks/fresh.ts'
 import { LATENCIES } from './benchmarks/latency.ts'
 import { LOOPS } from './benchmarks/loop.ts'
+import { MANIES } from './benchmarks/many.ts'
 import { MEMORIES } from './benchmarks/memory.ts'
 import { RANDOMS } from './benchmarks/random.ts'
 import { SMALLS } from './benchmarks/small.ts'
@@ -30,6 +31,7 @@ import { contenderTable, figureTable } from './table.ts'
 const BENCHMARKS: readonly Benchmark[] = [
   ...STREAMS,
   ...RANDOMS,
+  ...MANIES,
   ...SMALLS,
   ...LATENCIES,
   ...LOOPS,

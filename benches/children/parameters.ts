@@ -27,6 +27,16 @@ export interface Reads {
 /** Random reads of the large file. */
 export interface RandomParameters extends FileParameters, Reads {}
 
+/** Random reads in calls of many ranges. */
+export interface ManyParameters extends FileParameters {
+  readonly operations: number
+  readonly order: number
+  /** Bytes of each range. */
+  readonly length: number
+  /** Ranges of a call; 1 for a promise each, 128 at a time. */
+  readonly ranges: number
+}
+
 /** Small reads of one file beside a stream of another, and behind backlogs. */
 export interface LatencyParameters extends FileParameters {
   /** The file of the small reads, and its length. */

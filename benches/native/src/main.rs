@@ -10,6 +10,7 @@
 //! | `stream`   | the predecessor's loop over one large file (rival) |
 //! | `small`    | the predecessor's loop over many small files (rival) |
 //! | `random`   | 4 KiB random reads through the deepring crate, without JavaScript (contender) |
+//! | `scatter`  | the same in calls of many ranges; `scatter-memory`: what the largest of them takes |
 //! | `launch`   | runs a foreign program (fio) and measures it from outside |
 //!
 //! Arguments are `key=value`. Measuring commands print one JSON object on standard output: seconds
@@ -29,6 +30,7 @@ mod meter;
 mod predecessor;
 mod prepare;
 mod random;
+mod scatter;
 mod small;
 mod stream;
 mod tiles;
@@ -51,6 +53,8 @@ fn main() -> ExitCode {
             "stream" => stream::run(&arguments),
             "small" => small::run(&arguments),
             "random" => random::run(&arguments),
+            "scatter" => scatter::run(&arguments),
+            "scatter-memory" => scatter::memory(&arguments),
             other => Err(format!("unknown command '{other}'; the module header of benches/native/src/main.rs lists them")),
         })
     };

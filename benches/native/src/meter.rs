@@ -90,11 +90,25 @@ pub(crate) fn busy_seconds() -> Result<f64, String> {
     Ok((user + nice + system + irq + softirq) as f64 / ticks_per_second as f64)
 }
 
-/// The largest resident set of this process so far (`VmHWM`).
-fn peak_bytes() -> Result<u64, String> {
+/// The largest resident set of this process so far.
+pub(crate) fn peak_bytes() -> Result<u64, String> {
+    status_bytes("VmHWM:")
+}
+
+/// The resident set of this process now.
+pub(crate) fn resident_bytes() -> Result<u64, String> {
+    status_bytes("VmRSS:")
+}
+
+/// The peak begins anew.
+pub(crate) fn forget_peak() -> Result<(), String> {
+    fs::write("/proc/self/clear_refs", "5").map_err(|error| format!("/proc/self/clear_refs: {error}"))
+}
+
+fn status_bytes(name: &str) -> Result<u64, String> {
     let text = fs::read_to_string("/proc/self/status").map_err(|error| format!("/proc/self/status: {error}"))?;
-    let kilobytes = text.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
-    kilobytes.map(|kilobytes| kilobytes * 1024).ok_or_else(|| "/proc/self/status has no VmHWM".to_owned())
+    let kilobytes = text.lines().find_map(|line| line.strip_prefix(name)?.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
+    kilobytes.map(|kilobytes| kilobytes * 1024).ok_or_else(|| format!("/proc/self/status has no {name}"))
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ fn next(state: u32) -> u32 {
 }
 
 /// Positions of whole pages in a file of `bytes` bytes.
-fn positions(count: usize, bytes: u64, seed: u32) -> Vec<u64> {
+pub(crate) fn positions(count: usize, bytes: u64, seed: u32) -> Vec<u64> {
     let pages = bytes / PAGE_BYTES as u64;
     let mut state = seed;
     let mut position = || {
