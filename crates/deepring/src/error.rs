@@ -5,6 +5,7 @@
 //! file.
 
 use std::fmt;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -78,7 +79,7 @@ fn owner_text(process: Option<u32>) -> String {
 
 fn os_text(errno: i32) -> String {
     // std appends " (os error N)"; here the number is a separate field.
-    let text = std::io::Error::from_raw_os_error(errno).to_string();
+    let text = io::Error::from_raw_os_error(errno).to_string();
     text.split(" (os error").next().unwrap_or_default().to_owned()
 }
 
@@ -246,6 +247,52 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
+/// For programs whose functions return [`io::Result`]. The kind says what a program can branch on; the
+/// error itself stays reachable through [`io::Error::get_ref`] and [`io::Error::downcast`].
+///
+/// A canceled request does not become [`io::ErrorKind::Interrupted`], nor a full queue
+/// [`io::ErrorKind::WouldBlock`]: programs repeat those calls at once, or wait for a readiness that
+/// never comes. [`io::Error::raw_os_error`] is `None`; [`Error::errno`] has the number.
+///
+/// ```
+/// use deepring::{Engine, Error, OpenOptions};
+/// use std::io;
+/// # let directory = tempfile::tempdir()?;
+/// # let path = directory.path().join("weights.bin");
+/// # std::fs::write(&path, [7u8; 1000])?;
+/// fn header(path: &std::path::Path) -> io::Result<Vec<u8>> {
+///     let engine = Engine::builder().build()?;
+///     let file = engine.open(path, OpenOptions::new().read(true))?;
+///     let (header, _) = file.read_exact_at(vec![0u8; 4096], 0).wait().ok()?;
+///     Ok(header)
+/// }
+/// let error = header(&path).unwrap_err();
+/// assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+/// let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()).expect("ours");
+/// assert_eq!((inner.code().as_str(), inner.transferred()), ("ERR_DEEPRING_EOF", 1000));
+/// # Ok::<(), io::Error>(())
+/// ```
+impl From<Error> for io::Error {
+    fn from(error: Error) -> Self {
+        Self::new(error.kind().io_kind(), error)
+    }
+}
+
+impl ErrorKind {
+    /// What std has for it.
+    fn io_kind(self) -> io::ErrorKind {
+        match self {
+            Self::Os(errno) | Self::SyncFailed(errno) => io::Error::from_raw_os_error(errno).kind(),
+            Self::Eof => io::ErrorKind::UnexpectedEof,
+            Self::QueueFull | Self::Locked(_) | Self::TwoCopies => io::ErrorKind::ResourceBusy,
+            Self::Direct | Self::Unsupported => io::ErrorKind::Unsupported,
+            Self::SizeMismatch | Self::Mismatch => io::ErrorKind::InvalidData,
+            Self::Overlap(_) | Self::Invalid => io::ErrorKind::InvalidInput,
+            Self::Closed | Self::Canceled | Self::Lost | Self::Panicked | Self::Forked => io::ErrorKind::Other,
+        }
+    }
+}
+
 /// The name of an `errno` that a file operation can meet.
 fn errno_name(errno: i32) -> Option<&'static str> {
     macro_rules! names {
@@ -261,7 +308,31 @@ fn errno_name(errno: i32) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use super::Error;
+    use super::{Error, ErrorKind};
+    use std::io;
+
+    #[test]
+    fn an_error_becomes_one_of_std_that_programs_branch_on_and_keeps_its_fields() {
+        let rows = [
+            (ErrorKind::Os(libc::ENOSPC), io::ErrorKind::StorageFull),
+            (ErrorKind::Os(libc::ENOENT), io::ErrorKind::NotFound),
+            (ErrorKind::Os(libc::EACCES), io::ErrorKind::PermissionDenied),
+            (ErrorKind::SyncFailed(libc::EDQUOT), io::ErrorKind::QuotaExceeded),
+            (ErrorKind::Eof, io::ErrorKind::UnexpectedEof),
+            (ErrorKind::QueueFull, io::ErrorKind::ResourceBusy),
+            (ErrorKind::Locked(Some(1)), io::ErrorKind::ResourceBusy),
+            (ErrorKind::Direct, io::ErrorKind::Unsupported),
+            (ErrorKind::Mismatch, io::ErrorKind::InvalidData),
+            (ErrorKind::Invalid, io::ErrorKind::InvalidInput),
+            (ErrorKind::Canceled, io::ErrorKind::Other),
+        ];
+        for (kind, expected) in rows {
+            let error = io::Error::from(Error::new(kind, "write").range(5, 10, 3));
+            assert_eq!(error.kind(), expected, "{kind:?}");
+            let inner = error.downcast::<Error>().expect("the error itself");
+            assert_eq!((inner.kind(), inner.position(), inner.requested(), inner.transferred()), (kind, Some(5), 10, 3));
+        }
+    }
 
     #[test]
     fn every_error_of_a_block_device_has_a_name() {
