@@ -1,0 +1,151 @@
+//! Calls on a file other than transfers, with callbacks: sync, truncate, stat, close, verify. They run on blocking threads.
+
+use super::{File, FileStat};
+use crate::blocking::Line;
+use crate::driver::{Barrier, Control, ControlJob, Message, Use};
+use crate::error::{Error, ErrorKind, Result};
+use crate::open::OpenFile;
+use crate::sys;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+impl File {
+    /// See [`File::sync_all`] and [`File::sync_data`]. To end it while it waits for writes, set
+    /// `canceled` and call [`crate::binding::EngineBinding::sweep`].
+    pub(crate) fn sync_then(&self, data_only: bool, canceled: Arc<AtomicBool>, then: impl FnOnce(Result<()>) + Send + 'static) {
+        if let Err(error) = self.check_process(if data_only { "fdatasync" } else { "fsync" }) {
+            return then(Err(error));
+        }
+        let epoch = self.file.inode.close_epoch();
+        let file = Arc::clone(&self.file);
+        let call = if data_only { "fdatasync" } else { "fsync" };
+        self.control(Barrier::Sync(epoch), canceled, move |instead| {
+            then(match instead {
+                Some(kind) => Err(Error::new(kind, call).at(&file.path)),
+                None => sync(&file, data_only, call),
+            });
+        });
+    }
+
+    /// See [`File::set_len`]. `canceled` as for [`File::sync_then`].
+    pub(crate) fn set_len_then(&self, size: u64, canceled: Arc<AtomicBool>, then: impl FnOnce(Result<()>) + Send + 'static) {
+        if let Err(error) = self.check_process("ftruncate") {
+            return then(Err(error));
+        }
+        let file = Arc::clone(&self.file);
+        self.control(Barrier::Truncate, canceled, move |instead| {
+            let failed = |kind| Error::new(kind, "ftruncate").at(&file.path);
+            then(if let Some(kind) = instead {
+                Err(failed(kind))
+            } else {
+                let _end = file.inode.lock_end();
+                // Reads in flight can return what another process has appended, up to the new size.
+                if let Ok(measured) = file.measure() {
+                    file.inode.adopt_measured_if_quiet(measured);
+                }
+                let cut = sys::file::truncate(file.fd(), size).map_err(|errno| failed(ErrorKind::Os(errno)));
+                cut.inspect(|()| file.inode.record_truncation(size))
+            });
+        });
+    }
+
+    /// See [`File::stat`].
+    pub(crate) fn stat_then(&self, then: impl FnOnce(Result<FileStat>) + Send + 'static) {
+        if let Err(error) = self.check_process("statx") {
+            return then(Err(error));
+        }
+        let (file, using) = (Arc::clone(&self.file), self.using());
+        self.engine.run_blocking(Line::Mount(file.fate), move || {
+            then(stat(&file));
+            drop(using);
+        });
+    }
+
+    /// See [`File::close`].
+    pub(crate) fn close_then(self, then: impl FnOnce(Result<()>) + Send + 'static) {
+        if let Err(error) = self.check_process("close") {
+            return then(Err(error));
+        }
+        let file = Arc::clone(&self.file);
+        self.control(Barrier::Close, Arc::default(), move |instead| {
+            then(match instead {
+                Some(kind) => Err(Error::new(kind, "close").at(&file.path)),
+                None => file.close(),
+            });
+        });
+    }
+
+    fn check_process(&self, call: &'static str) -> Result<()> {
+        self.engine.core().check_process(call).map_err(|error| error.at(&self.file.path))
+    }
+
+    /// Keeps the descriptor open until it is dropped.
+    fn using(&self) -> Use {
+        Use::of(&self.file, &self.engine.core().inbox)
+    }
+
+    fn control(&self, barrier: Barrier, canceled: Arc<AtomicBool>, job: impl FnOnce(Option<ErrorKind>) + Send + 'static) {
+        let using = if matches!(barrier, Barrier::Close) { None } else { Some(self.using()) };
+        let job = ControlJob::new(move |instead| {
+            job(instead);
+            drop(using);
+        });
+        let control = Control { file: Arc::clone(&self.file), barrier, job, canceled };
+        // Intake closes when the last engine goes, and `self` holds one; or when the driver has unwound. Then the job,
+        // which is dropped, reports that.
+        drop(self.engine.core().inbox.push(Message::Control(control)));
+    }
+
+    /// Compares `len` bytes of memory with the file, through a separate descriptor and without
+    /// leaving its pages in the page cache. The first difference is an error of kind
+    /// [`ErrorKind::Mismatch`] with its position.
+    ///
+    /// # Safety
+    /// `address..address + len` stays valid, in place and unchanged until `then` was called.
+    pub(crate) unsafe fn verify_then(&self, address: u64, len: u64, position: u64, then: impl FnOnce(Result<()>) + Send + 'static) {
+        if let Err(error) = self.check_process("read") {
+            return then(Err(error));
+        }
+        let file = Arc::clone(&self.file);
+        let pool = Arc::clone(&self.engine.core().pool);
+        let using = self.using();
+        self.engine.run_blocking(Line::Verify(file.fate), move || {
+            // SAFETY: passed on from the caller of this function.
+            then(unsafe { crate::verify::compare_file(&file, &pool, address, len, position) });
+            drop(using);
+        });
+    }
+}
+
+fn sync(file: &Arc<OpenFile>, data_only: bool, call: &'static str) -> Result<()> {
+    if let Some(errno) = file.inode.sync_failure() {
+        let advice = "data written to this file can be lost; write it again, to another file";
+        return Err(Error::new(ErrorKind::SyncFailed(errno), call).at(&file.path).advise(advice));
+    }
+    sys::file::sync(file.fd(), data_only).map_err(|errno| {
+        file.inode.latch_sync_failure(errno);
+        Error::os(errno, call).at(&file.path)
+    })
+}
+
+fn stat(file: &OpenFile) -> Result<FileStat> {
+    let _end = file.inode.lock_end();
+    let failed = |errno| Error::os(errno, "statx").at(&file.path);
+    let stat = sys::stat::stat(file.fd()).map_err(failed)?;
+    let size = if file.is_block_device { file.measure().map_err(failed)? } else { file.inode.size_to_report(stat.size) };
+    Ok(FileStat {
+        size,
+        blocks: stat.blocks,
+        block_size: stat.block_size,
+        dev: stat.device.as_dev(),
+        ino: stat.number,
+        mode: stat.mode,
+        nlink: stat.nlink,
+        uid: stat.uid,
+        gid: stat.gid,
+        atime_ns: stat.atime_ns,
+        mtime_ns: stat.mtime_ns,
+        ctime_ns: stat.ctime_ns,
+        birthtime_ns: stat.birthtime_ns,
+    })
+}
