@@ -26,6 +26,7 @@ use crate::sync::thread::JoinHandle;
 use crate::sys::thread;
 use crate::unwind::contain;
 use std::mem;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -77,6 +78,41 @@ impl Engine {
     fn open_named(&self, name: &Name, options: &OpenOptions) -> Result<File> {
         self.core().check_process("open")?;
         Ok(File::new(self.clone(), Arc::new(open::open_patiently(name, options)?)))
+    }
+
+    /// Makes a file of a descriptor that the program has: of a memfd, of a file without a name
+    /// (`O_TMPFILE`), of one that another process has passed. Its access is that of the descriptor, or
+    /// what the options request of it; direct I/O is used where it works, as in [`Engine::open`].
+    /// Blocks the calling thread.
+    ///
+    /// The descriptor is the engine's from now on. `O_DIRECT` is set on it and its other status flags
+    /// are cleared, so its open file description must not be shared: with a duplicate that others use,
+    /// or with a process that has passed it and goes on writing. One opened with `O_PATH` or
+    /// `O_APPEND`, and a write-only one, is opened again through `/proc/self/fd` instead.
+    ///
+    /// # Errors
+    /// As [`Engine::open`]; the descriptor is closed then. `EBADF` if it does not have the access that
+    /// the options request. [`ErrorKind::Invalid`] if they ask to create anything.
+    ///
+    /// ```
+    /// use deepring::{Engine, OpenOptions};
+    /// use std::os::unix::fs::OpenOptionsExt;
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # fn open(directory: &std::path::Path) -> std::io::Result<std::fs::File> {
+    /// let unnamed = std::fs::OpenOptions::new().read(true).write(true).custom_flags(libc::O_TMPFILE).open(directory)?;
+    /// # Ok(unnamed)
+    /// # }
+    /// # let unnamed = open(directory.path()).unwrap_or_else(|_| tempfile::tempfile().unwrap());
+    /// let engine = Engine::builder().build()?;
+    /// let scratch = engine.open_fd(unnamed, OpenOptions::new())?;
+    /// scratch.write_at(vec![7u8; 10_000], 0).wait().ok()?;
+    /// let (_, receipt) = scratch.read_at(vec![0u8; 20_000], 5000).wait().ok()?;
+    /// assert_eq!(receipt.bytes, 5000);
+    /// # Ok::<(), deepring::Error>(())
+    /// ```
+    pub fn open_fd(&self, fd: impl Into<OwnedFd>, options: OpenOptions) -> Result<File> {
+        self.core().check_process("open")?;
+        Ok(File::new(self.clone(), Arc::new(open::adopt(fd.into(), &options)?)))
     }
 
     /// Opens a file on a blocking thread, and passes it to `then` there.

@@ -3,6 +3,7 @@
 use super::{File, FileStat};
 use crate::blocking::Line;
 use crate::driver::{Barrier, Control, ControlJob, Message, Use};
+use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::open::OpenFile;
 use crate::sys;
@@ -66,16 +67,22 @@ impl File {
         if let Err(error) = self.check_process("close") {
             return then(Err(error));
         }
-        let file = Arc::clone(&self.file);
-        self.control(Barrier::Close, Arc::default(), move |instead| {
+        let Self { engine, file, clones } = self;
+        let is_last = Arc::into_inner(clones).is_some();
+        // The others go on making requests, so only what was accepted before can be waited for.
+        let barrier = if is_last { Barrier::Close } else { Barrier::Sync(file.inode.close_epoch()) };
+        let closing = Arc::clone(&file);
+        control(&engine, &file, barrier, Arc::default(), move |instead| {
             then(match instead {
-                Some(kind) => Err(Error::new(kind, "close").at(&file.path)),
-                None => file.close(),
+                None if is_last => closing.close(),
+                // The engine shuts down: there is no write left to wait for.
+                Some(ErrorKind::Canceled) | None => Ok(()),
+                Some(kind) => Err(Error::new(kind, "close").at(&closing.path)),
             });
         });
     }
 
-    fn check_process(&self, call: &'static str) -> Result<()> {
+    pub(super) fn check_process(&self, call: &'static str) -> Result<()> {
         self.engine.core().check_process(call).map_err(|error| error.at(&self.file.path))
     }
 
@@ -85,15 +92,7 @@ impl File {
     }
 
     fn control(&self, barrier: Barrier, canceled: Arc<AtomicBool>, job: impl FnOnce(Option<ErrorKind>) + Send + 'static) {
-        let using = if matches!(barrier, Barrier::Close) { None } else { Some(self.using()) };
-        let job = ControlJob::new(move |instead| {
-            job(instead);
-            drop(using);
-        });
-        let control = Control { file: Arc::clone(&self.file), barrier, job, canceled };
-        // Intake closes when the last engine goes, and `self` holds one; or when the driver has unwound. Then the job,
-        // which is dropped, reports that.
-        drop(self.engine.core().inbox.push(Message::Control(control)));
+        control(&self.engine, &self.file, barrier, canceled, job);
     }
 
     /// Compares `len` bytes of memory with the file, through a separate descriptor and without
@@ -115,6 +114,25 @@ impl File {
             drop(using);
         });
     }
+}
+
+fn control(
+    engine: &Engine,
+    file: &Arc<OpenFile>,
+    barrier: Barrier,
+    canceled: Arc<AtomicBool>,
+    job: impl FnOnce(Option<ErrorKind>) + Send + 'static,
+) {
+    let inbox = &engine.core().inbox;
+    let using = if matches!(barrier, Barrier::Close) { None } else { Some(Use::of(file, inbox)) };
+    let job = ControlJob::new(move |instead| {
+        job(instead);
+        drop(using);
+    });
+    let control = Control { file: Arc::clone(file), barrier, job, canceled };
+    // Intake closes when the last engine goes, and the caller holds one; or when the driver has unwound. Then the job,
+    // which is dropped, reports that.
+    drop(inbox.push(Message::Control(control)));
 }
 
 fn sync(file: &Arc<OpenFile>, data_only: bool, call: &'static str) -> Result<()> {

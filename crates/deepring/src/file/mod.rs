@@ -6,6 +6,7 @@ use crate::backend::BackendKind;
 use crate::completion::{Completion, RawTransfer};
 use crate::driver::request::Target;
 use crate::engine::Engine;
+use crate::error::Result;
 use crate::handle::Handle;
 use crate::locks::ProcessLocks;
 use crate::memory::{Buffer, IoBuf, IoBufMut};
@@ -16,6 +17,7 @@ use crate::plan::Direction;
 use crate::priority::Priority;
 use crate::read_buffer::{ReadBuffer, Receiver, Then};
 use std::fmt;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -48,9 +50,12 @@ use std::sync::atomic::AtomicBool;
 /// file.close().wait()?;
 /// # Ok::<(), deepring::Error>(())
 /// ```
+#[expect(clippy::struct_field_names, reason = "it is the open file")]
 pub struct File {
     engine: Engine,
     file: Arc<OpenFile>,
+    /// One for each `File` of this descriptor: the last one closes it.
+    clones: Arc<()>,
 }
 
 /// What the file system reports about an open file. Sizes are in bytes, times in nanoseconds since
@@ -77,7 +82,31 @@ pub struct FileStat {
 
 impl File {
     pub(crate) fn new(engine: Engine, file: Arc<OpenFile>) -> Self {
-        Self { engine, file }
+        Self { engine, file, clones: Arc::default() }
+    }
+
+    /// Another `File` of the same descriptor, with everything that was found out about it. No system
+    /// call is made. Each can be closed or dropped by itself; the descriptor is closed by the last.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Forked`].
+    ///
+    /// ```
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path().join("layer0.bin");
+    /// # std::fs::write(&path, vec![7u8; 5000]).unwrap();
+    /// let engine = deepring::Engine::builder().build()?;
+    /// let file = engine.open(&path, deepring::OpenOptions::new().read(true))?;
+    /// let clone = file.try_clone()?;
+    /// file.close().wait()?;
+    /// let (_, receipt) = clone.read_at(vec![0u8; 5000], 0).wait().ok()?;
+    /// assert_eq!(receipt.bytes, 5000);
+    /// # Ok::<(), deepring::Error>(())
+    /// ```
+    pub fn try_clone(&self) -> Result<Self> {
+        self.check_process("try_clone")?;
+        let (engine, file, clones) = (self.engine.clone(), Arc::clone(&self.file), Arc::clone(&self.clones));
+        Ok(Self { engine, file, clones })
     }
 
     /// Reads from `position` until the buffer is full or the file ends; the receipt says how many
@@ -209,7 +238,8 @@ impl File {
         task
     }
 
-    /// Waits for every request on this file, then closes it.
+    /// Waits for every request on this file, then closes it. While there are other clones, the
+    /// descriptor stays open: then this waits for the writes that were accepted before, and ends.
     ///
     /// # Errors of the task
     /// [`crate::ErrorKind::Os`] with syscall `close`: on network file systems, a write error can appear
@@ -267,7 +297,7 @@ impl File {
         &self.file
     }
 
-    /// The path that it was opened with.
+    /// The path that it was opened with; of a descriptor, what the system calls it.
     pub fn path(&self) -> &Path {
         &self.file.path
     }
@@ -281,6 +311,34 @@ impl File {
     /// not ask the file system; see [`File::stat`].
     pub fn known_size(&self) -> u64 {
         self.file.inode.size()
+    }
+}
+
+/// For system calls that the engine does not make, such as `flock` or `ioctl`. The descriptor can have
+/// `O_DIRECT` set: transfers through it must then be aligned. Do not change its flags. While an
+/// extending write is in flight, the file can be longer than promised; see [`File::stat`].
+///
+/// ```
+/// use std::os::fd::AsFd;
+/// # let directory = tempfile::tempdir().unwrap();
+/// # let path = directory.path().join("layer0.bin");
+/// # std::fs::write(&path, vec![7u8; 5000]).unwrap();
+/// let engine = deepring::Engine::builder().build()?;
+/// let file = engine.open(&path, deepring::OpenOptions::new().read(true))?;
+/// let passed_on = file.as_fd().try_clone_to_owned().unwrap(); // for a child process, for example
+/// assert_eq!(std::fs::File::from(passed_on).metadata().unwrap().len(), 5000);
+/// # Ok::<(), deepring::Error>(())
+/// ```
+impl AsFd for File {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        // Closed only by the last `File` of the descriptor, which is consumed.
+        self.file.fd().as_fd()
+    }
+}
+
+impl AsRawFd for File {
+    fn as_raw_fd(&self) -> RawFd {
+        self.file.raw()
     }
 }
 

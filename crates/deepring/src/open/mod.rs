@@ -5,6 +5,7 @@
 //! without waiting for its other end. A file that was created is removed again if direct I/O is
 //! required and not available.
 
+mod adopt;
 mod device;
 mod direct;
 mod examine;
@@ -24,6 +25,7 @@ use crate::locks::FileLocks;
 use crate::sync::atomic::AtomicUsize;
 use crate::sys::file as sys;
 use crate::sys::stat::{FileKind, Stat, stat};
+pub(crate) use adopt::adopt;
 pub(crate) use device::Device;
 use device::{Mount, mount_of};
 pub use direct::DirectSupport;

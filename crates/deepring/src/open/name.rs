@@ -27,6 +27,11 @@ impl Name {
         Self { path: Arc::from(path), start }
     }
 
+    /// A path for errors alone.
+    pub(super) fn without_start(path: &Path) -> Self {
+        Self { path: Arc::from(path), start: Ok(None) }
+    }
+
     /// Another path from the same start.
     pub(super) fn with_path(&self, path: &Path) -> Self {
         Self { path: Arc::from(path), start: self.start.clone() }

@@ -66,6 +66,28 @@ pub(crate) fn open(directory: Option<&OwnedFd>, path: &CStr, access: Access, cre
     open_with(directory, path, access | create | waits | libc::O_NOCTTY, mode)
 }
 
+/// How a descriptor was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Opening {
+    /// `None`: with `O_PATH`.
+    pub(crate) access: Option<Access>,
+    /// Writes go to the end of the file, whatever their position.
+    pub(crate) appends: bool,
+}
+
+/// How the program has opened this descriptor.
+pub(crate) fn opening(fd: &impl AsRawFd) -> Result<Opening, Errno> {
+    // SAFETY: no arguments.
+    let flags = check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) }.into())? as i32;
+    let access = match flags & libc::O_ACCMODE {
+        libc::O_RDONLY => Access::Read,
+        libc::O_WRONLY => Access::Write,
+        _ => Access::ReadWrite,
+    };
+    let access = if flags & libc::O_PATH == 0 { Some(access) } else { None };
+    Ok(Opening { access, appends: flags & libc::O_APPEND != 0 })
+}
+
 /// Opens a directory, to flush it or to list it.
 pub(crate) fn open_directory(directory: Option<&OwnedFd>, path: &CStr) -> Result<OwnedFd, Errno> {
     open_with(directory, path, libc::O_RDONLY | libc::O_DIRECTORY, 0)
@@ -159,9 +181,9 @@ pub(crate) fn xfs_alignment(fd: &impl AsRawFd) -> Result<(u32, u32), Errno> {
     Ok((out[0], out[1]))
 }
 
-/// Sets the status flags of a file that [`open`] opened: `O_DIRECT` or none. The only other one
-/// that [`open`] can set is `O_NONBLOCK`. It is cleared here, because a ring would take it as
-/// "never wait".
+/// Sets the status flags of a file that [`open`] opened, or that the program brought: `O_DIRECT` or
+/// none. The only other one that [`open`] can set is `O_NONBLOCK`. It is cleared here, because a ring
+/// would take it as "never wait".
 pub(crate) fn set_direct(fd: &impl AsRawFd, direct: bool) -> Result<(), Errno> {
     if fault::set_direct(fd.as_raw_fd(), direct) {
         return Ok(());

@@ -9,7 +9,7 @@
 //! * `directory`: `list`
 //! * `event`: [`event::Event`], which wakes the driver
 //! * `file`: `open`, `open_directory`, `open_place`, `open_unnamed`, `read_link`, `close`, `unlink`;
-//!   `allocate`, `truncate`, `sync`, `sync_file_system`, `next_data`, `drop_cache`; `set_direct`,
+//!   `opening`, `allocate`, `truncate`, `sync`, `sync_file_system`, `next_data`, `drop_cache`; `set_direct`,
 //!   `xfs_alignment`, `file_system`, `block_device_bytes`
 //! * `identity`: `handle`, `generation`, `disk_sequence`, `working_directory_handle`
 //! * `lock`: `try_lock`, `unlock`, `conflict`, `process_with_lock`
@@ -38,6 +38,7 @@
 //! | `fstatfs` | names, FUSE | `info` fails; taken for another file system |
 //! | `XFS_IOC_DIOINFO` | the alignment on old kernels | a trial read |
 //! | `BLKGETSIZE64` | the size of a block device | `lseek` to its end |
+//! | `fcntl(F_GETFL)` | the access of a descriptor that the program brings | an error |
 //! | `fcntl(F_SETFL)` | `O_DIRECT` | buffered |
 //! | `cachestat` | whether direct I/O is what it says | `mincore`; else only well-known file systems are believed |
 //! | `lseek(SEEK_DATA)` | not to try a hole | the whole file counts as data |

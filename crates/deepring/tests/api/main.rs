@@ -1,0 +1,7 @@
+//! What programs in Rust expect of a file and a buffer beside transfers: descriptors in and out,
+//! clones, parts of buffers, memory of other crates, room and holes, deadlines, an end that can be
+//! awaited.
+
+mod descriptors;
+#[path = "../harness/mod.rs"]
+mod harness;
