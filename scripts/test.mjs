@@ -38,7 +38,11 @@ const environment = { ...process.env, DEEPRING_TEST_DIR: testDirectory() }
 const count = { passed: 0, failed: 0, skipped: 0 }
 
 if (only !== 'ts') {
-  await suite('cargo', ['test', '--workspace', '--no-fail-fast', ...parameters], cargoCounter(count))
+  await suite(
+    'cargo',
+    ['test', '--workspace', '--features', 'deepring/bytes', '--no-fail-fast', ...parameters],
+    cargoCounter(count),
+  )
   const simulation = ['test', '--release', '-p', 'deepring', '--features', 'sim', '--test', 'sim', '--no-fail-fast']
   // Arguments select other tests.
   if (parameters.length === 0) {

@@ -176,8 +176,8 @@ impl Engine {
     /// The result can be an error of [`Engine::open`], [`File::read_exact_at`] or [`File::close`], and
     /// [`ErrorKind::SizeMismatch`] unless the file is exactly as long as the buffer.
     pub fn read_file<B: IoBufMut>(&self, path: impl AsRef<Path>, mut buf: B) -> Op<B> {
-        let (address, len) = (buf.as_mut_ptr() as u64, buf.len() as u64);
-        self.transfer_path(path.as_ref(), Direction::Read, address, len, buf)
+        let (address, len) = (buf.as_mut_ptr() as u64, buf.room() as u64);
+        self.transfer_path(path.as_ref(), Direction::Read, address, len, Transfer::reading(buf, len, self.core()))
     }
 
     /// Writes a whole file by path. The file is created if it is missing, with mode 0o666 less the
@@ -187,11 +187,17 @@ impl Engine {
     /// The result can be an error of [`Engine::open`], of [`File::write_at`] or of [`File::close`].
     pub fn write_file<B: IoBuf>(&self, path: impl AsRef<Path>, buf: B) -> Op<B> {
         let (address, len) = (buf.as_ptr() as u64, buf.len() as u64);
-        self.transfer_path(path.as_ref(), Direction::Write, address, len, buf)
+        self.transfer_path(path.as_ref(), Direction::Write, address, len, Transfer::new(buf, len, self.core()))
     }
 
-    fn transfer_path<B: Send + 'static>(&self, path: &Path, direction: Direction, address: u64, len: u64, buf: B) -> Op<B> {
-        let transfer = Transfer::new(buf, len, self.core());
+    fn transfer_path<B: Send + 'static>(
+        &self,
+        path: &Path,
+        direction: Direction,
+        address: u64,
+        len: u64,
+        transfer: Arc<Transfer<B>>,
+    ) -> Op<B> {
         let raw = RawTransfer { direction, address, len, position: 0, exact: true, handle: None, priority: None };
         let target = PathTarget { name: Name::of(path), whole: true, mode: 0o666 };
         self.submit(Target::Path(Box::new(target)), raw, Arc::clone(&transfer) as Arc<dyn Completion>);

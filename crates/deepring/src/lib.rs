@@ -102,7 +102,7 @@ pub use file::{File, FileStat};
 pub use info::{HugePages, Info, PathInfo};
 pub use locks::ProcessLocks;
 pub use many::{ManyOptions, Piece, Scattered};
-pub use memory::{Buffer, IoBuf, IoBufMut, SharedBuffer};
+pub use memory::{Buffer, IoBuf, IoBufMut, SharedBuffer, Slice, Spare};
 pub use op::{Completed, Op, Task};
 pub use open::{Direct, DirectSupport, OpenOptions};
 pub use options::{ReadOptions, WriteOptions};

@@ -15,7 +15,7 @@ use crate::completion::{Completion, Outcome, Receipt};
 use crate::doorbell::Doorbell;
 use crate::driver::Core;
 use crate::error::{Error, ErrorKind, Result};
-use crate::memory::{Buffer, SharedBuffer};
+use crate::memory::{Buffer, IoBufMut, SharedBuffer, Slice};
 use crate::planted::{PlantedBug, planted};
 use crate::stats::add;
 use crate::sync::atomic::{AtomicBool, Ordering};
@@ -170,6 +170,8 @@ impl<T> Cell<T> {
 pub(crate) struct Transfer<B> {
     buf: Mutex<Option<B>>,
     cell: Cell<Completed<B>>,
+    /// Of a read: [`IoBufMut::filled`].
+    filled: Option<unsafe fn(&mut B, usize)>,
     /// Drops the buffer if that can take long.
     reaper: Option<Arc<Core>>,
 }
@@ -178,12 +180,21 @@ impl<B: Send + 'static> Transfer<B> {
     /// A transfer whose buffer, of `len` bytes, the engine drops if its [`Op`] is dropped.
     pub(crate) fn new(buf: B, len: u64, core: &Arc<Core>) -> Arc<Self> {
         let reaper = drops_long::<B>(len).then(|| Arc::clone(core));
-        Arc::new(Self { buf: Mutex::new(Some(buf)), cell: Cell::new(), reaper })
+        Arc::new(Self { buf: Mutex::new(Some(buf)), cell: Cell::new(), filled: None, reaper })
+    }
+
+    /// The same of a read, which reports to its buffer what came.
+    pub(crate) fn reading(buf: B, len: u64, core: &Arc<Core>) -> Arc<Self>
+    where
+        B: IoBufMut,
+    {
+        let reaper = drops_long::<B>(len).then(|| Arc::clone(core));
+        Arc::new(Self { buf: Mutex::new(Some(buf)), cell: Cell::new(), filled: Some(B::filled), reaper })
     }
 
     /// A transfer that gets its buffer when it settles.
     pub(crate) fn without_buffer() -> Arc<Self> {
-        Arc::new(Self { buf: Mutex::new(None), cell: Cell::new(), reaper: None })
+        Arc::new(Self { buf: Mutex::new(None), cell: Cell::new(), filled: None, reaper: None })
     }
 
     /// Brings the buffer that the outcome comes with.
@@ -194,7 +205,7 @@ impl<B: Send + 'static> Transfer<B> {
     /// The same without an engine.
     #[cfg(test)]
     pub(crate) fn detached(buf: B) -> Arc<Self> {
-        Arc::new(Self { buf: Mutex::new(Some(buf)), cell: Cell::new(), reaper: None })
+        Arc::new(Self { buf: Mutex::new(Some(buf)), cell: Cell::new(), filled: None, reaper: None })
     }
 
     /// Drops the last reference. Returns false if that panicked.
@@ -222,11 +233,13 @@ impl<B: Send + 'static> Transfer<B> {
 /// 1 MiB takes 70 us), or because its type's `Drop` is unknown.
 fn drops_long<B: 'static>(len: u64) -> bool {
     const LONG_BYTES: u64 = 1 << 20;
-    let is = |types: [TypeId; 2]| types.contains(&TypeId::of::<B>());
-    if cfg!(all(loom, test)) || !mem::needs_drop::<B>() || is([TypeId::of::<Buffer>(), TypeId::of::<SharedBuffer>()]) {
+    let is = |types: &[TypeId]| types.contains(&TypeId::of::<B>());
+    let of_engine =
+        [TypeId::of::<Buffer>(), TypeId::of::<SharedBuffer>(), TypeId::of::<Slice<Buffer>>(), TypeId::of::<Slice<SharedBuffer>>()];
+    if cfg!(all(loom, test)) || !mem::needs_drop::<B>() || is(&of_engine) {
         return false;
     }
-    len >= LONG_BYTES || !is([TypeId::of::<Vec<u8>>(), TypeId::of::<Box<[u8]>>()])
+    len >= LONG_BYTES || !is(&[TypeId::of::<Vec<u8>>(), TypeId::of::<Box<[u8]>>()])
 }
 
 impl<B: Send + 'static> Completion for Transfer<B> {
@@ -235,12 +248,18 @@ impl<B: Send + 'static> Completion for Transfer<B> {
         if outcome.memory_lost {
             mem::forget(buf.take());
         }
+        let mut counted = true;
+        if let (Some(filled), Some(buf)) = (self.filled, &mut buf) {
+            let bytes = outcome.result.as_ref().map_or_else(Error::transferred, |receipt| receipt.bytes);
+            // SAFETY: the engine has read them, from the start without a gap.
+            counted = contain(|| unsafe { filled(buf, bytes as usize) }).is_some();
+        }
         // Contained one by one: a buffer whose drop panics while a waker's panic unwinds would
         // abort the process.
         let woken = contain(|| self.cell.put(Completed { buf, result: outcome.result })).is_some();
         let dropped = Arc::into_inner(self).is_none_or(Self::discard);
-        if !(woken && dropped) {
-            resume_unwind(Box::new("a waker or the drop of a buffer panicked"));
+        if !(counted && woken && dropped) {
+            resume_unwind(Box::new("a waker, or a buffer that was counted or dropped, panicked"));
         }
     }
 

@@ -124,8 +124,9 @@ impl File {
     /// Reads as the options say. [`File::read_at`] and [`File::read_exact_at`] are shorthands.
     pub fn read_with<B: IoBufMut>(&self, mut buf: B, position: u64, options: ReadOptions) -> Op<B> {
         let ReadOptions { exact, handle, priority } = options;
-        let (address, len) = (buf.as_mut_ptr() as u64, buf.len() as u64);
-        self.transfer(buf, RawTransfer { direction: Direction::Read, address, len, position, exact, handle, priority })
+        let (address, len) = (buf.as_mut_ptr() as u64, buf.room() as u64);
+        let raw = RawTransfer { direction: Direction::Read, address, len, position, exact, handle, priority };
+        self.transfer(Transfer::reading(buf, len, self.engine.core()), raw)
     }
 
     /// Reads from `position` until `length` bytes have come or the file ends, into a buffer that comes
@@ -185,11 +186,11 @@ impl File {
     pub fn write_with<B: IoBuf>(&self, buf: B, position: u64, options: WriteOptions) -> Op<B> {
         let WriteOptions { handle, priority } = options;
         let (address, len) = (buf.as_ptr() as u64, buf.len() as u64);
-        self.transfer(buf, RawTransfer { direction: Direction::Write, address, len, position, exact: true, handle, priority })
+        let raw = RawTransfer { direction: Direction::Write, address, len, position, exact: true, handle, priority };
+        self.transfer(Transfer::new(buf, len, self.engine.core()), raw)
     }
 
-    fn transfer<B: Send + 'static>(&self, buf: B, raw: RawTransfer) -> Op<B> {
-        let transfer = Transfer::new(buf, raw.len, self.engine.core());
+    fn transfer<B: Send + 'static>(&self, transfer: Arc<Transfer<B>>, raw: RawTransfer) -> Op<B> {
         self.engine.submit(Target::File(Arc::clone(&self.file)), raw, Arc::clone(&transfer) as Arc<dyn Completion>);
         self.engine.wake();
         Op::new(transfer, Arc::clone(self.engine.core().inbox.doorbell()))

@@ -2,10 +2,11 @@
 
 use super::io_buf::{IoBuf, IoBufMut};
 use super::pool::{self, Pool, Region};
+use super::slice::{Slice, within};
 use crate::error::Result;
 use crate::sys::memory;
 use std::fmt;
-use std::ops::{Deref, DerefMut};
+use std::ops::{Deref, DerefMut, Range, RangeBounds};
 use std::ptr::NonNull;
 use std::slice;
 use std::sync::Arc;
@@ -56,9 +57,17 @@ impl Buffer {
         self.len = self.len.min(len);
     }
 
+    /// The bytes in this range, for a transfer that is to move only them.
+    ///
+    /// # Panics
+    /// If the range leaves the buffer, like slicing.
+    pub fn slice(self, range: impl RangeBounds<usize>) -> Slice<Self> {
+        Slice::new(self, range)
+    }
+
     /// Gives up the right to write in exchange for the right to clone.
     pub fn freeze(self) -> SharedBuffer {
-        SharedBuffer(Arc::new(self))
+        SharedBuffer { range: 0..self.len, buffer: Arc::new(self) }
     }
 
     /// Makes all pages present now. Blocks for about 0.2 s per GiB of fresh memory. A read does
@@ -130,23 +139,61 @@ unsafe impl IoBufMut for Buffer {
     }
 }
 
-/// A frozen [`Buffer`]: cloned by reference, only read.
-#[derive(Clone, Debug)]
-pub struct SharedBuffer(Arc<Buffer>);
+/// A frozen [`Buffer`], or a part of one: cloned by reference, only read.
+///
+/// ```
+/// use deepring::{Engine, OpenOptions};
+/// # let directory = tempfile::tempdir().unwrap();
+/// # let path = directory.path().join("shards.bin");
+/// let engine = Engine::builder().build()?;
+/// let file = engine.open(&path, OpenOptions::new().write(true).create(true))?;
+/// let weights = engine.buffer(1 << 20)?.freeze();
+/// // One buffer, written in parts that are in flight at the same time.
+/// let parts: Vec<_> = [0, 1 << 18, 1 << 19].map(|at| (at, weights.slice(at..at + (1 << 18)))).into();
+/// let writes: Vec<_> = parts.into_iter().map(|(at, part)| file.write_at(part, at as u64)).collect();
+/// for write in writes {
+///     write.wait().ok()?;
+/// }
+/// assert_eq!(weights.len(), 1 << 20);
+/// # Ok::<(), deepring::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct SharedBuffer {
+    buffer: Arc<Buffer>,
+    range: Range<usize>,
+}
+
+impl SharedBuffer {
+    /// The bytes in this range. Shares the memory, which returns to the pool with the last part.
+    ///
+    /// # Panics
+    /// If the range leaves these bytes, like slicing.
+    #[must_use]
+    pub fn slice(&self, range: impl RangeBounds<usize>) -> Self {
+        let Range { start, end } = within(range, self.range.len());
+        Self { buffer: Arc::clone(&self.buffer), range: self.range.start + start..self.range.start + end }
+    }
+}
 
 impl Deref for SharedBuffer {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
-        &self.0
+        &self.buffer[self.range.clone()]
     }
 }
 
-// SAFETY: as for `Buffer`; a frozen one cannot be written.
+impl fmt::Debug for SharedBuffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SharedBuffer({} bytes at {:p})", self.range.len(), self.as_ptr())
+    }
+}
+
+// SAFETY: as for `Buffer`; a frozen one cannot be written, and the range lies inside.
 unsafe impl IoBuf for SharedBuffer {
     fn as_ptr(&self) -> *const u8 {
-        self.0.start().as_ptr()
+        self.buffer.start().as_ptr().wrapping_add(self.range.start)
     }
     fn len(&self) -> usize {
-        self.0.len
+        self.range.len()
     }
 }

@@ -13,6 +13,8 @@ mod lease;
 mod map;
 pub(crate) mod pool;
 mod presence;
+mod slice;
+mod spare;
 
 pub use buffer::{Buffer, SharedBuffer};
 pub(crate) use fresh::{Finder, Fresh};
@@ -22,3 +24,5 @@ pub use lease::MemoryLease;
 pub(crate) use map::forget;
 pub(crate) use map::is_engine_memory;
 pub(crate) use pool::Pool;
+pub use slice::Slice;
+pub use spare::Spare;

@@ -2,6 +2,7 @@
 //! clones, parts of buffers, memory of other crates, room and holes, deadlines, an end that can be
 //! awaited.
 
+mod buffers;
 mod descriptors;
 #[path = "../harness/mod.rs"]
 mod harness;
