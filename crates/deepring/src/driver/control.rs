@@ -1,7 +1,8 @@
 //! Operations that must wait for others before they can run: sync, truncate, close. They run on blocking threads.
 //!
 //! * **sync** runs when every write accepted before it has settled;
-//! * **truncate** runs alone: no write is at work, and none begins until it is done;
+//! * **truncate**, and what else moves bytes or space by itself, runs alone: no write is at work, and none begins until it
+//!   is done;
 //! * **close** runs when every request of the file has settled, and nothing else needs its descriptor.
 
 use super::Driver;
@@ -17,6 +18,7 @@ use crate::planted::{PlantedBug, planted};
 use crate::slots::Key;
 use crate::stats::add;
 use crate::unwind::contain;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -37,6 +39,21 @@ pub(crate) struct Control {
     pub(crate) barrier: Barrier,
     pub(crate) job: ControlJob,
     pub(crate) canceled: Arc<AtomicBool>,
+    /// Bytes that a truncation changes: no other copy of the engine may write their units in part meanwhile.
+    pub(crate) bytes: Option<Range<u64>>,
+}
+
+/// Bytes that are locked between copies of the engine, until it is dropped.
+struct LockedBytes {
+    file: Arc<OpenFile>,
+    bytes: Range<u64>,
+    _using: Use,
+}
+
+impl Drop for LockedBytes {
+    fn drop(&mut self) {
+        self.file.unlock_units(&self.bytes);
+    }
 }
 
 /// The job of a control, and the caller's callback in it. It runs once. If it is dropped, because the driver has
@@ -85,6 +102,18 @@ impl Drop for Use {
     }
 }
 
+impl Control {
+    /// Locks the bytes that it changes, if that is needed. Never waits.
+    fn lock_bytes(&self, inbox: &Arc<Inbox<Message>>) -> Result<Option<LockedBytes>, Attempt> {
+        let Some(bytes) = self.bytes.as_ref().and_then(|bytes| self.file.units_to_lock(bytes)) else { return Ok(None) };
+        match self.file.lock_units(&bytes) {
+            Attempt::Locked => Ok(Some(LockedBytes { file: Arc::clone(&self.file), bytes, _using: Use::of(&self.file, inbox) })),
+            Attempt::Without => Ok(None),
+            attempt => Err(attempt),
+        }
+    }
+}
+
 impl Driver {
     pub(super) fn accept_control(&mut self, control: Control) {
         if matches!(control.barrier, Barrier::Truncate) {
@@ -112,7 +141,7 @@ impl Driver {
             Barrier::Close => Access::Queued,
         };
         if access == Access::Granted {
-            self.run_control(key, None);
+            self.run_control(key, None, None);
         }
     }
 
@@ -123,13 +152,21 @@ impl Driver {
         let since = if let Barrier::TruncateAlone(since) = control.barrier { since } else { self.now };
         control.barrier = Barrier::TruncateAlone(since);
         match control.file.enter_end() {
-            Attempt::Locked | Attempt::Without => return self.run_control(key, None),
-            Attempt::TwoCopies => return self.run_control(key, Some(ErrorKind::TwoCopies)),
+            Attempt::Locked | Attempt::Without => match control.lock_bytes(&self.core.inbox) {
+                Ok(locked) => return self.run_control(key, None, locked),
+                Err(attempt) => {
+                    control.file.inode.leave_end();
+                    if attempt == Attempt::TwoCopies {
+                        return self.run_control(key, Some(ErrorKind::TwoCopies), None);
+                    }
+                }
+            },
+            Attempt::TwoCopies => return self.run_control(key, Some(ErrorKind::TwoCopies), None),
             Attempt::Busy => {}
         }
         let waited = self.now.saturating_duration_since(since);
         if waited >= WAIT_MAX {
-            return self.run_control(key, Some(ErrorKind::Locked(None)));
+            return self.run_control(key, Some(ErrorKind::Locked(None)), None);
         }
         let retry = Arc::clone(&self.retry_control);
         let pause = if waited.as_millis() < 5 { pause_after(0) } else { pause_after(u32::MAX) };
@@ -158,12 +195,12 @@ impl Driver {
                 if matches!(control.barrier, Barrier::Truncate) {
                     control.file.inode.withdraw_truncation();
                 }
-                self.run_control(key, Some(ErrorKind::Canceled));
+                self.run_control(key, Some(ErrorKind::Canceled), None);
             }
         }
     }
 
-    fn run_control(&mut self, key: Key, instead: Option<ErrorKind>) {
+    fn run_control(&mut self, key: Key, instead: Option<ErrorKind>, locked: Option<LockedBytes>) {
         let Control { file, barrier, mut job, .. } = self.controls.take(key);
         let counters = Arc::clone(&self.core.counters);
         // Who holds the lock is still to be found out: if it is this process, the file is cut after all.
@@ -184,6 +221,7 @@ impl Driver {
             if !job.run(instead) {
                 add(&counters.panics, 1);
             }
+            drop(locked);
             if matches!(barrier, Barrier::TruncateAlone(_)) {
                 // The new size was recorded by the job, while it held the end of the file.
                 if entered {

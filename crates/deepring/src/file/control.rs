@@ -7,6 +7,7 @@ use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::open::OpenFile;
 use crate::sys;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -72,7 +73,7 @@ impl File {
         // The others go on making requests, so only what was accepted before can be waited for.
         let barrier = if is_last { Barrier::Close } else { Barrier::Sync(file.inode.close_epoch()) };
         let closing = Arc::clone(&file);
-        control(&engine, &file, barrier, Arc::default(), move |instead| {
+        control(&engine, &file, barrier, Arc::default(), None, move |instead| {
             then(match instead {
                 None if is_last => closing.close(),
                 // The engine shuts down: there is no write left to wait for.
@@ -92,7 +93,7 @@ impl File {
     }
 
     fn control(&self, barrier: Barrier, canceled: Arc<AtomicBool>, job: impl FnOnce(Option<ErrorKind>) + Send + 'static) {
-        control(&self.engine, &self.file, barrier, canceled, job);
+        control(&self.engine, &self.file, barrier, canceled, None, job);
     }
 
     /// Compares `len` bytes of memory with the file, through a separate descriptor and without
@@ -116,11 +117,12 @@ impl File {
     }
 }
 
-fn control(
+pub(super) fn control(
     engine: &Engine,
     file: &Arc<OpenFile>,
     barrier: Barrier,
     canceled: Arc<AtomicBool>,
+    bytes: Option<Range<u64>>,
     job: impl FnOnce(Option<ErrorKind>) + Send + 'static,
 ) {
     let inbox = &engine.core().inbox;
@@ -129,7 +131,7 @@ fn control(
         job(instead);
         drop(using);
     });
-    let control = Control { file: Arc::clone(file), barrier, job, canceled };
+    let control = Control { file: Arc::clone(file), barrier, job, canceled, bytes };
     // Intake closes when the last engine goes, and the caller holds one; or when the driver has unwound. Then the job,
     // which is dropped, reports that.
     drop(inbox.push(Message::Control(control)));

@@ -1,6 +1,7 @@
 //! [`File`]: an open file of an engine.
 
 mod control;
+mod room;
 
 use crate::backend::BackendKind;
 use crate::completion::{Completion, RawTransfer};

@@ -498,6 +498,11 @@ impl Inode {
         self.change_end(|end| end.record_truncation(size));
     }
 
+    /// The same, with space for what is new.
+    pub(crate) fn record_allocation(&self, size: u64) {
+        self.change_end(|end| end.record_truncation(size));
+    }
+
     /// See [`End::adopt_measured_if_quiet`].
     pub(crate) fn adopt_measured_if_quiet(&self, measured: u64) {
         self.change_end(|end| end.adopt_measured_if_quiet(measured));

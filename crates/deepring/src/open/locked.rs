@@ -6,6 +6,7 @@ use crate::inode::RangeLock;
 use crate::locks::{Attempt, FileLocks};
 use crate::plan::Extent;
 use crate::sys::lock::Range;
+use std::ops;
 
 /// Writes that are not whole units of this size can meet the edge of another copy's write.
 const SHARED_UNIT: u64 = 4096;
@@ -68,6 +69,22 @@ impl OpenFile {
         let is_partial = !start.is_multiple_of(SHARED_UNIT) || !end.is_multiple_of(SHARED_UNIT);
         let needed = if is_direct { extent.rmw } else { is_partial };
         (needed && self.locks.guards_units()).then_some(Bytes { start, end, shared: !is_direct && !extent.rmw })
+    }
+
+    /// The units that these bytes cover in part or whole, if another copy can write one of them in part.
+    pub(crate) fn units_to_lock(&self, bytes: &ops::Range<u64>) -> Option<ops::Range<u64>> {
+        let unit = self.padding_unit().max(SHARED_UNIT);
+        let is_partial = !bytes.start.is_multiple_of(unit) || !bytes.end.is_multiple_of(unit);
+        (is_partial && self.locks.guards_units()).then(|| bytes.start - bytes.start % unit..bytes.end.next_multiple_of(unit))
+    }
+
+    /// Locks units between copies. Never waits.
+    pub(crate) fn lock_units(&self, units: &ops::Range<u64>) -> Attempt {
+        self.locks.lock_bytes(self.fd(), units.start, units.end, false)
+    }
+
+    pub(crate) fn unlock_units(&self, units: &ops::Range<u64>) {
+        self.locks.unlock_bytes(self.fd(), units.start, units.end, false);
     }
 
     /// Releases the locks of a block.

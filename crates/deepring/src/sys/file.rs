@@ -211,6 +211,26 @@ pub(crate) enum Allocated {
     Failed(Errno),
 }
 
+/// What [`change_space`] does with a range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// Gives it space, and extends the file to its end.
+    Allocate,
+    /// Takes its space, so that it reads as zeros. The length stays.
+    PunchHole,
+}
+
+/// `fallocate`, as the program asks for it: whatever it is refused with is an answer.
+pub(crate) fn change_space(fd: &impl AsRawFd, change: Change, start: u64, bytes: u64) -> Result<(), Errno> {
+    let mode = match change {
+        Change::Allocate => 0,
+        Change::PunchHole => libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE,
+    };
+    fault::refuse(Call::Allocate { start, end: start + bytes }, fd.as_raw_fd())?;
+    // SAFETY: no pointers.
+    retry(|| check(unsafe { libc::fallocate(fd.as_raw_fd(), mode, start as libc::off_t, bytes as libc::off_t) }.into())).map(drop)
+}
+
 /// `fallocate` mode 0: allocates the range and extends the file to its end.
 pub(crate) fn allocate(fd: &impl AsRawFd, start: u64, bytes: u64) -> Allocated {
     let call = || {

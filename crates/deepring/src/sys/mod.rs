@@ -9,7 +9,7 @@
 //! * `directory`: `list`
 //! * `event`: [`event::Event`], which wakes the driver
 //! * `file`: `open`, `open_directory`, `open_place`, `open_unnamed`, `read_link`, `close`, `unlink`;
-//!   `opening`, `allocate`, `truncate`, `sync`, `sync_file_system`, `next_data`, `drop_cache`; `set_direct`,
+//!   `opening`, `allocate`, `change_space`, `truncate`, `sync`, `sync_file_system`, `next_data`, `drop_cache`; `set_direct`,
 //!   `xfs_alignment`, `file_system`, `block_device_bytes`
 //! * `identity`: `handle`, `generation`, `disk_sequence`, `working_directory_handle`
 //! * `lock`: `try_lock`, `unlock`, `conflict`, `process_with_lock`

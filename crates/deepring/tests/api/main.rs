@@ -6,3 +6,4 @@ mod buffers;
 mod descriptors;
 #[path = "../harness/mod.rs"]
 mod harness;
+mod room;
