@@ -136,7 +136,8 @@ impl Session {
         let handle = if handle == 0 { None } else { self.state.handle(handle) };
         let (exact, priority) = (staged.has(STAGED_EXACT), priority(staged.number(staged::PRIORITY) as u32));
         let (position, len) = (staged.number(staged::POSITION) as u64, staged.number(staged::LEN) as u64);
-        RawTransfer { direction: staged.direction(), address: view.address, len, position, exact, handle, priority }
+        let checksum = deepring::Checksum::None;
+        RawTransfer { direction: staged.direction(), address: view.address, len, position, exact, handle, priority, checksum }
     }
 
     /// The completion of a single transfer, or of a member of a group, in which `id` is its index.

@@ -4,6 +4,7 @@
 //! future that asks all of them at each wake.
 
 use crate::completion::{Completion, Outcome, RawTransfer};
+use crate::digest::Checksum;
 use crate::driver::Core;
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind};
@@ -124,7 +125,20 @@ impl<B: Send + 'static> Batch<B> {
         B: IoBufMut,
     {
         let (address, len) = (buf.as_mut_ptr() as u64, buf.len() as u64);
-        self.add(file, buf, RawTransfer { direction: Direction::Read, address, len, position, exact, handle: None, priority: None })
+        self.add(
+            file,
+            buf,
+            RawTransfer {
+                direction: Direction::Read,
+                address,
+                len,
+                position,
+                exact,
+                handle: None,
+                priority: None,
+                checksum: Checksum::None,
+            },
+        )
     }
 
     /// Adds a write as by [`File::write_at`].
@@ -133,7 +147,20 @@ impl<B: Send + 'static> Batch<B> {
         B: IoBuf,
     {
         let (address, len) = (buf.as_ptr() as u64, buf.len() as u64);
-        self.add(file, buf, RawTransfer { direction: Direction::Write, address, len, position, exact: true, handle: None, priority: None })
+        self.add(
+            file,
+            buf,
+            RawTransfer {
+                direction: Direction::Write,
+                address,
+                len,
+                position,
+                exact: true,
+                handle: None,
+                priority: None,
+                checksum: Checksum::None,
+            },
+        )
     }
 
     fn add(&mut self, file: &File, buf: B, raw: RawTransfer) -> usize {

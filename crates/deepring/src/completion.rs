@@ -1,6 +1,7 @@
 //! How a request's outcome reaches its caller: the driver's side of a future or a binding.
 
 use crate::backend::BackendKind;
+use crate::digest::Checksum;
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::Handle;
 use crate::plan::Direction;
@@ -29,15 +30,17 @@ pub struct Receipt {
     pub retried: u32,
     /// The time from acceptance until the first block went to the device.
     pub queue: Duration,
-    /// The time from then until the last block was done.
+    /// The time from then until the last block was done, and summed if a checksum was asked for.
     pub device: Duration,
+    /// The CRC-32C of the bytes that were moved, if it was asked for.
+    pub checksum: Option<u32>,
 }
 
 impl Receipt {
     /// The receipt of a request for no bytes, for which nothing was done.
-    pub(crate) fn empty(backend: BackendKind, direct: bool) -> Self {
+    pub(crate) fn empty(backend: BackendKind, direct: bool, checksum: Option<u32>) -> Self {
         let (queue, device) = (Duration::ZERO, Duration::ZERO);
-        Self { bytes: 0, backend, direct, blocks: 0, bounced: 0, resumed: 0, retried: 0, queue, device }
+        Self { bytes: 0, backend, direct, blocks: 0, bounced: 0, resumed: 0, retried: 0, queue, device, checksum }
     }
 
     /// Adds what a part of the request did. The times are those of the part that took longest.
@@ -147,6 +150,9 @@ pub struct RawTransfer {
     pub handle: Option<Arc<Handle>>,
     /// Its class; `None` stands for that of its handle, else of its file.
     pub priority: Option<Priority>,
+    /// Whether its bytes are summed. Then threads of the engine read the memory, too, until the
+    /// completion is settled.
+    pub checksum: Checksum,
 }
 
 impl RawTransfer {

@@ -11,6 +11,7 @@
 use crate::backend::BackendKind;
 use crate::blocking::Line;
 use crate::completion::{Completion, RawTransfer};
+use crate::digest::Checksum;
 use crate::driver::request::{PathTarget, Target};
 use crate::driver::{Core, Message};
 use crate::error::Result;
@@ -198,7 +199,7 @@ impl Engine {
         len: u64,
         transfer: Arc<Transfer<B>>,
     ) -> Op<B> {
-        let raw = RawTransfer { direction, address, len, position: 0, exact: true, handle: None, priority: None };
+        let raw = RawTransfer { direction, address, len, position: 0, exact: true, handle: None, priority: None, checksum: Checksum::None };
         let target = PathTarget { name: Name::of(path), whole: true, mode: 0o666 };
         self.submit(Target::Path(Box::new(target)), raw, Arc::clone(&transfer) as Arc<dyn Completion>);
         self.core().inbox.wake();

@@ -45,6 +45,15 @@ pub enum ErrorKind {
     /// difference.
     #[error("the file differs from memory")]
     Mismatch,
+    /// The bytes that were read have the CRC-32C `actual`, not the one that
+    /// [`ReadOptions::expect`](crate::ReadOptions::expect) names. They are in the buffer.
+    #[error("the checksum of the bytes is {actual:#010x}, not {expected:#010x}")]
+    Checksum {
+        /// What was asked for.
+        expected: u32,
+        /// What the bytes have.
+        actual: u32,
+    },
     /// An earlier `fsync` of this file failed, with this positive `errno`. Data written before it
     /// can be lost, and no later call may claim otherwise.
     #[error("an earlier fsync of this file failed: {}", os_text(*.0))]
@@ -166,6 +175,7 @@ impl Error {
             ErrorKind::Lost => "ERR_DEEPRING_LOST".into(),
             ErrorKind::SizeMismatch => "ERR_DEEPRING_SIZE_MISMATCH".into(),
             ErrorKind::Mismatch => "ERR_DEEPRING_MISMATCH".into(),
+            ErrorKind::Checksum { .. } => "ERR_DEEPRING_CHECKSUM".into(),
             ErrorKind::SyncFailed(_) => "ERR_DEEPRING_SYNC_FAILED".into(),
             ErrorKind::Locked(_) => "ERR_DEEPRING_LOCKED".into(),
             ErrorKind::TwoCopies => "ERR_DEEPRING_TWO_COPIES".into(),
@@ -286,7 +296,7 @@ impl ErrorKind {
             Self::Eof => io::ErrorKind::UnexpectedEof,
             Self::QueueFull | Self::Locked(_) | Self::TwoCopies => io::ErrorKind::ResourceBusy,
             Self::Direct | Self::Unsupported => io::ErrorKind::Unsupported,
-            Self::SizeMismatch | Self::Mismatch => io::ErrorKind::InvalidData,
+            Self::SizeMismatch | Self::Mismatch | Self::Checksum { .. } => io::ErrorKind::InvalidData,
             Self::Overlap(_) | Self::Invalid => io::ErrorKind::InvalidInput,
             Self::Closed | Self::Canceled | Self::Lost | Self::Panicked | Self::Forked => io::ErrorKind::Other,
         }

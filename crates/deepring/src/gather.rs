@@ -9,6 +9,7 @@
 
 use crate::blocking::Line;
 use crate::completion::{Completion, Outcome, RawTransfer, Receipt};
+use crate::digest::Checksum;
 use crate::driver::request::Target;
 use crate::driver::{Core, Use};
 use crate::error::{Error, ErrorKind, Result};
@@ -126,7 +127,7 @@ impl Gather {
         completion: Arc<dyn Completion>,
     ) {
         let (core, file) = (Arc::clone(&admission.core), Arc::clone(&admission.file));
-        let receipt = Receipt::empty(core.backend_of(&file), file.is_direct());
+        let receipt = Receipt::empty(core.backend_of(&file), file.is_direct(), None);
         let Some(first) = pieces.first_run() else {
             drop(admission);
             return completion.settle(Outcome { result: Ok(receipt), memory_lost: false });
@@ -280,7 +281,8 @@ impl Lane {
         let Run { position, len, .. } = work.run;
         let (handle, priority) = (handle.clone(), *priority);
         *lock(&self.work) = Some(work);
-        let raw = RawTransfer { direction: Direction::Write, address, len, position, exact: true, handle, priority };
+        let raw =
+            RawTransfer { direction: Direction::Write, address, len, position, exact: true, handle, priority, checksum: Checksum::None };
         let (core, target) = (Arc::clone(core), Target::File(Arc::clone(file)));
         intake::submit(&core, target, raw, Kind::Part, self);
     }

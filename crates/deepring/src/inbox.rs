@@ -26,15 +26,13 @@ struct Messages<T> {
     list: Vec<T>,
     /// Producers are refused.
     closed: bool,
-    /// The driver has unwound.
-    failed: bool,
     /// The driver has exited.
     ended: bool,
 }
 
 impl<T> Inbox<T> {
     pub(crate) fn new(event: Event) -> Self {
-        let messages = Mutex::new(Messages { list: Vec::new(), closed: false, failed: false, ended: false });
+        let messages = Mutex::new(Messages { list: Vec::new(), closed: false, ended: false });
         Self { messages, doorbell: Arc::new(Doorbell::new(event)) }
     }
 
@@ -96,17 +94,6 @@ impl<T> Inbox<T> {
     /// From now on [`Inbox::push`] refuses.
     pub(crate) fn close(&self) {
         self.lock().closed = true;
-    }
-
-    /// The same, because the driver has unwound.
-    pub(crate) fn fail(&self) {
-        let mut messages = self.lock();
-        (messages.closed, messages.failed) = (true, true);
-    }
-
-    /// Whether the driver has unwound.
-    pub(crate) fn has_failed(&self) -> bool {
-        self.lock().failed
     }
 
     /// The bell alone, for what wakes the driver without a message.

@@ -28,7 +28,7 @@ pub(crate) fn submit(core: &Arc<Core>, target: Target, raw: RawTransfer, kind: K
     let counters = &core.counters;
     let of_file = if let Target::File(file) = &target { file.priority } else { Priority::default() };
     let priority = raw.class(of_file);
-    let RawTransfer { direction, address, len, position, exact, handle, .. } = raw;
+    let RawTransfer { direction, address, len, position, exact, handle, checksum, .. } = raw;
     let refuse = |kind: ErrorKind, target: &Target, completion: Arc<dyn Completion>, advice: &str| {
         let path = match target {
             Target::File(file) => &file.path,
@@ -44,8 +44,10 @@ pub(crate) fn submit(core: &Arc<Core>, target: Target, raw: RawTransfer, kind: K
         return refuse(ErrorKind::Os(libc::EFBIG), &target, completion, "the transfer would end beyond 2^63 bytes");
     }
     if let (0, Target::File(file)) = (len, &target) {
-        let receipt = Receipt::empty(core.backend_of(file), file.is_direct());
-        return completion.settle(Outcome { result: Ok(receipt), memory_lost: false });
+        let receipt = Receipt::empty(core.backend_of(file), file.is_direct(), checksum.is_asked().then_some(0));
+        let wrong = |kind| Error::new(kind, direction.call_name()).at(&file.path).range(position, 0, 0);
+        let result = checksum.check(0).map(|()| receipt).map_err(wrong);
+        return completion.settle(Outcome { result, memory_lost: false });
     }
     if !enter(core, &kind) {
         return refuse(ErrorKind::QueueFull, &target, completion, "wait for some requests to finish, or raise max_queued");
@@ -61,11 +63,10 @@ pub(crate) fn submit(core: &Arc<Core>, target: Target, raw: RawTransfer, kind: K
     let accepted_at = Instant::now();
     let reply = Reply::new(completion);
     let submission =
-        Submission { reply, target, handle, priority, direction, exact, address, len, position, pieces, accepted, accepted_at };
+        Submission { reply, target, handle, priority, direction, exact, address, len, position, pieces, accepted, accepted_at, checksum };
     if let Err(Message::Submit(submission)) = core.inbox.push_quietly(Message::Submit(submission)) {
-        // The driver has unwound, or the last engine has gone since a call that is submitted late or in parts.
-        let kind = if core.inbox.has_failed() { ErrorKind::Panicked } else { ErrorKind::Canceled };
-        submission.refuse(counters, kind);
+        // The driver has unwound, or the last engine has gone.
+        submission.refuse(core.why_closed(), counters);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::blocking::Line;
 use crate::completion::{Completion, Outcome, RawTransfer};
+use crate::digest::Checksum;
 use crate::driver::request::Target;
 use crate::driver::{Core, Use};
 use crate::error::{Error, ErrorKind, Result};
@@ -326,7 +327,8 @@ impl Many {
             return Gather::start(admission, pieces, handle, priority, completion);
         }
         let len = pieces.total();
-        let raw = RawTransfer { direction: Direction::Read, address: 0, len, position: 0, exact, handle, priority };
+        let raw =
+            RawTransfer { direction: Direction::Read, address: 0, len, position: 0, exact, handle, priority, checksum: Checksum::None };
         intake::submit(&core, Target::File(file), raw, Kind::Pieces(pieces), completion);
     }
 

@@ -1,5 +1,6 @@
 //! [`ReadOptions`] and [`WriteOptions`]: what one call asks for beside its buffer and its position.
 
+use crate::digest::Checksum;
 use crate::handle::Handle;
 use crate::priority::Priority;
 use std::sync::Arc;
@@ -25,13 +26,14 @@ pub struct ReadOptions {
     pub(crate) exact: bool,
     pub(crate) handle: Option<Arc<Handle>>,
     pub(crate) priority: Option<Priority>,
+    pub(crate) checksum: Checksum,
 }
 
 impl ReadOptions {
     /// All defaults: a read ends short at the end of the file, and has the limits of the engine
     /// alone.
     pub const fn new() -> Self {
-        Self { exact: false, handle: None, priority: None }
+        Self { exact: false, handle: None, priority: None, checksum: Checksum::None }
     }
 
     /// Whether meeting the end of the file before the buffer is full is an error of kind
@@ -53,6 +55,38 @@ impl ReadOptions {
     #[must_use]
     pub fn priority(mut self, priority: Priority) -> Self {
         self.priority = Some(priority);
+        self
+    }
+
+    /// Whether [`Receipt::checksum`](crate::Receipt::checksum) is the CRC-32C of the bytes that were
+    /// read; off by default. They are summed soon after they came, from the cache where they fit.
+    #[must_use]
+    pub fn checksum(mut self, yes: bool) -> Self {
+        self.checksum = if yes { Checksum::Sum } else { Checksum::None };
+        self
+    }
+
+    /// As [`ReadOptions::checksum`], and any other checksum than this is an error of kind
+    /// [`crate::ErrorKind::Checksum`]. The buffer has the bytes all the same.
+    ///
+    /// ```
+    /// use deepring::{Engine, ErrorKind, OpenOptions, ReadOptions, crc32c};
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path().join("weights.bin");
+    /// # std::fs::write(&path, b"123456789").unwrap();
+    /// let engine = Engine::builder().build()?;
+    /// let file = engine.open(&path, OpenOptions::new().read(true))?;
+    /// let read = file.read_with(engine.buffer(9)?, 0, ReadOptions::new().expect(0xE306_9283)).wait();
+    /// assert_eq!(read.result?.checksum, Some(0xE306_9283));
+    /// let read = file.read_with(engine.buffer(8)?, 1, ReadOptions::new().expect(7)).wait();
+    /// let error = read.result.unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::Checksum { expected: 7, actual: crc32c(b"23456789") });
+    /// assert_eq!((error.position(), read.buf.as_deref()), (Some(1), Some(&b"23456789"[..])));
+    /// # Ok::<(), deepring::Error>(())
+    /// ```
+    #[must_use]
+    pub fn expect(mut self, checksum: u32) -> Self {
+        self.checksum = Checksum::Expect(checksum);
         self
     }
 }
@@ -77,12 +111,13 @@ impl ReadOptions {
 pub struct WriteOptions {
     pub(crate) handle: Option<Arc<Handle>>,
     pub(crate) priority: Option<Priority>,
+    pub(crate) checksum: Checksum,
 }
 
 impl WriteOptions {
     /// All defaults: the write has the limits of the engine alone.
     pub const fn new() -> Self {
-        Self { handle: None, priority: None }
+        Self { handle: None, priority: None, checksum: Checksum::None }
     }
 
     /// The handle whose [limits](crate::binding::HandleLimits) the write shares; none by default.
@@ -96,6 +131,25 @@ impl WriteOptions {
     #[must_use]
     pub fn priority(mut self, priority: Priority) -> Self {
         self.priority = Some(priority);
+        self
+    }
+    /// Whether [`Receipt::checksum`](crate::Receipt::checksum) is the CRC-32C of the bytes that were
+    /// handed over; off by default. They are summed once, at some time before the write has ended.
+    /// If something else changes them in between, the file can hold other bytes than were summed.
+    ///
+    /// ```
+    /// use deepring::{Engine, OpenOptions, WriteOptions};
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path().join("weights.bin");
+    /// let engine = Engine::builder().build()?;
+    /// let file = engine.open(&path, OpenOptions::new().write(true).create(true))?;
+    /// let written = file.write_with(b"123456789".to_vec(), 0, WriteOptions::new().checksum(true)).wait();
+    /// assert_eq!(written.result?.checksum, Some(0xE306_9283));
+    /// # Ok::<(), deepring::Error>(())
+    /// ```
+    #[must_use]
+    pub fn checksum(mut self, yes: bool) -> Self {
+        self.checksum = if yes { Checksum::Sum } else { Checksum::None };
         self
     }
 }

@@ -64,6 +64,10 @@ pub enum PlantedBug {
     MixesRanges,
     /// An error names another range than the one that failed.
     MisnamesRange,
+    /// The checksums of neighboring blocks are combined in the wrong order.
+    CombinesBackwards,
+    /// The checksum that a read expects is not compared.
+    ForgetsExpected,
     /// A window never grows.
     NeverGrows,
     /// A window never shrinks.
@@ -88,7 +92,7 @@ mod selection {
     #[cfg(feature = "sim")]
     impl PlantedBug {
         /// Those that a simulation must find.
-        pub const ALL: [Self; 28] = [
+        pub const ALL: [Self; 30] = [
             Self::IgnoresResult,
             Self::ShortIsDone,
             Self::FreesOnDrop,
@@ -115,6 +119,8 @@ mod selection {
             Self::FailsPastEnd,
             Self::MixesRanges,
             Self::MisnamesRange,
+            Self::CombinesBackwards,
+            Self::ForgetsExpected,
             Self::NeverGrows,
             Self::NeverShrinks,
         ];

@@ -167,6 +167,7 @@ impl Completion for Member {
 mod tests {
     use super::*;
     use crate::binding::RawTransfer;
+    use crate::digest::Checksum;
     use crate::{Direction, Engine, ErrorKind, OpenOptions};
     use std::sync::mpsc;
 
@@ -285,7 +286,16 @@ mod tests {
         let (group, ends) = group();
         for (index, bytes) in memory.chunks_exact_mut(4000).enumerate() {
             let (address, len, position) = (bytes.as_mut_ptr() as u64, bytes.len() as u64, index as u64 * 4000);
-            let transfer = RawTransfer { direction: Direction::Read, address, len, position, exact: true, handle: None, priority: None };
+            let transfer = RawTransfer {
+                direction: Direction::Read,
+                address,
+                len,
+                position,
+                exact: true,
+                handle: None,
+                priority: None,
+                checksum: Checksum::None,
+            };
             // SAFETY: the memory outlives the group, whose end is awaited below, and is not
             // touched before.
             unsafe { file.submit(transfer, Arc::new(group.join(index as u64, None))) };

@@ -8,7 +8,7 @@
 //!
 //! ```
 //! use deepring::binding::{Completion, EngineBinding, FileBinding, Outcome, RawTransfer};
-//! use deepring::{Direction, Engine, OpenOptions};
+//! use deepring::{Checksum, Direction, Engine, OpenOptions};
 //! use std::sync::{Arc, mpsc};
 //!
 //! struct Report(mpsc::Sender<Outcome>);
@@ -31,7 +31,8 @@
 //! let mut memory = vec![0u8; 1 << 16];
 //! let (address, len) = (memory.as_mut_ptr() as u64, memory.len() as u64);
 //! let (sender, outcomes) = mpsc::channel();
-//! let transfer = RawTransfer { direction: Direction::Read, address, len, position: 0, exact: true, handle: None, priority: None };
+//! let (direction, checksum) = (Direction::Read, Checksum::None);
+//! let transfer = RawTransfer { direction, address, len, position: 0, exact: true, handle: None, priority: None, checksum };
 //! // SAFETY: the memory lives until its outcome has arrived, and nothing touches it before.
 //! unsafe { file.submit(transfer, Arc::new(Report(sender))) };
 //! engine.wake();
@@ -57,6 +58,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+pub use crate::checksum::Walk;
 pub use crate::completion::{Completion, Outcome, RawTransfer};
 pub use crate::handle::{Handle, HandleLimits, Refill};
 pub use crate::many::Ranges;
@@ -171,6 +173,9 @@ pub trait FileBinding {
     /// See [`File::stat`].
     fn stat_then(&self, then: impl FnOnce(Result<FileStat>) + Send + 'static);
 
+    /// See [`File::checksums`]. `canceled` as for [`FileBinding::sync_then`].
+    fn checksum_then(&self, walk: Walk, canceled: Arc<AtomicBool>, then: impl FnOnce(Result<Vec<u32>>) + Send + 'static);
+
     /// See [`File::close`].
     fn close_then(self, then: impl FnOnce(Result<()>) + Send + 'static);
 
@@ -282,6 +287,10 @@ impl FileBinding for File {
 
     fn stat_then(&self, then: impl FnOnce(Result<FileStat>) + Send + 'static) {
         File::stat_then(self, then);
+    }
+
+    fn checksum_then(&self, walk: Walk, canceled: Arc<AtomicBool>, then: impl FnOnce(Result<Vec<u32>>) + Send + 'static) {
+        File::checksum_then(self, walk, canceled, then);
     }
 
     fn close_then(self, then: impl FnOnce(Result<()>) + Send + 'static) {

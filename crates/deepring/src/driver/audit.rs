@@ -127,7 +127,7 @@ impl Driver {
                     request.phase()
                 ));
             }
-            if request.phase() == Phase::Draining && request.in_flight == 0 {
+            if request.phase() == Phase::Draining && request.is_drained() {
                 return Err(format!("request {key:?} is drained and was not settled"));
             }
             if !request.late_edges.is_empty() && request.phase() != Phase::MakingRoom {

@@ -139,6 +139,8 @@ impl Driver {
         request.cursor += extent.len;
         let nowait = direction == Direction::Write && request.file.nowait();
         let ticket = request.file.inode.read_ticket();
+        // An edge is read first; its bytes are few.
+        let sums = direction == Direction::Write && self.sum_issued(key, &extent, extent.bounce && stage == Stage::Transfer);
         let progress = Progress::new(nowait);
         let block = Block {
             request: key,
@@ -156,7 +158,7 @@ impl Driver {
         let block = self.blocks.insert(block);
         self.track(grant.cost);
         if direction == Direction::Write && stage == Stage::Transfer {
-            self.copy_in(block);
+            self.copy_in(block, sums);
         } else {
             self.stage_first(block);
         }
@@ -357,7 +359,11 @@ impl Driver {
             request.met_end_at(&extent, got);
         }
         match block.bounce.take() {
-            None => self.retire(key),
+            None => {
+                let request = block.request;
+                self.sum(request, extent.offset, got);
+                self.retire(key);
+            }
             Some(bounce) => self.copy_out(key, bounce, got),
         }
     }
@@ -382,7 +388,7 @@ impl Driver {
         let block = &mut self.blocks[key];
         let request = &self.requests[block.request];
         if let (Some(bounce), Memory::At(from)) = (&mut block.bounce, block.memory) {
-            fill(bounce, &block.extent, block.progress.done, from);
+            fill(bounce, &block.extent, block.progress.done, from, None);
         }
         if request.claim.extension().is_some_and(|extension| extension.exact) {
             // There was no room for the padding, and the file is buffered now.

@@ -7,7 +7,7 @@
 use super::Driver;
 use super::block::Block;
 use super::control::{Barrier, Control};
-use super::core::Core;
+use super::core::{Core, UNWOUND};
 use super::message::{Answer, Message};
 use super::request::{Claim, Phase, Request, Submission, Target};
 use crate::completion::Outcome;
@@ -18,9 +18,6 @@ use crate::slots::{Key, Slots};
 use crate::stats::{add, sub};
 use std::mem;
 use std::sync::{Arc, PoisonError};
-
-/// Why.
-const REASON: &str = "the engine has ended: a panic on its driver thread";
 
 /// What is left of a driver.
 struct Wreck {
@@ -36,8 +33,8 @@ struct Wreck {
 impl Driver {
     pub(crate) fn collapse(self) {
         let Self { core, backend, off_ring, requests, mut blocks, controls, queues, mut paths, settled, messages, offloads, .. } = self;
-        core.inbox.fail();
-        core.report.lock().unwrap_or_else(PoisonError::into_inner).reason = REASON.into();
+        core.inbox.close();
+        core.report.lock().unwrap_or_else(PoisonError::into_inner).reason = UNWOUND.into();
         backend.abandon();
         if let Some(threads) = off_ring {
             threads.abandon();
@@ -138,7 +135,9 @@ impl Wreck {
         self.end_queued();
         for key in self.requests.keys() {
             let request = &self.requests[key];
-            let waits = matches!(request.phase(), Phase::MakingRoom | Phase::Trimming | Phase::Closing) || self.on_threads.contains(&key);
+            let waits = matches!(request.phase(), Phase::MakingRoom | Phase::Trimming | Phase::Closing)
+                || self.on_threads.contains(&key)
+                || request.is_summed();
             if !waits && request.claim.extension().is_none() {
                 self.end_request(key);
             }
@@ -166,7 +165,7 @@ impl Wreck {
 
     fn end_queued(&mut self) {
         for submission in mem::take(&mut self.queued) {
-            submission.refuse(&self.core.counters, ErrorKind::Panicked);
+            submission.refuse(ErrorKind::Panicked, &self.core.counters);
         }
     }
 
@@ -188,7 +187,7 @@ impl Wreck {
         let transferred = if request.phase() == Phase::Trimming { request.transferred() } else { 0 };
         let kind = if request.memory_lost { ErrorKind::Lost } else { ErrorKind::Panicked };
         let Request { submission: Submission { mut reply, target, direction, position, len, .. }, memory_lost, .. } = request;
-        let error = Error::new(kind, direction.call_name()).at(&file.path).range(position, len, transferred).advise(REASON);
+        let error = Error::new(kind, direction.call_name()).at(&file.path).range(position, len, transferred).advise(UNWOUND);
         sub(&counters.queued, 1);
         add(&counters.failed, 1);
         if matches!(target, Target::Path(_)) && !memory_lost {

@@ -15,6 +15,9 @@ use crate::sys::process::Process;
 use crate::windows::Windows;
 use std::sync::{Arc, Mutex, PoisonError};
 
+/// Why an engine whose driver has unwound runs nothing.
+pub(super) const UNWOUND: &str = "the engine has ended: a panic on its driver thread";
+
 /// What the driver and its engine share.
 pub(crate) struct Core {
     pub(crate) inbox: Arc<Inbox<Message>>,
@@ -53,6 +56,11 @@ impl Core {
     /// What moves the bytes of this file now: a ring never gets a file that blocks its submitter.
     pub(crate) fn backend_of(&self, file: &OpenFile) -> BackendKind {
         if file.blocks_submitters { BackendKind::Threads } else { self.backend() }
+    }
+
+    /// Why intake is closed: the driver has unwound, or the last engine has gone.
+    pub(crate) fn why_closed(&self) -> ErrorKind {
+        if self.report().reason == UNWOUND { ErrorKind::Panicked } else { ErrorKind::Canceled }
     }
 
     /// Whether this process was forked by the engine's. Another thread can have held any lock of the engine at that

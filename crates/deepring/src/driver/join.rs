@@ -53,8 +53,9 @@ impl Driver {
             if let Some(bounce) = &mut self.blocks[edge].bounce
                 && !planted(PlantedBug::ForgetsRider)
             {
-                put(bounce, &extent, self.requests[request].submission.address + extent.offset);
+                put(bounce, &extent, self.requests[request].submission.address + extent.offset, None);
             }
+            self.sum_issued(request, &extent, false);
             self.board(request, &extent);
         }
         self.blocks[edge].riders = riders;

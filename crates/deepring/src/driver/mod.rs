@@ -21,7 +21,8 @@
 //! | [`block`], [`verdict`] | a block and its operations; what a result means (pure) |
 //! | [`join`] | writes that share a unit |
 //! | [`between`] | what waits for other copies of the engine |
-//! | [`offload`] | copies and page faults on blocking threads |
+//! | [`offload`] | copies, sums and page faults on blocking threads |
+//! | [`summing`] | the checksum of a request |
 //! | [`room`] | writes and the end of their file |
 //! | [`paths`], [`directories`] | files of requests by path; who goes next (pure) |
 //! | [`settle`] | outcomes and their delivery |
@@ -68,6 +69,7 @@ pub(crate) mod request;
 mod room;
 mod schedule;
 mod settle;
+mod summing;
 mod verdict;
 mod window;
 

@@ -25,7 +25,9 @@
 //! file. Its write will move the end, so the request must claim it after all; the edge waits in flight for that.
 
 use super::flows::{FlowKey, Source};
+use super::summing::Summing;
 use crate::completion::{Outcome, Reply};
+use crate::digest::Checksum;
 use crate::error::{Error, ErrorKind};
 use crate::extend;
 use crate::handle::Handle;
@@ -75,6 +77,7 @@ pub(crate) struct Submission {
     /// For writes to an open file.
     pub(crate) accepted: Option<Accepted>,
     pub(crate) accepted_at: Instant,
+    pub(crate) checksum: Checksum,
 }
 
 impl Submission {
@@ -88,8 +91,8 @@ impl Submission {
         FlowKey::new(self.priority, self.direction, self.len, source)
     }
 
-    /// Ends a request that the driver did not take, because it has unwound or shut down.
-    pub(crate) fn refuse(mut self, counters: &Counters, kind: ErrorKind) {
+    /// Ends a request that the driver did not take: it has unwound, or ends with its engine.
+    pub(crate) fn refuse(mut self, kind: ErrorKind, counters: &Counters) {
         let path = match &self.target {
             Target::File(file) => {
                 if let Some(accepted) = self.accepted.take() {
@@ -245,6 +248,8 @@ pub(super) struct Request {
     /// Of a path request: counts its open file.
     pub(super) passing: Option<Passing>,
     pub(super) tally: Tally,
+    /// If its bytes are summed.
+    pub(super) summing: Option<Box<Summing>>,
 }
 
 /// Where the bytes of a block are in the caller's memory.
@@ -289,6 +294,7 @@ impl Request {
         let run = submission.pieces.as_ref().and_then(|pieces| pieces.first_run()).unwrap_or(whole);
         let whole_pages = whole_pages(&file, submission.direction, &run);
         Self {
+            summing: submission.checksum.is_asked().then(Box::default),
             claim: submission.accepted.take().map_or(Claim::None, Claim::Accepted),
             submission,
             file,
@@ -464,6 +470,16 @@ impl Request {
 
     pub(super) fn has_met_end(&self) -> bool {
         self.eof.is_some()
+    }
+
+    /// Whether nothing of it is in flight or being summed.
+    pub(super) fn is_drained(&self) -> bool {
+        self.in_flight == 0 && !self.is_summed()
+    }
+
+    /// Whether threads sum bytes of it.
+    pub(super) fn is_summed(&self) -> bool {
+        self.summing.as_ref().is_some_and(|summing| summing.running > 0)
     }
 
     /// Bytes moved from the start without a gap, once nothing is in flight.

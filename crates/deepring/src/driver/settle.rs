@@ -64,7 +64,7 @@ impl Driver {
             request.step(Event::Over);
         }
         let request = &self.requests[key];
-        if request.phase() == Phase::Draining && request.in_flight == 0 && (!request.is_write() || self.release_end(key)) {
+        if request.phase() == Phase::Draining && request.is_drained() && (!request.is_write() || self.release_end(key)) {
             if self.requests[key].is_by_path() { self.close_path(key) } else { self.settle(key) }
         }
     }
@@ -81,7 +81,7 @@ impl Driver {
     /// Ends the request in its inode, and queues its outcome.
     pub(super) fn settle(&mut self, key: Key) {
         let mut request = self.requests.take(key);
-        debug_assert!(request.in_flight == 0 && request.late_edges.is_empty());
+        debug_assert!(request.is_drained() && request.late_edges.is_empty());
         request.claim.release(&request.file);
         let result = self.result_of(&mut request);
         let Request { submission, file, memory_lost, .. } = request;
@@ -121,6 +121,10 @@ impl Driver {
         if !request.has_met_end() && transferred < len {
             return Err(range(Error::new(ErrorKind::Canceled, call)));
         }
+        let checksum = request.summing.as_ref().and_then(|summing| summing.value(transferred));
+        if let Some(Err(wrong)) = checksum.map(|actual| request.submission.checksum.check(actual)) {
+            return Err(range(Error::new(wrong, call)));
+        }
         let now = self.now;
         let tally = &request.tally;
         let started = tally.first_block_at.unwrap_or(now);
@@ -134,6 +138,7 @@ impl Driver {
             retried: tally.retried,
             queue: started.saturating_duration_since(request.submission.accepted_at),
             device: now.saturating_duration_since(started),
+            checksum,
         })
     }
 

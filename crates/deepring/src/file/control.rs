@@ -148,7 +148,7 @@ fn sync(file: &Arc<OpenFile>, data_only: bool, call: &'static str) -> Result<()>
     })
 }
 
-fn stat(file: &OpenFile) -> Result<FileStat> {
+pub(crate) fn stat(file: &OpenFile) -> Result<FileStat> {
     let _end = file.inode.lock_end();
     let failed = |errno| Error::os(errno, "statx").at(&file.path);
     let stat = sys::stat::stat(file.fd()).map_err(failed)?;

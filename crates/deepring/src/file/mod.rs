@@ -3,8 +3,11 @@
 mod control;
 mod room;
 
+pub(crate) use control::stat;
+
 use crate::backend::BackendKind;
 use crate::completion::{Completion, RawTransfer};
+use crate::digest::Checksum;
 use crate::driver::request::Target;
 use crate::engine::Engine;
 use crate::error::Result;
@@ -54,7 +57,7 @@ use std::sync::atomic::AtomicBool;
 #[expect(clippy::struct_field_names, reason = "it is the open file")]
 pub struct File {
     engine: Engine,
-    file: Arc<OpenFile>,
+    pub(crate) file: Arc<OpenFile>,
     /// One for each `File` of this descriptor: the last one closes it.
     clones: Arc<()>,
 }
@@ -124,9 +127,9 @@ impl File {
 
     /// Reads as the options say. [`File::read_at`] and [`File::read_exact_at`] are shorthands.
     pub fn read_with<B: IoBufMut>(&self, mut buf: B, position: u64, options: ReadOptions) -> Op<B> {
-        let ReadOptions { exact, handle, priority } = options;
+        let ReadOptions { exact, handle, priority, checksum } = options;
         let (address, len) = (buf.as_mut_ptr() as u64, buf.room() as u64);
-        let raw = RawTransfer { direction: Direction::Read, address, len, position, exact, handle, priority };
+        let raw = RawTransfer { direction: Direction::Read, address, len, position, exact, handle, priority, checksum };
         self.transfer(Transfer::reading(buf, len, self.engine.core()), raw)
     }
 
@@ -172,7 +175,8 @@ impl File {
     pub(crate) fn read_into(&self, position: u64, buffer: Buffer, handle: Option<Arc<Handle>>, receiver: impl Receiver) {
         let len = buffer.len() as u64;
         let (address, read) = ReadBuffer::new(buffer, receiver, &self.file, self.engine.core());
-        let raw = RawTransfer { direction: Direction::Read, address, len, position, exact: false, handle, priority: None };
+        let (direction, priority, checksum) = (Direction::Read, None, Checksum::None);
+        let raw = RawTransfer { direction, address, len, position, exact: false, handle, priority, checksum };
         self.engine.submit(Target::File(Arc::clone(&self.file)), raw, read);
     }
 
@@ -185,9 +189,9 @@ impl File {
 
     /// Writes as the options say. [`File::write_at`] is a shorthand.
     pub fn write_with<B: IoBuf>(&self, buf: B, position: u64, options: WriteOptions) -> Op<B> {
-        let WriteOptions { handle, priority } = options;
+        let WriteOptions { handle, priority, checksum } = options;
         let (address, len) = (buf.as_ptr() as u64, buf.len() as u64);
-        let raw = RawTransfer { direction: Direction::Write, address, len, position, exact: true, handle, priority };
+        let raw = RawTransfer { direction: Direction::Write, address, len, position, exact: true, handle, priority, checksum };
         self.transfer(Transfer::new(buf, len, self.engine.core()), raw)
     }
 

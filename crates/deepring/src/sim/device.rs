@@ -325,7 +325,11 @@ impl World {
         if result < 0 {
             self.violate(format!("the file system below the simulation returned {result} for {op:?}"));
         }
-        result.max(0) as u32
+        let moved = result.max(0) as u32;
+        if op.direction == Direction::Read {
+            self.flip_sometimes(op, address, position, moved);
+        }
+        moved
     }
 
     /// A read of a lost ring arrives: no request wants its bytes any more.

@@ -6,11 +6,13 @@
 //! whole.
 
 use super::buffer::UNREAD;
+use super::checksum::judge_checksum;
 use super::model::{Alternative, View, byte};
 use super::request::{Delivered, Holder, Memory, Request, RequestKind, request_waker};
 use super::run::{Run, is_violated};
 use super::world::{self, Reported, violate};
 use crate::completion::Receipt;
+use crate::digest::Checksum;
 use crate::error::{Error, ErrorKind, Result};
 use crate::op::Completed;
 use std::future::Future;
@@ -128,6 +130,7 @@ impl Run {
         if transferred > len {
             violate(format!("request {id} moved {transferred} bytes of {len}"));
         }
+        judge_checksum(id, request, memory, result);
         if request.kind.reads() {
             self.judge_read(id, request, memory, result);
         } else {
@@ -160,7 +163,7 @@ impl Run {
         };
         let ended = match result {
             Ok(_) => true,
-            Err(error) => error.kind() == ErrorKind::Eof && request.split.is_none(),
+            Err(error) => matches!(error.kind(), ErrorKind::Eof | ErrorKind::Checksum { .. }) && request.split.is_none(),
         };
         if let (Some(split), Ok(_)) = (&request.split, result) {
             split.judge_counts(id, got);
@@ -192,6 +195,9 @@ impl Run {
             }
         }
         let got = if untrimmed { got.min(request.sizes.0.saturating_sub(request.start)) } else { got };
+        if result.is_err() && world::with(|world| world.summed.is_flipped(id)) == Some(true) {
+            return;
+        }
         let found = &request.content(memory)[..got.min(len) as usize];
         if let Some(wrong) = view.mismatch(found) {
             let unread = found.contains(&UNREAD);
@@ -310,6 +316,8 @@ impl Run {
             ErrorKind::Eof => {
                 yes(matches!(request.kind, RequestKind::Read { exact: true } | RequestKind::ReadWhole), "a short read is allowed")
             }
+            // It is judged with the bytes.
+            ErrorKind::Checksum { expected, .. } => yes(request.checksum == Checksum::Expect(expected), "this checksum was not expected"),
             ErrorKind::SizeMismatch => yes(request.kind == RequestKind::ReadWhole, "any size is allowed"),
             _ => Err("no request can end with this error"),
         }

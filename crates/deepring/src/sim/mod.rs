@@ -16,6 +16,7 @@
 //! * `engine`, `jobs`, `run`: the scheduling of threads;
 //! * `stuck`: a device that does not answer;
 //! * `pages`: memory that was never touched;
+//! * `checksum`: who asks for one, and bits that a device flips;
 //! * `world`, `ranges`, `profile`, `prng`: the state of all these, and its one source of
 //!   randomness.
 //!
@@ -31,6 +32,8 @@
 //! * every byte that was read, and at rest every byte of every file, is one that was written there;
 //! * a write that failed or was canceled left everything outside its own range alone, and the
 //!   file's length is what was promised;
+//! * every checksum is that of the bytes, and where one was expected, a bit that the device had
+//!   flipped was found;
 //! * the device touched only memory that it was lent, before the request settled, and every buffer
 //!   came back once;
 //! * no device read into memory that was not there yet;
@@ -54,6 +57,7 @@
 
 mod backend;
 mod buffer;
+mod checksum;
 mod client;
 mod device;
 mod engine;

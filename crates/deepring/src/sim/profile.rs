@@ -78,6 +78,10 @@ pub(crate) struct Profile {
     pub(crate) past_end: u32,
     /// The percentage of transfers of open files, made as a Rust program does, that are in many ranges.
     pub(crate) split_percent: u64,
+    /// A transfer asks for its checksum.
+    pub(crate) sums: u32,
+    /// A read of the device flips a bit, where a checksum will show it.
+    pub(crate) flips: u32,
     // ---- the other calls ----
     pub(crate) job_delay_ns: u64,
     pub(crate) open_fails: u32,
@@ -170,6 +174,8 @@ impl Profile {
             populate_fails: 0,
             past_end: 0,
             split_percent: 0,
+            sums: 0,
+            flips: 0,
         };
         if !calm && rng.one_in(24) {
             profile.lost = rng.pick(&[300, 3_000, 50_000]);
@@ -206,6 +212,13 @@ impl Profile {
         let _ = rng.below(4);
         profile.past_end = if calm { 0 } else { level(&mut rng) };
         profile.split_percent = rng.pick(&[0, 0, 20, 90]);
+        // Only in runs that do not find what their seeds once found in any case: sums are jobs, which change the course of a
+        // run.
+        if profile.past_end > 0 {
+            let mut rng = rng.clone();
+            profile.sums = rng.pick(&[0, 300_000, 900_000]);
+            profile.flips = rng.pick(&[0, 20_000, 200_000]);
+        }
         profile
     }
 

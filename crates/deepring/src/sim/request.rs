@@ -6,6 +6,7 @@ use super::prng::mix;
 use super::split::Split;
 use super::world;
 use crate::completion::{Completion, Outcome};
+use crate::digest::Checksum;
 use crate::memory::{Buffer, IoBuf, IoBufMut};
 use crate::op::{Completed, Op};
 use std::borrow::Cow;
@@ -178,6 +179,8 @@ pub(crate) struct Request {
     pub(crate) split: Option<Split>,
     /// Of a read: what the file held when the request was made.
     pub(crate) view: Option<View>,
+    /// What it asks for about its checksum.
+    pub(crate) checksum: Checksum,
     /// The bounds of the file's length at that moment.
     pub(crate) sizes: (u64, u64),
     /// What can have changed the file while the request was unsettled.

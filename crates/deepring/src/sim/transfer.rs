@@ -10,6 +10,7 @@ use super::world::{self, violate};
 use crate::binding::EngineBinding;
 use crate::completion::Completion;
 use crate::completion::RawTransfer;
+use crate::digest::Checksum;
 use crate::engine::Engine;
 use crate::many::ManyOptions;
 use crate::memory::forget;
@@ -158,6 +159,7 @@ impl Run {
             canceled: false,
             split: None,
             view: None,
+            checksum: Checksum::None,
             sizes,
             concurrent: Vec::new(),
         };
@@ -183,15 +185,18 @@ impl Run {
             canceled: false,
             split: None,
             view: kind.reads().then(|| model.view(start, end)),
+            checksum: Checksum::None,
             sizes: (model.size_min, model.size_max),
             concurrent: Vec::new(),
         };
         let id = self.record_request(request);
+        self.draw_checksum(id);
         // From a copy: the runs of known seeds stay as they are.
         if let (Some(index), RequestKind::Read { exact: false }) = (opening, kind)
             && end > start
             && self.rng.clone().one_in(5)
         {
+            self.ask_no_checksum(id);
             return self.submit_own(&api, index, start, (end - start) as usize, id);
         }
         let mut memory = self.memory(&api, id, (end - start) as usize);
@@ -280,6 +285,7 @@ impl Run {
             exact: kind == RequestKind::ReadWhole || kind == (RequestKind::Read { exact: true }),
             handle,
             priority: self.class_of(id),
+            checksum: self.requests[&id].checksum,
         };
         let reported = Arc::new(RequestCompletion::new(id));
         let completion = Arc::clone(&reported) as Arc<dyn Completion>;
@@ -302,15 +308,20 @@ impl Run {
         // From a copy again.
         let mut rng = self.rng.clone();
         let is_split = opening.is_some() && !memory.bytes().is_empty() && rng.below(100) < self.profile.split_percent;
+        if opening.is_none() || is_split {
+            self.ask_no_checksum(id);
+        }
+        let checksum = self.requests[&id].checksum;
         let mut op = if is_split {
             self.submit_split(&mut rng, opening, kind, start, memory, id)
         } else if let Some(file) = opening.and_then(|index| self.openings[index].open.as_ref()) {
-            match kind {
-                RequestKind::Read { exact } => {
-                    let options = ReadOptions::new().exact(exact);
-                    file.read_with(memory, start, class.into_iter().fold(options, ReadOptions::priority))
-                }
-                _ => file.write_with(memory, start, class.into_iter().fold(WriteOptions::new(), WriteOptions::priority)),
+            if let RequestKind::Read { exact } = kind {
+                let options = ReadOptions::new().exact(exact).checksum(checksum == Checksum::Sum);
+                let options = if let Checksum::Expect(expected) = checksum { options.expect(expected) } else { options };
+                file.read_with(memory, start, class.into_iter().fold(options, ReadOptions::priority))
+            } else {
+                let options = WriteOptions::new().checksum(checksum.is_asked());
+                file.write_with(memory, start, class.into_iter().fold(options, WriteOptions::priority))
             }
         } else {
             let path = Arc::clone(&self.files[self.requests[&id].file].path);

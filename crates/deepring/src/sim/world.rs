@@ -4,6 +4,7 @@
 //! There is one world per thread, in a thread-local: backends, completions, freed buffers and
 //! system calls all report to it and share nothing else. It never calls into the engine.
 
+use super::checksum::Summed;
 use super::flight::Devices;
 use super::pages::Pages;
 use super::prng::{Prng, mix};
@@ -103,6 +104,8 @@ pub(crate) struct World {
     files: BTreeMap<u64, FileFacts>,
     /// Submitted requests that have not settled, with the address and length that they lent.
     unsettled: BTreeMap<u64, (u64, u64)>,
+    /// What requests ask for about checksums, and what was flipped of them.
+    pub(super) summed: Summed,
     /// A mount of its own for every run: what is remembered of mounts must not reach the next one.
     pub(super) mount: u64,
     violation: Option<String>,
@@ -167,6 +170,7 @@ impl World {
             openings: 0,
             files: BTreeMap::new(),
             unsettled: BTreeMap::new(),
+            summed: Summed::default(),
             mount: MOUNTS.fetch_add(1, Ordering::Relaxed),
             violation: None,
             digest: 0,
@@ -283,6 +287,7 @@ impl World {
             return self.violate(format!("request {id} settled twice"));
         };
         self.digest(&[id, self.now_ns]);
+        self.summed.settled(id);
         self.pages.put(&(address..address + len));
         if self.devices.holds(address, len) {
             self.violate(format!("request {id} settled while the device still has its memory"));

@@ -125,6 +125,7 @@ fn writes_that_share_a_handle_and_a_unit_never_stall() {
                         exact: true,
                         handle,
                         priority: None,
+                        checksum: deepring::Checksum::None,
                     };
                     // SAFETY: the content is never freed and never written.
                     unsafe { rng.pick(&files).submit(transfer, Arc::clone(&tally) as Arc<dyn Completion>) };

@@ -50,6 +50,7 @@ fn sync_waits_for_every_write_accepted_before_it() {
                     exact: true,
                     handle: None,
                     priority: None,
+                    checksum: deepring::Checksum::None,
                 };
                 // SAFETY: the memory is never freed and never written.
                 unsafe { file.submit(transfer, Arc::clone(&tally) as Arc<dyn Completion>) };

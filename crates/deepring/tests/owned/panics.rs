@@ -150,6 +150,7 @@ fn a_completion_that_panics_is_settled_once() {
                 exact: true,
                 handle: None,
                 priority: None,
+                checksum: deepring::Checksum::None,
             };
             // SAFETY: the memory is leaked, and nothing reads it.
             unsafe { file.submit(transfer, Arc::new(Exploding(sender.clone()))) };

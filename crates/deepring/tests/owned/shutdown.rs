@@ -48,6 +48,7 @@ fn an_engine_dropped_with_thousands_queued_settles_each_request_once() {
                     exact: true,
                     handle: None,
                     priority: None,
+                    checksum: deepring::Checksum::None,
                 };
                 let its = Arc::clone(&completion) as Arc<dyn Completion>;
                 if index % 10 == 9 {
@@ -145,6 +146,7 @@ fn an_engine_can_be_dropped_by_its_own_completion() {
                 exact: true,
                 handle: None,
                 priority: None,
+                checksum: deepring::Checksum::None,
             };
             let behind: Vec<_> = (0..100).map(|_| file.read_at(vec![0; 100_000], 7)).collect();
             let second = open(&engine, &path, Direct::Prefer);
