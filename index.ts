@@ -9,13 +9,15 @@
 
 import type { EngineBuffer } from './lib/memory/buffer.ts'
 import type { DType } from './lib/memory/dtype.ts'
-import { Engine, type OpenOptions } from './lib/engine/engine.ts'
+import { Engine, engineStateOf, type OpenOptions } from './lib/engine/engine.ts'
 import type { FileHandle } from './lib/file/file.ts'
 import type { OpenFlags } from './lib/core/flags.ts'
 import type { Info, Stats } from './lib/engine/info.ts'
 import type { SignalOptions } from './lib/core/options.ts'
 import type { FilePath } from './lib/core/path.ts'
+import { sumLater } from './lib/memory/checksum.ts'
 import type { Tensor } from './lib/memory/tensor.ts'
+import type { Bytes } from './lib/memory/view.ts'
 
 export type { EngineBuffer } from './lib/memory/buffer.ts'
 export { DTYPES, type DType, type DTypeInfo, type DTypeViews, type Float16Data } from './lib/memory/dtype.ts'
@@ -31,15 +33,17 @@ export type {
   WriteManyOptions,
   WriteManyResult,
 } from './lib/file/many.ts'
-export type { Alignment, ReadOptions, StatOptions, WriteOptions } from './lib/file/options.ts'
+export type { ReadOptions, WriteOptions } from './lib/file/options.ts'
 export type { Numbers, Ranges } from './lib/file/ranges.ts'
-export type { ReadResult, WriteResult } from './lib/file/file-state.ts'
+export type { Alignment, ReadResult, WriteResult } from './lib/file/file-state.ts'
 export type { OpenFlags } from './lib/core/flags.ts'
 export type { DeviceWindow, Info, LatencySummary, PathInfo, Stats, WindowSize } from './lib/engine/info.ts'
 export type { Priority, SignalOptions } from './lib/core/options.ts'
 export type { FilePath } from './lib/core/path.ts'
+export type { ChecksumOptions } from './lib/file/checksum.ts'
 export type { Receipt } from './lib/file/receipt.ts'
-export { BigIntFileStat, FileStat } from './lib/file/stat.ts'
+export { BigIntFileStat, FileStat, type StatOptions } from './lib/file/stat.ts'
+export { crc32c, crc32cCombine } from './lib/memory/checksum.ts'
 export type { Tensor } from './lib/memory/tensor.ts'
 export type { Bytes, TensorLike } from './lib/memory/view.ts'
 
@@ -185,4 +189,23 @@ export function stats(): Stats {
  */
 export function trim(): void {
   Engine.default.trim()
+}
+
+/**
+ * As {@link crc32c}, by a thread of the default engine. The memory must not change before the promise settles.
+ *
+ * @param buffer - A typed array, a `DataView` or a tensor; not on resizable memory.
+ * @param seed - The checksum of what is before it. Default 0, that of nothing.
+ * @throws `ERR_DEEPRING_INVALID_ARG_TYPE`, `ERR_DEEPRING_OUT_OF_RANGE`, `ERR_DEEPRING_DETACHED`; `ERR_DEEPRING_LOAD`.
+ *
+ * @example
+ * ```ts
+ * import { allocate, crc32c, crc32cAsync } from 'deepring'
+ *
+ * const memory = allocate(1 << 20)
+ * console.log((await crc32cAsync(memory)) === crc32c(memory)) // true
+ * ```
+ */
+export async function crc32cAsync(buffer: Bytes, seed: number = 0): Promise<number> {
+  return sumLater(engineStateOf(Engine.default), buffer, seed)
 }

@@ -179,7 +179,7 @@ test('unknown options are refused, by name', (t) =>
     const buffer = new Uint8Array(8)
     const error = await rejected(t, () => file.read(buffer, { position: 0, postion: 1 } as Anything), VALUE)
     t.regex(error.message, /postion/)
-    t.regex(error.message, /position, offset, length, priority, signal, exact/)
+    t.regex(error.message, /position, offset, length, priority, checksum, signal, exact, expect/)
     await rejected(t, () => file.write(buffer, { position: 0, exact: true } as Anything), VALUE)
     await rejected(t, () => file.read(buffer, { position: 0, timeout: 5 } as Anything), VALUE)
     await rejected(t, () => file.sync({ datasync: true } as Anything), VALUE)

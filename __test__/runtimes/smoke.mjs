@@ -17,6 +17,7 @@ const path = `${folder}/smoke`
 const content = coded(6, 0, 0, LENGTH)
 const { AioHandle, aioRead, aioReadSync, aioWrite, aioWriteSync } = aio
 const { BigIntFileStat, DeepringError, DTYPES, Engine, FileHandle, FileStat } = deepring
+const text = new TextEncoder().encode('123456789')
 
 writeFileSync(path, content)
 const engine = new Engine({ queueDepth: 4 })
@@ -57,6 +58,10 @@ const checks = {
   'deepring.info': async () => (await deepring.info(folder)).path.offsetAlignment >= 1,
   'deepring.stats': () => deepring.stats().submitted >= 0 && deepring.stats().latency.count >= 0,
   'deepring.trim': () => deepring.trim() === undefined && deepring.stats().pooledBytes === 0,
+  'deepring.crc32c': () => deepring.crc32c(text) === 0xe3069283 && deepring.crc32c(new Uint8Array()) === 0,
+  'deepring.crc32cAsync': async () => (await deepring.crc32cAsync(text)) === 0xe3069283,
+  'deepring.crc32cCombine': () =>
+    deepring.crc32cCombine(deepring.crc32c(text.subarray(0, 4)), deepring.crc32c(text.subarray(4)), 5) === 0xe3069283,
   'deepring.DTYPES': () => DTYPES.F32.View === Float32Array && DTYPES.BF16.bytes === 2,
 
   'deepring.DeepringError': async () => {
@@ -123,6 +128,12 @@ const checks = {
     await other.close()
     right(readFileSync(`${folder}/smoke-write`), 'write')
     return bytesWritten === LENGTH
+  },
+  'deepring.FileHandle.prototype.checksum': async () => {
+    const memory = deepring.allocate(LENGTH)
+    const { receipt } = await file.read(memory, { position: 0, checksum: 'crc32c' })
+    const chunks = await file.checksum({ chunk: LENGTH })
+    return receipt.checksum === deepring.crc32c(memory) && chunks[0] === (await file.checksum())
   },
   'deepring.FileHandle.prototype.sync': async () => (await file.sync()) === undefined,
   'deepring.FileHandle.prototype.datasync': async () => (await file.datasync()) === undefined,

@@ -5,6 +5,9 @@ import {
   allocate,
   allocateTensor,
   allocateUnsafe,
+  crc32c,
+  crc32cAsync,
+  crc32cCombine,
   DeepringError,
   DTYPES,
   Engine,
@@ -42,6 +45,16 @@ export async function files(signal: AbortSignal): Promise<void> {
   holds<Same<typeof written.receipt, Receipt>>()
   const read = await file.read(floats, { position: 0n, offset: 0, length: 4, exact: false })
   holds<Same<typeof read, ReadResult<typeof floats>>>()
+  const summed = await file.read(bytes, { position: 0, checksum: 'crc32c', expect: 0 })
+  holds<Same<typeof summed.receipt.checksum, number | undefined>>()
+  const sums: [number, Uint32Array, number] = [
+    await file.checksum(),
+    await file.checksum({ position: 0n, length: 8, chunk: 4, signal }),
+    crc32cCombine(crc32c(floats, 0), await crc32cAsync(bytes), 8n),
+  ]
+  console.log(sums)
+  // @ts-expect-error unknown algorithm
+  await file.read(bytes, { position: 0, checksum: 'md5' })
   const count: number = read.bytesRead + written.bytesWritten + read.receipt.blocks
   await file.truncate(count)
   await file.sync({ signal })

@@ -140,7 +140,7 @@ export function connect(): Native {
 /**
  * Stages a transfer. It is submitted with the next {@link flush}, or before any other call of the binding.
  *
- * @param path - By path, `target` is an engine, and `mode` the permissions of a file that a write creates.
+ * @param path - By path, `target` is an engine.
  */
 export function stageTransfer(
   { id, view, requested }: Operation,
@@ -151,7 +151,7 @@ export function stageTransfer(
   position: number,
   priority: number,
   path: Uint8Array | null = null,
-  mode = 0,
+  extra = 0,
 ): void {
   if (binding === undefined || stagedCount === STAGED_MAX) connect()
   const at = stagedCount * STAGED_NUMBERS
@@ -163,7 +163,7 @@ export function stageTransfer(
   staged[at + STAGED.position] = position
   staged[at + STAGED.length] = requested
   staged[at + STAGED.priority] = priority
-  staged[at + STAGED.mode] = mode
+  staged[at + STAGED.extra] = extra
   stagedCount += 1
   if (path !== null) stagedViews[stagedViewCount++] = path
   stagedViews[stagedViewCount++] = view as Uint8Array

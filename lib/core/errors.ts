@@ -31,6 +31,10 @@ export interface DeepringErrorFields {
   transferred?: number | undefined
   /** Of a call with many ranges: the index of the one that the other fields are about. */
   index?: number | undefined
+  /** The CRC-32C that was expected of the bytes. */
+  expected?: number | undefined
+  /** The CRC-32C that the bytes have. */
+  actual?: number | undefined
   /** All failures, where one error stands for several: see `AioHandle.wait` and `readMany`. */
   errors?: readonly unknown[] | undefined
   /** The underlying error. */
@@ -71,6 +75,10 @@ export class DeepringError extends Error {
   declare readonly transferred?: number | undefined
   /** Of a call with many ranges: the index of the one that the other fields are about. */
   declare readonly index?: number | undefined
+  /** Of `ERR_DEEPRING_CHECKSUM`: the CRC-32C that was expected of the bytes. */
+  declare readonly expected?: number | undefined
+  /** Of `ERR_DEEPRING_CHECKSUM`: the CRC-32C that the bytes have. */
+  declare readonly actual?: number | undefined
   /**
    * All failures in the order of their requests, where this error stands for several (`AioHandle.wait`); of `readMany` and
    * `writeMany`, at most 16.
@@ -165,7 +173,7 @@ export function systemError(
  * @param errors - All failures, where this one stands for several.
  */
 export function fromFailure(failure: Failure, path?: string, errors?: readonly DeepringError[]): DeepringError {
-  const { errno, syscall, position, requested, transferred, index, message } = failure
+  const { errno, syscall, position, requested, transferred, index, expected, actual, message } = failure
   const file = path ?? failure.path
   const moved = requested > 0
   // An open moves nothing, whatever it was for.
@@ -188,6 +196,8 @@ export function fromFailure(failure: Failure, path?: string, errors?: readonly D
     transferred: moved ? transferred : undefined,
     index: index < 0 ? undefined : index,
     errors,
+    expected,
+    actual,
   })
 }
 

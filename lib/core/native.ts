@@ -98,6 +98,11 @@ export interface Native {
   truncate(id: number, file: number, size: number): void
   /** The detail is a `Stat`. */
   stat(id: number, file: number): void
+  /**
+   * The checksum of a range: up to the end of the file if `length` is negative. In the record; with a `chunk` above 0,
+   * the detail is a `Uint32Array` with one for each.
+   */
+  checksum(id: number, file: number, position: number, length: number, chunk: number, priority: number): void
   /** The flags of a record (`FLAG` of record.ts), for what moves the file's bytes now. */
   fileFlags(file: number): number
   /** Waits for the requests on the file. Its number is not valid from now on. */
@@ -109,6 +114,12 @@ export interface Native {
   release(view: Uint8Array): void
   /** Whether the whole view is memory of {@link Native.allocate}. */
   isAllocated(view: Uint8Array): boolean
+
+  /** The CRC-32C of bytes that follow those of `seed`, on this thread. */
+  crc32C(view: Uint8Array, seed: number): number
+  /** The same on a thread of the engine. In the record. */
+  crc32CLater(id: number, engine: number, view: Uint8Array, seed: number): void
+  crc32CCombine(a: number, b: number, lengthOfB: number): number
 }
 
 let session: Native | undefined

@@ -71,6 +71,21 @@ export function priorityOf(value: unknown, name = 'options.priority'): number {
   return value === undefined ? PRIORITY.none : PRIORITY[wordOf(value, name, ['latency', 'throughput', 'background'])]
 }
 
+/** What a transfer does about its checksum: nothing, or sum; any other number is the checksum that it expects. */
+export const SUM = { no: -2, yes: -1 } as const
+
+/** What two options say about the checksum of a transfer: see {@link SUM}. */
+export function checksumOf(checksum: unknown, expect: unknown): number {
+  if (checksum !== undefined) wordOf(checksum, 'options.checksum', ['crc32c'])
+  if (expect !== undefined) return uint32Of(expect, 'options.expect')
+  return checksum === undefined ? SUM.no : SUM.yes
+}
+
+/** A checksum. */
+export function uint32Of(value: unknown, name: string): number {
+  return integerOf(value, name, 0, 0xffff_ffff)
+}
+
 /** A whole number from `min` to `max`. */
 export function integerOf(value: unknown, name: string, min: number, max: number): number {
   if (typeof value !== 'number') throw invalidType(name, 'of type number', value)

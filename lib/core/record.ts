@@ -25,8 +25,14 @@ export const RECORD = 10
 /** How a request ended; the detail of a failure is a {@link Failure}. */
 export const STATUS = { success: 0, failure: 1, successWithDetail: 2 } as const
 
-/** Flags of a record: every block bypassed the page cache; the backend was `'threads'`, else `'uring'`. */
-export const FLAG = { direct: 1, threads: 2, locks: 4 } as const
+/**
+ * Flags of a record: every block bypassed the page cache; the backend was `'threads'`, else `'uring'`. `checksum`: the
+ * number has the checksum, times {@link SCALE}, beside the flags.
+ */
+export const FLAG = { direct: 1, threads: 2, locks: 4, checksum: 8 } as const
+
+/** More than all flags, and small enough that a number is exact. */
+export const SCALE = { checksum: 65_536 } as const
 
 /** A transfer on its way to the binding: where each number lies. */
 export const STAGED = {
@@ -41,8 +47,8 @@ export const STAGED = {
   length: 6,
   /** Of {@link PRIORITY}. */
   priority: 7,
-  /** Permissions of a file that a write by path creates. */
-  mode: 8,
+  /** Of a write by path, permissions of a file that it creates. Of a read with `expect`, the checksum. */
+  extra: 8,
 } as const
 
 /** Numbers per staged transfer. */
@@ -50,9 +56,9 @@ export const STAGED_NUMBERS = 9
 
 /**
  * Flags of a staged transfer. `exact`: fewer bytes are an error. `whole`, by path: a read requires equal sizes, a write
- * ends the file where the memory ends.
+ * ends the file where the memory ends. `sum`: the record has a checksum; `expect`: any other than `extra` is an error.
  */
-export const STAGED_FLAG = { write: 1, exact: 2, byPath: 4, whole: 8 } as const
+export const STAGED_FLAG = { write: 1, exact: 2, byPath: 4, whole: 8, sum: 16, expect: 32 } as const
 
 /** A call with many ranges on its way to the binding: where each number lies. */
 export const MANY = {
@@ -104,6 +110,9 @@ export interface Failure {
   transferred: number
   /** Of a call with many ranges: which one; -1 if there is none. */
   index: number
+  /** Checksums, if the expected one is not that of the bytes. */
+  expected?: number
+  actual?: number
   /** What happened, and what to do about it where that is known. */
   message: string
 }
@@ -211,8 +220,14 @@ export class RecordView {
     return this.#number(FIELD.deviceMs)
   }
 
+  /** With the checksum above them. The operators `&` and `|` see the flags alone. */
   get flags(): number {
     return this.#number(FIELD.flags)
+  }
+
+  /** The checksum, if `flags` has {@link FLAG.checksum}. */
+  get checksum(): number {
+    return Math.floor(this.#number(FIELD.flags) / SCALE.checksum)
   }
 
   #number(field: number): number {

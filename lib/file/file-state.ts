@@ -20,6 +20,7 @@ import type { Closable, EngineState } from '../core/engine-state.ts'
 import { closed, systemError } from '../core/errors.ts'
 import type { FlagMeaning, OpenFlags } from '../core/flags.ts'
 import { FLAG, STAGED_FLAG, type Opened, type RecordView } from '../core/record.ts'
+import { SUM } from '../core/options.ts'
 import { receiptOf, type Receipt } from './receipt.ts'
 import type { Bytes } from '../memory/view.ts'
 
@@ -41,6 +42,14 @@ export interface WriteResult<B extends Bytes = Bytes> {
   readonly buffer: B
   /** How it was carried out. */
   readonly receipt: Receipt
+}
+
+/** The alignment of direct transfers on a file, in bytes. */
+export interface Alignment {
+  /** For positions in the file and for lengths. */
+  readonly offset: number
+  /** For addresses in memory. */
+  readonly memory: number
 }
 
 /** The part of an open file that its requests use. */
@@ -135,12 +144,14 @@ export function stageRead(
   exact: boolean,
   priority: number,
   { handle, group }: Membership = ALONE,
+  sum: number = SUM.no,
 ): Operation {
   checkFileOpen(state, 'read')
-  if (!state.readable) throw systemError('EBADF', 'read', state.path, `opened with flags '${state.flags}'`)
+  if (!state.readable) throw unreadable(state)
   const operation = transferOperation(false, buffer, view, state.path, group)
-  const flags = exact ? STAGED_FLAG.exact : 0
-  stageTransfer(operation, flags, state.number, handle, group?.id ?? 0, position, priority)
+  const summed = sum === SUM.no ? 0 : sum === SUM.yes ? STAGED_FLAG.sum : STAGED_FLAG.expect
+  const flags = exact ? STAGED_FLAG.exact | summed : summed
+  stageTransfer(operation, flags, state.number, handle, group?.id ?? 0, position, priority, null, Math.max(sum, 0))
   return operation
 }
 
@@ -152,11 +163,13 @@ export function stageWrite(
   position: number,
   priority: number,
   { handle, group }: Membership = ALONE,
+  sum: number = SUM.no,
 ): Operation {
   checkFileOpen(state, 'write')
   checkWritable(state, 'write')
   const operation = transferOperation(true, buffer, view, state.path, group)
-  stageTransfer(operation, STAGED_FLAG.write, state.number, handle, group?.id ?? 0, position, priority)
+  const flags = sum === SUM.no ? STAGED_FLAG.write : STAGED_FLAG.write | STAGED_FLAG.sum
+  stageTransfer(operation, flags, state.number, handle, group?.id ?? 0, position, priority)
   return operation
 }
 
@@ -207,6 +220,11 @@ export function finishNothing(): undefined {
 /** Refuses work for a file that is closed or closing. */
 export function checkFileOpen(state: FileState, syscall: string): void {
   if (state.number === 0) throw closed('file', syscall, state.path)
+}
+
+/** The error for reading a file that was opened for writing only. */
+export function unreadable(state: FileState): Error {
+  return systemError('EBADF', 'read', state.path, `opened with flags '${state.flags}'`)
 }
 
 /** Refuses to change a file that was opened read-only. */

@@ -18,6 +18,8 @@ import {
   finishNothing,
   stageRead,
   stageWrite,
+  unreadable,
+  type Alignment,
   type ReadResult,
   type WriteResult,
 } from './file-state.ts'
@@ -29,28 +31,21 @@ import {
   type WriteManyOptions,
   type WriteManyResult,
 } from './many.ts'
-import {
-  READ_KEYS,
-  STAT_KEYS,
-  WRITE_KEYS,
-  type Alignment,
-  type ReadOptions,
-  type StatOptions,
-  type WriteOptions,
-} from './options.ts'
+import { READ_KEYS, WRITE_KEYS, type ReadOptions, type WriteOptions } from './options.ts'
 import type { Ranges } from './ranges.ts'
-import type { RecordView, Stat } from '../core/record.ts'
+import { finishChecksum, finishChecksums, rangeOf, type ChecksumOptions } from './checksum.ts'
 import {
   booleanOf,
   bytesOf,
   checkKeys,
+  checksumOf,
   optionsOf,
   positionOf,
   priorityOf,
   SIGNAL_KEYS,
   type SignalOptions,
 } from '../core/options.ts'
-import { BigIntFileStat, FileStat } from './stat.ts'
+import { BigIntFileStat, FileStat, finishBigIntStat, finishStat, STAT_KEYS, type StatOptions } from './stat.ts'
 import { viewOf, type Bytes } from '../memory/view.ts'
 
 /** The reason that the engine gives while locks work. */
@@ -183,9 +178,11 @@ export class FileHandle extends Uncloneable {
    *
    * @param buffer - A typed array, a `DataView` or a tensor, of any size and alignment; not on resizable memory. An
    * empty one reads 0 bytes.
-   * @param options - `position` (required), `offset` and `length` in bytes, `exact`, `priority`, `signal`.
+   * @param options - `position` (required), `offset` and `length` in bytes, `exact`, `checksum`, `expect`, `priority`,
+   * `signal`.
    * @returns The number of bytes read (0 behind the end of the file), the buffer, and a receipt.
    * @throws `ERR_DEEPRING_EOF` with `transferred` if the file ends early and `exact` is true;
+   * `ERR_DEEPRING_CHECKSUM` with `expected` and `actual`, the buffer filled;
    * `ERR_DEEPRING_CLOSED`; `EBADF` if the file was opened for writing only; `ERR_DEEPRING_DETACHED` if the memory was
    * detached during the read; the system's errors (`EIO`).
    *
@@ -213,7 +210,8 @@ export class FileHandle extends Uncloneable {
       const exact = booleanOf(options.exact, 'options.exact', false)
       const priority = priorityOf(options.priority)
       const signal = signalOf(options.signal)
-      const operation = stageRead(this.#state, buffer, view, position, exact, priority)
+      const sum = checksumOf(options.checksum, options.expect)
+      const operation = stageRead(this.#state, buffer, view, position, exact, priority, undefined, sum)
       operation.owner = this
       return track(operation, signal)
     } catch (error) {
@@ -230,7 +228,7 @@ export class FileHandle extends Uncloneable {
    *
    * @param buffer - A typed array, a `DataView` or a tensor, of any size and alignment; not on resizable memory. An
    * empty one writes nothing.
-   * @param options - `position` (required), `offset` and `length` in bytes, `priority`, `signal`.
+   * @param options - `position` (required), `offset` and `length` in bytes, `checksum`, `priority`, `signal`.
    * @returns The number of bytes written (all of them), the buffer, and a receipt.
    * @throws `ENOSPC`, `EDQUOT`, `EFBIG`, `EIO` with `transferred`; `ERR_DEEPRING_CLOSED`; `EBADF` if the file was
    * opened read-only; `ERR_DEEPRING_DETACHED` if memory that is not the engine's was detached during the write.
@@ -257,7 +255,8 @@ export class FileHandle extends Uncloneable {
       const position = positionOf(options.position, 'options.position', view.byteLength)
       const priority = priorityOf(options.priority)
       const signal = signalOf(options.signal)
-      const operation = stageWrite(this.#state, buffer, view, position, priority)
+      const sum = checksumOf(options.checksum, undefined)
+      const operation = stageWrite(this.#state, buffer, view, position, priority, undefined, sum)
       operation.owner = this
       return track(operation, signal)
     } catch (error) {
@@ -310,6 +309,40 @@ export class FileHandle extends Uncloneable {
   writeMany<B extends Bytes>(buffer: B, ranges: Ranges, options?: WriteManyOptions): Promise<WriteManyResult<B>> {
     try {
       return writeMany(this.#state, this, buffer, ranges, options)
+    } catch (error) {
+      return Promise.reject(error)
+    }
+  }
+
+  /**
+   * The CRC-32C of a range of the file, read at the speed of the drive. No memory of it reaches JavaScript: the engine
+   * reads into at most 64 MiB of its own, and sums on its threads.
+   *
+   * @param options - `position` and `length` in bytes, `chunk` for one checksum per chunk, `priority`, `signal`.
+   * @returns A whole number from 0 to 2^32 - 1; with `chunk`, a `Uint32Array` with one for each.
+   * @throws `ERR_DEEPRING_EOF` if the range reaches past the end of the file; `EBADF` if it was opened for writing only;
+   * `ERR_DEEPRING_CLOSED`; the system's errors (`EIO`). Their `position` and `requested` are those of the range.
+   *
+   * @example
+   * ```ts
+   * import { open } from 'deepring'
+   *
+   * const file = await open('weights.bin', 'w+')
+   * await file.write(new TextEncoder().encode('123456789'), { position: 0 })
+   * console.log((await file.checksum()).toString(16)) // e3069283
+   * console.log((await file.checksum({ chunk: 4 })).length) // 3
+   * await file.close()
+   * ```
+   */
+  checksum(options: ChecksumOptions & { chunk: number | bigint }): Promise<Uint32Array>
+  checksum(options?: ChecksumOptions & { chunk?: undefined }): Promise<number>
+  checksum(options?: ChecksumOptions): Promise<number | Uint32Array>
+  checksum(options?: ChecksumOptions): Promise<number | Uint32Array> {
+    try {
+      const { position, length, chunk, priority, signal } = rangeOf(options)
+      if (!this.#state.readable) throw unreadable(this.#state)
+      const stage = (id: number, file: number): void => connect().checksum(id, file, position, length, chunk, priority)
+      return this.#control('read', { signal }, stage, chunk === 0 ? finishChecksum : finishChecksums)
     } catch (error) {
       return Promise.reject(error)
     }
@@ -440,14 +473,6 @@ export function isFileHandle(value: unknown): value is FileHandle {
 /** The state of a handle. */
 export function stateOf(file: FileHandle): FileState {
   return stateIn(file)
-}
-
-function finishStat(_operation: Operation, { detail }: RecordView): FileStat {
-  return new FileStat(detail as Stat)
-}
-
-function finishBigIntStat(_operation: Operation, { detail }: RecordView): BigIntFileStat {
-  return new BigIntFileStat(detail as Stat)
 }
 
 brand('FileHandle', FileHandle.prototype, ({ path, direct, backend, closed }) => ({ path, direct, backend, closed }))

@@ -1,5 +1,5 @@
 /**
- * The options of a file's calls, and their keys.
+ * The options of reads and writes, and their keys.
  */
 
 import type { Priority, SignalOptions } from '../core/options.ts'
@@ -14,6 +14,8 @@ export interface WriteOptions extends SignalOptions {
   length?: number | bigint | undefined
   /** The class of the request. Default: that of the file, see `open`. */
   priority?: Priority | undefined
+  /** `'crc32c'`: `receipt.checksum` is the CRC-32C of the bytes. See docs/checksums.md. Default: none. */
+  checksum?: 'crc32c' | undefined
 }
 
 /** Options of `FileHandle.read`. */
@@ -23,22 +25,19 @@ export interface ReadOptions extends WriteOptions {
    * is then unchanged, or zero. True: fewer bytes than requested are an error, `ERR_DEEPRING_EOF`. Default false.
    */
   exact?: boolean | undefined
+  /**
+   * The CRC-32C that the bytes must have, a whole number from 0 to 2^32 - 1. With any other the read fails with
+   * `ERR_DEEPRING_CHECKSUM`; the buffer has the bytes. Asks for the checksum, too.
+   */
+  expect?: number | undefined
 }
 
-/** The alignment of direct transfers on a file, in bytes. */
-export interface Alignment {
-  /** For positions in the file and for lengths. */
-  readonly offset: number
-  /** For addresses in memory. */
-  readonly memory: number
-}
-
-/** Options of `FileHandle.stat`. */
-export interface StatOptions extends SignalOptions {
-  /** True: numbers are bigints, which hold 64 bits exactly. Default false. */
-  bigint?: boolean | undefined
-}
-
-export const STAT_KEYS: ReadonlySet<string> = new Set(['bigint', 'signal'])
-export const WRITE_KEYS: ReadonlySet<string> = new Set(['position', 'offset', 'length', 'priority', 'signal'])
-export const READ_KEYS: ReadonlySet<string> = new Set([...WRITE_KEYS, 'exact'])
+export const WRITE_KEYS: ReadonlySet<string> = new Set([
+  'position',
+  'offset',
+  'length',
+  'priority',
+  'checksum',
+  'signal',
+])
+export const READ_KEYS: ReadonlySet<string> = new Set([...WRITE_KEYS, 'exact', 'expect'])

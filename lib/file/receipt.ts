@@ -26,14 +26,16 @@ export interface Receipt {
   readonly retried: number
   /** Milliseconds from the call until the first block was submitted. */
   readonly queueMs: number
-  /** Milliseconds from the first submission to the last completion. */
+  /** Milliseconds from the first submission to the last completion, and sum if there is a checksum. */
   readonly deviceMs: number
+  /** The CRC-32C of the bytes that were moved: a whole number from 0 to 2^32 - 1. Absent unless it was asked for. */
+  readonly checksum?: number
 }
 
 /** The receipt of a transfer, from its record. */
 export function receiptOf(record: RecordView): Receipt {
   const { flags } = record
-  return {
+  const receipt: Receipt = {
     backend: (flags & FLAG.threads) === 0 ? 'uring' : 'threads',
     direct: (flags & FLAG.direct) !== 0,
     blocks: record.blocks,
@@ -43,4 +45,5 @@ export function receiptOf(record: RecordView): Receipt {
     queueMs: record.queueMs,
     deviceMs: record.deviceMs,
   }
+  return (flags & FLAG.checksum) === 0 ? receipt : { ...receipt, checksum: record.checksum }
 }

@@ -1,7 +1,17 @@
 /** The metadata of an open file, under the names of node:fs. */
 
 import { constants } from 'node:fs'
-import type { Stat } from '../core/record.ts'
+import type { Operation } from '../core/completions.ts'
+import type { SignalOptions } from '../core/options.ts'
+import type { RecordView, Stat } from '../core/record.ts'
+
+/** Options of `FileHandle.stat`. */
+export interface StatOptions extends SignalOptions {
+  /** True: numbers are bigints, which hold 64 bits exactly. Default false. */
+  bigint?: boolean | undefined
+}
+
+export const STAT_KEYS: ReadonlySet<string> = new Set(['bigint', 'signal'])
 
 /**
  * The metadata of a file, as in `fs.Stats`. Sizes are in bytes, times in milliseconds since 1970.
@@ -160,6 +170,16 @@ export class BigIntFileStat {
   isBlockDevice(): boolean {
     return isKind(Number(this.mode), constants.S_IFBLK ?? 0o060000)
   }
+}
+
+/** The result in numbers. */
+export function finishStat(_operation: Operation, { detail }: RecordView): FileStat {
+  return new FileStat(detail as Stat)
+}
+
+/** The result in bigints. */
+export function finishBigIntStat(_operation: Operation, { detail }: RecordView): BigIntFileStat {
+  return new BigIntFileStat(detail as Stat)
 }
 
 const NS_PER_MS = 1_000_000n

@@ -2,7 +2,7 @@
 //! `lib/core/native.ts`.
 
 use deepring::binding::GroupFailure;
-use deepring::{BackendKind, Engine, File, FileStat, WindowMode};
+use deepring::{BackendKind, Engine, ErrorKind, File, FileStat, WindowMode};
 use napi::bindgen_prelude::*;
 use napi_derive::napi;
 
@@ -18,6 +18,9 @@ pub struct Failure {
     pub transferred: f64,
     /// Of a call with many ranges: which one; -1 if there is none.
     pub index: f64,
+    /// Of a wrong checksum.
+    pub expected: Option<u32>,
+    pub actual: Option<u32>,
     pub message: String,
 }
 
@@ -25,6 +28,7 @@ impl From<&deepring::Error> for Failure {
     fn from(error: &deepring::Error) -> Self {
         let errno = error.errno().unwrap_or(0);
         let code = error.code();
+        let sums = if let ErrorKind::Checksum { expected, actual } = error.kind() { Some((expected, actual)) } else { None };
         Self {
             code: if code.starts_with("ERR_") { code } else { String::new() },
             errno: -errno,
@@ -34,6 +38,8 @@ impl From<&deepring::Error> for Failure {
             requested: error.requested() as f64,
             transferred: error.transferred() as f64,
             index: error.index().map_or(-1.0, f64::from),
+            expected: sums.map(|(expected, _)| expected),
+            actual: sums.map(|(_, actual)| actual),
             message: error.sentence(),
         }
     }
@@ -340,6 +346,8 @@ pub enum Detail {
     File(File),
     Opened(Opened),
     Stat(Stat),
+    /// Of the chunks of a file.
+    Checksums(Vec<u32>),
     Info(Box<Info>),
 }
 
@@ -357,6 +365,8 @@ impl ToNapiValue for Detail {
             Self::File(_) => Err(Error::from_reason("a file without a number")),
             // SAFETY: as above.
             Self::Stat(stat) => unsafe { Stat::to_napi_value(env, stat) },
+            // SAFETY: as above.
+            Self::Checksums(sums) => unsafe { Uint32Array::to_napi_value(env, Uint32Array::new(sums)) },
             // SAFETY: as above.
             Self::Info(info) => unsafe { Info::to_napi_value(env, *info) },
         }

@@ -5,7 +5,7 @@ use crate::delivery::is_cancellation;
 use crate::memory::View;
 use crate::record::{self, Record};
 use crate::session::{Session, unknown};
-use deepring::binding::{EngineBinding, FileBinding};
+use deepring::binding::{EngineBinding, FileBinding, Walk};
 use deepring::{File, OpenOptions};
 use napi::Env;
 use napi::bindgen_prelude::*;
@@ -53,6 +53,28 @@ impl Session {
         self.control(env, id, file, |file, canceled, then| file.set_len_then(size as u64, canceled, then))
     }
 
+    /// Up to the end of the file if `length` is negative; one checksum if `chunk` is 0.
+    #[napi]
+    pub fn checksum(&self, env: &Env, id: f64, file: u32, position: f64, length: f64, chunk: f64, priority: u32) -> Result<()> {
+        let files = self.state.files.borrow();
+        let file = files.get(&file).ok_or_else(|| unknown("file", file))?;
+        let walk = Walk {
+            position: position as u64,
+            length: (length >= 0.0).then_some(length as u64),
+            chunk: (chunk > 0.0).then_some(chunk as u64),
+            priority: record::priority(priority),
+        };
+        let (canceled, delivery) = (self.expect_control(env, id)?, Arc::clone(&self.state.delivery));
+        file.checksum_then(walk, canceled, move |sums| {
+            let one = |sums: Vec<u32>| sums.first().copied().unwrap_or(0);
+            delivery.push(match walk.chunk {
+                None => Record::of_sum(id as u64, sums.map(one)),
+                Some(_) => Record::of(id as u64, sums.map(|sums| Some(Detail::Checksums(sums)))),
+            });
+        });
+        Ok(())
+    }
+
     fn control(
         &self,
         env: &Env,
@@ -62,12 +84,17 @@ impl Session {
     ) -> Result<()> {
         let files = self.state.files.borrow();
         let file = files.get(&file).ok_or_else(|| unknown("file", file))?;
-        self.state.delivery.expect(env)?;
-        let canceled = Arc::new(AtomicBool::new(false));
-        self.state.controls.borrow_mut().insert(id as u64, Arc::clone(&canceled));
-        let delivery = Arc::clone(&self.state.delivery);
+        let (canceled, delivery) = (self.expect_control(env, id)?, Arc::clone(&self.state.delivery));
         run(file, canceled, Box::new(move |result| delivery.push(Record::of(id as u64, result.map(|()| None)))));
         Ok(())
+    }
+
+    /// The flag that cancels a request without memory, whose record is due.
+    fn expect_control(&self, env: &Env, id: f64) -> Result<Arc<AtomicBool>> {
+        self.state.delivery.expect(env)?;
+        let canceled = Arc::<AtomicBool>::default();
+        self.state.controls.borrow_mut().insert(id as u64, Arc::clone(&canceled));
+        Ok(canceled)
     }
 
     #[napi]

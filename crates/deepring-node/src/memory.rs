@@ -12,9 +12,10 @@
 //! only when no request uses it.
 
 use crate::convert::Failure;
+use crate::record::Record;
 use crate::session::Session;
-use deepring::Buffer;
-use deepring::binding::MemoryLease;
+use deepring::binding::{EngineBinding, MemoryLease};
+use deepring::{Buffer, crc32c_append, crc32c_combine};
 use napi::Env;
 use napi::bindgen_prelude::*;
 use napi::sys;
@@ -25,7 +26,7 @@ use std::ffi::c_void;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::ptr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The alignment promised for memory we allocate.
 const PAGE_BYTES: usize = 4096;
@@ -81,6 +82,26 @@ impl FromNapiValue for View {
     }
 }
 
+/// The memory of a view, on any thread.
+struct Memory {
+    address: u64,
+    len: u64,
+}
+
+impl Memory {
+    /// The checksum of the bytes, after those of `seed`.
+    ///
+    /// # Safety
+    /// The memory stays in place during the call, and nothing writes to it.
+    unsafe fn append_to(&self, seed: u32) -> u32 {
+        if self.len == 0 {
+            return seed;
+        }
+        // SAFETY: passed on from the caller of this function.
+        crc32c_append(seed, unsafe { std::slice::from_raw_parts(self.address as *const u8, self.len as usize) })
+    }
+}
+
 /// Views of an array, one after the other.
 pub struct Elements {
     env: sys::napi_env,
@@ -113,6 +134,10 @@ impl View {
         let (_, candidate) = exposed.range(..=self.address).next_back()?;
         let end = candidate.lease.address() + candidate.lease.bytes();
         (self.len > 0 && self.address + self.len <= end).then(|| candidate.lease.clone())
+    }
+
+    fn memory(&self) -> Memory {
+        Memory { address: self.address, len: self.len }
     }
 
     /// A copy of the bytes.
@@ -235,6 +260,39 @@ impl Session {
     #[napi]
     pub fn is_allocated(&self, view: View) -> bool {
         view.lease().is_some()
+    }
+}
+
+#[napi]
+impl Session {
+    // ---- checksums ----
+
+    /// Of memory, on this thread.
+    #[napi]
+    pub fn crc32c(&self, view: View, seed: u32) -> u32 {
+        // SAFETY: the memory of the call's own argument; nothing runs on its thread meanwhile.
+        unsafe { view.memory().append_to(seed) }
+    }
+
+    /// Of memory, on a thread of the engine.
+    #[napi]
+    pub fn crc32c_later(&self, env: &Env, id: f64, engine: u32, view: View, seed: u32) -> Result<()> {
+        let engine = self.state.engine(engine)?;
+        let (delivery, lease, summed) = (Arc::clone(&self.state.delivery), view.lease(), view.memory());
+        delivery.expect(env)?;
+        engine.run_blocking(move || {
+            // SAFETY: engine memory is held by the lease, foreign memory by the facade, until the record has been drained; a
+            // worker that is terminated waits for it in the clean-up hook.
+            let crc = unsafe { summed.append_to(seed) };
+            drop(lease);
+            delivery.push(Record::of_sum(id as u64, Ok(crc)));
+        });
+        Ok(())
+    }
+
+    #[napi]
+    pub fn crc32c_combine(&self, a: u32, b: u32, len_b: f64) -> u32 {
+        crc32c_combine(a, b, len_b as u64)
     }
 }
 

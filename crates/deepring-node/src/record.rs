@@ -48,6 +48,13 @@ numbers! { RECORD_FLAGS: u32 {
     FLAG_THREADS = 2 => "threads",
     /// Of a file: its writes keep out those of other processes.
     FLAG_LOCKS = 4 => "locks",
+    /// There is a checksum: that many times [`CHECKSUM_SCALE`] is added to the flags.
+    FLAG_CHECKSUM = 8 => "checksum",
+}}
+
+numbers! { SCALES: u32 {
+    /// More than all flags, and small enough that a double is exact.
+    CHECKSUM_SCALE = 65_536 => "checksum",
 }}
 
 numbers! { OPEN_FLAGS: u32 {
@@ -76,8 +83,9 @@ pub mod staged {
         POSITION = 5 => "position",
         LEN = 6 => "length",
         PRIORITY = 7 => "priority",
-        /// Of a file that a write by path creates.
-        MODE = 8 => "mode",
+        /// Of a write by path, the mode of a file that it creates. Of a read with `STAGED_EXPECT`, the
+        /// checksum.
+        EXTRA = 8 => "extra",
     }}
 
     pub const TABLE: &[(&str, usize)] = FIELDS;
@@ -93,6 +101,9 @@ numbers! { STAGED_FLAGS: u32 {
     STAGED_BY_PATH = 4 => "byPath",
     /// By path: a read requires equal sizes; a write ends the file where the memory ends.
     STAGED_WHOLE = 8 => "whole",
+    STAGED_SUM = 16 => "sum",
+    /// Any other checksum is an error.
+    STAGED_EXPECT = 32 => "expect",
 }}
 
 /// A call with many ranges on its way to the binding.
@@ -147,6 +158,7 @@ pub fn layout() -> HashMap<String, HashMap<String, u32>> {
         ("field", &fields[..]),
         ("status", STATUSES),
         ("flag", RECORD_FLAGS),
+        ("scale", SCALES),
         ("staged", &staged[..]),
         ("stagedFlag", STAGED_FLAGS),
         ("many", &many[..]),
@@ -170,6 +182,11 @@ pub fn flags(direct: bool, backend: BackendKind) -> u32 {
         flags |= FLAG_THREADS;
     }
     flags
+}
+
+/// What a checksum adds to the flags of a record.
+fn checksum(crc: Option<u32>) -> f64 {
+    crc.map_or(0.0, |crc| f64::from(FLAG_CHECKSUM) + f64::from(crc) * f64::from(CHECKSUM_SCALE))
 }
 
 /// The options of an `open`, without those that are not flags.
@@ -247,6 +264,19 @@ impl Record {
         record
     }
 
+    /// The record of memory that was summed.
+    pub fn of_sum(id: u64, result: deepring::Result<u32>) -> Self {
+        let mut record = Self::plain(id);
+        match result {
+            Ok(crc) => {
+                record.numbers[STATUS] = SUCCESS.into();
+                record.numbers[FLAGS] = checksum(Some(crc));
+            }
+            Err(error) => record.fail(&error),
+        }
+        record
+    }
+
     /// The record of a group of transfers.
     pub fn of_group(id: u64, failures: &[GroupFailure]) -> Self {
         let failures: Vec<_> = failures.iter().map(MemberFailure::from).collect();
@@ -264,7 +294,7 @@ impl Record {
         numbers[RETRIED] = receipt.retried.into();
         numbers[QUEUE_MS] = ms(receipt.queue);
         numbers[DEVICE_MS] = ms(receipt.device);
-        numbers[FLAGS] = flags(receipt.direct, receipt.backend).into();
+        numbers[FLAGS] = f64::from(flags(receipt.direct, receipt.backend)) + checksum(receipt.checksum);
     }
 
     fn fail(&mut self, error: &deepring::Error) {

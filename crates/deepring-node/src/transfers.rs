@@ -2,10 +2,12 @@
 
 use crate::delivery::Delivery;
 use crate::memory::{Elements, View};
-use crate::record::{Record, STAGED, STAGED_BY_PATH, STAGED_EXACT, STAGED_WHOLE, STAGED_WRITE, priority, staged};
+use crate::record::{
+    Record, STAGED, STAGED_BY_PATH, STAGED_EXACT, STAGED_EXPECT, STAGED_SUM, STAGED_WHOLE, STAGED_WRITE, priority, staged,
+};
 use crate::session::{Session, unknown};
 use deepring::binding::{Completion, EngineBinding, FileBinding, Group, Member, MemoryLease, Name, Outcome, RawTransfer};
-use deepring::{Direction, File, Priority};
+use deepring::{Checksum, Direction, File, Priority};
 use napi::Env;
 use napi::bindgen_prelude::*;
 use napi_derive::napi;
@@ -77,6 +79,16 @@ impl Staged<'_> {
     fn direction(&self) -> Direction {
         if self.has(STAGED_WRITE) { Direction::Write } else { Direction::Read }
     }
+
+    fn checksum(&self) -> Checksum {
+        if self.has(STAGED_EXPECT) {
+            Checksum::Expect(self.number(staged::EXTRA) as u32)
+        } else if self.has(STAGED_SUM) {
+            Checksum::Sum
+        } else {
+            Checksum::None
+        }
+    }
 }
 
 #[napi]
@@ -114,7 +126,7 @@ impl Session {
                 refuse(completion, &transfer, "its engine does not exist in this environment");
                 return Ok(());
             };
-            let mode = staged.number(staged::MODE) as u32;
+            let mode = staged.number(staged::EXTRA) as u32;
             // SAFETY: as below.
             unsafe { engine.submit_path(&path.to_path(), staged.has(STAGED_WHOLE), mode, transfer, completion) };
             self.state.staged(&engine);
@@ -136,8 +148,8 @@ impl Session {
         let handle = if handle == 0 { None } else { self.state.handle(handle) };
         let (exact, priority) = (staged.has(STAGED_EXACT), priority(staged.number(staged::PRIORITY) as u32));
         let (position, len) = (staged.number(staged::POSITION) as u64, staged.number(staged::LEN) as u64);
-        let checksum = deepring::Checksum::None;
-        RawTransfer { direction: staged.direction(), address: view.address, len, position, exact, handle, priority, checksum }
+        let (direction, address, checksum) = (staged.direction(), view.address, staged.checksum());
+        RawTransfer { direction, address, len, position, exact, handle, priority, checksum }
     }
 
     /// The completion of a single transfer, or of a member of a group, in which `id` is its index.
