@@ -3,6 +3,7 @@
 import test, { type ExecutionContext } from 'ava'
 import {
   allocate,
+  crc32c,
   Engine,
   open,
   readMany,
@@ -263,6 +264,42 @@ test('an aborted call rejects when the memory is the caller’s again', async (t
     }
   }
   t.is(engine.stats().queued, 0)
+})
+
+test('every range has its checksum, and a wrong one is named', async (t) => {
+  await withFile('r+', async (file) => {
+    const positions = Float64Array.from({ length: 3000 }, (_, index) => scattered(index, BYTES - 100))
+    const buffer = new Uint8Array(300_000)
+    const { receipt } = await file.readMany(buffer, { positions, lengths: 100 }, { checksum: 'crc32c' })
+    const sums = receipt.checksums!
+    t.deepEqual(
+      sums,
+      Uint32Array.from(positions, (position) => crc32c(content.subarray(position, position + 100))),
+    )
+    const again = await file.readMany(buffer, { positions, lengths: 100 }, { expect: sums })
+    t.deepEqual(again.receipt.checksums, sums)
+    const good = sums[2345]!
+    sums[2345] = good ^ 1
+    const read = (): Promise<unknown> => file.readMany(buffer, { positions, lengths: 100 }, { expect: sums })
+    const error = await rejected(t, read, 'ERR_DEEPRING_CHECKSUM')
+    t.deepEqual([error.index, error.position, error.actual, error.expected], [2345, positions[2345], good, sums[2345]])
+    const partial = await file.readMany(buffer, { positions, lengths: 100 }, { expect: sums, partial: true })
+    t.is(partial.statuses!.indexOf(1), 2345)
+    t.is(partial.errors!.length, 1)
+    const written = await file.writeMany(
+      buffer.subarray(0, 20),
+      { positions: [50, 9], lengths: 10 },
+      { checksum: 'crc32c' },
+    )
+    t.deepEqual(
+      written.receipt.checksums,
+      Uint32Array.of(crc32c(buffer.subarray(0, 10)), crc32c(buffer.subarray(10, 20))),
+    )
+    const ranges: Ranges = { positions: [0, 1], lengths: 1 }
+    await rejected(t, () => file.readMany(buffer, ranges, { expect: new Uint32Array(3) }), VALUE)
+    await rejected(t, () => file.readMany(buffer, ranges, { expect: [1, 2] as never }), TYPE)
+    await rejected(t, () => file.readMany(buffer, ranges, { checksum: 'md5' as never }), VALUE)
+  })
 })
 
 // ---- several files ----

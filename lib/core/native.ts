@@ -52,7 +52,14 @@ export interface Native {
    * Submits a call with many ranges (`numbers`: see `MANY` of record.ts), and wakes the driver. The lists are the bytes of
    * typed arrays, which are copied. All ranges must lie in `view`. The record's detail is a `Many`, also of a failure.
    */
-  many(numbers: Float64Array, view: Uint8Array, positions: Uint8Array, lengths: Uint8Array, offsets: Uint8Array): void
+  many(
+    numbers: Float64Array,
+    view: Uint8Array,
+    positions: Uint8Array,
+    lengths: Uint8Array,
+    offsets: Uint8Array,
+    expected: Uint8Array,
+  ): void
   /** Wakes the drivers, and blocks this thread until the records of all these ids can be drained. */
   block(ids: Float64Array): void
   /** Requests an early end of all these. A record of each comes in any case. */

@@ -81,8 +81,11 @@ export const MANY = {
 /** Numbers of a call with many ranges. */
 export const MANY_NUMBERS = 10
 
-/** Flags of such a call. `partial`: go on after a failure. `counts`: the detail has the bytes of each range. */
-export const MANY_FLAG = { write: 1, exact: 2, partial: 4, counts: 8 } as const
+/**
+ * Flags of such a call. `partial`: go on after a failure. `counts`: the detail has the bytes of each range; `sums`: their
+ * checksums; `expect`: any others than the expected ones are errors.
+ */
+export const MANY_FLAG = { write: 1, exact: 2, partial: 4, counts: 8, sums: 16, expect: 32 } as const
 
 /** How the numbers of a list lie in memory. */
 export const NUMBERS = { none: 0, float64: 1, uint64: 2, uint32: 3 } as const
@@ -131,6 +134,8 @@ export interface Many {
   failures: Failure[]
   /** Bytes of each range, if they were asked for. */
   counts?: Float64Array
+  /** The same of their checksums. */
+  checksums?: Uint32Array
   /** Bytes that were read beside those of the ranges. */
   overread: number
 }

@@ -72,7 +72,10 @@ function linked(signal: AbortSignal | null): { readonly controller: AbortControl
  * await file.close()
  * ```
  */
-export async function readMany(requests: readonly ManyRequest[], options?: ReadManyOptions): Promise<ReadManyResult[]> {
+export async function readMany(
+  requests: readonly ManyRequest[],
+  options?: Omit<ReadManyOptions, 'expect'>,
+): Promise<ReadManyResult[]> {
   const all = requestsOf(requests)
   const { signal, ...others } = optionsOf(options, OPTION_KEYS)
   const { controller, unlink } = linked(signalOf(signal))
@@ -97,7 +100,7 @@ export async function readMany(requests: readonly ManyRequest[], options?: ReadM
   }
 }
 
-const OPTION_KEYS: ReadonlySet<string> = new Set(['exact', 'partial', 'gap', 'priority', 'signal'])
+const OPTION_KEYS: ReadonlySet<string> = new Set(['exact', 'partial', 'gap', 'checksum', 'priority', 'signal'])
 
 /** A part of a request, read at once. */
 interface Part {
@@ -133,7 +136,7 @@ interface Part {
  */
 export async function* readManyBatches(
   requests: readonly ManyRequest[],
-  options?: Omit<ReadManyOptions, 'partial'>,
+  options?: Omit<ReadManyOptions, 'partial' | 'checksum' | 'expect'>,
 ): AsyncGenerator<Uint32Array, void, void> {
   const all = requestsOf(requests)
   const { signal, ...others } = optionsOf(options, BATCH_KEYS)

@@ -6,8 +6,17 @@
  */
 
 import { connect, keepForever, nextId, Operation, track } from '../core/completions.ts'
-import { fromFailure, systemError, type DeepringError } from '../core/errors.ts'
-import { booleanOf, bytesOf, optionsOf, priorityOf, type Priority, type SignalOptions } from '../core/options.ts'
+import { fromFailure, invalidType, invalidValue, systemError, type DeepringError } from '../core/errors.ts'
+import {
+  booleanOf,
+  bytesOf,
+  checksumOf,
+  optionsOf,
+  priorityOf,
+  SUM,
+  type Priority,
+  type SignalOptions,
+} from '../core/options.ts'
 import { signalOf } from '../core/abort.ts'
 import { MANY, MANY_FLAG, MANY_NUMBERS, type Failure, type Many, type RecordView } from '../core/record.ts'
 import { viewOf, type Bytes } from '../memory/view.ts'
@@ -19,6 +28,8 @@ import { receiptOf, type Receipt } from './receipt.ts'
 export interface WriteManyOptions extends SignalOptions {
   /** The class of the call. Default: that of the file, see `open`. */
   priority?: Priority | undefined
+  /** `'crc32c'`: `receipt.checksums` has the CRC-32C of each range. See docs/checksums.md. Default: none. */
+  checksum?: 'crc32c' | undefined
 }
 
 /** Options of {@link FileHandle.readMany}. */
@@ -35,6 +46,11 @@ export interface ReadManyOptions extends WriteManyOptions {
    * 1 MiB counts. Default 0: they must touch. Worth it up to the device's bandwidth divided by its operations per second.
    */
   gap?: number | undefined
+  /**
+   * The CRC-32C that each range must have. A range with any other has failed with `ERR_DEEPRING_CHECKSUM`; the buffer has
+   * its bytes. Asks for the checksums, too.
+   */
+  expect?: Uint32Array | undefined
 }
 
 /** How a call with many ranges was carried out. */
@@ -43,6 +59,8 @@ export interface ManyReceipt extends Receipt {
   readonly ranges: number
   /** Bytes that were read beside those of the ranges, to read neighbors together. */
   readonly overread: number
+  /** The CRC-32C of each range, if asked for. */
+  readonly checksums?: Uint32Array
 }
 
 /** What a read of many ranges did. */
@@ -55,7 +73,7 @@ export interface ReadManyResult<B extends Bytes = Bytes> {
   readonly receipt: ManyReceipt
   /** With `exact: false` or `partial`: the bytes of each range. */
   readonly counts?: Float64Array
-  /** With `partial`, of each range: 0, or the `errno` of its error, which is negative; 1 where the file had ended. */
+  /** With `partial`, of each range: 0, or the `errno` of its error, which is negative; 1 where the file ended or the checksum is wrong. */
   readonly statuses?: Int32Array
   /** With `partial`: the errors of the ranges that failed. Each names its range: `error.index`. */
   readonly errors?: readonly DeepringError[]
@@ -71,11 +89,13 @@ export interface WriteManyResult<B extends Bytes = Bytes> {
   readonly receipt: ManyReceipt
 }
 
-const WRITE_KEYS: ReadonlySet<string> = new Set(['priority', 'signal'])
-const READ_KEYS: ReadonlySet<string> = new Set([...WRITE_KEYS, 'exact', 'partial', 'gap'])
+const WRITE_KEYS: ReadonlySet<string> = new Set(['priority', 'checksum', 'signal'])
+const READ_KEYS: ReadonlySet<string> = new Set([...WRITE_KEYS, 'exact', 'partial', 'gap', 'expect'])
 
-/** The status of a range that the file ends in or before. */
-const ENDED = 1
+/** The status of a range that failed without an error of the system. */
+const FAILED = 1
+
+const NO_NUMBERS = new Uint8Array(0)
 
 const numbers = new Float64Array(MANY_NUMBERS)
 
@@ -98,8 +118,14 @@ export function readMany<B extends Bytes>(
   const exact = booleanOf(given.exact, 'options.exact', true)
   const partial = booleanOf(given.partial, 'options.partial', false)
   const gap = given.gap === undefined ? 0 : bytesOf(given.gap, 'options.gap')
+  const { expect } = given
+  if (expect !== undefined && !(expect instanceof Uint32Array))
+    throw invalidType('options.expect', 'a Uint32Array', expect)
   const flags =
-    (exact ? MANY_FLAG.exact : 0) | (partial ? MANY_FLAG.partial : 0) | (partial || !exact ? MANY_FLAG.counts : 0)
+    (expect === undefined ? 0 : MANY_FLAG.expect) |
+    (exact ? MANY_FLAG.exact : 0) |
+    (partial ? MANY_FLAG.partial : 0) |
+    (partial || !exact ? MANY_FLAG.counts : 0)
   checkFileOpen(state, 'read')
   if (!state.readable) throw systemError('EBADF', 'read', state.path, `opened with flags '${state.flags}'`)
   return stage(state, owner, buffer, ranges, flags, gap, given, finishRead)
@@ -126,11 +152,16 @@ function stage<T>(
   ranges: Ranges,
   flags: number,
   gap: number,
-  { priority, signal }: WriteManyOptions,
+  { priority, checksum, expect, signal }: ReadManyOptions,
   finish: (operation: Operation, record: RecordView) => unknown,
 ): Promise<T> {
   const view = viewOf(buffer, undefined, undefined)
   const checked = rangesOf(ranges, view.byteLength)
+  const sums = checksumOf(checksum, undefined) === SUM.no ? 0 : MANY_FLAG.sums
+  if (expect !== undefined && expect.length !== checked.count)
+    throw invalidValue('options.expect.length', `There are ${checked.count} ranges.`, expect.length)
+  const expected =
+    expect === undefined ? NO_NUMBERS : new Uint8Array(expect.buffer, expect.byteOffset, expect.byteLength)
   const urgency = priorityOf(priority)
   const watched = signalOf(signal)
   const source: Source = { buffer, count: checked.count, partial: (flags & MANY_FLAG.partial) !== 0 }
@@ -138,7 +169,7 @@ function stage<T>(
   operation.owner = owner
   numbers[MANY.id] = operation.id
   numbers[MANY.file] = state.number
-  numbers[MANY.flags] = flags
+  numbers[MANY.flags] = flags | sums
   numbers[MANY.priority] = urgency
   numbers[MANY.count] = checked.count
   numbers[MANY.gap] = gap
@@ -146,7 +177,7 @@ function stage<T>(
   numbers[MANY.positions] = checked.positions.kind
   numbers[MANY.lengths] = checked.lengths.kind
   numbers[MANY.offsets] = checked.offsets.kind
-  connect().many(numbers, view, checked.positions.bytes, checked.lengths.bytes, checked.offsets.bytes)
+  connect().many(numbers, view, checked.positions.bytes, checked.lengths.bytes, checked.offsets.bytes, expected)
   return track(operation, watched)
 }
 
@@ -158,7 +189,7 @@ function finishRead(operation: Operation, record: RecordView): ReadManyResult {
   if (many.counts === undefined) return result
   if (!partial) return { ...result, counts: many.counts }
   const statuses = new Int32Array(count)
-  for (const { index, errno } of many.failures) statuses[index] = errno === 0 ? ENDED : errno
+  for (const { index, errno } of many.failures) statuses[index] = errno === 0 ? FAILED : errno
   const errors = many.failures.map((failure) => fromFailure(failure, operation.path))
   return { ...result, counts: many.counts, statuses, errors }
 }
@@ -185,6 +216,7 @@ function errorOfMany(failure: Failure, failures: readonly Failure[], path: strin
   return fromFailure(failure, path, errors)
 }
 
-function manyReceiptOf(record: RecordView, { overread }: Many, ranges: number): ManyReceipt {
-  return { ...receiptOf(record), ranges, overread }
+function manyReceiptOf(record: RecordView, { overread, checksums }: Many, ranges: number): ManyReceipt {
+  const receipt = { ...receiptOf(record), ranges, overread }
+  return checksums === undefined ? receipt : { ...receipt, checksums }
 }

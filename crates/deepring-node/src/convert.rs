@@ -67,6 +67,8 @@ pub struct Many {
     pub failures: Vec<Failure>,
     /// Bytes of each range, if they were asked for.
     pub counts: Option<Float64Array>,
+    /// The same of their checksums.
+    pub checksums: Option<Uint32Array>,
     /// Bytes that were read beside those of the ranges.
     pub overread: f64,
 }

@@ -4,7 +4,8 @@ use crate::convert::{Failure, Many};
 use crate::delivery::Delivery;
 use crate::memory::View;
 use crate::record::{
-    MANY_COUNTS, MANY_EXACT, MANY_PARTIAL, MANY_WRITE, NUMBERS_FLOAT64, NUMBERS_UINT32, NUMBERS_UINT64, Record, many, priority,
+    MANY_COUNTS, MANY_EXACT, MANY_EXPECT, MANY_PARTIAL, MANY_SUMS, MANY_WRITE, NUMBERS_FLOAT64, NUMBERS_UINT32, NUMBERS_UINT64, Record,
+    many, priority,
 };
 use crate::session::{Session, unknown};
 use deepring::binding::{Completion, EngineBinding, FileBinding, MemoryLease, Outcome, Ranges, RawRange};
@@ -62,6 +63,11 @@ fn ranges(count: usize, positions: &Numbers, lengths: &Numbers, offsets: Option<
     (0..count).map(range).collect()
 }
 
+/// The numbers of a `Uint32Array`.
+fn words(bytes: &[u8]) -> Vec<u32> {
+    bytes.chunks_exact(4).map(|word| u32::from_ne_bytes([word[0], word[1], word[2], word[3]])).collect()
+}
+
 /// The completion of a call: makes its record.
 struct Landing {
     id: u64,
@@ -79,6 +85,7 @@ impl Landing {
         let many = Many {
             failure: result.as_ref().err().map(Failure::from),
             failures,
+            checksums: self.ranges.checksums().map(|sums| Uint32Array::new(sums.to_vec())),
             counts: (self.wants_counts && result.is_ok()).then(|| Float64Array::new(counts())),
             overread: self.ranges.overread() as f64,
         };
@@ -109,7 +116,16 @@ impl Session {
     /// Submits a call with many ranges, and wakes the driver. For `numbers` see `many` of `record.rs`. The facade has checked
     /// that all ranges lie in the view.
     #[napi]
-    pub fn many(&self, env: &Env, numbers: Float64ArraySlice<'_>, view: View, positions: View, lengths: View, offsets: View) -> Result<()> {
+    pub fn many(
+        &self,
+        env: &Env,
+        numbers: Float64ArraySlice<'_>,
+        view: View,
+        positions: View,
+        lengths: View,
+        offsets: View,
+        expected: View,
+    ) -> Result<()> {
         let number = |field: usize| numbers[field];
         let has = |flag: u32| number(many::FLAGS) as u32 & flag != 0;
         let (id, file, count) = (number(many::ID) as u64, number(many::FILE) as u32, number(many::COUNT) as usize);
@@ -121,6 +137,8 @@ impl Session {
         let offsets = Numbers::of(number(many::OFFSETS), offsets);
         let direction = if has(MANY_WRITE) { Direction::Write } else { Direction::Read };
         let options = ManyOptions::new().exact(has(MANY_EXACT)).partial(has(MANY_PARTIAL)).gap(number(many::GAP) as u64);
+        let options = options.checksums(has(MANY_SUMS));
+        let options = if has(MANY_EXPECT) { options.expect(words(&expected.to_vec())) } else { options };
         let options = priority(number(many::PRIORITY) as u32).into_iter().fold(options, ManyOptions::priority);
         let results = Ranges::new(has(MANY_EXACT));
         let completion = Arc::new(Landing {

@@ -133,6 +133,9 @@ numbers! { MANY_FLAGS: u32 {
     /// Go on after a failure.
     MANY_PARTIAL = 4 => "partial",
     MANY_COUNTS = 8 => "counts",
+    MANY_SUMS = 16 => "sums",
+    /// Any other checksum is an error.
+    MANY_EXPECT = 32 => "expect",
 }}
 
 numbers! { NUMBER_KINDS: u32 {

@@ -16,7 +16,9 @@ use crate::open::OpenFile;
 use crate::pieces::{Pieces, Segment};
 use crate::plan::Direction;
 use crate::priority::Priority;
-use std::sync::{Arc, OnceLock};
+use crate::stats::add;
+use crate::unwind::contain;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// Sorting more than this takes longer than waking a thread.
 const SORTED_AT_ONCE: usize = 2048;
@@ -46,6 +48,8 @@ pub struct ManyOptions {
     pub(crate) exact: bool,
     pub(crate) partial: bool,
     pub(crate) gap: u64,
+    pub(crate) sums: bool,
+    pub(crate) expected: Option<Vec<u32>>,
     pub(crate) handle: Option<Arc<Handle>>,
     pub(crate) priority: Option<Priority>,
 }
@@ -54,7 +58,7 @@ impl ManyOptions {
     /// All defaults: ranges end short at the end of the file, the first failure ends the call, and only ranges that touch are
     /// read together.
     pub const fn new() -> Self {
-        Self { exact: false, partial: false, gap: 0, handle: None, priority: None }
+        Self { exact: false, partial: false, gap: 0, sums: false, expected: None, handle: None, priority: None }
     }
 
     /// Whether a range that the file ends in or before is an error of kind [`ErrorKind::Eof`]; off by default. Reads only.
@@ -78,6 +82,22 @@ impl ManyOptions {
     #[must_use]
     pub fn gap(mut self, bytes: u64) -> Self {
         self.gap = bytes;
+        self
+    }
+
+    /// Whether to sum the bytes of each range, for [`Scattered::checksums`]; off by default. Of a read when all bytes have come,
+    /// of a write before it begins; on a thread of the engine.
+    #[must_use]
+    pub fn checksums(mut self, yes: bool) -> Self {
+        self.sums = yes;
+        self
+    }
+
+    /// The CRC-32C that each range must have, by its index. With any other, the range has failed with
+    /// [`ErrorKind::Checksum`]; the buffer has its bytes. Asks for checksums, too. Reads only.
+    #[must_use]
+    pub fn expect(mut self, expected: Vec<u32>) -> Self {
+        (self.sums, self.expected) = (true, Some(expected));
         self
     }
 
@@ -110,6 +130,11 @@ impl<B> Scattered<B> {
         self.ranges.counts()
     }
 
+    /// The checksum of what came of each range, by its index, if [asked for](ManyOptions::checksums).
+    pub fn checksums(&self) -> Option<&[u32]> {
+        self.ranges.checksums()
+    }
+
     /// The ranges that failed, by their index. Empty unless the call is [partial](ManyOptions::partial): otherwise it has
     /// failed itself.
     pub fn failures(&self) -> Vec<Error> {
@@ -121,13 +146,14 @@ impl<B> Scattered<B> {
 #[derive(Debug, Clone)]
 pub struct Ranges {
     pieces: Arc<OnceLock<Arc<Pieces>>>,
+    sums: Arc<OnceLock<Vec<u32>>>,
     exact: bool,
 }
 
 impl Ranges {
     /// Of a call that is about to be submitted; `exact` as in its options.
     pub fn new(exact: bool) -> Self {
-        Self { pieces: Arc::default(), exact }
+        Self { pieces: Arc::default(), sums: Arc::default(), exact }
     }
 
     /// How many there are.
@@ -153,6 +179,11 @@ impl Ranges {
     pub fn failures(&self) -> Vec<Error> {
         let failures = self.pieces.get().map(|pieces| pieces.failures(self.exact)).unwrap_or_default();
         failures.into_iter().map(|failure| failure.error).collect()
+    }
+
+    /// The checksum of each range, by its index, if asked for.
+    pub fn checksums(&self) -> Option<&[u32]> {
+        self.sums.get().map(Vec::as_slice)
     }
 
     /// Bytes that were read beside those of the ranges, to read neighbors together.
@@ -210,13 +241,15 @@ impl File {
     /// [`ErrorKind::Overlap`], and nothing is written. Neighbors are written together. After a failure, any part of any range
     /// can have been written; the error names a range that was not.
     pub fn write_gather<B: IoBuf>(&self, buf: B, ranges: &[Piece]) -> Op<B> {
-        self.write_gather_with(buf, ranges, ManyOptions::new())
+        let segments = segments(Direction::Write, buf.as_ptr() as u64, buf.len(), ranges);
+        self.many(Direction::Write, buf, segments, ManyOptions::new(), &Ranges::new(false))
     }
 
     /// Writes many ranges as the options say.
-    pub fn write_gather_with<B: IoBuf>(&self, buf: B, ranges: &[Piece], options: ManyOptions) -> Op<B> {
+    pub fn write_gather_with<B: IoBuf>(&self, buf: B, ranges: &[Piece], options: ManyOptions) -> Op<Scattered<B>> {
         let segments = segments(Direction::Write, buf.as_ptr() as u64, buf.len(), ranges);
-        self.many(Direction::Write, buf, segments, options, &Ranges::new(false))
+        let ranges = Ranges::new(false);
+        self.many(Direction::Write, Scattered { buf, ranges: ranges.clone() }, segments, options, &ranges)
     }
 
     /// Reads from `position` into several buffers, one behind the other, until they are full or the file ends.
@@ -283,7 +316,7 @@ impl File {
             },
         };
         let many = Many { core, file, admission, options, ranges: ranges.clone(), completion };
-        if count <= SORTED_AT_ONCE || many.core.is_forked() {
+        if count <= SORTED_AT_ONCE && !many.options.sums || many.core.is_forked() {
             return many.submit(segments());
         }
         let core = Arc::clone(&many.core);
@@ -321,10 +354,18 @@ impl Many {
         };
         // Each call has its own.
         let _ = self.ranges.pieces.set(Arc::clone(&pieces));
-        let Self { core, file, admission, options, completion, .. } = self;
-        let ManyOptions { exact, handle, priority, .. } = options;
+        let Self { core, file, admission, options, ranges, mut completion } = self;
+        let ManyOptions { exact, handle, priority, sums, expected, .. } = options;
         if let Some(admission) = admission {
+            if sums {
+                // SAFETY: the memory was handed over for reading until the completion is settled.
+                let _ = ranges.sums.set(unsafe { pieces.checksums() });
+            }
             return Gather::start(admission, pieces, handle, priority, completion);
+        }
+        if sums {
+            let (core, using) = (Arc::clone(&core), Mutex::new(Some(Use::of(&file, &core.inbox))));
+            completion = Arc::new(Summing { core, file: Arc::clone(&file), using, ranges, expected, completion });
         }
         let len = pieces.total();
         let raw =
@@ -333,10 +374,62 @@ impl Many {
     }
 
     fn prepare(&self, segments: Vec<Segment>) -> Result<Pieces> {
+        if let Some(expected) = self.options.expected.as_ref().filter(|expected| expected.len() != segments.len()) {
+            let advice = format!("{} checksums are expected of {} ranges", expected.len(), segments.len());
+            return Err(Error::new(ErrorKind::Invalid, "read").advise(advice));
+        }
         if self.admission.is_some() {
             return Pieces::new(segments, Direction::Write, 0, false);
         }
         Pieces::new(segments, Direction::Read, self.options.gap, self.options.partial)
+    }
+}
+
+/// The completion of a read whose ranges are summed before it is settled.
+struct Summing {
+    core: Arc<Core>,
+    file: Arc<OpenFile>,
+    /// A close of the file ends after everything it waited for.
+    using: Mutex<Option<Use>>,
+    ranges: Ranges,
+    expected: Option<Vec<u32>>,
+    completion: Arc<dyn Completion>,
+}
+
+impl Summing {
+    fn sum(&self, pieces: &Pieces) -> Result<()> {
+        // SAFETY: the memory was handed over for writing until the completion is settled, and nothing writes to it any more.
+        let sums = unsafe { pieces.checksums() };
+        if let Some(expected) = &self.expected {
+            pieces.compare(&sums, expected);
+        }
+        let _ = self.ranges.sums.set(sums);
+        match pieces.first_failure(self.ranges.exact).filter(|_| !pieces.partial) {
+            Some(error) => Err(error.at(&self.file.path)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Completion for Summing {
+    fn settle(self: Arc<Self>, mut outcome: Outcome) {
+        let using = self.using.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(pieces) = self.ranges.pieces.get().filter(|_| outcome.result.is_ok()).map(Arc::clone) else {
+            return Arc::clone(&self.completion).settle(outcome);
+        };
+        let core = Arc::clone(&self.core);
+        let deliver = move || {
+            outcome.result = outcome.result.and_then(|receipt| self.sum(&pieces).map(|()| receipt));
+            if contain(|| Arc::clone(&self.completion).settle(outcome)).is_none() {
+                add(&self.core.counters.panics, 1);
+            }
+            drop(using);
+        };
+        core.blocking.run(Line::Copy, Box::new(deliver));
+    }
+
+    fn canceled(&self) -> bool {
+        self.completion.canceled()
     }
 }
 

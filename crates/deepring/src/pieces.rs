@@ -15,9 +15,11 @@
 //! so nothing is kept per run.
 
 use crate::config::END_MAX;
+use crate::digest::{Checksum, crc32c};
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::{BOUNCE_BYTES_MAX, Direction};
 use crate::planted::{PlantedBug, planted};
+use std::slice;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -285,6 +287,38 @@ impl Pieces {
         }
         for failure in self.failures(false) {
             set(failure.index, failure.error.transferred());
+        }
+    }
+
+    /// The checksum of what came of each piece, by its index.
+    ///
+    /// # Safety
+    /// The memory of all pieces can be read, and nothing writes to it.
+    pub(crate) unsafe fn checksums(&self) -> Vec<u32> {
+        let mut sums = vec![0; self.count];
+        for piece in &self.sorted {
+            // SAFETY: the caller's promise.
+            let bytes = unsafe { slice::from_raw_parts(piece.address as *const u8, self.came(piece) as usize) };
+            sums[piece.index as usize] = crc32c(bytes);
+        }
+        sums
+    }
+
+    /// Fails the pieces whose checksums are not the expected ones, unless they have failed before.
+    pub(crate) fn compare(&self, sums: &[u32], expected: &[u32]) {
+        let failed: Vec<_> = self.failures(false).iter().map(|failure| failure.index).collect();
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        for piece in &self.sorted {
+            let (&expected, &actual) = (&expected[piece.index as usize], &sums[piece.index as usize]);
+            let is_short = self.came(piece) < piece.len;
+            if Checksum::Expect(expected).check(actual).is_err() && !is_short && failed.binary_search(&piece.index).is_err() {
+                let error = Error::new(ErrorKind::Checksum { expected, actual }, "read");
+                let error = error.range(piece.position, piece.len, piece.len).of_range(piece.index);
+                failures.push(Failure { index: piece.index, error });
+                if !self.partial && failures.len() >= FAILURES_MAX {
+                    return;
+                }
+            }
         }
     }
 

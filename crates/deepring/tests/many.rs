@@ -362,3 +362,47 @@ fn the_outcomes_of_a_batch_come_as_they_end_each_once() {
         harness::eventually(Duration::from_secs(20), "the end of all requests", || engine.stats().queued == 0);
     });
 }
+
+#[test]
+fn every_range_has_its_checksum_and_a_wrong_one_is_named() {
+    with_files(|_, file, path| {
+        let mut rng = Rng::seeded(7);
+        let (ranges, len) = random_ranges(&mut rng, 300, FILE as u64 + 10_000);
+        let (_, counts) = expected(&ranges, len);
+        let sum = |range: &Piece, count: u64| deepring::crc32c(&bytes(range.position, count as usize, 1));
+        let sums: Vec<_> = ranges.iter().zip(&counts).map(|(range, &count)| sum(range, count)).collect();
+        let (read, _) = file.read_scatter_with(vec![0; len], &ranges, ManyOptions::new().checksums(true)).wait().ok().expect("a read");
+        assert_eq!(read.checksums(), Some(&sums[..]));
+        let options = ManyOptions::new().expect(sums.clone());
+        let (read, _) = file.read_scatter_with(vec![0; len], &ranges, options).wait().ok().expect("a read of what is expected");
+        assert_eq!(read.counts(), counts);
+        // A wrong one, of a range that is whole and not empty.
+        let index = (0..ranges.len()).find(|&index| counts[index] > 0 && counts[index] == ranges[index].len as u64).expect("a range");
+        let mut wrong = sums.clone();
+        wrong[index] ^= 0x80;
+        let Completed { buf, result } = file.read_scatter_with(vec![0; len], &ranges, ManyOptions::new().expect(wrong.clone())).wait();
+        let error = result.expect_err("a wrong checksum");
+        let (expected, actual) = (wrong[index], sums[index]);
+        assert_eq!((error.kind(), error.index(), error.path()), (ErrorKind::Checksum { expected, actual }, Some(index as u32), Some(path)));
+        assert_eq!(
+            (error.position(), error.requested(), error.transferred()),
+            (Some(ranges[index].position), counts[index], counts[index])
+        );
+        let range = ranges[index];
+        let found = &buf.expect("the buffer").buf[range.offset..range.offset + range.len];
+        assert_same(found, &bytes(range.position, range.len, 1), "the bytes are there all the same");
+        let options = ManyOptions::new().expect(wrong).partial(true);
+        let (read, _) = file.read_scatter_with(vec![0; len], &ranges, options).wait().ok().expect("a partial read");
+        assert_eq!(read.failures().iter().map(Error::index).collect::<Vec<_>>(), [Some(index as u32)]);
+        // Of a write, those of what is handed over.
+        let pieces = [Piece::new(5, 100, 1000), Piece::new(70_000, 0, 50), Piece::new(0, 0, 0)];
+        let content = bytes(9, 1100, 4);
+        let (written, _) =
+            file.write_gather_with(content.clone(), &pieces, ManyOptions::new().checksums(true)).wait().ok().expect("a write");
+        let handed = [deepring::crc32c(&content[100..]), deepring::crc32c(&content[..50]), 0];
+        assert_eq!(written.checksums(), Some(&handed[..]));
+        let options = ManyOptions::new().expect(vec![0; 3]);
+        let error = file.read_scatter_with(vec![0; len], &ranges, options).wait().result.expect_err("too few checksums");
+        assert_eq!(error.kind(), ErrorKind::Invalid);
+    });
+}
