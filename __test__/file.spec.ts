@@ -405,3 +405,14 @@ test('a file shows what it is', async (t) => {
   await file.close()
   t.true(file.closed)
 })
+
+test("with direct: 'auto', what is in the page cache comes from there", async (t) => {
+  const bytes = pattern(2_000_000)
+  const path = scratch.file(bytes)
+  const file = await open(path, 'r', { direct: 'auto' })
+  // It was just written through the page cache.
+  const warm = await file.read(allocate(bytes.length), { position: 0 })
+  t.true(same(warm.buffer, bytes))
+  t.is(warm.receipt.direct, false)
+  await file.close()
+})

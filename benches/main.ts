@@ -16,6 +16,7 @@ import { LOOPS } from './benchmarks/loop.ts'
 import { MANIES } from './benchmarks/many.ts'
 import { MEMORIES } from './benchmarks/memory.ts'
 import { RANDOMS } from './benchmarks/random.ts'
+import { RESIDENTS } from './benchmarks/resident.ts'
 import { SMALLS } from './benchmarks/small.ts'
 import { STREAMS } from './benchmarks/stream.ts'
 import { findFio } from './contenders/fio.ts'
@@ -37,6 +38,7 @@ const BENCHMARKS: readonly Benchmark[] = [
   ...LOOPS,
   ...MEMORIES,
   ...FRESH,
+  ...RESIDENTS,
 ]
 
 /**

@@ -27,6 +27,14 @@ export interface Reads {
 /** Random reads of the large file. */
 export interface RandomParameters extends FileParameters, Reads {}
 
+/** A file that is in the page cache, or half of it, or none. */
+export interface ResidentParameters extends FileParameters {
+  readonly direct: 'auto' | 'prefer' | 'never'
+  readonly warm: 'all' | 'half' | 'none'
+  /** Bytes of each read. */
+  readonly length: number
+}
+
 /** Random reads in calls of many ranges. */
 export interface ManyParameters extends FileParameters {
   readonly operations: number

@@ -94,7 +94,7 @@ export const NUMBERS = { none: 0, float64: 1, uint64: 2, uint32: 3 } as const
 export const OPEN = { read: 1, write: 2, create: 4, truncate: 8, exclusive: 16 } as const
 
 /** The `direct` of `open`. */
-export const DIRECT = { never: 0, prefer: 1, require: 2 } as const
+export const DIRECT = { never: 0, prefer: 1, require: 2, auto: 3 } as const
 
 /** The class of a request, a handle or a file: of nothing, that of the next of these. */
 export const PRIORITY = { none: 0, latency: 1, throughput: 2, background: 3 } as const

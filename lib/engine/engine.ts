@@ -40,10 +40,11 @@ import { allocateTensorIn, type Tensor } from '../memory/tensor.ts'
 export interface OpenOptions extends SignalOptions {
   /**
    * Whether transfers bypass the page cache. `'prefer'`: if they can; `file.direct` reports it. `'require'`: if they
-   * cannot, the open fails with `ERR_DEEPRING_DIRECT`, or the write that shows it. `'never'`: they do not. Default
-   * `'prefer'`.
+   * cannot, the open fails with `ERR_DEEPRING_DIRECT`, or the write that shows it. `'never'`: they do not. `'auto'`:
+   * as `'prefer'`, but what a read asks for comes from the page cache where that has it, for files that other programs
+   * read, too, or that are read again and fit into memory. Default `'prefer'`.
    */
-  direct?: 'require' | 'prefer' | 'never' | undefined
+  direct?: 'require' | 'prefer' | 'never' | 'auto' | undefined
   /** Permissions of a file that is created, before the umask. Default `0o666`. Only with flags that create. */
   mode?: number | undefined
   /**
@@ -150,7 +151,7 @@ export class Engine extends Uncloneable {
       const direct =
         given.direct === undefined
           ? DIRECT.prefer
-          : DIRECT[wordOf(given.direct, 'options.direct', ['require', 'prefer', 'never'])]
+          : DIRECT[wordOf(given.direct, 'options.direct', ['require', 'prefer', 'never', 'auto'])]
       const mode = given.mode === undefined ? 0o666 : integerOf(given.mode, 'options.mode', 0, 0o7777)
       const syncDirectory = booleanOf(given.syncDirectory, 'options.syncDirectory', false)
       if (!known.creates && given.mode !== undefined) throw contradicts('mode', flags, given.mode)

@@ -69,6 +69,7 @@ numbers! { DIRECTS: u32 {
     DIRECT_NEVER = 0 => "never",
     DIRECT_PREFER = 1 => "prefer",
     DIRECT_REQUIRE = 2 => "require",
+    DIRECT_AUTO = 3 => "auto",
 }}
 
 /// A transfer on its way to the binding.
@@ -198,6 +199,7 @@ pub fn open_options(flags: u32, direct: u32) -> OpenOptions {
     let direct = match direct {
         DIRECT_NEVER => Direct::Never,
         DIRECT_REQUIRE => Direct::Require,
+        DIRECT_AUTO => Direct::Auto,
         _ => Direct::Prefer,
     };
     OpenOptions::new()

@@ -27,6 +27,9 @@ use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+/// The driver copies no more than this from the page cache.
+const CACHED_AT_ONCE: u32 = 64 << 10;
+
 /// What a block is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
@@ -51,6 +54,8 @@ pub(super) struct Grant {
     pub(super) cost: Cost,
     /// What it takes of its window.
     pub(super) bytes: u64,
+    /// Whether the device has to do with it: not, if its bytes come from the page cache.
+    pub(super) at_device: bool,
     /// Of a write: the lock of its range.
     pub(super) lock: Option<BlockLock>,
 }
@@ -73,6 +78,8 @@ pub(super) struct Block {
     address: u64,
     /// See [`crate::inode::Inode::clamp`].
     ticket: ReadTicket,
+    /// The page cache said that it has all of it, and did not.
+    skips_cache: bool,
 }
 
 impl Block {
@@ -154,6 +161,7 @@ impl Driver {
             riders: Vec::new(),
             address,
             ticket,
+            skips_cache: false,
         };
         let block = self.blocks.insert(block);
         self.track(grant.cost);
@@ -186,6 +194,9 @@ impl Driver {
     /// A write that would block is not left to the workers of a ring: those are few and serve all files, so a file
     /// system that does not answer would stop the writes to all others.
     pub(super) fn stage(&mut self, key: Key) {
+        if self.stage_cached(key) {
+            return;
+        }
         let op = self.next_operation(key);
         let request = &self.requests[self.blocks[key].request];
         let can_block = request.file.blocks_submitters || op.direction == Direction::Write && !op.nowait;
@@ -203,6 +214,38 @@ impl Driver {
         let op = DeviceOp { nowait: false, ..self.next_operation(key) };
         self.blocks[key].holder = Holder::Thread;
         self.ask(Line::Mount(op.fate), move || Answer::Transferred(Done { key, result: transfer(&op) }));
+    }
+
+    /// Copies what a read is to bring from the page cache, if all of it is there: few bytes at once, many on a blocking
+    /// thread. What is not there any more comes from the device.
+    fn stage_cached(&mut self, key: Key) -> bool {
+        let block = &self.blocks[key];
+        let request = &self.requests[block.request];
+        if block.stage != Stage::Transfer || request.is_write() || block.skips_cache {
+            return false;
+        }
+        let (from, len) = (block.progress.from, block.extent.file_len);
+        let Some(fd) = request.file.cached(block.extent.file_start + from, len - from) else { return false };
+        let op = self.next_operation(key);
+        let cached = DeviceOp { fd, nowait: true, ..op };
+        let block = &mut self.blocks[key];
+        block.grant.at_device = false;
+        self.requests[block.request].tally.buffered = true;
+        if op.len > CACHED_AT_ONCE {
+            block.holder = Holder::Thread;
+            self.ask(Line::Mount(op.fate), move || {
+                let result = transfer(&cached);
+                Answer::Transferred(Done { key, result: if result > 0 { result } else { transfer(&op) } })
+            });
+            return true;
+        }
+        let result = transfer(&cached);
+        if result <= 0 {
+            block.skips_cache = true;
+            return false;
+        }
+        self.from_cache.push(Done { key, result });
+        true
     }
 
     /// Carries the block's next operation out by a blocking call, up to the end of the file. If that was not in its way, it
@@ -436,7 +479,7 @@ impl Driver {
         queue.blocks -= 1;
         queue.used.sub(grant.cost);
         let (direction, size) = (request.submission.direction, request.flow.size);
-        self.devices[queue.device].give(direction, size, grant.cost, grant.bytes);
+        self.devices[queue.device].give(direction, size, grant.cost, grant.bytes, grant.at_device);
         if let Some(lock) = grant.lock {
             let end = request.end();
             match &mut request.claim {

@@ -192,15 +192,18 @@ impl Device {
         lane.flying_small += u32::from(size == Size::Small);
     }
 
-    /// A block is done. `cost` is what it holds of the budget, `bytes` what it took.
-    pub(super) fn give(&mut self, direction: Direction, size: Size, cost: Cost, bytes: u64) {
+    /// A block is done. `cost` is what it holds of the budget, `bytes` what it took. What did not come from the device says
+    /// nothing of it.
+    pub(super) fn give(&mut self, direction: Direction, size: Size, cost: Cost, bytes: u64, at_device: bool) {
         self.budget.give(cost);
         let lane = &mut self.lanes[direction as usize];
         lane.flying_bytes -= bytes;
         lane.flying_blocks -= 1;
         lane.flying_small -= u32::from(size == Size::Small);
-        lane.came_bytes += bytes;
-        lane.came_small += u64::from(size == Size::Small);
+        if at_device {
+            lane.came_bytes += bytes;
+            lane.came_small += u64::from(size == Size::Small);
+        }
     }
 
     /// Once a turn, after all that can go was issued: what has come since the last time, and who has shared the device.

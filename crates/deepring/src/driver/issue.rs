@@ -220,7 +220,7 @@ impl Driver {
         device.take(direction, size, cost);
         let price = device.price(direction, cost, extent.len);
         self.take_window(key);
-        let started = self.start_block(key, extent, memory, Grant { cost, bytes: cost.bytes, lock });
+        let started = self.start_block(key, extent, memory, Grant { cost, bytes: cost.bytes, at_device: true, lock });
         let request = &self.requests[key];
         if request.submission.handle.as_ref().is_some_and(|handle| handle.limits().single_submit) {
             // An error shows again at the next wait, where it is handled.

@@ -131,6 +131,8 @@ pub(crate) struct Driver {
     /// Finds memory that is not present.
     fresh: Finder,
     settled: Vec<Settled>,
+    /// Operations that the page cache has done.
+    from_cache: Vec<Done>,
     /// Allocations that a turn fills and empties.
     messages: Vec<Message>,
     done: Vec<Done>,
@@ -181,6 +183,7 @@ impl Driver {
             offloads: Vec::new(),
             fresh: Finder::default(),
             settled: Vec::new(),
+            from_cache: Vec::new(),
             messages: Vec::new(),
             done: Vec::new(),
             now: Instant::now(),
@@ -223,6 +226,11 @@ impl Driver {
             self.sweep();
         }
         self.issue_all();
+        let from_cache = mem::take(&mut self.from_cache);
+        let is_idle = from_cache.is_empty();
+        for done in from_cache {
+            self.complete(done);
+        }
         self.hand_out_work();
         self.deliver_outcomes();
         #[cfg(debug_assertions)]
@@ -230,7 +238,8 @@ impl Driver {
         if self.stopping && self.is_drained() {
             return Turn::Drained;
         }
-        Turn::Wait { sleep: self.core.inbox.park() }
+        // What has come from the page cache makes room for more.
+        Turn::Wait { sleep: is_idle && self.from_cache.is_empty() && self.core.inbox.park() }
     }
 
     /// The second half: submits, sleeps until something completes or a message arrives, and applies what has completed.

@@ -50,6 +50,11 @@ impl Epochs {
         self.first > epoch
     }
 
+    /// Whether a write is unsettled.
+    pub(super) fn is_busy(&self) -> bool {
+        self.unsettled.iter().any(|count| *count > 0)
+    }
+
     /// Unsettled writes.
     #[cfg(any(feature = "sim", test))]
     pub(super) fn len(&self) -> u64 {

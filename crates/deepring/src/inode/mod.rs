@@ -218,6 +218,11 @@ impl Inode {
         Accepted { epoch: state.epochs.accept(), end }
     }
 
+    /// Whether a write was accepted and has not settled.
+    pub(crate) fn is_written(&self) -> bool {
+        lock(&self.state).epochs.is_busy()
+    }
+
     /// The write has settled, successfully or not.
     pub(crate) fn settle_write(&self, accepted: Accepted) {
         let mut state = lock(&self.state);

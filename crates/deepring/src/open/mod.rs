@@ -6,6 +6,7 @@
 //! required and not available.
 
 mod adopt;
+mod cached;
 mod device;
 mod direct;
 mod examine;
@@ -26,6 +27,7 @@ use crate::sync::atomic::AtomicUsize;
 use crate::sys::file as sys;
 use crate::sys::stat::{FileKind, Stat, stat};
 pub(crate) use adopt::adopt;
+use cached::Cached;
 pub(crate) use device::Device;
 use device::{Mount, mount_of};
 pub use direct::DirectSupport;
@@ -41,8 +43,8 @@ pub(crate) use pins::assume_unpinned;
 pub(crate) use space::{Shortage, Space};
 use std::mem::ManuallyDrop;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8};
+use std::sync::{Arc, Mutex};
 
 /// As [`open`], and waits if descriptors run short that path requests are about to give back.
 pub(crate) fn open_patiently(name: &Name, options: &OpenOptions) -> Result<OpenFile> {
@@ -77,7 +79,7 @@ fn collect(opened: Opened, name: &Name, options: &OpenOptions) -> Result<OpenFil
             return Err(error);
         }
     };
-    let Known { is_block_device, support, judge, size, is_fuse, identity, mount, pages, locks, has_holes } = known;
+    let Known { is_block_device, support, judge, size, is_fuse, identity, mount, pages, locks, has_holes, cached } = known;
     let owns_end = identity.proof != Proof::None;
     let inode = Inode::of(identity, size);
     if has_holes {
@@ -90,6 +92,7 @@ fn collect(opened: Opened, name: &Name, options: &OpenOptions) -> Result<OpenFil
     let file = OpenFile {
         pages,
         fd: ManuallyDrop::new(fd),
+        cached: Mutex::new(cached),
         closed: AtomicBool::new(false),
         path: Arc::clone(&name.path),
         inode,
@@ -134,6 +137,7 @@ struct Known {
     pages: Pages,
     locks: FileLocks,
     has_holes: bool,
+    cached: Option<Cached>,
 }
 
 fn look(fd: &OwnedFd, name: &Name, options: &OpenOptions, write_only: bool) -> Result<Known> {
@@ -155,7 +159,7 @@ fn look(fd: &OwnedFd, name: &Name, options: &OpenOptions, write_only: bool) -> R
     let Found { support, judge } = match options.direct {
         Direct::Never => buffered("the open options rule it out"),
         _ if write_only => buffered("no read permission; a direct write must read the blocks it only partly overwrites"),
-        Direct::Prefer | Direct::Require => direct_support(fd, &stat, size, options.write),
+        Direct::Prefer | Direct::Require | Direct::Auto => direct_support(fd, &stat, size, options.write),
     };
     let pads = options.write && !is_block_device && support.geometry(is_block_device).write_unit > 1;
     let support = if pads && support.available && identity.proof == Proof::None {
@@ -174,9 +178,16 @@ fn look(fd: &OwnedFd, name: &Name, options: &OpenOptions, write_only: bool) -> R
     if options.direct == Direct::Require && !support.available {
         return Err(Error::new(ErrorKind::Direct, "open").at(&name.path).advise(support.reason));
     }
+    let (support, cached) = match options.direct {
+        Direct::Auto if support.available && !is_block_device && !is_fuse => match Cached::of(fd, &stat) {
+            Ok(cached) => (support, Some(cached)),
+            Err(why) => (DirectSupport { reason: format!("{}; the page cache is not used: {why}", support.reason), ..support }, None),
+        },
+        _ => (support, None),
+    };
     let pages = if support.available { Pages::of(fd, &stat) } else { Pages::NotPinned };
     let locks = locks(fd, &stat, options, &support, write_only);
-    Ok(Known { is_block_device, support, judge, size, is_fuse, identity, mount, pages, locks, has_holes: stat.has_holes() })
+    Ok(Known { is_block_device, support, judge, size, is_fuse, identity, mount, pages, locks, has_holes: stat.has_holes(), cached })
 }
 
 /// Whether a ring would carry out transfers on the thread that submits them, however long they

@@ -1,5 +1,6 @@
 //! [`OpenFile`]: a descriptor and what is known about its file.
 
+use super::cached::Cached;
 use super::device::{Device, Mount};
 use super::direct::{BUFFERED, DIRECT, DirectSupport, THROUGH_CACHE, UNKNOWN, unsupported, went_past_cache, write_zeros};
 use super::pins::{self, Pages};
@@ -16,14 +17,16 @@ use crate::sys::{Errno, file as sys};
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// An open descriptor and what is known about its file. Closed with the last reference, or earlier
 /// by [`OpenFile::close`].
 #[allow(clippy::struct_excessive_bools, reason = "independent facts about a file")]
 pub(crate) struct OpenFile {
     pub(super) fd: ManuallyDrop<OwnedFd>,
+    /// For reads of what is in the page cache. Closed with `fd`.
+    pub(super) cached: Mutex<Option<Cached>>,
     pub(super) closed: AtomicBool,
     pub(crate) path: Arc<Path>,
     pub(crate) inode: Arc<Inode>,
@@ -64,6 +67,15 @@ impl OpenFile {
     /// The descriptor, for system calls on blocking threads.
     pub(crate) fn fd(&self) -> &OwnedFd {
         &self.fd
+    }
+
+    /// The descriptor to read a range with that is in the page cache, all of it, if this file is read so and nothing is
+    /// being written to it: what is written direct and what is in the page cache are not mixed.
+    pub(crate) fn cached(&self, position: u64, len: u64) -> Option<RawFd> {
+        let cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
+        let cached = cached.as_ref().filter(|_| self.is_direct() && !self.inode.is_written())?;
+        let end = (position + len).min(self.inode.size());
+        cached.holds(position, end.saturating_sub(position)).then(|| cached.raw())
     }
 
     pub(crate) fn is_direct(&self) -> bool {
@@ -146,6 +158,7 @@ impl OpenFile {
         if self.closed.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
+        drop(self.cached.lock().unwrap_or_else(PoisonError::into_inner).take());
         // SAFETY: `closed` was false and is true now, so no other call takes the descriptor out,
         // and `raw` is not used after a close.
         let fd = unsafe { std::ptr::read(&raw const *self.fd) };

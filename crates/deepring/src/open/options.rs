@@ -12,6 +12,10 @@ pub enum Direct {
     Prefer,
     /// Direct, or opening fails with [`crate::ErrorKind::Direct`].
     Require,
+    /// As `Prefer`, but blocks of reads that are in the page cache, all of them, are copied from there. For files that other
+    /// programs read, too, or that are read again and again and fit into memory. While a write to the file is in progress,
+    /// reads are direct.
+    Auto,
 }
 
 /// How to open a file. Every switch is off by default, as in [`std::fs::OpenOptions`].

@@ -12,7 +12,26 @@ pub(crate) fn is_cached(fd: &impl AsRawFd, position: u64, len: u64, through_mapp
     if !through_mapping && let Ok(pages) = cached_pages(fd, position, len) {
         return Some(pages > 0);
     }
-    if may_ask { mapped_pages(fd, position, len).ok() } else { None }
+    if !may_ask {
+        return None;
+    }
+    mapped_pages(fd, position, len).ok().map(|present| present.iter().any(|page| page & 1 != 0))
+}
+
+/// Whether all pages of a range are; false if the kernel does not say. The caller owns the file or can write to it.
+pub(crate) fn is_all_cached(fd: &impl AsRawFd, position: u64, len: u64, through_mapping: bool) -> bool {
+    let fd = fd.as_raw_fd();
+    let page = page_bytes();
+    let (start, end) = (position - position % page, (position + len).next_multiple_of(page));
+    if !through_mapping && let Ok(pages) = cached_pages(fd, start, end - start) {
+        return pages >= (end - start) / page;
+    }
+    mapped_pages(fd, position, len).is_ok_and(|present| present.iter().all(|page| page & 1 != 0))
+}
+
+fn page_bytes() -> u64 {
+    // SAFETY: no pointers.
+    u64::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096)
 }
 
 /// The number of `cachestat`, which is the same on every architecture.
@@ -28,10 +47,9 @@ fn cached_pages(fd: RawFd, position: u64, len: u64) -> Result<u64, Errno> {
     Ok(counts[0])
 }
 
-/// `mincore(2)` of a mapping that is never touched.
-fn mapped_pages(fd: RawFd, position: u64, len: u64) -> Result<bool, Errno> {
-    // SAFETY: no pointers.
-    let page = u64::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096);
+/// `mincore(2)` of a mapping that is never touched: a byte for each page.
+fn mapped_pages(fd: RawFd, position: u64, len: u64) -> Result<Vec<u8>, Errno> {
+    let page = page_bytes();
     let start = position - position % page;
     let bytes = (position + len - start).next_multiple_of(page) as usize;
     let offset = start as libc::off_t;
@@ -45,7 +63,7 @@ fn mapped_pages(fd: RawFd, position: u64, len: u64) -> Result<bool, Errno> {
     let asked = check(unsafe { libc::mincore(address, bytes, present.as_mut_ptr().cast()) }.into());
     // SAFETY: the mapping just made; nothing refers to it.
     unsafe { libc::munmap(address, bytes) };
-    asked.map(|_| present.iter().any(|page| page & 1 != 0))
+    asked.map(|_| present)
 }
 
 #[cfg(all(test, not(loom)))]
@@ -59,6 +77,7 @@ mod tests {
         file.write_all(&[7; 10_000]).expect("a write");
         for through_mapping in [false, true] {
             assert_eq!(is_cached(&file, 0, 4096, through_mapping, true), Some(true));
+            assert!(is_all_cached(&file, 100, 9900, through_mapping));
         }
     }
 }

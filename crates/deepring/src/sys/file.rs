@@ -66,6 +66,12 @@ pub(crate) fn open(directory: Option<&OwnedFd>, path: &CStr, access: Access, cre
     open_with(directory, path, access | create | waits | libc::O_NOCTTY, mode)
 }
 
+/// Whether this process can write to the file at a path.
+pub(crate) fn may_write(path: &CStr) -> bool {
+    // SAFETY: a terminated string.
+    unsafe { libc::faccessat(libc::AT_FDCWD, path.as_ptr(), libc::W_OK, libc::AT_EACCESS) == 0 }
+}
+
 /// How a descriptor was opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Opening {
