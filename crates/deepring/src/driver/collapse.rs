@@ -32,7 +32,8 @@ struct Wreck {
 
 impl Driver {
     pub(crate) fn collapse(self) {
-        let Self { core, backend, off_ring, requests, mut blocks, controls, queues, mut paths, settled, messages, offloads, .. } = self;
+        let Self { core, backend, off_ring, requests, mut blocks, controls, queues, mut paths, settled, messages, offloads, sums, .. } =
+            self;
         core.inbox.close();
         core.report.lock().unwrap_or_else(PoisonError::into_inner).reason = UNWOUND.into();
         backend.abandon();
@@ -44,7 +45,7 @@ impl Driver {
             wreck.leak(block);
         }
         // What was settled before is delivered by its drop. Work that was not begun touches no memory.
-        drop((settled, offloads));
+        drop((settled, offloads, sums));
         for mut queue in queues {
             queue.schedule.sweep(|_| true, |_| true, &mut wreck.queued);
         }

@@ -128,6 +128,8 @@ pub(crate) struct Driver {
     jobs: usize,
     /// Work on memory for blocking threads, handed out at the end of this half turn.
     offloads: Vec<Offload>,
+    /// Sums for blocking threads, handed out when the device has its next blocks.
+    sums: Vec<Offload>,
     /// Finds memory that is not present.
     fresh: Finder,
     settled: Vec<Settled>,
@@ -181,6 +183,7 @@ impl Driver {
             lines: Lines::default(),
             jobs: 0,
             offloads: Vec::new(),
+            sums: Vec::new(),
             fresh: Finder::default(),
             settled: Vec::new(),
             from_cache: Vec::new(),
@@ -232,6 +235,7 @@ impl Driver {
             self.complete(done);
         }
         self.hand_out_work();
+        self.hand_out_sums();
         self.deliver_outcomes();
         #[cfg(debug_assertions)]
         self.check();

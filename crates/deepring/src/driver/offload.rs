@@ -163,7 +163,7 @@ impl Driver {
 
     /// Leaves bytes of a request to be summed by a thread.
     pub(super) fn leave_sum(&mut self, request: Key, part: Part) {
-        self.offloads.push(Offload { key: request, work: Work::Sum(part) });
+        self.sums.push(Offload { key: request, work: Work::Sum(part) });
     }
 
     /// The work of a block is done.
@@ -216,6 +216,17 @@ impl Driver {
         let (fresh, copies) = mem::take(&mut self.offloads).into_iter().partition(|offload| offload.work.line() == Line::Populate);
         self.hand_out(Line::Populate, fresh);
         self.hand_out(Line::Copy, copies);
+    }
+
+    /// Hands the sums to blocking threads: after the device has got what is issued, because nothing at the device waits for
+    /// a sum, and waking a thread takes a while.
+    pub(super) fn hand_out_sums(&mut self) {
+        if !self.sums.is_empty() {
+            // An error shows again at the next wait, where it is handled.
+            let _ = self.backend.submit();
+            let sums = mem::take(&mut self.sums);
+            self.hand_out(Line::Copy, sums);
+        }
     }
 
     /// Cuts work into jobs.

@@ -18,7 +18,7 @@ use crate::slots::Key;
 use std::slice;
 
 /// Sums go to threads from this many times the length on from which copies do: a byte is summed in a quarter of the time
-/// in which it is copied. So the driver is kept for 15 us at most.
+/// in which it is copied. So a block keeps the driver for about 20 us at most.
 const TIMES_COPIED: u64 = 4;
 
 /// What a request knows of its checksum.
