@@ -35,7 +35,7 @@ function moduleOf({ source }: Example, folder: string): string {
 }
 
 const sources = globSync('lib/**/*.ts', { cwd: root }).toSorted()
-const guides = ['buffers', 'durability', 'errors', 'many', 'porting-from-deepnvme', 'tuning'].map(
+const guides = ['buffers', 'checksums', 'durability', 'errors', 'many', 'porting-from-deepnvme', 'tuning'].map(
   (name) => `docs/${name}.md`,
 )
 const runnable = [...guides, 'index.ts', ...sources].flatMap(examplesIn)

@@ -8,7 +8,7 @@
 
 import { spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdir, mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import process from 'node:process'
 import { setTimeout } from 'node:timers/promises'
@@ -76,6 +76,25 @@ test.serial('load-weights accepts a file of any length', async (t) => {
   const { code, stdout, stderr } = await run('load-weights.ts', [file])
   t.is(code, 0, stderr)
   t.regex(stdout, new RegExp(`^read ${length} bytes in `, 'm'))
+})
+
+test.serial('checksum agrees with itself over a sample', async (t) => {
+  const { code, stdout, stderr, leftovers } = await run('checksum.ts')
+  t.is(code, 0, stderr)
+  t.regex(stdout, /^written ([0-9a-f]{8}), read \1, combined \1$/m)
+  t.deepEqual(leftovers, [])
+})
+
+test.serial('checksum prints those of files, and goes on after one that is missing', async (t) => {
+  const parent = join(import.meta.dirname, '..', 'node_modules', '.cache')
+  await mkdir(parent, { recursive: true })
+  const file = join(parent, `checksum-${process.pid}.bin`)
+  t.teardown(() => rm(file, { force: true }))
+  await writeFile(file, '123456789')
+  const { code, stdout, stderr } = await run('checksum.ts', ['/no/such/file', file])
+  t.is(code, 1)
+  t.is(stdout, `e3069283  ${file}\n`)
+  t.regex(stderr, /^checksum: ENOENT: .*'\/no\/such\/file'$/m)
 })
 
 test.serial('swap advances every weight by two steps', async (t) => {

@@ -1,6 +1,9 @@
 //! Promise: a **checksum** is that of exactly the bytes that were moved, on every way that they can take. What it is
 //! compared with is one pass over the same bytes.
 
+#[path = "../examples/checksum.rs"]
+#[allow(dead_code, reason = "its main function does not run here")]
+mod example;
 mod harness;
 
 use deepring::{Direct, Engine, ErrorKind, File, ReadOptions, WindowMode, WriteOptions, crc32c, crc32c_combine};
@@ -300,4 +303,14 @@ fn a_close_waits_for_a_walk_and_the_end_of_the_engine_ends_it() {
         within(Duration::from_secs(10), "the end of the engine", || drop((file, engine)));
         assert_eq!(within(Duration::from_secs(10), "the walk", || walk.wait()).map_err(|error| error.kind()), Err(ErrorKind::Canceled));
     }
+}
+
+#[test]
+fn the_example_sums_files_in_their_order_and_goes_on_after_an_error() {
+    let place = directory();
+    let paths = ["first", "missing", "last"].map(|name| place.path().join(name));
+    std::fs::write(&paths[0], b"123456789").expect("a file");
+    std::fs::write(&paths[2], bytes(0, 5_000_000, 1)).expect("a file");
+    let sums: Vec<_> = example::checksums(&paths).into_iter().map(|sum| sum.map_err(|error| error.kind())).collect();
+    assert_eq!(sums, [Ok(0xe306_9283), Err(ErrorKind::Os(libc::ENOENT)), Ok(crc32c(&bytes(0, 5_000_000, 1)))]);
 }
