@@ -23,6 +23,7 @@ mod batch;
 mod content;
 mod generate;
 mod judge;
+mod many;
 mod model;
 mod places;
 mod plain;

@@ -2,13 +2,14 @@
 //! several threads.
 
 use super::content;
+use super::many::{parts_of, reorder};
 use super::model::Model;
 use super::plain::Plain;
 use super::planted::{self, PlantedBug};
 use super::script::{Mode, Op, Patience, Range, Script};
 use crate::harness::program::Memory;
 use crate::harness::{READ_WRITE, Slice};
-use deepring::{Buffer, Completed, Direct, Engine, File, FileStat, Receipt, Result, Task};
+use deepring::{Buffer, Completed, Direct, Engine, File, FileStat, ManyOptions, Piece, Receipt, Result, Scattered, Task};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -146,6 +147,7 @@ enum Pending {
     WriteEngine { op: deepring::Op<Buffer>, content: Vec<u8>, late: bool },
     ReadSlice { op: deepring::Op<Slice>, late: bool },
     ReadEngine { op: deepring::Op<Buffer>, guards: [Buffer; 2], late: bool },
+    ReadMany { op: deepring::Op<Scattered<Slice>>, parts: Vec<Piece> },
     Stat(Task<FileStat>),
     Task(Task<()>),
     Ended(End),
@@ -189,6 +191,12 @@ impl Handle {
 
     fn write(&self, file: &File, content: Vec<u8>, position: u64, memory: Memory, patience: Patience) -> Result<Pending> {
         let late = patience == Patience::CancelsLate;
+        let range = Range { position, len: content.len() as u64 };
+        if let (Memory::Slice(offset), Patience::Waits, Some(parts)) = (memory, patience, parts_of(range)) {
+            let content = reorder(&parts, &content, true);
+            let op = file.write_gather(Slice::of(&content, offset), &parts);
+            return Ok(Pending::WriteSlice { op, content, late });
+        }
         let pending = match memory {
             Memory::Slice(offset) => {
                 let op = submitted(file.write_at(Slice::of(&content, offset), position), patience);
@@ -208,6 +216,10 @@ impl Handle {
         /// Neither zero nor frequent in a file, so that bytes that were not read stay recognizable.
         const UNREAD: u8 = 0xee;
         let (len, late) = (range.len as usize, patience == Patience::CancelsLate);
+        if let (Memory::Slice(offset), Patience::Waits, false, Some(parts)) = (memory, patience, exact, parts_of(range)) {
+            let op = file.read_scatter_with(Slice::new(len, offset, UNREAD), &parts, ManyOptions::new());
+            return Ok(Pending::ReadMany { op, parts });
+        }
         let pending = match memory {
             Memory::Slice(offset) => {
                 let slice = Slice::new(len, offset, UNREAD);
@@ -276,6 +288,12 @@ impl Pending {
                 let Completed { buf, result } = op.wait();
                 let memory_kept = buf.as_ref().is_some_and(Slice::is_guarded);
                 End::Read { result, found: buf.map_or_else(Vec::new, |buf| buf.content().to_vec()), memory_kept }
+            }
+            Self::ReadMany { op, parts } => {
+                let Completed { buf, result } = op.wait();
+                let memory_kept = buf.as_ref().is_some_and(|read| read.buf.is_guarded());
+                let found = buf.map_or_else(Vec::new, |read| reorder(&parts, read.buf.content(), false));
+                End::Read { result, found, memory_kept }
             }
             Self::ReadEngine { op, guards, .. } => {
                 let Completed { buf, result } = op.wait();
