@@ -217,7 +217,7 @@ impl Profile {
         if profile.past_end > 0 {
             let mut rng = rng.clone();
             profile.sums = rng.pick(&[0, 300_000, 900_000]);
-            profile.flips = rng.pick(&[0, 20_000, 200_000]);
+            profile.flips = if profile.sums == 0 { 0 } else { rng.pick(&[0, 20_000, 200_000]) };
         }
         profile
     }
