@@ -321,18 +321,22 @@ impl<F> Schedule<F> {
                     line.later[size].push_back(place);
                 }
             }
-            // Who found no room keeps its turn, and so the round.
-            if line.current.iter().any(|list| !list.is_empty()) || line.is_empty() {
+            // Who found no room keeps its turn, and so the round. Who is kept out for another's sake does not: that one's turn
+            // can be in the next round.
+            let keeps_turn = |size: usize| round.full[index][size] && !line.current[size].is_empty();
+            let mut left = [0, 1].into_iter().filter(|&size| !is_shut(size)).flat_map(|size| &line.later[size]).peekable();
+            if keeps_turn(0) || keeps_turn(1) || left.peek().is_none() {
                 return None;
             }
             passes += 1;
-            if !can_begin
-                && passes > 1
-                && !line.later.iter().flatten().any(|&place| self.flows.get(place).is_some_and(|flow| !flow.begun.is_empty()))
-            {
+            if !can_begin && passes > 1 && !left.any(|&place| self.flows.get(place).is_some_and(|flow| !flow.begun.is_empty())) {
                 return None;
             }
-            std::mem::swap(&mut line.current, &mut line.later);
+            for size in 0..2 {
+                if line.current[size].is_empty() {
+                    std::mem::swap(&mut line.current[size], &mut line.later[size]);
+                }
+            }
             line.round += 1;
             line.newcomers = 0;
         }

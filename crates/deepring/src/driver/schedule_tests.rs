@@ -122,6 +122,23 @@ fn a_reservation_ends_with_the_request() {
 }
 
 #[test]
+fn what_is_kept_for_one_whose_turn_is_in_the_next_round_is_not_kept_for_ever() {
+    let [large, other, small] = keys();
+    let mut schedule = Schedule::<u32>::new();
+    schedule.ready(flow(LARGE, 1), large);
+    schedule.ready(flow(LARGE, 2), other);
+    // The first has had its turn, and the second finds the device full.
+    assert_eq!(serve_next(&mut schedule, &mut Round::default(), Issued::More(price(LARGE))), Some(large));
+    assert_eq!(serve_next(&mut schedule, &mut Round::default(), Issued::Full), Some(other));
+    // All is kept for it; a small one waits, and it is canceled.
+    schedule.passed = PASS_MAX;
+    schedule.ready(flow(SMALL, 3), small);
+    schedule.remove(flow(LARGE, 2), other);
+    assert_eq!(serve_next(&mut schedule, &mut Round::default(), Issued::Left(price(LARGE))), Some(large));
+    assert_eq!(serve_next(&mut schedule, &mut Round::default(), Issued::Left(price(SMALL))), Some(small));
+}
+
+#[test]
 fn begun_requests_go_on_where_no_further_one_can_begin() {
     let [begun] = keys();
     let mut schedule = Schedule::new();
