@@ -223,6 +223,11 @@ impl Run {
         if result.is_ok() && transferred != len {
             violate(format!("request {id} wrote {transferred} of {len} bytes and reports success"));
         }
+        if request.kind == RequestKind::WriteWhole && result.as_ref().is_err_and(|error| error.kind() == ErrorKind::Panicked) {
+            // How far it came is not known: it can have ended the file where it ends.
+            file.model.allow(len, u64::MAX, None);
+            file.model.size_min = file.model.size_min.min(len);
+        }
         // A truncation that raced with the write came before or after it.
         let truncated_to = request.concurrent.iter().filter_map(|change| change.truncates).min().unwrap_or(u64::MAX);
         // If only the close failed, the file has its length.
