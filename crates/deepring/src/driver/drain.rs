@@ -12,6 +12,9 @@ use std::mem;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+/// Outcomes of dropped requests that wait for their delivery.
+const OUTCOMES_HELD: usize = 1024;
+
 impl Driver {
     /// Drops every canceled request: queued ones at once, the others as soon as nothing of them is in flight.
     pub(super) fn sweep(&mut self) {
@@ -35,6 +38,10 @@ impl Driver {
         }
         for submission in dropped {
             self.drop_queued(submission);
+            // A million of them are not to hold a million outcomes at once.
+            if self.settled.len() >= OUTCOMES_HELD {
+                self.deliver_outcomes();
+            }
         }
         for key in self.requests.keys() {
             if self.requests[key].is_stopped() {
