@@ -5,6 +5,7 @@ use crate::backend::BackendKind;
 use crate::backend::start::start_backend;
 use crate::blocking::BlockingPool;
 use crate::config::{BLOCK_BYTES_MAX, BLOCK_BYTES_MIN, Config, OFFLOAD_BYTES, WINDOW_BYTES_MIN, WindowMode};
+use crate::deadlines::Deadlines;
 use crate::driver::{Core, Driver};
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
@@ -151,7 +152,8 @@ impl EngineBuilder {
             };
             let (process, devices) = (Process::current(), Devices::of_process());
             let (report_now, windows) = (Mutex::new(backend_report), Windows::default());
-            let core = Core { inbox, blocking, pool, counters, report: report_now, config, process, devices, windows };
+            let deadlines = Deadlines::new(inbox.doorbell(), &blocking);
+            let core = Core { inbox, blocking, deadlines, pool, counters, report: report_now, config, process, devices, windows };
             let core = Arc::new(core);
             let (blocking, inbox) = (Arc::clone(&core.blocking), Arc::clone(&core.inbox));
             if report.send(Ok(Arc::clone(&core))).is_ok() {

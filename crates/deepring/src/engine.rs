@@ -191,14 +191,8 @@ impl Engine {
         self.transfer_path(path.as_ref(), Direction::Write, address, len, Transfer::new(buf, len, self.core()))
     }
 
-    fn transfer_path<B: Send + 'static>(
-        &self,
-        path: &Path,
-        direction: Direction,
-        address: u64,
-        len: u64,
-        transfer: Arc<Transfer<B>>,
-    ) -> Op<B> {
+    fn transfer_path<B: Send + 'static>(&self, path: &Path, direction: Direction, address: u64, len: u64, transfer: Transfer<B>) -> Op<B> {
+        let transfer = Arc::new(transfer);
         let raw = RawTransfer { direction, address, len, position: 0, exact: true, handle: None, priority: None, checksum: Checksum::None };
         let target = PathTarget { name: Name::of(path), whole: true, mode: 0o666 };
         self.submit(Target::Path(Box::new(target)), raw, Arc::clone(&transfer) as Arc<dyn Completion>);

@@ -25,6 +25,9 @@ pub enum ErrorKind {
     /// The request was canceled, or its engine shut down, before it finished.
     #[error("canceled before it finished")]
     Canceled,
+    /// The deadline of the request passed before it finished.
+    #[error("the deadline passed before it finished")]
+    TimedOut,
     /// The engine already holds as many unsettled requests as `max_queued` allows.
     #[error("too many queued operations")]
     QueueFull,
@@ -129,6 +132,13 @@ impl Error {
         Self::new(ErrorKind::Os(errno), syscall)
     }
 
+    /// The same failure of another kind.
+    #[must_use]
+    pub(crate) fn with_kind(mut self, kind: ErrorKind) -> Self {
+        self.0.kind = kind;
+        self
+    }
+
     #[must_use]
     pub(crate) fn at(mut self, path: &Arc<Path>) -> Self {
         self.0.path = Some(Arc::clone(path));
@@ -169,6 +179,7 @@ impl Error {
             ErrorKind::Eof => "ERR_DEEPRING_EOF".into(),
             ErrorKind::Closed => "ERR_DEEPRING_CLOSED".into(),
             ErrorKind::Canceled => "ERR_DEEPRING_CANCELED".into(),
+            ErrorKind::TimedOut => "ERR_DEEPRING_TIMED_OUT".into(),
             ErrorKind::QueueFull => "ERR_DEEPRING_QUEUE_FULL".into(),
             ErrorKind::Direct => "ERR_DEEPRING_DIRECT".into(),
             ErrorKind::Unsupported => "ERR_DEEPRING_UNSUPPORTED".into(),
@@ -294,6 +305,7 @@ impl ErrorKind {
         match self {
             Self::Os(errno) | Self::SyncFailed(errno) => io::Error::from_raw_os_error(errno).kind(),
             Self::Eof => io::ErrorKind::UnexpectedEof,
+            Self::TimedOut => io::ErrorKind::TimedOut,
             Self::QueueFull | Self::Locked(_) | Self::TwoCopies => io::ErrorKind::ResourceBusy,
             Self::Direct | Self::Unsupported => io::ErrorKind::Unsupported,
             Self::SizeMismatch | Self::Mismatch | Self::Checksum { .. } => io::ErrorKind::InvalidData,
@@ -334,6 +346,7 @@ mod tests {
             (ErrorKind::Direct, io::ErrorKind::Unsupported),
             (ErrorKind::Mismatch, io::ErrorKind::InvalidData),
             (ErrorKind::Invalid, io::ErrorKind::InvalidInput),
+            (ErrorKind::TimedOut, io::ErrorKind::TimedOut),
             (ErrorKind::Canceled, io::ErrorKind::Other),
         ];
         for (kind, expected) in rows {

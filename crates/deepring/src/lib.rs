@@ -51,6 +51,7 @@ mod builder;
 mod checksum;
 mod completion;
 mod config;
+mod deadlines;
 mod digest;
 mod doorbell;
 mod driver;

@@ -287,7 +287,7 @@ impl File {
     ) -> Op<T> {
         let core = self.engine().core();
         let bytes = segments.iter().flatten().fold(0u64, |sum, segment| sum.saturating_add(segment.len));
-        let transfer = Transfer::new(owner, bytes, core);
+        let transfer = Arc::new(Transfer::new(owner, bytes, core));
         let completion = Arc::clone(&transfer) as Arc<dyn Completion>;
         match segments {
             Ok(segments) => self.submit_many(direction, segments.len(), move || segments, options, ranges, completion),

@@ -12,6 +12,7 @@
 
 use crate::blocking::Line;
 use crate::completion::{Completion, Outcome, Receipt};
+use crate::deadlines::Deadline;
 use crate::doorbell::Doorbell;
 use crate::driver::Core;
 use crate::error::{Error, ErrorKind, Result};
@@ -172,29 +173,38 @@ pub(crate) struct Transfer<B> {
     cell: Cell<Completed<B>>,
     /// Of a read: [`IoBufMut::filled`].
     filled: Option<unsafe fn(&mut B, usize)>,
+    deadline: Option<Deadline>,
     /// Drops the buffer if that can take long.
     reaper: Option<Arc<Core>>,
 }
 
 impl<B: Send + 'static> Transfer<B> {
     /// A transfer whose buffer, of `len` bytes, the engine drops if its [`Op`] is dropped.
-    pub(crate) fn new(buf: B, len: u64, core: &Arc<Core>) -> Arc<Self> {
+    pub(crate) fn new(buf: B, len: u64, core: &Arc<Core>) -> Self {
         let reaper = drops_long::<B>(len).then(|| Arc::clone(core));
-        Arc::new(Self { buf: Mutex::new(Some(buf)), cell: Cell::new(), filled: None, reaper })
+        Self { reaper, ..Self::of(Some(buf)) }
+    }
+
+    fn of(buf: Option<B>) -> Self {
+        Self { buf: Mutex::new(buf), cell: Cell::new(), filled: None, deadline: None, reaper: None }
     }
 
     /// The same of a read, which reports to its buffer what came.
-    pub(crate) fn reading(buf: B, len: u64, core: &Arc<Core>) -> Arc<Self>
+    pub(crate) fn reading(buf: B, len: u64, core: &Arc<Core>) -> Self
     where
         B: IoBufMut,
     {
-        let reaper = drops_long::<B>(len).then(|| Arc::clone(core));
-        Arc::new(Self { buf: Mutex::new(Some(buf)), cell: Cell::new(), filled: Some(B::filled), reaper })
+        Self { filled: Some(B::filled), ..Self::new(buf, len, core) }
+    }
+
+    /// The same, given up when the deadline passes.
+    pub(crate) fn until(self, deadline: Option<Deadline>) -> Self {
+        Self { deadline, ..self }
     }
 
     /// A transfer that gets its buffer when it settles.
     pub(crate) fn without_buffer() -> Arc<Self> {
-        Arc::new(Self { buf: Mutex::new(None), cell: Cell::new(), filled: None, reaper: None })
+        Arc::new(Self::of(None))
     }
 
     /// Brings the buffer that the outcome comes with.
@@ -205,7 +215,13 @@ impl<B: Send + 'static> Transfer<B> {
     /// The same without an engine.
     #[cfg(test)]
     pub(crate) fn detached(buf: B) -> Arc<Self> {
-        Arc::new(Self { buf: Mutex::new(Some(buf)), cell: Cell::new(), filled: None, reaper: None })
+        Arc::new(Self::of(Some(buf)))
+    }
+
+    /// Whether the deadline, and not the caller, has canceled it.
+    fn timed_out(&self, error: &Error) -> bool {
+        let passed = self.deadline.as_ref().is_some_and(Deadline::has_passed);
+        error.kind() == ErrorKind::Canceled && passed && !self.cell.canceled.load(Ordering::Acquire)
     }
 
     /// Drops the last reference. Returns false if that panicked.
@@ -254,9 +270,10 @@ impl<B: Send + 'static> Completion for Transfer<B> {
             // SAFETY: the engine has read them, from the start without a gap.
             counted = contain(|| unsafe { filled(buf, bytes as usize) }).is_some();
         }
+        let result = outcome.result.map_err(|error| if self.timed_out(&error) { error.with_kind(ErrorKind::TimedOut) } else { error });
         // Contained one by one: a buffer whose drop panics while a waker's panic unwinds would
         // abort the process.
-        let woken = contain(|| self.cell.put(Completed { buf, result: outcome.result })).is_some();
+        let woken = contain(|| self.cell.put(Completed { buf, result })).is_some();
         let dropped = Arc::into_inner(self).is_none_or(Self::discard);
         if !(counted && woken && dropped) {
             resume_unwind(Box::new("a waker, or a buffer that was counted or dropped, panicked"));
@@ -264,7 +281,7 @@ impl<B: Send + 'static> Completion for Transfer<B> {
     }
 
     fn canceled(&self) -> bool {
-        self.cell.canceled.load(Ordering::Acquire)
+        self.cell.canceled.load(Ordering::Acquire) || self.deadline.as_ref().is_some_and(Deadline::has_passed)
     }
 }
 

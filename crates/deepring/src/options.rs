@@ -4,6 +4,7 @@ use crate::digest::Checksum;
 use crate::handle::Handle;
 use crate::priority::Priority;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// How to read. The defaults are those of [`crate::File::read_at`].
 ///
@@ -27,13 +28,14 @@ pub struct ReadOptions {
     pub(crate) handle: Option<Arc<Handle>>,
     pub(crate) priority: Option<Priority>,
     pub(crate) checksum: Checksum,
+    pub(crate) deadline: Option<Instant>,
 }
 
 impl ReadOptions {
     /// All defaults: a read ends short at the end of the file, and has the limits of the engine
     /// alone.
     pub const fn new() -> Self {
-        Self { exact: false, handle: None, priority: None, checksum: Checksum::None }
+        Self { exact: false, handle: None, priority: None, checksum: Checksum::None, deadline: None }
     }
 
     /// Whether meeting the end of the file before the buffer is full is an error of kind
@@ -89,6 +91,30 @@ impl ReadOptions {
         self.checksum = Checksum::Expect(checksum);
         self
     }
+
+    /// When the read is given up: what is queued then leaves at once, blocks at the device complete first,
+    /// and the result is an error of kind [`crate::ErrorKind::TimedOut`]. None by default.
+    ///
+    /// ```
+    /// use deepring::{Engine, ErrorKind, OpenOptions, ReadOptions};
+    /// use std::time::{Duration, Instant};
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path().join("weights.bin");
+    /// # std::fs::write(&path, vec![7u8; 1000]).unwrap();
+    /// let engine = Engine::builder().build()?;
+    /// let file = engine.open(&path, OpenOptions::new().read(true))?;
+    /// let in_time = ReadOptions::new().deadline(Instant::now() + Duration::from_secs(60));
+    /// assert_eq!(file.read_with(vec![0u8; 1000], 0, in_time).wait().result?.bytes, 1000);
+    /// let too_late = ReadOptions::new().deadline(Instant::now());
+    /// let error = file.read_with(vec![0u8; 1000], 0, too_late).wait().result.unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::TimedOut);
+    /// # Ok::<(), deepring::Error>(())
+    /// ```
+    #[must_use]
+    pub fn deadline(mut self, deadline: Instant) -> Self {
+        self.deadline = Some(deadline);
+        self
+    }
 }
 
 /// How to write. The defaults are those of [`crate::File::write_at`].
@@ -112,12 +138,13 @@ pub struct WriteOptions {
     pub(crate) handle: Option<Arc<Handle>>,
     pub(crate) priority: Option<Priority>,
     pub(crate) checksum: Checksum,
+    pub(crate) deadline: Option<Instant>,
 }
 
 impl WriteOptions {
     /// All defaults: the write has the limits of the engine alone.
     pub const fn new() -> Self {
-        Self { handle: None, priority: None, checksum: Checksum::None }
+        Self { handle: None, priority: None, checksum: Checksum::None, deadline: None }
     }
 
     /// The handle whose [limits](crate::binding::HandleLimits) the write shares; none by default.
@@ -133,6 +160,7 @@ impl WriteOptions {
         self.priority = Some(priority);
         self
     }
+
     /// Whether [`Receipt::checksum`](crate::Receipt::checksum) is the CRC-32C of the bytes that were
     /// handed over; off by default. They are summed once, at some time before the write has ended.
     /// If something else changes them in between, the file can hold other bytes than were summed.
@@ -150,6 +178,15 @@ impl WriteOptions {
     #[must_use]
     pub fn checksum(mut self, yes: bool) -> Self {
         self.checksum = if yes { Checksum::Sum } else { Checksum::None };
+        self
+    }
+
+    /// When the write is given up: what is queued then leaves at once, blocks at the device complete
+    /// first, and the result is an error of kind [`crate::ErrorKind::TimedOut`]. Any part of it can have
+    /// reached the file. None by default.
+    #[must_use]
+    pub fn deadline(mut self, deadline: Instant) -> Self {
+        self.deadline = Some(deadline);
         self
     }
 }

@@ -5,6 +5,7 @@ use crate::backend::BackendKind;
 use crate::backend::start::BackendReport;
 use crate::blocking::BlockingPool;
 use crate::config::Config;
+use crate::deadlines::Deadlines;
 use crate::error::{Error, ErrorKind, Result};
 use crate::inbox::Inbox;
 use crate::memory::Pool;
@@ -22,6 +23,7 @@ pub(super) const UNWOUND: &str = "the engine has ended: a panic on its driver th
 pub(crate) struct Core {
     pub(crate) inbox: Arc<Inbox<Message>>,
     pub(crate) blocking: Arc<BlockingPool>,
+    pub(crate) deadlines: Arc<Deadlines>,
     pub(crate) pool: Arc<Pool>,
     pub(crate) counters: Arc<Counters>,
     /// Locked only to copy or to replace it.

@@ -6,11 +6,11 @@ mod room;
 pub(crate) use control::stat;
 
 use crate::backend::BackendKind;
-use crate::completion::{Completion, RawTransfer};
+use crate::completion::{Completion, Outcome, RawTransfer};
 use crate::digest::Checksum;
 use crate::driver::request::Target;
 use crate::engine::Engine;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::handle::Handle;
 use crate::locks::ProcessLocks;
 use crate::memory::{Buffer, IoBuf, IoBufMut};
@@ -25,6 +25,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Instant;
 
 /// An open file. Dropping it closes the descriptor when the last request on it has ended.
 ///
@@ -127,10 +128,10 @@ impl File {
 
     /// Reads as the options say. [`File::read_at`] and [`File::read_exact_at`] are shorthands.
     pub fn read_with<B: IoBufMut>(&self, mut buf: B, position: u64, options: ReadOptions) -> Op<B> {
-        let ReadOptions { exact, handle, priority, checksum } = options;
+        let ReadOptions { exact, handle, priority, deadline, checksum } = options;
         let (address, len) = (buf.as_mut_ptr() as u64, buf.room() as u64);
         let raw = RawTransfer { direction: Direction::Read, address, len, position, exact, handle, priority, checksum };
-        self.transfer(Transfer::reading(buf, len, self.engine.core()), raw)
+        self.transfer(Transfer::reading(buf, len, self.engine.core()), raw, deadline)
     }
 
     /// Reads from `position` until `length` bytes have come or the file ends, into a buffer that comes
@@ -189,15 +190,25 @@ impl File {
 
     /// Writes as the options say. [`File::write_at`] is a shorthand.
     pub fn write_with<B: IoBuf>(&self, buf: B, position: u64, options: WriteOptions) -> Op<B> {
-        let WriteOptions { handle, priority, checksum } = options;
+        let WriteOptions { handle, priority, deadline, checksum } = options;
         let (address, len) = (buf.as_ptr() as u64, buf.len() as u64);
         let raw = RawTransfer { direction: Direction::Write, address, len, position, exact: true, handle, priority, checksum };
-        self.transfer(Transfer::new(buf, len, self.engine.core()), raw)
+        self.transfer(Transfer::new(buf, len, self.engine.core()), raw, deadline)
     }
 
-    fn transfer<B: Send + 'static>(&self, transfer: Arc<Transfer<B>>, raw: RawTransfer) -> Op<B> {
-        self.engine.submit(Target::File(Arc::clone(&self.file)), raw, Arc::clone(&transfer) as Arc<dyn Completion>);
-        self.engine.wake();
+    fn transfer<B: Send + 'static>(&self, transfer: Transfer<B>, raw: RawTransfer, deadline: Option<Instant>) -> Op<B> {
+        let core = self.engine.core();
+        let is_late = deadline.is_some_and(|deadline| deadline <= Instant::now());
+        // A forked child must not touch the deadlines, and refuses every transfer.
+        let watched = deadline.filter(|_| !is_late && !core.is_forked()).map(|deadline| core.deadlines.watch(deadline));
+        let transfer = Arc::new(transfer.until(watched));
+        if is_late {
+            let error = Error::new(ErrorKind::TimedOut, raw.direction.call_name()).at(&self.file.path).range(raw.position, raw.len, 0);
+            Arc::clone(&transfer).settle(Outcome { result: Err(error), memory_lost: false });
+        } else {
+            self.engine.submit(Target::File(Arc::clone(&self.file)), raw, Arc::clone(&transfer) as Arc<dyn Completion>);
+            self.engine.wake();
+        }
         Op::new(transfer, Arc::clone(self.engine.core().inbox.doorbell()))
     }
 

@@ -9,6 +9,7 @@ use crate::backend::BackendKind;
 use crate::backend::start::BackendReport;
 use crate::blocking::BlockingPool;
 use crate::config::Config;
+use crate::deadlines::Deadlines;
 use crate::driver::{Core, Driver, Message, Turn};
 use crate::engine::Engine;
 use crate::handle::Handle;
@@ -56,6 +57,7 @@ impl EngineUnderTest {
         let report = BackendReport { kind: BackendKind::Uring, reason: "simulated".into(), flags: Vec::new(), ring_entries: 0 };
         let report = Mutex::new(report);
         let core = Arc::new(Core {
+            deadlines: Deadlines::new(inbox.doorbell(), &blocking),
             inbox,
             blocking,
             pool,
