@@ -153,14 +153,27 @@ impl EngineBuilder {
             let (process, devices) = (Process::current(), Devices::of_process());
             let (report_now, windows) = (Mutex::new(backend_report), Windows::default());
             let deadlines = Deadlines::new(inbox.doorbell(), &blocking);
-            let core = Core { inbox, blocking, deadlines, pool, counters, report: report_now, config, process, devices, windows };
+            let core = Core {
+                closing: Arc::default(),
+                inbox,
+                blocking,
+                deadlines,
+                pool,
+                counters,
+                report: report_now,
+                config,
+                process,
+                devices,
+                windows,
+            };
             let core = Arc::new(core);
-            let (blocking, inbox) = (Arc::clone(&core.blocking), Arc::clone(&core.inbox));
+            let (blocking, inbox, closing) = (Arc::clone(&core.blocking), Arc::clone(&core.inbox), Arc::clone(&core.closing));
             if report.send(Ok(Arc::clone(&core))).is_ok() {
                 contain(|| Driver::new(core, backend).run());
             }
             blocking.stop();
             inbox.end();
+            closing.end();
         })
         .map_err(|errno| Error::os(errno, "pthread_create"))?;
         let gone = |_| Error::new(ErrorKind::Closed, "build");

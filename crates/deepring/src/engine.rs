@@ -77,7 +77,7 @@ impl Engine {
     }
 
     fn open_named(&self, name: &Name, options: &OpenOptions) -> Result<File> {
-        self.core().check_process("open")?;
+        self.core().check_open("open").map_err(|error| error.at(&name.path))?;
         Ok(File::new(self.clone(), Arc::new(open::open_patiently(name, options)?)))
     }
 
@@ -112,7 +112,7 @@ impl Engine {
     /// # Ok::<(), deepring::Error>(())
     /// ```
     pub fn open_fd(&self, fd: impl Into<OwnedFd>, options: OpenOptions) -> Result<File> {
-        self.core().check_process("open")?;
+        self.core().check_open("open")?;
         Ok(File::new(self.clone(), Arc::new(open::adopt(fd.into(), &options)?)))
     }
 
@@ -198,6 +198,49 @@ impl Engine {
         self.submit(Target::Path(Box::new(target)), raw, Arc::clone(&transfer) as Arc<dyn Completion>);
         self.core().inbox.wake();
         Op::new(transfer, Arc::clone(self.core().inbox.doorbell()))
+    }
+
+    /// Ends the engine, for all its clones and files, without blocking the caller: intake closes, what
+    /// is queued settles as canceled, and the task ends when everything at the device is done and the
+    /// engine's threads have finished their work. From now on every call but [`File::close`] is an
+    /// error of kind [`ErrorKind::Closed`]. Dropping the last clone does the same, and waits.
+    ///
+    /// A write that was accepted and has not ended can be canceled in the middle: wait for writes
+    /// first. A device that never answers keeps the task, as it would keep the drop.
+    ///
+    /// # Errors
+    /// Of the task: [`ErrorKind::Forked`].
+    ///
+    /// ```
+    /// use deepring::{Engine, ErrorKind, OpenOptions};
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path().join("weights.bin");
+    /// # std::fs::write(&path, [7u8; 1000]).unwrap();
+    /// let engine = Engine::builder().build()?;
+    /// let file = engine.open(&path, OpenOptions::new().read(true))?;
+    /// let read = file.read_at(vec![0u8; 1000], 0);
+    /// engine.close().wait()?; // or .await
+    /// let ended = read.wait(); // it has ended: read, or canceled
+    /// assert_eq!(ended.buf.map(|buf| buf.len()), Some(1000));
+    /// assert_eq!(file.read_at(vec![0u8; 1000], 0).wait().result.unwrap_err().kind(), ErrorKind::Closed);
+    /// # Ok::<(), deepring::Error>(())
+    /// ```
+    pub fn close(self) -> Task<()> {
+        let (task, then) = Task::new();
+        if let Err(error) = self.core().check_process("close") {
+            then(Err(error));
+            return task;
+        }
+        let core = Arc::clone(self.core());
+        core.closing.request();
+        core.inbox.close();
+        core.inbox.post(Message::Shutdown);
+        core.closing.when_ended(Box::new(move || {
+            // The last engine must not be dropped by the caller, who would wait for the driver.
+            drop(self);
+            then(Ok(()));
+        }));
+        task
     }
 
     /// A snapshot of the counters. Does not block.

@@ -58,11 +58,14 @@ pub(crate) struct Admission {
 
 impl Admission {
     /// # Errors
-    /// [`ErrorKind::Forked`], [`ErrorKind::QueueFull`].
+    /// [`ErrorKind::Forked`], [`ErrorKind::Closed`], [`ErrorKind::QueueFull`].
     pub(crate) fn of(core: &Arc<Core>, file: &Arc<OpenFile>) -> Result<Self> {
         let refused = |kind: ErrorKind, advice: &str| Err(Error::new(kind, "write").advise(advice));
         if core.is_forked() {
             return refused(ErrorKind::Forked, "build an engine of this process's");
+        }
+        if core.closing.is_requested() {
+            return refused(ErrorKind::Closed, intake::ENGINE_CLOSED);
         }
         if !intake::enter(core, &Kind::Plain) {
             return refused(ErrorKind::QueueFull, "wait for some requests to finish, or raise max_queued");

@@ -23,6 +23,9 @@ pub(crate) enum Kind {
     Part,
 }
 
+/// The advice of [`ErrorKind::Closed`], if it is the engine.
+pub(crate) const ENGINE_CLOSED: &str = "the engine was closed";
+
 /// Accepts a transfer, or settles it at once: with its error, or because it is for no bytes. Does not wake the driver.
 pub(crate) fn submit(core: &Arc<Core>, target: Target, raw: RawTransfer, kind: Kind, completion: Arc<dyn Completion>) {
     let counters = &core.counters;
@@ -39,6 +42,9 @@ pub(crate) fn submit(core: &Arc<Core>, target: Target, raw: RawTransfer, kind: K
     };
     if core.is_forked() {
         return refuse(ErrorKind::Forked, &target, completion, "build an engine of this process's");
+    }
+    if core.closing.is_requested() {
+        return refuse(ErrorKind::Closed, &target, completion, ENGINE_CLOSED);
     }
     if position.checked_add(len).is_none_or(|end| end > END_MAX) {
         return refuse(ErrorKind::Os(libc::EFBIG), &target, completion, "the transfer would end beyond 2^63 bytes");
@@ -65,7 +71,6 @@ pub(crate) fn submit(core: &Arc<Core>, target: Target, raw: RawTransfer, kind: K
     let submission =
         Submission { reply, target, handle, priority, direction, exact, address, len, position, pieces, accepted, accepted_at, checksum };
     if let Err(Message::Submit(submission)) = core.inbox.push_quietly(Message::Submit(submission)) {
-        // The driver has unwound, or the last engine has gone.
         submission.refuse(core.why_closed(), counters);
     }
 }

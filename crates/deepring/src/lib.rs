@@ -49,6 +49,7 @@ mod blocking;
 mod budget;
 mod builder;
 mod checksum;
+mod closing;
 mod completion;
 mod config;
 mod deadlines;

@@ -4,6 +4,7 @@ use super::Message;
 use crate::backend::BackendKind;
 use crate::backend::start::BackendReport;
 use crate::blocking::BlockingPool;
+use crate::closing::Closing;
 use crate::config::Config;
 use crate::deadlines::Deadlines;
 use crate::error::{Error, ErrorKind, Result};
@@ -21,6 +22,7 @@ pub(super) const UNWOUND: &str = "the engine has ended: a panic on its driver th
 
 /// What the driver and its engine share.
 pub(crate) struct Core {
+    pub(crate) closing: Arc<Closing>,
     pub(crate) inbox: Arc<Inbox<Message>>,
     pub(crate) blocking: Arc<BlockingPool>,
     pub(crate) deadlines: Arc<Deadlines>,
@@ -60,15 +62,28 @@ impl Core {
         if file.blocks_submitters { BackendKind::Threads } else { self.backend() }
     }
 
-    /// Why intake is closed: the driver has unwound, or the last engine has gone.
+    /// Why intake is closed: the engine was closed, its driver has unwound, or the last engine has gone.
     pub(crate) fn why_closed(&self) -> ErrorKind {
-        if self.report().reason == UNWOUND { ErrorKind::Panicked } else { ErrorKind::Canceled }
+        if self.closing.is_requested() {
+            ErrorKind::Closed
+        } else if self.report().reason == UNWOUND {
+            ErrorKind::Panicked
+        } else {
+            ErrorKind::Canceled
+        }
     }
 
     /// Whether this process was forked by the engine's. Another thread can have held any lock of the engine at that
     /// moment, and no thread serves it here: it must not be touched.
     pub(crate) fn is_forked(&self) -> bool {
         self.process.is_parent()
+    }
+
+    /// # Errors
+    /// [`ErrorKind::Forked`], and [`ErrorKind::Closed`] once the engine was closed.
+    pub(crate) fn check_open(&self, call: &'static str) -> Result<()> {
+        self.check_process(call)?;
+        if self.closing.is_requested() { Err(Error::new(ErrorKind::Closed, call)) } else { Ok(()) }
     }
 
     /// # Errors

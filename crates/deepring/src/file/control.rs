@@ -15,7 +15,7 @@ impl File {
     /// See [`File::sync_all`] and [`File::sync_data`]. To end it while it waits for writes, set
     /// `canceled` and call [`crate::binding::EngineBinding::sweep`].
     pub(crate) fn sync_then(&self, data_only: bool, canceled: Arc<AtomicBool>, then: impl FnOnce(Result<()>) + Send + 'static) {
-        if let Err(error) = self.check_process(if data_only { "fdatasync" } else { "fsync" }) {
+        if let Err(error) = self.check_open(if data_only { "fdatasync" } else { "fsync" }) {
             return then(Err(error));
         }
         let epoch = self.file.inode.close_epoch();
@@ -31,7 +31,7 @@ impl File {
 
     /// See [`File::set_len`]. `canceled` as for [`File::sync_then`].
     pub(crate) fn set_len_then(&self, size: u64, canceled: Arc<AtomicBool>, then: impl FnOnce(Result<()>) + Send + 'static) {
-        if let Err(error) = self.check_process("ftruncate") {
+        if let Err(error) = self.check_open("ftruncate") {
             return then(Err(error));
         }
         let file = Arc::clone(&self.file);
@@ -53,7 +53,7 @@ impl File {
 
     /// See [`File::stat`].
     pub(crate) fn stat_then(&self, then: impl FnOnce(Result<FileStat>) + Send + 'static) {
-        if let Err(error) = self.check_process("statx") {
+        if let Err(error) = self.check_open("statx") {
             return then(Err(error));
         }
         let (file, using) = (Arc::clone(&self.file), self.using());
@@ -75,9 +75,10 @@ impl File {
         let closing = Arc::clone(&file);
         control(&engine, &file, barrier, Arc::default(), None, move |instead| {
             then(match instead {
-                None if is_last => closing.close(),
+                // If the engine has ended, so has everything that used the descriptor.
+                None | Some(ErrorKind::Closed) if is_last => closing.close(),
                 // The engine shuts down: there is no write left to wait for.
-                Some(ErrorKind::Canceled) | None => Ok(()),
+                Some(ErrorKind::Canceled | ErrorKind::Closed) | None => Ok(()),
                 Some(kind) => Err(Error::new(kind, "close").at(&closing.path)),
             });
         });
@@ -85,6 +86,10 @@ impl File {
 
     pub(super) fn check_process(&self, call: &'static str) -> Result<()> {
         self.engine.core().check_process(call).map_err(|error| error.at(&self.file.path))
+    }
+
+    pub(super) fn check_open(&self, call: &'static str) -> Result<()> {
+        self.engine.core().check_open(call).map_err(|error| error.at(&self.file.path))
     }
 
     /// Keeps the descriptor open until it is dropped.
@@ -103,7 +108,7 @@ impl File {
     /// # Safety
     /// `address..address + len` stays valid, in place and unchanged until `then` was called.
     pub(crate) unsafe fn verify_then(&self, address: u64, len: u64, position: u64, then: impl FnOnce(Result<()>) + Send + 'static) {
-        if let Err(error) = self.check_process("read") {
+        if let Err(error) = self.check_open("read") {
             return then(Err(error));
         }
         let file = Arc::clone(&self.file);
@@ -125,16 +130,23 @@ pub(super) fn control(
     bytes: Option<Range<u64>>,
     job: impl FnOnce(Option<ErrorKind>) + Send + 'static,
 ) {
-    let inbox = &engine.core().inbox;
-    let using = if matches!(barrier, Barrier::Close) { None } else { Some(Use::of(file, inbox)) };
+    let core = engine.core();
+    let is_close = matches!(barrier, Barrier::Close);
+    let using = if is_close { None } else { Some(Use::of(file, &core.inbox)) };
+    let closing = Arc::clone(&core.closing);
     let job = ControlJob::new(move |instead| {
-        job(instead);
+        let is_closed = instead == Some(ErrorKind::Panicked) && closing.is_requested();
+        job(if is_closed { Some(ErrorKind::Closed) } else { instead });
         drop(using);
     });
     let control = Control { file: Arc::clone(file), barrier, job, canceled, bytes };
-    // Intake closes when the last engine goes, and the caller holds one; or when the driver has unwound. Then the job,
-    // which is dropped, reports that.
-    drop(inbox.push(Message::Control(control)));
+    if is_close && core.closing.is_requested() {
+        // While the driver drains, a close waits for its requests as always.
+        return core.inbox.post(Message::Control(control));
+    }
+    // Intake closes when the last engine goes, and the caller holds one; or when the engine was closed, or its driver has
+    // unwound. Then the job, which is dropped, reports that.
+    drop(core.inbox.push(Message::Control(control)));
 }
 
 fn sync(file: &Arc<OpenFile>, data_only: bool, call: &'static str) -> Result<()> {

@@ -68,7 +68,7 @@ impl File {
     fn change_space(&self, change: Change, position: u64, length: u64) -> Task<()> {
         let (task, then) = Task::new();
         let failed = |kind| Error::new(kind, "fallocate").at(&self.file.path);
-        if let Err(error) = self.check_process("fallocate") {
+        if let Err(error) = self.check_open("fallocate") {
             then(Err(error));
             return task;
         }

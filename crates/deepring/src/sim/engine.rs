@@ -57,6 +57,7 @@ impl EngineUnderTest {
         let report = BackendReport { kind: BackendKind::Uring, reason: "simulated".into(), flags: Vec::new(), ring_entries: 0 };
         let report = Mutex::new(report);
         let core = Arc::new(Core {
+            closing: Arc::default(),
             deadlines: Deadlines::new(inbox.doorbell(), &blocking),
             inbox,
             blocking,

@@ -3,6 +3,7 @@
 //! awaited.
 
 mod buffers;
+mod closing;
 mod deadlines;
 mod descriptors;
 #[path = "../harness/mod.rs"]
