@@ -40,7 +40,7 @@ const count = { passed: 0, failed: 0, skipped: 0 }
 if (only !== 'ts') {
   await suite(
     'cargo',
-    ['test', '--workspace', '--features', 'deepring/bytes', '--no-fail-fast', ...parameters],
+    ['test', '--workspace', '--features', 'deepring/bytes,deepring/tracing', '--no-fail-fast', ...parameters],
     cargoCounter(count),
   )
   const simulation = ['test', '--release', '-p', 'deepring', '--features', 'sim', '--test', 'sim', '--no-fail-fast']

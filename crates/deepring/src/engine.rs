@@ -25,6 +25,7 @@ use crate::plan::Direction;
 use crate::stats::{Stats, add};
 use crate::sync::thread::JoinHandle;
 use crate::sys::thread;
+use crate::trace;
 use crate::unwind::contain;
 use std::mem;
 use std::os::fd::OwnedFd;
@@ -78,7 +79,7 @@ impl Engine {
 
     fn open_named(&self, name: &Name, options: &OpenOptions) -> Result<File> {
         self.core().check_open("open").map_err(|error| error.at(&name.path))?;
-        Ok(File::new(self.clone(), Arc::new(open::open_patiently(name, options)?)))
+        Ok(self.file_of(open::open_patiently(name, options)?))
     }
 
     /// Makes a file of a descriptor that the program has: of a memfd, of a file without a name
@@ -113,7 +114,12 @@ impl Engine {
     /// ```
     pub fn open_fd(&self, fd: impl Into<OwnedFd>, options: OpenOptions) -> Result<File> {
         self.core().check_open("open")?;
-        Ok(File::new(self.clone(), Arc::new(open::adopt(fd.into(), &options)?)))
+        Ok(self.file_of(open::adopt(fd.into(), &options)?))
+    }
+
+    fn file_of(&self, file: OpenFile) -> File {
+        trace::opened(&file.path, file.is_direct(), &file.support.reason);
+        File::new(self.clone(), Arc::new(file))
     }
 
     /// Opens a file on a blocking thread, and passes it to `then` there.

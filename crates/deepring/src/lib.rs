@@ -91,6 +91,7 @@ mod stats;
 mod sync;
 mod sys;
 mod timer;
+mod trace;
 mod unwind;
 mod verify;
 mod windows;

@@ -8,6 +8,7 @@ use crate::inode::GiveUp;
 use crate::planted::{PlantedBug, planted};
 use crate::stats::add;
 use crate::sys::Errno;
+use crate::trace;
 use std::mem;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -133,6 +134,7 @@ impl Driver {
             affected.push(block.request);
             self.settle_riders(riders, Some(&lost));
         }
+        trace::ring_lost(errno, affected.len());
         match self.backend.successor() {
             Ok(successor) => {
                 self.backend = successor;

@@ -14,11 +14,13 @@ use crate::priority::Priority;
 use crate::sync::atomic::AtomicUsize;
 use crate::sys::stat::stat;
 use crate::sys::{Errno, file as sys};
+use crate::trace;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 /// An open descriptor and what is known about its file. Closed with the last reference, or earlier
 /// by [`OpenFile::close`].
@@ -125,7 +127,11 @@ impl OpenFile {
     /// Called when a direct operation was refused: makes the file buffered, unless direct I/O is
     /// required. Returns whether it did.
     pub(crate) fn downgrade(&self) -> bool {
-        !self.required && self.direct.swap(false, Ordering::Relaxed) && sys::set_direct(self.fd(), false).is_ok()
+        let downgraded = !self.required && self.direct.swap(false, Ordering::Relaxed) && sys::set_direct(self.fd(), false).is_ok();
+        if downgraded {
+            trace::became_buffered(&self.path);
+        }
+        downgraded
     }
 
     /// Whether a direct write that is done went past the page cache. Where only a trial read has
@@ -163,7 +169,10 @@ impl OpenFile {
         // and `raw` is not used after a close.
         let fd = unsafe { std::ptr::read(&raw const *self.fd) };
         let Some(fd) = self.inode.end_hold().keep(fd) else { return Ok(()) };
-        sys::close(fd).map_err(|errno| Error::os(errno, "close").at(&self.path))
+        let started = Instant::now();
+        let closed = sys::close(fd);
+        trace::closed(&self.path, started.elapsed());
+        closed.map_err(|errno| Error::os(errno, "close").at(&self.path))
     }
 
     /// The size on disk, or of the device.

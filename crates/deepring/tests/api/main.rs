@@ -9,3 +9,5 @@ mod descriptors;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod room;
+#[cfg(feature = "tracing")]
+mod traced;
