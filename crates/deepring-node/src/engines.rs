@@ -121,7 +121,9 @@ impl Session {
         let HandleLimits { queue_depth, block_size, single_submit, refill_when_empty, priority } = limits;
         let priority = record::priority(priority);
         let refill = if refill_when_empty { Refill::WhenEmpty } else { Refill::Sliding };
-        let limits = deepring::binding::HandleLimits { queue_depth, block_bytes: block_size as u64, single_submit, refill, priority };
+        let limits = deepring::binding::HandleLimits::new();
+        let limits = limits.queue_depth(queue_depth).block_bytes(block_size as u64).single_submit(single_submit);
+        let limits = limits.refill(refill).priority(priority);
         let handle = self.state.engine(engine)?.handle(limits);
         let number = self.state.number();
         self.state.handles.borrow_mut().insert(number, Arc::new(handle));

@@ -59,7 +59,7 @@ impl Completion for Joined {
 
 /// Ends a transfer that cannot be submitted.
 fn refuse(completion: Arc<dyn Completion>, transfer: &RawTransfer, why: &str) {
-    completion.settle(Outcome { result: Err(transfer.invalid(why)), memory_lost: false });
+    completion.settle(Outcome::failed(transfer.invalid(why)));
 }
 
 /// A transfer as JavaScript stages it: see `STAGED` of `record.rs`.
@@ -148,8 +148,8 @@ impl Session {
         let handle = if handle == 0 { None } else { self.state.handle(handle) };
         let (exact, priority) = (staged.has(STAGED_EXACT), priority(staged.number(staged::PRIORITY) as u32));
         let (position, len) = (staged.number(staged::POSITION) as u64, staged.number(staged::LEN) as u64);
-        let (direction, address, checksum) = (staged.direction(), view.address, staged.checksum());
-        RawTransfer { direction, address, len, position, exact, handle, priority, checksum }
+        let raw = RawTransfer::new(staged.direction(), view.address, len, position);
+        raw.exact(exact).handle(handle).priority(priority).checksum(staged.checksum())
     }
 
     /// The completion of a single transfer, or of a member of a group, in which `id` is its index.

@@ -35,16 +35,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (sender, outcome) = channel();
     let mut memory = vec![0u8; BYTES];
     let (address, len) = (memory.as_mut_ptr() as u64, memory.len() as u64);
-    let transfer = RawTransfer {
-        direction: Direction::Read,
-        address,
-        len,
-        position: 1,
-        exact: true,
-        handle: None,
-        priority: None,
-        checksum: deepring::Checksum::None,
-    };
+    let transfer = RawTransfer::new(Direction::Read, address, len, 1).exact(true);
     // SAFETY: none. The memory is freed before the completion has settled; that is the bug.
     unsafe { file.submit(transfer, Arc::new(Reported(sender))) };
     drop(memory);

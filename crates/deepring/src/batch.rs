@@ -4,17 +4,17 @@
 //! future that asks all of them at each wake.
 
 use crate::completion::{Completion, Outcome, RawTransfer};
-use crate::digest::Checksum;
 use crate::driver::Core;
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind};
 use crate::file::File;
 use crate::memory::{IoBuf, IoBufMut};
-use crate::op::Completed;
+use crate::op::{Completed, Filled, count_filled};
 use crate::plan::Direction;
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::poll_fn;
+use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -71,6 +71,7 @@ struct Member<B> {
     shared: Arc<Shared<B>>,
     index: usize,
     buf: Mutex<Option<B>>,
+    filled: Option<Filled<B>>,
 }
 
 impl<B: Send + 'static> Completion for Member<B> {
@@ -79,6 +80,8 @@ impl<B: Send + 'static> Completion for Member<B> {
         if outcome.memory_lost {
             std::mem::forget(buf.take());
         }
+        // SAFETY: it is the result of a read into this buffer.
+        let counted = unsafe { count_filled(self.filled, &mut buf, &outcome.result) };
         let mut ended = self.shared.lock();
         ended.list.push_back((self.index, Completed { buf, result: outcome.result }));
         let (waker, waits) = (ended.waker.take(), ended.waits);
@@ -88,6 +91,9 @@ impl<B: Send + 'static> Completion for Member<B> {
         }
         if let Some(waker) = waker {
             waker.wake();
+        }
+        if !counted {
+            resume_unwind(Box::new("a buffer that was counted panicked"));
         }
     }
 
@@ -124,21 +130,8 @@ impl<B: Send + 'static> Batch<B> {
     where
         B: IoBufMut,
     {
-        let (address, len) = (buf.as_mut_ptr() as u64, buf.len() as u64);
-        self.add(
-            file,
-            buf,
-            RawTransfer {
-                direction: Direction::Read,
-                address,
-                len,
-                position,
-                exact,
-                handle: None,
-                priority: None,
-                checksum: Checksum::None,
-            },
-        )
+        let (address, len) = (buf.as_mut_ptr() as u64, buf.room() as u64);
+        self.add(file, buf, RawTransfer::new(Direction::Read, address, len, position).exact(exact), Some(B::filled))
     }
 
     /// Adds a write as by [`File::write_at`].
@@ -147,26 +140,13 @@ impl<B: Send + 'static> Batch<B> {
         B: IoBuf,
     {
         let (address, len) = (buf.as_ptr() as u64, buf.len() as u64);
-        self.add(
-            file,
-            buf,
-            RawTransfer {
-                direction: Direction::Write,
-                address,
-                len,
-                position,
-                exact: true,
-                handle: None,
-                priority: None,
-                checksum: Checksum::None,
-            },
-        )
+        self.add(file, buf, RawTransfer::new(Direction::Write, address, len, position), None)
     }
 
-    fn add(&mut self, file: &File, buf: B, raw: RawTransfer) -> usize {
+    fn add(&mut self, file: &File, buf: B, raw: RawTransfer, filled: Option<Filled<B>>) -> usize {
         let index = self.added;
         self.added += 1;
-        let member = Member { shared: Arc::clone(&self.shared), index, buf: Mutex::new(Some(buf)) };
+        let member = Member { shared: Arc::clone(&self.shared), index, buf: Mutex::new(Some(buf)), filled };
         // SAFETY: the member holds the buffer, whose memory stays in place, until the transfer has settled.
         unsafe { file.submit(raw, Arc::new(member)) };
         file.engine().wake();

@@ -13,7 +13,7 @@
 
 use crate::blocking::Line;
 use crate::completion::{Completion, Outcome, RawTransfer};
-use crate::digest::{Checksum, Sums, crc32c};
+use crate::digest::{Sums, crc32c};
 use crate::driver::request::Target;
 use crate::driver::{Core, Use};
 use crate::error::{Error, ErrorKind, Result};
@@ -239,16 +239,8 @@ impl Walking {
                 return true;
             }
         };
-        let raw = RawTransfer {
-            direction: Direction::Read,
-            address: memory.as_mut_ptr() as u64,
-            len: len as u64,
-            position: self.walk.position + range.start,
-            exact: true,
-            handle: None,
-            priority: self.walk.priority,
-            checksum: Checksum::None,
-        };
+        let (address, position) = (memory.as_mut_ptr() as u64, self.walk.position + range.start);
+        let raw = RawTransfer::new(Direction::Read, address, len as u64, position).exact(true).priority(self.walk.priority);
         let piece = Piece { walking: Arc::clone(self), range, memory: Mutex::new(Some(memory)) };
         intake::submit(&self.core, Target::File(Arc::clone(&self.file)), raw, Kind::Plain, Arc::new(piece));
         true

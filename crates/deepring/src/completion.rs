@@ -59,12 +59,20 @@ impl Receipt {
 
 /// The outcome of a request.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Outcome {
     /// The receipt, or the error.
     pub result: Result<Receipt>,
     /// The ring was lost, and the kernel can still write to the request's memory: it must never be
     /// freed or reused.
     pub memory_lost: bool,
+}
+
+impl Outcome {
+    /// That of a request which failed before its memory was lent.
+    pub fn failed(error: Error) -> Self {
+        Self { result: Err(error), memory_lost: false }
+    }
 }
 
 /// Receives the outcome of one request.
@@ -135,6 +143,7 @@ impl Drop for Reply {
 /// completion is settled, and forever if it is settled with `memory_lost`. Until then, nothing else
 /// writes to the memory, nor reads it if the direction is [`Direction::Read`].
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct RawTransfer {
     /// From the file into memory, or the other way.
     pub direction: Direction,
@@ -156,6 +165,40 @@ pub struct RawTransfer {
 }
 
 impl RawTransfer {
+    /// A transfer of `len` bytes between a position in the file and an address in memory: a read of
+    /// fewer bytes is no error, and no handle and no class are named.
+    pub const fn new(direction: Direction, address: u64, len: u64, position: u64) -> Self {
+        Self { direction, address, len, position, exact: false, handle: None, priority: None, checksum: Checksum::None }
+    }
+
+    /// Whether a read that meets the end of the file is an error.
+    #[must_use]
+    pub fn exact(mut self, yes: bool) -> Self {
+        self.exact = yes;
+        self
+    }
+
+    /// The handle whose limits the transfer shares.
+    #[must_use]
+    pub fn handle(mut self, handle: impl Into<Option<Arc<Handle>>>) -> Self {
+        self.handle = handle.into();
+        self
+    }
+
+    /// Its class; `None` stands for that of its handle, else of its file.
+    #[must_use]
+    pub fn priority(mut self, priority: impl Into<Option<Priority>>) -> Self {
+        self.priority = priority.into();
+        self
+    }
+
+    /// Whether its bytes are summed; not by default.
+    #[must_use]
+    pub const fn checksum(mut self, checksum: Checksum) -> Self {
+        self.checksum = checksum;
+        self
+    }
+
     /// Its class: its own, else its handle's, else that of its file.
     pub fn class(&self, of_file: Priority) -> Priority {
         self.priority.or(self.handle.as_ref().and_then(|handle| handle.limits().priority)).unwrap_or(of_file)

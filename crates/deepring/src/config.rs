@@ -14,6 +14,7 @@ pub(crate) const OFFLOAD_BYTES: usize = 64 << 10;
 
 /// Whether an engine finds out how much to have in flight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum WindowMode {
     /// It keeps as little in flight as the device's rate allows. `queue_depth` and `in_flight_bytes`
     /// are upper bounds.

@@ -11,7 +11,6 @@
 use crate::backend::BackendKind;
 use crate::blocking::Line;
 use crate::completion::{Completion, RawTransfer};
-use crate::digest::Checksum;
 use crate::driver::request::{PathTarget, Target};
 use crate::driver::{Core, Message};
 use crate::error::Result;
@@ -199,7 +198,7 @@ impl Engine {
 
     fn transfer_path<B: Send + 'static>(&self, path: &Path, direction: Direction, address: u64, len: u64, transfer: Transfer<B>) -> Op<B> {
         let transfer = Arc::new(transfer);
-        let raw = RawTransfer { direction, address, len, position: 0, exact: true, handle: None, priority: None, checksum: Checksum::None };
+        let raw = RawTransfer::new(direction, address, len, 0).exact(true);
         let target = PathTarget { name: Name::of(path), whole: true, mode: 0o666 };
         self.submit(Target::Path(Box::new(target)), raw, Arc::clone(&transfer) as Arc<dyn Completion>);
         self.core().inbox.wake();

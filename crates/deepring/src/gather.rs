@@ -9,7 +9,6 @@
 
 use crate::blocking::Line;
 use crate::completion::{Completion, Outcome, RawTransfer, Receipt};
-use crate::digest::Checksum;
 use crate::driver::request::Target;
 use crate::driver::{Core, Use};
 use crate::error::{Error, ErrorKind, Result};
@@ -284,8 +283,7 @@ impl Lane {
         let Run { position, len, .. } = work.run;
         let (handle, priority) = (handle.clone(), *priority);
         *lock(&self.work) = Some(work);
-        let raw =
-            RawTransfer { direction: Direction::Write, address, len, position, exact: true, handle, priority, checksum: Checksum::None };
+        let raw = RawTransfer::new(Direction::Write, address, len, position).handle(handle).priority(priority);
         let (core, target) = (Arc::clone(core), Target::File(Arc::clone(file)));
         intake::submit(&core, target, raw, Kind::Part, self);
     }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// How the requests of one handle are cut and submitted. The defaults are the engine's: sliding window, batched submission.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub struct HandleLimits {
     /// At most this many blocks in flight; 0 leaves it to the device's budget.
     pub queue_depth: u32,
@@ -19,8 +20,51 @@ pub struct HandleLimits {
     pub priority: Option<Priority>,
 }
 
+impl HandleLimits {
+    /// No limits of its own: the engine's block size, the device's budget.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// At most this many blocks in flight; 0 leaves it to the device's budget.
+    #[must_use]
+    pub fn queue_depth(mut self, blocks: u32) -> Self {
+        self.queue_depth = blocks;
+        self
+    }
+
+    /// The size of one block in bytes; 0 takes the engine's.
+    #[must_use]
+    pub fn block_bytes(mut self, bytes: u64) -> Self {
+        self.block_bytes = bytes;
+        self
+    }
+
+    /// Whether each block is submitted in a system call of its own.
+    #[must_use]
+    pub fn single_submit(mut self, yes: bool) -> Self {
+        self.single_submit = yes;
+        self
+    }
+
+    /// When blocks that completed make room for others.
+    #[must_use]
+    pub fn refill(mut self, refill: Refill) -> Self {
+        self.refill = refill;
+        self
+    }
+
+    /// The class of its requests that name none; `None` leaves it to their file.
+    #[must_use]
+    pub fn priority(mut self, priority: impl Into<Option<Priority>>) -> Self {
+        self.priority = priority.into();
+        self
+    }
+}
+
 /// When the blocks of a handle that completed make room for others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Refill {
     /// As each block completes.
     #[default]

@@ -2,7 +2,6 @@
 
 use crate::blocking::Line;
 use crate::completion::{Completion, Outcome, RawTransfer};
-use crate::digest::Checksum;
 use crate::driver::request::Target;
 use crate::driver::{Core, Use};
 use crate::error::{Error, ErrorKind, Result};
@@ -252,9 +251,15 @@ impl File {
         self.many(Direction::Write, Scattered { buf, ranges: ranges.clone() }, segments, options, &ranges)
     }
 
-    /// Reads from `position` into several buffers, one behind the other, until they are full or the file ends.
+    /// Reads from `position` into several buffers, one behind the other, until they are full or the file ends. They must have
+    /// their length: a [`Spare`](crate::Spare) is refused with [`ErrorKind::Invalid`].
     pub fn read_vectored<B: IoBufMut>(&self, mut bufs: Vec<B>, position: u64) -> Op<Vec<B>> {
-        let segments = in_a_row(Direction::Read, bufs.iter_mut().map(|buf| (buf.as_mut_ptr() as u64, buf.len() as u64)), position);
+        let segments = if bufs.iter().any(|buf| buf.room() != buf.len()) {
+            let advice = "only a read of one range can bring a buffer its length";
+            Err(Error::new(ErrorKind::Invalid, "read").range(position, 0, 0).advise(advice))
+        } else {
+            in_a_row(Direction::Read, bufs.iter_mut().map(|buf| (buf.as_mut_ptr() as u64, buf.len() as u64)), position)
+        };
         self.many(Direction::Read, bufs, segments, ManyOptions::new(), &Ranges::new(false))
     }
 
@@ -368,8 +373,7 @@ impl Many {
             completion = Arc::new(Summing { core, file: Arc::clone(&file), using, ranges, expected, completion });
         }
         let len = pieces.total();
-        let raw =
-            RawTransfer { direction: Direction::Read, address: 0, len, position: 0, exact, handle, priority, checksum: Checksum::None };
+        let raw = RawTransfer::new(Direction::Read, 0, len, 0).exact(exact).handle(handle).priority(priority);
         intake::submit(&core, Target::File(file), raw, Kind::Pieces(pieces), completion);
     }
 

@@ -167,12 +167,26 @@ impl<T> Cell<T> {
     }
 }
 
+/// [`IoBufMut::filled`].
+pub(crate) type Filled<B> = unsafe fn(&mut B, usize);
+
+/// Tells a buffer how many bytes a read has brought it. Returns false if it panicked.
+///
+/// # Safety
+/// It is the result of a read of one range into this buffer.
+pub(crate) unsafe fn count_filled<B>(filled: Option<Filled<B>>, buf: &mut Option<B>, result: &Result<Receipt>) -> bool {
+    let (Some(filled), Some(buf)) = (filled, buf) else { return true };
+    let bytes = result.as_ref().map_or_else(Error::transferred, |receipt| receipt.bytes);
+    // SAFETY: the engine has read them, from the start without a gap.
+    contain(|| unsafe { filled(buf, bytes as usize) }).is_some()
+}
+
 /// The engine's side of an [`Op`].
 pub(crate) struct Transfer<B> {
     buf: Mutex<Option<B>>,
     cell: Cell<Completed<B>>,
     /// Of a read: [`IoBufMut::filled`].
-    filled: Option<unsafe fn(&mut B, usize)>,
+    filled: Option<Filled<B>>,
     deadline: Option<Deadline>,
     /// Drops the buffer if that can take long.
     reaper: Option<Arc<Core>>,
@@ -264,12 +278,8 @@ impl<B: Send + 'static> Completion for Transfer<B> {
         if outcome.memory_lost {
             mem::forget(buf.take());
         }
-        let mut counted = true;
-        if let (Some(filled), Some(buf)) = (self.filled, &mut buf) {
-            let bytes = outcome.result.as_ref().map_or_else(Error::transferred, |receipt| receipt.bytes);
-            // SAFETY: the engine has read them, from the start without a gap.
-            counted = contain(|| unsafe { filled(buf, bytes as usize) }).is_some();
-        }
+        // SAFETY: it is the result of a read into this buffer.
+        let counted = unsafe { count_filled(self.filled, &mut buf, &outcome.result) };
         let result = outcome.result.map_err(|error| if self.timed_out(&error) { error.with_kind(ErrorKind::TimedOut) } else { error });
         // Contained one by one: a buffer whose drop panics while a waker's panic unwinds would
         // abort the process.

@@ -127,7 +127,7 @@ impl ReadOptions {
 /// # let path = directory.path().join("weights.bin");
 /// let engine = Engine::builder().build()?;
 /// let file = engine.open(&path, OpenOptions::new().write(true).create(true))?;
-/// let handle = Arc::new(engine.handle(HandleLimits { queue_depth: 4, ..HandleLimits::default() }));
+/// let handle = Arc::new(engine.handle(HandleLimits::new().queue_depth(4)));
 /// let (_, receipt) = file.write_with(vec![7u8; 1 << 20], 0, WriteOptions::new().handle(handle)).wait().ok()?;
 /// assert_eq!(receipt.bytes, 1 << 20);
 /// # Ok::<(), deepring::Error>(())

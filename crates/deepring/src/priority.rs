@@ -20,6 +20,7 @@ use std::str::FromStr;
 /// # Ok::<(), deepring::Error>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[non_exhaustive]
 pub enum Priority {
     /// First, for up to 90 % of the device's time. While such requests come, the others have less in
     /// flight.

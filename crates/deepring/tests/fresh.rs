@@ -89,16 +89,7 @@ impl Foreign {
         }
         let (sender, outcomes) = mpsc::channel();
         let (address, len) = ((self.0.start + skip) as u64, (self.0.len() - skip) as u64);
-        let transfer = RawTransfer {
-            direction,
-            address,
-            len,
-            position: 0,
-            exact: true,
-            handle: None,
-            priority: None,
-            checksum: deepring::Checksum::None,
-        };
+        let transfer = RawTransfer::new(direction, address, len, 0).exact(true);
         // SAFETY: the mapping outlives the outcome, which is waited for, and nothing else uses it.
         unsafe { file.submit(transfer, Arc::new(Report(Mutex::new(sender)))) };
         file.engine().wake();

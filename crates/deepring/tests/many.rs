@@ -3,7 +3,7 @@
 
 mod harness;
 
-use deepring::{Batch, Completed, Direct, Engine, Error, ErrorKind, File, ManyOptions, OpenOptions, Piece};
+use deepring::{Batch, Completed, Direct, Engine, Error, ErrorKind, File, ManyOptions, OpenOptions, Piece, Spare};
 use harness::disk::{Loop, as_root};
 use harness::{MODES, Rng, Slice, assert_file, assert_same, builders, bytes, directory, engines, open, say};
 use std::path::Path;
@@ -240,6 +240,25 @@ fn vectored_buffers_follow_one_another() {
         let (read, receipt) = file.read_vectored(vec![vec![0; 60], vec![0; 100]], FILE as u64 - 100).wait().ok().expect("a read");
         assert_eq!(receipt.bytes, 100);
         assert_same(&read[1][..40], &model[FILE - 40..], "the end");
+        // A vector's unused room does not become bytes by a read in several parts.
+        let refused = file.read_vectored(vec![Spare::new(Vec::new(), 100)], 0).wait();
+        assert_eq!(refused.result.expect_err("no length").kind(), ErrorKind::Invalid);
+        assert_eq!(refused.buf.expect("the buffer")[0].room(), 100);
+    });
+}
+
+#[test]
+fn a_batch_reads_into_unused_room() {
+    with_files(|engine, file, _| {
+        let mut batch = Batch::new(engine);
+        batch.read_at(file, Spare::new(vec![1, 2], 5000), 100);
+        batch.read_at(file, Spare::new(vec![3], 5000), FILE as u64 - 7);
+        let model = bytes(0, FILE, 1);
+        let expected = [[&[1, 2], &model[100..5100]].concat(), [&[3], &model[FILE - 7..]].concat()];
+        for (index, completed) in batch.wait() {
+            let (read, _) = completed.ok().expect("a read");
+            assert_same(&read.into_inner(), &expected[index], "what was read");
+        }
     });
 }
 

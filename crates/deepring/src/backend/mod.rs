@@ -16,6 +16,7 @@ use std::os::fd::RawFd;
 
 /// What moves the bytes: which backend an engine runs on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum BackendKind {
     /// An `io_uring`, driven by one thread.
     Uring,

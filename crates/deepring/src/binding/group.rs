@@ -26,6 +26,7 @@ use std::sync::{Arc, PoisonError};
 
 /// A member that failed.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct GroupFailure {
     /// The index that the member joined with.
     pub index: u64,
@@ -167,7 +168,6 @@ impl Completion for Member {
 mod tests {
     use super::*;
     use crate::binding::RawTransfer;
-    use crate::digest::Checksum;
     use crate::{Direction, Engine, ErrorKind, OpenOptions};
     use std::sync::mpsc;
 
@@ -286,16 +286,7 @@ mod tests {
         let (group, ends) = group();
         for (index, bytes) in memory.chunks_exact_mut(4000).enumerate() {
             let (address, len, position) = (bytes.as_mut_ptr() as u64, bytes.len() as u64, index as u64 * 4000);
-            let transfer = RawTransfer {
-                direction: Direction::Read,
-                address,
-                len,
-                position,
-                exact: true,
-                handle: None,
-                priority: None,
-                checksum: Checksum::None,
-            };
+            let transfer = RawTransfer::new(Direction::Read, address, len, position).exact(true);
             // SAFETY: the memory outlives the group, whose end is awaited below, and is not
             // touched before.
             unsafe { file.submit(transfer, Arc::new(group.join(index as u64, None))) };

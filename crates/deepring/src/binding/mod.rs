@@ -31,8 +31,7 @@
 //! let mut memory = vec![0u8; 1 << 16];
 //! let (address, len) = (memory.as_mut_ptr() as u64, memory.len() as u64);
 //! let (sender, outcomes) = mpsc::channel();
-//! let (direction, checksum) = (Direction::Read, Checksum::None);
-//! let transfer = RawTransfer { direction, address, len, position: 0, exact: true, handle: None, priority: None, checksum };
+//! let transfer = RawTransfer::new(Direction::Read, address, len, 0).exact(true);
 //! // SAFETY: the memory lives until its outcome has arrived, and nothing touches it before.
 //! unsafe { file.submit(transfer, Arc::new(Report(sender))) };
 //! engine.wake();

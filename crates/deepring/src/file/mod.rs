@@ -7,7 +7,6 @@ pub(crate) use control::stat;
 
 use crate::backend::BackendKind;
 use crate::completion::{Completion, Outcome, RawTransfer};
-use crate::digest::Checksum;
 use crate::driver::request::Target;
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
@@ -130,7 +129,8 @@ impl File {
     pub fn read_with<B: IoBufMut>(&self, mut buf: B, position: u64, options: ReadOptions) -> Op<B> {
         let ReadOptions { exact, handle, priority, deadline, checksum } = options;
         let (address, len) = (buf.as_mut_ptr() as u64, buf.room() as u64);
-        let raw = RawTransfer { direction: Direction::Read, address, len, position, exact, handle, priority, checksum };
+        let raw = RawTransfer::new(Direction::Read, address, len, position);
+        let raw = raw.exact(exact).handle(handle).priority(priority).checksum(checksum);
         self.transfer(Transfer::reading(buf, len, self.engine.core()), raw, deadline)
     }
 
@@ -176,8 +176,7 @@ impl File {
     pub(crate) fn read_into(&self, position: u64, buffer: Buffer, handle: Option<Arc<Handle>>, receiver: impl Receiver) {
         let len = buffer.len() as u64;
         let (address, read) = ReadBuffer::new(buffer, receiver, &self.file, self.engine.core());
-        let (direction, priority, checksum) = (Direction::Read, None, Checksum::None);
-        let raw = RawTransfer { direction, address, len, position, exact: false, handle, priority, checksum };
+        let raw = RawTransfer::new(Direction::Read, address, len, position).handle(handle);
         self.engine.submit(Target::File(Arc::clone(&self.file)), raw, read);
     }
 
@@ -192,7 +191,8 @@ impl File {
     pub fn write_with<B: IoBuf>(&self, buf: B, position: u64, options: WriteOptions) -> Op<B> {
         let WriteOptions { handle, priority, deadline, checksum } = options;
         let (address, len) = (buf.as_ptr() as u64, buf.len() as u64);
-        let raw = RawTransfer { direction: Direction::Write, address, len, position, exact: true, handle, priority, checksum };
+        let raw = RawTransfer::new(Direction::Write, address, len, position);
+        let raw = raw.handle(handle).priority(priority).checksum(checksum);
         self.transfer(Transfer::new(buf, len, self.engine.core()), raw, deadline)
     }
 

@@ -62,6 +62,7 @@ fn is_local(fd: &OwnedFd) -> bool {
 /// Whether writes of other processes, and of other copies of deepring in this one, are kept out
 /// while this one writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ProcessLocks {
     /// Whether such locks are used.
     pub available: bool,

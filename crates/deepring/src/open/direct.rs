@@ -15,6 +15,7 @@ const WRITE_UNIT_MIN: u64 = 4096;
 
 /// What was found about direct I/O on a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct DirectSupport {
     /// Whether transfers can bypass the page cache.
     pub available: bool,

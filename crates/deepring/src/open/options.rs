@@ -4,6 +4,7 @@ use crate::priority::Priority;
 
 /// Whether transfers bypass the page cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Direct {
     /// Always through the page cache.
     Never,

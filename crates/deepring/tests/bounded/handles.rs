@@ -27,7 +27,7 @@ fn a_handle_s_depth_limits_all_its_requests_together() {
                 (0, Sliding, true),
             ] {
                 let engine = builder.clone().queue_depth(64).build().expect("an engine");
-                let limits = HandleLimits { queue_depth, block_bytes: 60_000, single_submit, refill, priority: None };
+                let limits = HandleLimits::new().queue_depth(queue_depth).block_bytes(60_000).single_submit(single_submit).refill(refill);
                 let handle = Arc::new(engine.handle(limits));
                 assert_eq!(handle.limits().block_bytes, 61_440, "rounded up to whole pages");
                 let file = open(&engine, &path, Direct::Prefer);
@@ -55,7 +55,7 @@ fn a_handle_s_block_size_cannot_exceed_the_engine_s_bytes_in_flight() {
     std::fs::write(&path, bytes(0, 8 << 20, 1)).expect("the file");
     for builder in builders() {
         let engine = builder.block_bytes(64 << 10).in_flight_bytes(1 << 20).build().expect("an engine");
-        let handle = Arc::new(engine.handle(HandleLimits { block_bytes: 4 << 20, ..HandleLimits::default() }));
+        let handle = Arc::new(engine.handle(HandleLimits::new().block_bytes(4 << 20)));
         let file = open(&engine, &path, Direct::Prefer);
         let tally = Arc::new(Tally::default());
         submit(&file, read_of(leaked(8 << 20), 8 << 20, 0, Some(&handle)), &tally);
@@ -75,7 +75,7 @@ fn a_handle_does_not_slow_down_requests_without_it() {
         std::fs::write(&path, bytes(0, 8 << 20, 1)).expect("the file");
         for builder in builders() {
             let engine = builder.block_bytes(64 << 10).queue_depth(32).build().expect("an engine");
-            let handle = Arc::new(engine.handle(HandleLimits { queue_depth: 1, ..HandleLimits::default() }));
+            let handle = Arc::new(engine.handle(HandleLimits::new().queue_depth(1)));
             let file = open(&engine, &path, Direct::Prefer);
             let tally = Arc::new(Tally::default());
             let memory = leaked(16 << 20);
@@ -101,11 +101,11 @@ fn writes_that_share_a_handle_and_a_unit_never_stall() {
                 std::fs::write(&path, b"").expect("the file");
                 let files = [open(&engine, &path, Direct::Prefer), open(&engine, &path, Direct::Prefer)];
                 let handles: Vec<Arc<Handle>> = (1..=2)
-                    .map(|queue_depth| HandleLimits {
-                        queue_depth,
-                        refill: REFILLS[usize::from(round % 2 == 0)],
-                        single_submit: round % 3 == 0,
-                        ..HandleLimits::default()
+                    .map(|queue_depth| {
+                        HandleLimits::new()
+                            .queue_depth(queue_depth)
+                            .refill(REFILLS[usize::from(round % 2 == 0)])
+                            .single_submit(round % 3 == 0)
                     })
                     .map(|limits| Arc::new(engine.handle(limits)))
                     .collect();
@@ -117,16 +117,7 @@ fn writes_that_share_a_handle_and_a_unit_never_stall() {
                 while position < end as u64 {
                     let len = (1 + rng.below(5000)).min(end as u64 - position);
                     let handle = Some(rng.pick(&handles)).filter(|_| writes % 5 > 0).map(Arc::clone);
-                    let transfer = RawTransfer {
-                        direction: Direction::Write,
-                        address: content + position,
-                        len,
-                        position,
-                        exact: true,
-                        handle,
-                        priority: None,
-                        checksum: deepring::Checksum::None,
-                    };
+                    let transfer = RawTransfer::new(Direction::Write, content + position, len, position).exact(true).handle(handle);
                     // SAFETY: the content is never freed and never written.
                     unsafe { rng.pick(&files).submit(transfer, Arc::clone(&tally) as Arc<dyn Completion>) };
                     position += len;
@@ -152,8 +143,7 @@ fn canceled_requests_leave_their_handle_s_queue() {
         for round in 0..12u32 {
             let engine = builder.clone().block_bytes(64 << 10).build().expect("an engine");
             let file = open(&engine, &path, Direct::Prefer);
-            let limits =
-                HandleLimits { queue_depth: 1 + round % 3, refill: REFILLS[usize::from(round % 2 == 0)], ..HandleLimits::default() };
+            let limits = HandleLimits::new().queue_depth(1 + round % 3).refill(REFILLS[usize::from(round % 2 == 0)]);
             let handle = Arc::new(engine.handle(limits));
             let tally = Arc::new(Tally::default());
             let memory = leaked(512 << 10);
@@ -196,12 +186,12 @@ fn a_request_that_reaches_the_end_of_its_file_leaves_its_handle_s_queue() {
         for refill in REFILLS {
             let engine = builder.clone().block_bytes(64 << 10).build().expect("an engine");
             let file = open(&engine, &path, Direct::Prefer);
-            let handle = Arc::new(engine.handle(HandleLimits { queue_depth: 1, refill, ..HandleLimits::default() }));
+            let handle = Arc::new(engine.handle(HandleLimits::new().queue_depth(1).refill(refill)));
             let tally = Arc::new(Tally::default());
             for _ in 0..REQUESTS {
                 // The first of eight blocks reaches the end of the file while the request is first
                 // in line for the second.
-                let transfer = RawTransfer { exact: false, ..read_of(memory, 512 << 10, 0, Some(&handle)) };
+                let transfer = read_of(memory, 512 << 10, 0, Some(&handle)).exact(false);
                 // SAFETY: memory from `leaked`, and nothing reads the result.
                 unsafe { file.submit(transfer, Arc::clone(&tally) as Arc<dyn Completion>) };
             }

@@ -62,16 +62,7 @@ fn leaked(len: usize) -> u64 {
 }
 
 fn read_of(address: u64, len: u64, position: u64, handle: Option<&Arc<Handle>>) -> RawTransfer {
-    RawTransfer {
-        direction: Direction::Read,
-        address,
-        len,
-        position,
-        exact: true,
-        handle: handle.map(Arc::clone),
-        priority: None,
-        checksum: deepring::Checksum::None,
-    }
+    RawTransfer::new(Direction::Read, address, len, position).exact(true).handle(handle.map(Arc::clone))
 }
 
 fn submit(file: &File, transfer: RawTransfer, tally: &Arc<Tally>) {

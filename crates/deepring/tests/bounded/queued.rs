@@ -136,7 +136,7 @@ fn a_file_opened_by_path_is_closed_when_its_request_ends() {
         let engine = builder.build().expect("an engine");
         let file = open(&engine, &path, Direct::Prefer);
         // A million small blocks, one after the other: seconds of work.
-        let handle = Arc::new(engine.handle(HandleLimits { queue_depth: 1, block_bytes: 4096, ..HandleLimits::default() }));
+        let handle = Arc::new(engine.handle(HandleLimits::new().queue_depth(1).block_bytes(4096)));
         let slow = Arc::new(Cancelable { tally: Arc::new(Tally::default()), canceled: AtomicBool::new(false) });
         let memory = engine.buffer(4 << 30).expect("address space");
         let transfer = read_of(memory.as_ptr() as u64, 4 << 30, 0, Some(&handle));

@@ -33,16 +33,7 @@ impl Gate {
         let (open, opened) = channel();
         let completion = Arc::new(BlockingCompletion { arrived: Mutex::new(arrive), opened: Mutex::new(opened) });
         let address = std::ptr::from_mut(Box::leak(Box::new(0u8))) as u64;
-        let transfer = RawTransfer {
-            direction: Direction::Read,
-            address,
-            len: 1,
-            position: 0,
-            exact: false,
-            handle: None,
-            priority: None,
-            checksum: deepring::Checksum::None,
-        };
+        let transfer = RawTransfer::new(Direction::Read, address, 1, 0);
         // SAFETY: the byte is leaked, so it stays, and nothing else uses it.
         unsafe { file.submit(transfer, completion) };
         file.engine().wake();

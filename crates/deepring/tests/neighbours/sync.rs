@@ -42,16 +42,7 @@ fn sync_waits_for_every_write_accepted_before_it() {
             let tally = Arc::new(Tally::default());
             for write in 0..WRITES {
                 let file = &files[((write + round) % 2) as usize];
-                let transfer = RawTransfer {
-                    direction: Direction::Write,
-                    address: memory.as_ptr() as u64,
-                    len: LEN - round,
-                    position: write * LEN,
-                    exact: true,
-                    handle: None,
-                    priority: None,
-                    checksum: deepring::Checksum::None,
-                };
+                let transfer = RawTransfer::new(Direction::Write, memory.as_ptr() as u64, LEN - round, write * LEN).exact(true);
                 // SAFETY: the memory is never freed and never written.
                 unsafe { file.submit(transfer, Arc::clone(&tally) as Arc<dyn Completion>) };
             }

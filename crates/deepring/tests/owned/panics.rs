@@ -142,16 +142,7 @@ fn a_completion_that_panics_is_settled_once() {
         let memory = Box::leak(vec![0u8; 1 << 20].into_boxed_slice()).as_mut_ptr() as u64;
         let (sender, receiver) = mpsc::channel();
         for index in 0..100u64 {
-            let transfer = RawTransfer {
-                direction: Direction::Read,
-                address: memory,
-                len: 4096,
-                position: index << 12,
-                exact: true,
-                handle: None,
-                priority: None,
-                checksum: deepring::Checksum::None,
-            };
+            let transfer = RawTransfer::new(Direction::Read, memory, 4096, index << 12).exact(true);
             // SAFETY: the memory is leaked, and nothing reads it.
             unsafe { file.submit(transfer, Arc::new(Exploding(sender.clone()))) };
         }

@@ -40,16 +40,7 @@ fn an_engine_dropped_with_thousands_queued_settles_each_request_once() {
             .map(|index| {
                 let completion = Arc::new(SettleCount::default());
                 let len = if index % 100 == 0 { 4 << 20 } else { 4096 };
-                let transfer = RawTransfer {
-                    direction: Direction::Read,
-                    address: memory,
-                    len,
-                    position: index % 1000 * 4096,
-                    exact: true,
-                    handle: None,
-                    priority: None,
-                    checksum: deepring::Checksum::None,
-                };
+                let transfer = RawTransfer::new(Direction::Read, memory, len, index % 1000 * 4096).exact(true);
                 let its = Arc::clone(&completion) as Arc<dyn Completion>;
                 if index % 10 == 9 {
                     // SAFETY: the memory is leaked; reads into it race only with each other, and
@@ -138,16 +129,7 @@ fn an_engine_can_be_dropped_by_its_own_completion() {
             let (sender, receiver) = mpsc::channel();
             let file = open(&engine, &path, Direct::Prefer);
             let memory = Box::leak(vec![0u8; 4096].into_boxed_slice()).as_mut_ptr() as u64;
-            let transfer = RawTransfer {
-                direction: Direction::Read,
-                address: memory,
-                len: 4096,
-                position: 0,
-                exact: true,
-                handle: None,
-                priority: None,
-                checksum: deepring::Checksum::None,
-            };
+            let transfer = RawTransfer::new(Direction::Read, memory, 4096, 0).exact(true);
             let behind: Vec<_> = (0..100).map(|_| file.read_at(vec![0; 100_000], 7)).collect();
             let second = open(&engine, &path, Direct::Prefer);
             let holder = LastHolder { held: Mutex::new(None), sender: Mutex::new(sender) };
