@@ -33,6 +33,34 @@
 //! # Ok::<(), deepring::Error>(())
 //! ```
 //!
+//! # Threads
+//!
+//! An engine has one driver thread, and blocking threads that start when there is work for them. What
+//! runs where, for code of yours:
+//!
+//! | code | thread |
+//! |---|---|
+//! | a waker of an [`Op`] | the driver's; of [`File::read_buffer_at`] also a blocking thread |
+//! | a waker of a [`Task`] | a blocking thread; of [`Engine::close`] the driver's |
+//! | [`binding::Completion`] and its `Drop` | the driver's, or the caller's if the request is settled at once |
+//! | the `Drop` of a buffer whose [`Op`] was dropped | the driver's if that is cheap, else a blocking thread |
+//! | [`IoBufMut::filled`] | as the waker |
+//! | a subscriber of `tracing` | where the event happens: the caller's, the driver's or a blocking thread |
+//!
+//! Nothing of this may block on the driver, which serves all requests. A panic is caught and counted
+//! ([`Stats::panics`]). These calls block their caller: [`Engine::open`], [`Engine::open_fd`],
+//! [`Engine::trim`], [`Engine::info`], [`Engine::path_info`], [`Op::wait`], [`Task::wait`],
+//! [`Buffer::populate`], the drop of the last engine, and the drop of the last [`File`] of a descriptor
+//! with nothing in flight, which closes it. [`Engine::open_async`], [`Engine::close`] and
+//! [`File::close`] are their forms that do not.
+//!
+//! # Features
+//!
+//! * `bytes`: `Bytes` and `BytesMut` of the crate `bytes` are buffers.
+//! * `tracing`: events of the target `deepring`, few and never per request. `DEBUG`: a file was opened
+//!   (`path`, `direct`, `reason`). `WARN`: a file has become buffered (`path`), a close took more than a
+//!   second (`path`, `elapsed_ms`). `ERROR`: a ring was lost (`errno`, `leaked_blocks`).
+//!
 //! # Platforms
 //!
 //! 64-bit Linux: 5.6 or later for the ring, 4.14 or later for the threads. Set-up flags of later

@@ -298,10 +298,12 @@ impl<B: Send + 'static> Completion for Transfer<B> {
 /// A transfer in progress: a future of [`Completed`].
 ///
 /// Dropping it cancels the blocks that have not been submitted. The buffer is freed when the blocks
-/// at the device have completed. Of a dropped write, any part can have reached the file.
+/// at the device have completed. A dropped write leaves a mixture: each of its bytes in the file can
+/// be the old one or the new one, in no order, and the file can have grown to the end of any of them.
+/// Wait for a write whose outcome matters; a `select` that drops it is a cancellation.
 ///
 /// Its waker is called on the engine's driver thread, and must not block. A dropped transfer's
-/// buffer is dropped on a thread of the engine.
+/// buffer is dropped on a thread of the engine. See [Threads](crate#threads).
 #[must_use = "dropping a transfer cancels it"]
 pub struct Op<B: Send> {
     transfer: Arc<Transfer<B>>,
@@ -357,7 +359,8 @@ impl<B: Send> fmt::Debug for Op<B> {
 
 /// A call other than a transfer in progress: a future of its result.
 ///
-/// Dropping it does not cancel the call.
+/// Dropping it does not cancel the call. Its waker is called on a blocking thread of the engine, that
+/// of [`Engine::close`](crate::Engine::close) on the driver's. See [Threads](crate#threads).
 #[must_use = "the result may be an error"]
 pub struct Task<T> {
     cell: Arc<Cell<Result<T>>>,

@@ -26,7 +26,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-/// An open file. Dropping it closes the descriptor when the last request on it has ended.
+/// An open file. Dropping it closes the descriptor when the last request on it has ended: then on a
+/// blocking thread, or in the drop if there is none. [`File::close`] never blocks, and reports the
+/// result.
 ///
 /// Requests on overlapping ranges are unordered unless one has ended before the other starts. A
 /// failed transfer is an error of kind [`Os`], [`Eof`], [`Canceled`], [`QueueFull`] or [`Lost`],

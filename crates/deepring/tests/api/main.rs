@@ -9,5 +9,6 @@ mod descriptors;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod room;
+mod threads;
 #[cfg(feature = "tracing")]
 mod traced;
