@@ -52,6 +52,19 @@ async function written(write) {
 /** One check for each public name: true, or a promise of true, if it works. */
 const checks = {
   'deepring.open': () => file instanceof FileHandle,
+  'deepring.readMany': async () => {
+    const memory = new Uint8Array(96)
+    const [result] = await deepring.readMany([{ file, buffer: memory, positions: [160], lengths: 96 }])
+    right(memory, 'readMany of files', 160)
+    return result.bytesRead === 96
+  },
+  'deepring.readManyBatches': async () => {
+    const [memory, came] = [new Uint8Array(96), []]
+    const request = { file, buffer: memory, positions: [160, 208], lengths: 48 }
+    for await (const batch of deepring.readManyBatches([request])) came.push(...batch)
+    right(memory, 'readManyBatches', 160)
+    return came.length === 2
+  },
   'deepring.allocate': () => deepring.allocate(5000).every((byte) => byte === 0),
   'deepring.allocateUnsafe': () => deepring.allocateUnsafe(5000n).byteLength === 5000,
   'deepring.allocateTensor': () => deepring.allocateTensor('I64', [2, 3]).data.length === 6,
@@ -134,6 +147,21 @@ const checks = {
     const { receipt } = await file.read(memory, { position: 0, checksum: 'crc32c' })
     const chunks = await file.checksum({ chunk: LENGTH })
     return receipt.checksum === deepring.crc32c(memory) && chunks[0] === (await file.checksum())
+  },
+  'deepring.FileHandle.prototype.readMany': async () => {
+    const memory = new Uint8Array(200)
+    const { bytesRead } = await file.readMany(memory, { positions: [800, 16], lengths: [96, 104] })
+    right(memory.subarray(0, 96), 'readMany', 800)
+    right(memory.subarray(96), 'readMany', 16)
+    return bytesRead === 200
+  },
+  'deepring.FileHandle.prototype.writeMany': async () => {
+    const other = await deepring.open(`${folder}/smoke-many`, 'wx')
+    const ranges = { positions: [50_000, 0], lengths: [LENGTH - 50_000, 50_000], offsets: [50_000, 0] }
+    const { bytesWritten } = await other.writeMany(content, ranges)
+    await other.close()
+    right(readFileSync(`${folder}/smoke-many`), 'writeMany')
+    return bytesWritten === LENGTH
   },
   'deepring.FileHandle.prototype.sync': async () => (await file.sync()) === undefined,
   'deepring.FileHandle.prototype.datasync': async () => (await file.datasync()) === undefined,

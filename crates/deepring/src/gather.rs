@@ -272,7 +272,7 @@ impl Lane {
             Err(error) => {
                 *lock(&self.work) = Some(Work { run, buffer: None });
                 let error = error.at(&file.path).range(run.position, run.len, 0);
-                self.settle(Outcome { result: Err(error), memory_lost: false });
+                self.settle(Outcome::failed(error));
             }
         }
         core.inbox.wake();

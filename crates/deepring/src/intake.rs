@@ -38,7 +38,7 @@ pub(crate) fn submit(core: &Arc<Core>, target: Target, raw: RawTransfer, kind: K
             Target::Path(target) => &target.name.path,
         };
         let error = Error::new(kind, direction.call_name()).at(path).range(position, len, 0).advise(advice);
-        completion.settle(Outcome { result: Err(error), memory_lost: false });
+        completion.settle(Outcome::failed(error));
     };
     if core.is_forked() {
         return refuse(ErrorKind::Forked, &target, completion, "build an engine of this process's");

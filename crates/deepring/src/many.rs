@@ -18,6 +18,7 @@ use crate::priority::Priority;
 use crate::stats::add;
 use crate::unwind::contain;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Instant;
 
 /// Sorting more than this takes longer than waking a thread.
 const SORTED_AT_ONCE: usize = 2048;
@@ -51,13 +52,14 @@ pub struct ManyOptions {
     pub(crate) expected: Option<Vec<u32>>,
     pub(crate) handle: Option<Arc<Handle>>,
     pub(crate) priority: Option<Priority>,
+    pub(crate) deadline: Option<Instant>,
 }
 
 impl ManyOptions {
     /// All defaults: ranges end short at the end of the file, the first failure ends the call, and only ranges that touch are
     /// read together.
     pub const fn new() -> Self {
-        Self { exact: false, partial: false, gap: 0, sums: false, expected: None, handle: None, priority: None }
+        Self { exact: false, partial: false, gap: 0, sums: false, expected: None, handle: None, priority: None, deadline: None }
     }
 
     /// Whether a range that the file ends in or before is an error of kind [`ErrorKind::Eof`]; off by default. Reads only.
@@ -111,6 +113,13 @@ impl ManyOptions {
     #[must_use]
     pub fn priority(mut self, priority: Priority) -> Self {
         self.priority = Some(priority);
+        self
+    }
+
+    /// When the call is given up, as [`ReadOptions::deadline`](crate::ReadOptions::deadline) of a read. None by default.
+    #[must_use]
+    pub fn deadline(mut self, deadline: Instant) -> Self {
+        self.deadline = Some(deadline);
         self
     }
 }
@@ -292,11 +301,11 @@ impl File {
     ) -> Op<T> {
         let core = self.engine().core();
         let bytes = segments.iter().flatten().fold(0u64, |sum, segment| sum.saturating_add(segment.len));
-        let transfer = Arc::new(Transfer::new(owner, bytes, core));
+        let (transfer, late) = self.until(Transfer::new(owner, bytes, core), options.deadline, direction);
         let completion = Arc::clone(&transfer) as Arc<dyn Completion>;
-        match segments {
+        match late.map_or(segments, Err) {
             Ok(segments) => self.submit_many(direction, segments.len(), move || segments, options, ranges, completion),
-            Err(error) => completion.settle(Outcome { result: Err(error.at(&self.open_file().path)), memory_lost: false }),
+            Err(error) => completion.settle(Outcome::failed(error.at(&self.open_file().path))),
         }
         self.engine().wake();
         Op::new(transfer, Arc::clone(core.inbox.doorbell()))
@@ -317,7 +326,7 @@ impl File {
             Direction::Read => None,
             Direction::Write => match Admission::of(&core, &file) {
                 Ok(admission) => Some(admission),
-                Err(error) => return completion.settle(Outcome { result: Err(error.at(&file.path)), memory_lost: false }),
+                Err(error) => return completion.settle(Outcome::failed(error.at(&file.path))),
             },
         };
         let many = Many { core, file, admission, options, ranges: ranges.clone(), completion };
@@ -354,7 +363,7 @@ impl Many {
             Err(error) => {
                 let error = error.at(&self.file.path);
                 drop(self.admission);
-                return self.completion.settle(Outcome { result: Err(error), memory_lost: false });
+                return self.completion.settle(Outcome::failed(error));
             }
         };
         // Each call has its own.

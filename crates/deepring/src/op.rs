@@ -212,8 +212,8 @@ impl<B: Send + 'static> Transfer<B> {
     }
 
     /// The same, given up when the deadline passes.
-    pub(crate) fn until(self, deadline: Option<Deadline>) -> Self {
-        Self { deadline, ..self }
+    pub(crate) fn until(self, deadline: Deadline) -> Self {
+        Self { deadline: Some(deadline), ..self }
     }
 
     /// A transfer that gets its buffer when it settles.

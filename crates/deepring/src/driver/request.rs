@@ -108,7 +108,7 @@ impl Submission {
         sub(&counters.queued, 1);
         add(&counters.failed, 1);
         let error = Error::new(kind, self.direction.call_name()).at(path).range(self.position, self.len, 0);
-        if !self.reply.settle(Outcome { result: Err(error), memory_lost: false }) {
+        if !self.reply.settle(Outcome::failed(error)) {
             add(&counters.panics, 1);
         }
     }

@@ -199,19 +199,33 @@ impl File {
     }
 
     fn transfer<B: Send + 'static>(&self, transfer: Transfer<B>, raw: RawTransfer, deadline: Option<Instant>) -> Op<B> {
-        let core = self.engine.core();
-        let is_late = deadline.is_some_and(|deadline| deadline <= Instant::now());
-        // A forked child must not touch the deadlines, and refuses every transfer.
-        let watched = deadline.filter(|_| !is_late && !core.is_forked()).map(|deadline| core.deadlines.watch(deadline));
-        let transfer = Arc::new(transfer.until(watched));
-        if is_late {
-            let error = Error::new(ErrorKind::TimedOut, raw.direction.call_name()).at(&self.file.path).range(raw.position, raw.len, 0);
-            Arc::clone(&transfer).settle(Outcome { result: Err(error), memory_lost: false });
+        let (transfer, late) = self.until(transfer, deadline, raw.direction);
+        if let Some(error) = late {
+            Arc::clone(&transfer).settle(Outcome::failed(error.range(raw.position, raw.len, 0)));
         } else {
             self.engine.submit(Target::File(Arc::clone(&self.file)), raw, Arc::clone(&transfer) as Arc<dyn Completion>);
             self.engine.wake();
         }
         Op::new(transfer, Arc::clone(self.engine.core().inbox.doorbell()))
+    }
+
+    /// The transfer with its deadline, and an error if that has passed.
+    pub(crate) fn until<B: Send + 'static>(
+        &self,
+        transfer: Transfer<B>,
+        deadline: Option<Instant>,
+        direction: Direction,
+    ) -> (Arc<Transfer<B>>, Option<Error>) {
+        let core = self.engine.core();
+        match deadline {
+            Some(at) if at <= Instant::now() => {
+                let error = Error::new(ErrorKind::TimedOut, direction.call_name()).at(&self.file.path);
+                (Arc::new(transfer), Some(error))
+            }
+            // A forked child must not touch the deadlines, and refuses every transfer.
+            Some(at) if !core.is_forked() => (Arc::new(transfer.until(core.deadlines.watch(at))), None),
+            _ => (Arc::new(transfer), None),
+        }
     }
 
     /// Flushes to the device the data and metadata of every write to this file that was accepted

@@ -1,7 +1,7 @@
 //! Deadlines of reads and writes.
 
 use crate::harness::{assert_file, backends, bytes, directory, open, within};
-use deepring::{BackendKind, Direct, Engine, ErrorKind, ReadOptions, WriteOptions};
+use deepring::{BackendKind, Direct, Engine, ErrorKind, ManyOptions, Piece, ReadOptions, WriteOptions};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -42,6 +42,31 @@ fn what_is_queued_at_the_deadline_is_given_up_and_the_memory_is_free() {
             assert!(late >= 32, "{late} of 64 MiB, in blocks of 4 KiB, took longer than 40 ms");
             let stats = engine.stats();
             assert_eq!((stats.queued, stats.in_flight), (0, 0));
+        });
+    }
+}
+
+#[test]
+fn a_call_with_many_ranges_is_given_up_as_a_whole() {
+    let directory = directory();
+    for backend in backends() {
+        let path = directory.path().join("many");
+        std::fs::write(&path, bytes(0, 64 * MIB, 1)).expect("the file");
+        within(LIMIT, "late calls", move || {
+            let engine = slow(backend);
+            let file = open(&engine, &path, Direct::Prefer);
+            let ranges: Vec<_> = (0..16_000).map(|index| Piece::new(index as u64 * 4096, index * 4000, 4000)).collect();
+            let options = |millis| ManyOptions::new().deadline(Instant::now() + Duration::from_millis(millis));
+            for millis in [0, 40] {
+                let read = file.read_scatter_with(vec![0; 16_000 * 4000], &ranges, options(millis)).wait();
+                assert_eq!(read.result.expect_err("late").kind(), ErrorKind::TimedOut);
+                assert!(read.buf.is_some());
+                let written = file.write_gather_with(vec![0; 16_000 * 4000], &ranges, options(millis)).wait();
+                assert_eq!(written.result.expect_err("late").kind(), ErrorKind::TimedOut);
+            }
+            assert_eq!((engine.stats().queued, engine.stats().in_flight), (0, 0));
+            let in_time = file.read_scatter_with(vec![0; 4000], &ranges[..1], options(60_000)).wait();
+            assert_eq!(in_time.result.expect("in time").bytes, 4000);
         });
     }
 }
