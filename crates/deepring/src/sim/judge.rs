@@ -378,7 +378,7 @@ impl Run {
             return violate(format!("{name}: {wrong}"));
         }
         file.model.resolve(found);
-        if promised == on_disk {
+        if promised == size {
             file.size_outdated = false;
         }
     }
