@@ -10,6 +10,7 @@
  * `docs/benchmarks.md` explains the results.
  */
 
+import { DIGESTS } from './benchmarks/digest.ts'
 import { FRESH } from './benchmarks/fresh.ts'
 import { LATENCIES } from './benchmarks/latency.ts'
 import { LOOPS } from './benchmarks/loop.ts'
@@ -39,6 +40,7 @@ const BENCHMARKS: readonly Benchmark[] = [
   ...MEMORIES,
   ...FRESH,
   ...RESIDENTS,
+  ...DIGESTS,
 ]
 
 /**

@@ -5,14 +5,13 @@
  */
 
 import { allocate, open } from '../../index.ts'
-import type { Memory } from '../contenders/deepring.ts'
 import { Meter, report } from '../meter.ts'
-import type { Task } from '../task.ts'
 import { Tiles } from '../tiles.ts'
-import { parameters, type FileParameters } from './parameters.ts'
+import { parameters, type StreamParameters } from './parameters.ts'
 import { ranOf } from './ran.ts'
 
-const { task, memory, file, bytes, seed, source } = parameters<FileParameters & { task: Task; memory: Memory }>()
+const { task, memory, summed, file, bytes, seed, source } = parameters<StreamParameters>()
+const options = summed ? ({ position: 0, checksum: 'crc32c' } as const) : { position: 0 }
 const pattern = { origin: 0, seed }
 if (task === 'read') await read()
 else await write()
@@ -29,7 +28,7 @@ async function read(): Promise<void> {
   await using handle = await open(file, 'r')
   const meter = new Meter()
   const data = allocated ?? allocate(bytes)
-  const { receipt } = await handle.read(data, { position: 0 })
+  const { receipt } = await handle.read(data, options)
   const outcome = meter.stop(bytes, 1)
   new Tiles(source).check(data, pattern)
   report({ ...outcome, ran: ranOf(receipt) })
@@ -44,7 +43,7 @@ async function write(): Promise<void> {
   const opened = task === 'overwrite' ? await open(file, 'r+') : null
   const meter = new Meter()
   await using handle = opened ?? (await open(file, 'w'))
-  const { receipt } = await handle.write(data, { position: 0 })
+  const { receipt } = await handle.write(data, options)
   if (task === 'sync') await handle.datasync()
   report({ ...meter.stop(bytes, 1), ran: ranOf(receipt) })
 }

@@ -17,6 +17,21 @@ export interface FileParameters extends Content {
   readonly bytes: number
 }
 
+/**
+ * The memory that holds the bytes: deepring's, touched before; deepring's, allocated in the timed
+ * region, or before it and never touched; an ordinary Buffer, touched; memory that no drive takes
+ * as it is, so that every byte is copied.
+ */
+export type Memory = 'touched' | 'allocating' | 'fresh' | 'buffer' | 'copied'
+
+/** One large file, moved by deepring. */
+export interface StreamParameters extends FileParameters {
+  readonly task: Task
+  readonly memory: Memory
+  /** With the CRC-32C of its bytes. */
+  readonly summed: boolean
+}
+
 /** A number of random reads: how many, how many at a time, and the seed of their positions. */
 export interface Reads {
   readonly operations: number

@@ -3,20 +3,13 @@
  * figures that need it.
  */
 
-import type { FileParameters, RandomParameters, Reads, SmallParameters } from '../children/parameters.ts'
+import type { Memory, RandomParameters, Reads, SmallParameters, StreamParameters } from '../children/parameters.ts'
 import { runChild, type Contender } from '../contender.ts'
 import type { Outcome } from '../outcome.ts'
 import type { Tensors } from '../scratch.ts'
 import type { BenchContext } from '../bench-context.ts'
 import { fileEnvironment, tensorEnvironment, type RunTarget } from '../run-environment.ts'
 import type { Task } from '../task.ts'
-
-/**
- * The memory that holds the bytes: deepring's, touched before; deepring's, allocated in the timed
- * region, or before it and never touched; an ordinary Buffer, touched; memory that no drive takes
- * as it is, so that every byte is copied.
- */
-export type Memory = 'touched' | 'allocating' | 'fresh' | 'buffer' | 'copied'
 
 const MEMORY: Readonly<Record<Memory, { name: string; configuration: string }>> = {
   touched: { name: 'deepring', configuration: 'defaults' },
@@ -42,10 +35,22 @@ export function deepringThreads(context: BenchContext, task: Task, file: string)
   })
 }
 
+/** The same with the checksum of every byte. */
+export function deepringSummed(context: BenchContext, task: Task, file: string): Contender {
+  return stream(context, task, file, {
+    name: 'deepring summed',
+    configuration: "checksum: 'crc32c'",
+    memory: 'touched',
+    summed: true,
+    environment: {},
+  })
+}
+
 interface Variant {
   readonly name: string
   readonly configuration: string
   readonly memory: Memory
+  readonly summed?: boolean
   readonly environment: Record<string, string>
 }
 
@@ -53,7 +58,7 @@ function stream(
   context: BenchContext,
   task: Task,
   file: string,
-  { name, configuration, memory, environment }: Variant,
+  { name, configuration, memory, summed = false, environment }: Variant,
 ): Contender {
   const inEnvironment = fileEnvironment(context, task, file)
   const { bytes, scratch } = context
@@ -62,9 +67,9 @@ function stream(
     configuration,
     run: () =>
       inEnvironment(({ path, seed }) =>
-        runChild<FileParameters & { task: Task; memory: Memory }>(
+        runChild<StreamParameters>(
           'deepring-stream',
-          { task, memory, file: path, bytes, seed, source: scratch.source },
+          { task, memory, summed, file: path, bytes, seed, source: scratch.source },
           environment,
         ),
       ),
