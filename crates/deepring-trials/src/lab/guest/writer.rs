@@ -6,7 +6,7 @@ use super::super::protocol::{LeftOut, Report, Stream, Writing};
 use super::port::Port;
 use super::verifier::{folder, slots};
 use crate::harness::Rng;
-use deepring::{Direct, Engine, File, OpenOptions};
+use deepring::{Direct, Engine, File, OpenOptions, Piece};
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -137,7 +137,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes the content in several requests at once, cut anywhere, from both kinds of memory.
+    /// Writes the content in many ranges of one request, or in several requests at once, cut anywhere, from both kinds of
+    /// memory.
     fn scatter(&mut self, file: &File, content: &[u8], at: u64) -> Result<(), Failure> {
         let len = content.len() as u64;
         let mut cuts: Vec<_> = (0..self.rng.below(REQUESTS_MAX)).map(|_| self.rng.below(len + 1)).collect();
@@ -145,6 +146,12 @@ impl Writer {
         cuts.sort_unstable();
         let mut ranges: Vec<_> = cuts.windows(2).map(|pair| (pair[0], pair[1])).collect();
         self.rng.shuffle(&mut ranges);
+        if self.rng.once_in(3) {
+            let piece = |&(from, to): &(u64, u64)| Piece::new(at + from, from as usize, (to - from) as usize);
+            let pieces: Vec<_> = ranges.iter().map(piece).collect();
+            file.write_gather(content.to_vec(), &pieces).wait().result?;
+            return Ok(());
+        }
         let (mut from_vectors, mut from_buffers) = (Vec::new(), Vec::new());
         for (from, to) in ranges {
             let part = &content[from as usize..to as usize];
