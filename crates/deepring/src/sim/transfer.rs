@@ -359,6 +359,7 @@ impl Run {
         if let Some(request) = self.requests.get_mut(&id) {
             request.split = Some(split);
         }
+        world::with(|world| world.scatters(id));
         match opening.and_then(|index| self.openings[index].open.as_ref()) {
             Some(file) => file.many(direction, memory, Ok(segments), options, &ranges),
             None => unreachable!("only transfers of open files are split"),

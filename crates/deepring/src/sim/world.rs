@@ -15,7 +15,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::inode::Inode;
 use crate::sys::Errno;
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::RawFd;
 use std::sync::Weak;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -104,6 +104,8 @@ pub(crate) struct World {
     files: BTreeMap<u64, FileFacts>,
     /// Submitted requests that have not settled, with the address and length that they lent.
     unsettled: BTreeMap<u64, (u64, u64)>,
+    /// Requests of many ranges: their bytes are in no order in their memory.
+    scattered: BTreeSet<u64>,
     /// What requests ask for about checksums, and what was flipped of them.
     pub(super) summed: Summed,
     /// A mount of its own for every run: what is remembered of mounts must not reach the next one.
@@ -170,6 +172,7 @@ impl World {
             openings: 0,
             files: BTreeMap::new(),
             unsettled: BTreeMap::new(),
+            scattered: BTreeSet::new(),
             summed: Summed::default(),
             mount: MOUNTS.fetch_add(1, Ordering::Relaxed),
             violation: None,
@@ -270,10 +273,15 @@ impl World {
         self.ranges.lend(address, len, Owner::Request(id));
     }
 
-    /// The position in its file of the request that lent this memory, if an operation has it at `position`.
+    /// The position in its file of the request of one range that lent this memory, if an operation has it at `position`.
     pub(crate) fn start_of(&self, address: u64, position: u64) -> Option<u64> {
-        let lent = self.unsettled.values().find(|&&(start, len)| (start..start + len).contains(&address));
-        lent.map(|&(start, _)| position.saturating_sub(address - start))
+        let (id, (start, _)) = self.unsettled.iter().find(|&(_, &(start, len))| (start..start + len).contains(&address))?;
+        (!self.scattered.contains(id)).then(|| position.saturating_sub(address - start))
+    }
+
+    /// The request has many ranges.
+    pub(crate) fn scatters(&mut self, id: u64) {
+        self.scattered.insert(id);
     }
 
     pub(crate) fn is_unsettled(&self, id: u64) -> bool {
@@ -286,6 +294,7 @@ impl World {
         let Some((address, len)) = self.unsettled.remove(&id) else {
             return self.violate(format!("request {id} settled twice"));
         };
+        self.scattered.remove(&id);
         self.digest(&[id, self.now_ns]);
         self.summed.settled(id);
         self.pages.put(&(address..address + len));
