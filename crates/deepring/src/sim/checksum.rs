@@ -25,6 +25,9 @@ struct Reach {
     expects: bool,
 }
 
+/// The largest unit of an edge.
+const EDGE: u64 = 4096;
+
 /// What the world knows of requests and their checksums.
 #[derive(Debug, Default)]
 pub(super) struct Summed {
@@ -43,6 +46,8 @@ impl Summed {
 
     /// The one request that the bytes of the file at `start..end` are read for, if it expects a checksum.
     fn only_reader(&self, inode: u64, start: u64, end: u64) -> Option<(u64, Reach)> {
+        // The rest of an edge's unit can be read by an operation of its own.
+        let (start, end) = (start - start % EDGE, end.next_multiple_of(EDGE));
         let mut near = self.unsettled.iter().filter(|(_, reach)| reach.inode == inode && reach.start < end && start < reach.end);
         let (&id, &reach) = near.next()?;
         (reach.expects && near.next().is_none()).then_some((id, reach))
