@@ -166,11 +166,14 @@ impl Run {
     /// Moves the actors until all is done or a violation is found.
     pub(crate) fn execute(&mut self) {
         world::with(|world| world.injecting = true);
+        // Copies poll each other's locks, here without a pause: a slow device takes them many steps.
+        let patience = if self.profile.copies { 50 } else { 1 };
+        let steps_max = (self.profile.operations + 50) * STEPS_PER_OPERATION * patience;
         let mut steps = 0;
         let mut closing = false;
         while !is_violated() {
             steps += 1;
-            if steps > (self.profile.operations + 50) * STEPS_PER_OPERATION {
+            if steps > steps_max {
                 violate(format!("the run does not end after {steps} steps: {}", self.describe()));
             }
             if self.step() {
