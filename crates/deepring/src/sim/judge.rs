@@ -186,8 +186,9 @@ impl Run {
             view.alternatives.push(Alternative { start: change.start, end: change.end, writer: Some(change.salt) });
             // An extender leaves zeros between the end of the file and its start, or up to the new
             // length. If another process has truncated the file and the engine has not noticed, the
-            // zeros can also lie in the range that is being written.
-            let end = if self.files[request.file].size_outdated { change.end } else { change.start };
+            // zeros can also lie in the range that is being written. Many ranges are written in no order.
+            let scattered = world::with(|world| world.is_scattered(change.salt)).unwrap_or(false);
+            let end = if scattered || self.files[request.file].size_outdated { change.end } else { change.start };
             view.alternatives.push(Alternative { start: request.sizes.0, end, writer: None });
             if let Some(size) = change.truncates {
                 // A truncated range reads as zeros when the file is extended again.

@@ -279,6 +279,10 @@ impl World {
         (!self.scattered.contains(id)).then(|| position.saturating_sub(address - start))
     }
 
+    pub(crate) fn is_scattered(&self, id: u64) -> bool {
+        self.scattered.contains(&id)
+    }
+
     /// The request has many ranges.
     pub(crate) fn scatters(&mut self, id: u64) {
         self.scattered.insert(id);
@@ -294,7 +298,6 @@ impl World {
         let Some((address, len)) = self.unsettled.remove(&id) else {
             return self.violate(format!("request {id} settled twice"));
         };
-        self.scattered.remove(&id);
         self.digest(&[id, self.now_ns]);
         self.summed.settled(id);
         self.pages.put(&(address..address + len));
