@@ -211,6 +211,7 @@ impl Run {
         }
         let size = self.rng.below(file.model.size_max);
         if std::fs::OpenOptions::new().write(true).open(&file.path).and_then(|file| file.set_len(size)).is_ok() {
+            world::with(|world| world.facts(number).cut = true);
             world::with(|world| world.note(|| format!("another process truncates {} to {size}", file.path.display())));
             file.model.truncate(size, &[]);
             file.size_outdated = true;

@@ -101,8 +101,9 @@ impl World {
     fn check_order(&mut self, op: &DeviceOp, inode: u64) {
         let Some(start) = self.start_of(op.address, op.position) else { return };
         let size = size_on_disk(op.fd);
-        if self.facts(inode).inode.upgrade().is_some_and(|inode| inode.size() > size) {
-            // Another process has truncated the file, and the engine has not noticed.
+        let facts = self.facts(inode);
+        if facts.cut || facts.inode.upgrade().is_some_and(|inode| inode.size() > size) {
+            // Another process has truncated the file. The engine may have noticed it, but not before the request was planned.
             return;
         }
         if op.direction == Direction::Write && op.position > size.max(start) {

@@ -66,6 +66,8 @@ pub(crate) struct FileFacts {
     pub(crate) injected: u128,
     /// A truncation or a query of the size failed, so the file can be longer than promised.
     pub(crate) untrimmed: bool,
+    /// Another process has cut the file, once or more.
+    pub(crate) cut: bool,
 }
 
 /// Counts for the summary.
@@ -249,6 +251,7 @@ impl World {
             inode: Weak::new(),
             injected: 0,
             untrimmed: false,
+            cut: false,
         })
     }
 
