@@ -141,10 +141,11 @@ impl File {
 
     /// The same for [`crate::binding`].
     pub(crate) fn checksum_then(&self, walk: Walk, canceled: Arc<AtomicBool>, then: impl FnOnce(Result<Vec<u32>>) + Send + 'static) {
-        let core = Arc::clone(self.engine().core());
-        if let Err(error) = core.check_process("read").and_then(|()| walk.chunks(walk.length.unwrap_or(0))) {
-            return then(Err(error.at(&self.file.path)));
+        let chunks = || walk.chunks(walk.length.unwrap_or(0)).map_err(|error| error.at(&self.file.path));
+        if let Err(error) = self.check_open("read").and_then(|()| chunks()) {
+            return then(Err(error));
         }
+        let core = Arc::clone(self.engine().core());
         let (file, using) = (Arc::clone(&self.file), Use::of(&self.file, &core.inbox));
         self.engine().run_blocking(Line::Mount(file.fate), move || {
             let measured = walk.length.map_or_else(|| file::stat(&file).map(|stat| stat.size.saturating_sub(walk.position)), Ok);

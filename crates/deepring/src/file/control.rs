@@ -88,7 +88,7 @@ impl File {
         self.engine.core().check_process(call).map_err(|error| error.at(&self.file.path))
     }
 
-    pub(super) fn check_open(&self, call: &'static str) -> Result<()> {
+    pub(crate) fn check_open(&self, call: &'static str) -> Result<()> {
         self.engine.core().check_open(call).map_err(|error| error.at(&self.file.path))
     }
 

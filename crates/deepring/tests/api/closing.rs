@@ -2,7 +2,7 @@
 
 use crate::harness::gate::Gate;
 use crate::harness::{READ_WRITE, assert_file, backends, builders, bytes, directory, engines, open, within};
-use deepring::{Direct, Engine, ErrorKind, File, OpenOptions};
+use deepring::{Direct, Engine, ErrorKind, File, OpenOptions, Piece};
 use std::future::Future;
 use std::path::Path;
 use std::pin::pin;
@@ -62,6 +62,10 @@ fn after_the_end_every_call_is_refused_and_what_was_written_is_there() {
         refused(file.write_at(vec![9; 100], 0).wait().result.map(drop));
         refused(file.read_at(vec![9; 100], 0).wait().result.map(drop));
         refused(file.read_buffer_at(0, 100).wait().result.map(drop));
+        refused(file.read_scatter(vec![9; 100], &[Piece::new(0, 0, 100)]).wait().result.map(drop));
+        refused(file.write_gather(vec![9; 100], &[Piece::new(0, 0, 100)]).wait().result.map(drop));
+        refused(file.checksum(..).wait().map(drop));
+        refused(file.checksum(7..7).wait().map(drop));
         refused(file.sync_all().wait());
         refused(file.set_len(0).wait());
         refused(file.allocate(0, 1 << 20).wait());
