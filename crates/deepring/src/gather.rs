@@ -59,16 +59,8 @@ impl Admission {
     /// # Errors
     /// [`ErrorKind::Forked`], [`ErrorKind::Closed`], [`ErrorKind::QueueFull`].
     pub(crate) fn of(core: &Arc<Core>, file: &Arc<OpenFile>) -> Result<Self> {
-        let refused = |kind: ErrorKind, advice: &str| Err(Error::new(kind, "write").advise(advice));
-        if core.is_forked() {
-            return refused(ErrorKind::Forked, "build an engine of this process's");
-        }
-        if core.closing.is_requested() {
-            return refused(ErrorKind::Closed, intake::ENGINE_CLOSED);
-        }
-        if !intake::enter(core, &Kind::Plain) {
-            return refused(ErrorKind::QueueFull, "wait for some requests to finish, or raise max_queued");
-        }
+        let refused = |(kind, advice): (ErrorKind, &str)| Error::new(kind, "write").advise(advice);
+        intake::check(core).and_then(|()| intake::enter(core, &Kind::Plain)).map_err(refused)?;
         let accepted = Some(file.inode.accept_write(0));
         Ok(Self { core: Arc::clone(core), file: Arc::clone(file), accepted, _using: Use::of(file, &core.inbox) })
     }

@@ -23,8 +23,8 @@ pub(crate) enum Kind {
     Part,
 }
 
-/// The advice of [`ErrorKind::Closed`], if it is the engine.
-pub(crate) const ENGINE_CLOSED: &str = "the engine was closed";
+/// Why a transfer is not accepted, and what to do about it.
+type Refusal = (ErrorKind, &'static str);
 
 /// Accepts a transfer, or settles it at once: with its error, or because it is for no bytes. Does not wake the driver.
 pub(crate) fn submit(core: &Arc<Core>, target: Target, raw: RawTransfer, kind: Kind, completion: Arc<dyn Completion>) {
@@ -40,11 +40,8 @@ pub(crate) fn submit(core: &Arc<Core>, target: Target, raw: RawTransfer, kind: K
         let error = Error::new(kind, direction.call_name()).at(path).range(position, len, 0).advise(advice);
         completion.settle(Outcome::failed(error));
     };
-    if core.is_forked() {
-        return refuse(ErrorKind::Forked, &target, completion, "build an engine of this process's");
-    }
-    if core.closing.is_requested() {
-        return refuse(ErrorKind::Closed, &target, completion, ENGINE_CLOSED);
+    if let Err((kind, advice)) = check(core) {
+        return refuse(kind, &target, completion, advice);
     }
     if position.checked_add(len).is_none_or(|end| end > END_MAX) {
         return refuse(ErrorKind::Os(libc::EFBIG), &target, completion, "the transfer would end beyond 2^63 bytes");
@@ -55,8 +52,8 @@ pub(crate) fn submit(core: &Arc<Core>, target: Target, raw: RawTransfer, kind: K
         let result = checksum.check(0).map(|()| receipt).map_err(wrong);
         return completion.settle(Outcome { result, memory_lost: false });
     }
-    if !enter(core, &kind) {
-        return refuse(ErrorKind::QueueFull, &target, completion, "wait for some requests to finish, or raise max_queued");
+    if let Err((kind, advice)) = enter(core, &kind) {
+        return refuse(kind, &target, completion, advice);
     }
     let accepted = match &target {
         Target::File(file) => {
@@ -75,13 +72,24 @@ pub(crate) fn submit(core: &Arc<Core>, target: Target, raw: RawTransfer, kind: K
     }
 }
 
+/// Whether the engine accepts transfers at all.
+pub(crate) fn check(core: &Core) -> Result<(), Refusal> {
+    if core.is_forked() {
+        return Err((ErrorKind::Forked, "build an engine of this process's"));
+    }
+    if core.closing.is_requested() {
+        return Err((ErrorKind::Closed, "the engine was closed"));
+    }
+    Ok(())
+}
+
 /// Counts a request, if there is room for it.
-pub(crate) fn enter(core: &Core, kind: &Kind) -> bool {
+pub(crate) fn enter(core: &Core, kind: &Kind) -> Result<(), Refusal> {
     let counters = &core.counters;
     if counters.queued.fetch_add(1, Ordering::Relaxed) < core.config.max_queued || matches!(kind, Kind::Part) {
-        return true;
+        return Ok(());
     }
     sub(&counters.queued, 1);
     add(&counters.failed, 1);
-    false
+    Err((ErrorKind::QueueFull, "wait for some requests to finish, or raise max_queued"))
 }
