@@ -6,26 +6,20 @@
 
 import type { ManyParameters } from '../children/parameters.ts'
 import { runChild, type Contender } from '../contender.ts'
-import { deepringRandomRust } from '../contenders/deepring.ts'
-import { fioRandomCandidates } from '../contenders/fio.ts'
+import { bestFio, fioRandomCandidates } from '../contenders/fio.ts'
 import { figure, ratioFigure, type Bar, type Figure, type Ratio } from '../figure.ts'
 import type { Outcome } from '../outcome.ts'
-import { comparison, runRounds, type Comparison, type Entry } from '../rounds.ts'
+import { randomReads } from '../probe.ts'
+import { comparison, runRounds, type Comparison } from '../rounds.ts'
 import type { BenchContext, Benchmark, Result } from '../bench-context.ts'
 import { fileEnvironment } from '../run-environment.ts'
-import { sweep, type Sweep } from '../sweep.ts'
 
-const DEPTH = 128
 const ORDER = 9
 const PAGE_BYTES = 4096
 const RECORD_BYTES = 128
 
 /** Ranges of one call: 8 MiB of pages. */
 const RANGES = 2048
-
-/** Approximate length of a run on any disk. */
-const SECONDS = 2.5
-const PROBE_OPERATIONS = 16_384
 
 /** Reads of the comparison with one promise each. */
 const EACH = 100_000
@@ -43,25 +37,15 @@ async function run(context: BenchContext): Promise<Result> {
   const { bytes, native, scratch, showProgress, rounds } = context
   const file = await scratch.file('read', bytes)
   const inEnvironment = fileEnvironment(context, 'read', file)
-  const all = Math.ceil(bytes / PAGE_BYTES)
-  const some = { operations: Math.min(PROBE_OPERATIONS, all), depth: DEPTH, order: ORDER }
-  const probe = await deepringRandomRust(context, file, some).run()
-  const wanted = Math.ceil((some.operations / probe.wallSeconds) * SECONDS)
-  const operations = Math.max(RANGES, Math.floor(Math.min(all, wanted) / RANGES) * RANGES)
-
-  const sweeps: Sweep[] = []
-  let fio: Entry = { name: 'fio', missing: 'missing' in context.fio ? context.fio.missing : '' }
-  if ('version' in context.fio) {
-    const found = await sweep('fio random', fioRandomCandidates(context, file, { ...some, operations }), showProgress)
-    sweeps.push(found.sweep)
-    fio = found.best
-  }
+  const reads = await randomReads(context, file, ORDER)
+  const operations = Math.max(RANGES, Math.floor(reads.operations / RANGES) * RANGES)
+  const fio = await bestFio(context, 'random', fioRandomCandidates(context, file, { ...reads, operations }))
   const script = (name: string, changes: Partial<ManyParameters>): Contender => {
     const parameters = { operations, order: ORDER, length: PAGE_BYTES, ranges: RANGES, ...changes }
     const { ranges, length } = parameters
     return {
       name,
-      configuration: ranges === 1 ? `${length} B × ${DEPTH}, one promise each` : `${length} B, ${ranges} a call`,
+      configuration: ranges === 1 ? `${length} B × ${reads.depth}, one promise each` : `${length} B, ${ranges} a call`,
       run: () =>
         inEnvironment(({ path, seed }) =>
           runChild<ManyParameters>('deepring-many', { ...parameters, file: path, bytes, seed, source: scratch.source }),
@@ -89,7 +73,7 @@ async function run(context: BenchContext): Promise<Result> {
     configuration: '2^20 ranges in Rust',
     run: () => inEnvironment(({ path }) => native.measure('scatter-memory', { file: path, bytes })),
   }
-  const speed = comparison([rust, fio, script('deepring', {})])
+  const speed = comparison([rust, fio.best, script('deepring', {})])
   const pages = comparison(
     [script('pages', { operations: EACH, ranges: RANGES }), script('pages each', { operations: EACH, ranges: 1 })],
     FEW,
@@ -146,7 +130,7 @@ async function run(context: BenchContext): Promise<Result> {
     name: 'many-read',
     title: 'Reading pages and records at random, thousands in one call',
     scale: 'operations',
-    sweeps,
+    sweeps: fio.sweeps,
     comparisons: [speed, pages, records, loop, memory],
     figures,
   }

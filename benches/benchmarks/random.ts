@@ -6,24 +6,15 @@
  */
 
 import { deepringRandom, deepringRandomRust } from '../contenders/deepring.ts'
-import { fioRandomCandidates } from '../contenders/fio.ts'
+import { bestFio, fioRandomCandidates } from '../contenders/fio.ts'
 import { nodeRandomCandidates } from '../contenders/node.ts'
 import { ratioFigure, type Ratio } from '../figure.ts'
-import { comparison, runRounds, type Entry } from '../rounds.ts'
+import { randomReads } from '../probe.ts'
+import { comparison, runRounds } from '../rounds.ts'
 import type { BenchContext, Benchmark, Result } from '../bench-context.ts'
-import { sweep, type Sweep } from '../sweep.ts'
+import { sweep } from '../sweep.ts'
 
-const DEPTH = 128
 const ORDER = 7
-
-/**
- * Approximate length of a run on any disk. It is long enough that a process's warm-up does not
- * decide a figure per read.
- */
-const SECONDS = 2.5
-const PROBE_OPERATIONS = 16_384
-/** At most one read per this many bytes of the file, so that few pages are read twice. */
-const BYTES_PER_OPERATION_MIN = 4096
 
 /** The one benchmark. */
 export const RANDOMS: readonly Benchmark[] = [{ name: 'random-read', run }]
@@ -31,22 +22,11 @@ export const RANDOMS: readonly Benchmark[] = [{ name: 'random-read', run }]
 async function run(context: BenchContext): Promise<Result> {
   const { bytes, showProgress, rounds } = context
   const file = await context.scratch.file('read', bytes)
-  const all = Math.ceil(bytes / BYTES_PER_OPERATION_MIN)
-  const some = { operations: Math.min(PROBE_OPERATIONS, all), depth: DEPTH, order: ORDER }
-  const probe = await deepringRandomRust(context, file, some).run()
-  const operations = Math.min(all, Math.ceil((some.operations / probe.wallSeconds) * SECONDS))
-  const reads = { ...some, operations }
-  const sweeps: Sweep[] = []
-  let fio: Entry = { name: 'fio', missing: 'missing' in context.fio ? context.fio.missing : '' }
-  if ('version' in context.fio) {
-    const found = await sweep('fio random', fioRandomCandidates(context, file, reads), showProgress)
-    sweeps.push(found.sweep)
-    fio = found.best
-  }
+  const reads = await randomReads(context, file, ORDER)
+  const fio = await bestFio(context, 'random', fioRandomCandidates(context, file, reads))
   const node = await sweep('node random', nodeRandomCandidates(context, file, reads), showProgress)
-  sweeps.push(node.sweep)
 
-  const rust = comparison([fio, deepringRandomRust(context, file, reads)])
+  const rust = comparison([fio.best, deepringRandomRust(context, file, reads)])
   const script = comparison([deepringRandom(context, file, reads), node.best])
   await runRounds([rust, script], rounds, showProgress)
   const against = node.best.name
@@ -66,7 +46,7 @@ async function run(context: BenchContext): Promise<Result> {
     name: 'random-read',
     title: 'Reading 4 KiB pages at random, 128 at a time',
     scale: 'operations',
-    sweeps,
+    sweeps: [...fio.sweeps, node.sweep],
     comparisons: [rust, script],
     figures,
   }

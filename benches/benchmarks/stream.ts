@@ -11,13 +11,13 @@
  */
 
 import { deepringStream, deepringThreads } from '../contenders/deepring.ts'
-import { fioStreamCandidates } from '../contenders/fio.ts'
+import { bestFio, fioStreamCandidates } from '../contenders/fio.ts'
 import { nodeStream } from '../contenders/node.ts'
 import { warmed } from '../contenders/warm.ts'
 import type { Contender } from '../contender.ts'
 import { predecessorCandidates, predecessorDefault } from '../contenders/predecessor.ts'
 import { ratioFigure, type Ratio } from '../figure.ts'
-import { comparison, runRounds, type Comparison, type Entry } from '../rounds.ts'
+import { comparison, runRounds, type Comparison } from '../rounds.ts'
 import type { BenchContext, Benchmark, Result } from '../bench-context.ts'
 import { sweep, type Sweep } from '../sweep.ts'
 import type { Task } from '../task.ts'
@@ -127,7 +127,7 @@ async function create(context: BenchContext): Promise<Result> {
 }
 
 async function createAndSync(context: BenchContext): Promise<Result> {
-  const fio = await best(context, 'sync', '')
+  const fio = await bestFio(context, 'sync', fioStreamCandidates(context, 'sync', ''))
   const disk = comparison([
     fio.best,
     deepringStream(context, 'sync', ''),
@@ -153,7 +153,7 @@ async function rivals(
   task: Task,
   file: string,
 ): Promise<{ comparison: Comparison; sweeps: readonly Sweep[]; ratios: (name: string) => Ratio[] }> {
-  const fio = await best(context, task, file)
+  const fio = await bestFio(context, task, fioStreamCandidates(context, task, file))
   const old = await sweep(`predecessor ${task}`, predecessorCandidates(context, task, file), context.showProgress)
   const usual = predecessorDefault(context, task, file)
   return {
@@ -171,16 +171,6 @@ async function rivals(
       { name: `${name}-vs-predecessor-default`, of: 'deepring', against: usual.name, metric: 'speed' },
     ],
   }
-}
-
-async function best(
-  context: BenchContext,
-  task: Task,
-  file: string,
-): Promise<{ best: Entry; sweeps: readonly Sweep[] }> {
-  if ('missing' in context.fio) return { best: { name: 'fio', missing: context.fio.missing }, sweeps: [] }
-  const found = await sweep(`fio ${task}`, fioStreamCandidates(context, task, file), context.showProgress)
-  return { best: found.best, sweeps: [found.sweep] }
 }
 
 function threads(name: string): Ratio {

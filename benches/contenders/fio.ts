@@ -13,6 +13,8 @@ import type { FioState } from '../fio-state.ts'
 import type { Outcome } from '../outcome.ts'
 import type { BenchContext } from '../bench-context.ts'
 import { fileEnvironment } from '../run-environment.ts'
+import type { Entry } from '../rounds.ts'
+import { sweep, type Sweep } from '../sweep.ts'
 import type { Task } from '../task.ts'
 import { PAGE_BYTES } from '../tiles.ts'
 
@@ -24,6 +26,17 @@ export async function findFio(): Promise<FioState> {
   } catch {
     return { missing: 'fio is not installed (Debian: apt-get install fio)' }
   }
+}
+
+/** fio in the best of these configurations, if it is installed. */
+export async function bestFio(
+  context: BenchContext,
+  task: string,
+  candidates: readonly Contender[],
+): Promise<{ best: Entry; sweeps: readonly Sweep[] }> {
+  if ('missing' in context.fio) return { best: { name: 'fio', missing: context.fio.missing }, sweeps: [] }
+  const found = await sweep(`fio ${task}`, candidates, context.showProgress)
+  return { best: found.best, sweeps: [found.sweep] }
 }
 
 interface Tuning {
