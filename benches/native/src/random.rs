@@ -5,13 +5,14 @@
 //! next at once, so the depth stays constant.
 
 use std::cell::Cell;
+use std::path::PathBuf;
 
-use deepring::{Completed, Direct, Engine, OpenOptions};
+use deepring::{Completed, Direct, Engine, File, OpenOptions};
 use futures_executor::block_on;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 
 use crate::arguments::Arguments;
-use crate::meter::Meter;
+use crate::meter::{Measured, Meter};
 use crate::tiles::{PAGE_BYTES, Pattern, Tiles};
 
 /// The generator behind the positions, the same as in `benches/positions.ts`: a 32-bit linear
@@ -22,7 +23,7 @@ fn next(state: u32) -> u32 {
 }
 
 /// Positions of whole pages in a file of `bytes` bytes.
-pub(crate) fn positions(count: usize, bytes: u64, seed: u32) -> Vec<u64> {
+fn positions(count: usize, bytes: u64, seed: u32) -> Vec<u64> {
     let pages = bytes / PAGE_BYTES as u64;
     let mut state = seed;
     let mut position = || {
@@ -32,26 +33,61 @@ pub(crate) fn positions(count: usize, bytes: u64, seed: u32) -> Vec<u64> {
     (0..count).map(|_| position()).collect()
 }
 
+/// What a run reads, and what is there.
+pub(crate) struct Reads {
+    path: PathBuf,
+    pub(crate) positions: Vec<u64>,
+    pattern: Pattern,
+    tiles: Tiles,
+}
+
+impl Reads {
+    pub(crate) fn of(arguments: &Arguments) -> Result<Self, String> {
+        let path = arguments.path("file")?;
+        let (bytes, operations) = (arguments.number("bytes")?, arguments.number("operations")? as usize);
+        let positions = positions(operations, bytes, arguments.number("order")? as u32);
+        let pattern = Pattern { origin: 0, seed: arguments.number("seed")? as u32 };
+        Ok(Self { path, positions, pattern, tiles: Tiles::open(&arguments.path("source")?)? })
+    }
+
+    pub(crate) fn open(&self) -> Result<(Engine, File), String> {
+        let fail = |error| self.failure(&error);
+        let engine = Engine::builder().build().map_err(fail)?;
+        let file = engine.open(&self.path, OpenOptions::new().read(true).direct(Direct::Require)).map_err(fail)?;
+        Ok((engine, file))
+    }
+
+    pub(crate) fn failure(&self, error: &deepring::Error) -> String {
+        format!("{}: {error}", self.path.display())
+    }
+
+    /// Whether the page that was read at `position` is right.
+    pub(crate) fn check(&self, page: &[u8], position: u64) -> Result<(), String> {
+        self.tiles.check(page, self.pattern, position)
+    }
+
+    /// The outcome of a run that has read all of it.
+    pub(crate) fn json(&self, measured: &Measured, engine: &Engine) -> String {
+        let operations = self.positions.len();
+        let ran = format!("{}, direct", engine.info().backend.as_str());
+        measured.json((operations * PAGE_BYTES) as u64, operations as u64, &ran)
+    }
+}
+
 pub(crate) fn run(arguments: &Arguments) -> Result<String, String> {
-    let path = arguments.path("file")?;
-    let bytes = arguments.number("bytes")?;
     let depth = arguments.number("depth")? as usize;
-    let operations = arguments.number("operations")? as usize;
-    let positions = positions(operations, bytes, arguments.number("order")? as u32);
-    let pattern = Pattern { origin: 0, seed: arguments.number("seed")? as u32 };
-    let tiles = Tiles::open(&arguments.path("source")?)?;
+    let reads = Reads::of(arguments)?;
     arguments.finish()?;
 
-    let fail = |error: deepring::Error| format!("{}: {error}", path.display());
-    let engine = Engine::builder().build().map_err(fail)?;
-    let file = engine.open(&path, OpenOptions::new().read(true).direct(Direct::Require)).map_err(fail)?;
+    let fail = |error| reads.failure(&error);
+    let (engine, file) = reads.open()?;
     let buffers = (0..depth).map(|_| engine.buffer(PAGE_BYTES)).collect::<Result<Vec<_>, _>>().map_err(fail)?;
     let cursor = Cell::new(0);
     let lane = async |mut buffer: deepring::Buffer| -> Result<(deepring::Buffer, Option<u64>), String> {
         let mut last = None;
         loop {
             let index = cursor.get();
-            let Some(position) = positions.get(index) else { return Ok((buffer, last)) };
+            let Some(position) = reads.positions.get(index) else { return Ok((buffer, last)) };
             cursor.set(index + 1);
             let Completed { buf, result } = file.read_exact_at(buffer, *position).await;
             result.map_err(fail)?;
@@ -73,11 +109,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<String, String> {
 
     for (buffer, position) in &ended {
         if let Some(position) = position {
-            tiles.check(buffer, pattern, *position)?;
+            reads.check(buffer, *position)?;
         }
     }
-    let ran = format!("{}, direct", engine.info().backend.as_str());
-    Ok(measured.json((operations * PAGE_BYTES) as u64, operations as u64, &ran))
+    Ok(reads.json(&measured, &engine))
 }
 
 #[cfg(test)]

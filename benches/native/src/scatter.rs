@@ -3,26 +3,20 @@
 //! Two calls are in flight, so that the device has work while one is prepared. With `ranges` as large as it can be, the
 //! figure is the memory that a call takes.
 
-use deepring::{Completed, Direct, Engine, OpenOptions, Piece};
+use deepring::{Completed, Engine, OpenOptions, Piece};
 
 use crate::arguments::Arguments;
 use crate::meter::{Meter, forget_peak, peak_bytes, resident_bytes};
-use crate::random::positions;
-use crate::tiles::{PAGE_BYTES, Pattern, Tiles};
+use crate::random::Reads;
+use crate::tiles::PAGE_BYTES;
 
 pub(crate) fn run(arguments: &Arguments) -> Result<String, String> {
-    let path = arguments.path("file")?;
-    let bytes = arguments.number("bytes")?;
     let ranges = arguments.number("ranges")? as usize;
-    let operations = arguments.number("operations")? as usize;
-    let positions = positions(operations, bytes, arguments.number("order")? as u32);
-    let pattern = Pattern { origin: 0, seed: arguments.number("seed")? as u32 };
-    let tiles = Tiles::open(&arguments.path("source")?)?;
+    let reads = Reads::of(arguments)?;
     arguments.finish()?;
 
-    let fail = |error: deepring::Error| format!("{}: {error}", path.display());
-    let engine = Engine::builder().build().map_err(fail)?;
-    let file = engine.open(&path, OpenOptions::new().read(true).direct(Direct::Require)).map_err(fail)?;
+    let fail = |error| reads.failure(&error);
+    let (engine, file) = reads.open()?;
     let mut buffers = Vec::new();
     for _ in 0..2 {
         buffers.push(engine.buffer(ranges * PAGE_BYTES).map_err(fail)?);
@@ -33,7 +27,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<String, String> {
     let meter = Meter::start()?;
     let mut running = std::collections::VecDeque::new();
     let mut last = None;
-    let mut chunks = positions.chunks(ranges);
+    let mut chunks = reads.positions.chunks(ranges);
     loop {
         if let Some(buffer) = buffers.pop()
             && let Some(chunk) = chunks.next()
@@ -55,11 +49,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<String, String> {
         && let Some(buffer) = buffers.iter().find(|buffer| buffer.as_ptr() as usize == address)
     {
         for (page, &position) in buffer.chunks_exact(PAGE_BYTES).zip(chunk).step_by(97) {
-            tiles.check(page, pattern, position)?;
+            reads.check(page, position)?;
         }
     }
-    let ran = format!("{}, direct", engine.info().backend.as_str());
-    Ok(measured.json((operations * PAGE_BYTES) as u64, operations as u64, &ran))
+    Ok(reads.json(&measured, &engine))
 }
 
 /// The memory that one call with as many ranges as possible takes beside the caller's, per range: while it runs, and after.
