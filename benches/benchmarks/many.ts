@@ -41,7 +41,7 @@ async function run(context: BenchContext): Promise<Result> {
   const operations = Math.max(RANGES, Math.floor(reads.operations / RANGES) * RANGES)
   const fio = await bestFio(context, 'random', fioRandomCandidates(context, file, { ...reads, operations }))
   const script = (name: string, changes: Partial<ManyParameters>): Contender => {
-    const parameters = { operations, order: ORDER, length: PAGE_BYTES, ranges: RANGES, ...changes }
+    const parameters = { operations, order: ORDER, length: PAGE_BYTES, ranges: RANGES, delay: false, ...changes }
     const { ranges, length } = parameters
     return {
       name,
@@ -85,7 +85,7 @@ async function run(context: BenchContext): Promise<Result> {
     ],
     FEW,
   )
-  const loop = comparison([script('loop', { operations: MOST, ranges: MOST, length: RECORD_BYTES })], FEW)
+  const loop = comparison([script('loop', { operations: MOST, ranges: MOST, length: RECORD_BYTES, delay: true })], FEW)
   const memory = comparison([largest], FEW)
   await runRounds([speed, pages, records, loop, memory], rounds, showProgress)
 

@@ -58,6 +58,8 @@ export interface ManyParameters extends FileParameters {
   readonly length: number
   /** Ranges of a call; 1 for a promise each, 128 at a time. */
   readonly ranges: number
+  /** Whether the delay of the event loop is measured, which costs the thread CPU a thousand times a second. */
+  readonly delay: boolean
 }
 
 /** Small reads of one file beside a stream of another, and behind backlogs. */
