@@ -8,12 +8,13 @@
 
 use crate::convert::Detail;
 use crate::record::{ID, RECORD, Record};
+use crate::turns::{LINE_COUNT, Line, Turns};
 use deepring::ErrorKind;
 use napi::Env;
 use napi::Status;
 use napi::bindgen_prelude::Function;
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
-use std::collections::{HashSet, VecDeque};
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -39,9 +40,8 @@ struct CancelFlags {
 }
 
 struct State {
-    /// Those of the class `latency`, which are drained first.
-    urgent: VecDeque<Record>,
-    records: VecDeque<Record>,
+    /// Records that wait to be drained.
+    records: Turns,
     /// Records, and members of groups, that have not settled.
     due: usize,
     wake: Option<Wake>,
@@ -52,28 +52,13 @@ struct State {
     waiting: bool,
 }
 
-impl State {
-    /// Records that wait to be drained.
-    fn waiting_records(&self) -> usize {
-        self.urgent.len() + self.records.len()
-    }
-}
-
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Delivery {
     pub fn new() -> Self {
-        let state = State {
-            urgent: VecDeque::new(),
-            records: VecDeque::new(),
-            due: 0,
-            wake: None,
-            referenced: false,
-            called: false,
-            waiting: false,
-        };
+        let state = State { records: Turns::default(), due: 0, wake: None, referenced: false, called: false, waiting: false };
         Self { state: Mutex::new(state), arrived: Condvar::new(), canceled: Mutex::default(), flags: CancelFlags::default() }
     }
 
@@ -104,17 +89,10 @@ impl Delivery {
         Ok(())
     }
 
-    /// A record that was due has come. On any thread.
-    pub fn push(&self, record: Record) {
+    /// A record that was due has come, and waits in this line. On any thread.
+    pub fn push(&self, line: Line, record: Record) {
         let mut state = lock(&self.state);
-        state.records.push_back(record);
-        self.settled(&mut state);
-    }
-
-    /// As [`Delivery::push`], of a transfer of the class `latency`.
-    pub fn push_first(&self, record: Record) {
-        let mut state = lock(&self.state);
-        state.urgent.push_back(record);
+        state.records.push(line, record);
         self.settled(&mut state);
     }
 
@@ -129,7 +107,7 @@ impl Delivery {
             self.arrived.notify_all();
         }
         // Without records, JavaScript is called when nothing is due, so that the process can end.
-        let wanted = state.waiting_records() > 0 || state.due == 0;
+        let wanted = state.records.len() > 0 || state.due == 0;
         // Called under the lock, so that the environment cannot go away in between; queuing a
         // call does not block.
         if wanted
@@ -145,21 +123,21 @@ impl Delivery {
     /// JavaScript thread.
     pub fn drain(&self, env: &Env, numbers: &mut [f64], details: &mut Vec<(u64, Detail)>) -> napi::Result<usize> {
         let mut state = lock(&self.state);
-        let count = state.waiting_records().min(numbers.len() / RECORD);
-        let first = state.urgent.len().min(count);
-        let State { urgent, records, .. } = &mut *state;
-        let drained = urgent.drain(..first).chain(records.drain(..count - first));
-        for (slot, record) in numbers.chunks_exact_mut(RECORD).zip(drained) {
-            slot.copy_from_slice(&record.numbers);
+        let max = numbers.len() / RECORD;
+        let mut slots = numbers.chunks_exact_mut(RECORD);
+        let count = state.records.take(max, |record| {
+            if let Some(slot) = slots.next() {
+                slot.copy_from_slice(&record.numbers);
+            }
             if let Some(detail) = record.detail {
                 details.push((record.id, detail));
             }
-        }
+        });
         if self.flags.any_canceled.load(Ordering::Relaxed) > 0 {
             self.forget_canceled(numbers.chunks_exact(RECORD).take(count).map(|drained| drained[ID] as u64));
         }
-        state.called &= state.waiting_records() > 0;
-        let is_idle = state.due + state.waiting_records() == 0;
+        state.called &= state.records.len() > 0;
+        let is_idle = state.due + state.records.len() == 0;
         if is_idle
             && state.referenced
             && let Some(wake) = &mut state.wake
@@ -174,9 +152,9 @@ impl Delivery {
     pub fn wait_for(&self, mut ids: HashSet<u64>) {
         let mut state = lock(&self.state);
         state.waiting = true;
-        let mut looked_at = [0; 2];
+        let mut looked_at = [0; LINE_COUNT];
         loop {
-            for (list, looked_at) in [&state.urgent, &state.records].into_iter().zip(&mut looked_at) {
+            for (list, looked_at) in state.records.lines().zip(&mut looked_at) {
                 for record in list.iter().skip(*looked_at) {
                     ids.remove(&record.id);
                 }
@@ -219,7 +197,7 @@ impl Delivery {
     /// Drops the records that were not drained.
     pub fn clear(&self) {
         let mut state = lock(&self.state);
-        let records = (std::mem::take(&mut state.urgent), std::mem::take(&mut state.records));
+        let records = std::mem::take(&mut state.records);
         drop(state);
         drop(records);
     }

@@ -6,6 +6,7 @@ use crate::delivery::lock;
 use crate::memory::View;
 use crate::record::{self, Record};
 use crate::session::{Session, unknown};
+use crate::turns::Line;
 use deepring::Engine;
 use deepring::binding::{EngineBinding, Refill};
 use napi::Env;
@@ -74,10 +75,10 @@ impl Session {
         // A separate thread: the engine's threads cannot wait for themselves.
         let closing = std::thread::Builder::new().name("deepring-close".into()).spawn(move || {
             drop(engine);
-            delivery.push(Record::of(id as u64, Ok(None)));
+            delivery.push(Line::OTHER, Record::of(id as u64, Ok(None)));
         });
         if let Err(error) = closing {
-            self.state.delivery.push(Record::of(id as u64, Ok(None)));
+            self.state.delivery.push(Line::OTHER, Record::of(id as u64, Ok(None)));
             return Err(Error::new(Status::GenericFailure, format!("the thread that closes the engine could not be started: {error}")));
         }
         Ok(())
@@ -93,7 +94,7 @@ impl Session {
         engine.clone().run_blocking_on(line.as_deref(), move || {
             let found = path.map(|(find, path)| find().map(|found| (path, found))).transpose();
             let info = found.map(|found| Info::of(&engine, found)).map(|info| Some(Detail::Info(Box::new(info))));
-            delivery.push(Record::of(id as u64, info));
+            delivery.push(Line::OTHER, Record::of(id as u64, info));
         });
         Ok(())
     }

@@ -5,6 +5,7 @@ use crate::delivery::is_cancellation;
 use crate::memory::View;
 use crate::record::{self, Record};
 use crate::session::{Session, unknown};
+use crate::turns::Line;
 use deepring::binding::{EngineBinding, FileBinding, Walk};
 use deepring::{File, OpenOptions};
 use napi::Env;
@@ -38,7 +39,7 @@ impl Session {
         engine.open_then(path.to_path(), options, move |result| {
             // The file gets its number when its record is drained, on the thread that keeps the
             // table.
-            delivery.push(Record::of(id as u64, result.map(|file| Some(Detail::File(file)))));
+            delivery.push(Line::OTHER, Record::of(id as u64, result.map(|file| Some(Detail::File(file)))));
         });
         Ok(())
     }
@@ -55,9 +56,9 @@ impl Session {
 
     /// Up to the end of the file if `length` is negative; one checksum if `chunk` is 0.
     #[napi]
-    pub fn checksum(&self, env: &Env, id: f64, file: u32, position: f64, length: f64, chunk: f64, priority: u32) -> Result<()> {
+    pub fn checksum(&self, env: &Env, id: f64, number: u32, position: f64, length: f64, chunk: f64, priority: u32) -> Result<()> {
         let files = self.state.files.borrow();
-        let file = files.get(&file).ok_or_else(|| unknown("file", file))?;
+        let file = files.get(&number).ok_or_else(|| unknown("file", number))?;
         let walk = Walk {
             position: position as u64,
             length: (length >= 0.0).then_some(length as u64),
@@ -67,10 +68,13 @@ impl Session {
         let (canceled, delivery) = (self.expect_control(env, id)?, Arc::clone(&self.state.delivery));
         file.checksum_then(walk, canceled, move |sums| {
             let one = |sums: Vec<u32>| sums.first().copied().unwrap_or(0);
-            delivery.push(match walk.chunk {
-                None => Record::of_sum(id as u64, sums.map(one)),
-                Some(_) => Record::of(id as u64, sums.map(|sums| Some(Detail::Checksums(sums)))),
-            });
+            delivery.push(
+                Line::Of(number),
+                match walk.chunk {
+                    None => Record::of_sum(id as u64, sums.map(one)),
+                    Some(_) => Record::of(id as u64, sums.map(|sums| Some(Detail::Checksums(sums)))),
+                },
+            );
         });
         Ok(())
     }
@@ -79,13 +83,13 @@ impl Session {
         &self,
         env: &Env,
         id: f64,
-        file: u32,
+        number: u32,
         run: impl FnOnce(&File, Arc<AtomicBool>, Box<dyn FnOnce(deepring::Result<()>) + Send>),
     ) -> Result<()> {
         let files = self.state.files.borrow();
-        let file = files.get(&file).ok_or_else(|| unknown("file", file))?;
+        let file = files.get(&number).ok_or_else(|| unknown("file", number))?;
         let (canceled, delivery) = (self.expect_control(env, id)?, Arc::clone(&self.state.delivery));
-        run(file, canceled, Box::new(move |result| delivery.push(Record::of(id as u64, result.map(|()| None)))));
+        run(file, canceled, Box::new(move |result| delivery.push(Line::Of(number), Record::of(id as u64, result.map(|()| None)))));
         Ok(())
     }
 
@@ -98,33 +102,35 @@ impl Session {
     }
 
     #[napi]
-    pub fn stat(&self, env: &Env, id: f64, file: u32) -> Result<()> {
+    pub fn stat(&self, env: &Env, id: f64, number: u32) -> Result<()> {
         let files = self.state.files.borrow();
-        let file = files.get(&file).ok_or_else(|| unknown("file", file))?;
+        let file = files.get(&number).ok_or_else(|| unknown("file", number))?;
         self.state.delivery.expect(env)?;
         let delivery = Arc::clone(&self.state.delivery);
-        file.stat_then(move |result| delivery.push(Record::of(id as u64, result.map(|stat| Some(Detail::Stat(Stat::from(stat)))))));
+        file.stat_then(move |result| {
+            delivery.push(Line::Of(number), Record::of(id as u64, result.map(|stat| Some(Detail::Stat(Stat::from(stat))))));
+        });
         Ok(())
     }
 
     #[napi]
-    pub fn close(&self, env: &Env, id: f64, file: u32) -> Result<()> {
-        let file = self.state.files.borrow_mut().remove(&file).ok_or_else(|| unknown("file", file))?;
+    pub fn close(&self, env: &Env, id: f64, number: u32) -> Result<()> {
+        let file = self.state.files.borrow_mut().remove(&number).ok_or_else(|| unknown("file", number))?;
         self.state.delivery.expect(env)?;
         let delivery = Arc::clone(&self.state.delivery);
         file.close_then(move |result| {
             // Only an engine that shuts down cancels a close; the file is closed then, too.
             let result = result.or_else(|error| if is_cancellation(&error) { Ok(()) } else { Err(error) });
-            delivery.push(Record::of(id as u64, result.map(|()| None)));
+            delivery.push(Line::Of(number), Record::of(id as u64, result.map(|()| None)));
         });
         Ok(())
     }
 
     /// The flags of a record, for what runs now: a lost ring and a refusal of direct I/O show here.
     #[napi]
-    pub fn file_flags(&self, file: u32) -> Result<u32> {
+    pub fn file_flags(&self, number: u32) -> Result<u32> {
         let files = self.state.files.borrow();
-        let file = files.get(&file).ok_or_else(|| unknown("file", file))?;
+        let file = files.get(&number).ok_or_else(|| unknown("file", number))?;
         let locks = if file.process_locks().available { record::FLAG_LOCKS } else { 0 };
         Ok(record::flags(file.direct(), file.backend()) | locks)
     }

@@ -35,3 +35,4 @@ mod memory;
 mod record;
 mod session;
 mod transfers;
+mod turns;

@@ -8,6 +8,7 @@ use crate::record::{
     many, priority,
 };
 use crate::session::{Session, unknown};
+use crate::turns::Line;
 use deepring::binding::{Completion, EngineBinding, FileBinding, MemoryLease, Outcome, Ranges, RawRange};
 use deepring::{Direction, Engine, ManyOptions};
 use napi::Env;
@@ -75,6 +76,7 @@ struct Landing {
     lease: Option<MemoryLease>,
     engine: Engine,
     ranges: Ranges,
+    line: Line,
     wants_counts: bool,
 }
 
@@ -89,7 +91,7 @@ impl Landing {
             counts: (self.wants_counts && result.is_ok()).then(|| Float64Array::new(counts())),
             overread: self.ranges.overread() as f64,
         };
-        self.delivery.push(Record::of_many(self.id, result, many));
+        self.delivery.push(self.line, Record::of_many(self.id, result, many));
     }
 }
 
@@ -147,6 +149,7 @@ impl Session {
             lease: view.lease(),
             engine: file.engine().clone(),
             ranges: results.clone(),
+            line: Line::Of(number(many::FILE) as u32),
             wants_counts: has(MANY_COUNTS),
         });
         let address = view.address;

@@ -14,6 +14,7 @@
 use crate::convert::Failure;
 use crate::record::Record;
 use crate::session::Session;
+use crate::turns::Line;
 use deepring::binding::{EngineBinding, MemoryLease};
 use deepring::{Buffer, crc32c_append, crc32c_combine};
 use napi::Env;
@@ -285,7 +286,7 @@ impl Session {
             // worker that is terminated waits for it in the clean-up hook.
             let crc = unsafe { summed.append_to(seed) };
             drop(lease);
-            delivery.push(Record::of_sum(id as u64, Ok(crc)));
+            delivery.push(Line::OTHER, Record::of_sum(id as u64, Ok(crc)));
         });
         Ok(())
     }

@@ -6,6 +6,7 @@ use crate::record::{
     Record, STAGED, STAGED_BY_PATH, STAGED_EXACT, STAGED_EXPECT, STAGED_SUM, STAGED_WHOLE, STAGED_WRITE, priority, staged,
 };
 use crate::session::{Session, unknown};
+use crate::turns::Line;
 use deepring::binding::{Completion, EngineBinding, FileBinding, Group, Member, MemoryLease, Name, Outcome, RawTransfer};
 use deepring::{Checksum, Direction, File, Priority};
 use napi::Env;
@@ -19,8 +20,8 @@ struct Landing {
     delivery: Arc<Delivery>,
     /// Keeps engine memory alive until the transfer has settled.
     lease: Option<MemoryLease>,
-    /// Of the class `latency`.
-    urgent: bool,
+    /// Where its record waits.
+    line: Line,
 }
 
 impl Completion for Landing {
@@ -30,8 +31,7 @@ impl Completion for Landing {
             // same reason.)
             std::mem::forget(self.lease.clone());
         }
-        let record = Record::of_transfer(self.id, &outcome.result);
-        if self.urgent { self.delivery.push_first(record) } else { self.delivery.push(record) }
+        self.delivery.push(self.line, Record::of_transfer(self.id, &outcome.result));
     }
 
     fn canceled(&self) -> bool {
@@ -116,7 +116,8 @@ impl Session {
         let files = self.state.files.borrow();
         let file = if path.is_some() { None } else { files.get(&target) };
         let urgent = transfer.class(file.map_or(Priority::default(), File::priority)) == Priority::Latency;
-        let completion = self.completion(staged.number(staged::ID), staged.number(staged::GROUP), &view, urgent)?;
+        let line = if urgent { Line::First } else { file.map_or(Line::OTHER, |_| Line::Of(target)) };
+        let completion = self.completion(staged.number(staged::ID), staged.number(staged::GROUP), &view, line)?;
         if view.len != transfer.len {
             refuse(completion, &transfer, "its memory was detached before it was submitted");
             return Ok(());
@@ -153,10 +154,10 @@ impl Session {
     }
 
     /// The completion of a single transfer, or of a member of a group, in which `id` is its index.
-    fn completion(&self, id: f64, group: f64, view: &View, urgent: bool) -> Result<Arc<dyn Completion>> {
+    fn completion(&self, id: f64, group: f64, view: &View, line: Line) -> Result<Arc<dyn Completion>> {
         let delivery = Arc::clone(&self.state.delivery);
         if group == 0.0 {
-            return Ok(Arc::new(Landing { id: id as u64, delivery, lease: view.lease(), urgent }));
+            return Ok(Arc::new(Landing { id: id as u64, delivery, lease: view.lease(), line }));
         }
         let groups = self.state.groups.borrow();
         let group = groups.get(&(group as u64)).ok_or_else(|| unknown("group", group as u32))?;
@@ -167,7 +168,7 @@ impl Session {
     #[napi]
     pub fn open_group(&self, id: f64) {
         let delivery = Arc::clone(&self.state.delivery);
-        let group = Group::new(move |failures| delivery.push(Record::of_group(id as u64, &failures)));
+        let group = Group::new(move |failures| delivery.push(Line::OTHER, Record::of_group(id as u64, &failures)));
         self.state.groups.borrow_mut().insert(id as u64, group);
     }
 
@@ -198,9 +199,10 @@ impl Session {
     #[napi]
     pub fn verify(&self, env: &Env, id: f64, engine: u32, name: u32, file: u32, view: View, position: f64) -> Result<()> {
         let (delivery, lease) = (Arc::clone(&self.state.delivery), view.lease());
+        let line = Line::Of(file);
         let then = move |result: deepring::Result<()>| {
             drop(lease);
-            delivery.push(Record::of(id as u64, result.map(|()| None)));
+            delivery.push(line, Record::of(id as u64, result.map(|()| None)));
         };
         let (address, len, position) = (view.address, view.len, position as u64);
         if file == 0 {
