@@ -7,18 +7,16 @@ use crate::driver::{Core, Use};
 use crate::error::{Error, ErrorKind, Result};
 use crate::file::File;
 use crate::gather::{Admission, Gather};
-use crate::handle::Handle;
 use crate::intake::{self, Kind};
 use crate::memory::{IoBuf, IoBufMut};
 use crate::op::{Op, Transfer};
 use crate::open::OpenFile;
+use crate::options::ManyOptions;
 use crate::pieces::{Pieces, Segment};
 use crate::plan::Direction;
-use crate::priority::Priority;
 use crate::stats::add;
 use crate::unwind::contain;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Instant;
 
 /// Sorting more than this takes longer than waking a thread.
 const SORTED_AT_ONCE: usize = 2048;
@@ -38,89 +36,6 @@ impl Piece {
     /// `len` bytes at `position` of the file, and at `offset` of the buffer.
     pub const fn new(position: u64, offset: usize, len: usize) -> Self {
         Self { position, offset, len }
-    }
-}
-
-/// How to read or write many ranges.
-#[derive(Debug, Clone, Default)]
-#[non_exhaustive]
-pub struct ManyOptions {
-    pub(crate) exact: bool,
-    pub(crate) partial: bool,
-    pub(crate) gap: u64,
-    pub(crate) sums: bool,
-    pub(crate) expected: Option<Vec<u32>>,
-    pub(crate) handle: Option<Arc<Handle>>,
-    pub(crate) priority: Option<Priority>,
-    pub(crate) deadline: Option<Instant>,
-}
-
-impl ManyOptions {
-    /// All defaults: ranges end short at the end of the file, the first failure ends the call, and only ranges that touch are
-    /// read together.
-    pub const fn new() -> Self {
-        Self { exact: false, partial: false, gap: 0, sums: false, expected: None, handle: None, priority: None, deadline: None }
-    }
-
-    /// Whether a range that the file ends in or before is an error of kind [`ErrorKind::Eof`]; off by default. Reads only.
-    #[must_use]
-    pub fn exact(mut self, yes: bool) -> Self {
-        self.exact = yes;
-        self
-    }
-
-    /// Whether the call goes on after a range that failed, and succeeds; [`Scattered::failures`] has the errors. Off by
-    /// default. Reads only.
-    #[must_use]
-    pub fn partial(mut self, yes: bool) -> Self {
-        self.partial = yes;
-        self
-    }
-
-    /// Small ranges are read together if at most this many bytes are between them, at most 1 MiB; those bytes are read and
-    /// dropped. 0 by default: they must touch. Worth it up to the device's bandwidth divided by its operations per second.
-    /// Reads only.
-    #[must_use]
-    pub fn gap(mut self, bytes: u64) -> Self {
-        self.gap = bytes;
-        self
-    }
-
-    /// Whether to sum the bytes of each range, for [`Scattered::checksums`]; off by default. Of a read when all bytes have come,
-    /// of a write before it begins; on a thread of the engine.
-    #[must_use]
-    pub fn checksums(mut self, yes: bool) -> Self {
-        self.sums = yes;
-        self
-    }
-
-    /// The CRC-32C that each range must have, by its index. With any other, the range has failed with
-    /// [`ErrorKind::Checksum`]; the buffer has its bytes. Asks for checksums, too. Reads only.
-    #[must_use]
-    pub fn expect(mut self, expected: Vec<u32>) -> Self {
-        (self.sums, self.expected) = (true, Some(expected));
-        self
-    }
-
-    /// The handle whose [limits](crate::binding::HandleLimits) the call shares; none by default.
-    #[must_use]
-    pub fn handle(mut self, handle: Arc<Handle>) -> Self {
-        self.handle = Some(handle);
-        self
-    }
-
-    /// The class of the call; by default that of its handle, else of its file.
-    #[must_use]
-    pub fn priority(mut self, priority: Priority) -> Self {
-        self.priority = Some(priority);
-        self
-    }
-
-    /// When the call is given up, as [`ReadOptions::deadline`](crate::ReadOptions::deadline) of a read. None by default.
-    #[must_use]
-    pub fn deadline(mut self, deadline: Instant) -> Self {
-        self.deadline = Some(deadline);
-        self
     }
 }
 

@@ -1,4 +1,4 @@
-//! [`ReadOptions`] and [`WriteOptions`]: what one call asks for beside its buffer and its position.
+//! [`ReadOptions`], [`WriteOptions`] and [`ManyOptions`]: what one call asks for beside its buffer and its position.
 
 use crate::digest::Checksum;
 use crate::handle::Handle;
@@ -184,6 +184,89 @@ impl WriteOptions {
     /// When the write is given up: what is queued then leaves at once, blocks at the device complete
     /// first, and the result is an error of kind [`crate::ErrorKind::TimedOut`]. Any part of it can have
     /// reached the file. None by default.
+    #[must_use]
+    pub fn deadline(mut self, deadline: Instant) -> Self {
+        self.deadline = Some(deadline);
+        self
+    }
+}
+
+/// How to read or write many ranges.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct ManyOptions {
+    pub(crate) exact: bool,
+    pub(crate) partial: bool,
+    pub(crate) gap: u64,
+    pub(crate) sums: bool,
+    pub(crate) expected: Option<Vec<u32>>,
+    pub(crate) handle: Option<Arc<Handle>>,
+    pub(crate) priority: Option<Priority>,
+    pub(crate) deadline: Option<Instant>,
+}
+
+impl ManyOptions {
+    /// All defaults: ranges end short at the end of the file, the first failure ends the call, and only ranges that touch are
+    /// read together.
+    pub const fn new() -> Self {
+        Self { exact: false, partial: false, gap: 0, sums: false, expected: None, handle: None, priority: None, deadline: None }
+    }
+
+    /// Whether a range that the file ends in or before is an error of kind [`crate::ErrorKind::Eof`]; off by default. Reads only.
+    #[must_use]
+    pub fn exact(mut self, yes: bool) -> Self {
+        self.exact = yes;
+        self
+    }
+
+    /// Whether the call goes on after a range that failed, and succeeds; [`crate::Scattered::failures`] has the errors. Off
+    /// by default. Reads only.
+    #[must_use]
+    pub fn partial(mut self, yes: bool) -> Self {
+        self.partial = yes;
+        self
+    }
+
+    /// Small ranges are read together if at most this many bytes are between them, at most 1 MiB; those bytes are read and
+    /// dropped. 0 by default: they must touch. Worth it up to the device's bandwidth divided by its operations per second.
+    /// Reads only.
+    #[must_use]
+    pub fn gap(mut self, bytes: u64) -> Self {
+        self.gap = bytes;
+        self
+    }
+
+    /// Whether to sum the bytes of each range, for [`crate::Scattered::checksums`]; off by default. Of a read when all bytes have
+    /// come, of a write before it begins; on a thread of the engine.
+    #[must_use]
+    pub fn checksums(mut self, yes: bool) -> Self {
+        self.sums = yes;
+        self
+    }
+
+    /// The CRC-32C that each range must have, by its index. With any other, the range has failed with
+    /// [`crate::ErrorKind::Checksum`]; the buffer has its bytes. Asks for checksums, too. Reads only.
+    #[must_use]
+    pub fn expect(mut self, expected: Vec<u32>) -> Self {
+        (self.sums, self.expected) = (true, Some(expected));
+        self
+    }
+
+    /// The handle whose [limits](crate::binding::HandleLimits) the call shares; none by default.
+    #[must_use]
+    pub fn handle(mut self, handle: Arc<Handle>) -> Self {
+        self.handle = Some(handle);
+        self
+    }
+
+    /// The class of the call; by default that of its handle, else of its file.
+    #[must_use]
+    pub fn priority(mut self, priority: Priority) -> Self {
+        self.priority = Some(priority);
+        self
+    }
+
+    /// When the call is given up, as [`ReadOptions::deadline`] of a read. None by default.
     #[must_use]
     pub fn deadline(mut self, deadline: Instant) -> Self {
         self.deadline = Some(deadline);
