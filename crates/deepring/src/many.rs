@@ -178,13 +178,16 @@ impl File {
     /// Reads from `position` into several buffers, one behind the other, until they are full or the file ends. They must have
     /// their length: a [`Spare`](crate::Spare) is refused with [`ErrorKind::Invalid`].
     pub fn read_vectored<B: IoBufMut>(&self, mut bufs: Vec<B>, position: u64) -> Op<Vec<B>> {
-        let segments = if bufs.iter().any(|buf| buf.room() != buf.len()) {
-            let advice = "only a read of one range can bring a buffer its length";
-            Err(Error::new(ErrorKind::Invalid, "read").range(position, 0, 0).advise(advice))
-        } else {
-            in_a_row(Direction::Read, bufs.iter_mut().map(|buf| (buf.as_mut_ptr() as u64, buf.len() as u64)), position)
-        };
+        let segments = filled_in_a_row(&mut bufs, position);
         self.many(Direction::Read, bufs, segments, ManyOptions::new(), &Ranges::new(false))
+    }
+
+    /// Reads into several buffers as the options say. Each buffer is a range of the call: it has a count, and a checksum if
+    /// asked for, and the error of a failure names it.
+    pub fn read_vectored_with<B: IoBufMut>(&self, mut bufs: Vec<B>, position: u64, options: ManyOptions) -> Op<Scattered<Vec<B>>> {
+        let segments = filled_in_a_row(&mut bufs, position);
+        let ranges = Ranges::new(options.exact);
+        self.many(Direction::Read, Scattered { buf: bufs, ranges: ranges.clone() }, segments, options, &ranges)
     }
 
     /// Writes several buffers at `position`, one behind the other.
@@ -201,8 +204,29 @@ impl File {
     /// # Ok::<(), deepring::Error>(())
     /// ```
     pub fn write_vectored<B: IoBuf>(&self, bufs: Vec<B>, position: u64) -> Op<Vec<B>> {
-        let segments = in_a_row(Direction::Write, bufs.iter().map(|buf| (buf.as_ptr() as u64, buf.len() as u64)), position);
+        let segments = held_in_a_row(&bufs, position);
         self.many(Direction::Write, bufs, segments, ManyOptions::new(), &Ranges::new(false))
+    }
+
+    /// Writes several buffers as the options say: with a checksum of each, for example. At most 2^20 buffers, else the result
+    /// is an error of kind [`ErrorKind::Invalid`].
+    ///
+    /// ```
+    /// use deepring::{Engine, ManyOptions, OpenOptions, crc32c};
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path().join("weights.bin");
+    /// let engine = Engine::builder().build()?;
+    /// let file = engine.open(&path, OpenOptions::new().write(true).create(true))?;
+    /// let tensors = vec![vec![1u8; 3000], vec![2; 5]];
+    /// let (written, receipt) = file.write_vectored_with(tensors, 0, ManyOptions::new().checksums(true)).wait().ok()?;
+    /// assert_eq!((receipt.bytes, written.buf.len()), (3005, 2));
+    /// assert_eq!(written.checksums(), Some(&[crc32c(&[1; 3000]), crc32c(&[2; 5])][..]));
+    /// # Ok::<(), deepring::Error>(())
+    /// ```
+    pub fn write_vectored_with<B: IoBuf>(&self, bufs: Vec<B>, position: u64, options: ManyOptions) -> Op<Scattered<Vec<B>>> {
+        let segments = held_in_a_row(&bufs, position);
+        let ranges = Ranges::new(false);
+        self.many(Direction::Write, Scattered { buf: bufs, ranges: ranges.clone() }, segments, options, &ranges)
     }
 
     /// A call whose memory `owner` keeps in place.
@@ -372,6 +396,20 @@ fn segments(direction: Direction, address: u64, len: usize, ranges: &[Piece]) ->
         Ok(Segment::new(range.position, range.len as u64, address + range.offset as u64))
     };
     ranges.iter().enumerate().map(segment).collect()
+}
+
+/// Buffers that are filled from one stretch of the file.
+fn filled_in_a_row<B: IoBufMut>(bufs: &mut [B], position: u64) -> Result<Vec<Segment>> {
+    if bufs.iter().any(|buf| buf.room() != buf.len()) {
+        let advice = "only a read of one range can bring a buffer its length";
+        return Err(Error::new(ErrorKind::Invalid, "read").range(position, 0, 0).advise(advice));
+    }
+    in_a_row(Direction::Read, bufs.iter_mut().map(|buf| (buf.as_mut_ptr() as u64, buf.len() as u64)), position)
+}
+
+/// Buffers that are written to one stretch of the file.
+fn held_in_a_row<B: IoBuf>(bufs: &[B], position: u64) -> Result<Vec<Segment>> {
+    in_a_row(Direction::Write, bufs.iter().map(|buf| (buf.as_ptr() as u64, buf.len() as u64)), position)
 }
 
 /// Buffers that follow one another in the file.

@@ -1,6 +1,6 @@
 //! What programs in Rust expect of a file and a buffer beside transfers: descriptors in and out,
-//! clones, parts of buffers, memory of other crates, room and holes, deadlines, an end that can be
-//! awaited.
+//! clones, parts of buffers, memory of other crates, buffers in a row, room and holes, deadlines,
+//! an end that can be awaited.
 
 mod buffers;
 mod closing;
@@ -12,3 +12,4 @@ mod room;
 mod threads;
 #[cfg(feature = "tracing")]
 mod traced;
+mod vectored;
