@@ -13,7 +13,7 @@ use crate::blocking::Line;
 use crate::completion::{Completion, RawTransfer};
 use crate::driver::request::{PathTarget, Target};
 use crate::driver::{Core, Message};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::file::File;
 use crate::intake::{self, Kind};
 use crate::memory::{Buffer, IoBuf, IoBufMut};
@@ -146,6 +146,41 @@ impl Engine {
     pub fn open_async(&self, path: impl AsRef<Path>, options: OpenOptions) -> Task<File> {
         let (task, end) = Task::new();
         self.open_then(path, options, end);
+        task
+    }
+
+    /// Runs a job on a blocking thread of the engine, and returns at once: for calls that can block and for work that would
+    /// keep the caller's thread busy. The job may wait for transfers of the engine. It may wait for tasks, too, but hundreds
+    /// of jobs that do so at once would take the threads that those tasks need.
+    ///
+    /// Four such jobs run at once, and one more for each that has taken longer than 100 ms. Dropping the task does not cancel
+    /// its job. A job that was accepted runs: the end of the engine waits for it.
+    ///
+    /// # Errors
+    /// Of the task: [`ErrorKind::Panicked`] if the job panicked, which is counted ([`Stats::panics`]);
+    /// [`ErrorKind::Closed`] on a closed engine and [`ErrorKind::Forked`], with the job dropped.
+    ///
+    /// ```
+    /// let engine = deepring::Engine::builder().build()?;
+    /// let sum = engine.run(|| (1..=1_000_000u64).sum::<u64>());
+    /// assert_eq!(sum.wait()?, 500_000_500_000); // or .await
+    /// # Ok::<(), deepring::Error>(())
+    /// ```
+    pub fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> Task<T> {
+        let (task, end) = Task::new();
+        if let Err(error) = self.core().check_open("run") {
+            end(Err(error));
+            return task;
+        }
+        let counters = Arc::clone(&self.core().counters);
+        self.run_blocking(Line::CALLER, move || {
+            // Counted before the task ends, so that one who waited for it sees the count.
+            let ended = contain(job).ok_or_else(|| {
+                add(&counters.panics, 1);
+                Error::new(ErrorKind::Panicked, "run")
+            });
+            end(ended);
+        });
         task
     }
 

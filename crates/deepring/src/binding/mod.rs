@@ -103,7 +103,8 @@ pub trait EngineBinding {
     /// Whether both are the same engine.
     fn is_same(&self, other: &Self) -> bool;
 
-    /// Runs a job that can block on one of the engine's blocking threads.
+    /// [`Engine::run`] without a task: the job reports by itself. It runs in any case, on a closed engine and in a forked
+    /// child on the caller's thread.
     fn run_blocking(&self, job: impl FnOnce() + Send + 'static);
 
     /// As [`EngineBinding::run_blocking`], for a job that looks at `path`: if that never answers,
