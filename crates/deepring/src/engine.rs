@@ -116,7 +116,7 @@ impl Engine {
         Ok(self.file_of(open::adopt(fd.into(), &options)?))
     }
 
-    fn file_of(&self, file: OpenFile) -> File {
+    pub(crate) fn file_of(&self, file: OpenFile) -> File {
         trace::opened(&file.path, file.is_direct(), &file.support.reason);
         File::new(self.clone(), Arc::new(file))
     }
@@ -126,19 +126,30 @@ impl Engine {
         if let Err(error) = self.core().check_process("open") {
             return then(Err(error));
         }
-        self.open_later(Name::of(path.as_ref()), options, Patience::new(), then);
+        let name = Name::of(path.as_ref());
+        self.attempt(Line::of_path(&name.path), move |engine| engine.open_named(&name, &options), Patience::new(), then);
     }
 
-    /// Opens a file on a blocking thread. If descriptors run short, goes to the end of the line: the thread may be
-    /// needed to close other files.
-    fn open_later(&self, name: Name, options: OpenOptions, mut patience: Patience, then: impl FnOnce(Result<File>) + Send + 'static) {
+    /// Opens something on a blocking thread, and passes it to `then` there. If descriptors run short, goes to the end of the
+    /// line: the thread may be needed to close other files.
+    pub(crate) fn attempt<T: 'static>(
+        &self,
+        line: Line,
+        open: impl Fn(&Self) -> Result<T> + Send + 'static,
+        mut patience: Patience,
+        then: impl FnOnce(Result<T>) + Send + 'static,
+    ) {
         let engine = self.clone();
-        self.run_blocking(Line::of_path(&name.path), move || match engine.open_named(&name, &options) {
+        self.run_blocking(line, move || match open(&engine) {
             Err(error) if patience.allows(&error) => {
                 shortage::pause();
-                engine.open_later(name, options, patience, then);
+                engine.attempt(line, open, patience, then);
             }
-            opened => then(opened),
+            opened => {
+                // Before the caller goes on, whose clones are the last ones then: their drop waits for the engine's end.
+                drop(engine);
+                then(opened);
+            }
         });
     }
 

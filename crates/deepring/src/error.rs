@@ -61,6 +61,10 @@ pub enum ErrorKind {
     /// can be lost, and no later call may claim otherwise.
     #[error("an earlier fsync of this file failed: {}", os_text(*.0))]
     SyncFailed(i32),
+    /// A file was replaced, and then flushing its directory failed, with this positive `errno`. The new file is in place;
+    /// after a power failure, the old one can be back.
+    #[error("the file was replaced, but flushing its directory failed: {}", os_text(*.0))]
+    Uncertain(i32),
     /// Another process holds a lock on the file that keeps this write out, or another copy of
     /// deepring does: this process, if it can be found.
     #[error("another process holds a lock on the file{}", owner_text(*.0))]
@@ -188,6 +192,7 @@ impl Error {
             ErrorKind::Mismatch => "ERR_DEEPRING_MISMATCH".into(),
             ErrorKind::Checksum { .. } => "ERR_DEEPRING_CHECKSUM".into(),
             ErrorKind::SyncFailed(_) => "ERR_DEEPRING_SYNC_FAILED".into(),
+            ErrorKind::Uncertain(_) => "ERR_DEEPRING_UNCERTAIN".into(),
             ErrorKind::Locked(_) => "ERR_DEEPRING_LOCKED".into(),
             ErrorKind::TwoCopies => "ERR_DEEPRING_TWO_COPIES".into(),
             ErrorKind::Overlap(_) => "ERR_DEEPRING_OVERLAP".into(),
@@ -208,7 +213,7 @@ impl Error {
     /// The positive `errno` of the failure, if the system caused it.
     pub fn errno(&self) -> Option<i32> {
         match self.0.kind {
-            ErrorKind::Os(errno) | ErrorKind::SyncFailed(errno) => Some(errno),
+            ErrorKind::Os(errno) | ErrorKind::SyncFailed(errno) | ErrorKind::Uncertain(errno) => Some(errno),
             _ => None,
         }
     }
@@ -303,7 +308,7 @@ impl ErrorKind {
     /// What std has for it.
     fn io_kind(self) -> io::ErrorKind {
         match self {
-            Self::Os(errno) | Self::SyncFailed(errno) => io::Error::from_raw_os_error(errno).kind(),
+            Self::Os(errno) | Self::SyncFailed(errno) | Self::Uncertain(errno) => io::Error::from_raw_os_error(errno).kind(),
             Self::Eof => io::ErrorKind::UnexpectedEof,
             Self::TimedOut => io::ErrorKind::TimedOut,
             Self::QueueFull | Self::Locked(_) | Self::TwoCopies => io::ErrorKind::ResourceBusy,
@@ -340,6 +345,7 @@ mod tests {
             (ErrorKind::Os(libc::ENOENT), io::ErrorKind::NotFound),
             (ErrorKind::Os(libc::EACCES), io::ErrorKind::PermissionDenied),
             (ErrorKind::SyncFailed(libc::EDQUOT), io::ErrorKind::QuotaExceeded),
+            (ErrorKind::Uncertain(libc::ENOSPC), io::ErrorKind::StorageFull),
             (ErrorKind::Eof, io::ErrorKind::UnexpectedEof),
             (ErrorKind::QueueFull, io::ErrorKind::ResourceBusy),
             (ErrorKind::Locked(Some(1)), io::ErrorKind::ResourceBusy),

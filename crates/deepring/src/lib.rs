@@ -112,6 +112,7 @@ mod plan;
 mod planted;
 mod priority;
 mod read_buffer;
+mod replacement;
 mod share;
 #[cfg(feature = "sim")]
 pub mod sim;
@@ -143,5 +144,6 @@ pub use open::{Direct, DirectSupport, OpenOptions};
 pub use options::{ManyOptions, ReadOptions, WriteOptions};
 pub use plan::Direction;
 pub use priority::Priority;
+pub use replacement::{ReplaceOptions, Replacement};
 pub use stats::{LatencySummary, Stats};
 pub use windows::{DeviceWindow, WindowSize};

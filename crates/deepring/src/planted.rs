@@ -5,7 +5,9 @@
 //! it. Without the feature `sim`, [`planted`] is the constant `false` and the compiler removes
 //! every one of them. With it, a thread chooses one for the simulation that runs on it, and the
 //! campaign of `deepring::sim` must report a violation. Bugs that show only where threads meet are
-//! for the loom models in `src/loom`, which must fail with them.
+//! for the loom models in `src/loom`, which must fail with them, and those that show only after a
+//! power cut for the replay in `src/replacement`. Unit tests have the choice without the feature,
+//! too.
 
 /// A planted bug.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,11 +82,17 @@ pub enum PlantedBug {
     LooksThenWaits,
     /// A file is closed while an accepted request can still use it. For loom models.
     ClosesInUse,
+    /// A file is replaced by one that was never flushed. For the replay of a commit's steps.
+    ForgetsFileSync,
+    /// A replaced file is acknowledged before its directory was flushed. For the replay of a commit's steps.
+    ForgetsDirectorySync,
+    /// A file gets its name before it is flushed. For the replay of a commit's steps.
+    RenamesFirst,
     /// A group reads how many members are left and writes one less, in two steps. For models.
     CountsInTwoSteps,
 }
 
-#[cfg(any(feature = "sim", all(loom, test)))]
+#[cfg(any(feature = "sim", test))]
 mod selection {
     use super::PlantedBug;
     use std::cell::Cell;
@@ -141,11 +149,11 @@ mod selection {
     }
 }
 
-#[cfg(any(feature = "sim", all(loom, test)))]
+#[cfg(any(feature = "sim", test))]
 pub(crate) use selection::{plant, planted};
 
-/// No bug is ever planted outside simulations.
-#[cfg(not(any(feature = "sim", all(loom, test))))]
+/// No bug is ever planted outside simulations and unit tests.
+#[cfg(not(any(feature = "sim", test)))]
 pub(crate) const fn planted(_: PlantedBug) -> bool {
     false
 }

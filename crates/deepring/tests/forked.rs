@@ -7,7 +7,7 @@
 
 mod harness;
 
-use deepring::{Completed, Direct, Engine, ErrorKind, OpenOptions};
+use deepring::{Completed, Direct, Engine, ErrorKind, OpenOptions, ReplaceOptions};
 use harness::child::alone;
 use harness::{MODES, Slice, assert_file, assert_same, bytes, directory, engines, open, patient, within};
 use std::process::Command;
@@ -219,6 +219,8 @@ fn an_engine_of_the_parent_gives_errors_in_a_forked_child_and_a_new_engine_works
                     file.sync_all().wait().err().map(|error| error.kind()),
                     file.set_len(0).wait().err().map(|error| error.kind()),
                     engine.run(|| ()).wait().err().map(|error| error.kind()),
+                    engine.replace(&path, ReplaceOptions::new()).wait().err().map(|error| error.kind()),
+                    engine.sync_directory(place.path()).wait().err().map(|error| error.kind()),
                 ];
                 let is_coded = file.sync_data().wait().expect_err("a sync").code() == "ERR_DEEPRING_FORKED";
                 // Neither fails, neither hangs.
@@ -265,6 +267,36 @@ fn an_engine_of_the_parent_gives_errors_in_a_forked_child_and_a_new_engine_works
             }
             assert_file(&path, &bytes(0, 64 << 20, 1), "written beside a forked child");
             within(LIMIT, "dropping the engine in the parent", move || drop((buffers, file, engine)));
+        }
+    });
+}
+
+#[test]
+fn a_forked_child_leaves_the_temporary_file_of_its_parent() {
+    alone(|| {
+        let place = directory();
+        let path = place.path().join("file");
+        for engine in engines() {
+            std::fs::write(&path, b"old").expect("the old file");
+            let begin = || engine.replace(&path, ReplaceOptions::new()).wait().expect("a temporary file");
+            let replacements = [begin(), begin(), begin()];
+            let count = || std::fs::read_dir(place.path()).expect("the directory").count();
+            // SAFETY: parent and child each use their own copy once.
+            let copies = unsafe { replacements.iter().map(|one| std::ptr::read(one)).collect::<Vec<_>>() };
+            let copies = std::mem::ManuallyDrop::new(copies);
+            let status = in_child(|| {
+                let mut copies = std::mem::ManuallyDrop::into_inner(copies).into_iter();
+                let kinds = [copies.next().expect("one").commit().wait(), copies.next().expect("one").abandon().wait()];
+                drop(copies);
+                kinds.into_iter().all(|kind| kind.is_err_and(|error| error.kind() == ErrorKind::Forked)) && count() == 4
+            });
+            assert_eq!((status, count()), (Some(0), 4));
+            for replacement in replacements {
+                replacement.file().write_at(bytes(0, 5000, 1), 0).wait().result.expect("a write");
+                replacement.commit().wait().expect("a commit of the parent");
+            }
+            assert_file(&path, &bytes(0, 5000, 1), "replaced by the parent");
+            assert_eq!(count(), 1);
         }
     });
 }

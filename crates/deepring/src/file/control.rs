@@ -6,8 +6,9 @@ use crate::driver::{Barrier, Control, ControlJob, Message, Use};
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::open::OpenFile;
-use crate::sys;
+use crate::sys::{self, Errno};
 use std::ops::Range;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -24,9 +25,15 @@ impl File {
         self.control(Barrier::Sync(epoch), canceled, move |instead| {
             then(match instead {
                 Some(kind) => Err(Error::new(kind, call).at(&file.path)),
-                None => sync(&file, data_only, call),
+                None => flush(&file, call, |fd| sys::file::sync(fd, data_only)),
             });
         });
+    }
+
+    /// Runs `job` on a blocking thread once every write that was accepted before has ended. It gets the reason if that cannot
+    /// be waited for.
+    pub(crate) fn after_writes(&self, job: impl FnOnce(Option<ErrorKind>) + Send + 'static) {
+        self.control(Barrier::Sync(self.file.inode.close_epoch()), Arc::default(), job);
     }
 
     /// See [`File::set_len`]. `canceled` as for [`File::sync_then`].
@@ -149,12 +156,13 @@ pub(super) fn control(
     drop(core.inbox.push(Message::Control(control)));
 }
 
-fn sync(file: &Arc<OpenFile>, data_only: bool, call: &'static str) -> Result<()> {
+/// Flushes a file by a call of this name, unless one has failed before.
+pub(crate) fn flush(file: &OpenFile, call: &'static str, flush: impl FnOnce(&OwnedFd) -> std::result::Result<(), Errno>) -> Result<()> {
     if let Some(errno) = file.inode.sync_failure() {
         let advice = "data written to this file can be lost; write it again, to another file";
         return Err(Error::new(ErrorKind::SyncFailed(errno), call).at(&file.path).advise(advice));
     }
-    sys::file::sync(file.fd(), data_only).map_err(|errno| {
+    flush(file.fd()).map_err(|errno| {
         file.inode.latch_sync_failure(errno);
         Error::os(errno, call).at(&file.path)
     })

@@ -3,7 +3,7 @@
 mod control;
 mod room;
 
-pub(crate) use control::stat;
+pub(crate) use control::{flush, stat};
 
 use crate::backend::BackendKind;
 use crate::completion::{Completion, Outcome, RawTransfer};
@@ -330,7 +330,8 @@ impl File {
         &self.file
     }
 
-    /// The path that it was opened with; of a descriptor, what the system calls it.
+    /// The path that it was opened with; of a descriptor, what the system calls it; of a
+    /// [`Replacement`](crate::Replacement), that of the file it will replace.
     pub fn path(&self) -> &Path {
         &self.file.path
     }

@@ -81,13 +81,14 @@ fn create_through_links(start: Option<&OwnedFd>, path: &CStr, access: Access, mo
 }
 
 /// A name in a directory.
-struct Entry {
-    directory: OwnedFd,
-    name: CString,
+pub(crate) struct Entry {
+    pub(crate) directory: OwnedFd,
+    pub(crate) name: CString,
 }
 
 impl Entry {
-    fn of(start: Option<&OwnedFd>, path: &CStr) -> std::result::Result<Self, Errno> {
+    /// The last part of a path, in its directory. No link at the end is followed.
+    pub(crate) fn of(start: Option<&OwnedFd>, path: &CStr) -> std::result::Result<Self, Errno> {
         let bytes = path.to_bytes();
         let slash = bytes.iter().rposition(|&byte| byte == b'/');
         let (parent, name) = match slash {

@@ -34,6 +34,7 @@ pub use direct::DirectSupport;
 use direct::{DIRECT, Found, direct_support, unsupported};
 pub(crate) use examine::examine;
 pub(crate) use locked::{BlockLock, NoLock};
+pub(crate) use lookup::Entry;
 use lookup::{Opened, open_or_create};
 pub use name::Name;
 pub(crate) use open_file::OpenFile;
@@ -43,6 +44,7 @@ pub(crate) use pins::assume_unpinned;
 pub(crate) use space::{Shortage, Space};
 use std::mem::ManuallyDrop;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU8};
 use std::sync::{Arc, Mutex};
 
@@ -63,6 +65,11 @@ pub(crate) fn open(name: &Name, options: &OpenOptions) -> Result<OpenFile> {
     }
     let opened = open_or_create(start, &path, options).map_err(|errno| Error::os(errno, "open").at(&name.path))?;
     collect(opened, name, options)
+}
+
+/// The same of a file that the caller has just created, and removes if this fails. Errors name `path`.
+pub(crate) fn open_created(fd: OwnedFd, path: &Path, options: &OpenOptions) -> Result<OpenFile> {
+    collect(Opened { fd, created: false, write_only: false }, &Name::without_start(path), options)
 }
 
 /// Collects what the engine needs to know about a file that was just opened.

@@ -38,7 +38,7 @@ impl Name {
     }
 
     /// Where it starts, if not at the root, and the path for the system.
-    pub(super) fn parts(&self) -> Result<(Option<&OwnedFd>, CString)> {
+    pub(crate) fn parts(&self) -> Result<(Option<&OwnedFd>, CString)> {
         let Ok(path) = CString::new(self.path.as_os_str().as_bytes()) else {
             return Err(Error::new(ErrorKind::Invalid, "open").at(&self.path).advise("the path contains a NUL byte"));
         };

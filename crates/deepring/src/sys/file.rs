@@ -166,6 +166,22 @@ pub(crate) fn file_system(fd: &impl AsRawFd) -> Result<i64, Errno> {
     Ok(i64::from(unsafe { out.assume_init() }.f_type as u32))
 }
 
+/// The longest name of a file in a directory, in bytes.
+pub(crate) fn name_bytes_max(directory: &impl AsRawFd) -> usize {
+    // NAME_MAX of the kernel. FAT counts characters, and reports more bytes.
+    const MOST: usize = 255;
+    let mut out = MaybeUninit::<libc::statfs>::zeroed();
+    // SAFETY: fills a local struct.
+    if check(unsafe { libc::fstatfs(directory.as_raw_fd(), out.as_mut_ptr()) }.into()).is_err() {
+        return MOST;
+    }
+    // SAFETY: zeroed, then filled in; all fields are integers.
+    match unsafe { out.assume_init() }.f_namelen as usize {
+        0 => MOST,
+        bytes => bytes.min(MOST),
+    }
+}
+
 /// The size of a block device.
 pub(crate) fn block_device_bytes(fd: &impl AsRawFd) -> Result<u64, Errno> {
     const BLKGETSIZE64: libc::Ioctl = 0x8008_1272_u32 as libc::Ioctl;

@@ -9,7 +9,7 @@
 //! * `directory`: `list`
 //! * `event`: [`event::Event`], which wakes the driver
 //! * `file`: `open`, `open_directory`, `open_place`, `open_unnamed`, `read_link`, `close`, `unlink`;
-//!   `opening`, `allocate`, `change_space`, `truncate`, `sync`, `sync_file_system`, `next_data`, `drop_cache`; `set_direct`,
+//!   `name_bytes_max`; `opening`, `allocate`, `change_space`, `truncate`, `sync`, `sync_file_system`, `next_data`, `drop_cache`; `set_direct`,
 //!   `xfs_alignment`, `file_system`, `block_device_bytes`
 //! * `identity`: `handle`, `generation`, `disk_sequence`, `working_directory_handle`
 //! * `lock`: `try_lock`, `unlock`, `conflict`, `process_with_lock`
@@ -18,8 +18,9 @@
 //! * `mounts`: [`mounts::Mounted`], what a file system stands on
 //! * `pins`: `pinned_pages`, `page_bytes`, `hugetlb_page_bytes`
 //! * `process`: `watch_forks`, and [`process::Process`], which knows that it was forked
+//! * `replace`: [`replace::Calls`], by which a file takes the place of another, as the [`replace::Kernel`] makes them
 //! * `space`: [`space::Room`] of a file system, the extents of a file, the limit on its size
-//! * `stat`: [`stat::Stat`] of an open file, `kind_at` of a name
+//! * `stat`: [`stat::Stat`] of an open file, `kind_at` and `named` of a name
 //! * `thread`: `spawn`, `is_ours`, `owns`, `wait_readable`; `memlock_bytes`, `kernel_release`, `processors`, `io_uring_disabled`
 //! * `transfer`: `read_at`, `write_at`
 //!
@@ -48,7 +49,8 @@
 //! | `RWF_NOWAIT` | not to be punted | without the flag, for the file |
 //! | `fdatasync` | a cheaper flush | `fsync` |
 //! | `fcntl(F_OFD_SETLK)` | writes of other processes kept apart | none are; `process_locks` says so. Remembered per opening |
-//! | `syncfs` | a new name in a directory that cannot be opened | an error of opening |
+//! | `syncfs` | a new name in a directory that cannot be opened, or not flushed | an error |
+//! | `renameat2` | a name that is not taken from another file | `linkat`, then `unlinkat` |
 //! | `readlinkat`, `fdopendir` | the directory of a new file; a file to try | `syncfs`; nothing is tried |
 //! | `madvise` | huge pages, no copy after a fork, faults in advance | slower; to populate, engine memory is touched, and other memory left as it is. Remembered |
 //! | `mincore` | which memory was never touched | it counts as present |
@@ -77,6 +79,7 @@ pub(crate) mod memory;
 pub(crate) mod mounts;
 pub(crate) mod pins;
 pub(crate) mod process;
+pub(crate) mod replace;
 pub(crate) mod space;
 pub(crate) mod stat;
 pub(crate) mod thread;

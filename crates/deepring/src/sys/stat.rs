@@ -175,6 +175,32 @@ pub(crate) fn kind_at(directory: Option<&OwnedFd>, path: &CStr) -> Result<FileKi
     older_stat_at(directory.map_or(libc::AT_FDCWD, AsRawFd::as_raw_fd), path, 0).map(|stat| FileKind::of_mode(stat.st_mode))
 }
 
+/// What a name in a directory stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Named {
+    Nothing,
+    /// A file with these permission bits.
+    Regular(u32),
+    Link,
+    Directory,
+    /// A device, a pipe, a socket.
+    Other,
+}
+
+/// What this entry of a directory is; links are not followed.
+pub(crate) fn named(directory: &OwnedFd, name: &CStr) -> Result<Named, Errno> {
+    match older_stat_at(directory.as_raw_fd(), name, libc::AT_SYMLINK_NOFOLLOW) {
+        Err(libc::ENOENT) => Ok(Named::Nothing),
+        Err(errno) => Err(errno),
+        Ok(stat) => Ok(match stat.st_mode & libc::S_IFMT {
+            libc::S_IFREG => Named::Regular(stat.st_mode & 0o7777),
+            libc::S_IFLNK => Named::Link,
+            libc::S_IFDIR => Named::Directory,
+            _ => Named::Other,
+        }),
+    }
+}
+
 /// Whether an open file is this entry of a directory; links are not followed.
 pub(crate) fn is_entry(fd: &impl AsRawFd, directory: &impl AsRawFd, name: &CStr) -> bool {
     let entry = older_stat_at(directory.as_raw_fd(), name, libc::AT_SYMLINK_NOFOLLOW);

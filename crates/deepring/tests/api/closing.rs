@@ -2,7 +2,7 @@
 
 use crate::harness::gate::Gate;
 use crate::harness::{READ_WRITE, assert_file, backends, builders, bytes, directory, engines, open, within};
-use deepring::{Direct, Engine, ErrorKind, File, OpenOptions, Piece};
+use deepring::{Direct, Engine, ErrorKind, File, OpenOptions, Piece, ReplaceOptions};
 use std::future::Future;
 use std::path::Path;
 use std::pin::pin;
@@ -76,6 +76,8 @@ fn after_the_end_every_call_is_refused_and_what_was_written_is_there() {
         refused(engine.read_file(&path, vec![0; 100]).wait().result.map(drop));
         refused(engine.write_file(&path, vec![0; 100]).wait().result.map(drop));
         refused(engine.run(|| ()).wait());
+        refused(engine.replace(&path, ReplaceOptions::new()).wait().map(drop));
+        refused(engine.sync_directory(place.path()).wait());
         assert_file(&path, &bytes(0, 10_001, 2), "and nothing since");
         let stats = engine.stats();
         assert_eq!((stats.queued, stats.in_flight), (0, 0));

@@ -126,9 +126,17 @@ pub(crate) fn forbid(call: libc::c_long, errno: i32, everywhere: bool) {
 
 /// As [`forbid`], for calls with this second argument only, in this thread and those it starts.
 pub(crate) fn forbid_command(call: libc::c_long, command: u32, errno: i32) {
-    let argument = step(LOAD_WORD, 0, 0, 24); // the low half of seccomp_data.args[1]
-    let steps = [step(JUMP_EQUAL, 0, 3, call as u32), argument, step(JUMP_EQUAL, 0, 1, command), fails(errno)];
-    filter_calls(&steps, 0);
+    forbid_argument(call, 1, command, errno, 0);
+}
+
+/// As [`forbid`], for calls on this descriptor only, in all threads.
+pub(crate) fn forbid_on(call: libc::c_long, fd: u32, errno: i32) {
+    forbid_argument(call, 0, fd, errno, libc::SECCOMP_FILTER_FLAG_TSYNC);
+}
+
+fn forbid_argument(call: libc::c_long, index: u32, value: u32, errno: i32, flags: libc::c_ulong) {
+    let argument = step(LOAD_WORD, 0, 0, 16 + 8 * index); // the low half of seccomp_data.args[index]
+    filter_calls(&[step(JUMP_EQUAL, 0, 3, call as u32), argument, step(JUMP_EQUAL, 0, 1, value), fails(errno)], flags);
 }
 
 const LOAD_WORD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;

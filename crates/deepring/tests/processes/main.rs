@@ -1,11 +1,12 @@
 //! Promise: **exact**, between processes. Processes that write different bytes of one file lose
 //! none, while it grows or not, on file systems with open-file-description locks. A lock that stays
 //! in the way ends in an error that names its owner; where there are no locks, `process_locks` says
-//! so.
+//! so. Processes that replace one file, or are killed meanwhile, leave it whole.
 
 #[path = "../harness/mod.rs"]
 mod harness;
 mod locked;
+mod replacing;
 mod writers;
 
 use std::path::Path;
