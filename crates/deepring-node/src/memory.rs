@@ -281,7 +281,7 @@ impl Session {
         let engine = self.state.engine(engine)?;
         let (delivery, lease, summed) = (Arc::clone(&self.state.delivery), view.lease(), view.memory());
         delivery.expect(env)?;
-        engine.run_blocking(move || {
+        engine.run_blocking_on(None, move || {
             // SAFETY: engine memory is held by the lease, foreign memory by the facade, until the record has been drained; a
             // worker that is terminated waits for it in the clean-up hook.
             let crc = unsafe { summed.append_to(seed) };

@@ -147,7 +147,7 @@ impl File {
         }
         let core = Arc::clone(self.engine().core());
         let (file, using) = (Arc::clone(&self.file), Use::of(&self.file, &core.inbox));
-        self.engine().run_blocking(Line::Mount(file.fate), move || {
+        self.engine().run_on(Line::Mount(file.fate), move || {
             let measured = walk.length.map_or_else(|| file::stat(&file).map(|stat| stat.size.saturating_sub(walk.position)), Ok);
             let chunks = measured.and_then(|length| Ok((length, walk.chunks(length).map_err(|error| error.at(&file.path))?)));
             match chunks {

@@ -140,7 +140,7 @@ impl Engine {
         then: impl FnOnce(Result<T>) + Send + 'static,
     ) {
         let engine = self.clone();
-        self.run_blocking(line, move || match open(&engine) {
+        self.run_on(line, move || match open(&engine) {
             Err(error) if patience.allows(&error) => {
                 shortage::pause();
                 engine.attempt(line, open, patience, then);
@@ -173,22 +173,22 @@ impl Engine {
     ///
     /// ```
     /// let engine = deepring::Engine::builder().build()?;
-    /// let sum = engine.run(|| (1..=1_000_000u64).sum::<u64>());
+    /// let sum = engine.run_blocking(|| (1..=1_000_000u64).sum::<u64>());
     /// assert_eq!(sum.wait()?, 500_000_500_000); // or .await
     /// # Ok::<(), deepring::Error>(())
     /// ```
-    pub fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> Task<T> {
+    pub fn run_blocking<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> Task<T> {
         let (task, end) = Task::new();
-        if let Err(error) = self.core().check_open("run") {
+        if let Err(error) = self.core().check_open("run_blocking") {
             end(Err(error));
             return task;
         }
         let counters = Arc::clone(&self.core().counters);
-        self.run_blocking(Line::CALLER, move || {
+        self.run_on(Line::CALLER, move || {
             // Counted before the task ends, so that one who waited for it sees the count.
             let ended = contain(job).ok_or_else(|| {
                 add(&counters.panics, 1);
-                Error::new(ErrorKind::Panicked, "run")
+                Error::new(ErrorKind::Panicked, "run_blocking")
             });
             end(ended);
         });
@@ -321,7 +321,7 @@ impl Engine {
     }
 
     /// Runs a job that can block on a blocking thread.
-    pub(crate) fn run_blocking(&self, line: Line, job: impl FnOnce() + Send + 'static) {
+    pub(crate) fn run_on(&self, line: Line, job: impl FnOnce() + Send + 'static) {
         if self.core().is_forked() {
             return job();
         }

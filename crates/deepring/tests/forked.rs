@@ -218,7 +218,7 @@ fn an_engine_of_the_parent_gives_errors_in_a_forked_child_and_a_new_engine_works
                     file.stat().wait().err().map(|error| error.kind()),
                     file.sync_all().wait().err().map(|error| error.kind()),
                     file.set_len(0).wait().err().map(|error| error.kind()),
-                    engine.run(|| ()).wait().err().map(|error| error.kind()),
+                    engine.run_blocking(|| ()).wait().err().map(|error| error.kind()),
                     engine.replace(&path, ReplaceOptions::new()).wait().err().map(|error| error.kind()),
                     engine.sync_directory(place.path()).wait().err().map(|error| error.kind()),
                 ];

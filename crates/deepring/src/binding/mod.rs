@@ -103,13 +103,9 @@ pub trait EngineBinding {
     /// Whether both are the same engine.
     fn is_same(&self, other: &Self) -> bool;
 
-    /// [`Engine::run`] without a task: the job reports by itself. It runs in any case, on a closed engine and in a forked
-    /// child on the caller's thread.
-    fn run_blocking(&self, job: impl FnOnce() + Send + 'static);
-
-    /// As [`EngineBinding::run_blocking`], for a job that looks at `path`: if that never answers,
-    /// only jobs on paths in the same directory wait with it. Without a path, the job must not
-    /// wait for a file system at all.
+    /// [`Engine::run_blocking`] without a task: the job reports by itself. It runs in any case, on a closed engine and in a
+    /// forked child on the caller's thread. It looks at `path`: if that never answers, only jobs on paths in the same
+    /// directory wait with it. Without a path, the job must not wait for a file system at all.
     fn run_blocking_on(&self, path: Option<&Path>, job: impl FnOnce() + Send + 'static);
 
     /// A handle with these limits. The block size is rounded up as the engine's own is, and cut
@@ -218,12 +214,8 @@ impl EngineBinding for Engine {
         Arc::ptr_eq(self.core(), other.core())
     }
 
-    fn run_blocking(&self, job: impl FnOnce() + Send + 'static) {
-        Engine::run_blocking(self, Line::CALLER, job);
-    }
-
     fn run_blocking_on(&self, path: Option<&Path>, job: impl FnOnce() + Send + 'static) {
-        Engine::run_blocking(self, path.map_or(Line::Memory, Line::of_path), job);
+        Engine::run_on(self, path.map_or(Line::Memory, Line::of_path), job);
     }
 
     fn handle(&self, mut limits: HandleLimits) -> Handle {
@@ -241,7 +233,7 @@ impl EngineBinding for Engine {
             return then(Err(error));
         }
         let pool = Arc::clone(&self.core().pool);
-        Engine::run_blocking(self, Line::of_path(&name.path), move || {
+        Engine::run_on(self, Line::of_path(&name.path), move || {
             // SAFETY: passed on from the caller of this function.
             then(unsafe { crate::verify::compare_path(&name, &pool, address, len, position) });
         });

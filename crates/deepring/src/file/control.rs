@@ -64,7 +64,7 @@ impl File {
             return then(Err(error));
         }
         let (file, using) = (Arc::clone(&self.file), self.using());
-        self.engine.run_blocking(Line::Mount(file.fate), move || {
+        self.engine.run_on(Line::Mount(file.fate), move || {
             then(stat(&file));
             drop(using);
         });
@@ -121,7 +121,7 @@ impl File {
         let file = Arc::clone(&self.file);
         let pool = Arc::clone(&self.engine.core().pool);
         let using = self.using();
-        self.engine.run_blocking(Line::Verify(file.fate), move || {
+        self.engine.run_on(Line::Verify(file.fate), move || {
             // SAFETY: passed on from the caller of this function.
             then(unsafe { crate::verify::compare_file(&file, &pool, address, len, position) });
             drop(using);

@@ -310,7 +310,7 @@ impl Temporary {
             // The file is the parent's.
             return then(Err(error.at(&made.place.path)));
         }
-        self.engine.run_blocking(Line::Mount(made.file.fate), move || {
+        self.engine.run_on(Line::Mount(made.file.fate), move || {
             let removed = made.remove();
             drop(made);
             then(removed);

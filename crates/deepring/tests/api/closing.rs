@@ -75,7 +75,7 @@ fn after_the_end_every_call_is_refused_and_what_was_written_is_there() {
         refused(engine.open_fd(std::fs::File::open(&path).expect("the file"), OpenOptions::new()).map(drop));
         refused(engine.read_file(&path, vec![0; 100]).wait().result.map(drop));
         refused(engine.write_file(&path, vec![0; 100]).wait().result.map(drop));
-        refused(engine.run(|| ()).wait());
+        refused(engine.run_blocking(|| ()).wait());
         refused(engine.replace(&path, ReplaceOptions::new()).wait().map(drop));
         refused(engine.sync_directory(place.path()).wait());
         assert_file(&path, &bytes(0, 10_001, 2), "and nothing since");

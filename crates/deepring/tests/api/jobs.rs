@@ -1,4 +1,4 @@
-//! `Engine::run`: the program's work on blocking threads of the engine.
+//! `Engine::run_blocking`: the program's work on blocking threads of the engine.
 
 use crate::harness::gate::Gate;
 use crate::harness::{bytes, directory, engines, open, within};
@@ -15,7 +15,7 @@ fn a_job_runs_on_a_blocking_thread_and_its_value_is_the_task_s() {
     for engine in engines() {
         within(LIMIT, "a job", move || {
             let caller = std::thread::current().id();
-            let (thread, name) = engine.run(|| (std::thread::current().id(), thread_name())).wait().expect("a value");
+            let (thread, name) = engine.run_blocking(|| (std::thread::current().id(), thread_name())).wait().expect("a value");
             assert!(thread != caller && name.starts_with("deepring-help-"), "{name}");
         });
     }
@@ -37,13 +37,13 @@ fn a_job_that_does_not_end_keeps_neither_its_caller_nor_the_driver() {
             let (senders, tasks): (Vec<_>, Vec<_>) = (0..20)
                 .map(|index| {
                     let (sender, receiver) = mpsc::channel::<()>();
-                    (sender, engine.run(move || receiver.recv().map_or(index, |()| 0)))
+                    (sender, engine.run_blocking(move || receiver.recv().map_or(index, |()| 0)))
                 })
                 .unzip();
             let (read, _) = file.read_exact_at(vec![0; 5000], 0).wait().ok().expect("a read");
             assert_eq!(read, bytes(0, 5000, 1));
             file.sync_all().wait().expect("a sync");
-            assert_eq!(engine.run(|| 7).wait().expect("a job behind them"), 7);
+            assert_eq!(engine.run_blocking(|| 7).wait().expect("a job behind them"), 7);
             drop(senders);
             for (index, task) in tasks.into_iter().enumerate() {
                 assert_eq!(task.wait().expect("a value"), index);
@@ -61,9 +61,9 @@ fn a_job_can_wait_for_transfers_and_the_driver_can_stand_still_meanwhile() {
         within(LIMIT, "a job that reads", move || {
             let file = open(&engine, &path, Direct::Prefer);
             let gate = Gate::close(&file);
-            assert_eq!(engine.run(|| 7).wait().expect("a value"), 7);
+            assert_eq!(engine.run_blocking(|| 7).wait().expect("a value"), 7);
             let clone = file.try_clone().expect("a clone");
-            let reading = engine.run(move || clone.read_exact_at(vec![0; 5000], 0).wait().ok().map(|(read, _)| read));
+            let reading = engine.run_blocking(move || clone.read_exact_at(vec![0; 5000], 0).wait().ok().map(|(read, _)| read));
             drop(gate);
             assert_eq!(reading.wait().expect("a value").expect("a read"), bytes(0, 5000, 1));
         });
@@ -74,10 +74,10 @@ fn a_job_can_wait_for_transfers_and_the_driver_can_stand_still_meanwhile() {
 fn a_job_that_panics_is_an_error_and_counted() {
     for engine in engines() {
         within(LIMIT, "a panic", move || {
-            let task = engine.run(|| -> u8 { resume_unwind(Box::new("the program's code")) });
+            let task = engine.run_blocking(|| -> u8 { resume_unwind(Box::new("the program's code")) });
             let error = task.wait().expect_err("it panicked");
             assert_eq!((error.kind(), error.syscall(), engine.stats().panics), (ErrorKind::Panicked, "run", 1));
-            assert_eq!(engine.run(|| 7).wait().expect("the next"), 7);
+            assert_eq!(engine.run_blocking(|| 7).wait().expect("the next"), 7);
         });
     }
 }
@@ -98,7 +98,7 @@ fn the_end_of_an_engine_waits_for_its_jobs_and_then_none_is_accepted() {
             let ended = Arc::new(AtomicBool::new(false));
             let late = Arc::clone(&ended);
             // Its task is dropped, which does not cancel it.
-            drop(engine.run(move || {
+            drop(engine.run_blocking(move || {
                 std::thread::sleep(Duration::from_millis(30));
                 late.store(true, Ordering::SeqCst);
             }));
@@ -106,7 +106,7 @@ fn the_end_of_an_engine_waits_for_its_jobs_and_then_none_is_accepted() {
             assert!(ended.load(Ordering::SeqCst), "the job has ended");
             let dropped = Arc::new(AtomicBool::new(false));
             let flag = Flag(Arc::clone(&dropped));
-            let error = engine.run(move || drop(flag)).wait().expect_err("it is closed");
+            let error = engine.run_blocking(move || drop(flag)).wait().expect_err("it is closed");
             assert_eq!((error.kind(), error.syscall()), (ErrorKind::Closed, "run"));
             assert!(dropped.load(Ordering::SeqCst), "what the job holds is dropped");
         });

@@ -162,7 +162,7 @@ fn jobs_and_callbacks_that_panic_do_not_use_up_the_blocking_threads() {
     for engine in engines() {
         let file = open(&engine, &path, Direct::Prefer);
         for _ in 0..8 {
-            engine.run_blocking(|| explode());
+            drop(engine.run_blocking(|| explode()));
             engine.open_then(&path, OpenOptions::new().read(true), |_| explode());
             file.stat_then(|_| explode());
             file.sync_then(false, Arc::default(), |_| explode());
