@@ -41,7 +41,7 @@
 //! | code | thread |
 //! |---|---|
 //! | a waker of an [`Op`] | the driver's; of [`File::read_buffer_at`] also a blocking thread |
-//! | a job of [`Engine::run`] | a blocking thread |
+//! | a job of [`Engine::run_blocking`] | a blocking thread |
 //! | a waker of a [`Task`] | a blocking thread; of [`Engine::close`] the driver's |
 //! | [`binding::Completion`] and its `Drop` | the driver's, or the caller's if the request is settled at once |
 //! | the `Drop` of a buffer whose [`Op`] was dropped | the driver's if that is cheap, else a blocking thread |

@@ -58,6 +58,11 @@ impl<B> Scattered<B> {
         self.ranges.checksums()
     }
 
+    /// Bytes that were read beside those of the ranges and dropped, to read neighbors together.
+    pub fn overread(&self) -> u64 {
+        self.ranges.overread()
+    }
+
     /// The ranges that failed, by their index. Empty unless the call is [partial](ManyOptions::partial): otherwise it has
     /// failed itself.
     pub fn failures(&self) -> Vec<Error> {

@@ -52,6 +52,29 @@ impl Buffer {
         tail
     }
 
+    /// Joins what [`Buffer::split_off`] has split: this buffer goes on with `tail`, which must begin where it ends, in the same
+    /// memory. No bytes are copied.
+    ///
+    /// # Errors
+    /// The tail, if it is another's.
+    ///
+    /// ```
+    /// let engine = deepring::Engine::builder().build()?;
+    /// let mut weights = engine.buffer(1 << 20)?;
+    /// let tail = weights.split_off(1 << 19);
+    /// assert!(weights.unsplit(engine.buffer(5)?).is_err());
+    /// assert!(weights.unsplit(tail).is_ok());
+    /// assert_eq!(weights.len(), 1 << 20);
+    /// # Ok::<(), deepring::Error>(())
+    /// ```
+    pub fn unsplit(&mut self, tail: Self) -> std::result::Result<(), Self> {
+        if !Arc::ptr_eq(&self.region, &tail.region) || self.offset + self.len != tail.offset {
+            return Err(tail);
+        }
+        self.len += tail.len;
+        Ok(())
+    }
+
     /// Forgets the bytes beyond `len`. Their memory is returned with that of the whole buffer.
     pub fn truncate(&mut self, len: usize) {
         self.len = self.len.min(len);
