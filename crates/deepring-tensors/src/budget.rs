@@ -1,0 +1,56 @@
+//! [`Budget`]: the bytes that a stream may have in memory, read or being read, yielded or kept.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Shared by a stream and everything it has yielded.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    limit: u64,
+    used: Mutex<u64>,
+}
+
+impl Budget {
+    pub(crate) fn new(limit: u64) -> Arc<Self> {
+        Arc::new(Self { limit, used: Mutex::new(0) })
+    }
+
+    pub(crate) fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    /// Takes this many bytes, if there is room for them.
+    pub(crate) fn take(self: &Arc<Self>, bytes: u64) -> Option<Permit> {
+        let mut used = self.lock();
+        let after = used.checked_add(bytes).filter(|&after| after <= self.limit)?;
+        *used = after;
+        Some(Permit { budget: Arc::clone(self), bytes })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, u64> {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Bytes of a budget. Dropping it gives them back.
+#[derive(Debug)]
+pub(crate) struct Permit {
+    budget: Arc<Budget>,
+    bytes: u64,
+}
+
+impl Permit {
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// More bytes of the same budget. The error is its limit.
+    pub(crate) fn another(&self, bytes: u64) -> Result<Self, u64> {
+        self.budget.take(bytes).ok_or(self.budget.limit)
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        *self.budget.lock() -= self.bytes;
+    }
+}

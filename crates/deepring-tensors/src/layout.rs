@@ -1,0 +1,192 @@
+//! [`Layout`]: the header of a file that is to be written, and where its tensors go. Pure.
+
+use crate::checksums;
+use crate::dtype::DType;
+use crate::error::{Error, Result, quoted};
+use crate::header::METADATA;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashSet};
+use std::fmt::Write as _;
+
+/// Bytes of the length of a header.
+const LENGTH_BYTES: u64 = 8;
+
+/// The longest header that the reference reads.
+const HEADER_BYTES_MAX: u64 = 100_000_000;
+
+/// A block of every file system and drive.
+const BLOCK_BYTES: u64 = 4096;
+
+/// The order of tensors in a file. Any is legal: readers go by the offsets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Order {
+    /// Wide element types first; of the same width those that fill whole blocks first, then by size, the largest first, then by name. So
+    /// nearly all bytes lie in tensors that begin on a block, which direct I/O reads without a copy, and which parallel
+    /// writers do not share.
+    #[default]
+    Blocks,
+    /// As the reference: by element type, then by name.
+    Reference,
+    /// As given.
+    Given,
+}
+
+/// A tensor that is to be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Declared {
+    /// Its name, which no other tensor of the model has.
+    pub name: String,
+    /// Its element type.
+    pub dtype: DType,
+    /// Its extents, outermost first; empty for a scalar.
+    pub shape: Vec<u64>,
+}
+
+impl Declared {
+    /// How many bytes it has.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if they cannot be counted, or packed elements do not fill whole bytes.
+    pub fn bytes(&self) -> Result<u64> {
+        let elements = self.shape.iter().try_fold(1u64, |elements, &extent| elements.checked_mul(extent));
+        elements.and_then(|elements| self.dtype.bytes_of(elements)).ok_or_else(|| {
+            let Self { name, dtype, shape } = self;
+            Error::Argument(format!("{dtype} of shape {shape:?} does not have a whole number of bytes, tensor {}", quoted(name)))
+        })
+    }
+}
+
+/// Where everything of a file goes.
+#[derive(Debug, Clone)]
+pub(crate) struct Layout {
+    /// The bytes of the file in front of the data. Checksums are zeros.
+    pub(crate) header: Vec<u8>,
+    /// The indices of the tensors in the order of their bytes.
+    pub(crate) order: Vec<u32>,
+    /// Where each begins in the file, by its index.
+    pub(crate) positions: Vec<u64>,
+    /// Bytes of each, by its index.
+    pub(crate) lens: Vec<u64>,
+    /// Bytes of the file.
+    pub(crate) size: u64,
+}
+
+/// What is said of a file.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rules<'m> {
+    pub(crate) metadata: &'m BTreeMap<String, String>,
+    /// The data begins on a multiple of this.
+    pub(crate) align: u64,
+    pub(crate) order: Order,
+    /// There is room for checksums.
+    pub(crate) checksums: bool,
+}
+
+impl Layout {
+    pub(crate) fn new(tensors: &[Declared], rules: Rules<'_>) -> Result<Self> {
+        let lens = check(tensors)?;
+        let order = in_order(tensors, &lens, rules.order);
+        let header = header(tensors, &lens, &order, rules)?;
+        let mut positions = vec![0; tensors.len()];
+        let mut position = header.len() as u64;
+        for &index in &order {
+            positions[index as usize] = position;
+            position += lens[index as usize];
+        }
+        Ok(Self { header, order, positions, lens, size: position })
+    }
+
+    /// Where the data begins.
+    pub(crate) fn start(&self) -> u64 {
+        self.header.len() as u64
+    }
+
+    /// The header with these checksums, in the order of the bytes.
+    pub(crate) fn sealed(mut self, checksums: &[u32]) -> Vec<u8> {
+        let (empty, full) = (checksums::text(&vec![0; checksums.len()]), checksums::text(checksums));
+        let found = self.header.windows(empty.len()).position(|window| window == empty.as_bytes());
+        if let Some(at) = found {
+            self.header[at..at + full.len()].copy_from_slice(full.as_bytes());
+            checksums::seal(&mut self.header);
+        }
+        self.header
+    }
+}
+
+/// Bytes of each tensor, if all can be written.
+fn check(tensors: &[Declared]) -> Result<Vec<u64>> {
+    let mut names = HashSet::with_capacity(tensors.len());
+    let mut total = 0u64;
+    let mut lens = Vec::with_capacity(tensors.len());
+    for tensor in tensors {
+        let Declared { name, shape, .. } = tensor;
+        if name == METADATA {
+            return Err(Error::Argument("no tensor can have the name __metadata__".into()));
+        }
+        if !names.insert(name.as_str()) {
+            return Err(Error::Argument(format!("two tensors have the name {}", quoted(name))));
+        }
+        let len = tensor.bytes()?;
+        total = total.saturating_add(len);
+        if total >= 1 << 53 || shape.iter().any(|&extent| extent >= 1 << 53) {
+            return Err(Error::Argument(format!("the file or the tensor {} is larger than 2^53", quoted(name))));
+        }
+        lens.push(len);
+    }
+    Ok(lens)
+}
+
+/// The indices of the tensors in the order of their bytes.
+fn in_order(tensors: &[Declared], lens: &[u64], order: Order) -> Vec<u32> {
+    let mut indices: Vec<u32> = (0..tensors.len() as u32).collect();
+    let tensor = |index: &u32| (&tensors[*index as usize], lens[*index as usize]);
+    match order {
+        Order::Given => {}
+        Order::Reference => indices.sort_by(|a, b| {
+            let (a, b) = (tensor(a).0, tensor(b).0);
+            b.dtype.cmp(&a.dtype).then_with(|| a.name.cmp(&b.name))
+        }),
+        Order::Blocks => indices.sort_by(|a, b| {
+            let key = |(tensor, len): (&Declared, u64)| (Reverse(tensor.dtype.bits()), !len.is_multiple_of(BLOCK_BYTES), Reverse(len));
+            key(tensor(a)).cmp(&key(tensor(b))).then_with(|| tensor(a).0.name.cmp(&tensor(b).0.name))
+        }),
+    }
+    indices
+}
+
+/// The length, the JSON, and spaces up to the data.
+fn header(tensors: &[Declared], lens: &[u64], order: &[u32], rules: Rules<'_>) -> Result<Vec<u8>> {
+    let mut metadata = rules.metadata.clone();
+    // Programs on PyTorch refuse files without it.
+    metadata.entry("format".into()).or_insert_with(|| "pt".into());
+    if rules.checksums {
+        metadata.insert(checksums::KEY.into(), checksums::text(&vec![0; tensors.len()]));
+    }
+    let text = |value: &str| serde_json::Value::from(value).to_string();
+    let mut json = format!("{{\"{METADATA}\":{{");
+    for (nth, (key, value)) in metadata.iter().enumerate() {
+        let comma = if nth == 0 { "" } else { "," };
+        let _ = write!(json, "{comma}{}:{}", text(key), text(value));
+    }
+    json.push('}');
+    let mut begin = 0;
+    for &index in order {
+        let Declared { name, dtype, shape } = &tensors[index as usize];
+        let end = begin + lens[index as usize];
+        let shape = shape.iter().map(u64::to_string).collect::<Vec<_>>().join(",");
+        let _ = write!(json, ",{}:{{\"dtype\":\"{dtype}\",\"shape\":[{shape}],\"data_offsets\":[{begin},{end}]}}", text(name));
+        begin = end;
+    }
+    json.push('}');
+    let start = (LENGTH_BYTES + json.len() as u64).next_multiple_of(rules.align);
+    let len = start - LENGTH_BYTES;
+    if len > HEADER_BYTES_MAX {
+        let detail = format!("the header would have {len} bytes, and readers allow {HEADER_BYTES_MAX}: write several files");
+        return Err(Error::Argument(detail));
+    }
+    let mut header = len.to_le_bytes().to_vec();
+    header.extend_from_slice(json.as_bytes());
+    header.resize(start as usize, b' ');
+    Ok(header)
+}

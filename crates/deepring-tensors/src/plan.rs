@@ -1,0 +1,397 @@
+//! [`Plan`]: which bytes of which file go where in memory. Pure.
+//!
+//! Tensors that follow each other are read together, in groups that each become one buffer. Within a buffer, a run of bytes
+//! begins at the same offset from a page as it does in the file (modulo 4096, **congruent**): then direct I/O reaches it
+//! without a copy, wherever in the file the tensors begin. A tensor whose position in the file breaks the alignment of its
+//! elements begins a run of its own, which is shifted until they are aligned, and which costs a copy. Short runs are packed.
+
+use crate::error::{Error, Result};
+use crate::slice::{Runs, Slice};
+use crate::table::{Selection, Table};
+use deepring::Piece;
+use std::collections::HashMap;
+use std::ops::Range;
+
+/// What memory and positions of a direct transfer are multiples of, on every file system that has direct I/O.
+const PAGE_BYTES: u64 = 4096;
+
+/// Shorter runs are packed: reading them costs a copy in any case, and a page of room would cost more.
+const PACKED_BYTES_MAX: u64 = 16 << 10;
+
+/// Where a packed run begins: a cache line, which suits every element type.
+const PACKED_ALIGN: u64 = 64;
+
+/// Runs shorter than this are read together over small gaps.
+const SPARSE_BYTES_MAX: u64 = 16 << 10;
+
+/// Bytes between them that are read and dropped: about what a drive reads in the time of one more operation.
+const GAP_BYTES: u64 = 32 << 10;
+
+/// Ranges of one call: less than the engine takes.
+pub(crate) const PIECES_MAX: usize = 1 << 19;
+
+/// How to plan.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rules {
+    /// A group has no more bytes, unless one tensor has.
+    pub(crate) group_bytes: u64,
+    /// Each tensor is a range of its own, so that it gets its own checksum.
+    pub(crate) separate: bool,
+}
+
+/// Runs of one slice. Each takes 24 bytes while it is read.
+const RUNS_MAX: u64 = 1 << 22;
+
+/// Where a tensor is: the group, and the offset in its buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) group: u32,
+    pub(crate) offset: u64,
+}
+
+/// What is read into one buffer.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Group {
+    pub(crate) file: usize,
+    /// The size of the buffer.
+    pub(crate) bytes: u64,
+    /// What is read, in the order of the file unless the tensors are in another.
+    pub(crate) pieces: Vec<Piece>,
+    /// Bytes between runs that are read and dropped.
+    pub(crate) gap: u64,
+    /// Which tensors of the selection it has.
+    pub(crate) tensors: Range<usize>,
+}
+
+impl Group {
+    /// What it takes of a budget: the room in front of the first byte is less than a page, and not counted, so that a
+    /// budget of the largest tensor suffices.
+    pub(crate) fn cost(&self) -> u64 {
+        self.bytes - self.pieces.first().map_or(0, |piece| piece.offset as u64)
+    }
+
+    /// The parts of the buffer that nothing is read into.
+    pub(crate) fn gaps(&self) -> impl Iterator<Item = Range<usize>> + '_ {
+        let starts = self.pieces.iter().map(|piece| piece.offset).chain([self.bytes as usize]);
+        let ends = [0].into_iter().chain(self.pieces.iter().map(|piece| piece.offset + piece.len));
+        ends.zip(starts).map(|(end, start)| end..start).filter(|gap| !gap.is_empty())
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) groups: Vec<Group>,
+    /// By the place of a tensor in the selection.
+    pub(crate) places: Vec<Place>,
+    /// The same of tensors that are sliced, by their index in the table.
+    pub(crate) sliced: HashMap<u32, Runs>,
+    /// Bytes of the tensors, and slices of tensors.
+    pub(crate) bytes: u64,
+    /// Tensors whose position in the file breaks the alignment of their elements.
+    pub(crate) realigned: u64,
+}
+
+impl Plan {
+    /// The plan for these tensors, in their order, of which some are sliced.
+    pub(crate) fn new(table: &Table, selection: &Selection, slices: &HashMap<u32, Slice>, rules: Rules) -> Result<Self> {
+        let mut runs_of = HashMap::new();
+        for (&index, slice) in slices {
+            let shape: Vec<u64> = table.columns.shapes.get(index as usize).collect();
+            let runs = Runs::of(slice, &shape, table.columns.dtype(index as usize));
+            let tensor = || table.columns.names.get(index as usize).to_owned();
+            let runs = runs.and_then(|runs| if runs.count() <= RUNS_MAX { Ok(runs) } else { Err(too_many(runs.count())) });
+            runs_of.insert(index, runs.map_err(|detail| Error::Slice { tensor: tensor(), detail })?);
+        }
+        let mut builder = Builder { table, rules, groups: Vec::new(), places: Vec::new(), realigned: 0, end: 0, run: None };
+        let mut bytes = 0;
+        for (nth, &index) in selection.indices.iter().enumerate() {
+            let runs = runs_of.get(&index);
+            bytes += runs.map_or(table.columns.lens[index as usize], Runs::bytes);
+            match runs {
+                Some(runs) => builder.add_slice(nth, index as usize, runs),
+                None => builder.add(selection, nth, index as usize),
+            }
+        }
+        builder.close();
+        let Builder { groups, places, realigned, .. } = builder;
+        Ok(Self { groups, places, sliced: runs_of, bytes, realigned })
+    }
+}
+
+/// A run that the next tensor can go on with.
+#[derive(Clone, Copy)]
+struct Run {
+    /// Where it ends in the file and in the buffer.
+    position: u64,
+    offset: u64,
+}
+
+impl Run {
+    /// Direct I/O reaches it.
+    fn is_congruent(self) -> bool {
+        self.position % PAGE_BYTES == self.offset % PAGE_BYTES
+    }
+}
+
+struct Builder<'t> {
+    table: &'t Table,
+    rules: Rules,
+    groups: Vec<Group>,
+    places: Vec<Place>,
+    realigned: u64,
+    /// Where the open group ends in its buffer so far.
+    end: u64,
+    run: Option<Run>,
+}
+
+impl Builder<'_> {
+    /// Adds a whole tensor.
+    fn add(&mut self, selection: &Selection, nth: usize, index: usize) {
+        let columns = &self.table.columns;
+        let (position, len) = (columns.begins[index], columns.lens[index]);
+        let align = columns.dtype(index).map_or(1, |dtype| dtype.align() as u64);
+        let file = self.table.file_of(index);
+        if len > 0 && !position.is_multiple_of(align) {
+            self.realigned += 1;
+        }
+        // Empty tensors need no bytes, and interrupt no run.
+        if len == 0 {
+            self.enter(file, nth, 0, 0);
+            self.place(0);
+            return;
+        }
+        // A large tensor whose alignment is right does not go on with a run that is shifted for others.
+        let suits = |run: &Run| run.is_congruent() || !position.is_multiple_of(align) || len < PACKED_BYTES_MAX;
+        let goes_on = |run: &Run| run.position == position && run.offset.is_multiple_of(align) && suits(run);
+        let follows = self.run.filter(goes_on).map(|run| run.offset);
+        let start = |end: u64, rest: u64| start_of(end, position, align, rest);
+        let rest = if follows.is_some() { 0 } else { self.rest(selection, nth) };
+        let offset = follows.unwrap_or_else(|| start(self.end, rest));
+        if self.enter(file, nth, offset + len, 1) {
+            self.place(offset);
+            self.extend(position, offset, len, follows.is_some());
+        } else {
+            // A new group.
+            let offset = start(0, self.rest(selection, nth));
+            self.place(offset);
+            self.extend(position, offset, len, false);
+        }
+    }
+
+    /// Adds a slice of a tensor: its runs, one behind the other.
+    fn add_slice(&mut self, nth: usize, index: usize, runs: &Runs) {
+        let columns = &self.table.columns;
+        let (begin, align) = (columns.begins[index], columns.dtype(index).map_or(1, |dtype| dtype.align() as u64));
+        let file = self.table.file_of(index);
+        let bytes = runs.bytes();
+        let first = begin + runs.iter().next().unwrap_or(0);
+        if bytes > 0 && !first.is_multiple_of(align) {
+            self.realigned += 1;
+        }
+        let start = |end: u64| start_of(end, first, align, runs.len);
+        let offset = start(self.end);
+        let fits = self.enter(file, nth, offset + bytes, runs.count() as usize);
+        let offset = if fits { offset } else { start(0) };
+        self.place(offset);
+        let sparse = runs.count() > 1 && runs.len < SPARSE_BYTES_MAX;
+        let mut to = offset;
+        for at in runs.iter() {
+            self.extend(begin + at, to, runs.len, false);
+            to += runs.len;
+        }
+        if sparse && let Some(group) = self.groups.last_mut() {
+            group.gap = GAP_BYTES;
+        }
+        self.run = None;
+    }
+
+    /// Bytes from the tensor at `nth` on that follow each other in the file, as far as it matters.
+    fn rest(&self, selection: &Selection, nth: usize) -> u64 {
+        let columns = &self.table.columns;
+        let mut bytes = 0;
+        let mut end = None;
+        for &index in &selection.indices[nth..] {
+            let index = index as usize;
+            if end.is_some_and(|end| end != columns.begins[index]) || bytes >= PACKED_BYTES_MAX {
+                break;
+            }
+            bytes += columns.lens[index];
+            end = Some(columns.end(index));
+        }
+        bytes
+    }
+
+    /// Makes room in the open group for a tensor that ends at `end` of its buffer. False if it begins another group.
+    fn enter(&mut self, file: usize, nth: usize, end: u64, pieces: usize) -> bool {
+        let fits = self.groups.last().is_some_and(|group| {
+            let full = end > self.rules.group_bytes && self.end > 0;
+            group.file == file && !full && group.pieces.len() + pieces <= PIECES_MAX
+        });
+        if !fits {
+            self.close();
+            self.groups.push(Group { file, bytes: 0, pieces: Vec::new(), gap: 0, tensors: nth..nth });
+        }
+        if let Some(group) = self.groups.last_mut() {
+            group.tensors.end = nth + 1;
+        }
+        fits
+    }
+
+    fn place(&mut self, offset: u64) {
+        let group = self.groups.len() as u32 - 1;
+        self.places.push(Place { group, offset });
+    }
+
+    /// Reads `len` bytes from `position` on to `offset`, in the open group.
+    fn extend(&mut self, position: u64, offset: u64, len: u64, follows: bool) {
+        let Some(group) = self.groups.last_mut() else { return };
+        match group.pieces.last_mut() {
+            Some(last) if follows && !self.rules.separate => last.len += len as usize,
+            _ => group.pieces.push(Piece::new(position, offset as usize, len as usize)),
+        }
+        self.end = offset + len;
+        self.run = Some(Run { position: position + len, offset: offset + len });
+    }
+
+    /// Ends the open group.
+    fn close(&mut self) {
+        if let Some(group) = self.groups.last_mut() {
+            group.bytes = self.end;
+        }
+        (self.end, self.run) = (0, None);
+    }
+}
+
+/// Where a run that begins at `position` of the file goes in a buffer that is taken up to `end`, if `rest` bytes follow
+/// there.
+fn start_of(end: u64, position: u64, align: u64, rest: u64) -> u64 {
+    if rest < PACKED_BYTES_MAX {
+        return end.next_multiple_of(PACKED_ALIGN);
+    }
+    // What breaks the alignment is shifted to the next smaller place that does not.
+    let want = (position - position % align) % PAGE_BYTES;
+    let at = end % PAGE_BYTES;
+    end + (want + PAGE_BYTES - at) % PAGE_BYTES
+}
+
+fn too_many(runs: u64) -> String {
+    format!("the slice has {runs} runs of bytes, more than {RUNS_MAX}; take whole rows, and of them what is wanted")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::columns::{Columns, Kind};
+    use crate::dtype::DType;
+    use crate::table::TableFile;
+    use proptest::prelude::*;
+
+    const TYPES: [DType; 5] = [DType::U8, DType::BF16, DType::F32, DType::F64, DType::F4];
+
+    /// A file of tensors one behind the other, from `start` on.
+    fn table(start: u64, tensors: &[(usize, u64)]) -> Table {
+        let mut columns = Columns::default();
+        let mut position = start;
+        for (index, &(dtype, elements)) in tensors.iter().enumerate() {
+            let dtype = TYPES[dtype];
+            let elements = if dtype == DType::F4 { elements * 2 } else { elements };
+            columns.names.add(&index.to_string()).expect("a new name");
+            columns.kinds.push(Kind::Known(dtype));
+            columns.shapes.push([elements]);
+            columns.begins.push(position);
+            columns.lens.push(dtype.bytes_of(elements).expect("whole bytes"));
+            position += columns.lens[index];
+        }
+        let files = vec![TableFile { path: "model".into(), tensors: 0..tensors.len() }];
+        Table::new(columns, files)
+    }
+
+    fn sizes() -> impl Strategy<Value = (usize, u64)> {
+        (0..TYPES.len(), prop_oneof![0..9u64, 1000..2000u64, 5000..40_000u64])
+    }
+
+    proptest! {
+        #[test]
+        fn every_byte_comes_to_its_place_and_every_tensor_is_aligned(
+            start in 0..5000u64,
+            tensors in prop::collection::vec(sizes(), 1..40),
+            chosen in prop::collection::vec(any::<bool>(), 40),
+            separate in any::<bool>(),
+            group_bytes in 1..300_000u64,
+        ) {
+            let table = table(start, &tensors);
+            let selection = table.selection((0..tensors.len()).filter(|&index| chosen[index]).collect());
+            let plan = Plan::new(&table, &selection, &HashMap::new(), Rules { group_bytes, separate }).expect("a plan");
+            prop_assert_eq!(plan.bytes, selection.bytes());
+            let mut nth = 0;
+            for group in &plan.groups {
+                // Pieces neither overlap nor leave the buffer.
+                let mut end = 0;
+                for piece in &group.pieces {
+                    prop_assert!(piece.offset >= end && piece.len > 0);
+                    end = piece.offset + piece.len;
+                }
+                prop_assert_eq!(end as u64, group.bytes);
+                let gaps: usize = group.gaps().map(|gap| gap.len()).sum();
+                prop_assert_eq!(gaps + group.pieces.iter().map(|piece| piece.len).sum::<usize>(), group.bytes as usize);
+                let several = group.tensors.len() > 1 && group.pieces.len() > 1;
+                prop_assert!(!several || group.bytes <= group_bytes || group.tensors.len() == 1
+                    || group.tensors.clone().filter(|&nth| table.columns.lens[selection.indices[nth] as usize] > 0).count() == 1);
+                prop_assert_eq!(group.tensors.start, nth);
+                nth = group.tensors.end;
+            }
+            prop_assert_eq!(nth, selection.len());
+            for (&index, place) in selection.indices.iter().zip(&plan.places) {
+                let (position, len) = (table.columns.begins[index as usize], table.columns.lens[index as usize]);
+                let align = table.columns.dtype(index as usize).expect("known").align() as u64;
+                prop_assert_eq!(place.offset % align, 0);
+                if len == 0 { continue; }
+                let group = &plan.groups[place.group as usize];
+                // One piece has the whole tensor, and brings it where the place says.
+                let piece = group.pieces.iter().find(|piece| {
+                    (piece.offset as u64) <= place.offset && place.offset + len <= (piece.offset + piece.len) as u64
+                }).expect("a piece");
+                prop_assert_eq!(piece.position + (place.offset - piece.offset as u64), position);
+                // A large tensor is reached directly, unless the file forbids it.
+                if len >= PACKED_BYTES_MAX && position % align == 0 {
+                    prop_assert_eq!(place.offset % PAGE_BYTES, position % PAGE_BYTES);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_whole_file_is_one_run_a_group() {
+        let table = table(3224, &[(2, 1000); 100]);
+        let plan = Plan::new(&table, &table.all(), &HashMap::new(), Rules { group_bytes: 100_000, separate: false }).expect("a plan");
+        assert!(plan.groups.iter().all(|group| group.pieces.len() == 1), "{:?}", plan.groups);
+        assert_eq!((plan.groups.len(), plan.groups[0].pieces[0].offset), (5, 3224));
+    }
+
+    #[test]
+    fn the_budget_of_the_largest_tensor_suffices() {
+        let table = table(3224, &[(2, 25_000); 3]);
+        let plan = Plan::new(&table, &table.all(), &HashMap::new(), Rules { group_bytes: 1, separate: false }).expect("a plan");
+        assert_eq!(plan.groups.iter().map(Group::cost).collect::<Vec<_>>(), [100_000; 3]);
+    }
+
+    #[test]
+    fn slices_are_packed_and_sparse_ones_read_over_gaps() {
+        let table = table(8, &[(2, 1 << 20), (2, 10)]);
+        let mut columns = table.columns;
+        columns.shapes = crate::shapes::Shapes::default();
+        columns.shapes.push([1024, 1024]);
+        columns.shapes.push([10]);
+        let table = Table::new(columns, table.files);
+        let rules = Rules { group_bytes: 64 << 20, separate: false };
+        let rows = HashMap::from([(0, Slice::new([Some(100..228)]))]);
+        let plan = Plan::new(&table, &table.all(), &rows, rules).expect("a plan");
+        let group = &plan.groups[0];
+        assert_eq!((group.pieces[0].len, group.gap, group.pieces.len(), plan.bytes), (128 * 4096, 0, 2, 128 * 4096 + 40));
+        let column = HashMap::from([(0, Slice::new([None, Some(3..5)]))]);
+        let plan = Plan::new(&table, &table.all(), &column, rules).expect("a plan");
+        let group = &plan.groups[0];
+        assert_eq!((group.pieces.len(), group.gap, group.pieces[1]), (1025, GAP_BYTES, Piece::new(8 + 4096 + 12, 8, 8)));
+    }
+}

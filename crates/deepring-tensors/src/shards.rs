@@ -1,0 +1,197 @@
+//! Saving a model in several files of a directory, with an index.
+//!
+//! 1. Every file gets a name that is not in use, and is written and flushed under it. Nobody reads it yet.
+//! 2. The directory is flushed, so that the names survive a power cut.
+//! 3. The index replaces the old one. **This is the moment**: before it, the old model is there, after it, the new one.
+//! 4. What only the old index named is removed.
+
+use crate::error::{Error, Result};
+use crate::index::{self, INDEX_BYTES_MAX};
+use crate::job::Job;
+use crate::layout::Declared;
+use crate::progress::Progress;
+use crate::save::{SaveOptions, SaveReceipt, Source, fill, split};
+use deepring::{Engine, ErrorKind, IoBuf, ReplaceOptions};
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+/// The name of an index, as the big libraries look for it.
+const INDEX: &str = "model.safetensors.index.json";
+
+/// Saves tensors as several files of at most `shard_bytes` of data, unless a tensor is larger, in a directory that exists.
+/// Files and index have the names that other libraries look for. A model that the directory has is replaced as a whole: a
+/// crash at any moment leaves the old one or the new one, and perhaps files that no index names.
+///
+/// The job fails as that of [`save`](crate::save()).
+pub fn save_sharded<B: IoBuf>(
+    engine: &Engine,
+    directory: impl AsRef<Path>,
+    tensors: Vec<Source<B>>,
+    shard_bytes: u64,
+    options: SaveOptions,
+) -> Job<Result<SaveReceipt>> {
+    let (engine, directory) = (engine.clone(), directory.as_ref().to_owned());
+    Job::new(async move {
+        let (declared, data) = split(tensors)?;
+        let shards = shards_of(&declared, shard_bytes)?;
+        let looked_at = directory.clone();
+        let old = engine.run_blocking(move || Old::look(&looked_at)).await?;
+        let names = old.free_names(shards.len());
+        let mut made = Made { engine: engine.clone(), directory: directory.clone(), names: Vec::new() };
+        let receipt = write(&engine, &directory, &declared, data, &shards, &names, &options, &mut made).await?;
+        let json = index_text(&declared, &shards, &names);
+        let index = engine.replace(directory.join(INDEX), ReplaceOptions::new().size(json.len() as u64).durable(options.durable)).await?;
+        index.file().write_at(json, 0).await.ok()?;
+        let committed = index.commit().await;
+        if committed.as_ref().err().is_none_or(|error| matches!(error.kind(), ErrorKind::Uncertain(_))) {
+            // The new index has its name, and names them.
+            made.names.clear();
+        }
+        committed?;
+        engine.run_blocking(move || old.remove(&directory, &names)).await?;
+        Ok(receipt)
+    })
+}
+
+/// Writes all files under their names.
+#[expect(clippy::too_many_arguments, reason = "one caller, which has taken them apart")]
+async fn write<B: IoBuf>(
+    engine: &Engine,
+    directory: &Path,
+    declared: &[Declared],
+    data: Vec<B>,
+    shards: &[Range<usize>],
+    names: &[String],
+    options: &SaveOptions,
+    made: &mut Made,
+) -> Result<SaveReceipt> {
+    let layouts = shards.iter().map(|shard| options.layout(&declared[shard.clone()])).collect::<Result<Vec<_>>>()?;
+    let mut progress = Progress::new(options.on_progress.clone(), layouts.iter().map(|layout| layout.size).sum());
+    let mut receipt = SaveReceipt::NONE;
+    let mut data = data.into_iter();
+    for ((layout, shard), name) in layouts.into_iter().zip(shards).zip(names) {
+        let how = options.replace(layout.size).sync_directory(false).keep_existing(true);
+        let file = engine.replace(directory.join(name), how).await?;
+        let part = fill(file.file(), layout, data.by_ref().take(shard.len()).collect(), options.checksums, &mut progress).await?;
+        made.names.push(name.clone());
+        file.commit().await?;
+        receipt.merge(&part);
+    }
+    if options.durable {
+        engine.sync_directory(directory).await?;
+    }
+    progress.end();
+    Ok(receipt)
+}
+
+/// Which tensors each file has: as many in their order as fit.
+fn shards_of(declared: &[Declared], shard_bytes: u64) -> Result<Vec<Range<usize>>> {
+    let mut shards = Vec::new();
+    let (mut start, mut bytes) = (0, 0u64);
+    for (index, tensor) in declared.iter().enumerate() {
+        let len = tensor.bytes()?;
+        if index > start && bytes.saturating_add(len) > shard_bytes {
+            shards.push(start..index);
+            (start, bytes) = (index, 0);
+        }
+        bytes = bytes.saturating_add(len);
+    }
+    shards.push(start..declared.len());
+    check_names(declared)?;
+    Ok(shards)
+}
+
+/// No name can be in two files.
+fn check_names(declared: &[Declared]) -> Result<()> {
+    let mut names = BTreeSet::new();
+    match declared.iter().find(|tensor| !names.insert(&tensor.name)) {
+        None => Ok(()),
+        Some(tensor) => Err(Error::Argument(format!("two tensors have the name {}", crate::error::quoted(&tensor.name)))),
+    }
+}
+
+/// The index of these files.
+fn index_text(declared: &[Declared], shards: &[Range<usize>], names: &[String]) -> Vec<u8> {
+    let total: u64 = declared.iter().filter_map(|tensor| tensor.bytes().ok()).sum();
+    let mut map = serde_json::Map::new();
+    for (shard, name) in shards.iter().zip(names) {
+        for tensor in &declared[shard.clone()] {
+            map.insert(tensor.name.clone(), name.as_str().into());
+        }
+    }
+    let json = serde_json::json!({ "metadata": { "total_size": total }, "weight_map": map });
+    format!("{json:#}\n").into_bytes()
+}
+
+/// What a directory has before.
+struct Old {
+    /// All names in it.
+    names: BTreeSet<String>,
+    /// Files that its index names.
+    shards: BTreeSet<String>,
+}
+
+impl Old {
+    /// Looks. Blocks. A directory that cannot be listed has no names; writing into it then fails, or finds a name in use.
+    fn look(directory: &Path) -> Self {
+        let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+        let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        let path = directory.join(INDEX);
+        let small = std::fs::metadata(&path).is_ok_and(|found| found.len() <= INDEX_BYTES_MAX);
+        let json = if small { std::fs::read(&path).unwrap_or_default() } else { Vec::new() };
+        // An index that cannot be read names nothing that could be removed.
+        let shards = index::parse(&json).map(|index| index.numbers.into_keys().collect()).unwrap_or_default();
+        Self { names, shards }
+    }
+
+    /// Names for new files: the usual ones if the directory has no index and none of them, else with a mark of their own.
+    fn free_names(&self, count: usize) -> Vec<String> {
+        let marks = std::iter::once(None).chain((0u32..).map(Some));
+        let names = |mark: Option<u32>| -> Vec<String> {
+            let mark = mark.map_or_else(String::new, |mark| format!("{:08x}-", mark_of(mark)));
+            (1..=count).map(|number| format!("model-{mark}{number:05}-of-{count:05}.safetensors")).collect()
+        };
+        let free = |names: &Vec<String>| names.iter().all(|name| !self.names.contains(name));
+        let usual = !self.names.contains(INDEX);
+        // The marks end with the first that is free.
+        marks.filter(|mark| usual || mark.is_some()).map(names).find(free).unwrap_or_default()
+    }
+
+    /// Removes what only the old index named. Blocks. What cannot be removed stays: no index names it.
+    fn remove(&self, directory: &Path, new: &[String]) {
+        for name in &self.shards {
+            if !new.contains(name) {
+                let _ = std::fs::remove_file(directory.join(name));
+            }
+        }
+    }
+}
+
+/// Eight digits that two processes at once do not share by chance.
+fn mark_of(attempt: u32) -> u32 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one((std::process::id(), attempt)) as u32
+}
+
+/// Files that have been made and that no index names yet. They are removed if it comes to nothing.
+struct Made {
+    engine: Engine,
+    directory: PathBuf,
+    names: Vec<String>,
+}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        if self.names.is_empty() {
+            return;
+        }
+        let (directory, names) = (self.directory.clone(), std::mem::take(&mut self.names));
+        // On a thread of the engine, whose end nobody waits for.
+        drop(self.engine.run_blocking(move || {
+            for name in names {
+                let _ = std::fs::remove_file(directory.join(name));
+            }
+        }));
+    }
+}

@@ -1,0 +1,77 @@
+//! [`Tensors`]: a table whose files are open.
+
+use crate::error::Error;
+use crate::table::Table;
+use deepring::{Engine, File};
+use std::sync::Arc;
+
+/// Tensors in open files, to be loaded, streamed and verified. Clones share the files, which close with the last one.
+#[derive(Debug, Clone)]
+pub struct Tensors {
+    pub(crate) inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) engine: Engine,
+    pub(crate) table: Table,
+    /// One for each file of the table.
+    pub(crate) files: Vec<File>,
+    /// The CRC-32C of each tensor, by its index, where its file states it.
+    pub(crate) checksums: Vec<Option<u32>>,
+    /// The same of the header of each file.
+    pub(crate) headers: Vec<Option<HeaderSum>>,
+}
+
+/// The checksum of a header.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct HeaderSum {
+    /// Bytes of the file in front of its data.
+    pub(crate) bytes: u64,
+    /// Where in them the checksum itself is.
+    pub(crate) place: usize,
+    pub(crate) expected: u32,
+}
+
+impl Tensors {
+    /// Without checksums.
+    pub(crate) fn new(engine: &Engine, table: Table, files: Vec<File>) -> Self {
+        Self::with_checksums(engine, table, files, Vec::new(), Vec::new())
+    }
+
+    pub(crate) fn with_checksums(
+        engine: &Engine,
+        table: Table,
+        files: Vec<File>,
+        checksums: Vec<Option<u32>>,
+        headers: Vec<Option<HeaderSum>>,
+    ) -> Self {
+        Self { inner: Arc::new(Inner { engine: engine.clone(), table, files, checksums, headers }) }
+    }
+
+    /// The names, types, shapes and places.
+    pub fn table(&self) -> &Table {
+        &self.inner.table
+    }
+
+    /// The engine that reads them.
+    pub fn engine(&self) -> &Engine {
+        &self.inner.engine
+    }
+
+    /// Whether every file is read past the page cache.
+    pub fn direct(&self) -> bool {
+        self.inner.files.iter().all(File::direct)
+    }
+
+    /// The CRC-32C of the tensor at an index, if its file states one.
+    pub fn checksum(&self, index: usize) -> Option<u32> {
+        self.inner.checksums.get(index).copied().flatten()
+    }
+
+    /// An error of a read at the bytes of a file, with the name of the tensor that has them.
+    pub(crate) fn failed(&self, file: usize, error: deepring::Error) -> Error {
+        let tensor = error.position().and_then(|position| self.inner.table.name_at(file, position + error.transferred()));
+        Error::io(error, tensor)
+    }
+}
