@@ -40,9 +40,9 @@ function sources(directory: string, suffix: string): string[] {
   return entries.filter((name) => name.endsWith(suffix)).map((name) => join(directory, name))
 }
 
-/** Imports between the modules at the top of the crate, those of unit tests left out. */
-function crateImports(): Import[] {
-  const source = join(root, 'crates/deepring/src')
+/** Imports between the modules at the top of a crate, those of unit tests left out. */
+function crateImports(crate: string): Import[] {
+  const source = join(root, 'crates', crate, 'src')
   const imports: Import[] = []
   for (const path of sources(source, '.rs')) {
     const file = relative(source, path)
@@ -110,10 +110,19 @@ function circles(imports: readonly Import[]): string[] {
 test('imports of the crate run downward, and only Engine and File import each other', (t) => {
   const layers = layersOf(/the crate's public API/, /^```/)
   t.true(layers.length > 8, 'the layers were found')
-  const imports = crateImports()
+  const imports = crateImports('deepring')
   t.true(imports.length > 100, 'the imports were found')
   t.deepEqual(violations(layers, imports), [])
   t.deepEqual(circles(imports), [CIRCLE])
+})
+
+test('imports of the crate of tensors run downward, without circles', (t) => {
+  const layers = layersOf(/crates\/deepring-tensors$/, /the crate's public API/)
+  t.true(layers.length > 8, 'the layers were found')
+  const imports = crateImports('deepring-tensors')
+  t.true(imports.length > 40, 'the imports were found')
+  t.deepEqual(violations(layers, imports), [])
+  t.deepEqual(circles(imports), [])
 })
 
 test('imports of lib/ run downward', (t) => {
