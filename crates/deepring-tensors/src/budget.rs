@@ -20,8 +20,16 @@ impl Budget {
 
     /// Takes this many bytes, if there is room for them.
     pub(crate) fn take(self: &Arc<Self>, bytes: u64) -> Option<Permit> {
+        self.take_leaving(bytes, 0)
+    }
+
+    /// The same, if there is room for `rest` more.
+    pub(crate) fn take_leaving(self: &Arc<Self>, bytes: u64, rest: u64) -> Option<Permit> {
         let mut used = self.lock();
-        let after = used.checked_add(bytes).filter(|&after| after <= self.limit)?;
+        let after = used.checked_add(bytes)?;
+        if after.checked_add(rest)? > self.limit {
+            return None;
+        }
         *used = after;
         Some(Permit { budget: Arc::clone(self), bytes })
     }

@@ -10,7 +10,7 @@ use crate::table::Selection;
 use crate::tensor::{Memory, Tensor, TensorMap, tensor_at};
 use crate::tensors::Tensors;
 use deepring::Buffer;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -160,10 +160,11 @@ pub(crate) async fn load_groups(tensors: &Tensors, selection: &Selection, option
 /// The slices by the indices of their tensors.
 pub(crate) fn slices_of(tensors: &Tensors, selection: &Selection, slices: &HashMap<String, Slice>) -> Result<HashMap<u32, Slice>> {
     let mut found = HashMap::with_capacity(slices.len());
+    let selected: HashSet<u32> = if slices.is_empty() { HashSet::new() } else { selection.indices.iter().copied().collect() };
     for (name, slice) in slices {
         let index = tensors.table().index_of(name)? as u32;
         // What is not selected would be read by nobody.
-        if !selection.indices.contains(&index) {
+        if !selected.contains(&index) {
             return Err(Error::NotFound { tensor: name.clone() });
         }
         found.insert(index, slice.clone());

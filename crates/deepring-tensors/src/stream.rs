@@ -170,7 +170,7 @@ pub(crate) struct GroupStream {
     pub(crate) selection: Selection,
     pub(crate) plan: Arc<Plan>,
     pub(crate) receipt: LoadReceipt,
-    budget: Arc<Budget>,
+    pub(crate) budget: Arc<Budget>,
     /// The size of all groups but those of a larger tensor.
     group_bytes: u64,
     verify: bool,
@@ -238,10 +238,12 @@ impl GroupStream {
         self.reading.clear();
     }
 
-    /// Begins with as many groups as the budget has room for.
+    /// Begins with as many groups as the budget has room for. All but the first leave room for another group: for tensors that
+    /// are kept, which would find none otherwise.
     fn fill(&mut self) {
         while let Some(group) = self.plan.groups.get(self.next) {
-            let Some(permit) = self.budget.take(group.cost()) else { return };
+            let rest = if self.reading.is_empty() { 0 } else { self.group_bytes };
+            let Some(permit) = self.budget.take_leaving(group.cost(), rest) else { return };
             if group.bytes > self.group_bytes {
                 // The memory of smaller groups lies in pieces, none of which is large enough. Kept for reuse, it would count
                 // twice.
