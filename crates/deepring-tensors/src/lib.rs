@@ -39,6 +39,8 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs, missing_debug_implementations)]
 
+#[doc(hidden)]
+pub mod binding;
 mod budget;
 mod checksums;
 mod columns;
@@ -67,6 +69,7 @@ mod tensor;
 mod tensors;
 mod verify;
 mod writer;
+mod written;
 
 pub use convert::ConvertError;
 pub use dtype::DType;

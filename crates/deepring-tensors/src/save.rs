@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::job::Job;
 use crate::layout::{Declared, Layout, Order, Rules};
 use crate::progress::{OnProgress, Progress};
+use crate::written::Written;
 use deepring::{Engine, File, IoBuf, ManyOptions, ReplaceOptions};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -197,17 +198,28 @@ impl SaveReceipt {
 /// only the flush of the directory has failed.
 pub fn save<B: IoBuf>(engine: &Engine, path: impl AsRef<Path>, tensors: Vec<Source<B>>, options: SaveOptions) -> Job<Result<SaveReceipt>> {
     let (engine, path) = (engine.clone(), path.as_ref().to_owned());
-    Job::new(async move {
-        let (declared, data) = split(tensors)?;
-        let (layout, options) = engine.run_blocking(move || options.layout(&declared).map(|layout| (layout, options))).await??;
-        let replacement = engine.replace(&path, options.replace(layout.size)).await?;
-        let total = layout.size;
-        let mut progress = Progress::new(options.on_progress.clone(), total);
-        let receipt = fill(replacement.file(), layout, data, options.checksums, &mut progress).await?;
-        replacement.commit().await?;
-        progress.end();
-        Ok(receipt)
-    })
+    Job::new(async move { write(&engine, &path, tensors, options).await?.commit().await })
+}
+
+/// Writes tensors into a file that does not have its name yet.
+pub(crate) async fn write<B: IoBuf>(
+    engine: &Engine,
+    path: &Path,
+    tensors: Vec<Source<B>>,
+    options: SaveOptions,
+) -> Result<Written<SaveReceipt>> {
+    let (declared, data) = split(tensors)?;
+    let (layout, options) = engine.run_blocking(move || options.layout(&declared).map(|layout| (layout, options))).await??;
+    let replacement = engine.replace(path, options.replace(layout.size)).await?;
+    let mut progress = Progress::new(options.on_progress.clone(), layout.size);
+    match fill(replacement.file(), layout, data, options.checksums, &mut progress).await {
+        Ok(receipt) => Ok(Written { replacement, files: None, receipt, progress }),
+        Err(error) => {
+            // The caller gets the error that made this necessary.
+            let _ = replacement.abandon().await;
+            Err(error)
+        }
+    }
 }
 
 /// Declarations and bytes apart, if they agree.

@@ -11,10 +11,11 @@ use crate::job::Job;
 use crate::layout::Declared;
 use crate::progress::Progress;
 use crate::save::{SaveOptions, SaveReceipt, Source, fill, split};
-use deepring::{Engine, ErrorKind, IoBuf, ReplaceOptions};
+use crate::written::{Files, Written};
+use deepring::{Engine, IoBuf, ReplaceOptions};
 use std::collections::BTreeSet;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// The name of an index, as the big libraries look for it.
 const INDEX: &str = "model.safetensors.index.json";
@@ -32,31 +33,45 @@ pub fn save_sharded<B: IoBuf>(
     options: SaveOptions,
 ) -> Job<Result<SaveReceipt>> {
     let (engine, directory) = (engine.clone(), directory.as_ref().to_owned());
-    Job::new(async move {
-        let (declared, data) = split(tensors)?;
-        let shards = shards_of(&declared, shard_bytes)?;
-        let looked_at = directory.clone();
-        let old = engine.run_blocking(move || Old::look(&looked_at)).await?;
-        let names = old.free_names(shards.len());
-        let mut made = Made { engine: engine.clone(), directory: directory.clone(), names: Vec::new() };
-        let receipt = write(&engine, &directory, &declared, data, &shards, &names, &options, &mut made).await?;
-        let json = index_text(&declared, &shards, &names);
-        let index = engine.replace(directory.join(INDEX), ReplaceOptions::new().size(json.len() as u64).durable(options.durable)).await?;
-        index.file().write_at(json, 0).await.ok()?;
-        let committed = index.commit().await;
-        if committed.as_ref().err().is_none_or(|error| matches!(error.kind(), ErrorKind::Uncertain(_))) {
-            // The new index has its name, and names them.
-            made.names.clear();
+    Job::new(async move { write(&engine, &directory, tensors, shard_bytes, options).await?.commit().await })
+}
+
+/// Writes tensors into files that no index names yet, and their index, which does not have its name yet.
+pub(crate) async fn write<B: IoBuf>(
+    engine: &Engine,
+    directory: &Path,
+    tensors: Vec<Source<B>>,
+    shard_bytes: u64,
+    options: SaveOptions,
+) -> Result<Written<SaveReceipt>> {
+    let (declared, data) = split(tensors)?;
+    let shards = shards_of(&declared, shard_bytes)?;
+    let looked_at = directory.to_owned();
+    let old = engine.run_blocking(move || Old::look(&looked_at)).await?;
+    let names = old.free_names(shards.len());
+    let mut files = Files::new(engine, directory, old.without(&names));
+    let written = write_files(engine, directory, &declared, data, &shards, &names, &options, &mut files).await;
+    let (receipt, progress) = match written {
+        Ok(written) => written,
+        Err(error) => {
+            // The caller gets the error that made this necessary.
+            let _ = files.remove().await;
+            return Err(error);
         }
-        committed?;
-        engine.run_blocking(move || old.remove(&directory, &names)).await?;
-        Ok(receipt)
-    })
+    };
+    let json = index_text(&declared, &shards, &names);
+    let replacement = engine.replace(directory.join(INDEX), ReplaceOptions::new().size(json.len() as u64).durable(options.durable)).await?;
+    if let Err(error) = replacement.file().write_at(json, 0).await.ok() {
+        // The caller gets the error that made this necessary.
+        let _ = replacement.abandon().await;
+        return Err(error.into());
+    }
+    Ok(Written { replacement, files: Some(files), receipt, progress })
 }
 
 /// Writes all files under their names.
 #[expect(clippy::too_many_arguments, reason = "one caller, which has taken them apart")]
-async fn write<B: IoBuf>(
+async fn write_files<B: IoBuf>(
     engine: &Engine,
     directory: &Path,
     declared: &[Declared],
@@ -64,8 +79,8 @@ async fn write<B: IoBuf>(
     shards: &[Range<usize>],
     names: &[String],
     options: &SaveOptions,
-    made: &mut Made,
-) -> Result<SaveReceipt> {
+    files: &mut Files,
+) -> Result<(SaveReceipt, Progress)> {
     let layouts = shards.iter().map(|shard| options.layout(&declared[shard.clone()])).collect::<Result<Vec<_>>>()?;
     let mut progress = Progress::new(options.on_progress.clone(), layouts.iter().map(|layout| layout.size).sum());
     let mut receipt = SaveReceipt::NONE;
@@ -73,16 +88,21 @@ async fn write<B: IoBuf>(
     for ((layout, shard), name) in layouts.into_iter().zip(shards).zip(names) {
         let how = options.replace(layout.size).sync_directory(false).keep_existing(true);
         let file = engine.replace(directory.join(name), how).await?;
-        let part = fill(file.file(), layout, data.by_ref().take(shard.len()).collect(), options.checksums, &mut progress).await?;
-        made.names.push(name.clone());
+        let part = match fill(file.file(), layout, data.by_ref().take(shard.len()).collect(), options.checksums, &mut progress).await {
+            Ok(part) => part,
+            Err(error) => {
+                let _ = file.abandon().await;
+                return Err(error);
+            }
+        };
+        files.add(name.clone());
         file.commit().await?;
         receipt.merge(&part);
     }
     if options.durable {
         engine.sync_directory(directory).await?;
     }
-    progress.end();
-    Ok(receipt)
+    Ok((receipt, progress))
 }
 
 /// Which tensors each file has: as many in their order as fit.
@@ -158,13 +178,9 @@ impl Old {
         marks.filter(|mark| usual || mark.is_some()).map(names).find(free).unwrap_or_default()
     }
 
-    /// Removes what only the old index named. Blocks. What cannot be removed stays: no index names it.
-    fn remove(&self, directory: &Path, new: &[String]) {
-        for name in &self.shards {
-            if !new.contains(name) {
-                let _ = std::fs::remove_file(directory.join(name));
-            }
-        }
+    /// What only the old index named, beside these new files.
+    fn without(self, new: &[String]) -> Vec<String> {
+        self.shards.into_iter().filter(|name| !new.contains(name)).collect()
     }
 }
 
@@ -172,26 +188,4 @@ impl Old {
 fn mark_of(attempt: u32) -> u32 {
     use std::hash::{BuildHasher, RandomState};
     RandomState::new().hash_one((std::process::id(), attempt)) as u32
-}
-
-/// Files that have been made and that no index names yet. They are removed if it comes to nothing.
-struct Made {
-    engine: Engine,
-    directory: PathBuf,
-    names: Vec<String>,
-}
-
-impl Drop for Made {
-    fn drop(&mut self) {
-        if self.names.is_empty() {
-            return;
-        }
-        let (directory, names) = (self.directory.clone(), std::mem::take(&mut self.names));
-        // On a thread of the engine, whose end nobody waits for.
-        drop(self.engine.run_blocking(move || {
-            for name in names {
-                let _ = std::fs::remove_file(directory.join(name));
-            }
-        }));
-    }
 }

@@ -14,7 +14,8 @@ pub struct Tensors {
 #[derive(Debug)]
 pub(crate) struct Inner {
     pub(crate) engine: Engine,
-    pub(crate) table: Table,
+    /// Shared, because it can outlive the open files.
+    pub(crate) table: Arc<Table>,
     /// One for each file of the table.
     pub(crate) files: Vec<File>,
     /// The CRC-32C of each tensor, by its index, where its file states it.
@@ -46,7 +47,7 @@ impl Tensors {
         checksums: Vec<Option<u32>>,
         headers: Vec<Option<HeaderSum>>,
     ) -> Self {
-        Self { inner: Arc::new(Inner { engine: engine.clone(), table, files, checksums, headers }) }
+        Self { inner: Arc::new(Inner { engine: engine.clone(), table: Arc::new(table), files, checksums, headers }) }
     }
 
     /// The names, types, shapes and places.
