@@ -7,11 +7,14 @@ import { makeScratch, pattern } from './harness.ts'
 const scratch = makeScratch()
 
 test('every element type has the size of its typed array, and all types of safetensors exist', (t) => {
-  const names = 'F64 F32 F16 BF16 F8_E4M3 F8_E5M2 I64 I32 I16 I8 U64 U32 U16 U8 BOOL'.split(' ')
-  t.deepEqual(Object.keys(DTYPES).toSorted(), names.toSorted())
-  for (const [name, { bytes, View }] of Object.entries(DTYPES)) {
-    const { BYTES_PER_ELEMENT } = View as unknown as { BYTES_PER_ELEMENT: number }
-    t.is(bytes, BYTES_PER_ELEMENT, name)
+  const wide = 'F64 F32 F16 BF16 C64 I64 I32 I16 I8 U64 U32 U16 U8 BOOL'.split(' ')
+  const narrow = 'F8_E4M3 F8_E5M2 F8_E8M0 F8_E4M3FNUZ F8_E5M2FNUZ F6_E2M3 F6_E3M2 F4'.split(' ')
+  t.deepEqual(Object.keys(DTYPES).toSorted(), [...wide, ...narrow].toSorted())
+  for (const [name, { bits, bytes, View }] of Object.entries(DTYPES)) {
+    t.is(bytes, bits / 8)
+    // Complex numbers are two elements of their view; packed ones share its elements.
+    const views = name === 'C64' ? 2 : bits < 8 ? bits / 8 : 1
+    t.is(bytes, views * View.BYTES_PER_ELEMENT, name)
   }
 })
 
@@ -23,14 +26,21 @@ test('half floats are Float16Array where there is one', (t) => {
 
 test('allocateTensor returns a zeroed tensor of the requested shape', (t) => {
   for (const dtype of Object.keys(DTYPES) as DType[]) {
-    const tensor = allocateTensor(dtype, [3, 5, 7])
+    const tensor = allocateTensor(dtype, [3, 5, 8])
     t.is(tensor.dtype, dtype)
-    t.deepEqual(tensor.shape, [3, 5, 7])
-    t.is(tensor.data.length, 105)
-    t.is(tensor.byteLength, 105 * DTYPES[dtype].bytes)
+    t.deepEqual(tensor.shape, [3, 5, 8])
+    t.is(tensor.byteLength, 120 * DTYPES[dtype].bytes)
+    t.is(tensor.data.length, tensor.byteLength / DTYPES[dtype].View.BYTES_PER_ELEMENT)
     t.is(tensor.data.byteLength, tensor.byteLength)
     t.true([...tensor.data].every((element) => Number(element) === 0))
   }
+})
+
+test('packed elements must fill whole bytes', (t) => {
+  t.is(allocateTensor('F4', [3, 2]).data.length, 3)
+  t.is(allocateTensor('F6_E2M3', [4]).data.length, 3)
+  t.throws(() => allocateTensor('F4', [3]), { code: 'ERR_DEEPRING_INVALID_ARG_VALUE' })
+  t.throws(() => allocateTensor('F6_E3M2', [2]), { code: 'ERR_DEEPRING_INVALID_ARG_VALUE' })
 })
 
 test('a scalar has one element, and an extent of 0 makes an empty tensor', (t) => {

@@ -9,6 +9,7 @@ import { invalidValue, invalidType } from '../core/errors.ts'
 
 /** The constructors of views that hold tensor data. */
 interface ViewConstructor<V> {
+  readonly BYTES_PER_ELEMENT: number
   new (buffer: ArrayBuffer, byteOffset: number, length: number): V
 }
 
@@ -37,6 +38,20 @@ export interface DTypeViews {
   F8_E4M3: Uint8Array<ArrayBuffer>
   /** 8-bit float with 5 exponent and 2 mantissa bits, as bits. */
   F8_E5M2: Uint8Array<ArrayBuffer>
+  /** An exponent alone, a power of two, as bits. */
+  F8_E8M0: Uint8Array<ArrayBuffer>
+  /** As `F8_E4M3`, with another bias and without a negative zero, as bits. */
+  F8_E4M3FNUZ: Uint8Array<ArrayBuffer>
+  /** As `F8_E5M2`, with another bias, without infinities and a negative zero, as bits. */
+  F8_E5M2FNUZ: Uint8Array<ArrayBuffer>
+  /** 6-bit float with 2 exponent and 3 mantissa bits, packed: four in three bytes. */
+  F6_E2M3: Uint8Array<ArrayBuffer>
+  /** 6-bit float with 3 exponent and 2 mantissa bits, packed: four in three bytes. */
+  F6_E3M2: Uint8Array<ArrayBuffer>
+  /** 4-bit float with 2 exponent bits and 1 mantissa bit, packed: two in a byte. */
+  F4: Uint8Array<ArrayBuffer>
+  /** Complex numbers of single precision: the real part, then the imaginary one, of each. */
+  C64: Float32Array<ArrayBuffer>
   /** Signed 64-bit integers. */
   I64: BigInt64Array<ArrayBuffer>
   /** Signed 32-bit integers. */
@@ -62,9 +77,11 @@ export type DType = keyof DTypeViews
 
 /** One row of {@link DTYPES}. */
 export interface DTypeInfo<D extends DType = DType> {
-  /** Bytes per element. */
+  /** Bits per element. Elements of fewer than 8 bits are packed, and must fill whole bytes together. */
+  readonly bits: number
+  /** Bytes per element, `bits / 8`: of packed elements, a fraction. */
   readonly bytes: number
-  /** The typed array for these elements. */
+  /** The typed array for these elements. Of packed ones it has bytes, of complex ones two numbers each. */
   readonly View: ViewConstructor<DTypeViews[D]>
 }
 
@@ -72,32 +89,39 @@ export interface DTypeInfo<D extends DType = DType> {
 const Float16 = (globalThis as { Float16Array?: unknown }).Float16Array ?? Uint16Array
 
 /**
- * Bytes per element and typed array of every element type.
+ * Bits and bytes per element, and typed array, of every element type.
  *
  * @example
  * ```ts
  * import { DTYPES } from 'deepring'
  *
- * console.log(DTYPES.BF16.bytes) // 2
+ * console.log(DTYPES.BF16.bytes, DTYPES.F4.bits) // 2 4
  * console.log(DTYPES.F32.View === Float32Array) // true
  * ```
  */
 export const DTYPES: { readonly [D in DType]: DTypeInfo<D> } = Object.freeze({
-  F64: { bytes: 8, View: Float64Array },
-  F32: { bytes: 4, View: Float32Array },
-  F16: { bytes: 2, View: Float16 as unknown as ViewConstructor<Float16Data> },
-  BF16: { bytes: 2, View: Uint16Array },
-  F8_E4M3: { bytes: 1, View: Uint8Array },
-  F8_E5M2: { bytes: 1, View: Uint8Array },
-  I64: { bytes: 8, View: BigInt64Array },
-  I32: { bytes: 4, View: Int32Array },
-  I16: { bytes: 2, View: Int16Array },
-  I8: { bytes: 1, View: Int8Array },
-  U64: { bytes: 8, View: BigUint64Array },
-  U32: { bytes: 4, View: Uint32Array },
-  U16: { bytes: 2, View: Uint16Array },
-  U8: { bytes: 1, View: Uint8Array },
-  BOOL: { bytes: 1, View: Uint8Array },
+  F64: { bits: 64, bytes: 8, View: Float64Array },
+  F32: { bits: 32, bytes: 4, View: Float32Array },
+  F16: { bits: 16, bytes: 2, View: Float16 as unknown as ViewConstructor<Float16Data> },
+  BF16: { bits: 16, bytes: 2, View: Uint16Array },
+  F8_E4M3: { bits: 8, bytes: 1, View: Uint8Array },
+  F8_E5M2: { bits: 8, bytes: 1, View: Uint8Array },
+  F8_E8M0: { bits: 8, bytes: 1, View: Uint8Array },
+  F8_E4M3FNUZ: { bits: 8, bytes: 1, View: Uint8Array },
+  F8_E5M2FNUZ: { bits: 8, bytes: 1, View: Uint8Array },
+  F6_E2M3: { bits: 6, bytes: 0.75, View: Uint8Array },
+  F6_E3M2: { bits: 6, bytes: 0.75, View: Uint8Array },
+  F4: { bits: 4, bytes: 0.5, View: Uint8Array },
+  C64: { bits: 64, bytes: 8, View: Float32Array },
+  I64: { bits: 64, bytes: 8, View: BigInt64Array },
+  I32: { bits: 32, bytes: 4, View: Int32Array },
+  I16: { bits: 16, bytes: 2, View: Int16Array },
+  I8: { bits: 8, bytes: 1, View: Int8Array },
+  U64: { bits: 64, bytes: 8, View: BigUint64Array },
+  U32: { bits: 32, bytes: 4, View: Uint32Array },
+  U16: { bits: 16, bytes: 2, View: Uint16Array },
+  U8: { bits: 8, bytes: 1, View: Uint8Array },
+  BOOL: { bits: 8, bytes: 1, View: Uint8Array },
 })
 
 /** What onnxruntime and transformers.js call the same types. */
@@ -154,4 +178,20 @@ export function checkDtype(value: unknown, name = 'dtype'): DType {
   if (!Object.hasOwn(DTYPES, value))
     throw invalidValue(name, `It must be one of ${Object.keys(DTYPES).join(', ')}.`, value)
   return value as DType
+}
+
+/** The elements of a type in memory that begins at `byteOffset`, as the type's view. */
+export function elementsIn<D extends DType>(
+  dtype: D,
+  memory: ArrayBuffer,
+  byteOffset: number,
+  byteLength: number,
+): DTypeViews[D] {
+  const { View } = DTYPES[dtype]
+  return new View(memory, byteOffset, byteLength / View.BYTES_PER_ELEMENT)
+}
+
+/** The bytes of this many elements; a fraction if packed ones do not fill whole bytes. */
+export function bytesOfElements(dtype: DType, elements: number): number {
+  return (elements * DTYPES[dtype].bits) / 8
 }

@@ -7,7 +7,7 @@
  */
 
 import { allocateBuffer } from './buffer.ts'
-import { checkDtype, DTYPES, type DType, type DTypeViews } from './dtype.ts'
+import { bytesOfElements, checkDtype, elementsIn, type DType, type DTypeViews } from './dtype.ts'
 import type { EngineState } from '../core/engine-state.ts'
 import { invalidType, invalidValue } from '../core/errors.ts'
 import { elementsOf } from './view.ts'
@@ -31,21 +31,38 @@ export interface Tensor<D extends DType = DType> {
   [Symbol.dispose](): void
 }
 
-/** Allocates a zeroed tensor. */
-export function allocateTensorIn<D extends DType>(engine: EngineState, dtype: D, shape: readonly number[]): Tensor<D> {
+/** Allocates a tensor: zeroed, or with old bytes of this process. */
+export function allocateTensorIn<D extends DType>(
+  engine: EngineState,
+  dtype: D,
+  shape: readonly number[],
+  zeroed = true,
+): Tensor<D> {
   checkDtype(dtype)
   if (!Array.isArray(shape)) throw invalidType('shape', 'an array', shape)
-  const { bytes, View } = DTYPES[dtype]
   const elements = elementsOf(shape, 'shape')
-  const byteLength = elements * bytes
+  const byteLength = bytesOfElements(dtype, elements)
   if (byteLength > Number.MAX_SAFE_INTEGER) throw invalidValue('shape', 'It has more bytes than can be counted.', shape)
-  const memory = allocateBuffer(engine, byteLength, true)
+  if (!Number.isInteger(byteLength))
+    throw invalidValue('shape', `Elements of ${dtype} are packed, and these do not fill whole bytes.`, shape)
+  const memory = allocateBuffer(engine, byteLength, zeroed)
+  return tensorIn(dtype, shape, memory, () => memory[Symbol.dispose]())
+}
+
+/** A tensor in memory of exactly its size, which suits its elements. */
+export function tensorIn<D extends DType>(
+  dtype: D,
+  shape: readonly number[],
+  memory: Uint8Array,
+  dispose: () => void,
+): Tensor<D> {
+  const { byteLength, byteOffset } = memory
   const tensor = {
     dtype,
     shape: Object.freeze([...shape]) as readonly number[],
-    data: new View(memory.buffer, memory.byteOffset, elements),
+    data: elementsIn(dtype, memory.buffer as ArrayBuffer, byteOffset, byteLength),
     byteLength,
-    [Symbol.dispose]: () => memory[Symbol.dispose](),
+    [Symbol.dispose]: dispose,
   }
   return Object.freeze(tensor)
 }

@@ -10,7 +10,7 @@
 
 import { isSharedArrayBuffer } from 'node:util/types'
 import { isRetiring } from '../core/completions.ts'
-import { dtypeOf, DTYPES } from './dtype.ts'
+import { bytesOfElements, dtypeOf } from './dtype.ts'
 import { detached, invalidType, invalidValue, outOfRange } from '../core/errors.ts'
 import { bytesOf } from '../core/options.ts'
 
@@ -114,7 +114,7 @@ function dataOf(value: unknown): ArrayBufferView {
   const dtype = dtypeOf(named)
   // Unknown types, such as onnxruntime's packed int4, are moved as plain bytes.
   if (dtype !== undefined) {
-    const expected = elementsOf(shape, 'buffer.shape') * DTYPES[dtype].bytes
+    const expected = bytesOfElements(dtype, elementsOf(shape, 'buffer.shape'))
     if (expected !== data.byteLength && !isDetached(data.buffer)) {
       throw invalidValue(
         'buffer.data',
