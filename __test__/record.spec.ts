@@ -26,6 +26,20 @@ import {
   type Stat,
 } from '../lib/core/record.ts'
 
+import type {
+  LoadedTensors,
+  OpenedTable,
+  Saved,
+  SaveRequest,
+  Selected,
+  StreamGroup,
+  TableRow,
+  TableRows,
+  Texts,
+  Verified,
+  WrittenSave,
+} from '../lib/core/tensors.ts'
+
 /** Compiles only if an object of the binding can be used as what the facade declares. */
 type Fits<Generated extends Declared, Declared> = Generated
 
@@ -37,6 +51,17 @@ export type Details = [
   Fits<generated.Stat, Stat>,
   Fits<generated.Info, Info>,
   Fits<generated.Stats, Stats>,
+  Fits<generated.OpenedTable, OpenedTable>,
+  Fits<generated.TableRow, TableRow>,
+  Fits<generated.TableRows, TableRows>,
+  Fits<generated.Texts, Texts>,
+  Fits<generated.Selected, Selected>,
+  Fits<generated.LoadedTensors, LoadedTensors>,
+  Fits<generated.StreamGroup, StreamGroup>,
+  Fits<generated.WrittenSave, WrittenSave>,
+  Fits<generated.Saved, Saved>,
+  Fits<generated.Verified, Verified>,
+  Fits<SaveRequest, generated.SaveRequest>,
 ]
 
 test('the layout of a record is the same in the binding', (t) => {

@@ -63,6 +63,8 @@ export class Operation {
   readonly source: unknown
   /** The memory that the kernel can use; held here for that reason. */
   readonly view: Uint8Array | null
+  /** More memory of the caller, if a request uses several pieces: held here, too. */
+  holds: readonly Uint8Array[] | null = null
   /** Bytes of `view` at the time of the call. A detached view has none. */
   readonly requested: number
   /** The file as the caller named it, for errors. */
@@ -355,7 +357,10 @@ function drainBatch(): number {
 /** Settles the request of the current record. */
 function settle(operation: Operation, status: number): void {
   const failure = status === STATUS.failure ? (record.detail as Failure) : null
-  if (failure?.code === 'ERR_DEEPRING_LOST' && operation.view !== null) keepForever(operation.view)
+  if (failure?.code === 'ERR_DEEPRING_LOST') {
+    if (operation.view !== null) keepForever(operation.view)
+    operation.holds?.forEach(keepForever)
+  }
   if (operation.abandoned) {
     if (failure === null) operation.discard?.(record)
     return
@@ -381,7 +386,8 @@ function settle(operation: Operation, status: number): void {
 }
 
 /** How many requests of an operation use this memory: of a group, each member counts. */
-function usesOf({ view, members }: Operation, memory: ArrayBufferLike): number {
+function usesOf({ view, holds, members }: Operation, memory: ArrayBufferLike): number {
+  if (holds !== null && holds.some(({ buffer }) => buffer === memory)) return 1
   if (members === null) return view?.buffer === memory ? 1 : 0
   return members.filter((member) => member?.view?.buffer === memory).length
 }
@@ -424,7 +430,7 @@ function unwatch(signal: AbortSignal, operation: Operation): void {
 
 function abortAll(signal: AbortSignal, operations: ReadonlySet<Operation>): void {
   const all = [...operations]
-  for (const operation of all) if (operation.view === null) abandon(operation, signal)
+  for (const operation of all) if (operation.view === null && operation.holds === null) abandon(operation, signal)
   cancel(all.map(({ id }) => id))
 }
 

@@ -16,7 +16,7 @@ export interface EngineState {
   closed: boolean
   /** Open files. */
   readonly files: Set<Closable>
-  /** Opens in progress. */
+  /** Operations that belong to no file yet, and that a close waits for: opens and saves. */
   readonly opening: Set<Promise<unknown>>
   /** Settles when the engine is closed; absent while it is open. */
   closing: Promise<void> | undefined
@@ -25,4 +25,12 @@ export interface EngineState {
 /** Refuses work for an engine that is closed or closing. */
 export function checkOpen(state: EngineState, syscall: string): void {
   if (state.closed) throw closed('engine', syscall)
+}
+
+/** A close of the engine waits for this operation. */
+export function waitedFor<T>(state: EngineState, operation: Promise<T>): Promise<T> {
+  state.opening.add(operation)
+  const forget = (): void => void state.opening.delete(operation)
+  operation.then(forget, forget)
+  return operation
 }

@@ -35,6 +35,14 @@ export interface DeepringErrorFields {
   expected?: number | undefined
   /** The CRC-32C that the bytes have. */
   actual?: number | undefined
+  /** The name of the tensor that it is about. */
+  tensor?: string | undefined
+  /** What is wrong with a file: see docs/safetensors.md. */
+  reason?: string | undefined
+  /** Bytes of memory that are needed at once. */
+  needed?: number | undefined
+  /** Bytes of memory that are allowed at once. */
+  budget?: number | undefined
   /** All failures, where one error stands for several: see `AioHandle.wait` and `readMany`. */
   errors?: readonly unknown[] | undefined
   /** The underlying error. */
@@ -79,6 +87,14 @@ export class DeepringError extends Error {
   declare readonly expected?: number | undefined
   /** Of `ERR_DEEPRING_CHECKSUM`: the CRC-32C that the bytes have. */
   declare readonly actual?: number | undefined
+  /** The name of the tensor that it is about. */
+  declare readonly tensor?: string | undefined
+  /** Of `ERR_DEEPRING_FORMAT`: what is wrong with the file, such as `header-length` or `hole`. */
+  declare readonly reason?: string | undefined
+  /** Of `ERR_DEEPRING_BUDGET`: bytes of memory that are needed at once. */
+  declare readonly needed?: number | undefined
+  /** Of `ERR_DEEPRING_BUDGET`: bytes of memory that are allowed at once. */
+  declare readonly budget?: number | undefined
   /**
    * All failures in the order of their requests, where this error stands for several (`AioHandle.wait`); of `readMany` and
    * `writeMany`, at most 16.
@@ -144,6 +160,27 @@ export function detached(message: string, fields?: Omit<DeepringErrorFields, 'co
   return new DeepringError(message, { code: 'ERR_DEEPRING_DETACHED', ...fields })
 }
 
+/** Memory that was given back, or that a stream has passed. */
+export function released(what: string, fields?: Omit<DeepringErrorFields, 'code'>): DeepringError {
+  return new DeepringError(`The memory of ${what} was given back: it was disposed, or its stream has passed it`, {
+    code: 'ERR_DEEPRING_RELEASED',
+    ...fields,
+  })
+}
+
+/** Names can have a megabyte. */
+const NAME_CHARACTERS = 120
+
+function escaped(character: string): string {
+  return `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`
+}
+
+/** A name in a message: in quotes, short, with control characters escaped. */
+export function quotedName(name: string): string {
+  const short = name.length > NAME_CHARACTERS ? `${name.slice(0, NAME_CHARACTERS)}…` : name
+  return JSON.stringify(short).replace(/[\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]/g, escaped)
+}
+
 /** A file or engine that is closed or closing. */
 export function closed(what: string, syscall: string, path?: string): DeepringError {
   const of = path === undefined ? '' : ` '${path}'`
@@ -174,6 +211,7 @@ export function systemError(
  */
 export function fromFailure(failure: Failure, path?: string, errors?: readonly DeepringError[]): DeepringError {
   const { errno, syscall, position, requested, transferred, index, expected, actual, message } = failure
+  const { tensor, reason, needed, budget } = failure
   const file = path ?? failure.path
   const moved = requested > 0
   // An open moves nothing, whatever it was for.
@@ -185,7 +223,9 @@ export function fromFailure(failure: Failure, path?: string, errors?: readonly D
   const extent = code === 'ERR_DEEPRING_MISMATCH' ? `first at position ${position}` : extentOf(failure)
   const range = index < 0 ? '' : `range ${index}`
   const remarks = [range, said ? extent : '', advice].filter((part) => part !== '').join('; ')
-  const where = `${syscall === '' ? '' : `, ${syscall}`}${file === undefined ? '' : ` '${file}'`}`
+  const place = [syscall, file === undefined ? '' : `'${file}'`].filter((part) => part !== '').join(' ')
+  const named = tensor === undefined ? '' : `tensor ${quotedName(tensor)}`
+  const where = [place, named].map((part) => (part === '' ? '' : `, ${part}`)).join('')
   return new DeepringError(`${sentence}${where}${remarks === '' ? '' : ` (${remarks})`}`, {
     code,
     errno: errno === 0 ? undefined : errno,
@@ -198,6 +238,10 @@ export function fromFailure(failure: Failure, path?: string, errors?: readonly D
     errors,
     expected,
     actual,
+    tensor,
+    reason,
+    needed,
+    budget,
   })
 }
 

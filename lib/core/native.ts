@@ -14,6 +14,7 @@ import { adviceOf, firstLine } from './advice.ts'
 import { DeepringError } from './errors.ts'
 import { load, LoadFailure } from './load.ts'
 import type { Failure } from './record.ts'
+import type { SaveRequest, Selected, TableRow, TableRows, Texts } from './tensors.ts'
 
 /** Settings of an engine; absent ones take the engine's defaults. */
 export interface EngineConfig {
@@ -127,6 +128,97 @@ export interface Native {
   /** The same on a thread of the engine. In the record. */
   crc32CLater(id: number, engine: number, view: Uint8Array, seed: number): void
   crc32CCombine(a: number, b: number, lengthOfB: number): number
+
+  /** Writes how many bytes of a job are done, and of how many. */
+  progress(id: number, bytes: Float64Array): void
+  /** Takes over memory by its number. @throws what the runtime throws for a view that it cannot have. */
+  takeMemory(memory: number): Uint8Array<ArrayBuffer>
+  /** Gives back memory that was not taken over. */
+  dropMemory(memory: number): void
+
+  /** Paths are their bytes, one behind the other. The detail is an `OpenedTable`. */
+  openSafetensors(
+    id: number,
+    engine: number,
+    paths: Uint8Array,
+    pathLengths: Uint32Array,
+    one: boolean,
+    direct: number,
+    strict: boolean,
+    maxHeaderBytes: number,
+  ): void
+  /** `places` has all positions, then all lengths. The detail is an `OpenedTable`. */
+  openRows(
+    id: number,
+    engine: number,
+    names: string,
+    nameBytes: Uint32Array,
+    dtypes: string[],
+    dtypeOf: Uint32Array,
+    ranks: Uint32Array,
+    extents: Float64Array,
+    paths: Uint8Array,
+    pathLengths: Uint32Array,
+    pathOf: Uint32Array,
+    places: Float64Array,
+    direct: number,
+  ): void
+  /** Closes the files. What is looked up in the table is there until `dropTable`. */
+  closeTable(id: number, table: number): void
+  dropTable(table: number): void
+  tableNames(table: number, from: number, count: number, indices: Uint32Array | null): Texts
+  tableRow(table: number, index: number): TableRow
+  tableRows(table: number, from: number, count: number): TableRows
+  /** -1 if there is none. */
+  tableFind(table: number, name: string): number
+  tableSelect(table: number, indices: Uint32Array): Selected
+  /** Keys and values in turn. */
+  tableMetadata(table: number): Texts
+  tableStrays(table: number, missing: boolean): Texts
+  /** The detail is a `Verified`. */
+  verifyTable(id: number, table: number): void
+
+  /**
+   * Loads tensors, all if `indices` is null. Slices are numbers: of each the index, the number of dimensions, and where each
+   * begins and ends, or -1 twice. Those of `into` go to `views`. The detail is a `LoadedTensors` of the others.
+   */
+  loadTensors(
+    id: number,
+    table: number,
+    indices: Uint32Array | null,
+    slices: Float64Array,
+    groupBytes: number,
+    verify: boolean,
+    into: Uint32Array,
+    views: readonly Uint8Array[],
+  ): void
+  openStream(
+    table: number,
+    indices: Uint32Array | null,
+    slices: Float64Array,
+    memory: number,
+    inOrder: boolean,
+    verify: boolean,
+  ): number
+  /** The detail is a `StreamGroup`; there is none at the end. */
+  nextGroup(id: number, stream: number): void
+  /** Copies a tensor out of its group. The detail is the number of its memory. */
+  keepTensor(id: number, stream: number, view: Uint8Array, name: string): void
+  closeStream(stream: number): void
+
+  /** The detail is a `WrittenSave`. */
+  saveTensors(id: number, engine: number, path: Uint8Array, request: SaveRequest, views: readonly Uint8Array[]): void
+  /** The detail is a `Saved`. */
+  commitSave(id: number, written: number): void
+  abandonSave(id: number, written: number): void
+  /** The detail is the number of the writer. */
+  createWriter(id: number, engine: number, path: Uint8Array, request: SaveRequest): void
+  writeTensor(id: number, writer: number, name: string, view: Uint8Array, start: number): void
+  /** The detail is a `Saved`. */
+  finishWriter(id: number, writer: number): void
+  abortWriter(id: number, writer: number): void
+  dropWriter(writer: number): void
+  convert(id: number, engine: number, from: string, source: Uint8Array, to: string, target: Uint8Array): void
 }
 
 let session: Native | undefined

@@ -116,6 +116,13 @@ export interface Failure {
   /** Checksums, if the expected one is not that of the bytes. */
   expected?: number
   actual?: number
+  /** The name of the tensor that it is about. */
+  tensor?: string
+  /** What is wrong with a file. */
+  reason?: string
+  /** Of a budget. */
+  needed?: number
+  budget?: number
   /** What happened, and what to do about it where that is known. */
   message: string
 }

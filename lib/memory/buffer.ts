@@ -49,9 +49,7 @@ const extents = new WeakMap<ArrayBufferLike, Extent>()
 export function allocateBuffer(engine: EngineState, bytes: unknown, zeroed: boolean): EngineBuffer {
   const size = bytesOf(bytes, 'bytes')
   // An empty buffer needs no page.
-  const memory = size === 0 ? new Uint8Array(0) : fromEngine(engine, size, zeroed)
-  Object.defineProperty(memory, Symbol.dispose, { value: disposeSelf, configurable: true })
-  return memory as EngineBuffer
+  return disposable(size === 0 ? new Uint8Array(0) : fromEngine(engine, size, zeroed))
 }
 
 /** True if `memory` came from an engine: then a request in flight keeps it alive, even detached. */
@@ -70,16 +68,31 @@ export function releaseWhole(view: ArrayBufferView): boolean {
   return true
 }
 
+/** Takes over engine memory that a job has brought, by its number in the binding; 0 stands for no bytes. */
+export function takeBuffer(number: number): EngineBuffer {
+  return disposable(number === 0 ? new Uint8Array(0) : adopt(() => connect().takeMemory(number)))
+}
+
+function disposable(memory: Uint8Array): EngineBuffer {
+  Object.defineProperty(memory, Symbol.dispose, { value: disposeSelf, configurable: true })
+  return memory as EngineBuffer
+}
+
 function fromEngine(engine: EngineState, size: number, zeroed: boolean): Uint8Array {
   if (size > HUGE_BYTES) checkMachine(size)
   if (size > constants.MAX_LENGTH) throw outOfRange('bytes', `<= ${constants.MAX_LENGTH}, the longest view here`, size)
+  return adopt(() => connect().allocate(engine.number, size, zeroed), size)
+}
+
+/** Makes memory from the binding known here as the engine's. */
+function adopt(take: () => Uint8Array<ArrayBuffer>, size?: number): Uint8Array {
   let memory: Uint8Array<ArrayBuffer>
   try {
-    memory = connect().allocate(engine.number, size, zeroed)
+    memory = take()
   } catch (thrown) {
     const error = fromThrown(thrown)
     if (!isTooLarge(error)) throw error
-    throw new DeepringError(`This runtime has no view of ${size} bytes: ${error.message}`, {
+    throw new DeepringError(`This runtime has no view of ${size ?? 'so many'} bytes: ${error.message}`, {
       code: 'ERR_DEEPRING_OUT_OF_RANGE',
       cause: error,
     })

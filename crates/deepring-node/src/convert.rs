@@ -1,62 +1,12 @@
 //! Plain objects for JavaScript. Their documentation is in `lib/core/record.ts` and
 //! `lib/core/native.ts`.
 
-use deepring::binding::GroupFailure;
-use deepring::{BackendKind, Engine, ErrorKind, File, FileStat, WindowMode};
+use crate::failure::{Failure, MemberFailure};
+use crate::tensors::OpenedTable;
+use crate::tensors_detail::{Fresh, LoadedTensors, Saved, StreamGroup, Verified, WrittenSave};
+use deepring::{BackendKind, Engine, File, FileStat, WindowMode};
 use napi::bindgen_prelude::*;
 use napi_derive::napi;
-
-#[napi(object)]
-#[derive(Clone)]
-pub struct Failure {
-    pub code: String,
-    pub errno: i32,
-    pub syscall: String,
-    pub path: Option<String>,
-    pub position: f64,
-    pub requested: f64,
-    pub transferred: f64,
-    /// Of a call with many ranges: which one; -1 if there is none.
-    pub index: f64,
-    /// Of a wrong checksum.
-    pub expected: Option<u32>,
-    pub actual: Option<u32>,
-    pub message: String,
-}
-
-impl From<&deepring::Error> for Failure {
-    fn from(error: &deepring::Error) -> Self {
-        let errno = error.errno().unwrap_or(0);
-        let code = error.code();
-        let sums = if let ErrorKind::Checksum { expected, actual } = error.kind() { Some((expected, actual)) } else { None };
-        Self {
-            code: if code.starts_with("ERR_") { code } else { String::new() },
-            errno: -errno,
-            syscall: error.syscall().to_owned(),
-            path: error.path().map(|path| path.to_string_lossy().into_owned()),
-            position: error.position().map_or(-1.0, |position| position as f64),
-            requested: error.requested() as f64,
-            transferred: error.transferred() as f64,
-            index: error.index().map_or(-1.0, f64::from),
-            expected: sums.map(|(expected, _)| expected),
-            actual: sums.map(|(_, actual)| actual),
-            message: error.sentence(),
-        }
-    }
-}
-
-/// One failure of a group.
-#[napi(object)]
-pub struct MemberFailure {
-    pub index: f64,
-    pub failure: Failure,
-}
-
-impl From<&GroupFailure> for MemberFailure {
-    fn from(failed: &GroupFailure) -> Self {
-        Self { index: failed.index as f64, failure: Failure::from(&failed.error) }
-    }
-}
 
 /// What became of the ranges of a call.
 #[napi(object, object_from_js = false)]
@@ -351,6 +301,16 @@ pub enum Detail {
     /// Of the chunks of a file.
     Checksums(Vec<u32>),
     Info(Box<Info>),
+    /// Something of the tensors that JavaScript has no number for yet.
+    Fresh(Box<Fresh>),
+    Table(Box<OpenedTable>),
+    Loaded(Box<LoadedTensors>),
+    Group(Box<StreamGroup>),
+    Verified(Box<Verified>),
+    Written(WrittenSave),
+    Saved(Saved),
+    /// Of what has been registered.
+    Number(u32),
 }
 
 impl ToNapiValue for Detail {
@@ -371,6 +331,21 @@ impl ToNapiValue for Detail {
             Self::Checksums(sums) => unsafe { Uint32Array::to_napi_value(env, Uint32Array::new(sums)) },
             // SAFETY: as above.
             Self::Info(info) => unsafe { Info::to_napi_value(env, *info) },
+            Self::Fresh(_) => Err(Error::from_reason("a value without a number")),
+            // SAFETY: as above.
+            Self::Table(table) => unsafe { OpenedTable::to_napi_value(env, *table) },
+            // SAFETY: as above.
+            Self::Loaded(loaded) => unsafe { LoadedTensors::to_napi_value(env, *loaded) },
+            // SAFETY: as above.
+            Self::Group(group) => unsafe { StreamGroup::to_napi_value(env, *group) },
+            // SAFETY: as above.
+            Self::Verified(verified) => unsafe { Verified::to_napi_value(env, *verified) },
+            // SAFETY: as above.
+            Self::Written(written) => unsafe { WrittenSave::to_napi_value(env, written) },
+            // SAFETY: as above.
+            Self::Saved(saved) => unsafe { Saved::to_napi_value(env, saved) },
+            // SAFETY: as above.
+            Self::Number(number) => unsafe { u32::to_napi_value(env, number) },
         }
     }
 }

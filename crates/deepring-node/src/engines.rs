@@ -1,8 +1,9 @@
 //! Engines and handles of an environment. The default engine is the process's: environments share
 //! it.
 
-use crate::convert::{Detail, EngineConfig, EngineLimits, Failure, HandleLimits, Info, Stats};
+use crate::convert::{Detail, EngineConfig, EngineLimits, HandleLimits, Info, Stats};
 use crate::delivery::lock;
+use crate::failure::Failure;
 use crate::memory::View;
 use crate::record::{self, Record};
 use crate::session::{Session, unknown};

@@ -1,7 +1,8 @@
 //! Calls with many ranges: the numbers are copied at the call, and everything else happens on threads of the engine.
 
-use crate::convert::{Failure, Many};
+use crate::convert::Many;
 use crate::delivery::Delivery;
+use crate::failure::Failure;
 use crate::memory::View;
 use crate::record::{
     MANY_COUNTS, MANY_EXACT, MANY_EXPECT, MANY_PARTIAL, MANY_SUMS, MANY_WRITE, NUMBERS_FLOAT64, NUMBERS_UINT32, NUMBERS_UINT64, Record,

@@ -11,12 +11,14 @@
 //! So it is not engine memory (`is_allocated` is false), and `lib/memory/buffer.ts` detaches it
 //! only when no request uses it.
 
-use crate::convert::Failure;
+use crate::failure::Failure;
 use crate::record::Record;
 use crate::session::Session;
+use crate::tensors_job::Landing;
 use crate::turns::Line;
 use deepring::binding::{EngineBinding, MemoryLease};
-use deepring::{Buffer, crc32c_append, crc32c_combine};
+use deepring::{Buffer, IoBuf, IoBufMut, crc32c_append, crc32c_combine};
+use deepring_tensors::binding::Permit;
 use napi::Env;
 use napi::bindgen_prelude::*;
 use napi::sys;
@@ -24,6 +26,7 @@ use napi_derive::napi;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::ffi::c_void;
+use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::ptr;
@@ -40,6 +43,8 @@ struct Exposed {
     /// Distinguishes the buffers that had this address one after the other.
     tenancy: u64,
     lease: MemoryLease,
+    /// Its share of a budget, which goes back with it.
+    _permit: Option<Permit>,
 }
 
 fn exposed() -> MutexGuard<'static, BTreeMap<u64, Exposed>> {
@@ -157,30 +162,49 @@ impl View {
     }
 }
 
-/// Exposes a buffer to JavaScript as a `Uint8Array` of its length.
+/// Exposes a buffer whose bytes do not matter to JavaScript as a `Uint8Array` of its length.
 pub fn expose(env: sys::napi_env, buffer: Buffer) -> Result<sys::napi_value> {
     let len = buffer.len();
-    let lease = MemoryLease::of(&buffer);
-    drop(buffer);
+    match expose_external(env, &buffer, None)? {
+        Some(array) => Ok(array),
+        None => Ok(over_allocated(env, len)?.0),
+    }
+}
+
+/// The same of one whose bytes matter.
+pub fn expose_with(env: sys::napi_env, buffer: Buffer, permit: Option<Permit>) -> Result<sys::napi_value> {
+    if let Some(array) = expose_external(env, &buffer, permit)? {
+        return Ok(array);
+    }
+    let (array, data) = over_allocated(env, buffer.len())?;
+    // SAFETY: the runtime's memory was made a moment ago, and has as many bytes from here on.
+    unsafe { ptr::copy_nonoverlapping(buffer.as_ptr(), data, buffer.len()) };
+    Ok(array)
+}
+
+/// `None` if the runtime refuses external memory.
+fn expose_external(env: sys::napi_env, buffer: &Buffer, permit: Option<Permit>) -> Result<Option<sys::napi_value>> {
+    let len = buffer.len();
+    let lease = MemoryLease::of(buffer);
     let tenancy = next_tenancy();
     let address = lease.address();
-    exposed().insert(address, Exposed { tenancy, lease });
+    exposed().insert(address, Exposed { tenancy, lease, _permit: permit });
     let (data, hint) = (address as *mut c_void, tenancy as *mut c_void);
     let mut array_buffer = ptr::null_mut();
     // SAFETY: `EXPOSED` holds the memory until the finalizer or `release`. The hint is a number,
     // not a pointer.
     let status = unsafe { sys::napi_create_external_arraybuffer(env, data, len, Some(finalize), hint, &raw mut array_buffer) };
     match status {
-        sys::Status::napi_ok => uint8_array(env, array_buffer, 0, len),
+        sys::Status::napi_ok => uint8_array(env, array_buffer, 0, len).map(Some),
         sys::Status::napi_no_external_buffers_allowed => {
             unexpose(address, tenancy);
-            over_allocated(env, len)
+            Ok(None)
         }
         _ => {
             // Some runtimes have already called the finalizer (Node 20, for more than 4 GiB),
             // others have not.
             unexpose(address, tenancy);
-            check_status!(status, "an ArrayBuffer of {len} bytes cannot be created").map(|()| ptr::null_mut())
+            check_status!(status, "an ArrayBuffer of {len} bytes cannot be created").map(|()| None)
         }
     }
 }
@@ -201,9 +225,9 @@ fn unexpose(address: u64, tenancy: u64) {
 }
 
 /// Removes the entry of `address`, if it is still the expected one.
-fn remove(address: u64, expected: impl Fn(&Exposed) -> bool) -> Option<MemoryLease> {
+fn remove(address: u64, expected: impl Fn(&Exposed) -> bool) -> Option<Exposed> {
     let mut exposed = exposed();
-    if exposed.get(&address).is_some_and(expected) { exposed.remove(&address).map(|removed| removed.lease) } else { None }
+    if exposed.get(&address).is_some_and(expected) { exposed.remove(&address) } else { None }
 }
 
 /// Detaches the view's ArrayBuffer and drops the lease on its memory, which returns to the pool
@@ -222,13 +246,15 @@ pub fn release(env: sys::napi_env, view: &View) -> Result<()> {
     Ok(())
 }
 
-fn over_allocated(env: sys::napi_env, len: usize) -> Result<sys::napi_value> {
+/// Memory of the runtime, as a `Uint8Array` that starts on a page, and its address.
+fn over_allocated(env: sys::napi_env, len: usize) -> Result<(sys::napi_value, *mut u8)> {
     let mut array_buffer = ptr::null_mut();
     let mut data: *mut c_void = ptr::null_mut();
     // SAFETY: out-pointers are locals.
     check_status!(unsafe { sys::napi_create_arraybuffer(env, len + PAGE_BYTES, &raw mut data, &raw mut array_buffer) })?;
     let offset = (data as usize).next_multiple_of(PAGE_BYTES) - data as usize;
-    uint8_array(env, array_buffer, offset, len)
+    let array = uint8_array(env, array_buffer, offset, len)?;
+    Ok((array, data.cast::<u8>().wrapping_add(offset)))
 }
 
 fn uint8_array(env: sys::napi_env, array_buffer: sys::napi_value, offset: usize, len: usize) -> Result<sys::napi_value> {
@@ -297,8 +323,81 @@ impl Session {
     }
 }
 
+/// Memory that JavaScript lends to a job. The landing of the job, which holds back its record, goes with the last of it.
+pub struct Foreign {
+    address: u64,
+    len: usize,
+    /// If it is the engine's memory.
+    _lease: Option<MemoryLease>,
+    _landing: Arc<Landing>,
+}
+
+impl Foreign {
+    pub fn of(view: &View, landing: &Arc<Landing>) -> Self {
+        Self { address: view.address, len: view.len as usize, _lease: view.lease(), _landing: Arc::clone(landing) }
+    }
+
+    fn start(&self) -> *mut u8 {
+        // Memory without bytes can have no address.
+        if self.len == 0 { ptr::NonNull::dangling().as_ptr() } else { self.address as *mut u8 }
+    }
+
+    /// Copies all bytes.
+    ///
+    /// # Safety
+    /// The memory is in place: it is the engine's, or the facade holds it.
+    pub unsafe fn copy_to(&self, target: &mut [u8]) {
+        let bytes = self.len.min(target.len());
+        // SAFETY: passed on from the caller of this function; `target` is memory of Rust, so that they are apart.
+        unsafe { ptr::copy_nonoverlapping(self.start(), target.as_mut_ptr(), bytes) };
+    }
+
+    /// Bytes of it, which must be within.
+    ///
+    /// # Safety
+    /// The memory is in place, and nothing writes to these bytes meanwhile.
+    pub unsafe fn part(&self, range: Range<usize>) -> &[u8] {
+        // SAFETY: passed on from the caller of this function.
+        unsafe { std::slice::from_raw_parts(self.start().wrapping_add(range.start), range.len()) }
+    }
+
+    /// The same, to write to.
+    ///
+    /// # Safety
+    /// The memory is in place, and nothing else uses these bytes meanwhile.
+    #[allow(clippy::mut_from_ref, reason = "several threads write to parts of it that are apart")]
+    pub unsafe fn part_mut(&self, range: Range<usize>) -> &mut [u8] {
+        // SAFETY: passed on from the caller of this function.
+        unsafe { std::slice::from_raw_parts_mut(self.start().wrapping_add(range.start), range.len()) }
+    }
+}
+
+// SAFETY: the lease keeps engine memory in place; the facade keeps other memory until the record of the job has come, which
+// is held back while this lives. A program must not write to memory that it has lent.
+unsafe impl IoBuf for Foreign {
+    fn as_ptr(&self) -> *const u8 {
+        self.start()
+    }
+    fn len(&self) -> usize {
+        self.len
+    }
+}
+
+// SAFETY: as above; the facade has checked that memory which is read into is lent once.
+unsafe impl IoBufMut for Foreign {
+    fn as_mut_ptr(&mut self) -> *mut u8 {
+        self.start()
+    }
+}
+
 /// A value that is a JavaScript value already.
 pub struct RawValue(sys::napi_value);
+
+impl RawValue {
+    pub fn of(value: sys::napi_value) -> Self {
+        Self(value)
+    }
+}
 
 impl TypeName for RawValue {
     fn type_name() -> &'static str {

@@ -4,7 +4,9 @@
 //! status and flags, and the flags of `open`. `lib/core/record.ts` is the other side;
 //! `__test__/record.spec.ts` compares both through [`layout`].
 
-use crate::convert::{Detail, Failure, Many, MemberFailure};
+use crate::convert::{Detail, Many};
+use crate::failure::{Failure, MemberFailure};
+use crate::tensors_job::Outcome;
 use deepring::binding::GroupFailure;
 use deepring::{BackendKind, Direct, OpenOptions, Priority, Receipt};
 use std::collections::HashMap;
@@ -193,22 +195,26 @@ fn checksum(crc: Option<u32>) -> f64 {
     crc.map_or(0.0, |crc| f64::from(FLAG_CHECKSUM) + f64::from(crc) * f64::from(CHECKSUM_SCALE))
 }
 
-/// The options of an `open`, without those that are not flags.
-pub fn open_options(flags: u32, direct: u32) -> OpenOptions {
-    let has = |flag: u32| flags & flag != 0;
-    let direct = match direct {
+/// The `direct` of an `open`.
+pub fn direct(number: u32) -> Direct {
+    match number {
         DIRECT_NEVER => Direct::Never,
         DIRECT_REQUIRE => Direct::Require,
         DIRECT_AUTO => Direct::Auto,
         _ => Direct::Prefer,
-    };
+    }
+}
+
+/// The options of an `open`, without those that are not flags.
+pub fn open_options(flags: u32, direct: u32) -> OpenOptions {
+    let has = |flag: u32| flags & flag != 0;
     OpenOptions::new()
         .read(has(OPEN_READ))
         .write(has(OPEN_WRITE))
         .create(has(OPEN_CREATE) && !has(OPEN_EXCLUSIVE))
         .create_new(has(OPEN_EXCLUSIVE))
         .truncate(has(OPEN_TRUNCATE))
-        .direct(direct)
+        .direct(self::direct(direct))
 }
 
 /// The class that a number names.
@@ -267,6 +273,20 @@ impl Record {
         record.numbers[STATUS] = SUCCESS_WITH_DETAIL.into();
         record.detail = Some(Detail::Many(many));
         record
+    }
+
+    /// The record of a job.
+    pub fn of_job(id: u64, outcome: Outcome) -> Self {
+        match outcome {
+            Ok(detail) => Self::of(id, Ok(detail)),
+            Err(failure) => {
+                let mut record = Self::plain(id);
+                record.numbers[STATUS] = FAILURE.into();
+                record.numbers[TRANSFERRED] = failure.transferred;
+                record.detail = Some(Detail::Failure(*failure));
+                record
+            }
+        }
     }
 
     /// The record of memory that was summed.

@@ -8,6 +8,7 @@ use crate::convert::{Detail, Opened};
 use crate::delivery::Delivery;
 use crate::engines::release_default;
 use crate::record::{self, RECORD};
+use crate::tensors::OpenTensors;
 use deepring::binding::{EngineBinding, Group, Handle, Name};
 use deepring::{Engine, File};
 use napi::Env;
@@ -36,6 +37,7 @@ pub struct State {
     pub groups: RefCell<HashMap<u64, Arc<Group>>>,
     /// Names that are needed again after their request.
     pub names: RefCell<HashMap<u32, Name>>,
+    pub tensors: OpenTensors,
     details: RefCell<HashMap<u64, Detail>>,
     pub default: RefCell<Option<u32>>,
     next: RefCell<u32>,
@@ -73,6 +75,7 @@ impl State {
         self.delivery.close();
         self.controls.borrow().values().for_each(|canceled| canceled.store(true, Ordering::Release));
         self.groups.borrow().values().for_each(|group| group.cancel());
+        self.tensors.cancel();
         for engine in self.staged.borrow_mut().drain(..) {
             engine.wake();
         }
@@ -82,6 +85,7 @@ impl State {
         // Files that were opened and whose details were not fetched.
         self.delivery.clear();
         self.details.borrow_mut().clear();
+        self.tensors.clear();
         self.groups.borrow_mut().clear();
         self.engines.borrow_mut().clear();
         if self.default.borrow_mut().take().is_some() {
@@ -106,6 +110,7 @@ impl Session {
             controls: RefCell::default(),
             groups: RefCell::default(),
             names: RefCell::default(),
+            tensors: OpenTensors::default(),
             details: RefCell::default(),
             default: RefCell::default(),
             next: RefCell::default(),
@@ -130,11 +135,13 @@ impl Session {
             self.state.details.borrow_mut().extend(details);
         }
         let (mut controls, mut groups) = (self.state.controls.borrow_mut(), self.state.groups.borrow_mut());
-        if !(controls.is_empty() && groups.is_empty()) {
+        let mut jobs = self.state.tensors.jobs.borrow_mut();
+        if !(controls.is_empty() && groups.is_empty() && jobs.is_empty()) {
             for drained in numbers.chunks_exact(RECORD).take(count) {
                 let id = drained[record::ID] as u64;
                 controls.remove(&id);
                 groups.remove(&id);
+                jobs.remove(&id);
             }
         }
         Ok(count as u32)
@@ -143,11 +150,16 @@ impl Session {
     #[napi(ts_return_type = "unknown")]
     pub fn detail(&self, id: f64) -> Option<Detail> {
         let detail = self.state.details.borrow_mut().remove(&(id as u64))?;
-        let Detail::File(file) = detail else { return Some(detail) };
-        let number = self.state.number();
-        let opened = Opened::of(number, &file);
-        self.state.files.borrow_mut().insert(number, file);
-        Some(Detail::Opened(opened))
+        Some(match detail {
+            Detail::File(file) => {
+                let number = self.state.number();
+                let opened = Opened::of(number, &file);
+                self.state.files.borrow_mut().insert(number, file);
+                Detail::Opened(opened)
+            }
+            Detail::Fresh(fresh) => self.state.register(*fresh),
+            other => other,
+        })
     }
 
     /// Wakes the drivers for what was submitted.
@@ -176,6 +188,7 @@ impl Session {
             if let Some(canceled) = controls.get(&id) {
                 canceled.store(true, Ordering::Release);
             }
+            self.state.tensors.jobs.borrow_mut().remove(&id);
             single.push(id);
         }
         drop((controls, groups));

@@ -1,0 +1,129 @@
+//! Loads: into memory of the engine, which JavaScript takes over group by group, and into memory of JavaScript.
+
+use crate::convert::Detail;
+use crate::memory::{Elements, Foreign, expose_with};
+use crate::session::{Session, unknown};
+use crate::tensors_detail::Fresh;
+use crate::tensors_job::{Gauge, Together, both, failed};
+use deepring::IoBuf;
+use deepring_tensors::binding;
+use deepring_tensors::{LoadOptions, LoadReceipt, Selection, Slice, StreamOptions, Table};
+use napi::Env;
+use napi::bindgen_prelude::*;
+use napi_derive::napi;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Slices by the indices of their tensors. In the numbers, each is: the index, the number of dimensions, and of each where it
+/// begins and ends, or -1 twice for all of it.
+pub fn slices(numbers: &[f64]) -> Vec<(usize, Slice)> {
+    let (mut found, mut rest) = (Vec::new(), numbers);
+    while let [index, dimensions, after @ ..] = rest {
+        let (ranges, next) = after.split_at((*dimensions as usize * 2).min(after.len()));
+        let range = |pair: &[f64]| (pair[0] >= 0.0).then(|| pair[0] as u64..pair[1] as u64);
+        found.push((*index as usize, Slice::new(ranges.chunks_exact(2).map(range))));
+        rest = next;
+    }
+    found
+}
+
+/// The tensors of a call: those at the indices, or all.
+pub fn selection(table: &Table, indices: Option<Vec<u32>>) -> Selection {
+    match indices {
+        None => table.all(),
+        Some(indices) => table.selection(indices.into_iter().map(|index| index as usize).collect()),
+    }
+}
+
+/// Options of a stream with these slices.
+pub fn sliced_stream(table: &Table, slices: &[(usize, Slice)], options: StreamOptions) -> StreamOptions {
+    slices.iter().fold(options, |options, (index, slice)| options.slice(binding::name_of(table, *index), slice.clone()))
+}
+
+#[napi]
+impl Session {
+    // ---- loads ----
+
+    /// Loads tensors; those at the indices `into` go to the memory in `views`, in their order. The record's detail is a
+    /// `LoadedTensors` of the others.
+    #[napi]
+    pub fn load_tensors(
+        &self,
+        env: &Env,
+        id: f64,
+        table: u32,
+        indices: Option<Uint32ArraySlice<'_>>,
+        slice_numbers: Float64ArraySlice<'_>,
+        group_bytes: f64,
+        verify: bool,
+        into: Uint32ArraySlice<'_>,
+        views: Object<'_>,
+    ) -> Result<()> {
+        let tensors = self.state.open_tensors(table)?;
+        let (indices, into, slices) = (indices.map(|indices| indices.to_vec()), into.to_vec(), slices(&slice_numbers));
+        let landing = self.landing(env, id)?;
+        let mut elements = Elements::of(&views);
+        let mut destinations = Vec::with_capacity(into.len());
+        for &index in &into {
+            // On an error here the landing is dropped, and its record comes; the facade does not expect one then.
+            destinations.push((index as usize, Foreign::of(&elements.next()?, &landing)));
+        }
+        let gauge = Arc::<Gauge>::default();
+        let reported = Arc::clone(&gauge);
+        let engine = tensors.engine().clone();
+        self.start(&engine, landing, gauge, async move {
+            let table = tensors.table();
+            let elsewhere: HashSet<u32> = into.iter().copied().collect();
+            let mut slice_of: HashMap<usize, Slice> = slices.into_iter().collect();
+            let all = selection(table, indices);
+            let rest = if elsewhere.is_empty() {
+                all
+            } else {
+                table.selection(all.indices().filter(|&index| !elsewhere.contains(&(index as u32))).collect())
+            };
+            let lent: u64 = destinations.iter().map(|(_, memory)| IoBuf::len(memory) as u64).sum();
+            let filled = Arc::new(AtomicU64::new(0));
+            let jobs = destinations
+                .into_iter()
+                .map(|(index, memory)| binding::load_into(&tensors, index, slice_of.remove(&index), memory, verify));
+            let jobs = Together::new(jobs.collect());
+            let (seen, progress) = (Arc::clone(&filled), Arc::clone(&reported));
+            let options = LoadOptions::new().group_bytes(group_bytes as u64).verify(verify);
+            let options = options.on_progress(move |done, total| progress.set(done + seen.load(Ordering::Relaxed), total + lent));
+            let options =
+                slice_of.into_iter().fold(options, |options, (index, slice)| options.slice(binding::name_of(table, index), slice));
+            let mut receipt: Option<LoadReceipt> = None;
+            let filling = jobs.run(|result| {
+                let (memory, part) = result?;
+                filled.fetch_add(IoBuf::len(&memory) as u64, Ordering::Relaxed);
+                match &mut receipt {
+                    None => receipt = Some(part),
+                    Some(receipt) => binding::add_receipt(receipt, &part),
+                }
+                Ok::<(), deepring_tensors::Error>(())
+            });
+            let loading = binding::load(&tensors, rest, options);
+            let ((), mut loaded) = both(filling, loading).await.map_err(failed)?;
+            if let Some(part) = receipt {
+                binding::add_receipt(&mut loaded.receipt, &part);
+            }
+            Ok(Some(Detail::Fresh(Box::new(Fresh::Loaded(loaded)))))
+        });
+        Ok(())
+    }
+
+    /// Takes over memory that a job has brought. It goes back as that of `allocate` does.
+    #[napi(ts_return_type = "Uint8Array<ArrayBuffer>")]
+    pub fn take_memory(&self, env: &Env, memory: u32) -> Result<crate::memory::RawValue> {
+        let taken = self.state.tensors.memories.borrow_mut().remove(&memory);
+        let (buffer, permit) = taken.ok_or_else(|| unknown("memory", memory))?;
+        Ok(crate::memory::RawValue::of(expose_with(env.raw(), buffer, permit)?))
+    }
+
+    /// Gives back memory that was not taken over.
+    #[napi]
+    pub fn drop_memory(&self, memory: u32) {
+        self.state.tensors.memories.borrow_mut().remove(&memory);
+    }
+}

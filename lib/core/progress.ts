@@ -1,0 +1,91 @@
+/**
+ * Progress of a request that takes long, for a function of the caller: at most 20 times a second, and once at the end.
+ */
+
+import { clearInterval, setInterval } from 'node:timers'
+import { cancel, connect } from './completions.ts'
+import { invalidType } from './errors.ts'
+
+/** How far an operation has come. */
+export interface Progress {
+  /** Bytes done. */
+  readonly bytes: number
+  /** Bytes in all. */
+  readonly total: number
+}
+
+/** What is called with the progress of an operation. If it throws, the operation is canceled, and rejects with its error. */
+export type OnProgress = (progress: Progress) => void
+
+/** The option of operations that report their progress. */
+export interface ProgressOptions {
+  /**
+   * Called with the bytes that are done and with those of all, at most 20 times a second and once at the end. If it throws,
+   * the operation rejects with its error.
+   */
+  onProgress?: OnProgress | undefined
+}
+
+/** Between two reports. */
+const PAUSE_MS = 50
+
+/** A function, or `undefined`. */
+export function onProgressOf(value: unknown): OnProgress | undefined {
+  if (value !== undefined && typeof value !== 'function')
+    throw invalidType('options.onProgress', 'of type function', value)
+  return value as OnProgress | undefined
+}
+
+const bytes = new Float64Array(2)
+
+/**
+ * Reports the progress of the request with this number while it runs.
+ *
+ * @param running - Its promise.
+ * @param total - The bytes of all, from the result: for the report of the end.
+ * @param undo - What to do with a result that is not delivered, because the function has thrown.
+ */
+export async function reporting<T>(
+  id: number,
+  onProgress: OnProgress | undefined,
+  running: Promise<T>,
+  total: (result: T) => number,
+  undo: (result: T) => unknown,
+): Promise<T> {
+  if (onProgress === undefined) return running
+  let failed: { readonly error: unknown } | undefined
+  let last = 0
+  const look = (): void => {
+    bytes.fill(0)
+    connect().progress(id, bytes)
+    const [done = 0, all = 0] = bytes
+    // The end is reported once, below.
+    if (done <= last || done >= all) return
+    last = done
+    try {
+      onProgress(Object.freeze({ bytes: done, total: all }))
+    } catch (error) {
+      failed = { error }
+      clearInterval(timer)
+      cancel([id])
+    }
+  }
+  const timer = setInterval(look, PAUSE_MS)
+  let result: T
+  try {
+    result = await running
+  } catch (error) {
+    throw failed === undefined ? error : failed.error
+  } finally {
+    clearInterval(timer)
+  }
+  try {
+    if (failed !== undefined) throw failed.error
+    const all = total(result)
+    onProgress(Object.freeze({ bytes: all, total: all }))
+  } catch (error) {
+    await undo(result)
+    throw error
+  }
+  return result
+}
