@@ -32,12 +32,20 @@ function moduleOf({ source }: Example, folder: string): string {
   return source
     .replaceAll("from 'deepring'", `from '${checkout}/index.ts'`)
     .replaceAll("from 'deepring/aio'", `from '${checkout}/lib/aio/index.ts'`)
+    .replaceAll("from 'deepring/safetensors'", `from '${checkout}/lib/safetensors/index.ts'`)
 }
 
 const sources = globSync('lib/**/*.ts', { cwd: root }).toSorted()
-const guides = ['buffers', 'checksums', 'durability', 'errors', 'many', 'porting-from-deepnvme', 'tuning'].map(
-  (name) => `docs/${name}.md`,
-)
+const guides = [
+  'buffers',
+  'checksums',
+  'durability',
+  'errors',
+  'many',
+  'porting-from-deepnvme',
+  'safetensors',
+  'tuning',
+].map((name) => `docs/${name}.md`)
 const runnable = [...guides, 'index.ts', ...sources].flatMap(examplesIn)
 
 test('there are examples', (t) => {

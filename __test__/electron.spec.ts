@@ -1,4 +1,7 @@
-/** Memory that is disposed in flight, also where the runtime refuses external memory: the device never writes into freed memory. */
+/**
+ * Where the runtime refuses external memory, and where it does not: memory that is disposed in flight is never written to by
+ * the device, and tensors have their bytes.
+ */
 
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
@@ -46,6 +49,27 @@ for (const [version, node] of nodes()) {
   } else {
     test(title, async (t) => {
       t.deepEqual(await disposed(t, node, electron), { ...safe, pinned: false, counted: false })
+    })
+  }
+}
+
+const tensors = { right: 43, left: 0, released: 3 }
+
+for (const [version, node] of nodes()) {
+  for (const [where, variables] of [
+    ['', {}],
+    [' where external memory is refused,', electron],
+  ] as const) {
+    const title = `tensors are saved, loaded, streamed and kept${where} on Node ${version}`
+    if (typeof variables === 'string') {
+      test.skip(`${title} (${variables})`, () => {})
+      continue
+    }
+    test(title, async (t) => {
+      const program = join(import.meta.dirname, 'programs', 'tensors-round-trip.mjs')
+      const { status, stdout, stderr } = await run(node, [program, scratch.path()], scratch.folder, variables)
+      t.deepEqual([status, stderr], [0, ''])
+      t.deepEqual(JSON.parse(stdout), tensors)
     })
   }
 }

@@ -6,6 +6,7 @@ const { rmSync } = require('node:fs')
 const { join } = require('node:path')
 const { allocate, open } = require('deepring')
 const { AioHandle } = require('deepring/aio')
+const { openSafetensors, saveSafetensors } = require('deepring/safetensors')
 
 async function main() {
   const path = join(process.argv[2], `commonjs-${process.pid}.bin`)
@@ -18,8 +19,12 @@ async function main() {
   const handle = new AioHandle()
   handle.asyncPread(weights.fill(0), path)
   const settled = await handle.wait()
+  await saveSafetensors(path, { weights: { dtype: 'U8', shape: [1 << 20], data: weights } })
+  const model = await openSafetensors(path)
+  const same = (await model.tensor('weights')).data.every((byte) => byte === 42)
+  await model.close()
   rmSync(path)
-  if (bytesWritten !== 1 << 20 || settled !== 1 || !weights.every((byte) => byte === 42))
+  if (!same || bytesWritten !== 1 << 20 || settled !== 1 || !weights.every((byte) => byte === 42))
     throw new Error('the file returned other bytes')
   console.log(JSON.stringify({ node: process.version, backend: receipt.backend }))
 }

@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import process from 'node:process'
 import { allocate, DeepringError, open } from 'deepring'
 import { aioRead, aioWrite } from 'deepring/aio'
+import { openSafetensors, saveSafetensors } from 'deepring/safetensors'
 
 const path = join(process.argv[2], `esm-${process.pid}.bin`)
 const weights = allocate(1 << 20).fill(42)
@@ -19,6 +20,12 @@ if (bytesRead !== 1 << 20 || !weights.every((byte) => byte === 42)) throw new Er
 await aioWrite(weights, path, { validate: true })
 await aioRead(weights.fill(0), path)
 if (!weights.every((byte) => byte === 42)) throw new Error('aioRead returned other bytes')
+
+await saveSafetensors(path, { weights: { dtype: 'U8', shape: [1 << 20], data: weights } })
+const model = await openSafetensors(path)
+const { data } = await model.tensor('weights')
+await model.close()
+if (!data.every((byte) => byte === 42)) throw new Error('the model returned other bytes')
 rmSync(path)
 
 const failure = await open(path).catch((error) => error)

@@ -7,6 +7,7 @@ import { inspect } from 'node:util'
 import process from 'node:process'
 import * as deepring from 'deepring'
 import * as aio from 'deepring/aio'
+import * as tensors from 'deepring/safetensors'
 import { code, coded, misplaced } from './coded.mjs'
 import { expect, parameters, report } from './host.mjs'
 import { surfaceOf, unevenness } from './surface.mjs'
@@ -24,6 +25,25 @@ const engine = new Engine({ queueDepth: 4 })
 const file = await deepring.open(path, 'r+')
 const own = await engine.open(pathToFileURL(path), 'r', { direct: 'never' })
 const handle = new AioHandle({ blockSize: 5000, queueDepth: 2, intraOpParallelism: 3, engine })
+
+const { SafetensorsFile, SafetensorsWriter, TensorTable } = tensors
+const modelPath = `${folder}/smoke.safetensors`
+const layout = [{ name: 'content', dtype: 'U8', shape: [LENGTH] }]
+const bytesTensor = { dtype: 'U8', shape: [LENGTH], data: content }
+await tensors.saveSafetensors(modelPath, { content: bytesTensor }, { checksum: 'crc32c' })
+const model = await tensors.openSafetensors(modelPath)
+const table = await tensors.tensorTable([
+  { name: 'middle', dtype: 'U8', shape: [160], path, position: 80, length: 160 },
+])
+
+/** Whether a class can be instantiated by the package only. */
+function cannotBeMade(made) {
+  try {
+    return Reflect.construct(made, []) === undefined
+  } catch (error) {
+    return error.code === 'ERR_DEEPRING_INVALID_ARG_TYPE'
+  }
+}
 
 function right(memory, what, position = 0) {
   const fault = misplaced(memory, 6, [0], position)
@@ -207,6 +227,146 @@ const checks = {
     return tensor.data.length === 0
   },
 
+  'safetensors.openSafetensors': () => model instanceof SafetensorsFile,
+  'safetensors.saveSafetensors': async () => {
+    const { files } = await tensors.saveSafetensors(`${folder}/smoke-saved`, { content: bytesTensor })
+    rmSync(`${folder}/smoke-saved`)
+    return files === 1
+  },
+  'safetensors.tensorTable': () => table instanceof TensorTable && !(table instanceof SafetensorsFile),
+  'safetensors.convertTensor': async () => {
+    const half = { dtype: 'BF16', shape: [1], data: new Uint16Array([0x3fc0]) }
+    return (await tensors.convertTensor(half, 'F32')).data[0] === 1.5
+  },
+  'safetensors.SafetensorsFile': () => cannotBeMade(SafetensorsFile),
+  'safetensors.SafetensorsFile.prototype.metadata': () => model.metadata.get('format') === 'pt',
+  'safetensors.SafetensorsFile.prototype.unindexed': () => model.unindexed.length === 0,
+  'safetensors.SafetensorsFile.prototype.missing': () => model.missing.length === 0,
+  'safetensors.SafetensorsFile.prototype.trailing': () => model.trailing === 0,
+  'safetensors.SafetensorsFile.prototype.table': () => model.table().size === 1,
+  'safetensors.SafetensorsFile.prototype.@@deepring.SafetensorsFile': () => marked(SafetensorsFile),
+  'safetensors.SafetensorsFile.prototype.@@util.inspect.custom': () => inspect(model).startsWith('SafetensorsFile {'),
+  'safetensors.TensorTable': () => cannotBeMade(TensorTable),
+  'safetensors.TensorTable.prototype.size': () => model.size === 1 && table.size === 1,
+  'safetensors.TensorTable.prototype.bytes': () => model.bytes === LENGTH,
+  'safetensors.TensorTable.prototype.largest': () => model.largest === LENGTH,
+  'safetensors.TensorTable.prototype.files': () => model.files[0] === modelPath,
+  'safetensors.TensorTable.prototype.has': () => model.has('content') && !model.has('none'),
+  'safetensors.TensorTable.prototype.info': () => model.info('content').byteLength === LENGTH,
+  'safetensors.TensorTable.prototype.names': () => [...model.names()].join() === 'content',
+  'safetensors.TensorTable.prototype.select': () => model.select(/tent/).count === 1,
+  'safetensors.TensorTable.prototype.tensor': async () => {
+    const tensor = await table.tensor('middle')
+    right(tensor.data, 'TensorTable.tensor', 80)
+    return tensor.byteLength === 160
+  },
+  'safetensors.TensorTable.prototype.load': async () => {
+    const loaded = await model.load()
+    right(loaded.get('content').data, 'TensorTable.load')
+    loaded[Symbol.dispose]()
+    return loaded.size === 1
+  },
+  'safetensors.TensorTable.prototype.stream': async () => {
+    let count = 0
+    for await (const { data } of model.stream()) {
+      right(data, 'TensorTable.stream')
+      count += 1
+    }
+    return count === 1
+  },
+  'safetensors.TensorTable.prototype.verify': async () => (await model.verify()).ok === true,
+  'safetensors.TensorTable.prototype.close': async () => {
+    const other = await tensors.openSafetensors(modelPath)
+    await other.close()
+    return other.load().catch((error) => error.code === 'ERR_DEEPRING_CLOSED')
+  },
+  'safetensors.TensorTable.prototype.@@asyncDispose': async () => {
+    const other = await tensors.openSafetensors(modelPath)
+    await other[Symbol.asyncDispose]()
+    return other.load().catch((error) => error.code === 'ERR_DEEPRING_CLOSED')
+  },
+  'safetensors.TensorTable.prototype.@@deepring.TensorTable': () => marked(TensorTable),
+  'safetensors.TensorTable.prototype.@@util.inspect.custom': () => inspect(table).startsWith('TensorTable {'),
+  'safetensors.Selection': () => model.select(['content']) instanceof tensors.Selection,
+  'safetensors.TensorMap': async () => (await model.load()) instanceof tensors.TensorMap,
+  'safetensors.TensorMap.prototype.size': async () => (await model.load()).size === 1,
+  'safetensors.TensorMap.prototype.has': async () => (await model.load()).has('content'),
+  'safetensors.TensorMap.prototype.get': async () => (await model.load()).get('none') === undefined,
+  'safetensors.TensorMap.prototype.keys': async () => [...(await model.load()).keys()].join() === 'content',
+  'safetensors.TensorMap.prototype.values': async () => [...(await model.load()).values()][0].dtype === 'U8',
+  'safetensors.TensorMap.prototype.entries': async () => [...(await model.load()).entries()][0][0] === 'content',
+  'safetensors.TensorMap.prototype.forEach': async () => {
+    const seen = []
+    const loaded = await model.load()
+    loaded.forEach((tensor, name, map) => seen.push(tensor.name === name && map === loaded))
+    return seen.join() === 'true'
+  },
+  'safetensors.TensorMap.prototype.@@iterator': async () => new Map(await model.load()).has('content'),
+  'safetensors.TensorMap.prototype.@@dispose': async () => {
+    const loaded = await model.load()
+    loaded[Symbol.dispose]()
+    return loaded.get('content').released
+  },
+  'safetensors.FileTensor': async () => (await model.tensor('content')) instanceof tensors.FileTensor,
+  'safetensors.FileTensor.prototype.data': async () => (await model.tensor('content')).data instanceof Uint8Array,
+  'safetensors.FileTensor.prototype.releasedError': async () => {
+    const tensor = await model.tensor('content')
+    tensor[Symbol.dispose]()
+    try {
+      return tensor.data
+    } catch (error) {
+      return error.code === 'ERR_DEEPRING_RELEASED' && error.tensor === 'content'
+    }
+  },
+  'safetensors.SafetensorsWriter': () => cannotBeMade(SafetensorsWriter),
+  'safetensors.SafetensorsWriter.create': async () => {
+    const writer = await SafetensorsWriter.create(`${folder}/smoke-created`, layout)
+    await writer.abort()
+    return writer instanceof SafetensorsWriter
+  },
+  'safetensors.SafetensorsWriter.prototype.write': async () => {
+    const writer = await SafetensorsWriter.create(`${folder}/smoke-written`, layout)
+    await writer.write('content', content.subarray(8), { start: 8 })
+    await writer.write('content', content.subarray(0, 8))
+    await writer.finish()
+    const result = await tensors.openSafetensors(`${folder}/smoke-written`)
+    right((await result.tensor('content')).data, 'SafetensorsWriter.write')
+    await result.close()
+    return true
+  },
+  'safetensors.SafetensorsWriter.prototype.finish': async () => {
+    const writer = await SafetensorsWriter.create(`${folder}/smoke-finished`, layout)
+    return writer.finish().catch((error) => error.code === 'ERR_DEEPRING_INVALID')
+  },
+  'safetensors.SafetensorsWriter.prototype.abort': async () => {
+    const writer = await SafetensorsWriter.create(`${folder}/smoke-aborted`, layout)
+    await writer.abort()
+    return writer.finish().catch((error) => error.code === 'ERR_DEEPRING_CLOSED')
+  },
+  'safetensors.SafetensorsWriter.prototype.@@asyncDispose': async () => {
+    const writer = await SafetensorsWriter.create(`${folder}/smoke-disposed`, layout)
+    await writer[Symbol.asyncDispose]()
+    return writer.finish().catch((error) => error.code === 'ERR_DEEPRING_CLOSED')
+  },
+  'safetensors.SafetensorsWriter.prototype.@@deepring.SafetensorsWriter': () => marked(SafetensorsWriter),
+  'safetensors.SafetensorsWriter.prototype.@@util.inspect.custom': async () => {
+    const writer = await SafetensorsWriter.create(`${folder}/smoke-shown`, layout)
+    await writer.abort()
+    return inspect(writer).startsWith('SafetensorsWriter {')
+  },
+  'Lease.bytes': async () => (await model.tensor('content')).bytes.length === LENGTH,
+  'Lease.released': async () => (await model.tensor('content')).released === false,
+  'Lease.keep': async () => {
+    for await (const tensor of model.stream()) await tensor.keep()
+    const kept = await model.tensor('content')
+    return (await kept.keep()) === kept
+  },
+  'Lease.@@dispose': async () => {
+    const tensor = await model.tensor('content')
+    tensor[Symbol.dispose]()
+    return tensor.released
+  },
+
   'aio.aioRead': async () => {
     const memory = empty()
     const answer = await aioRead(memory, path, { validate: true })
@@ -286,6 +446,8 @@ const checks = {
 const surface = [
   ...surfaceOf('deepring', deepring),
   ...surfaceOf('aio', aio),
+  ...surfaceOf('safetensors', tensors),
+  ...surfaceOf('Lease', Object.getPrototypeOf(tensors.FileTensor.prototype), { constructor: 0, releasedError: 0 }),
   ...surfaceOf('EngineBuffer', deepring.allocate(1), Uint8Array.prototype),
   ...surfaceOf('Tensor', deepring.allocateTensor('U8', [1]), { dtype: 0, shape: 0, data: 0, byteLength: 0 }),
 ]
@@ -300,7 +462,7 @@ for (const [name, check] of Object.entries(checks)) {
   if (answer !== true) failed.push(`${name}: ${answer}`)
 }
 expect(failed.length === 0, failed.join('; '))
-await Promise.all([file.close(), own.close()])
+await Promise.all([file.close(), own.close(), model.close(), table.close()])
 await engine.close()
 const { backend, reason } = await deepring.info()
 report({ checked: surface.length, backend, reason, runtime: process.version })

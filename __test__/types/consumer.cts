@@ -2,6 +2,7 @@
 
 import deepring = require('deepring')
 import aio = require('deepring/aio')
+import safetensors = require('deepring/safetensors')
 
 export async function copy(from: string, to: string): Promise<number> {
   const source = await deepring.open(from)
@@ -11,4 +12,9 @@ export async function copy(from: string, to: string): Promise<number> {
   await source.close()
   const done: 0 = await aio.aioWrite(memory, to)
   return bytesRead + done
+}
+
+export async function names(path: string): Promise<string[]> {
+  const model = await safetensors.openSafetensors(path)
+  return [...model.names()]
 }

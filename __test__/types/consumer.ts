@@ -22,6 +22,15 @@ import {
   type Tensor,
 } from 'deepring'
 import { AioHandle, aioRead, aioReadSync, aioWrite, aioWriteSync } from 'deepring/aio'
+import {
+  type AnyTensor,
+  convertTensor,
+  type FileTensor,
+  openSafetensors,
+  saveSafetensors,
+  SafetensorsWriter,
+  tensorTable,
+} from 'deepring/safetensors'
 
 type Same<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false
 declare function holds<_Claim extends true>(): void
@@ -114,6 +123,52 @@ export async function tensors(): Promise<void> {
   await file.write(foreign, { position: Number(first) + Number(wide) + elementBytes })
   // @ts-expect-error unknown element type
   allocateTensor('FLOAT', [1])
+}
+
+export async function models(signal: AbortSignal): Promise<void> {
+  await using model = await openSafetensors(['a.safetensors', new URL('file:///b.safetensors')], {
+    direct: 'prefer',
+    strict: false,
+    maxHeaderBytes: 1n << 20n,
+    signal,
+  })
+  const metadata: ReadonlyMap<string, string> = model.metadata
+  const chosen = model.select(({ dtype, byteLength }) => dtype === 'F32' && byteLength > 0)
+  const names: Iterable<string> = model.names()
+  const map: ReadonlyMap<string, AnyTensor> = await model.load(chosen, {
+    slices: new Map([['a', [[0, 1], null] as const]]),
+    into: new Map([['b', new Float32Array(4)]]),
+    onProgress: ({ bytes, total }) => console.log(bytes / total),
+  })
+  const tensor = map.get('a')
+  if (tensor?.dtype === 'F32') {
+    holds<Same<typeof tensor, FileTensor<'F32'>>>()
+    const floats: Float32Array<ArrayBuffer> = tensor.data
+    console.log(floats)
+  }
+  if (tensor?.dtype === 'I64') console.log(tensor.data[0] === 0n)
+  for await (const each of model.stream(/weight/, { memory: 1 << 28, order: 'given', verify: true })) {
+    const kept: AnyTensor = await each.keep()
+    console.log(kept.name, kept.bytes.length)
+  }
+  const { ok, damaged } = await model.verify()
+  const receipt = await saveSafetensors('c.safetensors', map, { metadata: { step: '7' }, checksum: 'crc32c' })
+  await saveSafetensors('shards', { a: allocateTensor('F32', [2]) }, { shardBytes: 5e9, order: 'reference' })
+  const writer = await SafetensorsWriter.create('d.safetensors', [{ name: 'a', dtype: 'BF16', shape: [2] }])
+  await writer.write('a', new Uint16Array(2), { start: 0n })
+  const half = await convertTensor({ dtype: 'F32', shape: [1], data: new Float32Array(1) }, 'BF16')
+  holds<Same<typeof half, Tensor<'BF16'>>>()
+  const row = { name: 'x', dtype: 'Q4_K', shape: [256], path: 'm.gguf', position: 0n, length: 144 }
+  await (await tensorTable([row])).close()
+  console.log(metadata, names, ok, damaged[0]?.tensor, receipt.bytes, (await writer.finish()).files)
+  // @ts-expect-error the names of slices are in a map
+  await model.load(undefined, { slices: { a: [[0, 1]] } })
+  // @ts-expect-error a selection is no text
+  model.select(7)
+  // @ts-expect-error narrower types need a scale
+  await convertTensor(half, 'F8_E4M3')
+  // @ts-expect-error a tensor has an element type
+  await saveSafetensors('e.safetensors', { a: new Uint8Array(1) })
 }
 
 export async function aio(): Promise<void> {
