@@ -56,7 +56,8 @@ pub(crate) fn seal(header: &mut [u8]) {
 pub(crate) fn of(header: &Header) -> Option<(Vec<u32>, u32)> {
     let (tensors, own) = header.metadata.get(KEY)?.strip_prefix(VERSION)?.split_once(';')?;
     let bytes = STANDARD.decode(tensors).ok()?;
-    let own = u32::from_str_radix(own, 16).ok().filter(|_| own.len() == DIGITS)?;
+    // One form only, so that no change of a digit stays unseen.
+    let own = u32::from_str_radix(own, 16).ok().filter(|crc| own == format!("{crc:08x}"))?;
     let fits = bytes.len() == header.columns.len() * 4;
     fits.then(|| (bytes.chunks_exact(4).map(|crc| u32::from_le_bytes([crc[0], crc[1], crc[2], crc[3]])).collect(), own))
 }
