@@ -104,7 +104,9 @@ impl Layout {
 
     /// The header with these checksums, in the order of the bytes.
     pub(crate) fn sealed(mut self, checksums: &[u32]) -> Vec<u8> {
-        let (empty, full) = (checksums::text(&vec![0; checksums.len()]), checksums::text(checksums));
+        // With the key: other metadata can have the same text.
+        let value = |checksums: &[u32]| format!("\"{}\":\"{}\"", checksums::KEY, checksums::text(checksums));
+        let (empty, full) = (value(&vec![0; checksums.len()]), value(checksums));
         let found = self.header.windows(empty.len()).position(|window| window == empty.as_bytes());
         if let Some(at) = found {
             self.header[at..at + full.len()].copy_from_slice(full.as_bytes());
@@ -160,6 +162,8 @@ fn header(tensors: &[Declared], lens: &[u64], order: &[u32], rules: Rules<'_>) -
     let mut metadata = rules.metadata.clone();
     // Programs on PyTorch refuse files without it.
     metadata.entry("format".into()).or_insert_with(|| "pt".into());
+    // Those of another file.
+    metadata.remove(checksums::KEY);
     if rules.checksums {
         metadata.insert(checksums::KEY.into(), checksums::text(&vec![0; tensors.len()]));
     }
