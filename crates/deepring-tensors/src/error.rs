@@ -238,6 +238,11 @@ pub(crate) fn quoted(name: &str) -> String {
     text
 }
 
+/// A string where something else belongs. The message of `serde` would have all of it, and escaped: up to 18 times its size.
+pub(crate) fn misplaced_text<E: serde::de::Error>(expected: &dyn serde::de::Expected) -> E {
+    E::invalid_type(serde::de::Unexpected::Other("string"), expected)
+}
+
 fn of_tensor(name: Option<&str>) -> impl fmt::Display {
     name.map_or_else(String::new, |name| format!(", tensor {}", quoted(name)))
 }

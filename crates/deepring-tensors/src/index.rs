@@ -4,7 +4,7 @@
 //! names of files stay below the directory of the index. That is decided by the name alone, not by where it leads: a cache
 //! of downloads is made of symbolic links that lead out.
 
-use crate::error::{Fault, Reason, quoted};
+use crate::error::{Fault, Reason, misplaced_text, quoted};
 use crate::names::Names;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use std::collections::BTreeMap;
@@ -13,6 +13,9 @@ use std::path::{Component, Path};
 
 /// The largest index: five times that of a model with 1.3 million tensors.
 pub(crate) const INDEX_BYTES_MAX: u64 = 256 << 20;
+
+/// The most files that an index can name: a hundred times those of the largest models. Each costs more memory than its name.
+pub(crate) const FILES_MAX: usize = 1 << 16;
 
 /// What an index says.
 #[derive(Debug, Default)]
@@ -28,7 +31,7 @@ pub(crate) struct Index {
 pub(crate) fn parse(json: &[u8]) -> Result<Index, Fault> {
     let mut walk = Walk { index: Index::default(), seen: false, fault: None };
     let mut deserializer = serde_json::Deserializer::from_slice(json);
-    let walked = deserializer.deserialize_map(Top(&mut walk)).and_then(|()| deserializer.end());
+    let walked = deserializer.deserialize_any(Top(&mut walk)).and_then(|()| deserializer.end());
     if let Err(error) = walked {
         return Err(walk.fault.unwrap_or_else(|| {
             let reason = if error.is_data() { Reason::Index } else { Reason::Json };
@@ -79,6 +82,10 @@ impl<'de> Visitor<'de> for Top<'_> {
         f.write_str("an object with a weight_map")
     }
 
+    fn visit_str<E: serde::de::Error>(self, _: &str) -> Result<(), E> {
+        Err(misplaced_text(&self))
+    }
+
     fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<(), M::Error> {
         let walk = self.0;
         while let Some(key) = map.next_key::<String>()? {
@@ -100,7 +107,7 @@ impl<'de> DeserializeSeed<'de> for WeightMap<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_map(self)
+        deserializer.deserialize_any(self)
     }
 }
 
@@ -109,6 +116,10 @@ impl<'de> Visitor<'de> for WeightMap<'_> {
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object with the file of each tensor")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, _: &str) -> Result<(), E> {
+        Err(misplaced_text(&self))
     }
 
     fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<(), M::Error> {
@@ -122,8 +133,11 @@ impl<'de> Visitor<'de> for WeightMap<'_> {
             if walk.index.names.add(&name).is_err() {
                 return walk.fail(Fault::of(Reason::Duplicate, &name, "the index has the name twice"));
             }
-            let next = walk.index.numbers.len() as u32;
-            walk.index.files.push(*walk.index.numbers.entry(file).or_insert(next));
+            let next = walk.index.numbers.len();
+            walk.index.files.push(*walk.index.numbers.entry(file).or_insert(next as u32));
+            if walk.index.numbers.len() > FILES_MAX {
+                return walk.fail(Fault::of(Reason::Index, &name, format!("the index names more than {FILES_MAX} files")));
+            }
         }
         Ok(())
     }

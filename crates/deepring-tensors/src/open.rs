@@ -2,7 +2,7 @@
 //!
 //! 1. What a path means: a file, an index, or a directory, in which the index comes first, then `model.safetensors`, then
 //!    the only `*.safetensors`.
-//! 2. All files are opened at once, and the first 256 KiB of each are read; of a longer header the rest.
+//! 2. Files are opened 64 at once, and the first 256 KiB of each are read; of a longer header the rest.
 //! 3. The headers are read by [`header`](crate::header) on a thread of the engine, and become one table.
 //!
 //! Nothing that a header says is believed before the size of its file is known.
@@ -13,10 +13,10 @@ use crate::error::{Error, Fault, Reason, Result, quoted};
 use crate::header::{self, Header};
 use crate::index::{self, INDEX_BYTES_MAX, Index};
 use crate::job::Job;
+use crate::metadata::Metadata;
 use crate::table::{Table, TableFile};
 use crate::tensors::{HeaderSum, Tensors};
 use deepring::{Direct, Engine, File};
-use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
@@ -28,6 +28,9 @@ const LENGTH_BYTES: u64 = 8;
 
 /// The longest header unless a program allows more: as in the reference.
 const HEADER_BYTES_MAX: u64 = 100_000_000;
+
+/// Files that are opened at once, so that what the first bytes of all take is bounded.
+const WAVE_FILES: usize = 64;
 
 /// No header can be longer: places in it are counted with 32 bits.
 const HEADER_BYTES_LIMIT: u64 = u32::MAX as u64;
@@ -99,7 +102,7 @@ impl OpenOptions {
 #[derive(Debug, Clone)]
 pub struct Safetensors {
     tensors: Tensors,
-    metadata: BTreeMap<String, String>,
+    metadata: Metadata,
     trailing: u64,
     unindexed: Vec<String>,
     missing: Vec<String>,
@@ -148,7 +151,7 @@ impl Safetensors {
     }
 
     /// What the headers say under `__metadata__`. Of several files, the first that has a key counts.
-    pub fn metadata(&self) -> &BTreeMap<String, String> {
+    pub fn metadata(&self) -> &Metadata {
         &self.metadata
     }
 
@@ -264,6 +267,21 @@ async fn read_parts(
     options: OpenOptions,
     needs: impl Fn(usize) -> Option<String> + Sync,
 ) -> Result<Vec<Part>> {
+    // Grows with the files that are there, not with those that an index names.
+    let mut parts = Vec::new();
+    for (wave, paths) in paths.chunks(WAVE_FILES).enumerate() {
+        parts.extend(read_wave(engine, paths, options, |number| needs(wave * WAVE_FILES + number)).await?);
+    }
+    Ok(parts)
+}
+
+/// As [`read_parts`], of files that are opened at once.
+async fn read_wave(
+    engine: &Engine,
+    paths: &[PathBuf],
+    options: OpenOptions,
+    needs: impl Fn(usize) -> Option<String> + Sync,
+) -> Result<Vec<Part>> {
     let how = deepring::OpenOptions::new().read(true).direct(options.direct);
     let opening: Vec<_> = paths.iter().map(|path| engine.open_async(path, how)).collect();
     let failed = |number: usize, error| Error::Io { error, tensor: needs(number) };
@@ -318,16 +336,14 @@ fn header_len(first: &[u8], size: u64, max: u64) -> std::result::Result<u64, Fau
 
 /// One table of all files. With an index, of what it gives to them.
 fn assemble(engine: &Engine, paths: Vec<PathBuf>, parts: Vec<Part>, index: Option<&Index>) -> Result<Safetensors> {
-    let (mut metadata, mut trailing, mut unindexed, mut headers) = (BTreeMap::new(), 0, Vec::new(), Vec::new());
+    let (mut metadata, mut trailing, mut unindexed, mut headers) = (Metadata::default(), 0, Vec::new(), Vec::new());
     let (mut columns, mut files, mut handles, mut checksums) = (Columns::default(), Vec::new(), Vec::new(), Vec::new());
     let alone = parts.len() == 1 && index.is_none();
     for (number, (path, part)) in paths.into_iter().zip(parts).enumerate() {
         let first = columns.len();
         let Header { columns: own, metadata: said, trailing: rest } = part.header;
         trailing += rest;
-        for (key, value) in said {
-            metadata.entry(key).or_insert(value);
-        }
+        metadata.merge(said);
         for tensor in 0..own.len() {
             let name = own.names.get(tensor);
             let wanted = |index: &Index| index.names.find(name).is_some_and(|found| index.files[found] as usize == number);

@@ -15,10 +15,9 @@ mod tensor;
 mod values;
 
 use crate::columns::Columns;
-use crate::error::{Fault, Reason, quoted};
+use crate::error::{Fault, Reason, misplaced_text, quoted};
+use crate::metadata::Metadata;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::fmt;
 use tensor::Tensor;
 
@@ -30,7 +29,7 @@ pub(crate) const METADATA: &str = "__metadata__";
 pub(crate) struct Header {
     /// In the order of their bytes. Positions count from the first byte of the data.
     pub(crate) columns: Columns,
-    pub(crate) metadata: BTreeMap<String, String>,
+    pub(crate) metadata: Metadata,
     /// Bytes behind the last tensor.
     pub(crate) trailing: u64,
 }
@@ -39,7 +38,7 @@ pub(crate) struct Header {
 pub(crate) fn parse(json: &[u8], data_bytes: u64, strict: bool) -> Result<Header, Fault> {
     let mut walk = Walk { columns: Columns::default(), metadata: None, reason: Reason::Json, fault: None };
     let mut deserializer = serde_json::Deserializer::from_slice(json);
-    let walked = deserializer.deserialize_map(Top(&mut walk)).and_then(|()| deserializer.end());
+    let walked = deserializer.deserialize_any(Top(&mut walk)).and_then(|()| deserializer.end());
     if let Err(error) = walked {
         return Err(walk.fault.take().unwrap_or_else(|| {
             let reason = if error.is_data() { walk.reason } else { Reason::Json };
@@ -85,7 +84,7 @@ fn cover(columns: &Columns, data_bytes: u64) -> Result<u64, Fault> {
 /// What the walk has found so far.
 struct Walk {
     columns: Columns,
-    metadata: Option<BTreeMap<String, String>>,
+    metadata: Option<Metadata>,
     /// What is wrong if the next value has the wrong type.
     reason: Reason,
     /// What is wrong, if it is not the type of a value.
@@ -119,6 +118,10 @@ impl<'de> Visitor<'de> for Top<'_> {
         f.write_str("an object with the tensors of the file")
     }
 
+    fn visit_str<E: serde::de::Error>(self, _: &str) -> Result<(), E> {
+        Err(misplaced_text(&self))
+    }
+
     fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<(), M::Error> {
         let walk = self.0;
         while let Some(is_tensor) = map.next_key_seed(Key(&mut *walk))? {
@@ -127,7 +130,7 @@ impl<'de> Visitor<'de> for Top<'_> {
                 map.next_value_seed(Tensor(&mut *walk))?;
             } else {
                 walk.reason = Reason::Metadata;
-                map.next_value_seed(Metadata(&mut *walk))?;
+                map.next_value_seed(MetadataSeed(&mut *walk))?;
             }
             walk.reason = Reason::Json;
         }
@@ -167,9 +170,9 @@ impl Visitor<'_> for Key<'_> {
 }
 
 /// `__metadata__`: an object of strings, or null.
-struct Metadata<'w>(&'w mut Walk);
+struct MetadataSeed<'w>(&'w mut Walk);
 
-impl<'de> DeserializeSeed<'de> for Metadata<'_> {
+impl<'de> DeserializeSeed<'de> for MetadataSeed<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -177,30 +180,56 @@ impl<'de> DeserializeSeed<'de> for Metadata<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Metadata<'_> {
+impl<'de> Visitor<'de> for MetadataSeed<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object of strings")
     }
 
+    fn visit_str<E: serde::de::Error>(self, _: &str) -> Result<(), E> {
+        Err(misplaced_text(&self))
+    }
+
     fn visit_unit<E: serde::de::Error>(self) -> Result<(), E> {
-        self.0.metadata = Some(BTreeMap::new());
+        self.0.metadata = Some(Metadata::default());
         Ok(())
     }
 
     fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<(), M::Error> {
-        let mut metadata = BTreeMap::new();
-        while let Some(key) = map.next_key::<String>()? {
-            match metadata.entry(key) {
-                Entry::Vacant(place) => place.insert(map.next_value::<String>()?),
-                Entry::Occupied(place) => {
-                    let detail = format!("__metadata__ has the key {} twice", quoted(place.key()));
-                    return self.0.fail(Fault::new(Reason::Duplicate, detail));
-                }
-            };
+        let mut metadata = Metadata::default();
+        while map.next_key_seed(Text(&mut metadata))?.is_some() {
+            map.next_value_seed(Text(&mut metadata))?;
+        }
+        if let Err(key) = metadata.sort() {
+            let detail = format!("__metadata__ has the key {} twice", quoted(key));
+            return self.0.fail(Fault::new(Reason::Duplicate, detail));
         }
         self.0.metadata = Some(metadata);
+        Ok(())
+    }
+}
+
+/// A key or a value of the metadata, which is added.
+struct Text<'m>(&'m mut Metadata);
+
+impl<'de> DeserializeSeed<'de> for Text<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for Text<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<(), E> {
+        self.0.add(text);
         Ok(())
     }
 }

@@ -3,7 +3,7 @@
 use super::Walk;
 use super::values::{Skipped, Whole};
 use crate::columns::Kind;
-use crate::error::Reason;
+use crate::error::{Reason, misplaced_text};
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use std::fmt;
 
@@ -17,7 +17,7 @@ impl<'de> DeserializeSeed<'de> for Tensor<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_map(self)
+        deserializer.deserialize_any(self)
     }
 }
 
@@ -26,6 +26,10 @@ impl<'de> Visitor<'de> for Tensor<'_> {
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object with dtype, shape and data_offsets")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, _: &str) -> Result<(), E> {
+        Err(misplaced_text(&self))
     }
 
     fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<(), M::Error> {
@@ -170,7 +174,7 @@ impl<'de> DeserializeSeed<'de> for Shape<'_> {
     type Value = Option<u64>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Option<u64>, D::Error> {
-        deserializer.deserialize_seq(self)
+        deserializer.deserialize_any(self)
     }
 }
 
@@ -179,6 +183,10 @@ impl<'de> Visitor<'de> for Shape<'_> {
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an array of whole numbers")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, _: &str) -> Result<Option<u64>, E> {
+        Err(misplaced_text(&self))
     }
 
     fn visit_seq<S: SeqAccess<'de>>(self, mut extents: S) -> Result<Option<u64>, S::Error> {
@@ -198,7 +206,7 @@ impl<'de> DeserializeSeed<'de> for Offsets {
     type Value = (u64, u64);
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(u64, u64), D::Error> {
-        deserializer.deserialize_seq(self)
+        deserializer.deserialize_any(self)
     }
 }
 
@@ -207,6 +215,10 @@ impl<'de> Visitor<'de> for Offsets {
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("data_offsets of two whole numbers")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, _: &str) -> Result<(u64, u64), E> {
+        Err(misplaced_text(&self))
     }
 
     fn visit_seq<S: SeqAccess<'de>>(self, mut offsets: S) -> Result<(u64, u64), S::Error> {

@@ -1,5 +1,6 @@
 //! Values of a header: whole numbers, and what is skipped.
 
+use crate::error::misplaced_text;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use std::fmt;
 
@@ -19,6 +20,10 @@ impl Visitor<'_> for Whole {
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a whole number")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, _: &str) -> Result<u64, E> {
+        Err(misplaced_text(&self))
     }
 
     fn visit_u64<E>(self, number: u64) -> Result<u64, E> {
