@@ -103,14 +103,15 @@ impl Plan {
             let runs = runs.and_then(|runs| if runs.count() <= RUNS_MAX { Ok(runs) } else { Err(too_many(runs.count())) });
             runs_of.insert(index, runs.map_err(|detail| Error::Slice { tensor: tensor(), detail })?);
         }
-        let mut builder = Builder { table, rules, groups: Vec::new(), places: Vec::new(), realigned: 0, end: 0, run: None };
+        let rests = rests(table, selection);
+        let mut builder = Builder { table, rules, rests, groups: Vec::new(), places: Vec::new(), realigned: 0, end: 0, run: None };
         let mut bytes = 0;
         for (nth, &index) in selection.indices.iter().enumerate() {
             let runs = runs_of.get(&index);
             bytes += runs.map_or(table.columns.lens[index as usize], Runs::bytes);
             match runs {
                 Some(runs) => builder.add_slice(nth, index as usize, runs),
-                None => builder.add(selection, nth, index as usize),
+                None => builder.add(nth, index as usize),
             }
         }
         builder.close();
@@ -137,6 +138,8 @@ impl Run {
 struct Builder<'t> {
     table: &'t Table,
     rules: Rules,
+    /// See [`rests`].
+    rests: Vec<u64>,
     groups: Vec<Group>,
     places: Vec<Place>,
     realigned: u64,
@@ -147,7 +150,7 @@ struct Builder<'t> {
 
 impl Builder<'_> {
     /// Adds a whole tensor.
-    fn add(&mut self, selection: &Selection, nth: usize, index: usize) {
+    fn add(&mut self, nth: usize, index: usize) {
         let columns = &self.table.columns;
         let (position, len) = (columns.begins[index], columns.lens[index]);
         let align = columns.dtype(index).map_or(1, |dtype| dtype.align() as u64);
@@ -166,14 +169,14 @@ impl Builder<'_> {
         let goes_on = |run: &Run| run.position == position && run.offset.is_multiple_of(align) && suits(run);
         let follows = self.run.filter(goes_on).map(|run| run.offset);
         let start = |end: u64, rest: u64| start_of(end, position, align, rest);
-        let rest = if follows.is_some() { 0 } else { self.rest(selection, nth) };
+        let rest = if follows.is_some() { 0 } else { self.rests[nth] };
         let offset = follows.unwrap_or_else(|| start(self.end, rest));
         if self.enter(file, nth, offset + len, 1) {
             self.place(offset);
             self.extend(position, offset, len, follows.is_some());
         } else {
             // A new group.
-            let offset = start(0, self.rest(selection, nth));
+            let offset = start(0, self.rests[nth]);
             self.place(offset);
             self.extend(position, offset, len, false);
         }
@@ -185,8 +188,14 @@ impl Builder<'_> {
         let (begin, align) = (columns.begins[index], columns.dtype(index).map_or(1, |dtype| dtype.align() as u64));
         let file = self.table.file_of(index);
         let bytes = runs.bytes();
+        // As of an empty tensor: a place behind the end of the buffer is none.
+        if bytes == 0 {
+            self.enter(file, nth, 0, 0);
+            self.place(0);
+            return;
+        }
         let first = begin + runs.iter().next().unwrap_or(0);
-        if bytes > 0 && !first.is_multiple_of(align) {
+        if !first.is_multiple_of(align) {
             self.realigned += 1;
         }
         let start = |end: u64| start_of(end, first, align, runs.len);
@@ -204,22 +213,6 @@ impl Builder<'_> {
             group.gap = GAP_BYTES;
         }
         self.run = None;
-    }
-
-    /// Bytes from the tensor at `nth` on that follow each other in the file, as far as it matters.
-    fn rest(&self, selection: &Selection, nth: usize) -> u64 {
-        let columns = &self.table.columns;
-        let mut bytes = 0;
-        let mut end = None;
-        for &index in &selection.indices[nth..] {
-            let index = index as usize;
-            if end.is_some_and(|end| end != columns.begins[index]) || bytes >= PACKED_BYTES_MAX {
-                break;
-            }
-            bytes += columns.lens[index];
-            end = Some(columns.end(index));
-        }
-        bytes
     }
 
     /// Makes room in the open group for a tensor that ends at `end` of its buffer. False if it begins another group.
@@ -261,6 +254,22 @@ impl Builder<'_> {
         }
         (self.end, self.run) = (0, None);
     }
+}
+
+/// Of each tensor of a selection, how many bytes from its first on follow each other in the file, as far as it matters. From
+/// the last one on, because a header can make each look at all that follow.
+fn rests(table: &Table, selection: &Selection) -> Vec<u64> {
+    let columns = &table.columns;
+    let mut rests = vec![0; selection.len()];
+    let (mut next, mut rest) = (None, 0);
+    for (nth, &index) in selection.indices.iter().enumerate().rev() {
+        let index = index as usize;
+        let behind = if next == Some(columns.end(index)) { rest } else { 0 };
+        rest = (columns.lens[index] + behind).min(PACKED_BYTES_MAX);
+        rests[nth] = rest;
+        next = Some(columns.begins[index]);
+    }
+    rests
 }
 
 /// Where a run that begins at `position` of the file goes in a buffer that is taken up to `end`, if `rest` bytes follow
@@ -367,6 +376,18 @@ mod tests {
         let plan = Plan::new(&table, &table.all(), &HashMap::new(), Rules { group_bytes: 100_000, separate: false }).expect("a plan");
         assert!(plan.groups.iter().all(|group| group.pieces.len() == 1), "{:?}", plan.groups);
         assert_eq!((plan.groups.len(), plan.groups[0].pieces[0].offset), (5, 3224));
+    }
+
+    #[test]
+    fn planning_takes_no_longer_than_a_table_is() {
+        // Each of the first breaks the run before it, and all are followed by half a million.
+        let mut sizes = [(0, 1), (2, 1)].repeat(5_000);
+        sizes.resize(500_000, (0, 0));
+        let table = table(8, &sizes);
+        let begun = std::time::Instant::now();
+        let plan = Plan::new(&table, &table.all(), &HashMap::new(), Rules { group_bytes: 64 << 20, separate: false }).expect("a plan");
+        assert_eq!((plan.groups.len(), plan.places.len()), (1, 500_000));
+        assert!(begun.elapsed() < std::time::Duration::from_secs(5), "{:?}", begun.elapsed());
     }
 
     #[test]
