@@ -1,18 +1,19 @@
 // Searches with libFuzzer for input that breaks a promise of the planner or of a parser, and ends
 // with one line: `fuzz: seed S, N targets, M executions, 0 crashes`. Exit status 1 if anything
-// crashed.
+// crashed. Headers of safetensors are compared with the reference crate: a difference that
+// crates/deepring-tensors/src/fuzz/oracle.rs does not argue is a crash.
 //
-//   npm run fuzz                                 60 s for each target of crates/deepring/fuzz
+//   npm run fuzz                                 60 s for each target of crates/*/fuzz
 //   npm run fuzz -- --seconds 600 --target plan  ten minutes of one target; --target can repeat
 //   npm run fuzz -- --seed 7                     libFuzzer's seed; default: drawn and printed
 //   npm run fuzz -- --keep                       adds useful new inputs to the committed corpus
 //
 // Needs rustup with a nightly toolchain; cargo-fuzz is installed under target/ if it is not there.
-// First the target `planted`, a planner with a planted bug, must crash, because a fuzzer that misses
-// this bug would miss others.
+// First the target `planted` of each crate, code with a planted bug, must crash, because a fuzzer that
+// misses this bug would miss others.
 //
-// An input that crashes stays in crates/deepring/fuzz/artifacts. Once it is understood, it goes
-// into the corpus together with the fix.
+// An input that crashes stays in crates/*/fuzz/artifacts. Once it is understood, it goes into the
+// corpus together with the fix.
 
 import { spawn, spawnSync } from 'node:child_process'
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs'
@@ -26,8 +27,13 @@ const CARGO_FUZZ_VERSION = '0.13.2'
 const PLANTED_BUG = 'planted'
 /** The planted bug is found within a second; a busy machine gets more. */
 const PLANTED_BUG_SECONDS = 60
-/** Inputs are numbers and short texts. */
-const INPUT_BYTES_MAX = 256
+/** The crates, the corpus from which the planted bug is found, and how long inputs are. */
+const CRATES = [
+  // Numbers and short texts.
+  { name: 'deepring', plantedCorpus: 'plan', inputBytesMax: 256 },
+  // Headers of a few tensors.
+  { name: 'deepring-tensors', plantedCorpus: 'nearly', inputBytesMax: 768 },
+]
 /**
  * Files of a committed corpus; the smallest are kept. The next run finds the rest of the coverage
  * again in seconds.
@@ -35,8 +41,6 @@ const INPUT_BYTES_MAX = 256
 const CORPUS_FILES_MAX = 64
 
 const root = join(import.meta.dirname, '..')
-const crate = join(root, 'crates/deepring')
-const corpora = join(crate, 'fuzz/corpus')
 const { values } = parseArgs({
   options: {
     seconds: { type: 'string', default: '60' },
@@ -45,7 +49,9 @@ const { values } = parseArgs({
     keep: { type: 'boolean', default: false },
   },
 })
-const targets = values.target ?? readdirSync(corpora).toSorted()
+const targets = CRATES.flatMap((crate) => readdirSync(corpora(crate)).map((name) => ({ crate, name }))).filter(
+  ({ name }) => values.target?.includes(name) ?? true,
+)
 const seed = values.seed ?? String(1 + Math.floor(Math.random() * 0x7fff_ffff))
 const count = { executions: 0, crashes: 0 }
 
@@ -56,34 +62,51 @@ mkdirSync(join(root, 'target'), { recursive: true })
 const work = mkdtempSync(join(root, 'target/fuzz-'))
 process.on('exit', () => rmSync(work, { recursive: true, force: true }))
 
-const planted = await fuzz(PLANTED_BUG, 'plan', PLANTED_BUG_SECONDS)
-if (!planted.crashed) {
-  console.error(
-    `deepring: ${planted.executions} executions did not find the planted bug; the result of this run proves nothing`,
-  )
-  count.crashes += 1
+for (const crate of new Set(targets.map((target) => target.crate))) {
+  const planted = await fuzz(crate, PLANTED_BUG, crate.plantedCorpus, PLANTED_BUG_SECONDS)
+  if (!planted.crashed) {
+    console.error(
+      `deepring: ${planted.executions} executions did not find the planted bug of ${crate.name}; the result of this run proves nothing`,
+    )
+    count.crashes += 1
+  }
+  rmSync(join(folder(crate), 'artifacts', PLANTED_BUG), { recursive: true, force: true })
 }
-rmSync(join(crate, 'fuzz/artifacts', PLANTED_BUG), { recursive: true, force: true })
-for (const target of targets) {
-  const { executions, crashed } = await fuzz(target, target, Number(values.seconds))
+for (const { crate, name } of targets) {
+  const { executions, crashed } = await fuzz(crate, name, name, Number(values.seconds))
   count.executions += executions
   if (crashed) count.crashes += 1
-  else if (values.keep) keep(target)
+  else if (values.keep) keep(crate, name)
 }
+if (targets.length === 0) throw new Error(`there is no target ${values.target?.join(', ')}`)
 console.log(`fuzz: seed ${seed}, ${targets.length} targets, ${count.executions} executions, ${count.crashes} crashes`)
 process.exitCode = count.crashes > 0 ? 1 : 0
+
+function folder(crate) {
+  return join(root, 'crates', crate.name, 'fuzz')
+}
+
+function corpora(crate) {
+  return join(folder(crate), 'corpus')
+}
 
 /**
  * Runs one target from a copy of a corpus. New inputs go to the copy; only --keep adds to the
  * committed corpus.
  */
-async function fuzz(target, corpus, seconds) {
-  const grown = join(work, target)
-  cpSync(join(corpora, corpus), grown, { recursive: true })
+async function fuzz(crate, target, corpus, seconds) {
+  const grown = join(work, `${crate.name}-${target}`)
+  cpSync(join(corpora(crate), corpus), grown, { recursive: true })
   console.log(`\n${target}: ${readdirSync(grown).length} inputs, ${seconds} seconds`)
-  const limits = [`-max_total_time=${seconds}`, `-max_len=${INPUT_BYTES_MAX}`, `-seed=${seed}`, '-timeout=10']
+  const limits = [`-max_total_time=${seconds}`, `-max_len=${crate.inputBytesMax}`, `-seed=${seed}`, '-timeout=10']
+  const words = join(folder(crate), 'words.dict')
+  if (existsSync(words)) limits.push(`-dict=${words}`)
   const parameters = ['+nightly', 'fuzz', 'run', target, grown, '--', ...limits, '-print_final_stats=1']
-  const child = spawn('cargo', parameters, { cwd: crate, env: environment, stdio: ['ignore', 'inherit', 'pipe'] })
+  const child = spawn('cargo', parameters, {
+    cwd: join(root, 'crates', crate.name),
+    env: environment,
+    stdio: ['ignore', 'inherit', 'pipe'],
+  })
   let executions = 0
   const reports = createInterface({ input: child.stderr })
   reports.on('line', (line) => {
@@ -101,17 +124,22 @@ async function fuzz(target, corpus, seconds) {
 }
 
 /** Minimizes the grown corpus without losing coverage, and replaces the committed one. */
-function keep(target) {
-  const parameters = ['+nightly', 'fuzz', 'cmin', target, join(work, target)]
-  const { status } = spawnSync('cargo', parameters, { cwd: crate, env: environment, stdio: 'inherit' })
+function keep(crate, target) {
+  const grown = join(work, `${crate.name}-${target}`)
+  const parameters = ['+nightly', 'fuzz', 'cmin', target, grown]
+  const { status } = spawnSync('cargo', parameters, {
+    cwd: join(root, 'crates', crate.name),
+    env: environment,
+    stdio: 'inherit',
+  })
   if (status !== 0) throw new Error(`cargo fuzz cmin ${target} failed`)
-  const bySize = readdirSync(join(work, target))
-    .map((name) => ({ name, bytes: statSync(join(work, target, name)).size }))
+  const bySize = readdirSync(grown)
+    .map((name) => ({ name, bytes: statSync(join(grown, name)).size }))
     .toSorted((a, b) => a.bytes - b.bytes || (a.name < b.name ? -1 : 1))
-  rmSync(join(corpora, target), { recursive: true })
-  mkdirSync(join(corpora, target))
-  for (const { name } of bySize.slice(0, CORPUS_FILES_MAX))
-    cpSync(join(work, target, name), join(corpora, target, name))
+  const kept = join(corpora(crate), target)
+  rmSync(kept, { recursive: true })
+  mkdirSync(kept)
+  for (const { name } of bySize.slice(0, CORPUS_FILES_MAX)) cpSync(join(grown, name), join(kept, name))
 }
 
 function install() {

@@ -47,6 +47,9 @@ mod columns;
 pub mod convert;
 mod dtype;
 mod error;
+#[cfg(any(test, feature = "fuzz"))]
+#[doc(hidden)]
+pub mod fuzz;
 mod header;
 mod index;
 mod job;
