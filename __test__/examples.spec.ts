@@ -16,7 +16,6 @@ import test from 'ava'
 import { fitSize } from '../examples/demo/budget.ts'
 import { findDifference } from '../examples/demo/difference.ts'
 import { loadModels } from '../examples/demo/models.ts'
-import { parseSize } from '../examples/demo/size.ts'
 import { fillWithTiles } from '../examples/demo/tiles.ts'
 
 const examples = join(import.meta.dirname, '..', 'examples')
@@ -118,35 +117,42 @@ test.serial('the demo returns every byte and reports which path it took', async 
   t.teardown(() => rm(jsonFile, { force: true }))
   const { code, stdout, stderr, leftovers } = await run('demo/main.ts', ['--size=64M', '--dir=.', `--json=${jsonFile}`])
   t.is(code, 0, stderr)
-  t.regex(stdout, /^swap out +918 tensors: /m)
-  t.regex(stdout, /^swap in +918 tensors: /m)
-  t.regex(stdout, /^compare +every byte is the same: /m)
+  t.regex(stdout, /^save +917 tensors as safetensors, flushed: /m)
+  t.regex(stdout, /^load +917 tensors: /m)
+  t.regex(stdout, /^swap out +917 tensors: /m)
+  t.regex(stdout, /^swap in +917 tensors: /m)
+  t.is([...stdout.matchAll(/^compare +every byte is the same: /gm)].length, 2)
+  const figures = '\\d+\\.\\d\\d +\\d+\\.\\d{3} +\\d+(\\.\\d+)? MiB'
   for (const row of [
-    'read +deepring',
-    'read +deepring, memory reused',
-    'read +fs.readFile',
-    'read +4 × FileHandle.read',
-    'read +4 × FileHandle.read, memory reused',
-    'write +deepring',
-    'write +fs.writeFile',
+    'load +deepring',
+    'load +deepring, memory reused',
+    'load +deepring, as a stream',
+    'load +fs.readFile and parse',
+    'save +deepring',
+    'save +fs.writeFile',
   ]) {
-    t.regex(stdout, new RegExp(`^${row} +\\d+\\.\\d\\d +\\d+\\.\\d{3} +\\d+(\\.\\d+)? MiB +\\d+\\.\\d ms$`, 'm'))
+    t.regex(stdout, new RegExp(`^${row} +${figures} +\\d+\\.\\d ms$`, 'm'))
+  }
+  for (const row of ['load +reference, mapped', 'load +reference, mapped and copied']) {
+    t.regex(stdout, new RegExp(`^${row} +${figures}$`, 'm'))
   }
   t.regex(stdout, /^path that ran: (uring|threads), (direct|buffered), queue depth \d+, blocks of /m)
   t.deepEqual(leftovers, [])
   const document = JSON.parse(await readFile(jsonFile, 'utf8')) as Record<string, unknown>
-  t.is(document.tensors, 918)
-  t.is(document.sizeBytes, parseSize('64M'))
+  t.is(document.tensors, 917)
+  // A whole number of copies of the weights.
+  t.is(document.sizeBytes, 4 * 15_983_276)
   t.deepEqual(document.mismatches, [])
 })
 
 test.serial('planted bug: the demo fails on one damaged byte and reports it', async (t) => {
   const { code, stdout, leftovers } = await run('demo/main.ts', ['--size=4M', '--dir=.', '--plant-error'])
   t.is(code, 1)
-  t.regex(
-    stdout,
-    new RegExp(`^MISMATCH +the large tensor differs from byte ${Math.floor(parseSize('4M') / 3)} on$`, 'm'),
-  )
+  const damaged = /^MISMATCH +\S+ \(F32 \[1, ([\d, ]+)\]\) differs from byte (\d+) on$/m.exec(stdout)
+  const bytes = damaged?.[1]!.split(', ').reduce((product, extent) => product * Number(extent), 4)
+  t.is(Number(damaged?.[2]), Math.floor(bytes! / 3), stdout)
+  t.regex(stdout, /^compare +1 of 917 tensors DIFFER: /m)
+  t.regex(stdout, /^compare +every byte is the same: /m)
   t.deepEqual(leftovers, [])
 })
 
@@ -204,11 +210,14 @@ test('planted bug: the comparison finds a single bit, and a missing end', async 
   t.is(await findDifference(bytes, other), 33 * 2 ** 20 + 5)
 })
 
-test('with less space the large tensor is smaller, and the demo says why', (t) => {
+test('with less space the model is smaller, and the demo says why', (t) => {
   const room = { directory: '/nvme', driveBytes: 100 * 2 ** 20, memoryBytes: 2 ** 33 }
-  t.deepEqual(fitSize(2 ** 20, 2 ** 20, room), { sizeBytes: 2 ** 20, shrunkBecause: undefined })
-  const shrunk = fitSize(2 ** 30, 2 ** 20, room)
-  t.is(shrunk.sizeBytes, 33 * 2 ** 20)
-  t.regex(shrunk.shrunkBecause ?? '', /^the large tensor is 33\.0 MiB instead of 1\.00 GiB: 100 MiB are free in \/nvme/)
-  t.is(fitSize(2 ** 30, 2 ** 20, { ...room, memoryBytes: 0 }).sizeBytes, 0)
+  const weightBytes = 2 ** 20
+  t.deepEqual(fitSize(2 ** 20, weightBytes, room), { copies: 1, shrunkBecause: undefined })
+  // All weights are there at least once.
+  t.deepEqual(fitSize(1, weightBytes, room), { copies: 1, shrunkBecause: undefined })
+  const shrunk = fitSize(2 ** 30, weightBytes, room)
+  t.is(shrunk.copies, 33)
+  t.regex(shrunk.shrunkBecause ?? '', /^the model is 33\.0 MiB instead of 1\.00 GiB: 100 MiB are free in \/nvme/)
+  t.is(fitSize(2 ** 30, weightBytes, { ...room, memoryBytes: 0 }).copies, 0)
 })

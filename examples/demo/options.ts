@@ -8,22 +8,19 @@ import { parseSize } from './size.ts'
 
 export const USAGE = `npm run demo -- [options]
 
-Swaps the weights of three real models and one large tensor out to the drive and back through deepring,
-compares every byte, and shows what the same bytes cost with node:fs.
+Saves a model made of real weights as safetensors, loads it, swaps it out and in through deepring, compares every byte,
+and shows what a load costs with node:fs and with the reference implementation.
 
-  --size SIZE      bytes of the large tensor, for example 64M or 2G (default 1G)
+  --size SIZE      about so many bytes of weights, for example 64M or 4G (default 1G); at least 15M, all weights once
   --dir DIRECTORY  where the swap files go; a fresh directory is made inside and removed at the end
                    (default: inside the checkout)
   --json FILE      also write every figure, with the raw rounds, to FILE
-  --plant-error    damage one byte of the swapped-out tensor, to show that the comparison finds it (exit code 1)
+  --plant-error    damage one byte of a swapped-out tensor, to show that the comparison finds it (exit code 1)
   --help           this text
 `
 
-/** The default size of the large tensor: large enough that start-up costs vanish in the rate. */
+/** The default size of the model: large enough that start-up costs vanish in the rate. */
 const SIZE_BYTES_DEFAULT = 2 ** 30
-
-/** Below this the rates mean nothing and the tensor has hardly more than one tile. */
-const SIZE_BYTES_MIN = 2 ** 20
 
 export interface DemoOptions {
   sizeBytes: number
@@ -45,9 +42,7 @@ export function parseOptions(args: string[]): DemoOptions {
       help: { type: 'boolean' },
     },
   })
-  // The large tensor holds 32-bit floats, so its size is rounded down to whole ones.
-  const sizeBytes = values.size === undefined ? SIZE_BYTES_DEFAULT : Math.floor(parseSize(values.size) / 4) * 4
-  if (sizeBytes < SIZE_BYTES_MIN) throw new RangeError('--size must be at least 1M')
+  const sizeBytes = values.size === undefined ? SIZE_BYTES_DEFAULT : parseSize(values.size)
   return {
     sizeBytes,
     directory: values.dir,

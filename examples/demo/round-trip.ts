@@ -1,130 +1,175 @@
 /**
- * Tile, swap out, swap in, compare: the part of the demo that must not fail.
+ * Save, load, swap out, swap in, compare: the part of the demo that must not fail.
  *
- * The bars of the two transfers follow `stats()`, deepring's own counters, so they show bytes that
+ * The bars of the transfers follow `stats()`, deepring's own counters, so they show bytes that
  * the drive has acknowledged.
  */
 
-import { open as openFile, readFile } from 'node:fs/promises'
+import { open as openFile, rm } from 'node:fs/promises'
 import { crc32 } from 'node:zlib'
-import { allocateTensor, stats, type Tensor } from '../../index.ts'
+import { stats, type Tensor } from '../../index.ts'
+import { saveSafetensors } from '../../lib/safetensors/index.ts'
+import type { ComparedModel } from './comparison.ts'
 import { findDifference } from './difference.ts'
 import type { Model } from './models.ts'
-import type { Progress } from './progress.ts'
-import { swapInLarge, swapInWeights, swapOut, type PathTaken, type SwappedWeight } from './swap.ts'
-import { fillWithTiles, joinTile } from './tiles.ts'
+import type { Progress, Step } from './progress.ts'
+import { loadModel, swapIn, swapOut, type PathTaken } from './swap.ts'
+import { fillWithTiles, tensorsOf, type SourceTensor } from './tiles.ts'
 import type { Workspace } from './workspace.ts'
 
 export interface RoundTrip {
   tensors: number
   bytes: number
+  saveSeconds: number
+  loadSeconds: number
   swapOutSeconds: number
   swapInSeconds: number
   /** One sentence per tensor that came back different; empty if all are the same. */
   mismatches: string[]
   taken: PathTaken
-  /**
-   * The swapped-out large tensor, left in place for the comparison, and the checksum of its bytes.
-   */
-  largePath: string
-  largeCrc32: number
+  /** The saved model, left in place for the comparison. */
+  model: ComparedModel
+}
+
+const read = (): number => stats().readBytes
+const written = (): number => stats().writtenBytes
+
+/** What a counter has counted since now. */
+function since(counter: () => number): () => number {
+  const before = counter()
+  return () => counter() - before
 }
 
 export async function roundTrip(
   workspace: Workspace,
   progress: Progress,
   models: readonly Model[],
-  largeBytes: number,
+  copies: number,
   plantError: boolean,
 ): Promise<RoundTrip> {
-  const weights = models.flatMap((model) =>
-    model.weights.map((weight, index): SwappedWeight => {
-      return { weight, path: workspace.path(`${model.name}.${index}.tensor.swp`) }
-    }),
-  )
-  const largePath = workspace.path('large.tensor.swp')
-  const tensors = weights.length + 1
-  const bytes = models.reduce((sum, model) => sum + model.bytes, largeBytes)
-  let done = 0
+  const path = workspace.path('model.safetensors')
+  const weights = models.flatMap((model) => model.weights)
+  const { tensors: source, bytes } = tensorsOf(models, copies)
+  const count = source.length
 
-  using large = allocateTensor('F32', [largeBytes / Float32Array.BYTES_PER_ELEMENT])
-  const source = bytesOf(large)
-  const tile = joinTile(weights.map(({ weight }) => weight.data))
-  const filled = (): Promise<void> => fillWithTiles(source, tile, (filledBytes) => (done = filledBytes))
-  const tiles = Math.ceil(largeBytes / tile.length)
+  let done = 0
+  const fill = async (): Promise<void> => {
+    for (const [index, { data }] of source.entries()) {
+      const before = done
+      await fillWithTiles(data, weights[index]!.data, (filled) => (done = before + filled))
+    }
+  }
   await progress.step(
     'tile',
-    largeBytes,
+    bytes,
     () => done,
-    filled,
-    () => `${tiles} tiles of the weights, every one different`,
+    fill,
+    () => `${copies} copies of the weights, every one different`,
   )
 
-  const written = stats().writtenBytes
+  const save = (): Promise<unknown> =>
+    saveSafetensors(
+      path,
+      source.map((tensor) => [tensor.name, tensor] as const),
+    )
+  const saved = await progress.step(
+    'save',
+    bytes,
+    since(written),
+    save,
+    () => `${count} tensors as safetensors, flushed`,
+  )
+  const loaded = await progress.step(
+    'load',
+    bytes,
+    since(read),
+    () => loadModel(path),
+    ({ tensors }) => `${tensors.size} tensors`,
+  )
+  const { tensors, taken } = loaded.value
+  const inOrder = source.map(({ name }) => tensors.get(name)!)
+  const mismatches = (await compare(progress, source, inOrder, bytes)).value
+
+  const paths = source.map((_, index) => workspace.path(`${index}.tensor.swp`))
   const out = await progress.step(
     'swap out',
     bytes,
-    () => stats().writtenBytes - written,
-    () => swapOut(weights, large, largePath),
+    since(written),
+    () => swapOut(inOrder, paths),
     (operations) => `${operations} tensors`,
   )
-  if (plantError) await damage(largePath, Math.floor(largeBytes / 3))
-
-  const read = stats().readBytes
-  using returned = allocateTensor('F32', [largeBytes / Float32Array.BYTES_PER_ELEMENT])
+  tensors[Symbol.dispose]()
+  if (plantError) await damage(paths, source)
   const back = await progress.step(
     'swap in',
     bytes,
-    () => stats().readBytes - read,
-    async () => ({ small: await swapInWeights(weights), taken: await swapInLarge(returned, largePath) }),
-    ({ small }) => `${small.length + 1} tensors`,
+    since(read),
+    () => swapIn(source, paths),
+    (some) => `${some.length} tensors`,
   )
+  mismatches.push(...(await compare(progress, source, back.value, bytes)).value)
 
-  done = 0
-  const compared = await progress.step(
-    'compare',
-    bytes,
-    () => done,
-    async () => {
-      const found = await compareWeights(weights, back.value.small)
-      const difference = await findDifference(source, bytesOf(returned), (comparedBytes) => (done = comparedBytes))
-      if (difference !== undefined) found.push(`the large tensor differs from byte ${difference} on`)
-      return found
-    },
-    (found) => (found.length === 0 ? 'every byte is the same' : `${found.length} of ${tensors} tensors DIFFER`),
-  )
-
+  // The comparison needs the memory and the drive for itself.
+  for (const tensor of back.value) tensor[Symbol.dispose]()
+  await Promise.all(paths.map((each) => rm(each)))
   return {
-    tensors,
+    tensors: count,
     bytes,
+    saveSeconds: saved.seconds,
+    loadSeconds: loaded.seconds,
     swapOutSeconds: out.seconds,
     swapInSeconds: back.seconds,
-    mismatches: compared.value,
-    taken: back.value.taken,
-    largePath,
-    largeCrc32: crc32(source),
+    mismatches: [...new Set(mismatches)],
+    taken,
+    model: { path, bytes, crc32: await checksumOf(path, source) },
   }
 }
 
-/**
- * Each small tensor is compared twice: as it came back, and as node:fs reads its file, because
- * node:fs shares no code with deepring.
- */
-async function compareWeights(weights: readonly SwappedWeight[], returned: readonly Tensor[]): Promise<string[]> {
-  const mismatches: string[] = []
-  for (const [index, { weight, path }] of weights.entries()) {
-    const label = `${weight.name} (${weight.dtype} [${weight.shape.join(', ')}])`
-    const difference = await findDifference(weight.data, bytesOf(returned[index]!))
-    if (difference !== undefined) mismatches.push(`${label} differs from byte ${difference} on`)
-    const inFile = await findDifference(weight.data, await readFile(path))
-    if (inFile !== undefined) mismatches.push(`${label}: its file differs from byte ${inFile} on`)
+/** Compares every byte with its source. */
+function compare(
+  progress: Progress,
+  source: readonly SourceTensor[],
+  returned: readonly Tensor[],
+  bytes: number,
+): Promise<Step<string[]>> {
+  let done = 0
+  const work = async (): Promise<string[]> => {
+    const mismatches: string[] = []
+    for (const [index, { name, dtype, shape, data }] of source.entries()) {
+      const before = done
+      const difference = await findDifference(data, bytesOf(returned[index]!), (compared) => (done = before + compared))
+      if (difference !== undefined)
+        mismatches.push(`${name} (${dtype} [${shape.join(', ')}]) differs from byte ${difference} on`)
+      done = before + data.length
+    }
+    return mismatches
   }
-  return mismatches
+  const summary = (found: string[]): string =>
+    found.length === 0 ? 'every byte is the same' : `${found.length} of ${source.length} tensors DIFFER`
+  return progress.step('compare', bytes, () => done, work, summary)
 }
 
-/** The planted bug: flips one bit, as a failing drive would. */
-async function damage(path: string, position: number): Promise<void> {
-  const file = await openFile(path, 'r+')
+/** The CRC-32 of the tensors in the order of the file, which its header says, read without deepring. */
+async function checksumOf(path: string, source: readonly SourceTensor[]): Promise<number> {
+  const file = await openFile(path)
+  try {
+    const prefix = Buffer.alloc(8)
+    await file.read(prefix, 0, prefix.length, 0)
+    const json = Buffer.alloc(Number(prefix.readBigUInt64LE()))
+    await file.read(json, 0, json.length, prefix.length)
+    const header = JSON.parse(json.toString()) as Record<string, { data_offsets: [number, number] }>
+    const position = ({ name }: SourceTensor): number => header[name]!.data_offsets[0]
+    return source.toSorted((a, b) => position(a) - position(b)).reduce((sum, { data }) => crc32(data, sum), 0)
+  } finally {
+    await file.close()
+  }
+}
+
+/** The planted bug: flips one bit of the largest tensor, as a failing drive would. */
+async function damage(paths: readonly string[], source: readonly SourceTensor[]): Promise<void> {
+  const largest = source.reduce((most, { data }, index) => (data.length > source[most]!.data.length ? index : most), 0)
+  const position = Math.floor(source[largest]!.data.length / 3)
+  const file = await openFile(paths[largest]!, 'r+')
   try {
     const byte = Buffer.alloc(1)
     await file.read(byte, 0, 1, position)

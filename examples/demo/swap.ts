@@ -1,24 +1,15 @@
 /**
- * Out to the drive and back, as a user of DeepNVMe writes it.
+ * Out to the drive and back: a model as safetensors, and its tensors one by one, as a user of DeepNVMe writes it.
  *
- * Out: one `AioHandle` takes every tensor (`asyncPwrite` only queues), and one `wait()` waits for
- * them all. The small ones are views into the model files, at any address; the large one is engine
- * memory. Back: the small ones come through an `AioHandle` again, each into a fresh tensor of its
- * type and shape. The large one comes through a `FileHandle`, as in a program that uses deepring's
- * own API.
+ * One `AioHandle` takes every tensor (`asyncPwrite` only queues), and one `wait()` waits for them all. Back, each comes into a
+ * fresh tensor of its type and shape.
  */
 
-import { allocateTensor, info, open, type Tensor } from '../../index.ts'
+import { allocateTensor, info, type Tensor } from '../../index.ts'
 import { AioHandle } from '../../lib/aio/index.ts'
-import type { Weight } from './onnx.ts'
+import { openSafetensors, type TensorMap } from '../../lib/safetensors/index.ts'
 
-/** A weight and the file that holds it while it is swapped out. */
-export interface SwappedWeight {
-  weight: Weight
-  path: string
-}
-
-/** The path of the large tensor's bytes, and why it was chosen. */
+/** The path of the model's bytes, and why it was chosen. */
 export interface PathTaken {
   backend: string
   backendReason: string
@@ -32,48 +23,52 @@ export interface PathTaken {
   inFlightBytes: number
   offsetAlignment: number
   memoryAlignment: number
-  blocks: number
   bouncedBytes: number
+  realignedTensors: number
 }
 
-/** Writes all; resolves with the number of finished operations. */
-export async function swapOut(weights: readonly SwappedWeight[], large: Tensor, largePath: string): Promise<number> {
-  const handle = new AioHandle({ overlapEvents: true })
-  for (const { weight, path } of weights) handle.asyncPwrite(weight, path)
-  handle.asyncPwrite(large, largePath)
-  return handle.wait()
-}
-
-/** Reads the small tensors, each into fresh memory, in the order given. */
-export async function swapInWeights(weights: readonly SwappedWeight[]): Promise<Tensor[]> {
-  const handle = new AioHandle({ overlapEvents: true })
-  const tensors = weights.map(({ weight, path }) => {
-    const tensor = allocateTensor(weight.dtype, weight.shape)
-    handle.asyncPread(tensor, path)
-    return tensor
-  })
-  await handle.wait()
-  return tensors
-}
-
-/** Reads the large tensor with one request, and reports the path of its bytes. */
-export async function swapInLarge(tensor: Tensor, path: string): Promise<PathTaken> {
-  await using file = await open(path, 'r')
-  const { receipt } = await file.read(tensor, { position: 0, exact: true })
+/** Loads the whole model, and reports the path of its bytes. */
+export async function loadModel(path: string): Promise<{ tensors: TensorMap; taken: PathTaken }> {
+  await using model = await openSafetensors(path)
+  const tensors = await model.load()
+  const { receipt } = tensors
   const engine = await info(path)
-  return {
-    backend: receipt.backend,
+  const taken = {
+    backend: engine.backend,
     backendReason: engine.reason,
     direct: receipt.direct,
-    directReason: file.directReason,
+    directReason: receipt.direct ? '' : (engine.path?.directReason ?? ''),
     fileSystem: engine.path?.fileSystem ?? '',
     device: engine.path?.device ?? '',
     queueDepth: engine.queueDepth,
     blockBytes: engine.blockSize,
     inFlightBytes: engine.inFlightBytes,
-    offsetAlignment: file.alignment.offset,
-    memoryAlignment: file.alignment.memory,
-    blocks: receipt.blocks,
+    offsetAlignment: engine.path?.offsetAlignment ?? 0,
+    memoryAlignment: engine.path?.memoryAlignment ?? 0,
     bouncedBytes: receipt.bounced,
+    realignedTensors: receipt.realigned,
   }
+  return { tensors, taken }
+}
+
+/** Writes each tensor to the file of its place in the list; resolves with the number of finished operations. */
+export async function swapOut(tensors: readonly Tensor[], paths: readonly string[]): Promise<number> {
+  const handle = new AioHandle({ overlapEvents: true })
+  for (const [index, tensor] of tensors.entries()) handle.asyncPwrite(tensor, paths[index]!)
+  return handle.wait()
+}
+
+/** Reads tensors like these, each into fresh memory, in the order given. */
+export async function swapIn(
+  like: readonly Pick<Tensor, 'dtype' | 'shape'>[],
+  paths: readonly string[],
+): Promise<Tensor[]> {
+  const handle = new AioHandle({ overlapEvents: true })
+  const tensors = like.map(({ dtype, shape }, index) => {
+    const tensor = allocateTensor(dtype, shape)
+    handle.asyncPread(tensor, paths[index]!)
+    return tensor
+  })
+  await handle.wait()
+  return tensors
 }
