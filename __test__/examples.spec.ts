@@ -17,6 +17,8 @@ import { fitSize } from '../examples/demo/budget.ts'
 import { findDifference } from '../examples/demo/difference.ts'
 import { loadModels } from '../examples/demo/models.ts'
 import { fillWithTiles } from '../examples/demo/tiles.ts'
+import { onnxruntimeOrWhy } from '../examples/onnxruntime/runtime.ts'
+import { saveSafetensors } from '../lib/safetensors/index.ts'
 
 const examples = join(import.meta.dirname, '..', 'examples')
 
@@ -103,6 +105,44 @@ test.serial('swap advances every weight by two steps', async (t) => {
   t.regex(stdout, /^every weight is what it should be$/m)
   t.deepEqual(leftovers, [])
 })
+
+test.serial('merge-models makes the weights between those of two models', async (t) => {
+  const { code, stdout, stderr, leftovers } = await run('merge-models.ts')
+  t.is(code, 0, stderr)
+  t.regex(stdout, /^merged 2 of 3 tensors: \d+ bytes in /m)
+  t.regex(stdout, /^every weight is what it should be$/m)
+  t.deepEqual(leftovers, [])
+})
+
+test.serial('merge-models leaves no file if a tensor is missing or has another shape', async (t) => {
+  const folder = await mkdtemp(join(examples, '..', 'node_modules', '.cache', 'merge-'))
+  t.teardown(() => rm(folder, { recursive: true }))
+  const [a, b, out] = ['a', 'b', 'out'].map((name) => join(folder, name)) as [string, string, string]
+  await saveSafetensors(a, { w: { dtype: 'U8', shape: [2], data: new Uint8Array(2) } })
+  await saveSafetensors(b, { w: { dtype: 'U8', shape: [2, 1], data: new Uint8Array(2) } })
+  const shape = await run('merge-models.ts', [a, b, out])
+  t.is(shape.code, 1)
+  t.regex(shape.stderr, /w has another shape in /)
+  await saveSafetensors(b, {})
+  t.regex((await run('merge-models.ts', [a, b, out])).stderr, /ERR_DEEPRING_NOT_FOUND/)
+  t.deepEqual((await readdir(folder)).toSorted(), ['a', 'b'])
+})
+
+const ort = onnxruntimeOrWhy()
+const inference = 'onnxruntime infers the same with weights that deepring loaded'
+if (typeof ort === 'string') {
+  test.skip(`${inference} (${ort})`, () => {})
+} else {
+  test.serial(inference, async (t) => {
+    const { code, stdout, stderr, leftovers } = await run('onnxruntime/main.ts')
+    t.is(code, 0, stderr)
+    t.regex(stdout, /^loaded 64383192 bytes in /m)
+    t.regex(stdout, /^expert 0 infers what the original model does: yes /m)
+    t.regex(stdout, /^expert 5 infers what its weights alone do: yes /m)
+    t.regex(stdout, /^expert 0 and expert 5 infer different things: yes /m)
+    t.deepEqual(leftovers, [])
+  })
+}
 
 test.serial('random-records reads the right records', async (t) => {
   const { code, stdout, stderr, leftovers } = await run('random-records.ts')
