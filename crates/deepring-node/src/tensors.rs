@@ -12,12 +12,12 @@ use crate::tensors_stream::Stream;
 use deepring::Engine;
 use deepring::binding::EngineBinding;
 use deepring_tensors::binding::{self, Permit, Written};
-use deepring_tensors::{DType, OpenOptions, Safetensors, Table, Tensors, Writer};
+use deepring_tensors::{DType, Metadata, OpenOptions, Safetensors, Table, Tensors, Writer};
 use napi::Env;
 use napi::bindgen_prelude::*;
 use napi_derive::napi;
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 /// What an environment has open of tensors. Numbers are never reused.
@@ -56,7 +56,7 @@ pub struct Model {
     open: Mutex<Option<Tensors>>,
     direct: bool,
     trailing: u64,
-    metadata: BTreeMap<String, String>,
+    metadata: Metadata,
     unindexed: Vec<String>,
     missing: Vec<String>,
 }
@@ -69,7 +69,7 @@ impl Model {
             direct: tensors.direct(),
             open: Mutex::new(Some(tensors)),
             trailing: 0,
-            metadata: BTreeMap::new(),
+            metadata: Metadata::default(),
             unindexed: Vec::new(),
             missing: Vec::new(),
         }
@@ -323,7 +323,7 @@ impl Session {
     #[napi]
     pub fn table_metadata(&self, table: u32) -> Result<Texts> {
         let model = self.state.model(table)?;
-        Ok(Texts::of(model.metadata.iter().flat_map(|(key, value)| [key.as_str(), value.as_str()])))
+        Ok(Texts::of(model.metadata.iter().flat_map(|(key, value)| [key, value])))
     }
 
     /// Names that an index does not give to their files; or that their files do not have.

@@ -14,7 +14,6 @@ use deepring_tensors::{Order, SaveOptions, Source};
 use napi::Env;
 use napi::bindgen_prelude::*;
 use napi_derive::napi;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// What a save and a writer have in common: columns of tensors, and options as numbers (`SAVE` of record.ts).
@@ -47,7 +46,7 @@ impl SaveRequest {
             _ => Order::Blocks,
         };
         let pairs = self.metadata.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone()));
-        let options = SaveOptions::new().metadata(pairs.collect::<BTreeMap<_, _>>()).align(self.align as u64).order(order);
+        let options = SaveOptions::new().metadata(pairs).align(self.align as u64).order(order);
         let options = options.checksums(self.checksums).durable(self.durable);
         self.mode.into_iter().fold(options, SaveOptions::mode)
     }

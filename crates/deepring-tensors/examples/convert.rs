@@ -47,7 +47,7 @@ pub(crate) fn convert(source: &Path, target: &Path, to: DType) -> Result<SaveRec
         None => Err(Error::Argument(format!("{} is not an element type that can be written", info.dtype_name))),
     });
     let layout = declared.collect::<Result<Vec<_>>>()?;
-    let options = SaveOptions::new().metadata(model.metadata().clone()).checksums(true);
+    let options = SaveOptions::new().metadata(model.metadata()).checksums(true);
     let writer = Writer::create(&engine, target, layout, options).wait()?;
 
     // With less than its largest tensor, a model cannot be streamed.

@@ -38,7 +38,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let engine = Engine::builder().build()?;
     let model = Safetensors::open(&engine, from).wait()?;
-    options = options.metadata(model.metadata().iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect());
+    options = options.metadata(model.metadata());
     let loaded = model.load(&model.table().all()).wait()?;
     let tensors = sources(&loaded)?;
     let receipt = match shard {

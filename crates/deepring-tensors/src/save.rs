@@ -79,8 +79,8 @@ impl SaveOptions {
     /// What the header says under `__metadata__`. `format` is `pt` unless it is given: programs on `PyTorch` refuse files
     /// without.
     #[must_use]
-    pub fn metadata(mut self, metadata: BTreeMap<String, String>) -> Self {
-        self.metadata = metadata;
+    pub fn metadata<K: Into<String>, V: Into<String>>(mut self, entries: impl IntoIterator<Item = (K, V)>) -> Self {
+        self.metadata = entries.into_iter().map(|(key, value)| (key.into(), value.into())).collect();
         self
     }
 

@@ -68,7 +68,7 @@ fn list_has_a_line_for_each_tensor_and_finds_damage() {
     let path = place.path().join("model.safetensors");
     let engine = Engine::builder().build().expect("an engine");
     save(&engine, &path, sources(), SaveOptions::new().checksums(true)).wait().expect("a save");
-    let (text, whole) = list::list(&path, true).expect("a list");
+    let (text, whole) = list::list(&path, list::Form::Verified).expect("a list");
     assert!(whole);
     assert!(text.contains("        4000 F32      [10, 100] weight\n"), "{text}");
     assert!(text.contains("        4026 bytes in 5 tensors and 1 files\n5 tensors verified, 0 without a checksum\n"), "{text}");
@@ -76,7 +76,7 @@ fn list_has_a_line_for_each_tensor_and_finds_damage() {
     let mut bytes = fs::read(&path).expect("the file");
     *bytes.last_mut().expect("a byte") ^= 1;
     fs::write(&path, bytes).expect("the file");
-    let (text, whole) = list::list(&path, true).expect("a list");
+    let (text, whole) = list::list(&path, list::Form::Verified).expect("a list");
     assert!(!whole);
     assert!(text.contains("DAMAGED half, 2 bytes at "), "{text}");
 }
