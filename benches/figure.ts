@@ -98,3 +98,40 @@ export function ratioFigure(comparison: Comparison, ratio: Ratio): Figure {
   })
   return figure(name, meaning, 'x', bar, values)
 }
+
+/** A figure of one contender, from what `pick` finds in the outcome of each round. */
+export function outcomeFigure(
+  name: string,
+  comparison: Comparison,
+  of: string,
+  meaning: string,
+  unit: string,
+  bar: Bar,
+  pick: (outcome: Outcome) => number | undefined,
+): Figure {
+  const values = comparison.rounds.flatMap((round) => {
+    const outcome = round.get(of)
+    const value = outcome === undefined ? undefined : pick(outcome)
+    return value === undefined ? [] : [value]
+  })
+  return figure(name, meaning, unit, bar, values, comparison.missing.get(of))
+}
+
+/** A figure of two contenders, from what `pick` makes of their outcomes in each round. */
+export function pairFigure(
+  name: string,
+  comparison: Comparison,
+  [of, against]: readonly [of: string, against: string],
+  meaning: string,
+  unit: string,
+  bar: Bar,
+  pick: (of: Outcome, against: Outcome) => number | undefined,
+): Figure {
+  const values = comparison.rounds.flatMap((round) => {
+    const mine = round.get(of)
+    const theirs = round.get(against)
+    const value = mine === undefined || theirs === undefined ? undefined : pick(mine, theirs)
+    return value === undefined ? [] : [value]
+  })
+  return figure(name, meaning, unit, bar, values, comparison.missing.get(of) ?? comparison.missing.get(against))
+}

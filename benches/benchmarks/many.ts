@@ -7,7 +7,7 @@
 import type { ManyParameters } from '../children/parameters.ts'
 import { runChild, type Contender } from '../contender.ts'
 import { bestFio, fioRandomCandidates } from '../contenders/fio.ts'
-import { figure, ratioFigure, type Bar, type Figure, type Ratio } from '../figure.ts'
+import { figure, outcomeFigure, ratioFigure, type Figure, type Ratio } from '../figure.ts'
 import type { Outcome } from '../outcome.ts'
 import { randomReads } from '../probe.ts'
 import { comparison, runRounds, type Comparison } from '../rounds.ts'
@@ -98,7 +98,7 @@ async function run(context: BenchContext): Promise<Result> {
     ...ratios.map((ratio) => ratioFigure(speed, ratio)),
     mainCpu('many-main-cpu-pages', pages, 'pages', 'pages each'),
     mainCpu('many-main-cpu-records', records, 'records', 'records each'),
-    extraFigure(
+    outcomeFigure(
       'many-stall',
       loop,
       'loop',
@@ -107,7 +107,7 @@ async function run(context: BenchContext): Promise<Result> {
       { ceiling: 5 },
       stall,
     ),
-    extraFigure(
+    outcomeFigure(
       'many-memory',
       memory,
       'memory of a call',
@@ -116,7 +116,7 @@ async function run(context: BenchContext): Promise<Result> {
       { ceiling: 40 },
       (outcome) => outcome.extra?.['bytesPerRange'],
     ),
-    extraFigure(
+    outcomeFigure(
       'many-memory-kept',
       memory,
       'memory of a call',
@@ -148,21 +148,4 @@ function mainCpu(name: string, group: Comparison, of: string, against: string): 
   })
   const reason = group.missing.get(of) ?? group.missing.get(against)
   return figure(name, `CPU of the JavaScript thread, ${of} / ${against}`, 'x', { ceiling: 0.15 }, values, reason)
-}
-
-function extraFigure(
-  name: string,
-  group: Comparison,
-  of: string,
-  meaning: string,
-  unit: string,
-  bar: Bar,
-  pick: (outcome: Outcome) => number | undefined,
-): Figure {
-  const values = group.rounds.flatMap((round) => {
-    const outcome = round.get(of)
-    const value = outcome === undefined ? undefined : pick(outcome)
-    return value === undefined ? [] : [value]
-  })
-  return figure(name, meaning, unit, bar, values, group.missing.get(of))
 }
