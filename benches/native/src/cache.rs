@@ -32,6 +32,13 @@ pub(crate) fn evict(arguments: &Arguments) -> Result<String, String> {
     Ok(format!(r#"{{"bytes":{bytes},"residentBytes":{resident}}}"#))
 }
 
+/// How much of a file is in the page cache.
+pub(crate) fn count(arguments: &Arguments) -> Result<String, String> {
+    let path = arguments.path("path")?;
+    arguments.finish()?;
+    Ok(format!(r#"{{"residentBytes":{}}}"#, resident(&files(&path)?)?))
+}
+
 fn files(path: &Path) -> Result<Vec<PathBuf>, String> {
     let fail = |error: io::Error| format!("{}: {error}", path.display());
     if !fs::metadata(path).map_err(fail)?.is_dir() {

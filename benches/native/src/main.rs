@@ -5,12 +5,15 @@
 //! |---|---|
 //! | `prepare`  | writes a file of tiled real weights past the page cache |
 //! | `tensors`  | the same for many small files whose sizes are in a list |
+//! | `model`    | writes a file of tensors past the page cache: a header, and tiled real weights |
 //! | `evict`    | flushes the file system and takes files out of the page cache, and reports what stayed |
+//! | `resident` | reports how much of a file is in the page cache |
 //! | `verify`   | reads a file or the small files back from the disk and compares every page with what should be there |
 //! | `stream`   | the predecessor's loop over one large file (rival) |
 //! | `small`    | the predecessor's loop over many small files (rival) |
 //! | `random`   | 4 KiB random reads through the deepring crate, without JavaScript (contender) |
 //! | `scatter`  | the same in calls of many ranges; `scatter-memory`: what the largest of them takes |
+//! | `mapped`, `saved` | the reference implementation of safetensors: loads a file that it maps, and saves one (rivals) |
 //! | `launch`   | runs a foreign program (fio) and measures it from outside |
 //!
 //! Arguments are `key=value`. Measuring commands print one JSON object on standard output: seconds
@@ -30,6 +33,7 @@ mod meter;
 mod predecessor;
 mod prepare;
 mod random;
+mod reference;
 mod scatter;
 mod small;
 mod stream;
@@ -48,6 +52,10 @@ fn main() -> ExitCode {
         Arguments::parse(words).and_then(|arguments| match command.as_str() {
             "prepare" => prepare::file(&arguments),
             "tensors" => prepare::tensors(&arguments),
+            "model" => prepare::model(&arguments),
+            "resident" => cache::count(&arguments),
+            "mapped" => reference::mapped(&arguments),
+            "saved" => reference::saved(&arguments),
             "evict" => cache::evict(&arguments),
             "verify" => prepare::verify(&arguments),
             "stream" => stream::run(&arguments),

@@ -12,7 +12,7 @@ use crate::arguments::Arguments;
 use crate::direct;
 use crate::small::layout;
 use crate::stream::SWITCH;
-use crate::tiles::{Pattern, Tiles};
+use crate::tiles::{PAGE_BYTES, Pattern, Tiles};
 
 /// Large enough for the disk's full speed; twice the largest request most devices take.
 const CHUNK_BYTES: usize = 8 << 20;
@@ -26,6 +26,37 @@ pub(crate) fn file(arguments: &Arguments) -> Result<String, String> {
     arguments.finish()?;
     let mut chunk = Arena::new(CHUNK_BYTES, Pages::Huge)?;
     write(&tiles, &mut chunk, &path, bytes, pattern)?;
+    Ok(format!(r#"{{"bytes":{bytes}}}"#))
+}
+
+/// Writes one file of tensors and flushes it: a header, and tiled weights behind it.
+pub(crate) fn model(arguments: &Arguments) -> Result<String, String> {
+    let path = arguments.path("file")?;
+    let bytes = arguments.number("bytes")?;
+    let pattern = Pattern { origin: arguments.number("origin")?, seed: arguments.number("seed")? as u32 };
+    let tiles = Tiles::open(&arguments.path("source")?)?;
+    let header = arguments.path("header")?;
+    let header = fs::read(&header).map_err(|error| format!("{}: {error}", header.display()))?;
+    arguments.finish()?;
+    let mut chunk = Arena::new(CHUNK_BYTES, Pages::Huge)?;
+    let file = direct::open(&path, Direction::Write)?;
+    let mut position = 0;
+    // Direct I/O moves whole pages; what is too much at the end is cut off.
+    let whole = bytes.next_multiple_of(PAGE_BYTES as u64);
+    while position < whole {
+        let length = (whole - position).min(CHUNK_BYTES as u64) as usize;
+        let piece = &mut chunk.bytes_mut()[..length];
+        tiles.fill(piece, pattern, position);
+        if let Some(rest) = header.get(position as usize..) {
+            let covered = rest.len().min(length);
+            piece[..covered].copy_from_slice(&rest[..covered]);
+        }
+        direct::write_all(&file, piece, position, &path)?;
+        position += length as u64;
+    }
+    let fail = |error| format!("{}: {error}", path.display());
+    file.set_len(bytes).map_err(fail)?;
+    file.sync_all().map_err(fail)?;
     Ok(format!(r#"{{"bytes":{bytes}}}"#))
 }
 
