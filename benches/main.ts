@@ -20,6 +20,7 @@ import { RANDOMS } from './benchmarks/random.ts'
 import { RESIDENTS } from './benchmarks/resident.ts'
 import { SMALLS } from './benchmarks/small.ts'
 import { STREAMS } from './benchmarks/stream.ts'
+import { TENSORS } from './benchmarks/tensors.ts'
 import { findFio } from './contenders/fio.ts'
 import type { Figure } from './figure.ts'
 import { NativeProgram } from './native.ts'
@@ -41,12 +42,14 @@ const BENCHMARKS: readonly Benchmark[] = [
   ...FRESH,
   ...RESIDENTS,
   ...DIGESTS,
+  ...TENSORS,
 ]
 
 /**
- * Large files on the disk at once: one read, one overwritten, one new. The small files come on top.
+ * Large files on the disk at once: one read, one overwritten, one of tensors, and one new or the same tensors in another order.
+ * The small files come on top.
  */
-const FILES = 3
+const FILES = 4
 const SMALL_FILES_BYTES = 2 * 2 ** 30
 
 /** Below this, a median of ratios still moves with a single round. */

@@ -66,4 +66,24 @@ export class Tiles {
       if (!same) throw new Error(`the page at position ${position + at} does not hold what was written there`)
     }
   }
+
+  /** The same for bytes that begin and end anywhere in a page: every byte of their first and last page is compared. */
+  checkPart(bytes: Uint8Array, pattern: Pattern, position: number): void {
+    const head = Math.min(bytes.length, (PAGE_BYTES - (position % PAGE_BYTES)) % PAGE_BYTES)
+    const tail = Math.max(head, bytes.length - ((position + bytes.length) % PAGE_BYTES))
+    this.#checkWithin(bytes.subarray(0, head), pattern, position)
+    this.check(bytes.subarray(head, tail), pattern, position + head)
+    this.#checkWithin(bytes.subarray(tail), pattern, position + tail)
+  }
+
+  /** Less than a page, of one page. */
+  #checkWithin(bytes: Uint8Array, pattern: Pattern, position: number): void {
+    if (bytes.length === 0) return
+    const within = position % PAGE_BYTES
+    const page = new Uint8Array(PAGE_BYTES)
+    // oxlint-disable-next-line no-array-fill-with-reference-type -- not the method of arrays
+    this.fill(page, pattern, position - within)
+    if (Buffer.compare(page.subarray(within, within + bytes.length), bytes) !== 0)
+      throw new Error(`the ${bytes.length} bytes at position ${position} are not what was written there`)
+  }
 }

@@ -85,6 +85,47 @@ export interface SmallParameters extends Content {
   readonly sizes: readonly number[]
 }
 
+/** A file of tensors. */
+export interface ModelParameters extends FileParameters {
+  /** Where the tiling of its bytes begins in the source. */
+  readonly origin: number
+  /** Where its tensors begin. */
+  readonly start: number
+  /** Bytes of its tensors. */
+  readonly tensorBytes: number
+}
+
+/**
+ * How tensors are loaded. `'raw'`: the same bytes, by one read. `'tensors'`: by `load`. `'subarray'`: by `fs.readFile` and
+ * views.
+ */
+export type TensorsMethod = 'raw' | 'tensors' | 'subarray'
+
+/** A load of all tensors of a file. */
+export interface TensorsLoadParameters extends ModelParameters {
+  readonly method: TensorsMethod
+  /** Whether the memory was touched before, and is the caller's; else it is allocated in the region. */
+  readonly touched: boolean
+  /** The file that has the same tensors where the tiling says, if this one has them in another order. */
+  readonly original: string | null
+}
+
+/** A part of every matrix of a file, or everything within a budget. */
+export interface TensorsPartParameters extends ModelParameters {
+  /** Whether every tensor is compared with what should be there. */
+  readonly verifies: boolean
+}
+
+/** The tensors of one file, saved in another. */
+export interface TensorsSaveParameters extends ModelParameters {
+  readonly to: string
+  /** `'raw'`: as many bytes, by one write. */
+  readonly method: 'raw' | 'tensors'
+  /** Whether each tensor begins on a page of memory; else they are where a load has put them. */
+  readonly aligned: boolean
+  readonly verifies: boolean
+}
+
 /** The parameters the parent passed to this process. */
 export function parameters<T>(): T {
   return JSON.parse(process.argv[2] ?? '{}') as T
