@@ -31,11 +31,11 @@ export async function loadFew(context: BenchContext): Promise<Result> {
   const model = await fewTensorsModel(context)
   const rewritten = await rewrittenOf(context, model)
   const raw = loading(context, 'raw read', 'raw', 'touched', model)
-  const into = loading(context, 'deepring', 'tensors', 'touched', model)
+  const reused = loading(context, 'deepring', 'tensors', 'touched', model)
   const fresh = loading(context, 'deepring fresh', 'tensors', 'fresh', model)
   const blocks = loading(context, 'deepring blocks', 'tensors', 'touched', rewritten, model)
   const copied = mapped(context, 'mapped', 'copy', model)
-  const equal = comparison([raw, into, blocks])
+  const equal = comparison([raw, reused, blocks])
   const rivals = comparison([copied, fresh, loading(context, 'raw read fresh', 'raw', 'fresh', model)].map(backed))
   const reported = comparison(
     [

@@ -2,7 +2,8 @@
  * All tensors of a file into memory, or the same bytes by one read.
  *
  * The file is open before the region, and its header read, as for every contender that loads. Memory that was touched before
- * lies as `load` would place it: each tensor begins in a page as it does in the file.
+ * is that of a load whose tensors were disposed: it is in the engine's pool, as in a program that loads one model after
+ * another. Direct I/O does not leave the file in the page cache.
  */
 
 import { readFile } from 'node:fs/promises'
@@ -37,24 +38,15 @@ async function readRaw(): Promise<void> {
 
 async function loadTensors(): Promise<void> {
   await using model = await openSafetensors(file)
-  const into = touched ? destinations(allocate(bytes - from).fill(0x5a)) : undefined
+  if (touched) (await model.load())[Symbol.dispose]()
   const meter = new Meter()
-  const tensors = await model.load(undefined, { into })
+  const tensors = await model.load()
   const outcome = meter.stop(tensorBytes, model.size)
   const { receipt } = tensors
   if (receipt.bytes !== tensorBytes) throw new Error(`${receipt.bytes} bytes were loaded, not ${tensorBytes}`)
   await checkTensors(given, original ?? file, tensors.values())
   const { overread, bounced, realigned } = receipt
   report({ ...outcome, ran: await ranByEngine(), extra: { overread, bounced, realigned } })
-
-  function destinations(memory: Uint8Array): Map<string, Uint8Array> {
-    const views = new Map<string, Uint8Array>()
-    for (const name of model.names()) {
-      const { position, byteLength } = model.info(name)
-      views.set(name, memory.subarray(position - from, position - from + byteLength))
-    }
-    return views
-  }
 }
 
 /** What programs without a library do. It checks nothing, and ends at 2 GiB. */

@@ -63,14 +63,8 @@ export class Rows {
   }
 
   /** Names in the order of the table, or of these indices. */
-  *names(indices?: Uint32Array): Generator<string, undefined> {
-    const count = indices?.length ?? this.count
-    for (let from = 0; from < count; from += CHUNK_ROWS) {
-      const some = Math.min(CHUNK_ROWS, count - from)
-      yield* textsOf(
-        connect().tableNames(this.number, from, some, indices === undefined ? null : indices.slice(from, from + some)),
-      )
-    }
+  names(indices?: Uint32Array): IterableIterator<string> {
+    return new Names(this.number, indices?.length ?? this.count, indices)
   }
 
   /** All rows, in their order. */
@@ -118,6 +112,55 @@ export class Rows {
       path: this.#files[file] as string,
       position,
     })
+  }
+}
+
+/**
+ * Names, fetched in chunks. By hand rather than as a generator, because a walk over a model is a walk over hundreds of
+ * thousands of them.
+ */
+class Names implements IterableIterator<string> {
+  readonly #table: number
+  readonly #count: number
+  readonly #indices: Uint32Array | undefined
+  /** How many were fetched. */
+  #fetched = 0
+  #text = ''
+  #lengths: Uint32Array = new Uint32Array(0)
+  /** The next of the chunk, and where it begins in the text. */
+  #next = 0
+  #at = 0
+
+  constructor(table: number, count: number, indices: Uint32Array | undefined) {
+    this.#table = table
+    this.#count = count
+    this.#indices = indices
+  }
+
+  [Symbol.iterator](): this {
+    return this
+  }
+
+  next(): IteratorResult<string, undefined> {
+    if (this.#next === this.#lengths.length && !this.#fetch()) return { done: true, value: undefined }
+    const start = this.#at
+    this.#at += this.#lengths[this.#next++] as number
+    return { done: false, value: this.#text.slice(start, this.#at) }
+  }
+
+  /** The next chunk. False at the end. */
+  #fetch(): boolean {
+    const from = this.#fetched
+    const some = Math.min(CHUNK_ROWS, this.#count - from)
+    if (some <= 0) return false
+    const indices = this.#indices?.slice(from, from + some) ?? null
+    const { text, lengths } = connect().tableNames(this.#table, from, some, indices)
+    this.#fetched += some
+    this.#text = text
+    this.#lengths = lengths
+    this.#next = 0
+    this.#at = 0
+    return true
   }
 }
 
