@@ -10,7 +10,7 @@ use crate::job::Job;
 use crate::layout::{Declared, Layout, Order, Rules};
 use crate::progress::{OnProgress, Progress};
 use crate::written::Written;
-use deepring::{Engine, File, IoBuf, ManyOptions, ReplaceOptions};
+use deepring::{Direct, Engine, File, IoBuf, ManyOptions, ReplaceOptions};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
@@ -44,6 +44,7 @@ pub struct SaveOptions {
     pub(crate) checksums: bool,
     pub(crate) durable: bool,
     pub(crate) mode: Option<u32>,
+    pub(crate) direct: Direct,
     pub(crate) on_progress: Option<OnProgress>,
 }
 
@@ -55,15 +56,15 @@ impl Default for SaveOptions {
 
 impl fmt::Debug for SaveOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { metadata, align, order, checksums, durable, mode, .. } = self;
+        let Self { metadata, align, order, checksums, durable, mode, direct, .. } = self;
         let mut debug = f.debug_struct("SaveOptions");
         debug.field("metadata", metadata).field("align", align).field("order", order).field("checksums", checksums);
-        debug.field("durable", durable).field("mode", mode).finish_non_exhaustive()
+        debug.field("durable", durable).field("mode", mode).field("direct", direct).finish_non_exhaustive()
     }
 }
 
 impl SaveOptions {
-    /// All defaults: data on a block, in the order of blocks, without checksums, durable.
+    /// All defaults: data on a block, in the order of blocks, without checksums, durable, direct I/O preferred.
     pub fn new() -> Self {
         Self {
             metadata: BTreeMap::new(),
@@ -72,6 +73,7 @@ impl SaveOptions {
             checksums: false,
             durable: true,
             mode: None,
+            direct: Direct::Prefer,
             on_progress: None,
         }
     }
@@ -121,6 +123,26 @@ impl SaveOptions {
         self
     }
 
+    /// Whether tensors are written past the page cache; [`Direct::Prefer`] by default.
+    ///
+    /// ```
+    /// use deepring::Direct;
+    /// # use deepring_tensors::{DType, Declared, SaveOptions, Source, save};
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path().join("model.safetensors");
+    /// # let engine = deepring::Engine::builder().build()?;
+    /// # let declared = Declared { name: "bias".into(), dtype: DType::F32, shape: vec![2] };
+    /// # let tensors = vec![Source { declared, data: vec![0u8; 8] }];
+    /// let receipt = save(&engine, &path, tensors, SaveOptions::new().direct(Direct::Never)).wait()?;
+    /// assert!(!receipt.direct);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn direct(mut self, direct: Direct) -> Self {
+        self.direct = direct;
+        self
+    }
+
     /// As [`LoadOptions::on_progress`](crate::LoadOptions::on_progress).
     #[must_use]
     pub fn on_progress(mut self, function: impl Fn(u64, u64) + Send + Sync + 'static) -> Self {
@@ -138,7 +160,7 @@ impl SaveOptions {
 
     /// How the file of a layout is replaced.
     pub(crate) fn replace(&self, size: u64) -> ReplaceOptions {
-        let options = ReplaceOptions::new().size(size).durable(self.durable);
+        let options = ReplaceOptions::new().size(size).durable(self.durable).direct(self.direct);
         self.mode.into_iter().fold(options, ReplaceOptions::mode)
     }
 }
