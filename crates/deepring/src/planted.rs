@@ -5,9 +5,9 @@
 //! it. Without the feature `sim`, [`planted`] is the constant `false` and the compiler removes
 //! every one of them. With it, a thread chooses one for the simulation that runs on it, and the
 //! campaign of `deepring::sim` must report a violation. Bugs that show only where threads meet are
-//! for the loom models in `src/loom`, which must fail with them, and those that show only after a
-//! power cut for the replay in `src/replacement`. Unit tests have the choice without the feature,
-//! too.
+//! for the loom models in `src/loom`, which must fail with them. Those that show only after a power
+//! cut are for the replay in `src/replacement`, and for the trials that crash real file systems,
+//! which plant them by `sim::plant`. Unit tests have the choice without the feature, too.
 
 /// A planted bug.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,11 +82,11 @@ pub enum PlantedBug {
     LooksThenWaits,
     /// A file is closed while an accepted request can still use it. For loom models.
     ClosesInUse,
-    /// A file is replaced by one that was never flushed. For the replay of a commit's steps.
+    /// A file is replaced by one that was never flushed. For replays of a commit, and crashes.
     ForgetsFileSync,
-    /// A replaced file is acknowledged before its directory was flushed. For the replay of a commit's steps.
+    /// A replaced file is acknowledged before its directory was flushed. For replays of a commit, and crashes.
     ForgetsDirectorySync,
-    /// A file gets its name before it is flushed. For the replay of a commit's steps.
+    /// A file gets its name before it is flushed. For replays of a commit, and crashes.
     RenamesFirst,
     /// A group reads how many members are left and writes one less, in two steps. For models.
     CountsInTwoSteps,

@@ -79,8 +79,8 @@ mod world;
 
 use crate::backend::interpose;
 use crate::driver;
+use crate::planted;
 pub use crate::planted::PlantedBug;
-use crate::planted::plant;
 use crate::sys::fault;
 use kernel::Kernel;
 use prng::Prng;
@@ -90,6 +90,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use world::World;
+
+/// Plants a bug in what this thread does with real engines from now on, or none: for trials on file systems that crash. A
+/// campaign plants its own.
+pub fn plant(bug: Option<PlantedBug>) {
+    planted::plant(bug);
+}
 
 /// Every so many runs, the parts that decide about windows and turns play against simulated devices of their own: it takes
 /// minutes of virtual time until a window is found.
