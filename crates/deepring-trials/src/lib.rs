@@ -14,3 +14,4 @@ pub mod crash;
 pub mod faultfs;
 pub mod fsx;
 pub mod lab;
+pub mod saves;

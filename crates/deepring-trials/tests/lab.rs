@@ -8,6 +8,7 @@ use deepring_trials::lab::cpio::Archive;
 use deepring_trials::lab::cut::{Loss, settle, survivors};
 use deepring_trials::lab::ledger::Ledger;
 use deepring_trials::lab::protocol::{Failed, Found, LeftOut, Lines, Order, Report, Stream, Writing};
+use deepring_trials::saves::Seen;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -164,30 +165,30 @@ fn ledger(stream: Stream) -> Ledger {
 #[test]
 fn the_ledger_accepts_what_the_protocol_allows() {
     let all = [5, 6, 7].map(|generation| file(Stream::New, generation));
-    assert!(ledger(Stream::New).judge(&all).is_good());
+    assert!(ledger(Stream::New).judge(&all, &[]).is_good());
     let more = [&all[..], &[file(Stream::New, 8)]].concat();
     let mut with_more = ledger(Stream::New);
-    assert!(with_more.judge(&more).is_good(), "an unacknowledged generation can be there, whole");
-    assert!(!with_more.judge(&all).is_good(), "what was there after a cut has to stay");
+    assert!(with_more.judge(&more, &[]).is_good(), "an unacknowledged generation can be there, whole");
+    assert!(!with_more.judge(&all, &[]).is_good(), "what was there after a cut has to stay");
 
     for generation in [7, 8] {
         let content = Content::new(SEED, Stream::Replace);
-        assert!(ledger(Stream::Replace).judge(&[content.look(0, &content.make(generation), 0)]).is_good());
+        assert!(ledger(Stream::Replace).judge(&[content.look(0, &content.make(generation), 0)], &[]).is_good());
     }
 
     let content = Content::new(SEED, Stream::Slot);
     let mut half = content.make(6);
     half[..10_000].copy_from_slice(&content.make(8)[..10_000]);
-    assert!(ledger(Stream::Slot).judge(&[slot(Stream::Slot, 0, &half), slot(Stream::Slot, 1, &content.make(7))]).is_good());
+    assert!(ledger(Stream::Slot).judge(&[slot(Stream::Slot, 0, &half), slot(Stream::Slot, 1, &content.make(7))], &[]).is_good());
 }
 
 #[test]
 fn the_ledger_reports_lost_and_mixed_generations() {
     let lost = |ledger: &mut Ledger, found: &[Found]| {
-        let verdict = ledger.judge(found);
+        let verdict = ledger.judge(found, &[]);
         assert!(!verdict.lost.is_empty() && verdict.mixed.is_empty(), "{verdict:?}");
     };
-    let mixed = |ledger: &mut Ledger, found: &[Found]| assert!(!ledger.judge(found).mixed.is_empty());
+    let mixed = |ledger: &mut Ledger, found: &[Found]| assert!(!ledger.judge(found, &[]).mixed.is_empty());
 
     lost(&mut ledger(Stream::New), &[5, 6].map(|generation| file(Stream::New, generation)));
     let mut torn = Content::new(SEED, Stream::New).make(8);
@@ -210,6 +211,26 @@ fn the_ledger_reports_lost_and_mixed_generations() {
         half[10_000] ^= 1;
         mixed(&mut ledger(stream), &[even, slot(stream, 1, &half)]);
     }
+}
+
+fn seen(version: Option<u64>) -> Seen {
+    Seen { stream: Stream::Shards, version, leftovers: 0, wrong: None }
+}
+
+#[test]
+fn the_ledger_knows_which_version_of_a_model_can_be_there() {
+    let mut ledger = Ledger::new(SEED);
+    let first = ledger.first_of_next(Stream::Shards);
+    (first..=first + 2).for_each(|version| ledger.acknowledge(Stream::Shards, version));
+    let judge = |seen: &[Seen]| ledger.clone().judge(&[], seen);
+    assert!(judge(&[seen(Some(first + 2))]).is_good());
+    assert!(judge(&[seen(Some(first + 3))]).is_good(), "the next one can have been saved");
+    assert!(!judge(&[]).lost.is_empty());
+    assert!(!judge(&[seen(None)]).lost.is_empty());
+    assert!(!judge(&[seen(Some(first + 1))]).lost.is_empty());
+    assert!(!judge(&[seen(Some(first + 4))]).mixed.is_empty(), "it was never begun");
+    assert!(!judge(&[Seen { wrong: Some("half".into()), ..seen(None) }]).mixed.is_empty());
+    assert_eq!((ledger.acknowledged(), ledger.first_of_next(Stream::Shards)), (3, first + 4));
 }
 
 #[test]
@@ -270,6 +291,8 @@ fn orders_and_reports_are_parsed_from_what_they_print() {
         Report::Ready("Linux 6.1, a drive".into()),
         Report::Found(file(Stream::New, 5)),
         Report::Found(Found { first_foreign: Some(512), foreign: 2, ..file(Stream::New, 6) }),
+        Report::Seen(seen(Some(7))),
+        Report::Seen(Seen { leftovers: 2, wrong: Some("it cannot be opened: ERR_DEEPRING_FORMAT".into()), ..seen(None) }),
         Report::Acknowledged(Stream::Slot, 12),
         Report::Failed(failed),
         Report::Broken("a b c".into()),

@@ -1,10 +1,13 @@
-//! The drive lab: `npm run lab -- [--cuts N] [--seed N] [--only suite|cuts|faults|planted] [--suite
-//! WORD]`.
+//! The drive lab: `npm run lab -- [--cuts N] [--seed N] [--only suite|faults|planted|cuts|saves]
+//! [--suite WORD]`.
 //!
 //! Without `--only` it runs everything: the engine's tests on the emulated drive, drives that fail
-//! and stall, N power cuts (200), and the planted bugs, which leave out a sync and must be caught.
+//! and stall, the planted bugs, which leave out a sync and must be caught, N power cuts (200), and
+//! as many while models are saved.
 //! The last line is the summary. It exits with 1 if anything was lost, mixed, or not caught.
 
+use deepring_trials::lab::campaign::{CutSummary, Target};
+use deepring_trials::lab::initramfs::Purpose;
 use deepring_trials::lab::{Artifacts, campaign, faults, initramfs, packages, say, suite};
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
@@ -17,7 +20,7 @@ use std::time::Instant;
 const CUTS_DEFAULT: u64 = 200;
 
 /// The parts that `--only` selects.
-const PARTS: [&str; 4] = ["suite", "faults", "cuts", "planted"];
+const PARTS: [&str; 5] = ["suite", "faults", "planted", "cuts", "saves"];
 
 struct Options {
     seed: u64,
@@ -55,7 +58,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn build_artifacts(with_suite: bool) -> io::Result<Artifacts> {
+fn build_artifacts(purpose: Purpose) -> io::Result<Artifacts> {
     if !cfg!(target_arch = "x86_64") {
         return Err(io::Error::other("the lab's virtual machine and its guest are x86_64; run the lab on an x86_64 host"));
     }
@@ -66,7 +69,7 @@ fn build_artifacts(with_suite: bool) -> io::Result<Artifacts> {
     let (kernel, modules) = packages::kernel(&folder)?;
     say("building the drive and the guest");
     let plugin = initramfs::build_plugin(&folder)?;
-    let (initramfs, suite) = initramfs::build(&folder, &modules, with_suite)?;
+    let (initramfs, suite) = initramfs::build(&folder, &modules, purpose)?;
     Ok(Artifacts { folder, kernel, initramfs, plugin, suite })
 }
 
@@ -77,16 +80,16 @@ fn run(options: &Options) -> io::Result<bool> {
     let mut passed = true;
     let mut parts = vec![format!("lab: seed {seed}")];
     if selected("suite") {
-        let summary = suite::run(&build_artifacts(true)?, options.word.as_deref())?;
+        let summary = suite::run(&build_artifacts(Purpose::Suite)?, options.word.as_deref())?;
         passed &= summary.failed == 0 && summary.passed > 0;
         parts.push(format!("suite {} passed {} failed {} skipped", summary.passed, summary.failed, summary.skipped));
     }
-    let artifacts = build_artifacts(false)?;
     if selected("faults") {
-        let summary = faults::run(&artifacts, seed)?;
+        let summary = faults::run(&build_artifacts(Purpose::Trials)?, seed)?;
         parts.push(format!("{} typed errors, a stall of {} ms survived", summary.errors, summary.stall_ms));
     }
     if selected("planted") {
+        let artifacts = build_artifacts(Purpose::Planted)?;
         let mut caught = 0;
         for bug in campaign::PLANTED {
             let (left_out, stream) = bug;
@@ -99,20 +102,35 @@ fn run(options: &Options) -> io::Result<bool> {
         parts.push(format!("{caught} of {} planted bugs caught", campaign::PLANTED.len()));
     }
     if selected("cuts") {
-        let began = Instant::now();
-        // Half of the cuts with each sector size, on separate drives.
-        let (mut done, mut acknowledged, mut lost, mut mixed) = (0, 0, 0, 0);
-        for (sector_bytes, cuts) in [(512, cuts.div_ceil(2)), (4096, cuts / 2)] {
-            let summary = campaign::run(&artifacts, seed ^ u64::from(sector_bytes), sector_bytes, cuts)?;
-            done += summary.cuts;
-            acknowledged += summary.acknowledged;
-            lost += summary.verdict.lost.len();
-            mixed += summary.verdict.mixed.len();
-        }
-        passed &= lost == 0 && mixed == 0 && acknowledged > 0;
-        say(&format!("{:.1} s a cut", began.elapsed().as_secs_f64() / done.max(1) as f64));
-        parts.push(format!("{done} cuts, {acknowledged} acknowledged generations, {lost} lost, {mixed} mixed"));
+        let CutSummary { cuts, acknowledged, verdict, .. } = cut(seed, Target::COMMITS, cuts)?;
+        passed &= verdict.is_good() && acknowledged > 0;
+        let (lost, mixed) = (verdict.lost.len(), verdict.mixed.len());
+        parts.push(format!("{cuts} cuts, {acknowledged} acknowledged generations, {lost} lost, {mixed} mixed"));
+    }
+    if selected("saves") {
+        let CutSummary { cuts, acknowledged, leftovers, verdict } = cut(seed, Target::SAVES, cuts)?;
+        passed &= verdict.is_good() && acknowledged > 0;
+        let (lost, mixed) = (verdict.lost.len(), verdict.mixed.len());
+        let found = format!("{acknowledged} acknowledged versions, {lost} lost, {mixed} mixed");
+        parts.push(format!("{cuts} cuts of saves, {found}, {leftovers} files left over"));
     }
     say(&format!("{} ({:.0} s)", parts.join(", "), started.elapsed().as_secs_f64()));
     Ok(passed)
+}
+
+/// Half of the cuts with each sector size, on separate drives.
+fn cut(seed: u64, target: Target, cuts: u64) -> io::Result<CutSummary> {
+    let artifacts = build_artifacts(Purpose::Trials)?;
+    let (began, mut total) = (Instant::now(), CutSummary::default());
+    for (sector_bytes, cuts) in [(512, cuts.div_ceil(2)), (4096, cuts / 2)] {
+        let CutSummary { cuts, acknowledged, leftovers, verdict } =
+            campaign::run(&artifacts, seed ^ u64::from(sector_bytes), target, sector_bytes, cuts)?;
+        total.cuts += cuts;
+        total.acknowledged += acknowledged;
+        total.leftovers += leftovers;
+        total.verdict.lost.extend(verdict.lost);
+        total.verdict.mixed.extend(verdict.mixed);
+    }
+    say(&format!("{:.1} s a cut", began.elapsed().as_secs_f64() / total.cuts.max(1) as f64));
+    Ok(total)
 }

@@ -46,15 +46,37 @@ const SILENCE: Duration = Duration::from_secs(60);
 const HANGING_STARTS_MAX: u32 = 3;
 
 /// A planted bug that is not caught after this many cuts never will be.
-const PLANTED_CUTS_MAX: u64 = 12;
+const PLANTED_CUTS_MAX: u64 = 30;
 
-/// A step left out of a protocol, and the stream that must lose generations because of it.
-pub const PLANTED: [(LeftOut, Stream); 4] = [
+/// A step left out of a protocol, and the stream that must lose or mix generations because of it.
+pub const PLANTED: [(LeftOut, Stream); 9] = [
     (LeftOut::Sync, Stream::Slot),
     (LeftOut::Sync, Stream::Raw),
     (LeftOut::DirectorySync, Stream::New),
     (LeftOut::DirectorySync, Stream::Replace),
+    (LeftOut::Sync, Stream::Model),
+    (LeftOut::DirectorySync, Stream::Model),
+    (LeftOut::Order, Stream::Model),
+    (LeftOut::Sync, Stream::Shards),
+    (LeftOut::DirectorySync, Stream::Shards),
 ];
+
+/// What the cuts of a campaign hit.
+#[derive(Debug, Clone, Copy)]
+pub struct Target {
+    /// Mostly, one of these alone.
+    alone: &'static [Stream],
+    /// Once in five, these at the same time.
+    together: &'static [Stream],
+}
+
+impl Target {
+    /// The lab's own protocols.
+    pub const COMMITS: Self = Self { alone: &Stream::COMMITS, together: &Stream::COMMITS };
+
+    /// Saves of models. A stream of new files commits the journal between their steps.
+    pub const SAVES: Self = Self { alone: &Stream::SAVES, together: &[Stream::Model, Stream::Shards, Stream::New] };
+}
 
 /// The result of a campaign.
 #[derive(Debug, Default, Clone)]
@@ -63,6 +85,8 @@ pub struct CutSummary {
     pub cuts: u64,
     /// Generations that were acknowledged.
     pub acknowledged: u64,
+    /// Files that saves left beside models.
+    pub leftovers: u64,
     /// What was lost and what was mixed.
     pub verdict: Verdict,
 }
@@ -72,26 +96,27 @@ struct Campaign<'a> {
     artifacts: &'a Artifacts,
     seed: u64,
     sector_bytes: u32,
+    target: Target,
     bug: Option<(LeftOut, Stream)>,
     ledger: Ledger,
     hanging_starts: u32,
     summary: CutSummary,
 }
 
-/// Cuts the power `cuts` times, on a drive with sectors of `sector_bytes`.
+/// Cuts the power `cuts` times during writes to the target, on a drive with sectors of
+/// `sector_bytes`.
 ///
 /// # Errors
 /// If the lab itself fails, or the guest reports something broken. A loss is not an error; it is in
 /// the summary.
-pub fn run(artifacts: &Artifacts, seed: u64, sector_bytes: u32, cuts: u64) -> io::Result<CutSummary> {
-    let mut campaign = Campaign::new(artifacts, seed, sector_bytes, None)?;
+pub fn run(artifacts: &Artifacts, seed: u64, target: Target, sector_bytes: u32, cuts: u64) -> io::Result<CutSummary> {
+    let mut campaign = Campaign::new(artifacts, seed, target, sector_bytes, None)?;
     for cut in 0..cuts {
         campaign.cut(cut)?;
         if !campaign.summary.verdict.is_good() {
             // Further cuts would destroy the evidence.
             say(&format!("the drive as it was found is {}/{DRIVE}.image", artifacts.folder.display()));
-            campaign.summary.acknowledged = campaign.ledger.acknowledged();
-            return Ok(campaign.summary);
+            return Ok(campaign.total());
         }
     }
     campaign.end()
@@ -103,7 +128,7 @@ pub fn run(artifacts: &Artifacts, seed: u64, sector_bytes: u32, cuts: u64) -> io
 /// # Errors
 /// As for [`run`].
 pub fn run_planted(artifacts: &Artifacts, seed: u64, bug: (LeftOut, Stream)) -> io::Result<Option<u64>> {
-    let mut campaign = Campaign::new(artifacts, seed, 512, Some(bug))?;
+    let mut campaign = Campaign::new(artifacts, seed, Target::COMMITS, 512, Some(bug))?;
     for cut in 0..PLANTED_CUTS_MAX {
         campaign.cut(cut)?;
         // What a cut left is judged at the next one.
@@ -116,9 +141,10 @@ pub fn run_planted(artifacts: &Artifacts, seed: u64, bug: (LeftOut, Stream)) -> 
 }
 
 impl<'a> Campaign<'a> {
-    fn new(artifacts: &'a Artifacts, seed: u64, sector_bytes: u32, bug: Option<(LeftOut, Stream)>) -> io::Result<Self> {
+    fn new(artifacts: &'a Artifacts, seed: u64, target: Target, sector_bytes: u32, bug: Option<(LeftOut, Stream)>) -> io::Result<Self> {
         super::format(&Drive::blank(artifacts, DRIVE, DRIVE_BYTES)?, FILE_SYSTEM_BYTES)?;
-        Ok(Self { artifacts, seed, sector_bytes, bug, ledger: Ledger::new(seed), hanging_starts: 0, summary: CutSummary::default() })
+        let (ledger, summary) = (Ledger::new(seed), CutSummary::default());
+        Ok(Self { artifacts, seed, sector_bytes, target, bug, ledger, hanging_starts: 0, summary })
     }
 
     /// From power on to the next power cut.
@@ -178,8 +204,11 @@ impl<'a> Campaign<'a> {
         let (mut machine, _) = self.start(&drive)?;
         self.verify(&mut machine)?;
         machine.cut()?;
-        self.summary.acknowledged = self.ledger.acknowledged();
-        Ok(self.summary)
+        Ok(self.total())
+    }
+
+    fn total(self) -> CutSummary {
+        CutSummary { acknowledged: self.ledger.acknowledged(), leftovers: self.ledger.leftovers(), ..self.summary }
     }
 
     /// Starts a machine and waits until its guest is ready. Also returns the guest's description of
@@ -202,15 +231,16 @@ impl<'a> Campaign<'a> {
     /// Lets the guest verify, and judges what it found.
     fn verify(&mut self, machine: &mut Machine) -> io::Result<()> {
         machine.order(&Order::Verify(self.seed))?;
-        let mut found = Vec::new();
+        let (mut found, mut seen) = (Vec::new(), Vec::new());
         loop {
             match machine.next(SILENCE)? {
                 Report::Found(one) => found.push(one),
+                Report::Seen(one) => seen.push(one),
                 Report::Verified => break,
                 other => return Err(machine.error(&format!("while verifying: {other:?}"))),
             }
         }
-        let verdict = self.ledger.judge(&found);
+        let verdict = self.ledger.judge(&found, &seen);
         for (kind, list) in [("LOST", &verdict.lost), ("MIXED", &verdict.mixed)] {
             for what in list {
                 say(&format!("{kind}: {what}"));
@@ -230,8 +260,8 @@ impl<'a> Campaign<'a> {
     fn writing(&mut self, rng: &mut Rng) -> Writing {
         let streams = match self.bug {
             Some((_, stream)) => vec![stream],
-            None if rng.once_in(5) => Stream::ALL.to_vec(),
-            None => vec![*rng.pick(&Stream::ALL)],
+            None if rng.once_in(5) => self.target.together.to_vec(),
+            None => vec![*rng.pick(self.target.alone)],
         };
         let backend = *rng.pick(&[BackendKind::Uring, BackendKind::Uring, BackendKind::Threads]);
         let left_out = self.bug.map_or(LeftOut::Nothing, |(left_out, _)| left_out);

@@ -23,6 +23,17 @@ const MODULES: [&str; 2] = ["loop", "overlay"];
 /// Where the test binaries lie in the guest.
 pub const SUITE: &str = "suite";
 
+/// What the archive is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Trials of the engine as it ships.
+    Trials,
+    /// The same, and its tests.
+    Suite,
+    /// Trials that have to fail: the engine has planted bugs.
+    Planted,
+}
+
 /// Builds below the lab's folder, because other flags in the usual folder would rebuild everything
 /// each time. Returns cargo's messages.
 fn cargo(folder: &Path, arguments: &[&str], is_static: bool) -> io::Result<String> {
@@ -59,10 +70,15 @@ pub fn build_plugin(folder: &Path) -> io::Result<PathBuf> {
 ///
 /// # Errors
 /// If something does not build or cannot be found.
-pub fn build(folder: &Path, modules: &Path, with_suite: bool) -> io::Result<(PathBuf, Vec<String>)> {
-    let guest = cargo(folder, &["build", "-p", "deepring-trials", "--bin", "lab-guest"], true)?;
+pub fn build(folder: &Path, modules: &Path, purpose: Purpose) -> io::Result<(PathBuf, Vec<String>)> {
+    let (name, features) = match purpose {
+        Purpose::Trials => ("initramfs", ""),
+        Purpose::Suite => ("initramfs-suite", ""),
+        Purpose::Planted => ("initramfs-planted", "planted"),
+    };
+    let guest = cargo(folder, &["build", "-p", "deepring-trials", "--bin", "lab-guest", "--features", features], true)?;
     let guest = *values(&guest, "executable").last().ok_or_else(|| failure("cargo built no lab-guest"))?;
-    let path = folder.join(if with_suite { "initramfs-suite" } else { "initramfs" });
+    let path = folder.join(name);
     let mut archive = Archive::new(BufWriter::new(File::create(&path)?));
     for directory in ["dev", "proc", "sys", "tmp", "data", "data/raw", SUITE, "bin", "lib", "modules"] {
         archive.directory(directory)?;
@@ -76,7 +92,7 @@ pub fn build(folder: &Path, modules: &Path, with_suite: bool) -> io::Result<(Pat
         archive.file(&format!("modules/{module}.ko"), 0o644, &fs::read(found)?)?;
     }
     let mut names = Vec::new();
-    if with_suite {
+    if purpose == Purpose::Suite {
         add_programs(&mut archive)?;
         let messages = cargo(folder, &["test", "-p", "deepring", "--tests", "--no-run"], true)?;
         for executable in values(&messages, "executable") {

@@ -12,6 +12,7 @@
 
 use super::content::{Content, SLOT_BYTES};
 use super::protocol::{Found, Stream};
+use crate::saves::{Broken, Seen, Tally};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Files of [`Stream::New`] that stay; older ones are removed after a newer one is acknowledged.
@@ -52,6 +53,7 @@ struct Account {
 pub struct Ledger {
     seed: u64,
     accounts: BTreeMap<Stream, Account>,
+    models: BTreeMap<Stream, Tally>,
 }
 
 fn slot_of(generation: u64) -> usize {
@@ -80,7 +82,8 @@ impl Account {
 impl Ledger {
     /// Nothing acknowledged yet.
     pub fn new(seed: u64) -> Self {
-        Self { seed, accounts: Stream::ALL.iter().map(|&stream| (stream, Account::default())).collect() }
+        let accounts = Stream::COMMITS.iter().map(|&stream| (stream, Account::default())).collect();
+        Self { seed, accounts, models: Stream::SAVES.iter().map(|&stream| (stream, Tally::default())).collect() }
     }
 
     fn account(&mut self, stream: Stream) -> &mut Account {
@@ -90,6 +93,11 @@ impl Ledger {
     /// The number of the first generation of the next attempt, from which the writer counts up by
     /// one.
     pub fn first_of_next(&mut self, stream: Stream) -> u64 {
+        if let Some(model) = self.models.get_mut(&stream) {
+            let first = model.next();
+            model.begin(first);
+            return first;
+        }
         let account = self.account(stream);
         let first = if account.last == 0 { 2 } else { account.last } + 3;
         account.begin(first);
@@ -98,6 +106,12 @@ impl Ledger {
 
     /// Records an acknowledgment.
     pub fn acknowledge(&mut self, stream: Stream, generation: u64) {
+        if let Some(model) = self.models.get_mut(&stream) {
+            model.acknowledge(generation);
+            // The guest has sent this before it began the next one.
+            model.begin(generation + 1);
+            return;
+        }
         let account = self.account(stream);
         account.acknowledge(generation);
         account.acknowledged += 1;
@@ -105,18 +119,32 @@ impl Ledger {
 
     /// How many were acknowledged in all.
     pub fn acknowledged(&self) -> u64 {
-        self.accounts.values().map(|account| account.acknowledged).sum()
+        let commits: u64 = self.accounts.values().map(|account| account.acknowledged).sum();
+        commits + self.models.values().map(Tally::acknowledged).sum::<u64>()
+    }
+
+    /// How many files saves have left beside models, of all verifications.
+    pub fn leftovers(&self) -> u64 {
+        self.models.values().map(Tally::leftovers).sum()
     }
 
     /// Judges everything found after a cut, and continues from there.
-    pub fn judge(&mut self, found: &[Found]) -> Verdict {
+    pub fn judge(&mut self, found: &[Found], seen: &[Seen]) -> Verdict {
         let mut verdict = Verdict::default();
-        for stream in Stream::ALL {
+        for stream in Stream::COMMITS {
             let found: Vec<_> = found.iter().filter(|found| found.stream == stream).collect();
             match stream {
                 Stream::New => self.judge_files(&found, &mut verdict),
                 Stream::Replace => self.judge_replaced(&found, &mut verdict),
-                Stream::Slot | Stream::Raw => self.judge_slots(stream, &found, &mut verdict),
+                in_place => self.judge_slots(in_place, &found, &mut verdict),
+            }
+        }
+        for (&stream, model) in &mut self.models {
+            let nothing = Seen { stream, version: None, leftovers: 0, wrong: None };
+            match model.judge(seen.iter().find(|seen| seen.stream == stream).unwrap_or(&nothing)) {
+                Ok(()) => {}
+                Err(Broken::Lost(what)) => verdict.lost.push(what),
+                Err(Broken::Mixed(what)) => verdict.mixed.push(what),
             }
         }
         verdict
@@ -130,7 +158,7 @@ impl Ledger {
             if is_whole(file, &content) && file.pure() == Some(file.id) {
                 there.insert(file.id);
             } else {
-                verdict.mixed.push(format!("file {}", describe(file)));
+                verdict.mixed.push(format!("file {file}"));
                 // Reported once; it is no longer this generation.
                 account.files.remove(&file.id);
             }
@@ -156,7 +184,7 @@ impl Ledger {
                 Some(generation) if is_whole(file, &content) => {
                     verdict.lost.push(format!("generation {last} is gone and {generation} is back"));
                 }
-                _ => verdict.mixed.push(format!("the replaced file, last of {last}: {}", describe(file))),
+                _ => verdict.mixed.push(format!("the replaced file, last of {last}: {file}")),
             },
         }
     }
@@ -172,10 +200,10 @@ impl Ledger {
             };
             let holds: BTreeSet<_> = held.made_of.iter().map(|&(generation, _)| generation).collect();
             if held.foreign > 0 || held.len != SLOT_BYTES {
-                verdict.mixed.push(describe(held));
+                verdict.mixed.push(held.to_string());
             } else if !holds.is_subset(&may_hold) {
                 // Older generations in place of an acknowledged one.
-                verdict.lost.push(format!("{stream} slot {slot} can hold only {may_hold:?}: {}", describe(held)));
+                verdict.lost.push(format!("{stream} slot {slot} can hold only {may_hold:?}: {held}"));
             }
             match held.pure() {
                 Some(generation) if generation > last => account.acknowledge(generation),
@@ -187,11 +215,4 @@ impl Ledger {
 
 fn is_whole(found: &Found, content: &Content) -> bool {
     found.pure().is_some_and(|generation| found.len == content.len(generation))
-}
-
-fn describe(found: &Found) -> String {
-    let Found { stream, id, len, made_of, foreign, first_foreign } = found;
-    let pieces: Vec<_> = made_of.iter().map(|(generation, sectors)| format!("{sectors} sectors of {generation}, ")).collect();
-    let first = first_foreign.map_or_else(String::new, |first| format!(" (the first at {first})"));
-    format!("{stream} {id} of {len} bytes has {}{foreign} of none{first}", pieces.concat())
 }

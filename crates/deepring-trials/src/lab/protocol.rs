@@ -5,6 +5,7 @@
 //! acknowledged generation leaves the guest after the engine reported it durable, so it is true
 //! however late it arrives.
 
+use crate::saves::Seen;
 use deepring::BackendKind;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -25,11 +26,19 @@ pub enum Stream {
     Slot,
     /// The same on the block device, beyond the end of the file system.
     Raw,
+    /// Each generation is a version of a model that is saved as one file: see
+    /// [`saves`](crate::saves).
+    Model,
+    /// The same as several files with an index.
+    Shards,
 }
 
 impl Stream {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::New, Self::Replace, Self::Slot, Self::Raw];
+    /// Those with a commit protocol of the lab's own.
+    pub const COMMITS: [Self; 4] = [Self::New, Self::Replace, Self::Slot, Self::Raw];
+
+    /// Those that save models.
+    pub const SAVES: [Self; 2] = [Self::Model, Self::Shards];
 
     /// Whether generations overwrite each other.
     pub fn is_in_place(self) -> bool {
@@ -46,6 +55,8 @@ pub enum LeftOut {
     Sync,
     /// The sync of the directory.
     DirectorySync,
+    /// The order: the file has its name before it is synced.
+    Order,
 }
 
 /// Gives an enum its words, in both directions.
@@ -65,8 +76,13 @@ macro_rules! words {
     };
 }
 
-words!(Stream { Stream::New => "new", Stream::Replace => "replace", Stream::Slot => "slot", Stream::Raw => "raw", });
-words!(LeftOut { LeftOut::Nothing => "nothing", LeftOut::Sync => "sync", LeftOut::DirectorySync => "directory-sync", });
+words!(Stream { Stream::New => "new", Stream::Replace => "replace", Stream::Slot => "slot", Stream::Raw => "raw", Stream::Model => "model", Stream::Shards => "shards", });
+words!(LeftOut {
+    LeftOut::Nothing => "nothing",
+    LeftOut::Sync => "sync",
+    LeftOut::DirectorySync => "directory-sync",
+    LeftOut::Order => "order",
+});
 
 /// What the guest shall do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -139,6 +155,16 @@ impl Found {
     }
 }
 
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { stream, id, len, made_of, foreign, first_foreign } = self;
+        write!(f, "{stream} {id} of {len} bytes has ")?;
+        made_of.iter().try_for_each(|(generation, sectors)| write!(f, "{sectors} sectors of {generation}, "))?;
+        write!(f, "{foreign} of none")?;
+        first_foreign.map_or(Ok(()), |first| write!(f, " (the first at {first})"))
+    }
+}
+
 /// How a test binary ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names say it")]
@@ -177,6 +203,8 @@ pub enum Report {
     Ready(String),
     /// One thing it found.
     Found(Found),
+    /// A model it looked for.
+    Seen(Seen),
     /// Nothing more was found.
     Verified,
     /// It begins to commit.
@@ -265,6 +293,10 @@ impl fmt::Display for Report {
                 write!(f, "found {stream} {id} {len} {foreign} {}", maybe(*first_foreign))?;
                 made_of.iter().try_for_each(|(generation, sectors)| write!(f, " {generation}:{sectors}"))
             }
+            Self::Seen(Seen { stream, version, leftovers, wrong }) => {
+                write!(f, "seen {stream} {} {leftovers}", maybe(*version))?;
+                wrong.iter().try_for_each(|wrong| write!(f, " {}", wrong.replace('\n', " | ")))
+            }
             Self::Verified => f.write_str("verified"),
             Self::Writing => f.write_str("writing"),
             Self::Acknowledged(stream, generation) => write!(f, "ack {stream} {generation}"),
@@ -296,6 +328,11 @@ impl FromStr for Report {
                 }
                 let (stream, id, len) = (stream.parse()?, number(id)?, number(len)?);
                 Ok(Self::Found(Found { stream, id, len, made_of, foreign: number(foreign)?, first_foreign: maybe_number(first_foreign)? }))
+            }
+            ("seen", [stream, version, leftovers, wrong @ ..]) => {
+                let wrong = (!wrong.is_empty()).then(|| wrong.join(" "));
+                let (version, leftovers) = (maybe_number(version)?, number(leftovers)?);
+                Ok(Self::Seen(Seen { stream: stream.parse()?, version, leftovers, wrong }))
             }
             ("verified", []) => Ok(Self::Verified),
             ("writing", []) => Ok(Self::Writing),

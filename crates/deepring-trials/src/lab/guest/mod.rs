@@ -2,6 +2,7 @@
 //! systems, reports that it is ready, and runs orders.
 
 mod port;
+mod saver;
 mod stress;
 mod suite;
 mod system;

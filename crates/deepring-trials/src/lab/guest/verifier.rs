@@ -1,5 +1,5 @@
-//! Reads everything a run left on the drive. It uses `std::fs`, not the engine under test; the
-//! verdict is the lab's.
+//! Reads everything a run left on the drive. It uses `std::fs`, not the engine under test, except to
+//! open models; the verdict is the lab's.
 
 use super::super::FILE_SYSTEM_BYTES;
 use super::super::content::{Content, SLOT_BYTES, SLOTS_START};
@@ -7,6 +7,8 @@ use super::super::protocol::{Report, Stream};
 use super::port::Port;
 use super::{DATA, DEVICE};
 use crate::harness::disk::forget_pages;
+use crate::saves::Saves;
+use deepring::Engine;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -23,13 +25,17 @@ pub(super) fn slots(stream: Stream) -> (PathBuf, u64) {
 }
 
 pub(super) fn verify(port: &Port, seed: u64) -> Result<(), String> {
-    for stream in Stream::ALL {
+    for stream in Stream::COMMITS {
         let looked = if stream.is_in_place() { look_at_slots(port, seed, stream) } else { look_at_files(port, seed, stream) };
         match looked {
             // A missing or unprepared file is not reported; the lab knows whether it should exist.
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof) => {}
             looked => looked.map_err(|error| format!("verify {stream}: {error}"))?,
         }
+    }
+    let engine = Engine::builder().build().map_err(|error| error.to_string())?;
+    for stream in Stream::SAVES {
+        port.send(&Report::Seen(Saves::new(seed, stream, &folder(stream)).look(&engine)));
     }
     port.send(&Report::Verified);
     Ok(())

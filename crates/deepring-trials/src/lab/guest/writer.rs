@@ -4,6 +4,7 @@ use super::super::content::{Content, SLOT_BYTES};
 use super::super::ledger::FILES_KEPT;
 use super::super::protocol::{LeftOut, Report, Stream, Writing};
 use super::port::Port;
+use super::saver::Saver;
 use super::verifier::{folder, slots};
 use crate::harness::Rng;
 use deepring::{Direct, Engine, File, OpenOptions, Piece};
@@ -33,6 +34,10 @@ pub(super) fn write(port: &Arc<Port>, writing: &Writing) -> Result<(), String> {
     }
     port.send(&Report::Writing);
     for (&stream, &first) in &writing.first {
+        if Stream::SAVES.contains(&stream) {
+            Saver::start(&engine, port, writing, stream, first)?;
+            continue;
+        }
         let mut writer = Writer {
             engine: engine.clone(),
             port: Arc::clone(port),
@@ -49,7 +54,7 @@ pub(super) fn write(port: &Arc<Port>, writing: &Writing) -> Result<(), String> {
     Ok(())
 }
 
-type Failure = Box<dyn std::error::Error + Send + Sync>;
+pub(super) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 impl Writer {
     fn commit_from(&mut self, first: u64) -> Result<std::convert::Infallible, Failure> {
@@ -122,7 +127,7 @@ impl Writer {
         }
         file.close().wait()?;
         fs::rename(aside, path)?;
-        if self.left_out == LeftOut::Nothing { sync_directory(&folder) } else { Ok(()) }
+        if matches!(self.left_out, LeftOut::Nothing | LeftOut::Order) { sync_directory(&folder) } else { Ok(()) }
     }
 
     /// Overwrite the slot whose turn it is, sync the data.
@@ -188,6 +193,6 @@ impl Writer {
     }
 }
 
-fn sync_directory(folder: &Path) -> Result<(), Failure> {
+pub(super) fn sync_directory(folder: &Path) -> Result<(), Failure> {
     Ok(fs::File::open(folder)?.sync_all()?)
 }

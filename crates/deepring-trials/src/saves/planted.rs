@@ -1,0 +1,58 @@
+//! Planted bugs of a save. They are in the engine and only in builds with the feature `planted`, so
+//! that everything else is tried as it ships.
+
+use deepring_tensors::SaveOptions;
+
+/// A mistake in the steps of a save.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PlantedBug {
+    /// No file is flushed.
+    ForgetsFileSync,
+    /// The directory is not flushed after the rename.
+    ForgetsDirectorySync,
+    /// Files get their names before they are flushed.
+    RenamesFirst,
+    /// The index is committed, and the files that it names were never flushed.
+    IndexFirst,
+}
+
+/// Whether this build has planted bugs.
+///
+/// # Errors
+/// It has none, and how to build with them.
+pub fn require(bug: Option<PlantedBug>) -> Result<(), String> {
+    if bug.is_none() || cfg!(feature = "planted") {
+        return Ok(());
+    }
+    Err("this build has no planted bugs; build with --features planted".into())
+}
+
+/// Saves on this thread, with this bug.
+#[cfg(feature = "planted")]
+pub(super) fn during<T>(bug: Option<PlantedBug>, options: SaveOptions, save: impl FnOnce(SaveOptions) -> T) -> T {
+    use deepring::sim::{self, plant};
+    plant(bug.map(|bug| match bug {
+        PlantedBug::ForgetsFileSync | PlantedBug::IndexFirst => sim::PlantedBug::ForgetsFileSync,
+        PlantedBug::ForgetsDirectorySync => sim::PlantedBug::ForgetsDirectorySync,
+        PlantedBug::RenamesFirst => sim::PlantedBug::RenamesFirst,
+    }));
+    let options = if bug == Some(PlantedBug::IndexFirst) {
+        // Everything is done when all files have their names. Then comes the index, which is flushed.
+        options.on_progress(|bytes, total| {
+            if bytes == total {
+                plant(None);
+            }
+        })
+    } else {
+        options
+    };
+    let saved = save(options);
+    plant(None);
+    saved
+}
+
+/// Saves. There is no bug: see [`require`].
+#[cfg(not(feature = "planted"))]
+pub(super) fn during<T>(_: Option<PlantedBug>, options: SaveOptions, save: impl FnOnce(SaveOptions) -> T) -> T {
+    save(options)
+}
