@@ -12,6 +12,11 @@ use harness::{say, skip};
 /// A planted bug must be found within this many crashes.
 const PLANTED_CYCLES: u64 = 200;
 
+/// One in a save, within this many: the name before the flush shows only if the journal is committed
+/// between the two, and took up to 172.
+#[cfg(feature = "planted")]
+const PLANTED_CYCLES_OF_SAVES: u64 = 2000;
+
 fn seed() -> u64 {
     let given = std::env::var("DEEPRING_TEST_SEED").ok().map(|seed| seed.parse().expect("DEEPRING_TEST_SEED is a number"));
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("the time").as_nanos() as u64;
@@ -31,8 +36,8 @@ fn keeps_its_promises(kind: Kind, cycles: u64) {
     assert_eq!(summary.violation, None, "seed {seed}");
     assert_eq!(summary.cycles, cycles);
     assert!(
-        summary.kept > cycles && summary.lost > 0 && summary.failed > 0,
-        "too little was kept, lost or failed, so this run proved nothing: {summary:?}"
+        summary.kept > cycles && summary.saved > cycles / 4 && summary.lost > 0 && summary.failed > 0,
+        "too little was kept, saved, lost or failed, so this run proved nothing: {summary:?}"
     );
 }
 
@@ -53,5 +58,20 @@ fn a_writer_that_acknowledges_too_early_is_caught() {
             return;
         };
         assert!(summary.violation.is_some(), "seed {seed}: {bug:?} survived {PLANTED_CYCLES} crashes: {summary:?}");
+    }
+}
+
+/// In a build of its own, so that everything else is tried as it ships.
+#[cfg(feature = "planted")]
+#[test]
+fn a_save_that_omits_or_swaps_a_step_is_caught() {
+    use deepring_trials::saves::PlantedBug::{ForgetsDirectorySync, ForgetsFileSync, IndexFirst, RenamesFirst};
+    for bug in [ForgetsFileSync, ForgetsDirectorySync, RenamesFirst, IndexFirst] {
+        let Some((seed, summary)) = run(Kind::Ext4, PLANTED_CYCLES_OF_SAVES, Some(PlantedBug::OfSaves(bug))) else {
+            return;
+        };
+        let violation = summary.violation.map(|(_, what)| what);
+        let is_of_saves = violation.as_ref().is_some_and(|what| what.starts_with("model") || what.starts_with("shards"));
+        assert!(is_of_saves, "seed {seed}: {bug:?}, {PLANTED_CYCLES_OF_SAVES} crashes: {violation:?}");
     }
 }

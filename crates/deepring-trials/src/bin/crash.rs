@@ -1,6 +1,11 @@
 //! Crashes a file system under the engine, many times: see `deepring_trials::crash`.
 //!
-//!   npm run crash -- [--seed N] [--cycles M] [--fs ext4|xfs] [--planted sync|late]
+//!   npm run crash -- [--seed N] [--cycles M] [--fs ext4|xfs] [--planted BUG]
+//!
+//! BUG is `sync` or `late` in the writers. In saves it is `file-sync`, `directory-sync`, `order` or
+//! `index-first`, and the program needs the feature `planted`:
+//!
+//!   cargo run --release -p deepring-trials --features planted --bin crash -- --planted order
 
 #![allow(clippy::print_stderr, clippy::print_stdout, reason = "a program")]
 
@@ -18,7 +23,9 @@ fn main() -> ExitCode {
     while let Some(name) = arguments.next() {
         let value = arguments.next();
         if set(&mut campaign, &name, value.as_deref()).is_none() {
-            eprintln!("Usage: crash [--seed N] [--cycles M] [--fs ext4|xfs] [--planted sync|late]");
+            eprintln!(
+                "Usage: crash [--seed N] [--cycles M] [--fs ext4|xfs] [--planted sync|late|file-sync|directory-sync|order|index-first]"
+            );
             return ExitCode::FAILURE;
         }
     }
@@ -39,12 +46,14 @@ fn main() -> ExitCode {
         eprintln!("cycle {cycle}: {what}");
     }
     println!(
-        "crash: seed {}, {}: {} cycles, {} acknowledged writes kept, {} others lost, {} requests failed, {} violations, {:.0} s",
+        "crash: seed {}, {}: {} cycles, {} acknowledged writes kept, {} others lost, {} saves kept, {} files left over, {} requests failed, {} violations, {:.0} s",
         campaign.seed,
         campaign.kind.name(),
         summary.cycles,
         summary.kept,
         summary.lost,
+        summary.saved,
+        summary.leftovers,
         summary.failed,
         u32::from(summary.violation.is_some()),
         started.elapsed().as_secs_f64()
@@ -58,13 +67,7 @@ fn set(campaign: &mut Campaign, name: &str, value: Option<&str>) -> Option<()> {
         "--seed" => campaign.seed = value.parse().ok()?,
         "--cycles" => campaign.cycles = value.parse().ok()?,
         "--fs" => campaign.kind = Kind::named(value)?,
-        "--planted" => {
-            campaign.bug = Some(match value {
-                "sync" => PlantedBug::LeavesOutSync,
-                "late" => PlantedBug::CountsLateWrites,
-                _ => return None,
-            });
-        }
+        "--planted" => campaign.bug = Some(PlantedBug::named(value)?),
         _ => return None,
     }
     Some(())

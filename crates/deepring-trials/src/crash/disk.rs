@@ -59,6 +59,11 @@ impl Disk {
         self.at.join(format!("file-{writer}"))
     }
 
+    /// Where it is mounted.
+    pub(super) fn at(&self) -> &Path {
+        &self.at
+    }
+
     /// Mounts it, which recovers its journal.
     pub(super) fn mount(&self) {
         mount(&self.device.path, &self.at, self.kind.name(), 0, "");

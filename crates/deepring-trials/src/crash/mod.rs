@@ -13,19 +13,27 @@
 //! * the file exists, is at least as long as the acknowledged writes, and has only zeros between
 //!   them.
 //!
+//! At the same time two models are saved again and again, one in one file and one in several
+//! ([`saves`]): after the crash, the last version whose save has ended is there, or the one that was
+//! being saved, whole.
+//!
 //! The disk is a loop device over a file in memory, so a cycle takes some ten milliseconds. This
 //! cannot show a drive that loses its own cache: every transfer that a loop device has accepted is
 //! there after the crash.
 
 mod disk;
 mod ledger;
+mod model;
 
 use crate::harness::Rng;
 use crate::harness::disk::{NEEDS_ROOT, in_mount_namespace, is_root};
+use crate::lab::protocol::Stream;
+use crate::saves;
 use deepring::{BackendKind, Direct, Engine, ErrorKind, OpenOptions};
 use disk::Disk;
 pub use disk::Kind;
 use ledger::Ledger;
+use model::Model;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -43,13 +51,30 @@ pub struct Campaign {
     pub bug: Option<PlantedBug>,
 }
 
-/// A writer that acknowledges too early.
+/// A writer that acknowledges too early, or a save with its steps wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PlantedBug {
     /// Takes a write as durable when it is done, without a sync.
     LeavesOutSync,
     /// Takes writes accepted after a sync as covered by it.
     CountsLateWrites,
+    /// In the steps of saves, in builds with the feature `planted`.
+    OfSaves(saves::PlantedBug),
+}
+
+impl PlantedBug {
+    /// The bug with this name on the command line.
+    pub fn named(name: &str) -> Option<Self> {
+        Some(match name {
+            "sync" => Self::LeavesOutSync,
+            "late" => Self::CountsLateWrites,
+            "file-sync" => Self::OfSaves(saves::PlantedBug::ForgetsFileSync),
+            "directory-sync" => Self::OfSaves(saves::PlantedBug::ForgetsDirectorySync),
+            "order" => Self::OfSaves(saves::PlantedBug::RenamesFirst),
+            "index-first" => Self::OfSaves(saves::PlantedBug::IndexFirst),
+            _ => return None,
+        })
+    }
 }
 
 /// What a campaign has seen.
@@ -61,6 +86,10 @@ pub struct Summary {
     pub kept: u64,
     /// Unacknowledged writes with lost bytes.
     pub lost: u64,
+    /// Versions of models whose saves had ended, and which were found, or the next ones.
+    pub saved: u64,
+    /// Files that saves left beside models.
+    pub leftovers: u64,
     /// Requests that ended in an error because of a crash.
     pub failed: u64,
     /// The first broken promise, with its cycle.
@@ -88,6 +117,7 @@ impl Campaign {
         if !is_root() {
             return Err(NEEDS_ROOT.to_owned());
         }
+        saves::require(self.bug_of_saves())?;
         let mut summary = Err(format!("there is no mkfs for {:?}", self.kind));
         in_mount_namespace(|place| {
             if let Some(disk) = Disk::new(self.kind, place) {
@@ -97,13 +127,18 @@ impl Campaign {
         summary
     }
 
+    fn bug_of_saves(self) -> Option<saves::PlantedBug> {
+        if let Some(PlantedBug::OfSaves(bug)) = self.bug { Some(bug) } else { None }
+    }
+
     fn cycles_on(self, disk: &Disk, progress: &dyn Fn(&Summary)) -> Summary {
         let mut rng = Rng::seeded(self.seed);
         let mut summary = Summary::default();
         let mut ledgers: Vec<Ledger> = (0..WRITERS).map(|writer| Ledger::new(disk.file(writer), rng.next())).collect();
+        let mut models = Stream::SAVES.map(|stream| Model::new(self.seed, stream, disk.at()));
         disk.mount();
         while summary.cycles < self.cycles {
-            if let Err(what) = self.cycle(disk, &mut ledgers, &mut rng, &mut summary) {
+            if let Err(what) = self.cycle(disk, &mut ledgers, &mut models, &mut rng, &mut summary) {
                 summary.violation = Some((summary.cycles, what));
                 break;
             }
@@ -115,12 +150,16 @@ impl Campaign {
     }
 
     /// One crash, and what is left after it.
-    fn cycle(self, disk: &Disk, ledgers: &mut [Ledger], rng: &mut Rng, summary: &mut Summary) -> Result<(), String> {
+    fn cycle(self, disk: &Disk, ledgers: &mut [Ledger], models: &mut [Model], rng: &mut Rng, summary: &mut Summary) -> Result<(), String> {
+        let healthy = |error| format!("a healthy disk fails: {error}");
         let backend = *rng.pick(&[BackendKind::Uring, BackendKind::Threads]);
         let block_bytes = *rng.pick(&[4096, 16 << 10, 1 << 20]);
         let engine = Engine::builder().backend(backend).block_bytes(block_bytes).build().map_err(|error| error.to_string())?;
         for ledger in ledgers.iter_mut() {
-            ledger.replace_distrusted().map_err(|error| format!("a healthy disk fails: {error}"))?;
+            ledger.replace_distrusted().map_err(healthy)?;
+        }
+        for model in models.iter() {
+            model.prepare(&engine).map_err(healthy)?;
         }
         let mut failed = Vec::new();
         let crashing = AtomicBool::new(false);
@@ -133,10 +172,17 @@ impl Campaign {
                     scope.spawn(move || self.write(engine, ledger, rng, crashing))
                 })
                 .collect();
+            let savers: Vec<_> = models
+                .iter_mut()
+                .map(|model| {
+                    let (engine, crashing, rng) = (&engine, &crashing, Rng::seeded(rng.next()));
+                    scope.spawn(move || model.save(engine, rng, self.bug_of_saves(), crashing))
+                })
+                .collect();
             std::thread::sleep(Duration::from_micros(crash_rng.below(CRASH_AFTER_US_MAX)));
             crashing.store(true, Ordering::SeqCst);
             disk.crash(&mut crash_rng);
-            for writer in writers {
+            for writer in writers.into_iter().chain(savers) {
                 failed.push(writer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
             }
         });
@@ -150,6 +196,12 @@ impl Campaign {
             let (kept, lost) = ledger.judge()?;
             summary.kept += kept;
             summary.lost += lost;
+        }
+        let engine = Engine::builder().backend(backend).build().map_err(|error| error.to_string())?;
+        for model in models {
+            let (saved, leftovers) = model.judge(&engine)?;
+            summary.saved += saved;
+            summary.leftovers += leftovers;
         }
         Ok(())
     }
@@ -200,7 +252,7 @@ impl Campaign {
             };
             let mut covered = settle(early)?;
             let late = settle(late)?;
-            if self.bug.is_some() {
+            if self.bug.is_some() && self.bug_of_saves().is_none() {
                 covered.extend(late);
             }
             let synced = match sync.map(deepring::Task::wait) {
@@ -227,7 +279,9 @@ impl Campaign {
 /// Whether a crash explains the error.
 fn explained(error: &deepring::Error) -> Result<(), String> {
     match error.kind() {
-        ErrorKind::Os(libc::EIO | libc::EROFS | libc::ESHUTDOWN) | ErrorKind::SyncFailed(libc::EIO | libc::EROFS | libc::ESHUTDOWN) => {
+        ErrorKind::Os(errno) | ErrorKind::SyncFailed(errno) | ErrorKind::Uncertain(errno)
+            if matches!(errno, libc::EIO | libc::EROFS | libc::ESHUTDOWN) =>
+        {
             Ok(())
         }
         _ => Err(format!("an error that a crash does not explain: {error}")),
