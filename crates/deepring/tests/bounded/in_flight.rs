@@ -7,7 +7,7 @@ use crate::harness::{MODES, Rng, assert_file, assert_same, builders, bytes, dire
 use deepring::binding::{Completion, EngineBinding, FileBinding, Outcome};
 use deepring::{Direct, WindowMode};
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 
 #[test]
 fn what_is_in_flight_never_exceeds_depth_or_bytes() {
@@ -194,6 +194,23 @@ fn depth_counts_blocks_however_many_requests_the_device_makes_of_one() {
     });
 }
 
+/// A read that notes how much of a backlog has settled before it.
+struct Mark {
+    backlog: Arc<Tally>,
+    settled: mpsc::Sender<u64>,
+}
+
+impl Completion for Mark {
+    fn settle(self: Arc<Self>, outcome: Outcome) {
+        outcome.result.expect("a small read");
+        let _ = self.settled.send(*self.backlog.settled.lock().expect("the count"));
+    }
+
+    fn canceled(&self) -> bool {
+        false
+    }
+}
+
 #[test]
 fn a_read_of_another_file_does_not_wait_for_a_backlog() {
     alone(|| {
@@ -210,9 +227,13 @@ fn a_read_of_another_file_does_not_wait_for_a_backlog() {
                 for index in 0..count {
                     submit(&file, read_of(memory, len, index * len, None), &tally);
                 }
+                // Counted where it settles: this thread can be late.
+                let (sender, settled) = mpsc::channel();
+                let mark = Arc::new(Mark { backlog: Arc::clone(&tally), settled: sender });
+                // SAFETY: memory that is never freed and that nothing reads.
+                unsafe { other.submit(read_of(leaked(4096), 4096, 0, None), mark) };
                 engine.wake();
-                other.read_exact_at(vec![0; 4096], 0).wait().result.expect("a small read");
-                let done = *tally.settled.lock().expect("the count");
+                let done = settled.recv().expect("a small read");
                 assert!(done < count / 2, "a read waited for {done} of {count} of another file");
                 tally.wait_for(count);
             }
