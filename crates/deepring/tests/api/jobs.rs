@@ -76,7 +76,7 @@ fn a_job_that_panics_is_an_error_and_counted() {
         within(LIMIT, "a panic", move || {
             let task = engine.run_blocking(|| -> u8 { resume_unwind(Box::new("the program's code")) });
             let error = task.wait().expect_err("it panicked");
-            assert_eq!((error.kind(), error.syscall(), engine.stats().panics), (ErrorKind::Panicked, "run", 1));
+            assert_eq!((error.kind(), error.syscall(), engine.stats().panics), (ErrorKind::Panicked, "run_blocking", 1));
             assert_eq!(engine.run_blocking(|| 7).wait().expect("the next"), 7);
         });
     }
@@ -107,7 +107,7 @@ fn the_end_of_an_engine_waits_for_its_jobs_and_then_none_is_accepted() {
             let dropped = Arc::new(AtomicBool::new(false));
             let flag = Flag(Arc::clone(&dropped));
             let error = engine.run_blocking(move || drop(flag)).wait().expect_err("it is closed");
-            assert_eq!((error.kind(), error.syscall()), (ErrorKind::Closed, "run"));
+            assert_eq!((error.kind(), error.syscall()), (ErrorKind::Closed, "run_blocking"));
             assert!(dropped.load(Ordering::SeqCst), "what the job holds is dropped");
         });
     }
