@@ -1,9 +1,8 @@
 /**
  * All tensors of a file into memory, or the same bytes by one read.
  *
- * The file is open before the region, and its header read, as for every contender that loads. Memory that was touched before
- * is that of a load whose tensors were disposed: it is in the engine's pool, as in a program that loads one model after
- * another. Direct I/O does not leave the file in the page cache.
+ * The file is open before the region, and its header read, as for every contender that loads. A load brings its own memory;
+ * only the read has memory that was touched before.
  */
 
 import { readFile } from 'node:fs/promises'
@@ -38,7 +37,6 @@ async function readRaw(): Promise<void> {
 
 async function loadTensors(): Promise<void> {
   await using model = await openSafetensors(file)
-  if (touched) (await model.load())[Symbol.dispose]()
   const meter = new Meter()
   const tensors = await model.load()
   const outcome = meter.stop(tensorBytes, model.size)

@@ -63,8 +63,9 @@ export class Rows {
   }
 
   /** Names in the order of the table, or of these indices. */
-  names(indices?: Uint32Array): IterableIterator<string> {
-    return new Names(this.number, indices?.length ?? this.count, indices)
+  names(indices?: Uint32Array): MapIterator<string> {
+    // By its prototype it is an iterator as those of maps are, with all their methods.
+    return new Names(this.number, indices?.length ?? this.count, indices) as unknown as MapIterator<string>
   }
 
   /** All rows, in their order. */
@@ -119,7 +120,7 @@ export class Rows {
  * Names, fetched in chunks. By hand rather than as a generator, because a walk over a model is a walk over hundreds of
  * thousands of them.
  */
-class Names implements IterableIterator<string> {
+class Names {
   readonly #table: number
   readonly #count: number
   readonly #indices: Uint32Array | undefined
@@ -135,10 +136,6 @@ class Names implements IterableIterator<string> {
     this.#table = table
     this.#count = count
     this.#indices = indices
-  }
-
-  [Symbol.iterator](): this {
-    return this
   }
 
   next(): IteratorResult<string, undefined> {
@@ -163,6 +160,9 @@ class Names implements IterableIterator<string> {
     return true
   }
 }
+
+const { getPrototypeOf, setPrototypeOf } = Object
+setPrototypeOf(Names.prototype, getPrototypeOf(getPrototypeOf(new Map().keys())) as object)
 
 /** Texts that crossed in one string. */
 export function textsOf({ text, lengths }: Texts): string[] {

@@ -101,8 +101,8 @@ export class TensorMap implements ReadonlyMap<string, AnyTensor> {
   }
 
   /** The names. */
-  *keys(): MapIterator<string> {
-    yield* this.#rows.names(this.#indices.length === this.#rows.count ? undefined : this.#indices)
+  keys(): MapIterator<string> {
+    return this.#rows.names(this.#indices.length === this.#rows.count ? undefined : this.#indices)
   }
 
   /** The tensors. */

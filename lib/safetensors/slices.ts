@@ -24,14 +24,17 @@ export function slicesOf(rows: Rows, value: unknown, name = 'options.slices'): S
   for (const [tensor, slice] of (value as ReadonlyMap<unknown, unknown>).entries()) {
     if (typeof tensor !== 'string') throw invalidType(name, 'a Map from names to slices', tensor)
     const index = rows.indexOf(tensor)
-    slices.set(index, sliceOf(rows.at(index), slice, `${name}.get(${quotedName(tensor)})`))
+    slices.set(
+      index,
+      sliceOf(rows.at(index), slice, () => `${name}.get(${quotedName(tensor)})`),
+    )
   }
   return slices
 }
 
-/** A slice of a tensor, checked. */
-export function sliceOf(info: TensorInfo, value: unknown, name = 'options.slice'): Slice {
-  if (!Array.isArray(value)) throw invalidType(name, 'an array with [start, end] or null for each dimension', value)
+/** A slice of a tensor, checked. `name` is what an error calls it. */
+export function sliceOf(info: TensorInfo, value: unknown, name = () => 'options.slice'): Slice {
+  if (!Array.isArray(value)) throw invalidType(name(), 'an array with [start, end] or null for each dimension', value)
   const { shape, dtype } = info
   if (!Object.hasOwn(DTYPES, dtype))
     throw refused(info, `Its element type ${dtype} is unknown, so that it has no elements to slice`)
@@ -40,7 +43,7 @@ export function sliceOf(info: TensorInfo, value: unknown, name = 'options.slice'
   return value.map((range: unknown, dimension) => {
     if (range === null || range === undefined) return null
     if (!Array.isArray(range) || range.length !== 2)
-      throw invalidType(`${name}[${dimension}]`, 'an array [start, end] or null', range)
+      throw invalidType(`${name()}[${dimension}]`, 'an array [start, end] or null', range)
     const [start, end] = range as [unknown, unknown]
     const extent = shape[dimension] as number
     const isRange = Number.isSafeInteger(start) && Number.isSafeInteger(end) && 0 <= (start as number)
