@@ -10,6 +10,7 @@ import { join, relative } from 'node:path'
 import test from 'ava'
 import { makeScratch } from './harness.ts'
 import { root, run } from './packed.ts'
+import { compile } from './typed.ts'
 
 const scratch = makeScratch()
 
@@ -58,17 +59,7 @@ test.serial('every example compiles', async (t) => {
   for (const example of [...runnable, ...examplesIn('README.md')]) {
     writeFileSync(join(folder, `${example.name}.ts`), moduleOf(example, folder))
   }
-  const compilerOptions = {
-    typeRoots: [join(root, 'node_modules/@types')],
-    allowImportingTsExtensions: true,
-    declaration: false,
-    isolatedDeclarations: false,
-  }
-  const config = { extends: join(root, 'tsconfig.json'), compilerOptions, include: ['*.ts'], exclude: [] }
-  writeFileSync(join(folder, 'tsconfig.json'), JSON.stringify(config))
-  writeFileSync(join(folder, 'package.json'), '{ "type": "module" }')
-  const compiler = join(root, 'node_modules/typescript/bin/tsc')
-  const { status, stdout } = await run(process.execPath, [compiler, '-p', folder], root)
+  const { status, stdout } = await compile(folder)
   t.is(status, 0, stdout)
 })
 

@@ -16,6 +16,7 @@ import { onnxruntimeOrWhy } from '../examples/onnxruntime/runtime.ts'
 import { openSafetensors, saveSafetensors, type TensorTable } from '../lib/safetensors/index.ts'
 import { makeScratch, same } from './harness.ts'
 import { root, run } from './packed.ts'
+import { compile } from './typed.ts'
 
 const scratch = makeScratch()
 const golden = (name: string): string => join(import.meta.dirname, 'golden', name)
@@ -50,16 +51,7 @@ test('the page has the recipes, and they compile', async (t) => {
     exported.map(({ name }) => name),
     ['openGguf', 'openOnnx', 'openNpy'],
   )
-  const compilerOptions = {
-    typeRoots: [join(root, 'node_modules/@types')],
-    allowImportingTsExtensions: true,
-    declaration: false,
-    isolatedDeclarations: false,
-  }
-  const config = { extends: join(root, 'tsconfig.json'), compilerOptions, include: ['*.ts'], exclude: [] }
-  writeFileSync(join(folder, 'tsconfig.json'), JSON.stringify(config))
-  const compiler = join(root, 'node_modules/typescript/bin/tsc')
-  const { status, stdout } = await run(process.execPath, [compiler, '-p', folder], root)
+  const { status, stdout } = await compile(folder)
   t.is(status, 0, stdout)
 })
 
