@@ -9,6 +9,7 @@ use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::job::Job;
 use crate::load::{self, LoadOptions, load_groups};
+use crate::plan::PIECES_MAX;
 use crate::read::LoadReceipt;
 use crate::save::{self, SaveOptions, SaveReceipt, Source};
 use crate::shards;
@@ -68,9 +69,6 @@ pub fn load_into<B: IoBufMut>(
     Job::new(async move { read_into(&tensors, index, slice.as_ref(), buf, verify).await })
 }
 
-/// Ranges of one call: less than the engine takes.
-const PIECES_MAX: usize = 1 << 19;
-
 async fn read_into<B: IoBufMut>(
     tensors: &Tensors,
     index: usize,
@@ -79,11 +77,9 @@ async fn read_into<B: IoBufMut>(
     verify: bool,
 ) -> Result<(B, LoadReceipt)> {
     let columns = &tensors.table().columns;
-    let (begin, len, dtype) = (columns.begins[index], columns.lens[index], columns.dtype(index));
+    let (begin, len) = (columns.begins[index], columns.lens[index]);
     let file = tensors.table().file_of(index);
-    let shape: Vec<u64> = columns.shapes.get(index).collect();
-    let tensor = || columns.names.get(index).to_owned();
-    let runs = slice.map(|slice| Runs::of(slice, &shape, dtype)).transpose().map_err(|detail| Error::Slice { tensor: tensor(), detail })?;
+    let runs = slice.map(|slice| tensors.table().runs(index, slice)).transpose()?;
     let bytes = runs.as_ref().map_or(len, Runs::bytes);
     if buf.len() as u64 != bytes {
         return Err(Error::Argument(format!("the memory has {} bytes, and the tensor {bytes}", buf.len())));
@@ -115,8 +111,7 @@ async fn read_into<B: IoBufMut>(
         if let (true, Some(expected), Some(&[actual])) = (verify, tensors.checksum(index), scattered.checksums())
             && actual != expected
         {
-            let info = tensors.table().info(index);
-            return Err(Error::Checksum { tensor: tensor(), path: info.path.to_owned(), position: begin, expected, actual });
+            return Err(tensors.mismatch(index, expected, actual));
         }
         buf = scattered.buf;
     }

@@ -3,19 +3,13 @@
 use crate::checksums;
 use crate::dtype::DType;
 use crate::error::{Error, Result, quoted};
-use crate::header::METADATA;
+use crate::header::{HEADER_BYTES_MAX, LENGTH_BYTES, METADATA};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
 
-/// Bytes of the length of a header.
-const LENGTH_BYTES: u64 = 8;
-
-/// The longest header that the reference reads.
-const HEADER_BYTES_MAX: u64 = 100_000_000;
-
 /// A block of every file system and drive.
-const BLOCK_BYTES: u64 = 4096;
+pub(crate) const BLOCK_BYTES: u64 = 4096;
 
 /// The order of tensors in a file. Any is legal: readers go by the offsets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -116,18 +110,24 @@ impl Layout {
     }
 }
 
+/// Checks that every tensor has a name of its own.
+pub(crate) fn check_names(tensors: &[Declared]) -> Result<()> {
+    let mut names = HashSet::with_capacity(tensors.len());
+    match tensors.iter().find(|tensor| !names.insert(tensor.name.as_str())) {
+        None => Ok(()),
+        Some(tensor) => Err(Error::Argument(format!("two tensors have the name {}", quoted(&tensor.name)))),
+    }
+}
+
 /// Bytes of each tensor, if all can be written.
 fn check(tensors: &[Declared]) -> Result<Vec<u64>> {
-    let mut names = HashSet::with_capacity(tensors.len());
+    check_names(tensors)?;
     let mut total = 0u64;
     let mut lens = Vec::with_capacity(tensors.len());
     for tensor in tensors {
         let Declared { name, shape, .. } = tensor;
         if name == METADATA {
             return Err(Error::Argument("no tensor can have the name __metadata__".into()));
-        }
-        if !names.insert(name.as_str()) {
-            return Err(Error::Argument(format!("two tensors have the name {}", quoted(name))));
         }
         let len = tensor.bytes()?;
         total = total.saturating_add(len);

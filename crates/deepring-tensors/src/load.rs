@@ -205,10 +205,6 @@ pub(crate) fn mismatches<'a>(
             [actual] if !plan.sliced.contains_key(&index) => *actual,
             _ => return None,
         };
-        (actual != expected).then(|| {
-            let info = tensors.table().info(index as usize);
-            let (tensor, path) = (info.name.to_owned(), info.path.to_owned());
-            Error::Checksum { tensor, path, position: info.position, expected, actual }
-        })
+        (actual != expected).then(|| tensors.mismatch(index as usize, expected, actual))
     })
 }

@@ -10,7 +10,7 @@
 use crate::checksums;
 use crate::columns::{Columns, Refusal};
 use crate::error::{Error, Fault, Reason, Result, quoted};
-use crate::header::{self, Header};
+use crate::header::{self, HEADER_BYTES_MAX, Header, LENGTH_BYTES};
 use crate::index::{self, INDEX_BYTES_MAX, Index};
 use crate::job::Job;
 use crate::metadata::Metadata;
@@ -22,12 +22,6 @@ use std::path::{Path, PathBuf};
 
 /// Read of every file at once: more than the header of most models.
 const FIRST_BYTES: u64 = 256 << 10;
-
-/// Bytes of the length of a header.
-const LENGTH_BYTES: u64 = 8;
-
-/// The longest header unless a program allows more: as in the reference.
-const HEADER_BYTES_MAX: u64 = 100_000_000;
 
 /// Files that are opened at once, so that what the first bytes of all take is bounded.
 const WAVE_FILES: usize = 64;

@@ -5,7 +5,7 @@
 //! without a copy, wherever in the file the tensors begin. A tensor whose position in the file breaks the alignment of its
 //! elements begins a run of its own, which is shifted until they are aligned, and which costs a copy. Short runs are packed.
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::slice::{Runs, Slice};
 use crate::table::{Selection, Table};
 use deepring::Piece;
@@ -38,9 +38,6 @@ pub(crate) struct Rules {
     /// Each tensor is a range of its own, so that it gets its own checksum.
     pub(crate) separate: bool,
 }
-
-/// Runs of one slice. Each takes 24 bytes while it is read.
-const RUNS_MAX: u64 = 1 << 22;
 
 /// Where a tensor is: the group, and the offset in its buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,11 +94,7 @@ impl Plan {
     pub(crate) fn new(table: &Table, selection: &Selection, slices: &HashMap<u32, Slice>, rules: Rules) -> Result<Self> {
         let mut runs_of = HashMap::new();
         for (&index, slice) in slices {
-            let shape: Vec<u64> = table.columns.shapes.get(index as usize).collect();
-            let runs = Runs::of(slice, &shape, table.columns.dtype(index as usize));
-            let tensor = || table.columns.names.get(index as usize).to_owned();
-            let runs = runs.and_then(|runs| if runs.count() <= RUNS_MAX { Ok(runs) } else { Err(too_many(runs.count())) });
-            runs_of.insert(index, runs.map_err(|detail| Error::Slice { tensor: tensor(), detail })?);
+            runs_of.insert(index, table.runs(index as usize, slice)?);
         }
         let rests = rests(table, selection);
         let mut builder = Builder { table, rules, rests, groups: Vec::new(), places: Vec::new(), realigned: 0, end: 0, run: None };
@@ -282,10 +275,6 @@ fn start_of(end: u64, position: u64, align: u64, rest: u64) -> u64 {
     let want = (position - position % align) % PAGE_BYTES;
     let at = end % PAGE_BYTES;
     end + (want + PAGE_BYTES - at) % PAGE_BYTES
-}
-
-fn too_many(runs: u64) -> String {
-    format!("the slice has {runs} runs of bytes, more than {RUNS_MAX}; take whole rows, and of them what is wanted")
 }
 
 #[cfg(test)]

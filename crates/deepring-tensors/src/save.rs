@@ -7,7 +7,7 @@
 
 use crate::error::{Error, Result};
 use crate::job::Job;
-use crate::layout::{Declared, Layout, Order, Rules};
+use crate::layout::{BLOCK_BYTES, Declared, Layout, Order, Rules};
 use crate::progress::{OnProgress, Progress};
 use crate::written::Written;
 use deepring::{Direct, Engine, File, IoBuf, ManyOptions, ReplaceOptions};
@@ -21,9 +21,6 @@ const BUFFERS_MAX: usize = 1 << 19;
 
 /// A call ends behind this many bytes, at the next tensor that begins on a block.
 const CALL_BYTES: u64 = 64 << 20;
-
-/// A block of every file system and drive.
-const BLOCK_BYTES: u64 = 4096;
 
 /// A tensor and its bytes: its elements row by row, little-endian.
 #[derive(Debug, Clone)]

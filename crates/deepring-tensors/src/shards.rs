@@ -5,10 +5,10 @@
 //! 3. The index replaces the old one. **This is the moment**: before it, the old model is there, after it, the new one.
 //! 4. What only the old index named is removed.
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::index::{self, INDEX_BYTES_MAX};
 use crate::job::Job;
-use crate::layout::Declared;
+use crate::layout::{Declared, check_names};
 use crate::progress::Progress;
 use crate::save::{SaveOptions, SaveReceipt, Source, fill, split};
 use crate::written::{Files, Written};
@@ -120,15 +120,6 @@ fn shards_of(declared: &[Declared], shard_bytes: u64) -> Result<Vec<Range<usize>
     shards.push(start..declared.len());
     check_names(declared)?;
     Ok(shards)
-}
-
-/// No name can be in two files.
-fn check_names(declared: &[Declared]) -> Result<()> {
-    let mut names = BTreeSet::new();
-    match declared.iter().find(|tensor| !names.insert(&tensor.name)) {
-        None => Ok(()),
-        Some(tensor) => Err(Error::Argument(format!("two tensors have the name {}", crate::error::quoted(&tensor.name)))),
-    }
 }
 
 /// The index of these files.

@@ -3,6 +3,9 @@
 use crate::dtype::DType;
 use std::ops::Range;
 
+/// Runs of one slice. Each takes 24 bytes while it is read.
+const RUNS_MAX: u64 = 1 << 22;
+
 /// A part of a tensor: for each dimension, outermost first, a range of its indices. `None` is the whole dimension, and so is
 /// every dimension that is left out.
 ///
@@ -68,7 +71,12 @@ impl Runs {
         }
         let first = ranges.iter().zip(&strides).map(|(range, stride)| range.start * stride).sum();
         let len = if shape.is_empty() { 1 } else { sliced[inner] * strides[inner] };
-        Ok(Self { shape: sliced, len: bytes(len)?, first: bytes(first)?, outer })
+        let runs = Self { shape: sliced, len: bytes(len)?, first: bytes(first)?, outer };
+        if runs.count() > RUNS_MAX {
+            let count = runs.count();
+            return Err(format!("the slice has {count} runs of bytes, more than {RUNS_MAX}; take whole rows, and of them what is wanted"));
+        }
+        Ok(runs)
     }
 
     /// How many there are.
@@ -110,6 +118,8 @@ mod tests {
         assert!(refused(reversed, &[2, 2], Some(DType::F32)).contains("2..1"));
         assert!(refused(Slice::new([Some(1..2)]), &[3], Some(DType::F4)).contains("inside of a byte"));
         assert!(refused(Slice::default(), &[3], None).contains("unknown"));
+        // A column of ten million rows: a run each.
+        assert!(refused(Slice::new([None, Some(0..1)]), &[10_000_000, 2], Some(DType::F32)).contains("10000000 runs"));
     }
 
     proptest! {

@@ -3,6 +3,7 @@
 use crate::columns::Columns;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
+use crate::slice::{Runs, Slice};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -145,6 +146,13 @@ impl Table {
             indices.into_iter().filter(|&index| !std::mem::replace(&mut seen[index], true)).map(|index| index as u32).collect();
         let bytes = indices.iter().map(|&index| self.columns.lens[index as usize]).sum();
         Selection { indices, bytes }
+    }
+
+    /// The runs of bytes of a slice of a tensor.
+    pub(crate) fn runs(&self, index: usize, slice: &Slice) -> Result<Runs> {
+        let shape: Vec<u64> = self.columns.shapes.get(index).collect();
+        let tensor = || self.columns.names.get(index).to_owned();
+        Runs::of(slice, &shape, self.columns.dtype(index)).map_err(|detail| Error::Slice { tensor: tensor(), detail })
     }
 
     pub(crate) fn file_of(&self, index: usize) -> usize {

@@ -70,6 +70,12 @@ impl Tensors {
         self.inner.checksums.get(index).copied().flatten()
     }
 
+    /// The error of a tensor whose bytes do not have the checksum that its file states.
+    pub(crate) fn mismatch(&self, index: usize, expected: u32, actual: u32) -> Error {
+        let info = self.inner.table.info(index);
+        Error::Checksum { tensor: info.name.to_owned(), path: info.path.to_owned(), position: info.position, expected, actual }
+    }
+
     /// An error of a read at the bytes of a file, with the name of the tensor that has them.
     pub(crate) fn failed(&self, file: usize, error: deepring::Error) -> Error {
         let tensor = error.position().and_then(|position| self.inner.table.name_at(file, position + error.transferred()));

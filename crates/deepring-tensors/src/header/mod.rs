@@ -21,6 +21,12 @@ use serde::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
 use std::fmt;
 use tensor::Tensor;
 
+/// Bytes of the length in front of a header.
+pub(crate) const LENGTH_BYTES: u64 = 8;
+
+/// The longest header that the reference reads.
+pub(crate) const HEADER_BYTES_MAX: u64 = 100_000_000;
+
 /// The key that is no tensor.
 pub(crate) const METADATA: &str = "__metadata__";
 
