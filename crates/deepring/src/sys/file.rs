@@ -99,6 +99,19 @@ pub(crate) fn open_directory(directory: Option<&OwnedFd>, path: &CStr) -> Result
     open_with(directory, path, libc::O_RDONLY | libc::O_DIRECTORY, 0)
 }
 
+/// The same of an entry of another directory, and of no link: that is `ENOTDIR`.
+pub(crate) fn open_subdirectory(directory: &OwnedFd, name: &CStr) -> Result<OwnedFd, Errno> {
+    open_with(Some(directory), name, libc::O_RDONLY | libc::O_DIRECTORY | libc::O_NOFOLLOW, 0)
+}
+
+/// Opens an entry of a directory to lock it, and creates it with this mode if there is one. A link is `ELOOP`.
+pub(crate) fn open_to_lock(directory: &OwnedFd, name: &CStr, access: Access, create: Option<u32>) -> Result<OwnedFd, Errno> {
+    let access = if access == Access::Read { libc::O_RDONLY } else { libc::O_RDWR };
+    let create_flag = if create.is_some() { libc::O_CREAT } else { 0 };
+    let flags = access | create_flag | libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;
+    open_with(Some(directory), name, flags, create.unwrap_or(0))
+}
+
 /// A reference to a directory, from which paths can start. Needs no right to read it.
 pub(crate) fn open_place(directory: Option<&OwnedFd>, path: &CStr) -> Result<OwnedFd, Errno> {
     open_with(directory, path, libc::O_PATH | libc::O_DIRECTORY, 0)

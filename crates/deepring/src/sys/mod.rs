@@ -6,11 +6,12 @@
 //! * `cache`: `is_cached`, of a range of a file
 //! * `copies`: [`copies::OpenHere`], seen by other copies of the engine in the process
 //! * `device`: [`device::Queue`], and `queue` of a [`stat::DeviceNumber`]
-//! * `directory`: `list`
+//! * `directory`: `list`, `make`, `link`, `rename_new`, `remove`, of entries of a directory
 //! * `event`: [`event::Event`], which wakes the driver
-//! * `file`: `open`, `open_directory`, `open_place`, `open_unnamed`, `read_link`, `close`, `unlink`;
+//! * `file`: `open`, `open_directory`, `open_subdirectory`, `open_place`, `open_to_lock`, `open_unnamed`, `read_link`, `close`, `unlink`;
 //!   `name_bytes_max`; `opening`, `allocate`, `change_space`, `truncate`, `sync`, `sync_file_system`, `next_data`, `drop_cache`; `set_direct`,
 //!   `xfs_alignment`, `file_system`, `block_device_bytes`
+//! * `flock`: `try_lock`, `lock`, `unlock`, of whole files
 //! * `identity`: `handle`, `generation`, `disk_sequence`, `working_directory_handle`
 //! * `lock`: `try_lock`, `unlock`, `conflict`, `process_with_lock`
 //! * `memory`: `map`, `unmap`, `populate`, `touch_pages`, `residence`, `is_resident`, `free_lazily`, `claim`, `discard`,
@@ -50,7 +51,8 @@
 //! | `fdatasync` | a cheaper flush | `fsync` |
 //! | `fcntl(F_OFD_SETLK)` | writes of other processes kept apart | none are; `process_locks` says so. Remembered per opening |
 //! | `syncfs` | a new name in a directory that cannot be opened, or not flushed | an error |
-//! | `renameat2` | a name that is not taken from another file | `linkat`, then `unlinkat` |
+//! | `renameat2` | a name that is not taken from another file | `linkat`, then `unlinkat`; of a directory `mkdirat`, then `renameat` |
+//! | `mkdirat`, `linkat`, `unlinkat`, `flock` | entries of a directory, as the program asks for them | an error |
 //! | `readlinkat`, `fdopendir` | the directory of a new file; a file to try | `syncfs`; nothing is tried |
 //! | `madvise` | huge pages, no copy after a fork, faults in advance | slower; to populate, engine memory is touched, and other memory left as it is. Remembered |
 //! | `mincore` | which memory was never touched | it counts as present |
@@ -73,6 +75,7 @@ pub(crate) mod event;
 #[cfg_attr(feature = "sim", path = "fault_sim.rs")]
 pub(crate) mod fault;
 pub(crate) mod file;
+pub(crate) mod flock;
 pub(crate) mod identity;
 pub(crate) mod lock;
 pub(crate) mod memory;

@@ -4,7 +4,7 @@
 //! try out what each power cut leaves of the record.
 
 use super::file::{self, Access, Change, Create};
-use super::{Errno, check};
+use super::{Errno, check, directory};
 use std::ffi::CStr;
 use std::fmt;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -54,26 +54,9 @@ impl Calls for Kernel {
         file::sync(file, false)
     }
 
-    fn rename(&self, directory: &OwnedFd, from: &CStr, to: &CStr, keep: bool) -> Result<(), Errno> {
-        let raw = directory.as_raw_fd();
-        if !keep {
-            // SAFETY: terminated strings.
-            return check(unsafe { libc::renameat(raw, from.as_ptr(), raw, to.as_ptr()) }.into()).map(drop);
-        }
-        // SAFETY: terminated strings.
-        let renamed = unsafe { libc::syscall(libc::SYS_renameat2, raw, from.as_ptr(), raw, to.as_ptr(), libc::RENAME_NOREPLACE) };
-        match check(renamed) {
-            Ok(_) => Ok(()),
-            Err(errno @ (libc::EEXIST | libc::EIO | libc::ENOSPC | libc::EDQUOT)) => Err(errno),
-            // The kernel, the file system or a sandbox has no such call; what the older ones say counts.
-            Err(_) => {
-                // SAFETY: terminated strings.
-                check(unsafe { libc::linkat(raw, from.as_ptr(), raw, to.as_ptr(), 0) }.into())?;
-                // The file has its new name. If it keeps the old one as well, nothing is lost.
-                let _ = file::unlink(directory, from);
-                Ok(())
-            }
-        }
+    fn rename(&self, place: &OwnedFd, from: &CStr, to: &CStr, keep: bool) -> Result<(), Errno> {
+        let rename = if keep { directory::rename_new } else { directory::rename };
+        rename(place, from, place, to)
     }
 
     fn sync_directory(&self, directory: &OwnedFd, file: &OwnedFd) -> Result<(), Errno> {

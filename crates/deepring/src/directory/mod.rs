@@ -1,0 +1,248 @@
+//! [`Directory`]: an open directory, and calls on its entries.
+//!
+//! Every call starts from the descriptor, so that neither a directory that is moved nor another working directory leads it
+//! elsewhere, and names are single entries, so that no link in between does. [`entry`] is the one place that checks them.
+
+mod lock;
+
+use crate::error::{Error, Result};
+use crate::sys::replace::{Calls, Kernel};
+use crate::sys::{Errno, directory as sys, file};
+use std::ffi::{CStr, CString, OsStr, OsString};
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
+use std::sync::Arc;
+
+pub use lock::{FileLock, LockKind};
+
+/// How deep [`Directory::remove_tree`] goes: a descriptor is open for each level.
+const DEPTH_MAX: u32 = 64;
+
+/// An open directory. Clones share its descriptor.
+///
+/// The calls block, as those of [`std::fs`] do; run them in [`Engine::run_blocking`](crate::Engine::run_blocking). They need
+/// no engine, and work in a forked child, too.
+///
+/// A name is a single entry of the directory. An empty name, `.`, `..`, and one with a `/` or a NUL byte is `EINVAL` before
+/// anything is called. A symbolic link that has the name is not followed, except by [`Directory::open`]. Errors carry the
+/// path that the directory was opened with and the name, also if the directory has been moved since.
+///
+/// ```
+/// use deepring::{Directory, LockKind};
+/// # let place = tempfile::tempdir().unwrap();
+/// # let path = place.path();
+/// let models = Directory::open(path)?;
+/// let draft = models.make_directory("draft", 0o777)?;
+/// std::fs::write(draft.path().join("weights"), b"7777").unwrap();
+/// let lock = draft.lock("in-progress", LockKind::Exclusive, true)?;
+/// assert!(draft.try_lock("in-progress", LockKind::Shared, false)?.is_none());
+///
+/// draft.sync()?; // the names in it are safe
+/// models.rename("draft", &models, "final")?; // all of it is there at once
+/// models.sync()?; // and stays there
+/// drop(lock);
+///
+/// assert_eq!(models.names()?, ["final"]);
+/// let error = models.make_directory("final", 0o777).unwrap_err();
+/// assert_eq!((error.code(), error.path()), ("EEXIST".into(), Some(&*path.join("final"))));
+/// models.remove_tree("final")?;
+/// # Ok::<(), deepring::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Directory {
+    fd: Arc<OwnedFd>,
+    path: Arc<Path>,
+}
+
+impl Directory {
+    /// Opens a directory. Links in the path are followed.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Os`](crate::ErrorKind::Os) with syscall `open`: `ENOENT`, `ENOTDIR`, and `EACCES` if it may not be read.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = Arc::from(path.as_ref());
+        let terminated = CString::new(Path::as_os_str(&path).as_bytes()).map_err(|_| libc::EINVAL);
+        match terminated.and_then(|terminated| file::open_directory(None, &terminated)) {
+            Ok(fd) => Ok(Self { fd: Arc::new(fd), path }),
+            Err(errno) => Err(Error::os(errno, "open").at(&path)),
+        }
+    }
+
+    /// As it was named; of a directory that was opened from another, that one's path with the name.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The names of all entries, in the order of the file system, without `.` and `..`. An entry that is made or removed
+    /// meanwhile can be there or not.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Os`](crate::ErrorKind::Os) with syscall `readdir`.
+    pub fn names(&self) -> Result<Vec<OsString>> {
+        // A descriptor of its own has a position of its own.
+        let listed = file::open_directory(Some(&self.fd), c".").and_then(|fd| sys::list(&fd, usize::MAX));
+        let names = listed.map_err(|errno| Error::os(errno, "readdir").at(&self.path))?;
+        Ok(names.into_iter().map(|name| OsString::from_vec(name.into_bytes())).collect())
+    }
+
+    /// Opens a directory in this one.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Os`](crate::ErrorKind::Os) with syscall `open`: `ENOENT`, `ENOTDIR` also of a link, `EACCES`.
+    pub fn open_directory(&self, name: impl AsRef<OsStr>) -> Result<Self> {
+        let name = name.as_ref();
+        let fd = self.call("open", name, |entry| file::open_subdirectory(&self.fd, entry))?;
+        Ok(Self { fd: Arc::new(fd), path: self.path.join(name).into() })
+    }
+
+    /// Makes a directory with this mode, less the umask, and opens it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Os`](crate::ErrorKind::Os) with syscall `mkdir`: `EEXIST` if anything has the name, `ENOSPC`, `EACCES`,
+    /// `EROFS`, `ENAMETOOLONG`. And those of [`Directory::open_directory`], after which there is no new directory.
+    pub fn make_directory(&self, name: impl AsRef<OsStr>, mode: u32) -> Result<Self> {
+        let name = name.as_ref();
+        self.call("mkdir", name, |entry| sys::make(&self.fd, entry, mode))?;
+        self.open_directory(name).inspect_err(|_| {
+            // The caller gets the error that made this necessary.
+            let _ = self.remove_directory(name);
+        })
+    }
+
+    /// Gives an entry a new name, here or in another directory of the file system. Nothing is ever replaced.
+    ///
+    /// Where the file system has no call for that, a file gets its second name before it loses the first one, and a directory
+    /// replaces an empty one that was made for it: a power failure in between leaves both names, or that empty directory.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Os`](crate::ErrorKind::Os) with syscall `rename`: `EEXIST` if anything has the new name, `ENOENT`, `EXDEV`,
+    /// `EINVAL` if a directory would come into itself, `ENOSPC`, `EACCES`. The path is that of the new name for `EEXIST`, else
+    /// that of the old one.
+    pub fn rename(&self, from: impl AsRef<OsStr>, to: &Self, name: impl AsRef<OsStr>) -> Result<()> {
+        self.call_two("rename", from.as_ref(), to, name.as_ref(), sys::rename_new)
+    }
+
+    /// Gives a file a second name, here or in another directory of the file system.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Os`](crate::ErrorKind::Os) with syscall `link`: `EEXIST` if anything has the new name, `EMLINK` if the file
+    /// has as many names as its file system allows, `EXDEV`, `EPERM` for a directory, or if the file system has no second
+    /// names. Paths as in [`Directory::rename`].
+    pub fn link(&self, from: impl AsRef<OsStr>, to: &Self, name: impl AsRef<OsStr>) -> Result<()> {
+        self.call_two("link", from.as_ref(), to, name.as_ref(), sys::link)
+    }
+
+    /// Removes a file, or a link itself.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Os`](crate::ErrorKind::Os) with syscall `unlink`: `ENOENT`, `EISDIR`, `EACCES`.
+    pub fn remove_file(&self, name: impl AsRef<OsStr>) -> Result<()> {
+        self.call("unlink", name.as_ref(), |entry| Kernel.remove(&self.fd, entry))
+    }
+
+    /// Removes an empty directory.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Os`](crate::ErrorKind::Os) with syscall `rmdir`: `ENOENT`, `ENOTDIR`, `ENOTEMPTY`, `EACCES`.
+    pub fn remove_directory(&self, name: impl AsRef<OsStr>) -> Result<()> {
+        self.call("rmdir", name.as_ref(), |entry| sys::remove(&self.fd, entry))
+    }
+
+    /// Removes a directory and all that is in it, or a file. A link goes itself, never what it leads to. What others remove
+    /// meanwhile is no error.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Os`](crate::ErrorKind::Os) with the syscall and the path of the entry that failed, part of the others being
+    /// gone: `ENOENT` if the name itself is missing, `EACCES`, `ENOTEMPTY` if others go on making entries, `ELOOP` if the
+    /// directories are more than 64 deep.
+    pub fn remove_tree(&self, name: impl AsRef<OsStr>) -> Result<()> {
+        self.remove_levels(name.as_ref(), DEPTH_MAX)
+    }
+
+    fn remove_levels(&self, name: &OsStr, levels: u32) -> Result<()> {
+        match self.remove_file(name) {
+            // What POSIX says of a directory, and what Linux does.
+            Err(error) if matches!(error.errno(), Some(libc::EISDIR | libc::EPERM)) => match self.open_directory(name) {
+                Ok(directory) => self.empty(name, &directory, levels)?,
+                // It is no directory, and may not be removed.
+                Err(other) if other.errno() == Some(libc::ENOTDIR) => return Err(error),
+                Err(other) => return Err(other),
+            },
+            removed => return removed,
+        }
+        self.remove_directory(name)
+    }
+
+    /// Removes what is in a directory of this name.
+    fn empty(&self, name: &OsStr, directory: &Self, levels: u32) -> Result<()> {
+        if levels == 0 {
+            return Err(self.failed(libc::ELOOP, "unlink", name).advise("the directories are too deep to be removed"));
+        }
+        for inner in directory.names()? {
+            match directory.remove_levels(&inner, levels - 1) {
+                // Another process was faster.
+                Err(error) if error.errno() == Some(libc::ENOENT) => {}
+                removed => removed?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Flushes the directory, so that the names in it outlive a power failure. Where the file system flushes no directories,
+    /// all of it is flushed.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Os`](crate::ErrorKind::Os) with syscall `fsync`.
+    pub fn sync(&self) -> Result<()> {
+        Kernel.sync_directory(&self.fd, &self.fd).map_err(|errno| Error::os(errno, "fsync").at(&self.path))
+    }
+
+    /// Makes a call on one entry.
+    fn call<T>(&self, name: &'static str, of: &OsStr, call: impl FnOnce(&CStr) -> std::result::Result<T, Errno>) -> Result<T> {
+        entry(of).and_then(|entry| call(&entry)).map_err(|errno| self.failed(errno, name, of))
+    }
+
+    /// Makes a call that gives an entry a name.
+    fn call_two(
+        &self,
+        name: &'static str,
+        old: &OsStr,
+        to: &Self,
+        new: &OsStr,
+        call: impl FnOnce(&OwnedFd, &CStr, &OwnedFd, &CStr) -> std::result::Result<(), Errno>,
+    ) -> Result<()> {
+        let new_entry = entry(new).map_err(|errno| to.failed(errno, name, new))?;
+        self.call(name, old, |entry| call(&self.fd, entry, &to.fd, &new_entry)).map_err(|error| match error.errno() {
+            Some(libc::EEXIST) => to.failed(libc::EEXIST, name, new),
+            _ => error,
+        })
+    }
+
+    fn failed(&self, errno: Errno, call: &'static str, name: &OsStr) -> Error {
+        Error::os(errno, call).at(&self.path.join(name).into())
+    }
+}
+
+/// A name that is a single entry of a directory, whatever is there.
+fn entry(name: &OsStr) -> std::result::Result<CString, Errno> {
+    let bytes = name.as_bytes();
+    if matches!(bytes, b"" | b"." | b"..") || bytes.contains(&b'/') {
+        return Err(libc::EINVAL);
+    }
+    CString::new(bytes).map_err(|_| libc::EINVAL)
+}
+
+/// For system calls that it does not make. The descriptor is open for reading.
+impl AsFd for Directory {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl fmt::Debug for Directory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Directory").field("path", &self.path).finish_non_exhaustive()
+    }
+}
