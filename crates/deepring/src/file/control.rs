@@ -100,7 +100,7 @@ impl File {
     }
 
     /// Keeps the descriptor open until it is dropped.
-    fn using(&self) -> Use {
+    pub(super) fn using(&self) -> Use {
         Use::of(&self.file, &self.engine.core().inbox)
     }
 

@@ -1,5 +1,6 @@
 //! [`File`]: an open file of an engine.
 
+mod cloned;
 mod control;
 mod room;
 

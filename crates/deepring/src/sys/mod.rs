@@ -20,7 +20,7 @@
 //! * `pins`: `pinned_pages`, `page_bytes`, `hugetlb_page_bytes`
 //! * `process`: `watch_forks`, and [`process::Process`], which knows that it was forked
 //! * `replace`: [`replace::Calls`], by which a file takes the place of another, as the [`replace::Kernel`] makes them
-//! * `space`: [`space::Room`] of a file system, the extents of a file, the limit on its size
+//! * `space`: [`space::Room`] of a file system, the extents of a file, the limit on its size; `clone_range`
 //! * `stat`: [`stat::Stat`] of an open file, `kind_at` and `named` of a name
 //! * `thread`: `spawn`, `is_ours`, `owns`, `wait_readable`; `memlock_bytes`, `kernel_release`, `processors`, `io_uring_disabled`
 //! * `transfer`: `read_at`, `write_at`
@@ -48,6 +48,7 @@
 //! | `fallocate` | room before the first byte, fast appends | `ftruncate`. After three refusals a mount is not asked |
 //! | `preadv2`, `pwritev2` | transfers by threads | `pread`, `pwrite`. Remembered |
 //! | `RWF_NOWAIT` | not to be punted | without the flag, for the file |
+//! | `FICLONERANGE` | space that two files share | an error |
 //! | `fdatasync` | a cheaper flush | `fsync` |
 //! | `fcntl(F_OFD_SETLK)` | writes of other processes kept apart | none are; `process_locks` says so. Remembered per opening |
 //! | `syncfs` | a new name in a directory that cannot be opened, or not flushed | an error |

@@ -1,7 +1,7 @@
 //! Room on a file system, and which parts of a file have their space already.
 
 use super::fault;
-use super::{Errno, check};
+use super::{Errno, check, retry};
 use std::mem::MaybeUninit;
 use std::os::fd::AsRawFd;
 
@@ -33,6 +33,26 @@ const OVERLAY_MAGIC: i64 = 0x794c_7630;
 const OCFS2_MAGIC: i64 = 0x7461_636f;
 const BCACHEFS_MAGIC: i64 = 0xca45_1a4e;
 const ZFS_MAGIC: i64 = 0x2fc1_2fc1;
+
+/// Lets a range of one file share the space of a range of another, until either is written.
+pub(crate) fn clone_range(to: &impl AsRawFd, position: u64, from: &impl AsRawFd, start: u64, bytes: u64) -> Result<(), Errno> {
+    /// `struct file_clone_range`.
+    #[repr(C)]
+    struct CloneRange {
+        fd: i64,
+        start: u64,
+        bytes: u64,
+        position: u64,
+    }
+    const FICLONERANGE: libc::Ioctl = 0x4020_940d_u32 as libc::Ioctl;
+    let range = CloneRange { fd: from.as_raw_fd().into(), start, bytes, position };
+    // SAFETY: FICLONERANGE reads a struct of this layout.
+    match retry(|| check(unsafe { libc::ioctl(to.as_raw_fd(), FICLONERANGE, &raw const range) }.into())) {
+        // The file system does not know the call, or the kernel does not.
+        Err(libc::ENOTTY | libc::ENOSYS) => Err(libc::EOPNOTSUPP),
+        result => result.map(drop),
+    }
+}
 
 /// The room on the file's file system; `None` if it does not say.
 pub(crate) fn room(fd: &impl AsRawFd) -> Option<Room> {
