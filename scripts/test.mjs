@@ -43,7 +43,19 @@ if (only !== 'ts') {
     ['test', '--workspace', '--features', 'deepring/bytes,deepring/tracing', '--no-fail-fast', ...parameters],
     cargoCounter(count),
   )
-  const simulation = ['test', '--release', '-p', 'deepring', '--features', 'sim', '--test', 'sim', '--no-fail-fast']
+  const simulation = [
+    'test',
+    '--release',
+    '-p',
+    'deepring',
+    '--features',
+    'sim',
+    '--test',
+    'sim',
+    '--test',
+    'recorded',
+    '--no-fail-fast',
+  ]
   // Arguments select other tests.
   if (parameters.length === 0) {
     await suite('cargo', simulation, cargoCounter(count))

@@ -69,7 +69,11 @@ impl Directory {
         };
         let entry = entry(name).map_err(|errno| self.failed(errno, "open", name))?;
         for _ in 0..OPENINGS_MAX {
-            let file = self.open_to_lock(&entry, kind, create).map_err(|errno| self.failed(errno, "open", name))?;
+            let file = match self.open_to_lock(&entry, kind, create) {
+                // Another process has created it in this moment.
+                Err(libc::EEXIST) => continue,
+                opened => opened.map_err(|errno| self.failed(errno, "open", name))?,
+            };
             let lock = FileLock { file, process: std::process::id() };
             if !take(&lock.file, kind).map_err(|errno| self.failed(errno, "flock", name))? {
                 return Ok(None);
@@ -83,15 +87,14 @@ impl Directory {
     }
 
     fn open_to_lock(&self, entry: &CStr, kind: Kind, create: bool) -> std::result::Result<OwnedFd, Errno> {
-        let mode = create.then_some(0o666);
-        let open = |access| file::open_to_lock(&self.fd, entry, access, mode);
-        match kind {
-            Kind::Shared => open(Access::Read),
-            // File servers lock only what may be written. Elsewhere reading is enough.
-            Kind::Exclusive => match open(Access::ReadWrite) {
-                Err(libc::EACCES | libc::EPERM | libc::EROFS) => open(Access::Read),
-                opened => opened,
-            },
+        // File servers lock only what may be written. Elsewhere reading is enough.
+        let access = if kind == Kind::Shared { Access::Read } else { Access::ReadWrite };
+        match file::open_to_lock(&self.fd, entry, access, false) {
+            Err(libc::ENOENT) if create => file::open_to_lock(&self.fd, entry, access, true),
+            Err(libc::EACCES | libc::EPERM | libc::EROFS) if kind == Kind::Exclusive => {
+                file::open_to_lock(&self.fd, entry, Access::Read, false)
+            }
+            opened => opened,
         }
     }
 }

@@ -51,6 +51,8 @@
 //! it. The checks themselves are checked: [`PlantedBug`] plants one of a dozen bugs, and the campaign
 //! must find it.
 //!
+//! Beside all this, [`record`](record()) notes what a real commit does, for tests that replay power cuts.
+//!
 //! The simulation does not see races inside one half of a driver's turn or inside one job, which
 //! are atomic here; the loom models cover those. It does not see what the real kernel does
 //! differently from the simulated one; the tests on real files cover that.
@@ -70,6 +72,7 @@ mod pages;
 mod prng;
 mod profile;
 mod ranges;
+mod record;
 mod request;
 mod run;
 mod split;
@@ -85,6 +88,8 @@ use crate::sys::fault;
 use kernel::Kernel;
 use prng::Prng;
 use profile::Profile;
+pub(crate) use record::noted;
+pub use record::{Record, Recorded, record};
 use run::Run;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};

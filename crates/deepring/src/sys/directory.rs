@@ -1,5 +1,6 @@
 //! Calls on the entries of a directory: they start from its descriptor, and follow no link in the last place.
 
+use super::record::{Note, noted};
 use super::stat::{Named, named};
 use super::{Errno, check, errno, file};
 use std::ffi::{CStr, CString};
@@ -54,24 +55,30 @@ fn clear_errno() {
 }
 
 pub(crate) fn make(directory: &OwnedFd, name: &CStr, mode: u32) -> Result<(), Errno> {
-    // SAFETY: a terminated string.
-    check(unsafe { libc::mkdirat(directory.as_raw_fd(), name.as_ptr(), mode) }.into()).map(drop)
+    noted(Note::MakeDirectory((directory, name)), || mkdir(directory, name, mode))
 }
 
 /// Gives a file a second name. A link gets it itself, not what it leads to.
 pub(crate) fn link(from: &OwnedFd, name: &CStr, to: &OwnedFd, new: &CStr) -> Result<(), Errno> {
-    // SAFETY: terminated strings.
-    check(unsafe { libc::linkat(from.as_raw_fd(), name.as_ptr(), to.as_raw_fd(), new.as_ptr(), 0) }.into()).map(drop)
+    noted(Note::Link((from, name), (to, new)), || linkat(from, name, to, new))
 }
 
 /// Takes the new name from a file, or from a directory that is empty.
 pub(super) fn rename(from: &OwnedFd, name: &CStr, to: &OwnedFd, new: &CStr) -> Result<(), Errno> {
-    // SAFETY: terminated strings.
-    check(unsafe { libc::renameat(from.as_raw_fd(), name.as_ptr(), to.as_raw_fd(), new.as_ptr()) }.into()).map(drop)
+    noted(Note::Rename((from, name), (to, new)), || renameat(from, name, to, new))
 }
 
 /// Takes the new name from nothing: `EEXIST` if there is a file or a directory that has it.
 pub(crate) fn rename_new(from: &OwnedFd, name: &CStr, to: &OwnedFd, new: &CStr) -> Result<(), Errno> {
+    noted(Note::Rename((from, name), (to, new)), || rename_alone(from, name, to, new))
+}
+
+/// Removes an empty directory.
+pub(crate) fn remove(directory: &OwnedFd, name: &CStr) -> Result<(), Errno> {
+    noted(Note::RemoveDirectory((directory, name)), || rmdir(directory, name))
+}
+
+fn rename_alone(from: &OwnedFd, name: &CStr, to: &OwnedFd, new: &CStr) -> Result<(), Errno> {
     let (from_raw, to_raw) = (from.as_raw_fd(), to.as_raw_fd());
     // SAFETY: terminated strings.
     let renamed = unsafe { libc::syscall(libc::SYS_renameat2, from_raw, name.as_ptr(), to_raw, new.as_ptr(), libc::RENAME_NOREPLACE) };
@@ -81,7 +88,7 @@ pub(crate) fn rename_new(from: &OwnedFd, name: &CStr, to: &OwnedFd, new: &CStr) 
         // The kernel, the file system or a sandbox has no such call; what the older ones say counts.
         Err(_) if named(from, name) == Ok(Named::Directory) => rename_directory(from, name, to, new),
         Err(_) => {
-            link(from, name, to, new)?;
+            linkat(from, name, to, new)?;
             // The file has its new name. If it keeps the old one as well, nothing is lost.
             let _ = file::unlink(from, name);
             Ok(())
@@ -92,17 +99,31 @@ pub(crate) fn rename_new(from: &OwnedFd, name: &CStr, to: &OwnedFd, new: &CStr) 
 /// Claims the new name by an empty directory, which only one process can make, and puts the directory in its place. What is
 /// interrupted in between leaves the empty one.
 fn rename_directory(from: &OwnedFd, name: &CStr, to: &OwnedFd, new: &CStr) -> Result<(), Errno> {
-    make(to, new, 0o700)?;
-    rename(from, name, to, new).map_err(|errno| {
+    mkdir(to, new, 0o700)?;
+    renameat(from, name, to, new).map_err(|errno| {
         // It goes only if it is still empty. The caller gets the error that made this necessary.
-        let _ = remove(to, new);
+        let _ = rmdir(to, new);
         // Another process has put something into it, or in its place.
         if matches!(errno, libc::ENOTEMPTY | libc::ENOTDIR) { libc::EEXIST } else { errno }
     })
 }
 
-/// Removes an empty directory.
-pub(crate) fn remove(directory: &OwnedFd, name: &CStr) -> Result<(), Errno> {
+fn mkdir(directory: &OwnedFd, name: &CStr, mode: u32) -> Result<(), Errno> {
+    // SAFETY: a terminated string.
+    check(unsafe { libc::mkdirat(directory.as_raw_fd(), name.as_ptr(), mode) }.into()).map(drop)
+}
+
+fn linkat(from: &OwnedFd, name: &CStr, to: &OwnedFd, new: &CStr) -> Result<(), Errno> {
+    // SAFETY: terminated strings.
+    check(unsafe { libc::linkat(from.as_raw_fd(), name.as_ptr(), to.as_raw_fd(), new.as_ptr(), 0) }.into()).map(drop)
+}
+
+fn renameat(from: &OwnedFd, name: &CStr, to: &OwnedFd, new: &CStr) -> Result<(), Errno> {
+    // SAFETY: terminated strings.
+    check(unsafe { libc::renameat(from.as_raw_fd(), name.as_ptr(), to.as_raw_fd(), new.as_ptr()) }.into()).map(drop)
+}
+
+fn rmdir(directory: &OwnedFd, name: &CStr) -> Result<(), Errno> {
     // SAFETY: a terminated string.
     check(unsafe { libc::unlinkat(directory.as_raw_fd(), name.as_ptr(), libc::AT_REMOVEDIR) }.into()).map(drop)
 }

@@ -1,6 +1,7 @@
 //! Calls on files and descriptors.
 
 use super::fault::{self, Call};
+use super::record::{Note, noted};
 pub(crate) use super::transfer::{NOWAIT, read_at, write_at};
 use super::{Errno, check, retry};
 use std::ffi::{CStr, CString};
@@ -104,12 +105,15 @@ pub(crate) fn open_subdirectory(directory: &OwnedFd, name: &CStr) -> Result<Owne
     open_with(Some(directory), name, libc::O_RDONLY | libc::O_DIRECTORY | libc::O_NOFOLLOW, 0)
 }
 
-/// Opens an entry of a directory to lock it, and creates it with this mode if there is one. A link is `ELOOP`.
-pub(crate) fn open_to_lock(directory: &OwnedFd, name: &CStr, access: Access, create: Option<u32>) -> Result<OwnedFd, Errno> {
+/// Opens an entry of a directory to lock it, or creates it, with `EEXIST` if it is there. A link is `ELOOP`.
+pub(crate) fn open_to_lock(directory: &OwnedFd, name: &CStr, access: Access, create: bool) -> Result<OwnedFd, Errno> {
+    const MODE: u32 = 0o666;
     let access = if access == Access::Read { libc::O_RDONLY } else { libc::O_RDWR };
-    let create_flag = if create.is_some() { libc::O_CREAT } else { 0 };
-    let flags = access | create_flag | libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;
-    open_with(Some(directory), name, flags, create.unwrap_or(0))
+    let flags = access | libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;
+    if create {
+        return noted(Note::Create((directory, name)), || open_with(Some(directory), name, flags | libc::O_CREAT | libc::O_EXCL, MODE));
+    }
+    open_with(Some(directory), name, flags, 0)
 }
 
 /// A reference to a directory, from which paths can start. Needs no right to read it.

@@ -19,6 +19,7 @@
 //! * `mounts`: [`mounts::Mounted`], what a file system stands on
 //! * `pins`: `pinned_pages`, `page_bytes`, `hugetlb_page_bytes`
 //! * `process`: `watch_forks`, and [`process::Process`], which knows that it was forked
+//! * `record`: nothing of the platform; what a test records of these calls
 //! * `replace`: [`replace::Calls`], by which a file takes the place of another, as the [`replace::Kernel`] makes them
 //! * `space`: [`space::Room`] of a file system, the extents of a file, the limit on its size; `clone_range`
 //! * `stat`: [`stat::Stat`] of an open file, `kind_at` and `named` of a name
@@ -83,6 +84,7 @@ pub(crate) mod memory;
 pub(crate) mod mounts;
 pub(crate) mod pins;
 pub(crate) mod process;
+pub(crate) mod record;
 pub(crate) mod replace;
 pub(crate) mod space;
 pub(crate) mod stat;

@@ -4,6 +4,7 @@
 //! try out what each power cut leaves of the record.
 
 use super::file::{self, Access, Change, Create};
+use super::record::{Note, noted};
 use super::{Errno, check, directory};
 use std::ffi::CStr;
 use std::fmt;
@@ -38,7 +39,7 @@ pub(crate) struct Kernel;
 
 impl Calls for Kernel {
     fn create(&self, directory: &OwnedFd, name: &CStr, mode: u32) -> Result<OwnedFd, Errno> {
-        file::open(Some(directory), name, Access::ReadWrite, Create::New(mode), true)
+        noted(Note::Create((directory, name)), || file::open(Some(directory), name, Access::ReadWrite, Create::New(mode), true))
     }
 
     fn allocate(&self, file: &OwnedFd, bytes: u64) -> Result<(), Errno> {
@@ -51,7 +52,7 @@ impl Calls for Kernel {
     }
 
     fn sync(&self, file: &OwnedFd) -> Result<(), Errno> {
-        file::sync(file, false)
+        noted(Note::SyncFile(file), || file::sync(file, false))
     }
 
     fn rename(&self, place: &OwnedFd, from: &CStr, to: &CStr, keep: bool) -> Result<(), Errno> {
@@ -60,14 +61,14 @@ impl Calls for Kernel {
     }
 
     fn sync_directory(&self, directory: &OwnedFd, file: &OwnedFd) -> Result<(), Errno> {
-        match file::sync(directory, false) {
+        noted(Note::SyncDirectory(directory), || match file::sync(directory, false) {
             // A descriptor that only paths can start from; a file system that flushes no directories.
             Err(libc::EBADF | libc::EINVAL | libc::EOPNOTSUPP) => file::sync_file_system(file),
             result => result,
-        }
+        })
     }
 
     fn remove(&self, directory: &OwnedFd, name: &CStr) -> Result<(), Errno> {
-        file::unlink(directory, name)
+        noted(Note::RemoveFile((directory, name)), || file::unlink(directory, name))
     }
 }
