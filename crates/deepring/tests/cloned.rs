@@ -21,6 +21,35 @@ fn refused(result: Result<(), Error>, errno: i32) {
     assert_eq!((error.kind(), error.syscall()), (ErrorKind::Os(errno), "ficlonerange"), "{error}");
 }
 
+/// Writes at the same time come before the clone or after it, each of them whole.
+fn runs_alone(engine: &Engine, disk: &Path, direct: Direct) {
+    const WRITES: usize = 4;
+    let content = bytes(0, WRITES * MIB, 4);
+    let path = disk.join("busy");
+    let from = open(engine, &disk.join("another"), direct);
+    from.write_at(content.clone(), 0).wait().result.expect("a write");
+    for round in 0..8 {
+        let to = open(engine, &path, direct);
+        let piece = bytes(0, MIB + 9, 5);
+        let mut writes: Vec<_> = (0..WRITES).map(|index| to.write_at(piece.clone(), (index * MIB) as u64)).collect();
+        let cloned = to.clone_range(0, &from, 0..content.len() as u64);
+        writes.extend((0..WRITES).map(|index| to.write_at(piece.clone(), (index * MIB) as u64)));
+        for write in writes {
+            write.wait().result.expect("a write");
+        }
+        cloned.wait().expect("a clone");
+        let found = std::fs::read(&path).expect("the file");
+        assert_eq!(found.len(), WRITES * MIB + 9, "round {round}");
+        for start in (0..WRITES * MIB).step_by(MIB) {
+            // Without what the write before it shares.
+            let part = &found[start + 9..start + MIB];
+            assert!(part == &content[start + 9..start + MIB] || part == &piece[9..MIB], "a mixture at {start}, round {round}");
+        }
+        drop(to);
+        std::fs::remove_file(&path).expect("the file");
+    }
+}
+
 /// Everything that a file system with clones does, on this one.
 fn clones(engine: &Engine, disk: &Path, direct: Direct) {
     let (old, new) = (disk.join("old"), disk.join("new"));
@@ -78,6 +107,7 @@ fn on(kind: &str) {
         for engine in engines() {
             for direct in MODES {
                 clones(&engine, &disk, direct);
+                runs_alone(&engine, &disk, direct);
             }
         }
     });

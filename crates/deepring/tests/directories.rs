@@ -4,7 +4,8 @@
 mod harness;
 
 use deepring::{Directory, ErrorKind, FileLock, LockKind};
-use harness::child::{alone, forbid};
+use harness::child::{alone, become_nobody, directory_for_all, forbid};
+use harness::disk::as_root;
 use harness::{directory, within};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -296,10 +297,27 @@ fn locks_exclude_each_other_until_they_are_dropped() {
     assert!(!is_free(&top, "lock", LockKind::Exclusive) && is_free(&top, "lock", LockKind::Shared));
     drop(shared);
     assert!(is_free(&top, "lock", LockKind::Exclusive));
-    // A file that only may be read can be locked, too.
     std::fs::write(place.path().join("lock"), b"content").expect("the file");
     drop(top.lock("lock", LockKind::Exclusive, true).expect("a lock"));
     assert_eq!(std::fs::read(place.path().join("lock")).expect("the file"), b"content", "the file is kept as it is");
+}
+
+#[test]
+fn a_file_that_may_only_be_read_can_be_locked() {
+    alone(|| {
+        as_root(|| {
+            let place = directory_for_all(0o755);
+            std::fs::write(place.path().join("lock"), b"").expect("the file");
+            become_nobody();
+            let top = open(place.path());
+            let lock = top.lock("lock", LockKind::Exclusive, true).expect("a lock");
+            assert!(!is_free(&top, "lock", LockKind::Shared));
+            drop(lock);
+            assert!(is_free(&top, "lock", LockKind::Shared));
+            refused(top.try_lock("new", LockKind::Exclusive, true), libc::EACCES, "open", &place.path().join("new"));
+            refused(top.make_directory("new", 0o777), libc::EACCES, "mkdir", &place.path().join("new"));
+        });
+    });
 }
 
 #[test]
