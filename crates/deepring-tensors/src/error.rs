@@ -46,8 +46,16 @@ pub enum Reason {
     Path,
     /// An index is wrong: its form, or the file that it names for a tensor.
     Index,
-    /// An index has more than 256 MiB.
+    /// An index has more than 256 MiB, or the manifest or a part of a checkpoint more than it can have.
     TooLarge,
+    /// The manifest of a checkpoint is wrong: it was changed or cut, or its form is not right.
+    Manifest,
+    /// The part of a writer of a checkpoint is wrong, in the same ways.
+    Part,
+    /// A file of a checkpoint belongs to another generation or writer.
+    Identity,
+    /// A newer release wrote this form of a checkpoint.
+    Version,
 }
 
 impl Reason {
@@ -74,6 +82,10 @@ impl Reason {
             Self::Path => "path",
             Self::Index => "index",
             Self::TooLarge => "too-large",
+            Self::Manifest => "manifest",
+            Self::Part => "part",
+            Self::Identity => "identity",
+            Self::Version => "version",
         }
     }
 }
@@ -152,6 +164,28 @@ pub enum Error {
         /// What the bytes have.
         actual: u32,
     },
+    /// Writers of a checkpoint ended without their part.
+    #[error("ERR_DEEPRING_INCOMPLETE: generation {generation} is not complete: {}", unfinished(.writers))]
+    Incomplete {
+        /// The number that it would have had.
+        generation: u64,
+        /// The writers without a part, in ascending order.
+        writers: Vec<u32>,
+    },
+    /// Another program has taken the place in a store, or disagrees about what belongs there.
+    #[error("ERR_DEEPRING_CONFLICT: {detail}, generation {generation}")]
+    Conflict {
+        /// The generation that it is about.
+        generation: u64,
+        /// What is in the way, as a sentence without its end.
+        detail: String,
+    },
+    /// There is no generation of this number in the store.
+    #[error("ERR_DEEPRING_NOT_FOUND: there is no generation {generation}")]
+    NoGeneration {
+        /// The number.
+        generation: u64,
+    },
     /// An argument is not valid. Nothing was touched.
     #[error("ERR_DEEPRING_INVALID: {0}")]
     Argument(String),
@@ -169,10 +203,12 @@ impl Error {
         match self {
             Self::Io { error, .. } => error.code(),
             Self::Format { .. } => "ERR_DEEPRING_FORMAT".into(),
-            Self::NotFound { .. } => "ERR_DEEPRING_NOT_FOUND".into(),
+            Self::NotFound { .. } | Self::NoGeneration { .. } => "ERR_DEEPRING_NOT_FOUND".into(),
             Self::Slice { .. } => "ERR_DEEPRING_SLICE".into(),
             Self::Budget { .. } => "ERR_DEEPRING_BUDGET".into(),
             Self::Checksum { .. } => "ERR_DEEPRING_CHECKSUM".into(),
+            Self::Incomplete { .. } => "ERR_DEEPRING_INCOMPLETE".into(),
+            Self::Conflict { .. } => "ERR_DEEPRING_CONFLICT".into(),
             Self::Argument(_) | Self::Convert(_) => "ERR_DEEPRING_INVALID".into(),
         }
     }
@@ -182,7 +218,7 @@ impl Error {
         match self {
             Self::Io { tensor, .. } | Self::Format { tensor, .. } | Self::Budget { tensor, .. } => tensor.as_deref(),
             Self::NotFound { tensor } | Self::Slice { tensor, .. } | Self::Checksum { tensor, .. } => Some(tensor),
-            Self::Argument(_) | Self::Convert(_) => None,
+            Self::Incomplete { .. } | Self::Conflict { .. } | Self::NoGeneration { .. } | Self::Argument(_) | Self::Convert(_) => None,
         }
     }
 
@@ -247,9 +283,26 @@ fn of_tensor(name: Option<&str>) -> impl fmt::Display {
     name.map_or_else(String::new, |name| format!(", tensor {}", quoted(name)))
 }
 
+/// The most writers that a message names.
+const WRITERS_NAMED_MAX: usize = 8;
+
+fn unfinished(writers: &[u32]) -> impl fmt::Display {
+    let named: Vec<String> = writers.iter().take(WRITERS_NAMED_MAX).map(u32::to_string).collect();
+    let more = writers.len() - named.len();
+    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+    format!("no part came from writer {}{more}", named.join(", "))
+}
+
 #[cfg(test)]
 mod tests {
-    use super::quoted;
+    use super::{Error, quoted};
+
+    #[test]
+    fn an_incomplete_checkpoint_names_its_first_writers() {
+        let message = |writers| Error::Incomplete { generation: 7, writers }.to_string();
+        assert_eq!(message(vec![3]), "ERR_DEEPRING_INCOMPLETE: generation 7 is not complete: no part came from writer 3");
+        assert!(message((0..20).collect()).ends_with("writer 0, 1, 2, 3, 4, 5, 6, 7 and 12 more"));
+    }
 
     #[test]
     fn a_name_in_a_message_is_short_and_has_no_control_characters() {

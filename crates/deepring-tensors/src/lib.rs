@@ -42,6 +42,8 @@
 #[doc(hidden)]
 pub mod binding;
 mod budget;
+#[cfg_attr(not(test), expect(dead_code, reason = "the store that uses it follows"))]
+mod checkpoint;
 mod checksums;
 mod columns;
 pub mod convert;
