@@ -42,7 +42,7 @@
 #[doc(hidden)]
 pub mod binding;
 mod budget;
-#[cfg_attr(not(test), expect(dead_code, reason = "the store that uses it follows"))]
+#[expect(dead_code, reason = "the store that uses it follows")]
 mod checkpoint;
 mod checksums;
 mod columns;

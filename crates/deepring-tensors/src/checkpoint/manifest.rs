@@ -168,3 +168,126 @@ fn part_of(part: Value<'_>, writer: u32) -> Result<ManifestPart, Fault> {
 fn or_null(number: Option<u64>) -> String {
     number.map_or_else(|| "null".into(), |number| number.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{MANIFEST_BYTES_MAX, META_BYTES_MAX, Manifest, ManifestPart, meta};
+    use crate::checkpoint::names::{Id, WRITERS_MAX};
+    use crate::checkpoint::part::{CHUNK_BYTES, Part};
+    use crate::checkpoint::sealed::seal;
+    use crate::error::Reason;
+    use proptest::prelude::*;
+
+    fn part(id: u128, writer: u32) -> Part {
+        Part { id: Id(id), writer, chunk: CHUNK_BYTES, files: vec![], split: vec![] }
+    }
+
+    fn manifest(texts: &[String]) -> Manifest {
+        let parts = (0..).zip(texts).map(|(writer, text)| ManifestPart::new(writer, text.as_bytes())).collect();
+        Manifest { id: Id(1), generation: 42, step: Some(7), created_ms: 1, previous: None, parts, meta: "{}".into() }
+    }
+
+    /// The reason of a text whose fields were changed, and sealed again.
+    fn reason(from: &str, to: &str) -> Reason {
+        let text = manifest(&["".into(), "".into()]).text();
+        let fields = text.strip_prefix("{\"format\":\"deepring-checkpoint\",\"version\":1,").expect("the beginning");
+        let fields = fields.rsplit_once(",\"crc32c\"").expect("the end").0;
+        assert!(fields.contains(from), "{fields}");
+        Manifest::parse(seal(&fields.replacen(from, to, 1)).as_bytes(), 42).expect_err("wrong").reason
+    }
+
+    #[test]
+    fn the_form_is_that_of_the_format() {
+        let parts = vec![ManifestPart { name: "part-00000.json".into(), bytes: 3, crc: 0xab }];
+        let manifest = Manifest { id: Id(10), generation: 42, step: None, created_ms: 5, previous: Some(41), parts, meta: "[1, 2]".into() };
+        let fields = "\"id\":\"0000000000000000000000000000000a\",\"generation\":42,\"step\":null,\"created\":5,\"previous\":41,\
+            \"parts\":[{\"name\":\"part-00000.json\",\"bytes\":3,\"crc\":\"000000ab\"}],\"meta\":[1, 2]";
+        assert_eq!(manifest.text(), seal(fields));
+        // A field that a later release adds.
+        assert_eq!(Manifest::parse(seal(&format!("\"new\":[[{{}}]],{fields}")).as_bytes(), 42), Ok(manifest));
+    }
+
+    #[test]
+    fn what_is_wrong_is_refused() {
+        for (from, to) in [
+            ("\"id\":\"0", "\"id\":\""),
+            ("\"step\":7", "\"step\":7.0"),
+            ("\"step\":7", "\"step\":9007199254740992"),
+            ("\"step\":7,", ""),
+            ("\"step\":7", "\"step\":7,\"step\":7"),
+            ("\"previous\":null", "\"previous\":42"),
+            ("part-00000.json", "part-00001.json"),
+            ("part-00000.json", "../part-00000.json"),
+            ("part-00001.json", "part-1.json"),
+            ("\"crc\":\"0", "\"crc\":\"+"),
+            ("\"bytes\":0", "\"bytes\":-1"),
+            ("\"parts\":[", "\"parts\":[],\"other\":["),
+            ("\"parts\":[", "\"parts\":{},\"other\":["),
+            ("\"meta\":{}", "\"meta\":{"),
+        ] {
+            assert_eq!(reason(from, to), Reason::Manifest, "{from} {to}");
+        }
+        assert_eq!(reason("\"generation\":42", "\"generation\":41"), Reason::Identity);
+        assert_eq!(reason("\"bytes\":0", "\"bytes\":67108865"), Reason::TooLarge);
+    }
+
+    #[test]
+    fn a_part_is_the_one_that_was_summed() {
+        let texts = [0, 1].map(|writer| part(1, writer).text().expect("small"));
+        let manifest = manifest(&texts);
+        assert_eq!(manifest.part(1, texts[1].as_bytes()), Ok(part(1, 1)));
+        let reason = |text: &str| manifest.part(1, text.as_bytes()).expect_err("wrong").reason;
+        assert_eq!(reason(&texts[0]), Reason::Identity, "of another writer");
+        assert_eq!(reason(&part(2, 1).text().expect("small")), Reason::Identity, "of another generation");
+        assert_eq!(reason(&texts[1].replace("{}", "[]")), Reason::Part, "changed");
+        assert_eq!(reason(&texts[1][1..]), Reason::Part, "cut");
+        assert_eq!(reason(&Part { chunk: 2 * CHUNK_BYTES, ..part(1, 1) }.text().expect("small")), Reason::Identity, "written again");
+    }
+
+    #[test]
+    fn the_largest_manifest_is_read_and_a_larger_one_is_not() {
+        let name = |writer: u32| ManifestPart { bytes: 1 << 26, ..ManifestPart::new(writer, b"x") };
+        let mut largest = manifest(&[]);
+        largest.parts = (0..WRITERS_MAX).map(name).collect();
+        largest.meta = format!("\"{}\"", "x".repeat(META_BYTES_MAX as usize - 2));
+        let text = largest.text();
+        assert_eq!(Manifest::parse(text.as_bytes(), 42), Ok(largest.clone()));
+        largest.parts.push(name(WRITERS_MAX));
+        assert_eq!(Manifest::parse(largest.text().as_bytes(), 42).expect_err("one writer more").reason, Reason::Manifest);
+        let zeros = vec![b'0'; MANIFEST_BYTES_MAX as usize + 1];
+        assert_eq!(Manifest::parse(&zeros, 42).expect_err("too large").reason, Reason::TooLarge);
+    }
+
+    #[test]
+    fn meta_is_any_json_up_to_its_size() {
+        for (given, kept) in
+            [(" {\"a\": [1, 2]}\n", "{\"a\": [1, 2]}"), ("null", "null"), ("\"\\ud800\"", "\"\\ud800\""), ("1e999", "1e999")]
+        {
+            assert_eq!(meta(given).expect("JSON"), kept);
+            let mut manifest = manifest(&["".into()]);
+            manifest.meta = kept.into();
+            assert_eq!(Manifest::parse(manifest.text().as_bytes(), 42), Ok(manifest));
+        }
+        for wrong in ["", "{", "{} {}", "1,\"parts\":[]", "undefined"] {
+            assert_eq!(meta(wrong).expect_err("not JSON").code(), "ERR_DEEPRING_INVALID");
+        }
+        assert!(meta(&format!("\"{}\"", "x".repeat(META_BYTES_MAX as usize - 1))).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn a_manifest_comes_back(
+            (id, generation) in (any::<u128>(), 1..1u64 << 53),
+            (step, previous) in (prop::option::of(0..1u64 << 53), prop::option::of(any::<prop::sample::Index>())),
+            sums in prop::collection::vec((0..1u64 << 26, any::<u32>()), 1..5),
+            text in ".{0,9}",
+        ) {
+            let listed = |(writer, (bytes, crc))| ManifestPart { bytes, crc, ..ManifestPart::new(writer, b"") };
+            let parts = (0..).zip(sums).map(listed).collect();
+            let previous = previous.map(|index| index.index(generation as usize) as u64);
+            let meta = serde_json::Value::from(text).to_string();
+            let manifest = Manifest { id: Id(id), generation, step, created_ms: 1, previous, parts, meta };
+            prop_assert_eq!(Manifest::parse(manifest.text().as_bytes(), generation), Ok(manifest));
+        }
+    }
+}

@@ -17,4 +17,6 @@ mod json;
 mod manifest;
 mod names;
 mod part;
+mod retention;
 mod sealed;
+mod tiling;

@@ -239,7 +239,8 @@ mod tests {
         #[test]
         fn files_come_back(writer in 0..WRITERS_MAX, group in "[a-z0-9_-]{1,64}", file in prop_oneof![0..3u32, any::<u32>()]) {
             for member in [Member::Data { writer, group: &group, file }, Member::Part(writer), Member::Lock(writer)] {
-                prop_assert_eq!(Member::parse(&member.to_string()), Some(member));
+                let name = member.to_string();
+                prop_assert_eq!(Member::parse(&name), Some(member));
             }
         }
 

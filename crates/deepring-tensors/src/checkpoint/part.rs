@@ -135,7 +135,7 @@ impl PartFile {
         let mut places = vec![0];
         let mut end = 0u64;
         for len in lens {
-            end += len.div_ceil(chunk);
+            end = end.saturating_add(len.div_ceil(chunk));
             places.push(end as usize);
         }
         if end != self.crcs.len() as u64 {
@@ -269,3 +269,6 @@ fn comma(nth: usize) -> &'static str {
 fn numbers(list: &[u64]) -> String {
     format!("[{}]", list.iter().map(u64::to_string).collect::<Vec<_>>().join(","))
 }
+
+#[cfg(test)]
+mod tests;
