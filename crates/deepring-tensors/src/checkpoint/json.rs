@@ -168,3 +168,71 @@ impl<'j, F: FnMut(Cow<'j, str>, Value<'j>) -> Result<(), Fault>> Visitor<'j> for
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Value;
+    use crate::error::{Fault, Reason};
+    use proptest::prelude::*;
+
+    fn value(text: &str) -> Value<'_> {
+        Value::new(text, Reason::Part)
+    }
+
+    fn keys(text: &str) -> Result<Vec<(String, String)>, Fault> {
+        let mut found = Vec::new();
+        value(text).object(|key, value| {
+            found.push((key.into_owned(), value.text().to_owned()));
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
+    #[test]
+    fn an_object_hands_out_its_values_in_order() {
+        let found = keys("{\"a\\n\": [1, {}] ,\"b\":\"}\", \"a\\n\": null}").expect("an object");
+        let expected = [("a\n", "[1, {}]"), ("b", "\"}\""), ("a\n", "null")];
+        assert_eq!(found, expected.map(|(key, value)| (key.to_owned(), value.to_owned())));
+        for wrong in ["", "{", "[]", "{} 1", "{\"a\"}", "{1:2}", "{\"a\":1,}", "{\"\\ud800\":1}", "null", "\"text\""] {
+            assert_eq!(keys(wrong).expect_err(wrong).reason, Reason::Part, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_a_value_finds_ends_the_walk() {
+        let mut seen = 0;
+        let found = value("[1, 2, 3]").array(|value| {
+            seen += 1;
+            if value.number()? == 2 { Err(Fault::of(Reason::Version, "t", "two")) } else { Ok(()) }
+        });
+        assert_eq!((found, seen), (Err(Fault::of(Reason::Version, "t", "two")), 2));
+    }
+
+    #[test]
+    fn a_number_is_whole_and_small() {
+        assert_eq!(value("9007199254740991").number(), Ok((1 << 53) - 1));
+        assert_eq!((value("null").number_or_null(), value("0").number_or_null()), (Ok(None), Ok(Some(0))));
+        for wrong in ["9007199254740992", "-0", "-1", "1.0", "1e3", "01", "+1", "\"1\"", "", "1 2", "nulL"] {
+            assert_eq!(value(wrong).number_or_null().expect_err(wrong).reason, Reason::Part);
+        }
+        assert_eq!((value("[]").numbers(0), value("[1, 2]").numbers(2)), (Ok(vec![]), Ok(vec![1, 2])));
+        assert!(value("[1, 2]").numbers(1).is_err());
+    }
+
+    #[test]
+    fn a_message_has_the_beginning_of_what_is_wrong() {
+        let long = format!("\"{}\"", "\u{1b}".repeat(1 << 20));
+        for fault in [value(&long).number().expect_err("text"), keys(&long).expect_err("text"), value(&long).string().expect_err("control")]
+        {
+            assert!(fault.detail.len() < 600 && !fault.detail.contains('\u{1b}'), "{}", fault.detail);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn strings_come_back(text in any::<String>()) {
+            let json = serde_json::Value::from(text.as_str()).to_string();
+            prop_assert_eq!(value(&json).string().map(std::borrow::Cow::into_owned), Ok(text));
+        }
+    }
+}

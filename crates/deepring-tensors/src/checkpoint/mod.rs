@@ -20,3 +20,14 @@ mod part;
 mod retention;
 mod sealed;
 mod tiling;
+
+/// What this thread has had of a processor. Other work on the machine does not count, so a test can bound it.
+#[cfg(test)]
+fn processor_time() -> std::time::Duration {
+    const TICKS_PER_SECOND: u64 = 100;
+    let stat = std::fs::read_to_string("/proc/thread-self/stat").expect("Linux");
+    let (_, fields) = stat.rsplit_once(')').expect("the name of the thread is in parentheses");
+    // utime and stime, the fields 14 and 15: the name is field 2.
+    let ticks: u64 = fields.split_whitespace().skip(11).take(2).map(|field| field.parse::<u64>().expect("a number")).sum();
+    std::time::Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND)
+}
