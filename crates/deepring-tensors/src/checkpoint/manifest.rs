@@ -189,7 +189,7 @@ mod tests {
 
     /// The reason of a text whose fields were changed, and sealed again.
     fn reason(from: &str, to: &str) -> Reason {
-        let text = manifest(&["".into(), "".into()]).text();
+        let text = manifest(&[String::new(), String::new()]).text();
         let fields = text.strip_prefix("{\"format\":\"deepring-checkpoint\",\"version\":1,").expect("the beginning");
         let fields = fields.rsplit_once(",\"crc32c\"").expect("the end").0;
         assert!(fields.contains(from), "{fields}");
@@ -264,7 +264,7 @@ mod tests {
             [(" {\"a\": [1, 2]}\n", "{\"a\": [1, 2]}"), ("null", "null"), ("\"\\ud800\"", "\"\\ud800\""), ("1e999", "1e999")]
         {
             assert_eq!(meta(given).expect("JSON"), kept);
-            let mut manifest = manifest(&["".into()]);
+            let mut manifest = manifest(&[String::new()]);
             manifest.meta = kept.into();
             assert_eq!(Manifest::parse(manifest.text().as_bytes(), 42), Ok(manifest));
         }

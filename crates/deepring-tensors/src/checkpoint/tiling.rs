@@ -166,7 +166,7 @@ mod tests {
     fn holes_and_overlaps_are_named() {
         assert_eq!(checked(&[10, 3], &rows(&[0..4, 6..10])), Err(Untiled::Hole(vec![4..6, 0..3])));
         assert_eq!(checked(&[10, 3], &rows(&[0..4, 4..9])), Err(Untiled::Hole(vec![9..10, 0..3])), "at the tail");
-        assert_eq!(checked(&[10, 3], &rows(&[2..10])), Err(Untiled::Hole(vec![0..2, 0..3])));
+        assert_eq!(checked(&[10, 3], &rows(&[2..9, 9..10])), Err(Untiled::Hole(vec![0..2, 0..3])));
         assert_eq!(checked(&[10, 3], &[]), Err(Untiled::Hole(vec![0..10, 0..3])));
         assert_eq!(checked(&[], &[]), Err(Untiled::Hole(vec![])));
         let overlap = |pieces, range| Err(Untiled::Overlap { pieces, range });
@@ -216,7 +216,7 @@ mod tests {
         let scattered: Vec<Owned> =
             (0..100_000).map(|_| ((0..8).map(|_| random()).collect(), (0..8).map(|_| random()).collect())).collect();
         assert!(checked(&[2_000_001; 8], &scattered).is_err());
-        let took = processor_time() - began;
+        let took = processor_time().saturating_sub(began);
         assert!(took < Duration::from_secs(8), "{took:?}");
     }
 

@@ -177,9 +177,15 @@ fn a_large_part_is_read_or_refused_soon() {
     largest.files[0].crcs = vec![7; PART_BYTES_MAX as usize / 16 * 12 / 4];
     assert_eq!(largest.text().expect_err("too large").code(), "ERR_DEEPRING_INVALID");
     assert_eq!(Part::parse(&vec![b'0'; 100_000_000]).expect_err("too large").reason, Reason::TooLarge);
-    let took = processor_time() - began;
+    let took = processor_time().saturating_sub(began);
     assert!(took < Duration::from_secs(20), "{took:?}");
 }
+
+/// A group and a number; sums, bytes, the id, the sum of the header.
+type AnyFile = ((String, u32), (Vec<u32>, u64, u128, u32));
+
+/// A name; the rank, and places of pieces.
+type AnyTensor = (String, (usize, Vec<Vec<(u64, u64)>>));
 
 fn part() -> impl Strategy<Value = Part> {
     let sums = prop::collection::vec(any::<u32>(), 0..5);
@@ -187,12 +193,12 @@ fn part() -> impl Strategy<Value = Part> {
     let places = prop::collection::vec((0..9u64, 0..9u64), 3);
     let split = prop::collection::btree_map(".{0,4}", (0..=3usize, prop::collection::vec(places, 1..5)), 0..4);
     (any::<u128>(), 0..WRITERS_MAX, 0..=30u32, files, split).prop_map(|(id, writer, chunk, files, split)| {
-        let named = |((group, number), (crcs, bytes, id, header_crc)): ((String, u32), (Vec<u32>, u64, u128, u32))| {
+        let named = |((group, number), (crcs, bytes, id, header_crc)): AnyFile| {
             let origin = Origin { id: Id(id), writer: header_crc % WRITERS_MAX };
             PartFile { bytes, origin, header_crc, ..file(writer, &group, number, crcs) }
         };
         let files: Vec<PartFile> = files.into_iter().map(named).collect();
-        let tensor = |(name, (rank, places)): (String, (usize, Vec<Vec<(u64, u64)>>))| {
+        let tensor = |(name, (rank, places)): AnyTensor| {
             let of = |(file, places): (u32, Vec<(u64, u64)>)| {
                 let (start, shape) = places.into_iter().take(rank).unzip();
                 SplitPiece { file, start, shape }
