@@ -11,7 +11,7 @@ import { FileTensor, type AnyTensor } from './tensor.ts'
 export interface LoadReceipt {
   /** Bytes of the tensors. */
   readonly bytes: number
-  /** Bytes that were read beside them and dropped, to read neighbors together. */
+  /** Bytes that were read beside them, to read neighbors together, and whole units of the device. */
   readonly overread: number
   /** Bytes that were copied, because position or address did not suit the device. */
   readonly bounced: number

@@ -6,7 +6,7 @@ use crate::session::{Session, unknown};
 use crate::tensors_detail::Fresh;
 use crate::tensors_job::{Gauge, Together, both, failed};
 use deepring::IoBuf;
-use deepring_tensors::binding;
+use deepring_tensors::binding::{self, Destination};
 use deepring_tensors::{LoadOptions, LoadReceipt, Selection, Slice, StreamOptions, Table};
 use napi::Env;
 use napi::bindgen_prelude::*;
@@ -67,7 +67,7 @@ impl Session {
         let mut destinations = Vec::with_capacity(into.len());
         for &index in &into {
             // On an error here the landing is dropped, and its record comes; the facade does not expect one then.
-            destinations.push((index as usize, Foreign::of(&elements.next()?, &landing)));
+            destinations.push((index, Foreign::of(&elements.next()?, &landing)));
         }
         let gauge = Arc::<Gauge>::default();
         let reported = Arc::clone(&gauge);
@@ -84,10 +84,10 @@ impl Session {
             };
             let lent: u64 = destinations.iter().map(|(_, memory)| IoBuf::len(memory) as u64).sum();
             let filled = Arc::new(AtomicU64::new(0));
-            let jobs = destinations
-                .into_iter()
-                .map(|(index, memory)| binding::load_into(&tensors, index, slice_of.remove(&index), memory, verify));
-            let jobs = Together::new(jobs.collect());
+            let destinations =
+                destinations.into_iter().map(|(index, memory)| Destination { index, slice: slice_of.remove(&(index as usize)), memory });
+            let jobs = binding::load_into(&tensors, destinations.collect(), group_bytes as u64, verify).map_err(failed)?;
+            let jobs = Together::new(jobs);
             let (seen, progress) = (Arc::clone(&filled), Arc::clone(&reported));
             let options = LoadOptions::new().group_bytes(group_bytes as u64).verify(verify);
             let options = options.on_progress(move |done, total| progress.set(done + seen.load(Ordering::Relaxed), total + lent));
@@ -96,7 +96,7 @@ impl Session {
             let mut receipt: Option<LoadReceipt> = None;
             let filling = jobs.run(|result| {
                 let (memory, part) = result?;
-                filled.fetch_add(IoBuf::len(&memory) as u64, Ordering::Relaxed);
+                filled.fetch_add(memory.iter().map(|memory| IoBuf::len(memory) as u64).sum(), Ordering::Relaxed);
                 match &mut receipt {
                     None => receipt = Some(part),
                     Some(receipt) => binding::add_receipt(receipt, &part),

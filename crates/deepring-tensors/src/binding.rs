@@ -8,17 +8,19 @@ use crate::columns::Kind;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::job::Job;
-use crate::load::{self, LoadOptions, load_groups};
-use crate::plan::PIECES_MAX;
-use crate::read::LoadReceipt;
+use crate::load::{self, LoadOptions, check, load_groups};
+use crate::plan::{Plan, Rules};
+use crate::read::{self, LoadReceipt, Read};
 use crate::save::{self, SaveOptions, SaveReceipt, Source};
 use crate::shards;
-use crate::slice::{Runs, Slice};
+use crate::slice::Slice;
 use crate::stream::{GroupStream, StreamOptions};
 use crate::table::{Selection, Table};
+use crate::tensor;
 use crate::tensors::Tensors;
 use crate::written;
-use deepring::{Buffer, Engine, IoBuf, IoBufMut, ManyOptions, Piece};
+use deepring::{Buffer, Engine, IoBuf, IoBufMut};
+use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -55,67 +57,59 @@ pub fn load(tensors: &Tensors, selection: Selection, options: LoadOptions) -> Jo
     })
 }
 
-/// Loads one tensor, or a slice of it, into memory of exactly its size.
-///
-/// The job fails as [`Tensors::load_with`], and with [`Error::Argument`] for any other size.
-pub fn load_into<B: IoBufMut>(
-    tensors: &Tensors,
-    index: usize,
-    slice: Option<Slice>,
-    buf: B,
-    verify: bool,
-) -> Job<Result<(B, LoadReceipt)>> {
-    let tensors = tensors.clone();
-    Job::new(async move { read_into(&tensors, index, slice.as_ref(), buf, verify).await })
+/// Memory of exactly the size of a tensor, or of a slice of it, to read it into.
+#[derive(Debug)]
+pub struct Destination<B> {
+    /// The index of the tensor in its table. No other destination has it.
+    pub index: u32,
+    /// Of this part.
+    pub slice: Option<Slice>,
+    /// Where it goes.
+    pub memory: B,
 }
 
-async fn read_into<B: IoBufMut>(
+/// Loads tensors into memory of the caller: a job, and in it one request, for at most `group_bytes` in one file, unless one
+/// tensor has more. Each returns its memory.
+///
+/// The jobs fail as [`Tensors::load_with`].
+///
+/// # Errors
+/// [`Error::Slice`], and [`Error::Argument`] for memory of any other size.
+pub fn load_into<B: IoBufMut>(
     tensors: &Tensors,
-    index: usize,
-    slice: Option<&Slice>,
-    mut buf: B,
+    mut destinations: Vec<Destination<B>>,
+    group_bytes: u64,
     verify: bool,
-) -> Result<(B, LoadReceipt)> {
-    let columns = &tensors.table().columns;
-    let (begin, len) = (columns.begins[index], columns.lens[index]);
-    let file = tensors.table().file_of(index);
-    let runs = slice.map(|slice| tensors.table().runs(index, slice)).transpose()?;
-    let bytes = runs.as_ref().map_or(len, Runs::bytes);
-    if buf.len() as u64 != bytes {
-        return Err(Error::Argument(format!("the memory has {} bytes, and the tensor {bytes}", buf.len())));
+) -> Result<Vec<Job<Result<(Vec<B>, LoadReceipt)>>>> {
+    destinations.sort_by_key(|destination| destination.index);
+    let selection = tensors.table().selection(destinations.iter().map(|destination| destination.index as usize).collect());
+    let (mut slices, mut memory) = (HashMap::new(), Vec::with_capacity(destinations.len()));
+    for destination in destinations {
+        slices.extend(destination.slice.map(|slice| (destination.index, slice)));
+        memory.push(destination.memory);
     }
-    let mut receipt = LoadReceipt::NONE;
-    let verify = verify && runs.is_none() && tensors.checksum(index).is_some();
-    let (run_bytes, positions): (u64, Vec<u64>) = match &runs {
-        None => (len, vec![begin]),
-        Some(runs) => (runs.len, runs.iter().map(|at| begin + at).collect()),
-    };
-    let mut offset = 0;
-    // Without bytes, there is nothing to read.
-    for round in positions.chunks(if bytes == 0 { usize::MAX } else { PIECES_MAX }).filter(|_| bytes > 0) {
-        let pieces: Vec<Piece> = round
-            .iter()
-            .map(|&position| {
-                let piece = Piece::new(position, offset, run_bytes as usize);
-                offset += run_bytes as usize;
-                piece
-            })
-            .collect();
-        let options = ManyOptions::new().exact(true).checksums(verify);
-        let ended = tensors.inner.files[file].read_scatter_with(buf, &pieces, options).await;
-        let (scattered, part) = ended.ok().map_err(|error| Error::io(error, Some(columns.names.get(index))))?;
-        receipt.bytes += part.bytes;
-        receipt.bounced += part.bounced;
-        receipt.overread += scattered.overread();
-        receipt.direct &= part.direct;
-        if let (true, Some(expected), Some(&[actual])) = (verify, tensors.checksum(index), scattered.checksums())
-            && actual != expected
-        {
-            return Err(tensors.mismatch(index, expected, actual));
+    let verify = verify && !tensors.inner.checksums.is_empty();
+    let rules = Rules { group_bytes, separate: true, packed: true };
+    let plan = Arc::new(Plan::new(tensors.table(), &selection, &slices, rules)?);
+    for (&index, memory) in selection.indices.iter().zip(&memory) {
+        let (_, bytes) = tensor::extent(tensors, &plan, index);
+        if memory.len() as u64 != bytes {
+            return Err(Error::Argument(format!("the memory has {} bytes, and the tensor {bytes}", memory.len())));
         }
-        buf = scattered.buf;
     }
-    Ok((buf, receipt))
+    let (selection, mut memory) = (Arc::new(selection), memory.into_iter());
+    let group = |number: usize| {
+        let own: Vec<B> = memory.by_ref().take(plan.groups[number].tensors.len()).collect();
+        let (tensors, selection, plan) = (tensors.clone(), Arc::clone(&selection), Arc::clone(&plan));
+        Job::new(async move {
+            let Read { memory, receipt, checksums } = read::start_into(&tensors, &plan, number, own, verify).await?;
+            if verify {
+                check(&tensors, &selection, &plan, number, &checksums)?;
+            }
+            Ok((memory, receipt))
+        })
+    };
+    Ok((0..plan.groups.len()).map(group).collect())
 }
 
 /// The budget of a stream.

@@ -137,7 +137,7 @@ pub(crate) struct Loaded {
 pub(crate) async fn load_groups(tensors: &Tensors, selection: &Selection, options: LoadOptions) -> Result<Loaded> {
     let slices = slices_of(tensors, selection, &options.slices)?;
     let verify = options.verify && !tensors.inner.checksums.is_empty();
-    let rules = Rules { group_bytes: options.group_bytes, separate: verify };
+    let rules = Rules { group_bytes: options.group_bytes, separate: verify, packed: false };
     let plan = Arc::new(Plan::new(tensors.table(), selection, &slices, rules)?);
     let mut receipt = LoadReceipt { realigned: plan.realigned, ..LoadReceipt::NONE };
     let mut progress = Progress::new(options.on_progress, plan.bytes);
@@ -145,13 +145,13 @@ pub(crate) async fn load_groups(tensors: &Tensors, selection: &Selection, option
     let readings: Vec<_> = (0..plan.groups.len()).map(|number| read::start(tensors, &plan, number, verify)).collect();
     let mut groups = Vec::with_capacity(readings.len());
     for (number, reading) in readings.into_iter().enumerate() {
-        let Read { buffer, receipt: part, checksums } = reading.await?;
+        let Read { memory, receipt: part, checksums } = reading.await?;
         if verify {
             check(tensors, selection, &plan, number, &checksums)?;
         }
         receipt.add(&part);
         progress.advance(part.bytes);
-        groups.push(buffer);
+        groups.push(memory);
     }
     progress.end();
     Ok(Loaded { plan, groups, receipt })

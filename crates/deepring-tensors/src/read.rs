@@ -3,21 +3,21 @@
 use crate::error::{Error, Result};
 use crate::plan::{Group, PIECES_MAX, Plan};
 use crate::tensors::Tensors;
-use deepring::{Buffer, ManyOptions, Receipt};
+use deepring::{Buffer, Completed, File, IoBufMut, ManyOptions, Piece, Receipt, Scattered};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-/// A group that was read.
-pub(crate) struct Read {
-    pub(crate) buffer: Buffer,
+/// A group that was read, and its memory.
+pub(crate) struct Read<M> {
+    pub(crate) memory: M,
     pub(crate) receipt: LoadReceipt,
     /// Of each piece, if asked for.
     pub(crate) checksums: Vec<u32>,
 }
 
 /// A group that is being read.
-pub(crate) type Reading = Pin<Box<dyn Future<Output = Result<Read>> + Send>>;
+pub(crate) type Reading<M> = Pin<Box<dyn Future<Output = Result<Read<M>>> + Send>>;
 
 /// What a load did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub(crate) type Reading = Pin<Box<dyn Future<Output = Result<Read>> + Send>>;
 pub struct LoadReceipt {
     /// Bytes of the tensors.
     pub bytes: u64,
-    /// Bytes that were read beside them and dropped, to read neighbors together.
+    /// Bytes that were read beside them, to read neighbors together, and whole units of the device.
     pub overread: u64,
     /// Bytes that were copied, because position or address did not suit the device.
     pub bounced: u64,
@@ -47,39 +47,94 @@ impl LoadReceipt {
         self.direct &= other.direct;
     }
 
-    fn of(receipt: &Receipt, overread: u64) -> Self {
-        Self { bytes: receipt.bytes, overread, bounced: receipt.bounced, realigned: 0, direct: receipt.direct }
+    fn of(receipt: &Receipt, bytes: u64, overread: u64) -> Self {
+        Self { bytes, overread, bounced: receipt.bounced, realigned: 0, direct: receipt.direct }
     }
 }
 
-/// The outcome of one operation.
-type Outcome = (Option<Buffer>, deepring::Result<Receipt>, u64, Vec<u32>);
+/// The outcome of one operation: the memory, bytes that were read beside the ranges, and their checksums.
+type Outcome<M> = (Option<M>, deepring::Result<Receipt>, u64, Vec<u32>);
+
+/// An operation that is under way.
+type Pending<M> = Pin<Box<dyn Future<Output = Outcome<M>> + Send>>;
+
+/// Begins to read ranges into memory, and those that are at most so many bytes apart together; with their checksums, or not.
+type Submit<M> = fn(&File, M, &[Piece], u64, bool) -> Pending<M>;
 
 /// Begins to read a group: its first operation is in the engine's queue when this returns.
-pub(crate) fn start(tensors: &Tensors, plan: &Arc<Plan>, number: usize, checksums: bool) -> Reading {
-    let group = &plan.groups[number];
-    let first = memory_of(tensors, group).map(|buffer| read(tensors, group, buffer, 0, checksums));
+pub(crate) fn start(tensors: &Tensors, plan: &Arc<Plan>, number: usize, checksums: bool) -> Reading<Buffer> {
+    let memory = memory_of(tensors, &plan.groups[number]);
+    begin(tensors, plan, number, memory, checksums, into_one)
+}
+
+/// The same into memory that lies one behind the other in the group's buffer.
+pub(crate) fn start_into<B: IoBufMut>(
+    tensors: &Tensors,
+    plan: &Arc<Plan>,
+    number: usize,
+    memory: Vec<B>,
+    checksums: bool,
+) -> Reading<Vec<B>> {
+    begin(tensors, plan, number, Ok(memory), checksums, into_several)
+}
+
+fn begin<M: Send + 'static>(
+    tensors: &Tensors,
+    plan: &Arc<Plan>,
+    number: usize,
+    memory: Result<M>,
+    checksums: bool,
+    submit: Submit<M>,
+) -> Reading<M> {
     let (tensors, plan) = (tensors.clone(), Arc::clone(plan));
+    let round = move |tensors: &Tensors, group: &Group, memory, first: usize| {
+        let reads: Vec<Piece> = group.reads(first..group.pieces.len().min(first + PIECES_MAX)).collect();
+        let beside = reads.iter().map(|piece| piece.len as u64).sum::<u64>() - bytes_of(round_of(group, first));
+        (submit(&tensors.inner.files[group.file], memory, &reads, group.gap, checksums), beside)
+    };
+    let begun = memory.map(|memory| round(&tensors, &plan.groups[number], memory, 0));
     Box::pin(async move {
         let group = &plan.groups[number];
-        let mut done = Read { buffer: tensors.inner.engine.pooled_buffer(0)?, receipt: LoadReceipt::NONE, checksums: Vec::new() };
-        let mut next = first?;
+        let (mut receipt, mut sums) = (LoadReceipt::NONE, Vec::new());
+        let mut next = begun?;
         // More than one round only for a slice with more runs than a call takes.
-        for round in 1.. {
-            let (buffer, result, overread, sums) = next.await;
-            let receipt = result.map_err(|error| tensors.failed(group.file, error))?;
-            done.receipt.add(&LoadReceipt::of(&receipt, overread));
-            done.checksums.extend(sums);
-            // The engine returns the buffer with every success.
-            let Some(buffer) = buffer else { return Err(Error::Argument("the engine has lost the memory".into())) };
-            if round * PIECES_MAX >= group.pieces.len() {
-                done.buffer = buffer;
-                break;
+        let mut first = 0;
+        loop {
+            let (pending, beside) = next;
+            let pieces = round_of(group, first);
+            let (memory, result, overread, own) = pending.await;
+            let part = result.map_err(|error| failed(&tensors, group.file, pieces, error))?;
+            receipt.add(&LoadReceipt::of(&part, bytes_of(pieces), beside + overread));
+            sums.extend(own);
+            // The engine returns the memory with every success.
+            let Some(memory) = memory else { return Err(Error::Argument("the engine has lost the memory".into())) };
+            first += PIECES_MAX;
+            if first >= group.pieces.len() {
+                return Ok(Read { memory, receipt, checksums: sums });
             }
-            next = read(&tensors, group, buffer, round, checksums);
+            next = round(&tensors, group, memory, first);
         }
-        Ok(done)
     })
+}
+
+/// The pieces that are read in one operation, from this one on.
+fn round_of(group: &Group, first: usize) -> &[Piece] {
+    &group.pieces[first..group.pieces.len().min(first + PIECES_MAX)]
+}
+
+fn bytes_of(pieces: &[Piece]) -> u64 {
+    pieces.iter().map(|piece| piece.len as u64).sum()
+}
+
+/// The error of a read for these pieces, with the name of the tensor that needs the bytes: not of its neighbor, if the error
+/// is at bytes that were read beside it.
+fn failed(tensors: &Tensors, file: usize, pieces: &[Piece], error: deepring::Error) -> Error {
+    let piece = pieces.get(error.index().unwrap_or(0) as usize);
+    let at = error.position().zip(piece).map(|(position, piece)| {
+        let last = piece.position + piece.len as u64 - 1;
+        (position + error.transferred()).clamp(piece.position, last)
+    });
+    Error::io(error, at.and_then(|at| tensors.table().name_at(file, at)))
 }
 
 /// Memory for a group. What nothing is read into is zeroed: old bytes of the process are not shown.
@@ -91,24 +146,30 @@ fn memory_of(tensors: &Tensors, group: &Group) -> Result<Buffer> {
     Ok(buffer)
 }
 
-/// One round: submits it, and returns its end.
-fn read(tensors: &Tensors, group: &Group, buffer: Buffer, round: usize, checksums: bool) -> Pin<Box<dyn Future<Output = Outcome> + Send>> {
-    let file = &tensors.inner.files[group.file];
-    let pieces = group.pieces.chunks(PIECES_MAX).nth(round).unwrap_or_default();
-    if let ([piece], false) = (pieces, checksums) {
-        let op = file.read_exact_at(buffer.slice(piece.offset..piece.offset + piece.len), piece.position);
+fn into_one(file: &File, buffer: Buffer, reads: &[Piece], gap: u64, checksums: bool) -> Pending<Buffer> {
+    if let ([read], false) = (reads, checksums) {
+        let op = file.read_exact_at(buffer.slice(read.offset..read.offset + read.len), read.position);
         return Box::pin(async move {
             let ended = op.await;
             (ended.buf.map(deepring::Slice::into_inner), ended.result, 0, Vec::new())
         });
     }
-    let options = ManyOptions::new().exact(true).gap(group.gap).checksums(checksums);
-    let op = file.read_scatter_with(buffer, pieces, options);
-    Box::pin(async move {
-        let ended = op.await;
-        let Some(scattered) = ended.buf else { return (None, ended.result, 0, Vec::new()) };
-        let sums = scattered.checksums().map(<[u32]>::to_vec).unwrap_or_default();
-        let overread = scattered.overread();
-        (Some(scattered.buf), ended.result, overread, sums)
-    })
+    let op = file.read_scatter_with(buffer, reads, options(gap, checksums));
+    Box::pin(async move { outcome(op.await) })
+}
+
+fn into_several<B: IoBufMut>(file: &File, memory: Vec<B>, reads: &[Piece], gap: u64, checksums: bool) -> Pending<Vec<B>> {
+    let op = file.read_scatter_vectored(memory, reads, options(gap, checksums));
+    Box::pin(async move { outcome(op.await) })
+}
+
+fn options(gap: u64, checksums: bool) -> ManyOptions {
+    ManyOptions::new().exact(true).gap(gap).checksums(checksums)
+}
+
+fn outcome<M>(ended: Completed<Scattered<M>>) -> Outcome<M> {
+    let Some(scattered) = ended.buf else { return (None, ended.result, 0, Vec::new()) };
+    let sums = scattered.checksums().map(<[u32]>::to_vec).unwrap_or_default();
+    let overread = scattered.overread();
+    (Some(scattered.buf), ended.result, overread, sums)
 }

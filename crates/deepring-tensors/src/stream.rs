@@ -176,7 +176,7 @@ pub(crate) struct GroupStream {
     verify: bool,
     /// The next group to begin with.
     next: usize,
-    reading: VecDeque<(usize, Reading, Permit)>,
+    reading: VecDeque<(usize, Reading<Buffer>, Permit)>,
     failed: bool,
 }
 
@@ -186,7 +186,7 @@ impl GroupStream {
         let slices = slices_of(tensors, &selection, &options.slices)?;
         let verify = options.verify && !tensors.inner.checksums.is_empty();
         let group_bytes = (options.memory / GROUPS_MIN).min(GROUP_BYTES);
-        let plan = Plan::new(tensors.table(), &selection, &slices, Rules { group_bytes, separate: verify })?;
+        let plan = Plan::new(tensors.table(), &selection, &slices, Rules { group_bytes, separate: verify, packed: false })?;
         if let Some(group) = plan.groups.iter().find(|group| group.cost() > options.memory) {
             let largest = group.tensors.clone().max_by_key(|&nth| tensors.table().columns.lens[selection.indices[nth] as usize]);
             let tensor = largest.map(|nth| tensors.table().columns.names.get(selection.indices[nth] as usize).to_owned());
@@ -209,7 +209,7 @@ impl GroupStream {
             return Some(Err(Error::Budget { needed: group.cost(), budget: self.budget.limit(), tensor: None }));
         };
         match reading.await {
-            Ok(Read { buffer, receipt, checksums }) => {
+            Ok(Read { memory: buffer, receipt, checksums }) => {
                 self.receipt.add(&receipt);
                 Some(Ok(StreamedGroup { number, buffer, permit, checksums }))
             }

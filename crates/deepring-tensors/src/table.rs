@@ -159,6 +159,11 @@ impl Table {
         self.files.partition_point(|file| file.tensors.end <= index)
     }
 
+    /// Where the last tensor of a file ends: the file is at least as long.
+    pub(crate) fn known_end(&self, file: usize) -> u64 {
+        self.files[file].tensors.clone().next_back().map_or(0, |last| self.columns.end(last))
+    }
+
     /// The name of the tensor that has the byte at `position` of a file, if one does.
     pub(crate) fn name_at(&self, file: usize, position: u64) -> Option<&str> {
         let tensors = self.files[file].tensors.clone();

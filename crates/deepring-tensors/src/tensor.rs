@@ -145,7 +145,7 @@ pub(crate) fn tensor_at(tensors: &Tensors, plan: &Plan, index: u32, place: Place
 }
 
 /// The shape and bytes of a tensor, or of its slice.
-fn extent(tensors: &Tensors, plan: &Plan, index: u32) -> (Vec<u64>, u64) {
+pub(crate) fn extent(tensors: &Tensors, plan: &Plan, index: u32) -> (Vec<u64>, u64) {
     let columns = &tensors.table().columns;
     match plan.sliced.get(&index) {
         Some(runs) => (runs.shape.clone(), runs.bytes()),

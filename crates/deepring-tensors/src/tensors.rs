@@ -75,10 +75,4 @@ impl Tensors {
         let info = self.inner.table.info(index);
         Error::Checksum { tensor: info.name.to_owned(), path: info.path.to_owned(), position: info.position, expected, actual }
     }
-
-    /// An error of a read at the bytes of a file, with the name of the tensor that has them.
-    pub(crate) fn failed(&self, file: usize, error: deepring::Error) -> Error {
-        let tensor = error.position().and_then(|position| self.inner.table.name_at(file, position + error.transferred()));
-        Error::io(error, tensor)
-    }
 }

@@ -67,14 +67,15 @@ impl Tensors {
             let options = StreamOptions::new().verify(true);
             let memory = options.memory_bytes().max(largest);
             let mut groups = GroupStream::new(&tensors, &with, &options.memory(memory))?;
-            let mut damaged = 0;
+            let (mut damaged, mut done) = (0, 0);
             while let Some(group) = groups.next().await {
                 let group = group?;
                 for error in mismatches(&tensors, &groups.selection, &groups.plan, group.number, &group.checksums) {
                     damaged += 1;
                     found.damaged.extend(Damage::of(&tensors, error));
                 }
-                progress.advance(group.buffer.len() as u64);
+                progress.advance(groups.receipt.bytes - done);
+                done = groups.receipt.bytes;
             }
             progress.end();
             found.verified = with.len() as u64 - damaged;

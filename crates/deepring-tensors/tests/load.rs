@@ -3,6 +3,7 @@
 mod harness;
 
 use deepring::{Direct, ErrorKind};
+use deepring_tensors::binding::{self, Destination};
 use deepring_tensors::{DType, Error, LoadOptions, OpenOptions, Order, Reason, Row, Safetensors, SaveOptions, Slice, Tensors};
 use harness::{Rng, source};
 use std::fmt::Write as _;
@@ -242,6 +243,88 @@ fn random_slices_of_a_file_are_the_elements_of_their_definition() {
             }
         }
     }
+}
+
+#[test]
+fn neighbors_that_go_into_memory_of_the_program_are_one_request() {
+    let (directory, engine) = (harness::directory(), harness::engine());
+    let mut tensors: Vec<_> = (0..100).map(|nth| source(&format!("t{nth}"), DType::U8, &[nth % 7 * 50])).collect();
+    tensors.push(source("matrix", DType::F32, &[300, 20]));
+    let path = harness::saved(&engine, directory.path(), "model", &tensors, given().align(8).checksums(true));
+    let model = Safetensors::open(&engine, &path).wait().expect("a model");
+    assert!(model.table().names().eq(tensors.iter().map(|tensor| tensor.declared.name.as_str())));
+    let column = Slice::new([None, Some(3..5)]);
+    let into = |group_bytes, verify| {
+        let destination = |(index, tensor): (usize, &deepring_tensors::Source<Vec<u8>>)| {
+            let is_sliced = tensor.declared.name == "matrix";
+            let len = if is_sliced { 300 * 8 } else { tensor.data.len() };
+            Destination { index: index as u32, slice: is_sliced.then(|| column.clone()), memory: vec![0; len] }
+        };
+        let destinations = tensors.iter().enumerate().map(destination).rev().collect();
+        let before = engine.stats().submitted;
+        let jobs = binding::load_into(&model, destinations, group_bytes, verify).expect("sizes that fit");
+        let (mut memory, mut bytes) = (Vec::new(), 0);
+        for job in jobs {
+            let (part, receipt) = job.wait().expect("read");
+            memory.extend(part);
+            bytes += receipt.bytes;
+        }
+        for (found, tensor) in memory.iter().zip(&tensors) {
+            let sliced = tensor.declared.name == "matrix";
+            let expected = if sliced { model_slice(&tensor.data, &[300, 20], &[0..300, 3..5], 4) } else { tensor.data.clone() };
+            assert!(*found == expected, "{:?}", tensor.declared);
+        }
+        assert_eq!((memory.len(), bytes), (101, memory.iter().map(|memory| memory.len() as u64).sum()));
+        engine.stats().submitted - before
+    };
+    for verify in [false, true] {
+        assert_eq!(into(64 << 20, verify), 1);
+        assert!(into(5000, verify) > 2);
+    }
+    let wrong = vec![Destination { index: 1, slice: None, memory: vec![0; 49] }];
+    let error = binding::load_into(&model, wrong, 1, false).expect_err("50 bytes");
+    assert!(matches!(error, Error::Argument(_)), "{error}");
+
+    // A byte of a tensor changes: only that one is wrong.
+    let fourth = model.table().info(4);
+    let file = File::options().write(true).open(&path).expect("the file");
+    std::os::unix::fs::FileExt::write_all_at(&file, &[0], fourth.position + 7).expect("written");
+    for (index, is_right) in [(3, true), (4, false)] {
+        let memory = vec![0; tensors[index].data.len()];
+        let one = vec![Destination { index: index as u32, slice: None, memory }];
+        let mut jobs = binding::load_into(&model, one, 1, true).expect("sizes that fit");
+        let result = jobs.remove(0).wait();
+        assert_eq!(result.map_err(|error| error.code().as_str().to_owned()).is_ok(), is_right);
+    }
+}
+
+#[test]
+fn long_runs_of_a_file_without_alignment_are_read_without_a_copy() {
+    let (directory, engine) = (harness::directory(), harness::engine());
+    let tensors: Vec<_> = (0..12u64).map(|nth| source(&format!("t{nth}"), DType::BF16, &[64, 3000 + 17 * nth])).collect();
+    let path = harness::saved(&engine, directory.path(), "model", &tensors, given().align(8));
+    let model = Safetensors::open(&engine, &path).wait().expect("a model");
+    let rows = |name: &str| (name.to_owned(), Slice::new([Some(16..32)]));
+    let options = tensors
+        .iter()
+        .map(|tensor| rows(&tensor.declared.name))
+        .fold(LoadOptions::new(), |options, (name, slice)| options.slice(name, slice));
+    let loaded = model.load_with(&model.table().all(), options).wait().expect("loaded");
+    let receipt = loaded.receipt();
+    for tensor in &tensors {
+        let found = loaded.get(&tensor.declared.name).expect("there");
+        let row = tensor.data.len() / 64;
+        assert!(found.bytes() == &tensor.data[16 * row..32 * row], "{:?}", tensor.declared);
+        assert!(!model.direct() || found.bytes().as_ptr().addr() % 4096 == position_of(&model, &tensor.declared.name, 16 * row) % 4096);
+    }
+    assert_eq!(receipt.bytes, tensors.iter().map(|tensor| tensor.data.len() as u64 / 4).sum::<u64>());
+    assert!(receipt.overread > 0 && receipt.overread <= 12 * 2 * 4096);
+    assert!(!receipt.direct || receipt.bounced == 0, "{receipt:?}");
+}
+
+fn position_of(model: &Safetensors, name: &str, behind: usize) -> usize {
+    let index = model.table().find(name).expect("there");
+    model.table().info(index).position as usize + behind
 }
 
 #[test]

@@ -165,6 +165,27 @@ impl File {
         self.many(Direction::Read, Scattered { buf, ranges: ranges.clone() }, segments, options, &ranges)
     }
 
+    /// Reads many ranges into several buffers, in one request. [`Piece::offset`] counts through the buffers, one behind the
+    /// other; a range that is not in one of them is refused with [`ErrorKind::Invalid`].
+    ///
+    /// ```
+    /// use deepring::{Engine, ManyOptions, OpenOptions, Piece};
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path().join("vectors.bin");
+    /// # std::fs::write(&path, (0..100u8).collect::<Vec<_>>()).unwrap();
+    /// let engine = Engine::builder().build()?;
+    /// let file = engine.open(&path, OpenOptions::new().read(true))?;
+    /// let ranges = [Piece::new(70, 0, 4), Piece::new(30, 4, 2), Piece::new(20, 6, 1)];
+    /// let (read, _) = file.read_scatter_vectored(vec![vec![0; 4], vec![0; 3]], &ranges, ManyOptions::new()).wait().ok()?;
+    /// assert_eq!(read.buf, [vec![70, 71, 72, 73], vec![30, 31, 20]]);
+    /// # Ok::<(), deepring::Error>(())
+    /// ```
+    pub fn read_scatter_vectored<B: IoBufMut>(&self, mut bufs: Vec<B>, ranges: &[Piece], options: ManyOptions) -> Op<Scattered<Vec<B>>> {
+        let segments = scattered_among(&mut bufs, ranges);
+        let ranges = Ranges::new(options.exact);
+        self.many(Direction::Read, Scattered { buf: bufs, ranges: ranges.clone() }, segments, options, &ranges)
+    }
+
     /// Writes many ranges from one buffer, in one request. If two of them overlap in the file, the result is an error of kind
     /// [`ErrorKind::Overlap`], and nothing is written. Neighbors are written together. After a failure, any part of any range
     /// can have been written; the error names a range that was not.
@@ -392,23 +413,51 @@ impl Completion for Summing {
 
 /// Ranges whose memory is in one buffer.
 fn segments(direction: Direction, address: u64, len: usize, ranges: &[Piece]) -> Result<Vec<Segment>> {
+    let segment = |(index, range)| segment_of(direction, index, range, range.offset, address, len);
+    ranges.iter().enumerate().map(segment).collect()
+}
+
+/// Ranges whose memory is in buffers that are counted through one behind the other.
+fn scattered_among<B: IoBufMut>(bufs: &mut [B], ranges: &[Piece]) -> Result<Vec<Segment>> {
+    refuse_spares(bufs)?;
+    let mut end = 0;
+    let place = |buf: &mut B| {
+        let start = end;
+        end += buf.len();
+        (start, buf.as_mut_ptr() as u64, buf.len())
+    };
+    let places: Vec<(usize, u64, usize)> = bufs.iter_mut().map(place).collect();
     let segment = |(index, range): (usize, &Piece)| {
-        if range.offset.checked_add(range.len).is_none_or(|end| end > len) {
-            let error = Error::new(ErrorKind::Invalid, direction.call_name()).range(range.position, range.len as u64, 0);
-            let advice = format!("{} bytes at {} are not in a buffer of {len} bytes", range.len, range.offset);
-            return Err(error.of_range(index as u32).advise(advice));
-        }
-        Ok(Segment::new(range.position, range.len as u64, address + range.offset as u64))
+        // Of those that begin at the same offset, all but the last are empty.
+        let number = places.partition_point(|&(start, ..)| start <= range.offset);
+        let (start, address, len) = number.checked_sub(1).map_or((0, 0, 0), |number| places[number]);
+        segment_of(Direction::Read, index, range, range.offset - start, address, len)
     };
     ranges.iter().enumerate().map(segment).collect()
 }
 
-/// Buffers that are filled from one stretch of the file.
-fn filled_in_a_row<B: IoBufMut>(bufs: &mut [B], position: u64) -> Result<Vec<Segment>> {
+/// A range at `offset` of a buffer with this address and length.
+fn segment_of(direction: Direction, index: usize, range: &Piece, offset: usize, address: u64, len: usize) -> Result<Segment> {
+    if offset.checked_add(range.len).is_none_or(|end| end > len) {
+        let error = Error::new(ErrorKind::Invalid, direction.call_name()).range(range.position, range.len as u64, 0);
+        let advice = format!("{} bytes at {offset} are not in a buffer of {len} bytes", range.len);
+        return Err(error.of_range(index as u32).advise(advice));
+    }
+    Ok(Segment::new(range.position, range.len as u64, address + offset as u64))
+}
+
+/// Refuses memory that gets its length by the read.
+fn refuse_spares<B: IoBufMut>(bufs: &[B]) -> Result<()> {
     if bufs.iter().any(|buf| buf.room() != buf.len()) {
         let advice = "only a read of one range can bring a buffer its length";
-        return Err(Error::new(ErrorKind::Invalid, "read").range(position, 0, 0).advise(advice));
+        return Err(Error::new(ErrorKind::Invalid, "read").range(0, 0, 0).advise(advice));
     }
+    Ok(())
+}
+
+/// Buffers that are filled from one stretch of the file.
+fn filled_in_a_row<B: IoBufMut>(bufs: &mut [B], position: u64) -> Result<Vec<Segment>> {
+    refuse_spares(bufs).map_err(|error| error.range(position, 0, 0))?;
     in_a_row(Direction::Read, bufs.iter_mut().map(|buf| (buf.as_mut_ptr() as u64, buf.len() as u64)), position)
 }
 
