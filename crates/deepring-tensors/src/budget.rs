@@ -18,6 +18,11 @@ impl Budget {
         self.limit
     }
 
+    /// Bytes that are not taken.
+    pub(crate) fn left(&self) -> u64 {
+        self.limit - *self.lock()
+    }
+
     /// Takes this many bytes, if there is room for them.
     pub(crate) fn take(self: &Arc<Self>, bytes: u64) -> Option<Permit> {
         self.take_leaving(bytes, 0)

@@ -364,7 +364,7 @@ mod tests {
 
     /// What is read has all of the pieces, and neither overlaps in the buffer nor leaves it nor the file. With what is not
     /// read, it is the buffer. Of long runs it is whole units.
-    fn check_reads(group: &Group, file_end: u64, separate: bool, backwards: bool) -> Result<(), TestCaseError> {
+    fn check_reads(group: &Group, file_end: u64, separate: bool, backwards: bool) -> std::result::Result<(), TestCaseError> {
         let reads: Vec<Piece> = group.reads(0..group.pieces.len()).collect();
         prop_assert_eq!(reads.len(), group.pieces.len());
         let (mut end, mut file_end_before) = (0, 0);
@@ -402,7 +402,7 @@ mod tests {
         fn every_byte_comes_to_its_place_and_every_tensor_is_aligned(
             start in 0..5000u64,
             tensors in prop::collection::vec(sizes(), 1..40),
-            chosen in prop::collection::vec(any::<bool>(), 40),
+            chosen in prop::collection::vec((any::<bool>(), prop::option::of((0..4u64, 0..5u64))), 40),
             (separate, packed, backwards) in prop_oneof![
                 4 => any::<bool>().prop_map(|separate| (separate, false, false)),
                 1 => Just((true, true, false)),
@@ -411,25 +411,38 @@ mod tests {
             group_bytes in 1..300_000u64,
         ) {
             let table = table(start, &tensors);
-            let mut indices: Vec<usize> = (0..tensors.len()).filter(|&index| chosen[index]).collect();
+            let mut indices: Vec<usize> = (0..tensors.len()).filter(|&index| chosen[index].0).collect();
             if backwards {
                 indices.reverse();
             }
             let selection = table.selection(indices);
-            let plan = Plan::new(&table, &selection, &HashMap::new(), Rules { group_bytes, separate, packed }).expect("a plan");
-            prop_assert_eq!(plan.bytes, selection.bytes());
+            // Of some, some quarters.
+            let sliced = |index: u32| {
+                let elements = table.info(index as usize).shape[0];
+                let (first, last) = chosen[index as usize].1?;
+                let at = |quarter: u64| elements * quarter / 8 * 2;
+                Some(at(first.min(last))..if last == 4 { elements } else { at(first.max(last)) })
+            };
+            let extent = |index: u32| {
+                let info = table.info(index as usize);
+                let bytes = |elements| info.dtype.expect("known").bytes_of(elements).expect("whole bytes");
+                sliced(index).map_or((info.position, info.len), |range| (info.position + bytes(range.start), bytes(range.end - range.start)))
+            };
+            let slices = selection.indices.iter().filter_map(|&index| Some((index, Slice::new([Some(sliced(index)?)])))).collect();
+            let plan = Plan::new(&table, &selection, &slices, Rules { group_bytes, separate, packed }).expect("a plan");
+            prop_assert_eq!(plan.bytes, selection.indices.iter().map(|&index| extent(index).1).sum::<u64>());
             let mut nth = 0;
             for group in &plan.groups {
                 check_reads(group, table.known_end(0), separate, backwards)?;
                 let several = group.tensors.len() > 1 && group.pieces.len() > 1;
                 prop_assert!(!several || group.bytes <= group_bytes.next_multiple_of(PAGE_BYTES) || group.tensors.len() == 1
-                    || group.tensors.clone().filter(|&nth| table.columns.lens[selection.indices[nth] as usize] > 0).count() == 1);
+                    || group.tensors.clone().filter(|&nth| extent(selection.indices[nth]).1 > 0).count() == 1);
                 prop_assert_eq!(group.tensors.start, nth);
                 nth = group.tensors.end;
             }
             prop_assert_eq!(nth, selection.len());
             for (&index, place) in selection.indices.iter().zip(&plan.places) {
-                let (position, len) = (table.columns.begins[index as usize], table.columns.lens[index as usize]);
+                let (position, len) = extent(index);
                 let align = table.columns.dtype(index as usize).expect("known").align() as u64;
                 prop_assert!(packed || place.offset % align == 0);
                 if len == 0 { continue; }

@@ -244,7 +244,8 @@ impl GroupStream {
         while let Some(group) = self.plan.groups.get(self.next) {
             let rest = if self.reading.is_empty() { 0 } else { self.group_bytes };
             let Some(permit) = self.budget.take_leaving(group.cost(), rest) else { return };
-            if group.bytes > self.group_bytes {
+            let kept = || self.tensors.engine().stats().pooled_bytes;
+            if group.bytes > self.group_bytes && kept() > self.budget.left() {
                 // The memory of smaller groups lies in pieces, none of which is large enough. Kept for reuse, it would count
                 // twice.
                 self.tensors.engine().trim();

@@ -166,6 +166,31 @@ fn a_stream_that_is_dropped_at_any_moment_gives_everything_back() {
     drop(model);
 }
 
+#[test]
+fn memory_that_the_engine_keeps_is_given_back_only_if_the_budget_has_no_room_for_it() {
+    const MIB: u64 = 1 << 20;
+    let (directory, engine) = (harness::directory(), harness::engine());
+    let path = harness::saved(&engine, directory.path(), "model", &[source("large", DType::U8, &[20 * MIB])], SaveOptions::new());
+    let model = Safetensors::open(&engine, &path).wait().expect("a model");
+    engine.trim();
+    // Every other one goes back: free memory in pieces, none of which is large enough.
+    let mut buffers: Vec<_> = (0..30).map(|_| engine.pooled_buffer(MIB as usize).expect("memory")).collect();
+    let mut nth = 0;
+    buffers.retain(|_| {
+        nth += 1;
+        nth % 2 == 0
+    });
+    let kept = engine.stats().pooled_bytes;
+    assert!((10 * MIB..20 * MIB).contains(&kept), "{kept}");
+    for (memory, stays) in [(60 * MIB, true), (24 * MIB, false)] {
+        let mut stream = model.stream(&model.table().all(), &StreamOptions::new().memory(memory)).expect("a stream");
+        let tensor = stream.wait_next().expect("there").expect("read");
+        assert_eq!(engine.stats().pooled_bytes >= kept, stays, "{} of {kept}", engine.stats().pooled_bytes);
+        drop(tensor);
+    }
+    drop(buffers);
+}
+
 /// Steps of all rounds.
 const STEPS: u64 = 100_000;
 
