@@ -178,6 +178,11 @@ impl File {
     /// let ranges = [Piece::new(70, 0, 4), Piece::new(30, 4, 2), Piece::new(20, 6, 1)];
     /// let (read, _) = file.read_scatter_vectored(vec![vec![0; 4], vec![0; 3]], &ranges, ManyOptions::new()).wait().ok()?;
     /// assert_eq!(read.buf, [vec![70, 71, 72, 73], vec![30, 31, 20]]);
+    /// # for (offset, len, fits) in [(3, 2, false), (4, 3, true), (7, 1, false), (usize::MAX, 1, false)] {
+    /// #     let bufs = vec![vec![0; 4], vec![], vec![0; 3]];
+    /// #     let read = file.read_scatter_vectored(bufs, &[Piece::new(0, offset, len)], ManyOptions::new()).wait();
+    /// #     assert_eq!(read.result.map_err(|error| (error.kind(), error.index())).err(), (!fits).then_some((deepring::ErrorKind::Invalid, Some(0))));
+    /// # }
     /// # Ok::<(), deepring::Error>(())
     /// ```
     pub fn read_scatter_vectored<B: IoBufMut>(&self, mut bufs: Vec<B>, ranges: &[Piece], options: ManyOptions) -> Op<Scattered<Vec<B>>> {
