@@ -68,6 +68,9 @@ pub struct Destination<B> {
     pub memory: B,
 }
 
+/// Memory of the caller that is being filled.
+pub type Filling<B> = Job<Result<(Vec<B>, LoadReceipt)>>;
+
 /// Loads tensors into memory of the caller: a job, and in it one request, for at most `group_bytes` in one file, unless one
 /// tensor has more. Each returns its memory.
 ///
@@ -80,7 +83,7 @@ pub fn load_into<B: IoBufMut>(
     mut destinations: Vec<Destination<B>>,
     group_bytes: u64,
     verify: bool,
-) -> Result<Vec<Job<Result<(Vec<B>, LoadReceipt)>>>> {
+) -> Result<Vec<Filling<B>>> {
     destinations.sort_by_key(|destination| destination.index);
     let selection = tensors.table().selection(destinations.iter().map(|destination| destination.index as usize).collect());
     let (mut slices, mut memory) = (HashMap::new(), Vec::with_capacity(destinations.len()));
