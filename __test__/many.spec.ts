@@ -178,6 +178,68 @@ test('a million ranges are one request, and one more is refused', async (t) => {
   await engine.close()
 })
 
+test('the last of a million ranges is refused by its index, and nothing is touched', async (t) => {
+  const count = 2 ** 20
+  const last = `\\[${count - 1}\\]`
+  const lists = {
+    positions: new Float64Array(count),
+    lengths: new Float64Array(count),
+    offsets: new Float64Array(count),
+  }
+  const bad: readonly (readonly [list: keyof typeof lists, value: number, message: RegExp])[] = [
+    ['positions', 0.5, new RegExp(`"ranges.positions${last}".* an integer. Received 0.5`)],
+    ['positions', -1, new RegExp(`"ranges.positions${last}".*Received -1`)],
+    ['positions', Number.MAX_SAFE_INTEGER + 1, new RegExp(`"ranges.positions${last}"`)],
+    ['lengths', NaN, new RegExp(`"ranges.lengths${last}".*Received NaN`)],
+    ['lengths', 11, new RegExp(`"ranges${last}".*within the 10 bytes of the buffer. Received '11 bytes at 0'`)],
+    ['offsets', Infinity, new RegExp(`"ranges.offsets${last}".*Received Infinity`)],
+    ['offsets', 11, new RegExp(`"ranges${last}".*Received '0 bytes at 11'`)],
+  ]
+  await withFile('r+', async (file, path) => {
+    const buffer = new Uint8Array(10).fill(9)
+    for (const [list, value, message] of bad) {
+      lists[list][count - 1] = value
+      for (const call of [file.readMany.bind(file), file.writeMany.bind(file)]) {
+        // oxlint-disable-next-line no-await-in-loop -- one after the other is enough
+        const error = await rejected(t, () => call(buffer, lists), RANGE)
+        t.regex(error.message, message)
+      }
+      lists[list][count - 1] = 0
+    }
+    const words = BigUint64Array.from({ length: 5000 }, () => 1n)
+    words[4999] = 2n ** 53n
+    const read = (): Promise<unknown> => file.readMany(buffer, { positions: words, lengths: 0 })
+    t.regex((await rejected(t, read, RANGE)).message, /"ranges.positions\[4999\]".*Received 9007199254740992n/)
+    const beyond = Float64Array.from({ length: 5000 }, (_, index) => (index < 4999 ? 0 : Number.MAX_SAFE_INTEGER))
+    const end = (): Promise<unknown> =>
+      file.readMany(buffer, { positions: beyond, lengths: 1, offsets: new Uint32Array(5000) })
+    t.regex((await rejected(t, end, RANGE)).message, /"ranges.positions\[4999\]".*its end is a safe integer/)
+    const packed = (): Promise<unknown> =>
+      file.readMany(new Uint8Array(4999), { positions: new Uint32Array(5000), lengths: 1 })
+    t.regex((await rejected(t, packed, RANGE)).message, /"ranges\[4999\]".*Received '1 bytes at 4999'/)
+    t.true(buffer.every((byte) => byte === 9))
+    t.true(same(contents(path), content))
+  })
+})
+
+test('the lists of a call are the caller’s again at once', async (t) => {
+  await withFile('r', async (file) => {
+    const count = 100_000
+    const positions = Float64Array.from({ length: count }, (_, index) => scattered(index, BYTES - 4))
+    const lengths = new Uint32Array(count).fill(4)
+    const offsets = BigUint64Array.from({ length: count }, (_, index) => BigInt(index * 4))
+    const expected = new Uint8Array(count * 4)
+    positions.forEach((position, index) => expected.set(content.subarray(position, position + 4), index * 4))
+    const buffer = new Uint8Array(count * 4)
+    const reading = file.readMany(buffer, { positions, lengths, offsets })
+    positions.fill(NaN)
+    lengths.fill(2 ** 32 - 1)
+    offsets.fill(2n ** 64n - 1n)
+    t.is((await reading).bytesRead, count * 4)
+    t.true(same(buffer, expected))
+  })
+})
+
 type Row = readonly [title: string, ranges: unknown, code: string]
 
 const badRanges: readonly Row[] = [

@@ -23,6 +23,7 @@ import {
   type Failure,
   type Many,
   type Opened,
+  type Refused,
   type Stat,
 } from '../lib/core/record.ts'
 
@@ -47,6 +48,7 @@ type Fits<Generated extends Declared, Declared> = Generated
 export type Details = [
   Fits<generated.Failure, Failure>,
   Fits<generated.Many, Many>,
+  Fits<generated.Refused, Refused>,
   Fits<generated.Opened, Opened>,
   Fits<generated.Stat, Stat>,
   Fits<generated.Info, Info>,

@@ -51,7 +51,8 @@ export interface Native {
   flush(staged: Float64Array, views: readonly (Uint8Array | undefined)[], count: number): void
   /**
    * Submits a call with many ranges (`numbers`: see `MANY` of record.ts), and wakes the driver. The lists are the bytes of
-   * typed arrays, which are copied. All ranges must lie in `view`. The record's detail is a `Many`, also of a failure.
+   * typed arrays, which are copied; each has a number of every range, or none. The record's detail is a `Many`, also of a
+   * failure, and of ranges that do not lie in `view`.
    */
   many(
     numbers: Float64Array,

@@ -133,12 +133,22 @@ export interface MemberFailure {
   failure: Failure
 }
 
+/** A range that is not one: as it was given, or as it follows from those before it. */
+export interface Refused {
+  index: number
+  position: number | bigint
+  length: number | bigint
+  offset: number | bigint
+}
+
 /** What became of the ranges of a call. */
 export interface Many {
   /** Of a call that failed. */
   failure?: Failure
   /** In the order of the indices. */
   failures: Failure[]
+  /** The range for which the call was refused. */
+  refused?: Refused
   /** Bytes of each range, if they were asked for. */
   counts?: Float64Array
   /** The same of their checksums. */

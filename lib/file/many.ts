@@ -1,7 +1,7 @@
 /**
  * Many ranges of a file in one call: `FileHandle.readMany` and `writeMany`.
  *
- * The numbers are checked, cross at once, and everything else happens on threads of the engine: sorting, reading neighbors
+ * The numbers are copied, and everything else happens on threads of the engine: checking them, sorting, reading neighbors
  * together, and counting what came of each range.
  */
 
@@ -21,7 +21,7 @@ import { signalOf } from '../core/abort.ts'
 import { MANY, MANY_FLAG, MANY_NUMBERS, type Failure, type Many, type RecordView } from '../core/record.ts'
 import { viewOf, type Bytes } from '../memory/view.ts'
 import { checkFileOpen, checkRead, checkWritable, checkWrite, type FileState } from './file-state.ts'
-import { rangesOf, type Ranges } from './ranges.ts'
+import { rangesOf, refuse, type Ranges } from './ranges.ts'
 import { receiptOf, type Receipt } from './receipt.ts'
 
 /** Options of {@link FileHandle.writeMany}, and those that `readMany` shares with it. */
@@ -156,7 +156,7 @@ function stage<T>(
   finish: (operation: Operation, record: RecordView) => unknown,
 ): Promise<T> {
   const view = viewOf(buffer, undefined, undefined)
-  const checked = rangesOf(ranges, view.byteLength)
+  const checked = rangesOf(ranges)
   const sums = checksumOf(checksum, undefined) === SUM.no ? 0 : MANY_FLAG.sums
   if (expect !== undefined && expect.length !== checked.count)
     throw invalidValue('options.expect.length', `There are ${checked.count} ranges.`, expect.length)
@@ -204,8 +204,9 @@ function finishWrite(operation: Operation, record: RecordView): WriteManyResult 
 /** The detail of a call that succeeded. Throws the error of one that failed. */
 function manyOf(operation: Operation, { detail }: RecordView): Many {
   const many = detail as Many
-  const { failure, failures } = many
+  const { failure, failures, refused } = many
   if (failure === undefined) return many
+  if (refused !== undefined) refuse(refused, operation.requested)
   if (failure.code === 'ERR_DEEPRING_LOST' && operation.view !== null) keepForever(operation.view)
   throw errorOfMany(failure, failures, operation.path)
 }

@@ -1,13 +1,13 @@
 /**
- * The ranges of a call with many: checked here, and passed on as the bytes of typed arrays.
+ * The ranges of a call with many, passed on as the bytes of typed arrays.
  *
- * A list can have a million numbers, so they are looked at in plain loops, and never copied here but for arrays, which
- * become a `Float64Array`.
+ * A list can have a million numbers, so none of a typed array is looked at here. The binding finds the first range that is
+ * not one, and what is wrong with it is said here. Arrays become a `Float64Array`.
  */
 
 import { invalidType, invalidValue, outOfRange } from '../core/errors.ts'
 import { bytesOf } from '../core/options.ts'
-import { NUMBERS } from '../core/record.ts'
+import { NUMBERS, type Refused } from '../core/record.ts'
 
 /** A list of numbers of bytes. Typed arrays are the fastest, `Float64Array` above all. */
 export type Numbers = Float64Array | BigUint64Array | Uint32Array | readonly (number | bigint)[]
@@ -29,8 +29,8 @@ export interface List {
   readonly bytes: Uint8Array
 }
 
-/** Ranges that have been checked. */
-export interface CheckedRanges {
+/** Ranges as they cross. */
+export interface ListedRanges {
   readonly count: number
   readonly positions: List
   /** Of every range, if `lengths` has no list. */
@@ -44,13 +44,10 @@ const RANGES_MAX = 2 ** 20
 
 const NO_LIST: List = { kind: NUMBERS.none, bytes: new Uint8Array(0) }
 
-/** Half words above which a 64-bit number is no safe integer. */
-const SAFE_HIGH_WORD = 0x1f_ffff
-
 const KEYS: ReadonlySet<string> = new Set(['positions', 'lengths', 'offsets'])
 
-/** The ranges of a call whose buffer has `size` bytes. */
-export function rangesOf(ranges: unknown, size: number, name = 'ranges'): CheckedRanges {
+/** The ranges of a call: lists of one length. */
+export function rangesOf(ranges: unknown, name = 'ranges'): ListedRanges {
   if (typeof ranges !== 'object' || ranges === null)
     throw invalidType(name, 'an object with positions and lengths', ranges)
   const unknown = Object.keys(ranges).find(
@@ -70,7 +67,6 @@ export function rangesOf(ranges: unknown, size: number, name = 'ranges'): Checke
   const length = isOne ? bytesOf(givenLengths, `${name}.lengths`) : 0
   const lengths = isOne ? undefined : numbersOf(givenLengths, `${name}.lengths`, count)
   const offsets = givenOffsets === undefined ? undefined : numbersOf(givenOffsets, `${name}.offsets`, count)
-  checkFit(positions, lengths ?? length, offsets, size, name)
   return {
     count,
     positions: listOf(positions),
@@ -82,24 +78,11 @@ export function rangesOf(ranges: unknown, size: number, name = 'ranges'): Checke
 
 type Typed = Float64Array | BigUint64Array | Uint32Array
 
-/** A list of safe integers, 0 or more. */
+/** A list, of `count` numbers. */
 function numbersOf(value: unknown, name: string, count?: number): Typed {
   const list = typedOf(value, name)
   if (count !== undefined && list.length !== count)
     throw invalidValue(`${name}.length`, `There are ${count} positions.`, list.length)
-  if (list instanceof Float64Array) {
-    for (let index = 0; index < list.length; index++) {
-      const number = list[index] as number
-      // Not NaN, not infinite, not negative, not a fraction.
-      if (!(number >= 0 && number <= Number.MAX_SAFE_INTEGER && Math.floor(number) === number))
-        bytesOf(number, `${name}[${index}]`)
-    }
-  } else if (list instanceof BigUint64Array) {
-    // The words are compared, because each read of a bigint makes an object.
-    const words = new Uint32Array(list.buffer, list.byteOffset, list.length * 2)
-    for (let index = 0; index < list.length; index++)
-      if ((words[index * 2 + 1] as number) > SAFE_HIGH_WORD) bytesOf(list[index], `${name}[${index}]`)
-  }
   return list
 }
 
@@ -112,26 +95,14 @@ function typedOf(value: unknown, name: string): Typed {
   return list
 }
 
-/** Checks that all ranges are in the buffer, and end at safe positions. */
-function checkFit(
-  positions: Typed,
-  lengths: Typed | number,
-  offsets: Typed | undefined,
-  size: number,
-  name: string,
-): void {
-  let packed = 0
-  for (let index = 0; index < positions.length; index++) {
-    const length = typeof lengths === 'number' ? lengths : Number(lengths[index])
-    const offset = offsets === undefined ? packed : Number(offsets[index])
-    if (offset + length > size) {
-      const where = `${length} bytes at ${offset}`
-      throw outOfRange(`${name}[${index}]`, `within the ${size} bytes of the buffer`, where)
-    }
-    packed += length
-    if (Number(positions[index]) + length > Number.MAX_SAFE_INTEGER)
-      throw outOfRange(`${name}.positions[${index}]`, 'such that its end is a safe integer too', positions[index])
-  }
+/** Throws what is wrong with a range of a call whose buffer has `size` bytes. */
+export function refuse({ index, ...given }: Refused, size: number, name = 'ranges'): never {
+  bytesOf(given.position, `${name}.positions[${index}]`)
+  const length = bytesOf(given.length, `${name}.lengths[${index}]`)
+  const offset = bytesOf(given.offset, `${name}.offsets[${index}]`)
+  if (offset + length > size)
+    throw outOfRange(`${name}[${index}]`, `within the ${size} bytes of the buffer`, `${length} bytes at ${offset}`)
+  throw outOfRange(`${name}.positions[${index}]`, 'such that its end is a safe integer too', given.position)
 }
 
 function listOf(list: Typed): List {

@@ -8,6 +8,16 @@ use deepring::{BackendKind, Engine, File, FileStat, WindowMode};
 use napi::bindgen_prelude::*;
 use napi_derive::napi;
 
+/// A range that is not one: as it was given, or as it follows from those before it.
+#[napi(object, object_from_js = false)]
+#[derive(Clone)]
+pub struct Refused {
+    pub index: u32,
+    pub position: Either<f64, BigInt>,
+    pub length: Either<f64, BigInt>,
+    pub offset: Either<f64, BigInt>,
+}
+
 /// What became of the ranges of a call.
 #[napi(object, object_from_js = false)]
 pub struct Many {
@@ -15,6 +25,8 @@ pub struct Many {
     pub failure: Option<Failure>,
     /// The ranges that failed, in the order of their indices.
     pub failures: Vec<Failure>,
+    /// The range for which the call was refused.
+    pub refused: Option<Refused>,
     /// Bytes of each range, if they were asked for.
     pub counts: Option<Float64Array>,
     /// The same of their checksums.
@@ -293,7 +305,7 @@ pub enum Detail {
     /// Of a group, in the order of the indices.
     Failures(Vec<MemberFailure>),
     /// Of a call with many ranges.
-    Many(Many),
+    Many(Box<Many>),
     /// An open file that JavaScript has no number for yet.
     File(File),
     Opened(Opened),
@@ -321,7 +333,7 @@ impl ToNapiValue for Detail {
             // SAFETY: as above.
             Self::Failures(failures) => unsafe { Vec::to_napi_value(env, failures) },
             // SAFETY: as above.
-            Self::Many(many) => unsafe { Many::to_napi_value(env, many) },
+            Self::Many(many) => unsafe { Many::to_napi_value(env, *many) },
             // SAFETY: as above.
             Self::Opened(opened) => unsafe { Opened::to_napi_value(env, opened) },
             Self::File(_) => Err(Error::from_reason("a file without a number")),

@@ -146,14 +146,19 @@ impl View {
         Memory { address: self.address, len: self.len }
     }
 
-    /// A copy of the bytes.
-    pub fn to_vec(self) -> Vec<u8> {
+    /// Reads the bytes.
+    pub fn read<T>(self, with: impl FnOnce(&[u8]) -> T) -> T {
         if self.len == 0 {
-            return Vec::new();
+            return with(&[]);
         }
         // SAFETY: read during the call that passed the view in, on the thread that owns it;
         // nothing detaches it in between.
-        unsafe { std::slice::from_raw_parts(self.address as *const u8, self.len as usize) }.to_vec()
+        with(unsafe { std::slice::from_raw_parts(self.address as *const u8, self.len as usize) })
+    }
+
+    /// A copy of the bytes.
+    pub fn to_vec(self) -> Vec<u8> {
+        self.read(<[u8]>::to_vec)
     }
 
     /// The path whose bytes these are.

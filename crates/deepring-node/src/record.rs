@@ -271,7 +271,7 @@ impl Record {
             record.succeed(receipt);
         }
         record.numbers[STATUS] = SUCCESS_WITH_DETAIL.into();
-        record.detail = Some(Detail::Many(many));
+        record.detail = Some(Detail::Many(Box::new(many)));
         record
     }
 

@@ -274,19 +274,20 @@ impl File {
         let (transfer, late) = self.until(Transfer::new(owner, bytes, core), options.deadline, direction);
         let completion = Arc::clone(&transfer) as Arc<dyn Completion>;
         match late.map_or(segments, Err) {
-            Ok(segments) => self.submit_many(direction, segments.len(), move || segments, options, ranges, completion),
+            Ok(segments) => self.submit_many(direction, segments.len(), move || Some(segments), options, ranges, completion),
             Err(error) => completion.settle(Outcome::failed(error.at(&self.open_file().path))),
         }
         self.engine().wake();
         Op::new(transfer, Arc::clone(core.inbox.doorbell()))
     }
 
-    /// Submits `count` ranges whose memory was handed over until the completion is settled. Does not wake the driver.
+    /// Submits `count` ranges whose memory was handed over until the completion is settled; `None` refuses them all. Does not
+    /// wake the driver.
     pub(crate) fn submit_many(
         &self,
         direction: Direction,
         count: usize,
-        segments: impl FnOnce() -> Vec<Segment> + Send + 'static,
+        segments: impl FnOnce() -> Option<Vec<Segment>> + Send + 'static,
         options: ManyOptions,
         ranges: &Ranges,
         completion: Arc<dyn Completion>,
@@ -327,7 +328,7 @@ struct Many {
 }
 
 impl Many {
-    fn submit(self, segments: Vec<Segment>) {
+    fn submit(self, segments: Option<Vec<Segment>>) {
         let pieces = match self.prepare(segments) {
             Ok(pieces) => Arc::new(pieces),
             Err(error) => {
@@ -356,7 +357,9 @@ impl Many {
         intake::submit(&core, Target::File(file), raw, Kind::Pieces(pieces), completion);
     }
 
-    fn prepare(&self, segments: Vec<Segment>) -> Result<Pieces> {
+    fn prepare(&self, segments: Option<Vec<Segment>>) -> Result<Pieces> {
+        let direction = if self.admission.is_some() { Direction::Write } else { Direction::Read };
+        let segments = segments.ok_or_else(|| Error::new(ErrorKind::Invalid, direction.call_name()).advise("a range was refused"))?;
         if let Some(expected) = self.options.expected.as_ref().filter(|expected| expected.len() != segments.len()) {
             let advice = format!("{} checksums are expected of {} ranges", expected.len(), segments.len());
             return Err(Error::new(ErrorKind::Invalid, "read").advise(advice));

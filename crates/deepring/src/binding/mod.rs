@@ -131,8 +131,8 @@ pub trait FileBinding {
     unsafe fn submit(&self, transfer: RawTransfer, completion: Arc<dyn Completion>);
 
     /// Submits a transfer of `count` ranges, at most 2^20, without waking the driver: [`EngineBinding::wake`] must follow. If
-    /// there are many, `make` is called on a thread of the engine. When the completion is settled, `ranges` has what became
-    /// of each.
+    /// there are many, `make` is called on a thread of the engine. It returns `None` if it refuses them: then nothing is
+    /// transferred. When the completion is settled, `ranges` has what became of each.
     ///
     /// # Safety
     /// The memory of each range is as that of a [`RawTransfer`], until the completion is settled. That of a read is in no
@@ -141,7 +141,7 @@ pub trait FileBinding {
         &self,
         direction: Direction,
         count: usize,
-        make: impl FnOnce() -> Vec<RawRange> + Send + 'static,
+        make: impl FnOnce() -> Option<Vec<RawRange>> + Send + 'static,
         options: ManyOptions,
         ranges: &Ranges,
         completion: Arc<dyn Completion>,
@@ -250,7 +250,7 @@ impl FileBinding for File {
         &self,
         direction: Direction,
         count: usize,
-        make: impl FnOnce() -> Vec<RawRange> + Send + 'static,
+        make: impl FnOnce() -> Option<Vec<RawRange>> + Send + 'static,
         options: ManyOptions,
         ranges: &Ranges,
         completion: Arc<dyn Completion>,
