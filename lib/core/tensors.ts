@@ -62,6 +62,8 @@ export interface TensorReceipt {
 export interface LoadedTensors {
   /** Numbers of memory; 0 for a group without bytes. */
   memories: Uint32Array
+  /** Bytes of the largest group. */
+  largest: number
   indices: Uint32Array
   groupOf: Uint32Array
   offsets: Float64Array

@@ -68,6 +68,14 @@ export function releaseWhole(view: ArrayBufferView): boolean {
   return true
 }
 
+/** Fails for memory of more bytes than a view of this runtime has. */
+export function checkViewable(bytes: number): void {
+  if (bytes <= constants.MAX_LENGTH) return
+  throw new DeepringError(`This runtime has no view of ${bytes} bytes, only of ${constants.MAX_LENGTH}`, {
+    code: 'ERR_DEEPRING_OUT_OF_RANGE',
+  })
+}
+
 /** Takes over engine memory that a job has brought, by its number in the binding; 0 stands for no bytes. */
 export function takeBuffer(number: number): EngineBuffer {
   return disposable(number === 0 ? new Uint8Array(0) : adopt(() => connect().takeMemory(number)))

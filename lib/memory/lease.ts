@@ -2,7 +2,7 @@
  * Memory that goes back while its user still has the object: {@link Lease}.
  *
  * ```text
- *   LentMemory   one ArrayBuffer of engine memory, lent to several leases
+ *   LentMemory   one piece of engine memory, lent to several leases; an ArrayBuffer from the first look at it on
  *     ├─ Lease   a part of it; gives up its share by dispose
  *     └─ Lease   ...                                             the last share gone, or the lender asks: all of it goes back
  * ```
@@ -13,6 +13,7 @@
  */
 
 import type { DeepringError } from '../core/errors.ts'
+import { BroughtMemory } from './brought.ts'
 
 /** Memory whose disposal gives it back; of the caller's own memory, nothing happens. */
 interface Returnable extends Uint8Array {
@@ -21,7 +22,7 @@ interface Returnable extends Uint8Array {
 
 /** One piece of memory that leases share. */
 export class LentMemory {
-  #memory: Returnable | undefined
+  #memory: Returnable | BroughtMemory | undefined
   #shares: number
   /** It was made for one lease. */
   readonly #alone: boolean
@@ -33,7 +34,11 @@ export class LentMemory {
   /**
    * @param shares - Leases that will be made of it.
    */
-  constructor(memory: Returnable, shares: number, copy?: (bytes: Uint8Array, lease: Lease) => Promise<Returnable>) {
+  constructor(
+    memory: Returnable | BroughtMemory,
+    shares: number,
+    copy?: (bytes: Uint8Array, lease: Lease) => Promise<Returnable>,
+  ) {
     this.#memory = memory
     this.#shares = shares
     this.#alone = shares === 1
@@ -42,7 +47,16 @@ export class LentMemory {
 
   /** All bytes; `undefined` once they have gone back. */
   get memory(): Uint8Array | undefined {
-    return this.#memory
+    const memory = this.#memory
+    if (!(memory instanceof BroughtMemory)) return memory
+    // If the runtime has no room for a view, they have gone back.
+    this.#memory = undefined
+    return (this.#memory = memory.take())
+  }
+
+  /** Whether they have gone back. */
+  get released(): boolean {
+    return this.#memory === undefined
   }
 
   /** A lease has given up its share. */
@@ -56,20 +70,21 @@ export class LentMemory {
     if (!this.#moved) this.#return()
   }
 
-  /** The memory that a lease of these bytes has once it is kept. */
-  async keep(bytes: Uint8Array, lease: Lease): Promise<LentMemory> {
+  /** The memory that a lease has once it is kept. */
+  async keep(lease: Lease): Promise<LentMemory> {
     if (this.#copy === undefined) return this
     if (this.#alone) {
       this.#moved = true
       return this
     }
-    return new LentMemory(await this.#copy(bytes, lease), 1)
+    return new LentMemory(await this.#copy(lease.bytes, lease), 1)
   }
 
   #return(): void {
     const memory = this.#memory
     this.#memory = undefined
-    memory?.[Symbol.dispose]?.()
+    if (memory instanceof BroughtMemory) memory.drop()
+    else memory?.[Symbol.dispose]?.()
   }
 }
 
@@ -108,7 +123,7 @@ export abstract class Lease {
 
   /** Whether the bytes have gone back. */
   get released(): boolean {
-    return this.#lent?.memory === undefined
+    return this.#lent === undefined || this.#lent.released
   }
 
   /**
@@ -130,9 +145,8 @@ export abstract class Lease {
   }
 
   async #move(): Promise<void> {
-    const { bytes } = this
     const lent = this.#lent as LentMemory
-    const kept = await lent.keep(bytes, this)
+    const kept = await lent.keep(this)
     if (kept === lent) return
     if (this.#lent === undefined) {
       kept.recall()

@@ -7,7 +7,7 @@ import { booleanOf, bytesOf, integerOf, optionsOf, wordOf, type SignalOptions } 
 import { onProgressOf, reporting, type ProgressOptions } from '../core/progress.ts'
 import type { RecordView } from '../core/record.ts'
 import type { LoadedTensors } from '../core/tensors.ts'
-import { takeBuffer, type EngineBuffer } from '../memory/buffer.ts'
+import { checkViewable } from '../memory/buffer.ts'
 import { sumLater } from '../memory/checksum.ts'
 import { LentMemory } from '../memory/lease.ts'
 import type { Bytes } from '../memory/view.ts'
@@ -138,9 +138,9 @@ function start(
 
 function finish({ source }: Operation, { detail }: RecordView): TensorMap {
   const { state, slices, into } = source as Call
-  const { memories, receipt, ...places } = detail as LoadedTensors
-  const taken: EngineBuffer[] = []
+  const { memories, largest, receipt, ...places } = detail as LoadedTensors
   try {
+    checkViewable(largest)
     const others = new Map<number, AnyTensor>()
     for (const [index, view] of into) {
       const info = state.rows.at(index)
@@ -149,11 +149,9 @@ function finish({ source }: Operation, { detail }: RecordView): TensorMap {
         throw detached('The memory of a tensor was detached while it was read', { syscall: 'read', tensor: info.name })
       others.set(index, tensor)
     }
-    for (const memory of memories) taken.push(takeBuffer(memory))
-    return new TensorMap(state.rows, slices, places, groupsOf(taken, places), others, receipt)
+    return new TensorMap(state.rows, slices, places, groupsOf(memories, places), others, receipt)
   } catch (error) {
-    for (const memory of taken) memory[Symbol.dispose]()
-    memories.subarray(taken.length).forEach(drop)
+    memories.forEach(drop)
     throw error
   }
 }

@@ -1,6 +1,7 @@
 /** Tensors that were loaded together: {@link TensorMap}. */
 
 import type { TensorReceipt } from '../core/tensors.ts'
+import { BroughtMemory } from '../memory/brought.ts'
 import { LentMemory } from '../memory/lease.ts'
 import type { DType } from '../memory/dtype.ts'
 import type { Rows, TensorInfo } from './info.ts'
@@ -44,7 +45,8 @@ export function tensorOf(info: TensorInfo, slices: Slices, index: number, lent: 
 }
 
 /**
- * Tensors by name, in the order of their bytes. A tensor is made when it is asked for, and is the same each time.
+ * Tensors by name, in the order of their bytes. A tensor is made when it is asked for, and is the same each time. The memory
+ * of a group becomes an `ArrayBuffer` when the bytes of one of its tensors are asked for.
  *
  * Disposing the map gives all memory back at once. Disposing its tensors does so group by group, when the last of a group is
  * disposed. Without either, the garbage collector does.
@@ -160,9 +162,9 @@ function placeOf(list: Uint32Array, number: number): number {
   return list[low] === number ? low : -1
 }
 
-/** The groups of a load, each with the number of its tensors. */
-export function groupsOf(memories: readonly Uint8Array[], { groupOf }: Places): LentMemory[] {
+/** The groups of a load by their numbers in the binding, each with the number of its tensors. */
+export function groupsOf(memories: Uint32Array, { groupOf }: Places): LentMemory[] {
   const shares = new Uint32Array(memories.length)
   for (const group of groupOf) shares[group] = (shares[group] as number) + 1
-  return memories.map((memory, group) => new LentMemory(memory, shares[group] as number))
+  return Array.from(memories, (number, group) => new LentMemory(new BroughtMemory(number), shares[group] as number))
 }

@@ -41,6 +41,7 @@ mod tensors_detail;
 mod tensors_job;
 mod tensors_lists;
 mod tensors_load;
+mod tensors_memory;
 mod tensors_save;
 mod tensors_stream;
 mod tensors_writer;

@@ -8,10 +8,11 @@ use crate::session::{Session, State, unknown};
 use crate::tensors_detail::{Fresh, Verified};
 use crate::tensors_job::{Gauge, Job, Outcome, failed};
 use crate::tensors_lists::{Columns, Texts, absolute, paths};
+use crate::tensors_memory::Memories;
 use crate::tensors_stream::Stream;
 use deepring::Engine;
 use deepring::binding::EngineBinding;
-use deepring_tensors::binding::{self, Permit, Written};
+use deepring_tensors::binding::{self, Written};
 use deepring_tensors::{DType, Metadata, OpenOptions, Safetensors, Table, Tensors, Writer};
 use napi::Env;
 use napi::bindgen_prelude::*;
@@ -26,7 +27,7 @@ pub struct OpenTensors {
     pub jobs: RefCell<HashMap<u64, Job>>,
     pub tables: RefCell<HashMap<u32, Arc<Model>>>,
     /// Memory that JavaScript has not taken over yet.
-    pub memories: RefCell<HashMap<u32, (deepring::Buffer, Option<Permit>)>>,
+    pub memories: RefCell<Memories>,
     pub streams: RefCell<HashMap<u32, Stream>>,
     /// With their engines, which can be closed before they end.
     pub written: RefCell<HashMap<u32, (Written, Engine)>>,

@@ -48,6 +48,8 @@ impl From<LoadReceipt> for TensorReceipt {
 pub struct LoadedTensors {
     /// Numbers for `take_memory`; 0 for a group without bytes.
     pub memories: Uint32Array,
+    /// Bytes of the largest group.
+    pub largest: f64,
     /// In the order of their bytes.
     pub indices: Uint32Array,
     pub group_of: Uint32Array,
@@ -140,9 +142,11 @@ impl State {
                 Detail::Table(Box::new(opened))
             }
             Fresh::Loaded(Loaded { groups, indices, group_of, offsets, receipt }) => {
+                let largest = groups.iter().map(|buffer| buffer.len()).max().unwrap_or(0) as f64;
                 let memories = groups.into_iter().map(|buffer| self.register_memory(buffer, None)).collect();
                 Detail::Loaded(Box::new(LoadedTensors {
                     memories: Uint32Array::new(memories),
+                    largest,
                     indices: Uint32Array::new(indices),
                     group_of: Uint32Array::new(group_of),
                     offsets: Float64Array::new(offsets),
@@ -175,7 +179,7 @@ impl State {
             return 0;
         }
         let number = self.number();
-        self.tensors.memories.borrow_mut().insert(number, (buffer, permit));
+        self.tensors.memories.borrow_mut().insert(number, buffer, permit);
         number
     }
 }

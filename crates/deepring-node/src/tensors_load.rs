@@ -1,8 +1,8 @@
 //! Loads: into memory of the engine, which JavaScript takes over group by group, and into memory of JavaScript.
 
 use crate::convert::Detail;
-use crate::memory::{Elements, Foreign, expose_with};
-use crate::session::{Session, unknown};
+use crate::memory::{Elements, Foreign};
+use crate::session::Session;
 use crate::tensors_detail::Fresh;
 use crate::tensors_job::{Gauge, Together, both, failed};
 use deepring::IoBuf;
@@ -62,6 +62,7 @@ impl Session {
     ) -> Result<()> {
         let tensors = self.state.open_tensors(table)?;
         let (indices, into, slices) = (indices.map(|indices| indices.to_vec()), into.to_vec(), slices(&slice_numbers));
+        self.state.tensors.memories.borrow_mut().tell(env)?;
         let landing = self.landing(env, id)?;
         let mut elements = Elements::of(&views);
         let mut destinations = Vec::with_capacity(into.len());
@@ -111,19 +112,5 @@ impl Session {
             Ok(Some(Detail::Fresh(Box::new(Fresh::Loaded(loaded)))))
         });
         Ok(())
-    }
-
-    /// Takes over memory that a job has brought. It goes back as that of `allocate` does.
-    #[napi(ts_return_type = "Uint8Array<ArrayBuffer>")]
-    pub fn take_memory(&self, env: &Env, memory: u32) -> Result<crate::memory::RawValue> {
-        let taken = self.state.tensors.memories.borrow_mut().remove(&memory);
-        let (buffer, permit) = taken.ok_or_else(|| unknown("memory", memory))?;
-        Ok(crate::memory::RawValue::of(expose_with(env.raw(), buffer, permit)?))
-    }
-
-    /// Gives back memory that was not taken over.
-    #[napi]
-    pub fn drop_memory(&self, memory: u32) {
-        self.state.tensors.memories.borrow_mut().remove(&memory);
     }
 }
