@@ -14,21 +14,58 @@ const collected = new FinalizationRegistry<number>((number) => connect().dropMem
 /** Memory in the binding, by its number; 0 stands for no bytes. It can be taken once, or given back. */
 export class BroughtMemory {
   readonly #number: number
+  /** Weak, so that each goes when its own tensors are gone. */
+  #together: readonly WeakRef<BroughtMemory>[]
+  /** Made with that of another, and not taken yet. */
+  #buffer: EngineBuffer | null = null
+  #isHere = true
 
-  constructor(number: number) {
+  private constructor(number: number, together: readonly WeakRef<BroughtMemory>[]) {
     this.#number = number
+    this.#together = together
     if (number !== 0) collected.register(this, number, this)
+  }
+
+  /**
+   * What one job has brought. All of it becomes buffers at the first look at any of it: one by one, each would make the
+   * garbage collector run.
+   */
+  static all(numbers: Uint32Array): readonly BroughtMemory[] {
+    const together: WeakRef<BroughtMemory>[] = []
+    const all = Array.from(numbers, (number) => new BroughtMemory(number, together))
+    together.push(...all.map((memory) => new WeakRef(memory)))
+    return all
   }
 
   /** Makes it a buffer. */
   take(): EngineBuffer {
-    collected.unregister(this)
-    return takeBuffer(this.#number)
+    for (const each of this.#together) {
+      const memory = each.deref()
+      if (memory !== undefined) memory.#expose()
+    }
+    const buffer = this.#buffer as EngineBuffer
+    this.#buffer = null
+    return buffer
   }
 
   /** Gives it back. */
   drop(): void {
-    collected.unregister(this)
-    if (this.#number !== 0) connect().dropMemory(this.#number)
+    this.#buffer?.[Symbol.dispose]()
+    this.#buffer = null
+    if (!this.#leave() || this.#number === 0) return
+    connect().dropMemory(this.#number)
+  }
+
+  #expose(): void {
+    this.#together = []
+    if (this.#leave()) this.#buffer = takeBuffer(this.#number)
+  }
+
+  /** It leaves the binding now, unless it has before. */
+  #leave(): boolean {
+    const isHere = this.#isHere
+    this.#isHere = false
+    if (isHere) collected.unregister(this)
+    return isHere
   }
 }

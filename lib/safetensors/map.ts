@@ -46,7 +46,7 @@ export function tensorOf(info: TensorInfo, slices: Slices, index: number, lent: 
 
 /**
  * Tensors by name, in the order of their bytes. A tensor is made when it is asked for, and is the same each time. The memory
- * of a group becomes an `ArrayBuffer` when the bytes of one of its tensors are asked for.
+ * of all becomes `ArrayBuffer`s when the bytes of a tensor are first asked for.
  *
  * Disposing the map gives all memory back at once. Disposing its tensors does so group by group, when the last of a group is
  * disposed. Without either, the garbage collector does.
@@ -166,5 +166,5 @@ function placeOf(list: Uint32Array, number: number): number {
 export function groupsOf(memories: Uint32Array, { groupOf }: Places): LentMemory[] {
   const shares = new Uint32Array(memories.length)
   for (const group of groupOf) shares[group] = (shares[group] as number) + 1
-  return Array.from(memories, (number, group) => new LentMemory(new BroughtMemory(number), shares[group] as number))
+  return BroughtMemory.all(memories).map((memory, group) => new LentMemory(memory, shares[group] as number))
 }
