@@ -48,6 +48,9 @@ const SLASH = 0x2f
 /** After the first flush the device has work, so the rest of the tick follows in portions of this size. */
 const PORTION_BYTES = 16 << 20
 
+/** Microtasks until a promise that was resolved with another has subscribed to it. */
+const TURNS_UNTIL_FOLLOWED = 2
+
 /** Transfers that are staged at once. */
 const STAGED_MAX = 1024
 
@@ -63,8 +66,6 @@ export class Operation {
   readonly source: unknown
   /** The memory that the kernel can use; held here for that reason. */
   readonly view: Uint8Array | null
-  /** More memory of the caller, if a request uses several pieces: held here, too. */
-  holds: readonly Uint8Array[] | null = null
   /** Bytes of `view` at the time of the call. A detached view has none. */
   readonly requested: number
   /** The file as the caller named it, for errors. */
@@ -74,15 +75,10 @@ export class Operation {
    * before, its close would cancel the request.
    */
   owner: object | null = null
-  /** Undoes a success that is not delivered, because the request was aborted before. */
-  discard: ((record: RecordView) => void) | null = null
-  signal: AbortSignal | null = null
-  /** Its promise was rejected before its record has come: nothing waits for the outcome. */
-  abandoned = false
-  /** The requests of a group, by index, if this stands for one; those that were refused are `undefined`. */
-  members: readonly (Operation | undefined)[] | null = null
-  resolve: (value: never) => void = ignore
-  reject: (reason: unknown, operation: Operation) => void = ignore
+  /** Takes the result, or a promise that rejects. */
+  resolve: (value: unknown) => void = ignore
+  /** What most requests do without. */
+  rare: Rare | null = null
 
   constructor(id: number, finish: Finish, source: unknown, view: Uint8Array | null, path: string | undefined) {
     this.id = id
@@ -92,6 +88,26 @@ export class Operation {
     this.requested = view === null ? 0 : view.byteLength
     this.path = path
   }
+
+  /** The rest of the request, to be set. */
+  get extra(): Rare {
+    return (this.rare ??= new Rare())
+  }
+}
+
+/** What few requests have: apart, because a hundred thousand others can be in flight without it. */
+class Rare {
+  /** More memory of the caller, if a request uses several pieces: held here, too. */
+  holds: readonly Uint8Array[] | null = null
+  /** Undoes a success that is not delivered, because the request was aborted before. */
+  discard: ((record: RecordView) => void) | null = null
+  signal: AbortSignal | null = null
+  /** Its promise was rejected before its record has come: nothing waits for the outcome. */
+  abandoned = false
+  /** The requests of a group, by index, if this stands for one; those that were refused are `undefined`. */
+  members: readonly (Operation | undefined)[] | null = null
+  /** Takes a failure, where no promise does. */
+  reject: ((reason: unknown) => void) | null = null
 }
 
 /** The requests of one signal, and their listener. */
@@ -197,16 +213,14 @@ export function nextId(): number {
  * records are drained on this thread.
  */
 export function track<T>(operation: Operation, signal: AbortSignal | null): Promise<T> {
-  const promise = new Promise<T>(takeSettlers)
-  operation.resolve = settlers.resolve
-  operation.reject = settlers.reject
-  // Left there, they would keep the last result from being collected.
-  settlers.resolve = settlers.reject = ignore
+  const promise = new Promise<T>(takeResolve)
+  operation.resolve = lastResolve
+  // Left there, it would keep the last result from being collected.
+  lastResolve = ignore
   if (signal !== null) watch(signal, operation)
   expectRecord(operation)
   flushSoon(operation.requested)
-  // The error is made where no frame of the caller is on the stack; here its stack leads to the caller's `await`.
-  return promise.then(undefined, restack)
+  return promise
 }
 
 /** Adds a request whose record will come. Its number must be the last one from {@link nextId}. */
@@ -257,8 +271,8 @@ export function cancel(ids: readonly number[]): void {
 /** Blocks this thread until a request that has just been staged has settled. Returns its result or throws its error. */
 export function blockOn<T>(operation: Operation): T {
   const settled: { value?: T; error?: unknown } = {}
-  operation.resolve = (value: T) => void (settled.value = value)
-  operation.reject = (error) => void (settled.error = error)
+  operation.resolve = (value) => void (settled.value = value as T)
+  operation.extra.reject = (error) => void (settled.error = error)
   pending.add(operation)
   connect().block(Float64Array.of(operation.id))
   while (pending.has(operation.id)) {
@@ -267,7 +281,7 @@ export function blockOn<T>(operation: Operation): T {
       code: 'ERR_DEEPRING_LOST',
     })
   }
-  if ('error' in settled) return restack(settled.error)
+  if ('error' in settled) throw restacked(settled.error, blockOn)
   return settled.value as T
 }
 
@@ -359,37 +373,57 @@ function settle(operation: Operation, status: number): void {
   const failure = status === STATUS.failure ? (record.detail as Failure) : null
   if (failure?.code === 'ERR_DEEPRING_LOST') {
     if (operation.view !== null) keepForever(operation.view)
-    operation.holds?.forEach(keepForever)
+    operation.rare?.holds?.forEach(keepForever)
   }
-  if (operation.abandoned) {
-    if (failure === null) operation.discard?.(record)
+  if (operation.rare !== null && isOver(operation, operation.rare)) {
+    if (failure === null) operation.rare.discard?.(record)
     return
-  }
-  const { signal } = operation
-  if (signal !== null) {
-    unwatch(signal, operation)
-    if (signal.aborted) {
-      if (failure === null) operation.discard?.(record)
-      operation.reject(new AbortError(signal), operation)
-      return
-    }
   }
   if (failure !== null) {
-    operation.reject(errorOf(operation, failure), operation)
+    fail(operation, errorOf(operation, failure))
     return
   }
+  let result
   try {
-    operation.resolve(operation.finish(operation, record) as never)
+    result = operation.finish(operation, record)
   } catch (error) {
-    operation.reject(error, operation)
+    fail(operation, error)
+    return
   }
+  operation.resolve(result)
+}
+
+/** Whether nothing waits for the outcome any more, because the request was aborted. */
+function isOver(operation: Operation, { abandoned, signal }: Rare): boolean {
+  if (abandoned || signal === null) return abandoned
+  unwatch(signal, operation)
+  if (signal.aborted) fail(operation, new AbortError(signal))
+  return signal.aborted
+}
+
+/**
+ * Rejects the promise of a request. It was made without a function that rejects it, which would be one more object of
+ * each request in flight; so it takes over what becomes of another promise.
+ */
+function fail({ resolve, rare }: Operation, error: unknown): void {
+  if (rare?.reject) rare.reject(error)
+  else resolve(rejectSoon(error))
+}
+
+/**
+ * Rejects, once the promise of the request waits for it. The error is made where no frame of the caller is on the stack;
+ * then its stack leads to the caller's `await`.
+ */
+async function rejectSoon(error: unknown): Promise<never> {
+  for (let turn = 0; turn < TURNS_UNTIL_FOLLOWED; turn += 1) await undefined
+  throw restacked(error, rejectSoon)
 }
 
 /** How many requests of an operation use this memory: of a group, each member counts. */
-function usesOf({ view, holds, members }: Operation, memory: ArrayBufferLike): number {
-  if (holds !== null && holds.some(({ buffer }) => buffer === memory)) return 1
-  if (members === null) return view?.buffer === memory ? 1 : 0
-  return members.filter((member) => member?.view?.buffer === memory).length
+function usesOf({ view, rare }: Operation, memory: ArrayBufferLike): number {
+  if (rare?.holds?.some(({ buffer }) => buffer === memory)) return 1
+  if (!rare?.members) return view?.buffer === memory ? 1 : 0
+  return rare.members.filter((member) => member?.view?.buffer === memory).length
 }
 
 /** An operation has settled: what waits for its memory can be closer to its release. */
@@ -407,7 +441,7 @@ function countDown(operation: Operation): void {
  * the event, which is of many kinds where signals are not the runtime's own.
  */
 function watch(signal: AbortSignal, operation: Operation): void {
-  operation.signal = signal
+  operation.extra.signal = signal
   const watching = watched.get(signal)
   if (watching !== undefined) {
     watching.operations.add(operation)
@@ -430,33 +464,30 @@ function unwatch(signal: AbortSignal, operation: Operation): void {
 
 function abortAll(signal: AbortSignal, operations: ReadonlySet<Operation>): void {
   const all = [...operations]
-  for (const operation of all) if (operation.view === null && operation.holds === null) abandon(operation, signal)
+  for (const operation of all) if (operation.view === null && !operation.rare?.holds) abandon(operation, signal)
   cancel(all.map(({ id }) => id))
 }
 
 /** Rejects a request that holds no memory of the caller. Its record can be long in coming, if a file system hangs. */
 function abandon(operation: Operation, signal: AbortSignal): void {
   unwatch(signal, operation)
-  operation.signal = null
-  operation.abandoned = true
-  operation.reject(new AbortError(signal), operation)
-  operation.resolve = operation.reject = ignore
+  operation.extra.signal = null
+  operation.extra.abandoned = true
+  fail(operation, new AbortError(signal))
+  operation.resolve = ignore
 }
 
 // `new Promise` takes a function. All requests share this one, so that none makes a closure.
-const settlers: { resolve: (value: never) => void; reject: (reason: unknown) => void } = {
-  resolve: ignore,
-  reject: ignore,
+let lastResolve: (value: unknown) => void = ignore
+
+function takeResolve(resolve: (value: never) => void): void {
+  lastResolve = resolve as (value: unknown) => void
 }
 
-function takeSettlers(resolve: (value: never) => void, reject: (reason: unknown) => void): void {
-  settlers.resolve = resolve
-  settlers.reject = reject
-}
-
-function restack(error: unknown): never {
-  if (error instanceof DeepringError || error instanceof AbortError) Error.captureStackTrace(error, restack)
-  throw error
+/** An error whose stack begins with the caller of a function. */
+function restacked(error: unknown, below: (...args: never) => unknown): unknown {
+  if (error instanceof DeepringError || error instanceof AbortError) Error.captureStackTrace(error, below)
+  return error
 }
 
 function ignore(): void {}

@@ -37,10 +37,10 @@ export class Group {
   constructor() {
     const operation = new Operation(nextId(), finishGroup, this, null, undefined)
     this.id = operation.id
-    operation.members = this.#requests
+    operation.extra.members = this.#requests
     connect().openGroup(operation.id)
     this.#recorded = new Promise((resolve) => {
-      operation.resolve = resolve
+      operation.resolve = resolve as () => void
     })
     expectRecord(operation)
   }

@@ -163,19 +163,15 @@ export class Engine extends Uncloneable {
       const finish = (_operation: Operation, { detail }: RecordView): FileHandle =>
         makeHandle(new FileState(state, name.text, flags, known, detail as Opened), this)
       const operation = new Operation(nextId(), finish, null, null, name.text)
-      operation.discard = ({ detail }) => closeUnseen(detail as Opened)
+      operation.extra.discard = ({ detail }) => closeUnseen(detail as Opened)
       connect().open(operation.id, state.number, name.bytes, known.bits, direct, mode, syncDirectory, priority)
       const opening = track<FileHandle>(operation, signal)
       state.opening.add(opening)
       // Not by a reaction to the promise: of a promise with two, V8 does not find the caller's `await` for the stack.
-      const { resolve, reject } = operation
-      operation.resolve = (file) => {
+      const { resolve } = operation
+      operation.resolve = (outcome) => {
         state.opening.delete(opening)
-        resolve(file)
-      }
-      operation.reject = (reason) => {
-        state.opening.delete(opening)
-        reject(reason, operation)
+        resolve(outcome)
       }
       return opening
     } catch (error) {

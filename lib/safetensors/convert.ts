@@ -81,7 +81,7 @@ export async function convertTensor<D extends ConvertedDType>(
     return result
   }
   const operation = new Operation(nextId(), finish, tensor, source, undefined)
-  operation.holds = [target]
+  operation.extra.holds = [target]
   connect().convert(operation.id, engine.number, from, source, to, target)
   try {
     return await track<Tensor<D>>(operation, signal)

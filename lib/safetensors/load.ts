@@ -119,9 +119,9 @@ function start(
   state.check('read')
   const views = [...into.values()]
   const operation = new Operation(nextId(), finish, call, null, undefined)
-  if (views.length > 0) operation.holds = views
+  if (views.length > 0) operation.extra.holds = views
   operation.owner = state
-  operation.discard = ({ detail }) => (detail as LoadedTensors).memories.forEach(drop)
+  operation.extra.discard = ({ detail }) => (detail as LoadedTensors).memories.forEach(drop)
   const numbers = sliceNumbers(slices)
   connect().loadTensors(
     operation.id,

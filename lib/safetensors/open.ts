@@ -193,7 +193,7 @@ async function opening(
     new TableState(state, detail as OpenedTable)
   const operation = new Operation(nextId(), finish, null, null, undefined)
   operation.owner = engine
-  operation.discard = ({ detail }) => {
+  operation.extra.discard = ({ detail }) => {
     const { table } = detail as OpenedTable
     runInBackground((id) => connect().closeTable(id, table))
     connect().dropTable(table)

@@ -101,9 +101,9 @@ async function write({
 }: Save): Promise<SaveReceipt> {
   const lengths = views.map(({ byteLength }) => byteLength)
   const operation = new Operation(nextId(), finishWritten, null, null, undefined)
-  operation.holds = views
+  operation.extra.holds = views
   operation.owner = owner
-  operation.discard = ({ detail }) =>
+  operation.extra.discard = ({ detail }) =>
     runInBackground((id) => connect().abandonSave(id, (detail as WrittenSave).written))
   connect().saveTensors(operation.id, engine.number, path, request, views)
   const writing = track<WrittenSave>(operation, signal)

@@ -125,7 +125,7 @@ class Streaming {
     this.#state.check('read')
     const operation = new Operation(nextId(), finishGroup, null, null, undefined)
     operation.owner = this
-    operation.discard = ({ detail }) => {
+    operation.extra.discard = ({ detail }) => {
       if (detail !== null) connect().dropMemory((detail as StreamGroup).memory)
     }
     connect().nextGroup(operation.id, this.#number)

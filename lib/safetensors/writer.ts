@@ -105,7 +105,7 @@ export class SafetensorsWriter extends Uncloneable {
       new SafetensorsWriter(MADE, engine, detail as number, name.text, lengths)
     const operation = new Operation(nextId(), finish, null, null, undefined)
     operation.owner = owner
-    operation.discard = ({ detail }) => runInBackground((id) => connect().abortWriter(id, detail as number))
+    operation.extra.discard = ({ detail }) => runInBackground((id) => connect().abortWriter(id, detail as number))
     connect().createWriter(operation.id, engine.number, name.bytes, request)
     return waitedFor(engine, track(operation, signal))
   }
