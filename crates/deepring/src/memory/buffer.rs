@@ -93,6 +93,26 @@ impl Buffer {
         SharedBuffer { range: 0..self.len, buffer: Arc::new(self) }
     }
 
+    /// Copies these bytes of `source` to the bytes of this buffer from `at` on.
+    ///
+    /// # Panics
+    /// If a range leaves its memory, like slicing.
+    ///
+    /// ```
+    /// let engine = deepring::Engine::builder().build()?;
+    /// let mut copy = engine.buffer(8)?;
+    /// copy.copy_from(4, &vec![1u8, 2, 3, 4, 5], 1..4);
+    /// assert_eq!(&copy[..], [0, 0, 0, 0, 2, 3, 4, 0]);
+    /// # Ok::<(), deepring::Error>(())
+    /// ```
+    pub fn copy_from(&mut self, at: usize, source: &impl IoBuf, range: Range<usize>) {
+        let Range { start, end } = within(range, source.len());
+        let to = &mut self[at..at + (end - start)];
+        // SAFETY: the range is inside the source, whose bytes nothing else writes while it is borrowed. The buffer is the only
+        // owner of its own, so the source has other ones.
+        unsafe { memory::copy(source.as_ptr().wrapping_add(start), to.as_mut_ptr(), to.len()) };
+    }
+
     /// Makes all pages present now. Blocks for about 0.2 s per GiB of fresh memory. A read does
     /// this for itself, on threads of the engine and just ahead of the device.
     pub fn populate(&mut self) {
