@@ -7,6 +7,7 @@ use crate::header::{HEADER_BYTES_MAX, LENGTH_BYTES, METADATA};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
+use std::ops::Range;
 
 /// A block of every file system and drive.
 pub(crate) const BLOCK_BYTES: u64 = 4096;
@@ -157,6 +158,15 @@ fn in_order(tensors: &[Declared], lens: &[u64], order: Order) -> Vec<u32> {
     indices
 }
 
+/// What a header says of a tensor, behind others.
+pub(crate) fn push_entry(json: &mut String, tensor: &Declared, offsets: Range<u64>) {
+    let Declared { name, dtype, shape } = tensor;
+    let name = serde_json::Value::from(name.as_str());
+    let shape = shape.iter().map(u64::to_string).collect::<Vec<_>>().join(",");
+    let Range { start, end } = offsets;
+    let _ = write!(json, ",{name}:{{\"dtype\":\"{dtype}\",\"shape\":[{shape}],\"data_offsets\":[{start},{end}]}}");
+}
+
 /// The length, the JSON, and spaces up to the data.
 fn header(tensors: &[Declared], lens: &[u64], order: &[u32], rules: Rules<'_>) -> Result<Vec<u8>> {
     let mut metadata = rules.metadata.clone();
@@ -176,10 +186,8 @@ fn header(tensors: &[Declared], lens: &[u64], order: &[u32], rules: Rules<'_>) -
     json.push('}');
     let mut begin = 0;
     for &index in order {
-        let Declared { name, dtype, shape } = &tensors[index as usize];
         let end = begin + lens[index as usize];
-        let shape = shape.iter().map(u64::to_string).collect::<Vec<_>>().join(",");
-        let _ = write!(json, ",{}:{{\"dtype\":\"{dtype}\",\"shape\":[{shape}],\"data_offsets\":[{begin},{end}]}}", text(name));
+        push_entry(&mut json, &tensors[index as usize], begin..end);
         begin = end;
     }
     json.push('}');

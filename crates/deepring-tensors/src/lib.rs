@@ -42,8 +42,7 @@
 #[doc(hidden)]
 pub mod binding;
 mod budget;
-#[expect(dead_code, reason = "the store that uses it follows")]
-mod checkpoint;
+pub mod checkpoint;
 mod checksums;
 mod columns;
 pub mod convert;

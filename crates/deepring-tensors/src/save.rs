@@ -10,9 +10,10 @@ use crate::job::Job;
 use crate::layout::{BLOCK_BYTES, Declared, Layout, Order, Rules};
 use crate::progress::{OnProgress, Progress};
 use crate::written::Written;
-use deepring::{Direct, Engine, File, IoBuf, ManyOptions, ReplaceOptions};
+use deepring::{Direct, Engine, File, IoBuf, ManyOptions, Op, Piece, ReplaceOptions, Scattered};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -256,6 +257,16 @@ pub(crate) fn split<B: IoBuf>(tensors: Vec<Source<B>>) -> Result<(Vec<Declared>,
     Ok(tensors.into_iter().map(|Source { declared, data }| (declared, data)).unzip())
 }
 
+/// What is summed of the bytes that are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sums {
+    Nothing,
+    /// Each tensor.
+    Tensors,
+    /// Each chunk of this many bytes of a tensor, and the rest of it. A tensor without bytes has none.
+    Chunks(u64),
+}
+
 /// Writes everything of a layout into its file.
 pub(crate) async fn fill<B: IoBuf>(
     file: &File,
@@ -264,20 +275,17 @@ pub(crate) async fn fill<B: IoBuf>(
     checksums: bool,
     progress: &mut Progress,
 ) -> Result<SaveReceipt> {
-    let mut receipt = SaveReceipt { files: 1, ..SaveReceipt::NONE };
+    let all = 0..layout.order.len();
+    let how = if checksums { Sums::Tensors } else { Sums::Nothing };
     let mut data: Vec<Option<B>> = data.into_iter().map(Some).collect();
-    let mut writes = Vec::new();
-    for call in calls(&layout) {
-        let buffers: Vec<B> = layout.order[call.clone()].iter().filter_map(|&index| data[index as usize].take()).collect();
-        let position = layout.positions[layout.order[call.start] as usize];
-        writes.push(file.write_vectored_with(buffers, position, ManyOptions::new().checksums(checksums)));
-    }
+    let writes = begin_writes(file, &layout, all, &mut data, how);
+    let mut receipt = SaveReceipt { files: 1, ..SaveReceipt::NONE };
     let mut sums = Vec::with_capacity(if checksums { layout.order.len() } else { 0 });
     for write in writes {
-        let (written, part) = write.await.ok()?;
-        sums.extend_from_slice(written.checksums().unwrap_or_default());
-        receipt.add(&part);
-        progress.advance(part.bytes);
+        let written = write.end().await?;
+        sums.extend_from_slice(&written.sums);
+        receipt.add(&written.receipt);
+        progress.advance(written.receipt.bytes);
     }
     let header = if checksums { layout.sealed(&sums) } else { layout.header };
     let (_, part) = file.write_at(header, 0).await.ok()?;
@@ -285,21 +293,98 @@ pub(crate) async fn fill<B: IoBuf>(
     Ok(receipt)
 }
 
+/// A call that writes some tensors of a layout, which follow one another.
+pub(crate) enum Write<B: IoBuf> {
+    /// Tensors, by their places in the order of the layout.
+    Many(Range<usize>, Op<Scattered<Vec<B>>>),
+    /// A tensor, in chunks.
+    One(usize, Op<Scattered<B>>),
+}
+
+/// What a call has written.
+pub(crate) struct WrittenTensors<B> {
+    /// Their places in the order of the layout.
+    pub(crate) which: Range<usize>,
+    pub(crate) data: Vec<B>,
+    pub(crate) sums: Vec<u32>,
+    pub(crate) receipt: deepring::Receipt,
+}
+
+/// Puts calls that write these tensors into the engine's queue: places in the order of the layout. What is written is taken
+/// out of `data`, which has it by its index.
+pub(crate) fn begin_writes<B: IoBuf>(
+    file: &File,
+    layout: &Layout,
+    which: Range<usize>,
+    data: &mut [Option<B>],
+    sums: Sums,
+) -> Vec<Write<B>> {
+    let mut writes = Vec::new();
+    for call in calls(layout, which, sums) {
+        let first = layout.order[call.start] as usize;
+        let position = layout.positions[first];
+        let options = ManyOptions::new().checksums(sums != Sums::Nothing);
+        match (sums, data[first].take()) {
+            (Sums::Chunks(chunk), Some(buf)) if is_cut(layout.lens[first], sums) => {
+                let pieces = chunks(layout.lens[first], chunk).map(|(at, len)| Piece::new(position + at, at as usize, len as usize));
+                let pieces: Vec<Piece> = pieces.collect();
+                writes.push(Write::One(call.start, file.write_gather_with(buf, &pieces, options)));
+            }
+            (_, buf) => {
+                data[first] = buf;
+                let bufs = layout.order[call.clone()].iter().filter_map(|&index| data[index as usize].take()).collect();
+                writes.push(Write::Many(call, file.write_vectored_with(bufs, position, options)));
+            }
+        }
+    }
+    writes
+}
+
+impl<B: IoBuf> Write<B> {
+    /// Waits for it.
+    pub(crate) async fn end(self) -> Result<WrittenTensors<B>> {
+        Ok(match self {
+            Self::Many(which, op) => {
+                let (written, receipt) = op.await.ok()?;
+                let sums = written.checksums().unwrap_or_default().to_vec();
+                WrittenTensors { which, data: written.buf, sums, receipt }
+            }
+            Self::One(place, op) => {
+                let (written, receipt) = op.await.ok()?;
+                let sums = written.checksums().unwrap_or_default().to_vec();
+                WrittenTensors { which: place..place + 1, data: vec![written.buf], sums, receipt }
+            }
+        })
+    }
+}
+
+/// Beginning and length of each chunk of `len` bytes.
+pub(crate) fn chunks(len: u64, chunk: u64) -> impl Iterator<Item = (u64, u64)> {
+    (0..len.div_ceil(chunk)).map(move |nth| (nth * chunk, chunk.min(len - nth * chunk)))
+}
+
+/// Whether a tensor of this length has more than one chunk.
+fn is_cut(len: u64, sums: Sums) -> bool {
+    matches!(sums, Sums::Chunks(chunk) if len > chunk)
+}
+
 /// The tensors of each call, in the order of their bytes: enough of them that all calls are at the drive at once, and cut
-/// where two do not share a block.
-fn calls(layout: &Layout) -> Vec<std::ops::Range<usize>> {
+/// where two do not share a block. One that is summed in chunks has a call of its own.
+fn calls(layout: &Layout, which: Range<usize>, sums: Sums) -> Vec<Range<usize>> {
     let mut calls = Vec::new();
-    let (mut start, mut bytes) = (0, 0);
-    for (nth, &index) in layout.order.iter().enumerate() {
-        let aligned = layout.positions[index as usize].is_multiple_of(BLOCK_BYTES);
-        if nth > start && (bytes >= CALL_BYTES && aligned || nth - start == BUFFERS_MAX) {
+    let (mut start, mut bytes) = (which.start, 0);
+    for nth in which.clone() {
+        let index = layout.order[nth] as usize;
+        let aligned = layout.positions[index].is_multiple_of(BLOCK_BYTES);
+        let alone = is_cut(layout.lens[index], sums) || nth > start && is_cut(layout.lens[layout.order[nth - 1] as usize], sums);
+        if nth > start && (alone || bytes >= CALL_BYTES && aligned || nth - start == BUFFERS_MAX) {
             calls.push(start..nth);
             (start, bytes) = (nth, 0);
         }
-        bytes += layout.lens[index as usize];
+        bytes += layout.lens[index];
     }
-    if start < layout.order.len() {
-        calls.push(start..layout.order.len());
+    if start < which.end {
+        calls.push(start..which.end);
     }
     calls
 }

@@ -59,7 +59,9 @@ pub(crate) async fn write<B: IoBuf>(
             return Err(error);
         }
     };
-    let json = index_text(&declared, &shards, &names);
+    let total = declared.iter().filter_map(|tensor| tensor.bytes().ok()).sum();
+    let tensors = shards.iter().zip(&names).flat_map(|(shard, name)| declared[shard.clone()].iter().map(move |tensor| (tensor, name)));
+    let json = index_text(total, tensors.map(|(tensor, name)| (tensor.name.as_str(), name.as_str())));
     let replacement = engine.replace(directory.join(INDEX), ReplaceOptions::new().size(json.len() as u64).durable(options.durable)).await?;
     if let Err(error) = replacement.file().write_at(json, 0).await.ok() {
         // The caller gets the error that made this necessary.
@@ -106,7 +108,7 @@ async fn write_files<B: IoBuf>(
 }
 
 /// Which tensors each file has: as many in their order as fit.
-fn shards_of(declared: &[Declared], shard_bytes: u64) -> Result<Vec<Range<usize>>> {
+pub(crate) fn shards_of(declared: &[Declared], shard_bytes: u64) -> Result<Vec<Range<usize>>> {
     let mut shards = Vec::new();
     let (mut start, mut bytes) = (0, 0u64);
     for (index, tensor) in declared.iter().enumerate() {
@@ -122,15 +124,9 @@ fn shards_of(declared: &[Declared], shard_bytes: u64) -> Result<Vec<Range<usize>
     Ok(shards)
 }
 
-/// The index of these files.
-fn index_text(declared: &[Declared], shards: &[Range<usize>], names: &[String]) -> Vec<u8> {
-    let total: u64 = declared.iter().filter_map(|tensor| tensor.bytes().ok()).sum();
-    let mut map = serde_json::Map::new();
-    for (shard, name) in shards.iter().zip(names) {
-        for tensor in &declared[shard.clone()] {
-            map.insert(tensor.name.clone(), name.as_str().into());
-        }
-    }
+/// The index of a model: its bytes, and the file of each tensor.
+pub(crate) fn index_text<'t>(total: u64, files: impl Iterator<Item = (&'t str, &'t str)>) -> Vec<u8> {
+    let map: serde_json::Map<String, serde_json::Value> = files.map(|(name, file)| (name.to_owned(), file.into())).collect();
     let json = serde_json::json!({ "metadata": { "total_size": total }, "weight_map": map });
     format!("{json:#}\n").into_bytes()
 }

@@ -13,13 +13,36 @@
 //!
 //! The modules that decide are pure: what a name is, what a text says, whether pieces cover a tensor, which generations go.
 
+mod agree;
+mod collect;
+mod commit;
+mod data;
+mod files;
 mod json;
 mod manifest;
 mod names;
+mod options;
 mod part;
+mod planted;
 mod retention;
+mod reuse;
+mod scan;
 mod sealed;
+mod staging;
+mod store;
+mod temporary;
 mod tiling;
+mod token;
+mod writer;
+
+pub use collect::Collected;
+pub use options::{BeginOptions, JoinOptions, PutOptions, Reference};
+#[cfg(feature = "sim")]
+pub use planted::{PlantedBug, plant};
+pub use reuse::Reused;
+pub use store::{Captured, CheckpointOptions, Checkpoints, StoreOptions};
+pub use token::Token;
+pub use writer::{CheckpointWriter, Generation};
 
 /// What this thread has had of a processor. Other work on the machine does not count, so a test can bound it.
 #[cfg(test)]

@@ -1,0 +1,117 @@
+//! The commit of a generation: from the moment at which all bytes were handed over to that at which all are visible.
+//!
+//! ```text
+//!   (1) begin: the temporary directory, a lock       (2) put: the bytes
+//!   (3) SyncData        every data file is flushed, and gets its name
+//!   (4) WritePart       the tables of this writer: a temporary file, flushed, renamed
+//!       ── of a writer that has joined, this is the end ──
+//!   (5) AwaitParts      all writers have theirs, and their tensors agree
+//!   (6) WriteManifest   the index and the manifest, in the same way
+//!   (7) SyncTemporary   the names in the directory are flushed
+//!   (8) Publish         the directory gets its number: this is the moment
+//!   (9) SyncStore       that name is flushed          Unlock: the locks are removed
+//! ```
+//!
+//! Each step has succeeded before the next begins. Before (8), a power cut or `kill -9` leaves a directory that no reader
+//! looks at. From (8) on all is there, and from (9) on it stays. `collect` reads the locks, so they go last.
+
+use super::planted::{PlantedBug, planted};
+
+/// One step of a commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    SyncData,
+    WritePart,
+    AwaitParts,
+    WriteManifest,
+    SyncTemporary,
+    Publish,
+    SyncStore,
+    Unlock,
+}
+
+/// What a writer does, and which of its files are flushed: all of them, but for planted bugs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Commit {
+    pub(super) steps: Vec<Step>,
+    pub(super) flushes_data: bool,
+    pub(super) flushes_part: bool,
+    pub(super) flushes_manifest: bool,
+}
+
+impl Commit {
+    /// That of a writer. Called on the thread that begins it: a planted bug is the calling thread's.
+    pub(super) fn new(is_first: bool) -> Self {
+        let mut steps = vec![Step::SyncData, Step::WritePart];
+        if planted(PlantedBug::PartBeforeData) {
+            steps.reverse();
+        }
+        if is_first {
+            let mut rest = vec![Step::AwaitParts, Step::WriteManifest, Step::SyncTemporary, Step::Publish, Step::SyncStore, Step::Unlock];
+            rest.retain(|step| match step {
+                Step::SyncTemporary => !planted(PlantedBug::ForgetsTemporarySync),
+                Step::SyncStore => !planted(PlantedBug::ForgetsStoreSync),
+                _ => true,
+            });
+            let first = match () {
+                () if planted(PlantedBug::PublishesFirst) => Some((Step::Publish, Step::WriteManifest)),
+                () if planted(PlantedBug::UnlocksFirst) => Some((Step::Unlock, Step::Publish)),
+                () => None,
+            };
+            if let Some((early, before)) = first {
+                rest.retain(|&step| step != early);
+                let at = rest.iter().position(|&step| step == before).unwrap_or(0);
+                rest.insert(at, early);
+            }
+            steps.append(&mut rest);
+        }
+        Self {
+            steps,
+            flushes_data: !planted(PlantedBug::ForgetsDataSync),
+            flushes_part: !planted(PlantedBug::ForgetsPartSync),
+            flushes_manifest: !planted(PlantedBug::ForgetsManifestSync),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Commit, Step};
+    use crate::checkpoint::planted::{PlantedBug, plant};
+
+    fn with(bug: PlantedBug) -> Commit {
+        plant(Some(bug));
+        let commit = Commit::new(true);
+        plant(None);
+        commit
+    }
+
+    fn order(bug: PlantedBug) -> Vec<Step> {
+        with(bug).steps
+    }
+
+    #[test]
+    fn the_steps_are_those_of_the_format() {
+        use Step::{AwaitParts, Publish, SyncData, SyncStore, SyncTemporary, Unlock, WriteManifest, WritePart};
+        let all = [SyncData, WritePart, AwaitParts, WriteManifest, SyncTemporary, Publish, SyncStore, Unlock];
+        assert_eq!(Commit::new(true).steps, all);
+        assert_eq!(Commit::new(false).steps, all[..2]);
+        let Commit { flushes_data, flushes_part, flushes_manifest, .. } = Commit::new(true);
+        assert!(flushes_data && flushes_part && flushes_manifest);
+    }
+
+    #[test]
+    fn a_planted_bug_changes_just_its_step() {
+        use Step::{AwaitParts, Publish, SyncData, SyncStore, SyncTemporary, Unlock, WriteManifest, WritePart};
+        assert_eq!(order(PlantedBug::PartBeforeData)[..2], [WritePart, SyncData]);
+        assert!(!order(PlantedBug::ForgetsTemporarySync).contains(&SyncTemporary));
+        assert!(!order(PlantedBug::ForgetsStoreSync).contains(&SyncStore));
+        let expected = [SyncData, WritePart, AwaitParts, Publish, WriteManifest, SyncTemporary, SyncStore, Unlock];
+        assert_eq!(order(PlantedBug::PublishesFirst), expected);
+        let expected = [SyncData, WritePart, AwaitParts, WriteManifest, SyncTemporary, Unlock, Publish, SyncStore];
+        assert_eq!(order(PlantedBug::UnlocksFirst), expected);
+        assert!(!with(PlantedBug::ForgetsDataSync).flushes_data);
+        assert!(!with(PlantedBug::ForgetsPartSync).flushes_part);
+        assert!(!with(PlantedBug::ForgetsManifestSync).flushes_manifest);
+    }
+}

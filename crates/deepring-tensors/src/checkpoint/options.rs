@@ -1,0 +1,163 @@
+//! How to begin a generation, join one, and put tensors.
+
+use super::files::Within;
+use deepring::Direct;
+use std::time::Duration;
+
+/// How long a commit waits for a writer that has not joined, if nothing else is said.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The group of a tensor, if nothing else is said.
+const GROUP: &str = "main";
+
+/// Which generation to take bytes over from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Reference {
+    /// The newest one that is whole. If there is none, nothing can be taken over.
+    Latest,
+    /// That of this number.
+    Generation(u64),
+}
+
+/// How to begin a generation.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct BeginOptions {
+    pub(super) step: Option<u64>,
+    pub(super) writers: u32,
+    pub(super) reference: Option<Reference>,
+    pub(super) patience: Duration,
+    pub(super) own: JoinOptions,
+}
+
+impl Default for BeginOptions {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl BeginOptions {
+    /// One writer, no step, no reference, no staging, direct I/O preferred.
+    pub const fn new() -> Self {
+        Self { step: None, writers: 1, reference: None, patience: PATIENCE, own: JoinOptions::new() }
+    }
+
+    /// The step of the program, such as that of a training; none by default. See
+    /// [`StoreOptions::keep_every`](super::StoreOptions::keep_every).
+    #[must_use]
+    pub const fn step(mut self, step: u64) -> Self {
+        self.step = Some(step);
+        self
+    }
+
+    /// How many writers there are, with this one, from 1 to 65 536; 1 by default. The others [join](super::Checkpoints::join).
+    #[must_use]
+    pub const fn writers(mut self, writers: u32) -> Self {
+        self.writers = writers;
+        self
+    }
+
+    /// The generation that [`CheckpointWriter::reference`](super::CheckpointWriter::reference) takes over from, which stays until this one has ended; none by
+    /// default.
+    #[must_use]
+    pub const fn reference(mut self, reference: Reference) -> Self {
+        self.reference = Some(reference);
+        self
+    }
+
+    /// How long the commit waits for a writer that has not joined; a minute by default. For one that has joined it waits as
+    /// long as that lives.
+    #[must_use]
+    pub const fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// As [`JoinOptions::staging`].
+    #[must_use]
+    pub const fn staging(mut self, bytes: u64) -> Self {
+        self.own = self.own.staging(bytes);
+        self
+    }
+
+    /// As [`JoinOptions::direct`].
+    #[must_use]
+    pub const fn direct(mut self, direct: Direct) -> Self {
+        self.own = self.own.direct(direct);
+        self
+    }
+}
+
+/// How to write the tensors of one writer.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct JoinOptions {
+    pub(super) staging: u64,
+    pub(super) direct: Direct,
+}
+
+impl Default for JoinOptions {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl JoinOptions {
+    /// No staging, direct I/O preferred.
+    pub const fn new() -> Self {
+        Self { staging: 0, direct: Direct::Prefer }
+    }
+
+    /// Bytes of memory for copies of tensors, in blocks of 4 MiB; 0 by default. While it lasts, a tensor is copied there and
+    /// written later, so that its own memory is free at once. Without, there are still four blocks, for small tensors.
+    #[must_use]
+    pub const fn staging(mut self, bytes: u64) -> Self {
+        self.staging = bytes;
+        self
+    }
+
+    /// Whether tensors are written past the page cache; [`Direct::Prefer`] by default.
+    #[must_use]
+    pub const fn direct(mut self, direct: Direct) -> Self {
+        self.direct = direct;
+        self
+    }
+}
+
+/// What is said of a tensor that is put.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct PutOptions {
+    pub(super) group: String,
+    pub(super) within: Option<Within>,
+}
+
+impl Default for PutOptions {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl PutOptions {
+    /// A whole tensor, in the group `main`.
+    pub fn new() -> Self {
+        Self { group: GROUP.into(), within: None }
+    }
+
+    /// Tensors of a group have files of their own, which a later generation can take over; `main` by default. 1 to 64 of
+    /// `a` to `z`, `0` to `9`, `_` and `-`.
+    #[must_use]
+    pub fn group(mut self, group: impl Into<String>) -> Self {
+        self.group = group.into();
+        self
+    }
+
+    /// It is a piece of a tensor of this shape, and begins there. The pieces of all writers cover the tensor, each element
+    /// once.
+    #[must_use]
+    pub fn within(mut self, shape: impl Into<Vec<u64>>, start: impl Into<Vec<u64>>) -> Self {
+        self.within = Some(Within { shape: shape.into(), start: start.into() });
+        self
+    }
+}

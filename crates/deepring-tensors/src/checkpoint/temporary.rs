@@ -1,0 +1,175 @@
+//! [`Temporary`]: the directory of a generation in progress, and who is at work in it.
+
+use super::collect;
+use super::names::{Entry, GENERATIONS_MAX, LOCK, Member};
+use super::options::{BeginOptions, Reference};
+use super::retention::Keep;
+use super::reuse::Older;
+use super::scan;
+use super::token::Token;
+use crate::error::{Error, Result};
+use deepring::{Directory, Engine, FileLock, LockKind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// A store, as its writers need it.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) engine: Engine,
+    pub(super) directory: Directory,
+    pub(super) keep: Keep,
+}
+
+/// The directory of a generation in progress. The first writer's goes with this value, unless it was published.
+#[derive(Debug)]
+pub(super) struct Temporary {
+    pub(super) place: Arc<Place>,
+    pub(super) entry: Entry,
+    pub(super) directory: Directory,
+    /// Says that the writer lives.
+    pub(super) lock: Option<FileLock>,
+    pub(super) is_first: bool,
+    pub(super) is_published: AtomicBool,
+}
+
+/// What is known before a directory is made or opened.
+pub(super) struct Begun {
+    pub(super) token: Token,
+    pub(super) writer: u32,
+    pub(super) directory: Directory,
+    pub(super) lock: FileLock,
+    pub(super) previous: Option<u64>,
+    pub(super) older: Option<Arc<Older>>,
+}
+
+/// Makes the directory of a generation. Blocks.
+pub(super) fn begin(store: &Directory, options: &BeginOptions) -> Result<Begun> {
+    let _held = collect::lock(store)?;
+    let found = scan::look(store)?;
+    let previous = found.generations.last().copied();
+    let older = match options.reference {
+        None => None,
+        Some(Reference::Generation(number)) => Some(number),
+        Some(Reference::Latest) => scan::newest_valid(store, &found),
+    };
+    let older = older.map(|number| Older::open(store, number).map(Arc::new)).transpose()?;
+    let (number, id) = (found.next_number(), scan::new_id());
+    if number >= GENERATIONS_MAX {
+        return Err(Error::Argument("the numbers of the store are used up".into()));
+    }
+    let reference = older.as_ref().map(|older| older.number());
+    let token = Token { number, id, writers: options.writers, reference };
+    let name = Entry::Temporary(number, id).to_string();
+    let directory = store.make_directory(&name, 0o777)?;
+    match directory.lock(Member::Lock(0).to_string(), LockKind::Exclusive, true) {
+        Ok(lock) => Ok(Begun { token, writer: 0, directory, lock, previous, older }),
+        Err(error) => {
+            // The caller gets the error that made this necessary.
+            let _ = store.remove_tree(&name);
+            Err(error.into())
+        }
+    }
+}
+
+/// Opens the directory of a generation, as one of its writers. Blocks.
+pub(super) fn join(store: &Directory, token: Token, writer: u32) -> Result<Begun> {
+    let generation = token.number;
+    let conflict = || Error::Conflict { generation, detail: format!("another has joined as writer {writer}") };
+    let _held = collect::lock(store)?;
+    let name = Entry::Temporary(generation, token.id).to_string();
+    let directory = store.open_directory(name).map_err(|error| scan::no_generation(error, generation))?;
+    if !scan::is_held(&directory, &Member::Lock(0).to_string())? {
+        // Its first writer has ended.
+        return Err(Error::NoGeneration { generation });
+    }
+    // Also one that has ended: what it left has the names that this one would use.
+    let has_joined = |name: &str| Member::parse(name) == Some(Member::Lock(writer));
+    if directory.names()?.iter().any(|name| name.to_str().is_some_and(has_joined)) {
+        return Err(conflict());
+    }
+    let older = token.reference.map(|number| Older::open(store, number).map(Arc::new)).transpose()?;
+    let lock = directory.try_lock(Member::Lock(writer).to_string(), LockKind::Exclusive, true)?.ok_or_else(conflict)?;
+    Ok(Begun { token, writer, directory, lock, previous: None, older })
+}
+
+impl Temporary {
+    /// What ends it: removes the directory if it is the first writer's and no generation, then gives up the lock.
+    pub(super) fn take(mut self) -> impl FnOnce() -> Result<()> + Send + 'static {
+        self.end()
+    }
+
+    fn end(&mut self) -> impl FnOnce() -> Result<()> + Send + use<> {
+        let (store, name, lock) = (self.place.directory.clone(), self.entry.to_string(), self.lock.take());
+        let removes = self.is_first && lock.is_some() && !self.is_published.load(Ordering::Acquire);
+        move || {
+            let gone = if removes { store.remove_tree(name) } else { Ok(()) };
+            drop(lock);
+            match gone {
+                // Another process has collected it.
+                Err(error) if !scan::is_missing(&error) => Err(error.into()),
+                _ => Ok(()),
+            }
+        }
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if self.lock.is_some() {
+            let end = self.end();
+            // On a thread of the engine, whose end nothing waits for.
+            drop(self.place.engine.run_blocking(end));
+        }
+    }
+}
+
+/// Writers whose parts are not there.
+pub(super) struct Missing {
+    pub(super) writers: Vec<u32>,
+    /// Of these: that will not come.
+    pub(super) ended: Vec<u32>,
+}
+
+/// Looks for the parts of all writers. Blocks.
+pub(super) fn missing(store: &Directory, directory: &Directory, writers: u32, has_patience: bool) -> Result<Missing> {
+    let absent = || {
+        let names = directory.names()?;
+        let mut there = vec![false; writers as usize];
+        for name in &names {
+            if let Some(Member::Part(writer)) = name.to_str().and_then(Member::parse)
+                && let Some(there) = there.get_mut(writer as usize)
+            {
+                *there = true;
+            }
+        }
+        Ok::<Vec<u32>, Error>((0..writers).filter(|&writer| !there[writer as usize]).collect())
+    };
+    let before = absent()?;
+    if before.is_empty() {
+        return Ok(Missing { writers: before, ended: Vec::new() });
+    }
+    // While this is held, no writer is between making its lock and taking it.
+    let _held = store.lock(LOCK, LockKind::Exclusive, true)?;
+    let mut idle = Vec::new();
+    for &writer in &before {
+        match directory.try_lock(Member::Lock(writer).to_string(), LockKind::Exclusive, false) {
+            Ok(Some(_)) => idle.push(writer),
+            Err(error) if scan::is_missing(&error) && !has_patience => idle.push(writer),
+            Err(error) if !scan::is_missing(&error) => return Err(error.into()),
+            _ => {}
+        }
+    }
+    // A writer gives up its lock when its part is there.
+    let writers = absent()?;
+    let ended = idle.into_iter().filter(|writer| writers.binary_search(writer).is_ok()).collect();
+    Ok(Missing { writers, ended })
+}
+
+/// Removes the locks of a generation. What cannot be removed stays: nothing looks at it. Blocks.
+pub(super) fn unlock(directory: &Directory) {
+    for name in directory.names().unwrap_or_default() {
+        if matches!(name.to_str().and_then(Member::parse), Some(Member::Lock(_))) {
+            let _ = directory.remove_file(name);
+        }
+    }
+}

@@ -1,0 +1,456 @@
+//! [`CheckpointWriter`]: a generation in progress, or one writer's part of it.
+
+use super::agree::{self, Listed};
+use super::collect;
+use super::commit::{Commit, Step};
+use super::data::Data;
+use super::files::Within;
+use super::manifest::{self, Manifest, ManifestPart};
+use super::names::{Entry, GENERATIONS_MAX, INDEX, MANIFEST, Member, Origin, WRITERS_MAX, is_group};
+use super::options::{BeginOptions, JoinOptions, PutOptions};
+use super::part::{PART_BYTES_MAX, Part};
+use super::reuse::{Older, Reused};
+use super::scan;
+use super::staging::Staging;
+use super::temporary::{Begun, Missing, Place, Temporary, begin, join, missing, unlock};
+use super::token::Token;
+use crate::error::{Error, Fault, Reason, Result, quoted};
+use crate::job::Job;
+use crate::open::{OpenOptions, Safetensors};
+use crate::save::Source;
+use crate::shards::index_text;
+use deepring::{IoBuf, ReplaceOptions};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+/// Between two looks for the parts of other writers: at first, and at most.
+const PAUSE_MIN: Duration = Duration::from_millis(10);
+const PAUSE_MAX: Duration = Duration::from_millis(250);
+
+/// What a commit has made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Generation {
+    /// Its number.
+    pub number: u64,
+    /// Bytes of the data files of this writer, with those that were taken over.
+    pub bytes: u64,
+    /// How many data files this writer has.
+    pub files: u32,
+    /// What this writer has taken over.
+    pub reused: Reused,
+}
+
+/// A generation in progress. Nothing is visible before the [commit](CheckpointWriter::commit) of the first writer; if that is
+/// dropped, all that was written is removed.
+///
+/// The calls can come from any number of threads. If one fails at the drive, or its job is dropped before it has ended, the
+/// checkpoint has failed, and so do the calls that follow.
+///
+/// ```
+/// use deepring_tensors::checkpoint::{BeginOptions, Checkpoints, PutOptions, StoreOptions};
+/// use deepring_tensors::{DType, Declared, Source};
+/// # let directory = tempfile::tempdir().unwrap();
+/// let engine = deepring::Engine::builder().build()?;
+/// let store = Checkpoints::open(&engine, directory.path(), StoreOptions::new()).wait()?;
+/// let writer = store.begin(BeginOptions::new().step(7)).wait()?;
+/// let declared = |name: &str| Declared { name: name.into(), dtype: DType::U8, shape: vec![4] };
+/// writer.put(Source { declared: declared("a"), data: vec![1, 2, 3, 4] }, PutOptions::new()).wait()?;
+/// writer.put_all(vec![Source { declared: declared("b"), data: vec![5, 6, 7, 8] }], "frozen").wait()?;
+/// writer.set_meta(r#"{"loss":0.5}"#)?;
+/// assert_eq!(writer.commit().wait()?.number, 1);
+///
+/// let reference = deepring_tensors::checkpoint::Reference::Latest;
+/// let writer = store.begin(BeginOptions::new().step(8).reference(reference)).wait()?;
+/// writer.put(Source { declared: declared("a"), data: vec![2, 3, 4, 5] }, PutOptions::new()).wait()?;
+/// let reused = writer.reference_group("frozen").wait()?;
+/// assert!(reused.linked + reused.cloned + reused.copied > 4);
+/// assert_eq!(writer.commit().wait()?.number, 2);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct CheckpointWriter {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    place: Arc<Place>,
+    token: Token,
+    writer: u32,
+    step: Option<u64>,
+    previous: Option<u64>,
+    patience: Duration,
+    meta: Mutex<String>,
+    reused: Mutex<Reused>,
+    older: Option<Arc<Older>>,
+    data: Arc<Data>,
+    commit: Commit,
+    temporary: Temporary,
+}
+
+impl CheckpointWriter {
+    /// Begins a generation.
+    pub(super) async fn begin(place: Arc<Place>, options: BeginOptions) -> Result<Self> {
+        // Here, and not on a blocking thread: a planted bug is the calling thread's.
+        let commit = Commit::new(true);
+        if !(1..=WRITERS_MAX).contains(&options.writers) {
+            return Err(Error::Argument(format!("there are {} writers, not 1 to {WRITERS_MAX}", options.writers)));
+        }
+        if options.step.is_some_and(|step| step >= GENERATIONS_MAX) {
+            return Err(Error::Argument("the step is not below 2^53".into()));
+        }
+        let store = place.directory.clone();
+        let begun = place.engine.run_blocking(move || begin(&store, &options)).await??;
+        Self::new(place, begun, options.own, commit, &options)
+    }
+
+    /// Joins a generation in progress.
+    pub(super) async fn join(place: Arc<Place>, token: Token, writer: u32, options: JoinOptions) -> Result<Self> {
+        let commit = Commit::new(false);
+        if writer == 0 || writer >= token.writers {
+            return Err(Error::Argument(format!("writer {writer} is not one of those that join, 1 to {}", token.writers - 1)));
+        }
+        let store = place.directory.clone();
+        let begun = place.engine.run_blocking(move || join(&store, token, writer)).await??;
+        Self::new(place, begun, options, commit, &BeginOptions::new())
+    }
+
+    fn new(place: Arc<Place>, begun: Begun, own: JoinOptions, commit: Commit, options: &BeginOptions) -> Result<Self> {
+        let Begun { token, writer, directory, lock, previous, older } = begun;
+        let temporary = Temporary {
+            place: Arc::clone(&place),
+            entry: Entry::Temporary(token.number, token.id),
+            directory: directory.clone(),
+            lock: Some(lock),
+            is_first: writer == 0,
+            is_published: AtomicBool::new(false),
+        };
+        let staging = Staging::new(&place.engine, own.staging)?;
+        let origin = Origin { id: token.id, writer };
+        let data = Data::new(&place.engine, directory.path().to_owned(), origin, own.direct, commit.flushes_data, staging);
+        let (step, patience) = (options.step, options.patience);
+        let (meta, reused) = (Mutex::new("null".into()), Mutex::default());
+        let inner = Inner { place, token, writer, step, previous, patience, meta, reused, older, data, commit, temporary };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// The number that the generation will have.
+    pub fn number(&self) -> u64 {
+        self.inner.token.number
+    }
+
+    /// What others need to join.
+    pub fn token(&self) -> Token {
+        self.inner.token
+    }
+
+    /// Writes a tensor, or a piece of one. The job ends when its memory is the caller's again, which it returns: written, or
+    /// copied while staging lasts, which small tensors always are.
+    ///
+    /// The job fails with [`Error::Argument`] if the name was put before, unless both are pieces, the data do not fit the
+    /// shape, or a piece leaves its tensor; with [`Error::Io`].
+    pub fn put<B: IoBuf>(&self, source: Source<B>, options: PutOptions) -> Job<Result<B>> {
+        let inner = Arc::clone(&self.inner);
+        Job::new(async move {
+            check_group(&options.group)?;
+            inner.data.put(source, options.within, &options.group).await
+        })
+    }
+
+    /// Writes many tensors at once, into one file of the group with an exact layout. Faster than one call for each: all of
+    /// them are at the drive at once. Returns their memory, in their order.
+    ///
+    /// The job fails as that of [`CheckpointWriter::put`].
+    pub fn put_all<B: IoBuf>(&self, sources: Vec<Source<B>>, group: impl Into<String>) -> Job<Result<Vec<B>>> {
+        let (inner, group) = (Arc::clone(&self.inner), group.into());
+        Job::new(async move {
+            check_group(&group)?;
+            inner.data.put_all(sources, &group).await
+        })
+    }
+
+    /// Takes over a tensor of the [reference](super::BeginOptions::reference), with all of its pieces. That it did not change is the
+    /// caller's word.
+    ///
+    /// The job fails with [`Error::NotFound`] if the reference does not have it, or there is none; with [`Error::Checksum`] if
+    /// bytes that are copied are damaged; and as that of [`CheckpointWriter::put`].
+    pub fn reference(&self, name: impl Into<String>) -> Job<Result<Reused>> {
+        let (inner, name) = (Arc::clone(&self.inner), name.into());
+        Job::new(async move {
+            let older = inner.older.as_ref().ok_or_else(|| Error::NotFound { tensor: name.clone() })?;
+            inner.data.check()?;
+            let reused = older.take_tensor(&inner.data, &name).await?;
+            inner.add(reused);
+            Ok(reused)
+        })
+    }
+
+    /// Takes over all tensors that the reference has in a group, of all its writers. Where the file system allows it, files
+    /// get a second name, and nothing is read or written.
+    ///
+    /// The job fails with [`Error::NotFound`] with the name of the group, and as that of [`CheckpointWriter::reference`].
+    pub fn reference_group(&self, group: impl Into<String>) -> Job<Result<Reused>> {
+        let (inner, group) = (Arc::clone(&self.inner), group.into());
+        Job::new(async move {
+            let older = inner.older.as_ref().ok_or_else(|| Error::NotFound { tensor: group.clone() })?;
+            inner.data.check()?;
+            let reused = older.take_group(&inner.data, &inner.temporary.directory, &group).await?;
+            inner.add(reused);
+            Ok(reused)
+        })
+    }
+
+    /// JSON that the program keeps with the generation, of at most 16 MiB; `null` by default. That of the first writer counts.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if it is longer, or is not JSON.
+    pub fn set_meta(&self, json: &str) -> Result<()> {
+        *self.inner.meta.lock().unwrap_or_else(PoisonError::into_inner) = manifest::meta(json)?;
+        Ok(())
+    }
+
+    /// Of the first writer: waits until all parts are there, and makes the generation visible, as a whole. Then it is durable.
+    /// What is not to be kept any more is removed. Of a writer that has joined: makes its part durable.
+    ///
+    /// Dropping the job gives up, unless the generation is visible by then.
+    ///
+    /// The job fails with [`Error::Argument`] if other calls have not ended; with [`Error::Incomplete`] if writers have ended
+    /// without their part; with [`Error::Conflict`] if the tensors of the writers do not agree, pieces leave a hole or
+    /// overlap, or another process has made a generation of this number; with [`Error::Format`] if a part is not what it
+    /// should be; with [`Error::Io`]. After a failure nothing is visible and nothing is left, unless only the last flush of
+    /// the store has failed (`fsync`): then the generation is there, and a power cut can take it away.
+    pub fn commit(self) -> Job<Result<Generation>> {
+        Job::new(async move {
+            let Ok(inner) = Arc::try_unwrap(self.inner) else {
+                return Err(Error::Argument("a call has not ended".into()));
+            };
+            match inner.commit().await {
+                Ok(generation) => Ok(generation),
+                Err(error) => {
+                    // The caller gets the error that made this necessary.
+                    let _ = inner.abort().await;
+                    Err(error)
+                }
+            }
+        })
+    }
+
+    /// Gives up. Of the first writer: removes all that was written, of all writers, and waits for that.
+    ///
+    /// The job fails with [`Error::Argument`] if other calls have not ended; with [`Error::Io`] if something cannot be removed.
+    pub fn abort(self) -> Job<Result<()>> {
+        Job::new(async move {
+            match Arc::try_unwrap(self.inner) {
+                Ok(inner) => inner.abort().await,
+                Err(_) => Err(Error::Argument("a call has not ended".into())),
+            }
+        })
+    }
+}
+
+fn check_group(group: &str) -> Result<()> {
+    if is_group(group) {
+        return Ok(());
+    }
+    Err(Error::Argument(format!("{} is not a group: 1 to 64 of a-z, 0-9, _ and -", quoted(group))))
+}
+
+/// What the first writer knows of all parts.
+#[derive(Default)]
+struct Parts {
+    manifest: Vec<ManifestPart>,
+    listed: Vec<Listed>,
+    is_whole: bool,
+}
+
+impl Inner {
+    fn add(&self, reused: Reused) {
+        self.reused.lock().unwrap_or_else(PoisonError::into_inner).add(reused);
+    }
+
+    async fn commit(&self) -> Result<Generation> {
+        let Self { place, token, temporary, .. } = self;
+        self.data.complete().await?;
+        let part = self.data.part();
+        let mut path = temporary.directory.path().to_owned();
+        let mut parts = Parts::default();
+        for &step in &self.commit.steps {
+            match step {
+                Step::SyncData => self.data.commit().await?,
+                Step::WritePart => {
+                    let name = Member::Part(self.writer).to_string();
+                    self.write_file(&path.join(name), part.text()?.into_bytes(), self.commit.flushes_part).await?;
+                }
+                Step::AwaitParts => parts = self.all_parts().await?,
+                Step::WriteManifest => self.write_manifest(&path, &mut parts).await?,
+                Step::SyncTemporary => {
+                    let directory = temporary.directory.clone();
+                    place.engine.run_blocking(move || directory.sync()).await??;
+                }
+                Step::Publish => path = self.publish().await?,
+                Step::SyncStore => {
+                    let store = place.directory.clone();
+                    place.engine.run_blocking(move || store.sync()).await??;
+                }
+                Step::Unlock => {
+                    let directory = temporary.directory.clone();
+                    place.engine.run_blocking(move || unlock(&directory)).await?;
+                }
+            }
+        }
+        if temporary.is_first {
+            let (store, keep) = (place.directory.clone(), place.keep);
+            // What is left goes the next time; the generation is there.
+            let _ = place.engine.run_blocking(move || collect::collect(&store, keep)).await;
+        }
+        let reused = *self.reused.lock().unwrap_or_else(PoisonError::into_inner);
+        let bytes = part.files.iter().map(|file| file.bytes).sum();
+        Ok(Generation { number: token.number, bytes, files: part.files.len() as u32, reused })
+    }
+
+    /// Makes a small file.
+    async fn write_file(&self, path: &Path, bytes: Vec<u8>, durable: bool) -> Result<()> {
+        let options = ReplaceOptions::new().size(bytes.len() as u64).keep_existing(true).sync_directory(false).durable(durable);
+        let replacement = self.place.engine.replace(path, options).await?;
+        match replacement.file().write_at(bytes, 0).await.ok() {
+            Ok(_) => Ok(replacement.commit().await?),
+            Err(error) => {
+                // The caller gets the error that made this necessary.
+                let _ = replacement.abandon().await;
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Waits for the parts of all writers, and checks that they are one generation.
+    async fn all_parts(&self) -> Result<Parts> {
+        let Self { token, place, temporary, patience, .. } = self;
+        let (began, mut pause) = (Instant::now(), PAUSE_MIN);
+        loop {
+            let (store, directory) = (place.directory.clone(), temporary.directory.clone());
+            let has_patience = began.elapsed() < *patience;
+            let writers = token.writers;
+            let look = move || {
+                let Missing { writers, ended } = missing(&store, &directory, writers, has_patience)?;
+                if !writers.is_empty() && ended.is_empty() {
+                    std::thread::sleep(pause);
+                }
+                Ok::<_, Error>((writers, ended))
+            };
+            let (missing, ended) = place.engine.run_blocking(look).await??;
+            if !ended.is_empty() {
+                return Err(Error::Incomplete { generation: token.number, writers: ended });
+            }
+            if missing.is_empty() {
+                break;
+            }
+            pause = (2 * pause).min(PAUSE_MAX);
+        }
+        let mut all = Parts::default();
+        for writer in 0..token.writers {
+            let path = temporary.directory.path().join(Member::Part(writer).to_string());
+            let (read, id) = (path.clone(), token.id);
+            let read_part = move || {
+                let bytes = scan::read(&read, PART_BYTES_MAX, Reason::Part)?;
+                let part = Part::parse(&bytes).map_err(|fault| fault.at(&read))?;
+                if (part.id, part.writer) != (id, writer) {
+                    return Err(Fault::new(Reason::Identity, "it is of another writer, or another attempt").at(&read));
+                }
+                Ok((ManifestPart::new(writer, &bytes), part))
+            };
+            let (listed, part) = place.engine.run_blocking(read_part).await??;
+            all.manifest.push(listed);
+            if writer == self.writer {
+                all.listed.append(&mut self.data.listed());
+            } else {
+                for number in 0..part.files.len() {
+                    self.list(&part, number, &mut all.listed).await?;
+                }
+            }
+        }
+        let number = token.number;
+        let check = move || agree::check(number, &all.listed).map(|is_whole| Parts { is_whole, ..all });
+        place.engine.run_blocking(check).await?
+    }
+
+    /// Adds the tensors in a data file of another writer, as its own header has them.
+    async fn list(&self, part: &Part, number: usize, listed: &mut Vec<Listed>) -> Result<()> {
+        let file = &part.files[number];
+        let path = self.temporary.directory.path().join(&file.name);
+        scan::check_size(&path, file.bytes)?;
+        let model = Safetensors::open_files(&self.place.engine, vec![path.clone()], OpenOptions::new()).await?;
+        if model.metadata().get("deepring") != Some(file.origin.to_string().as_str()) {
+            return Err(Fault::new(Reason::Identity, "the header is not that of the file that the part lists").at(&path));
+        }
+        file.places(part.chunk, model.table().iter().map(|info| info.len)).map_err(|fault| fault.at(&path))?;
+        let pieces = part.split.iter().filter_map(|tensor| {
+            let piece = tensor.pieces.iter().find(|piece| piece.file as usize == number)?;
+            Some((tensor.name.as_str(), Within { shape: tensor.shape.clone(), start: piece.start.clone() }))
+        });
+        let mut pieces: HashMap<&str, Within> = pieces.collect();
+        listed.extend(model.table().iter().map(|info| Listed {
+            name: info.name.to_owned(),
+            dtype: info.dtype,
+            shape: info.shape.clone(),
+            bytes: info.len,
+            within: pieces.remove(info.name),
+            writer: part.writer,
+            file: file.name.clone(),
+        }));
+        Ok(())
+    }
+
+    /// The manifest, and the index if a model without split tensors can be read by it.
+    async fn write_manifest(&self, path: &Path, parts: &mut Parts) -> Result<()> {
+        let Self { token, place, step, previous, .. } = self;
+        if parts.is_whole && !parts.listed.is_empty() {
+            let listed = std::mem::take(&mut parts.listed);
+            let index = move || {
+                let total = listed.iter().map(|tensor| tensor.bytes).sum();
+                index_text(total, listed.iter().map(|tensor| (tensor.name.as_str(), tensor.file.as_str())))
+            };
+            let index = place.engine.run_blocking(index).await?;
+            self.write_file(&path.join(INDEX), index, self.commit.flushes_manifest).await?;
+        }
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |now| now.as_millis() as u64);
+        let meta = self.meta.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let (step, previous, parts) = (*step, *previous, std::mem::take(&mut parts.manifest));
+        let manifest = Manifest { id: token.id, generation: token.number, step, created_ms: now, previous, parts, meta };
+        let text = place.engine.run_blocking(move || manifest.text()).await?;
+        self.write_file(&path.join(MANIFEST), text.into_bytes(), self.commit.flushes_manifest).await
+    }
+
+    /// Gives the directory its number. This is the moment.
+    async fn publish(&self) -> Result<PathBuf> {
+        let Self { token, place, temporary, .. } = self;
+        let (store, from) = (place.directory.clone(), temporary.entry.to_string());
+        let to = Entry::Generation(token.number).to_string();
+        let path = store.path().join(&to);
+        let renamed = place.engine.run_blocking(move || store.rename(from, &store, to)).await?;
+        match renamed {
+            Ok(()) => {
+                temporary.is_published.store(true, Ordering::Release);
+                Ok(path)
+            }
+            Err(error) if error.code() == "EEXIST" => {
+                let detail = "something has the name of the generation".into();
+                Err(Error::Conflict { generation: token.number, detail })
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn abort(self) -> Result<()> {
+        let Self { data, temporary, place, .. } = self;
+        // Whatever comes of the files: their directory goes.
+        let abandoned = data.abandon().await;
+        drop(data);
+        let remove = temporary.take();
+        place.engine.run_blocking(remove).await??;
+        abandoned
+    }
+}
