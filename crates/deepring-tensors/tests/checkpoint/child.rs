@@ -1,0 +1,28 @@
+//! Writers in other processes: the test binary runs one of its tests again, which knows by a variable that it is the child.
+
+use std::process::{Child, Command, Stdio};
+
+const VARIABLE: &str = "DEEPRING_CHECKPOINT_CHILD";
+
+/// What this process was started for, if it is a child of this test.
+pub(crate) fn argument(test: &str) -> Option<Vec<String>> {
+    let given = std::env::var(VARIABLE).ok()?;
+    let (name, rest) = given.split_once('\n')?;
+    (name == test).then(|| rest.split('\n').map(str::to_owned).collect())
+}
+
+/// Runs this test again in another process.
+pub(crate) fn spawn(test: &str, arguments: &[&str]) -> Child {
+    let mut command = Command::new(std::env::current_exe().expect("the test binary"));
+    command.args([test, "--exact", "--nocapture", "--test-threads=1"]);
+    command.env(VARIABLE, format!("{test}\n{}", arguments.join("\n")));
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("a child process")
+}
+
+/// Waits for a line of the child.
+pub(crate) fn await_line(child: &mut Child, expected: &str) {
+    use std::io::{BufRead, BufReader};
+    let output = child.stdout.take().expect("the child's output");
+    let found = BufReader::new(output).lines().map_while(Result::ok).any(|line| line.contains(expected));
+    assert!(found, "the child has ended before it was {expected}");
+}
