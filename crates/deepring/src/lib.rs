@@ -114,6 +114,7 @@ mod planted;
 mod priority;
 mod read_buffer;
 mod replacement;
+mod scatter;
 mod share;
 #[cfg(feature = "sim")]
 pub mod sim;
@@ -147,5 +148,6 @@ pub use options::{ManyOptions, ReadOptions, WriteOptions};
 pub use plan::Direction;
 pub use priority::Priority;
 pub use replacement::{ReplaceOptions, Replacement};
+pub use scatter::{FileRanges, ScatteredFiles};
 pub use stats::{LatencySummary, Stats};
 pub use windows::{DeviceWindow, WindowSize};

@@ -420,13 +420,13 @@ impl Completion for Summing {
 }
 
 /// Ranges whose memory is in one buffer.
-fn segments(direction: Direction, address: u64, len: usize, ranges: &[Piece]) -> Result<Vec<Segment>> {
+pub(crate) fn segments(direction: Direction, address: u64, len: usize, ranges: &[Piece]) -> Result<Vec<Segment>> {
     let segment = |(index, range)| segment_of(direction, index, range, range.offset, address, len);
     ranges.iter().enumerate().map(segment).collect()
 }
 
 /// Ranges whose memory is in buffers that are counted through one behind the other.
-fn scattered_among<B: IoBufMut>(bufs: &mut [B], ranges: &[Piece]) -> Result<Vec<Segment>> {
+pub(crate) fn scattered_among<B: IoBufMut>(bufs: &mut [B], ranges: &[Piece]) -> Result<Vec<Segment>> {
     refuse_spares(bufs)?;
     let mut end = 0;
     let place = |buf: &mut B| {

@@ -3,7 +3,7 @@
 
 mod harness;
 
-use deepring::{Batch, Completed, Direct, Engine, Error, ErrorKind, File, ManyOptions, OpenOptions, Piece, Spare};
+use deepring::{Batch, Completed, Direct, Engine, Error, ErrorKind, File, FileRanges, ManyOptions, OpenOptions, Piece, Spare};
 use harness::disk::{Loop, as_root};
 use harness::{MODES, Rng, Slice, assert_file, assert_same, builders, bytes, directory, engines, open, say};
 use std::path::Path;
@@ -424,4 +424,92 @@ fn every_range_has_its_checksum_and_a_wrong_one_is_named() {
         let error = file.read_scatter_with(vec![0; len], &ranges, options).wait().result.expect_err("too few checksums");
         assert_eq!(error.kind(), ErrorKind::Invalid);
     });
+}
+
+/// Files with bytes of their own, opened by one engine.
+fn several(engine: &Engine, place: &Path, direct: Direct) -> Vec<File> {
+    let file = |salt: u64| {
+        let path = place.join(salt.to_string());
+        std::fs::write(&path, bytes(0, FILE, salt)).expect("a file");
+        open(engine, &path, direct)
+    };
+    (1..4).map(file).collect()
+}
+
+#[test]
+fn ranges_of_several_files_are_read_into_one_buffer() {
+    let (place, mut rng) = (directory(), Rng::new());
+    for engine in engines() {
+        for direct in MODES {
+            let files = several(&engine, place.path(), direct);
+            let (ranges, len) = random_ranges(&mut rng, 90, (FILE - 400_000) as u64);
+            // Each range in one of the files.
+            let mut parts: Vec<Vec<Piece>> = vec![Vec::new(); files.len()];
+            let mut content = vec![9; len];
+            for range in ranges {
+                let file = rng.below(3) as usize;
+                content[range.offset..range.offset + range.len].copy_from_slice(&bytes(range.position, range.len, file as u64 + 1));
+                parts[file].push(range);
+            }
+            let list: Vec<_> = files.iter().zip(&parts).map(|(file, ranges)| FileRanges { file, ranges }).collect();
+            let options = ManyOptions::new().exact(true).checksums(true);
+            let (read, receipt) = engine.read_scatter(vec![9; len], &list, options.clone()).wait().ok().expect("a read");
+            assert_same(&read.buf, &content, "one buffer");
+            assert_eq!(receipt.bytes, parts.iter().flatten().map(|range| range.len as u64).sum::<u64>());
+            let mut sums = Vec::new();
+            for (file, ranges) in parts.iter().enumerate() {
+                let own: Vec<u32> = ranges.iter().map(|range| deepring::crc32c(&content[range.offset..range.offset + range.len])).collect();
+                assert_eq!(read.checksums(file), Some(&own[..]));
+                assert_eq!(read.counts(file), ranges.iter().map(|range| range.len as u64).collect::<Vec<_>>());
+                sums.extend(own);
+            }
+            // Into several buffers, of which no range crosses an end.
+            let cut = parts.iter().flatten().map(|range| range.offset).max().expect("ranges");
+            let bufs = vec![vec![9; cut], vec![9; len - cut]];
+            let (read, _) = engine.read_scatter_vectored(bufs, &list, options.clone().expect(sums.clone())).wait().ok().expect("a read");
+            assert_same(&read.buf.concat(), &content, "two buffers");
+            // The checksum of the last range that has bytes.
+            let all: Vec<_> =
+                parts.iter().enumerate().flat_map(|(file, ranges)| ranges.iter().map(move |range| (file, range.len))).collect();
+            let wrong = all.iter().rposition(|&(_, len)| len > 0).expect("bytes");
+            sums[wrong] ^= 1;
+            let Completed { buf, result } = engine.read_scatter(vec![9; len], &list, options.clone().expect(sums)).wait();
+            let error = result.expect_err("another checksum");
+            assert_eq!(
+                (error.index(), error.path(), buf.is_some()),
+                (Some(wrong as u32), Some(files[all[wrong].0].path()), true),
+                "{error}"
+            );
+        }
+    }
+}
+
+#[test]
+fn what_several_files_cannot_bring_is_refused_with_the_range_and_the_file() {
+    let place = directory();
+    let [one, two] = [Engine::builder().build().expect("an engine"), Engine::builder().build().expect("an engine")];
+    let files = several(&one, place.path(), Direct::Prefer);
+    let read = |engine: &Engine, first: &[Piece], second: &[Piece], options: ManyOptions| {
+        let list = [FileRanges { file: &files[0], ranges: first }, FileRanges { file: &files[1], ranges: second }];
+        let Completed { buf, result } = engine.read_scatter(vec![9; 1000], &list, options).wait();
+        assert_eq!(buf.expect("the buffer").buf.len(), 1000);
+        result.map_err(|error| (error.kind(), error.index(), error.path().map(Path::to_owned)))
+    };
+    let (fits, plain) = ([Piece::new(0, 0, 10), Piece::new(50, 10, 10)], ManyOptions::new().exact(true));
+    let path = |file: usize| Some(files[file].path().to_owned());
+    let error = read(&one, &fits, &[Piece::new(0, 20, 10), Piece::new(0, 19, 1)], plain.clone()).expect_err("memory in common");
+    assert_eq!((error.0, error.1), (ErrorKind::Overlap(1), Some(3)));
+    let error = read(&one, &fits, &[Piece::new(0, 20, 10), Piece::new(0, 999, 2)], plain.clone()).expect_err("outside");
+    assert_eq!(error, (ErrorKind::Invalid, Some(3), path(1)));
+    let error = read(&one, &fits, &[Piece::new(FILE as u64 - 5, 20, 10)], plain.clone()).expect_err("the file ends");
+    assert_eq!(error, (ErrorKind::Eof, Some(2), path(1)));
+    let error = read(&two, &fits, &[], plain.clone()).expect_err("another engine");
+    assert_eq!(error, (ErrorKind::Invalid, None, path(0)));
+    let error = read(&one, &fits, &[], plain.clone().expect(vec![0; 3])).expect_err("a checksum too many");
+    assert_eq!(error, (ErrorKind::Invalid, None, None));
+    let error = read(&one, &fits, &[], plain.clone().deadline(std::time::Instant::now())).expect_err("too late");
+    assert_eq!((error.0, error.1), (ErrorKind::TimedOut, None));
+    assert_eq!(read(&one, &fits, &[], plain).expect("nothing of the second file").bytes, 20);
+    let (read, receipt) = one.read_scatter(vec![9; 3], &[], ManyOptions::new()).wait().ok().expect("of no file");
+    assert_eq!((read.buf, receipt.bytes), (vec![9; 3], 0));
 }
