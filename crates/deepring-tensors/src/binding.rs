@@ -91,8 +91,9 @@ pub fn load_into<B: IoBufMut>(
         slices.extend(destination.slice.map(|slice| (destination.index, slice)));
         memory.push(destination.memory);
     }
-    let verify = verify && !tensors.inner.checksums.is_empty();
-    let rules = Rules { group_bytes, separate: true, packed: true };
+    let sums = tensors.sums(Some(verify));
+    let verify = sums.is_some();
+    let rules = Rules { separate: true, packed: true, ..Rules::new(group_bytes, sums) };
     let plan = Arc::new(Plan::new(tensors.table(), &selection, &slices, rules)?);
     for (&index, memory) in selection.indices.iter().zip(&memory) {
         let (_, bytes) = tensor::extent(tensors, &plan, index);
@@ -100,14 +101,14 @@ pub fn load_into<B: IoBufMut>(
             return Err(Error::Argument(format!("the memory has {} bytes, and the tensor {bytes}", memory.len())));
         }
     }
-    let (selection, mut memory) = (Arc::new(selection), memory.into_iter());
+    let mut memory = memory.into_iter();
     let group = |number: usize| {
         let own: Vec<B> = memory.by_ref().take(plan.groups[number].tensors.len()).collect();
-        let (tensors, selection, plan) = (tensors.clone(), Arc::clone(&selection), Arc::clone(&plan));
+        let (tensors, plan) = (tensors.clone(), Arc::clone(&plan));
         Job::new(async move {
             let Read { memory, receipt, checksums } = read::start_into(&tensors, &plan, number, own, verify).await?;
             if verify {
-                check(&tensors, &selection, &plan, number, &checksums)?;
+                check(&tensors, &plan, number, &checksums)?;
             }
             Ok((memory, receipt))
         })

@@ -157,7 +157,7 @@ pub enum Error {
         tensor: String,
         /// Its file.
         path: PathBuf,
-        /// Where it begins in the file.
+        /// Where the bytes begin in the file: those of the tensor, or of a chunk of it.
         position: u64,
         /// What the file states.
         expected: u32,

@@ -2,13 +2,13 @@
 
 use crate::error::{Error, Result};
 use crate::job::Job;
-use crate::plan::{Plan, Rules};
+use crate::plan::{Check, Plan, Rules};
 use crate::progress::{OnProgress, Progress};
 use crate::read::{self, LoadReceipt, Read};
 use crate::slice::Slice;
 use crate::table::Selection;
 use crate::tensor::{Memory, Tensor, TensorMap, tensor_at};
-use crate::tensors::Tensors;
+use crate::tensors::{Mismatch, Tensors};
 use deepring::Buffer;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -23,7 +23,7 @@ pub(crate) const GROUP_BYTES: u64 = 64 << 20;
 pub struct LoadOptions {
     pub(crate) slices: HashMap<String, Slice>,
     pub(crate) group_bytes: u64,
-    pub(crate) verify: bool,
+    pub(crate) verify: Option<bool>,
     pub(crate) on_progress: Option<OnProgress>,
 }
 
@@ -40,9 +40,9 @@ impl fmt::Debug for LoadOptions {
 }
 
 impl LoadOptions {
-    /// All defaults: whole tensors, in groups of 64 MiB, unverified.
+    /// All defaults: whole tensors, in groups of 64 MiB, verified only if they are those of a checkpoint.
     pub fn new() -> Self {
-        Self { slices: HashMap::new(), group_bytes: GROUP_BYTES, verify: false, on_progress: None }
+        Self { slices: HashMap::new(), group_bytes: GROUP_BYTES, verify: None, on_progress: None }
     }
 
     /// Of this tensor, a slice is read.
@@ -59,11 +59,12 @@ impl LoadOptions {
         self
     }
 
-    /// Whether the bytes of every whole tensor must have the checksum that its file states, if it states one; off by
-    /// default. The first that does not is [`Error::Checksum`].
+    /// Whether bytes must have the checksums that are stated for them. The first that do not are [`Error::Checksum`]. A
+    /// safetensors file can state one for each tensor, a checkpoint has one for each MiB; what is read only in part is not
+    /// compared. Off by default, and on for a checkpoint.
     #[must_use]
     pub fn verify(mut self, yes: bool) -> Self {
-        self.verify = yes;
+        self.verify = Some(yes);
         self
     }
 
@@ -136,9 +137,9 @@ pub(crate) struct Loaded {
 /// Loads a selection, in its order.
 pub(crate) async fn load_groups(tensors: &Tensors, selection: &Selection, options: LoadOptions) -> Result<Loaded> {
     let slices = slices_of(tensors, selection, &options.slices)?;
-    let verify = options.verify && !tensors.inner.checksums.is_empty();
-    let rules = Rules { group_bytes: options.group_bytes, separate: verify, packed: false };
-    let plan = Arc::new(Plan::new(tensors.table(), selection, &slices, rules)?);
+    let sums = tensors.sums(options.verify);
+    let verify = sums.is_some();
+    let plan = Arc::new(Plan::new(tensors.table(), selection, &slices, Rules::new(options.group_bytes, sums))?);
     let mut receipt = LoadReceipt { realigned: plan.realigned, ..LoadReceipt::NONE };
     let mut progress = Progress::new(options.on_progress, plan.bytes);
     // All are in the engine's queue at once; it bounds what is in flight.
@@ -147,7 +148,7 @@ pub(crate) async fn load_groups(tensors: &Tensors, selection: &Selection, option
     for (number, reading) in readings.into_iter().enumerate() {
         let Read { memory, receipt: part, checksums } = reading.await?;
         if verify {
-            check(tensors, selection, &plan, number, &checksums)?;
+            check(tensors, &plan, number, &checksums)?;
         }
         receipt.add(&part);
         progress.advance(part.bytes);
@@ -172,39 +173,28 @@ pub(crate) fn slices_of(tensors: &Tensors, selection: &Selection, slices: &HashM
     Ok(found)
 }
 
-/// Compares the checksums of the whole tensors of a group, whose pieces are those of the tensors that have bytes.
-pub(crate) fn check(tensors: &Tensors, selection: &Selection, plan: &Plan, number: usize, checksums: &[u32]) -> Result<()> {
-    match mismatches(tensors, selection, plan, number, checksums).next() {
-        Some(error) => Err(error),
+/// Compares the checksums of the pieces of a group with those that are stated.
+pub(crate) fn check(tensors: &Tensors, plan: &Plan, number: usize, checksums: &[Vec<u32>]) -> Result<()> {
+    match mismatches(tensors, plan, number, checksums).next() {
+        Some(mismatch) => Err(tensors.mismatched(mismatch)),
         None => Ok(()),
     }
 }
 
-/// The tensors of a group whose checksum is not that of their file.
+/// What a group has that does not have the checksum which is stated for it.
 pub(crate) fn mismatches<'a>(
     tensors: &'a Tensors,
-    selection: &'a Selection,
     plan: &'a Plan,
     number: usize,
-    checksums: &'a [u32],
-) -> impl Iterator<Item = Error> + 'a {
-    let columns = &tensors.table().columns;
-    let mut next = 0;
-    plan.groups[number].tensors.clone().filter_map(move |nth| {
-        let index = selection.indices[nth];
-        let pieces = match plan.sliced.get(&index) {
-            Some(runs) => runs.count() as usize,
-            None => usize::from(columns.lens[index as usize] > 0),
-        };
-        let own = &checksums[next..next + pieces];
-        next += pieces;
-        let expected = tensors.checksum(index as usize)?;
-        let actual = match own {
-            // The checksum of nothing.
-            [] if !plan.sliced.contains_key(&index) => 0,
-            [actual] if !plan.sliced.contains_key(&index) => *actual,
-            _ => return None,
-        };
-        (actual != expected).then(|| tensors.mismatch(index as usize, expected, actual))
+    checksums: &'a [Vec<u32>],
+) -> impl Iterator<Item = Mismatch> + 'a {
+    let sums = &tensors.inner.stated.sums;
+    plan.groups[number].files.iter().zip(checksums).flat_map(move |(reads, checksums)| {
+        reads.checks.iter().filter_map(move |&Check { piece, tensor, sum }| {
+            let (expected, actual) = (sums.get(sum), checksums[piece as usize]);
+            let piece = reads.pieces[piece as usize];
+            let mismatch = Mismatch { tensor, file: reads.file, position: piece.position, len: piece.len as u64, expected, actual };
+            (actual != expected).then_some(mismatch)
+        })
     })
 }

@@ -14,11 +14,13 @@ use crate::header::{self, HEADER_BYTES_MAX, Header, LENGTH_BYTES};
 use crate::index::{self, INDEX_BYTES_MAX, Index};
 use crate::job::Job;
 use crate::metadata::Metadata;
+use crate::sums::Sums;
 use crate::table::{Table, TableFile};
-use crate::tensors::{HeaderSum, Tensors};
+use crate::tensors::{HeaderSum, Stated, Tensors};
 use deepring::{Direct, Engine, File};
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Read of every file at once: more than the header of most models.
 const FIRST_BYTES: u64 = 256 << 10;
@@ -204,18 +206,21 @@ fn resolve(path: &Path) -> Result<Meant> {
     }
 }
 
+/// What must hold of the header of a file: of this number, with these bytes in front of the data, of this size.
+pub(crate) type CheckHeader = Arc<dyn Fn(usize, &[u8], &Header, u64) -> std::result::Result<(), Fault> + Send + Sync>;
+
 /// A file with its header.
-struct Part {
-    file: File,
-    header: Header,
+pub(crate) struct Part {
+    pub(crate) file: File,
+    pub(crate) header: Header,
     /// Where the data begins.
-    start: u64,
+    pub(crate) start: u64,
     /// CRC-32C of its tensors in their order, and that of the header, if its metadata have them.
     checksums: Option<(Vec<u32>, HeaderSum)>,
 }
 
 async fn open_files(engine: &Engine, paths: Vec<PathBuf>, options: OpenOptions) -> Result<Safetensors> {
-    let parts = read_parts(engine, &paths, options, |_| None).await?;
+    let parts = read_parts(engine, &paths, options, |_| None, None).await?;
     assemble(engine, paths, parts, None)
 }
 
@@ -235,7 +240,7 @@ async fn open_index(engine: &Engine, path: &Path, options: OpenOptions) -> Resul
         firsts[file as usize].get_or_insert(name as u32);
     }
     let first = |file: usize| firsts[file].map(|name| index.names.get(name as usize).to_owned());
-    let parts = read_parts(engine, &paths, options, first).await?;
+    let parts = read_parts(engine, &paths, options, first, None).await?;
     let missing = missing(&index, &parts);
     if options.strict
         && let Some((name, file)) = missing.first()
@@ -255,16 +260,18 @@ fn missing(index: &Index, parts: &[Part]) -> Vec<(String, usize)> {
 }
 
 /// Opens all files, and reads their headers. `needs` names a tensor that needs a file, for errors.
-async fn read_parts(
+pub(crate) async fn read_parts(
     engine: &Engine,
     paths: &[PathBuf],
     options: OpenOptions,
     needs: impl Fn(usize) -> Option<String> + Sync,
+    check: Option<CheckHeader>,
 ) -> Result<Vec<Part>> {
     // Grows with the files that are there, not with those that an index names.
     let mut parts = Vec::new();
     for (wave, paths) in paths.chunks(WAVE_FILES).enumerate() {
-        parts.extend(read_wave(engine, paths, options, |number| needs(wave * WAVE_FILES + number)).await?);
+        let first = wave * WAVE_FILES;
+        parts.extend(read_wave(engine, paths, options, |number| needs(first + number), check.clone().map(|check| (first, check))).await?);
     }
     Ok(parts)
 }
@@ -275,6 +282,7 @@ async fn read_wave(
     paths: &[PathBuf],
     options: OpenOptions,
     needs: impl Fn(usize) -> Option<String> + Sync,
+    check: Option<(usize, CheckHeader)>,
 ) -> Result<Vec<Part>> {
     let how = deepring::OpenOptions::new().read(true).direct(options.direct);
     let opening: Vec<_> = paths.iter().map(|path| engine.open_async(path, how)).collect();
@@ -297,11 +305,15 @@ async fn read_wave(
         } else {
             file.read_exact_at(engine.pooled_buffer(start as usize)?, 0).await.ok().map_err(|error| failed(number, error))?.0
         };
+        let check = check.clone();
         let parse = move || {
             let text = &header[..start as usize];
             let header = header::parse(&text[LENGTH_BYTES as usize..], size - start, options.strict)?;
+            if let Some((first, check)) = check {
+                check(first + number, text, &header, size)?;
+            }
             let sums = checksums::of(&header).zip(checksums::place_of(text));
-            let sums = sums.map(|((tensors, expected), place)| (tensors, HeaderSum { bytes: start, place, expected }));
+            let sums = sums.map(|((tensors, expected), place)| (tensors, HeaderSum { bytes: start, place: Some(place), expected }));
             Ok((header, sums))
         };
         let parsed: std::result::Result<_, Fault> = engine.run_blocking(parse).await?;
@@ -365,9 +377,7 @@ fn assemble(engine: &Engine, paths: Vec<PathBuf>, parts: Vec<Part>, index: Optio
         handles.push(part.file);
         headers.push(part.checksums.map(|(_, header)| header));
     }
-    if checksums.iter().all(Option::is_none) {
-        checksums = Vec::new();
-    }
-    let tensors = Tensors::with_checksums(engine, Table::new(columns, files), handles, checksums, headers);
+    let stated = Stated { sums: Sums::of_tensors(checksums, files.len()), headers, verify: false };
+    let tensors = Tensors::new(engine, Table::new(columns, files), handles, stated);
     Ok(Safetensors { tensors, metadata, trailing, unindexed, missing: Vec::new() })
 }

@@ -1,10 +1,11 @@
 //! Reading the groups of a plan.
 
 use crate::error::{Error, Result};
-use crate::plan::{Group, PIECES_MAX, Plan};
+use crate::plan::{FileReads, Group, PIECES_MAX, Plan};
 use crate::tensors::Tensors;
-use deepring::{Buffer, Completed, File, IoBufMut, ManyOptions, Piece, Receipt, Scattered};
+use deepring::{Buffer, Completed, Engine, File, FileRanges, IoBufMut, ManyOptions, Piece, Receipt, ScatteredFiles};
 use std::future::Future;
+use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -12,8 +13,8 @@ use std::sync::Arc;
 pub(crate) struct Read<M> {
     pub(crate) memory: M,
     pub(crate) receipt: LoadReceipt,
-    /// Of each piece, if asked for.
-    pub(crate) checksums: Vec<u32>,
+    /// Of each piece of each file, if asked for.
+    pub(crate) checksums: Vec<Vec<u32>>,
 }
 
 /// A group that is being read.
@@ -52,14 +53,15 @@ impl LoadReceipt {
     }
 }
 
-/// The outcome of one operation: the memory, bytes that were read beside the ranges, and their checksums.
-type Outcome<M> = (Option<M>, deepring::Result<Receipt>, u64, Vec<u32>);
+/// The outcome of one operation: the memory, bytes that were read beside the ranges, and the checksums of those of each file.
+type Outcome<M> = (Option<M>, deepring::Result<Receipt>, u64, Vec<Vec<u32>>);
 
 /// An operation that is under way.
 type Pending<M> = Pin<Box<dyn Future<Output = Outcome<M>> + Send>>;
 
-/// Begins to read ranges into memory, and those that are at most so many bytes apart together; with their checksums, or not.
-type Submit<M> = fn(&File, M, &[Piece], u64, bool) -> Pending<M>;
+/// Begins to read ranges of files into memory, and those that are at most so many bytes apart together; with their checksums,
+/// or not.
+type Submit<M> = fn(&Engine, M, &[FileRanges<'_>], u64, bool) -> Pending<M>;
 
 /// Begins to read a group: its first operation is in the engine's queue when this returns.
 pub(crate) fn start(tensors: &Tensors, plan: &Arc<Plan>, number: usize, checksums: bool) -> Reading<Buffer> {
@@ -88,28 +90,35 @@ fn begin<M: Send + 'static>(
 ) -> Reading<M> {
     let (tensors, plan) = (tensors.clone(), Arc::clone(plan));
     let round = move |tensors: &Tensors, group: &Group, memory, first: usize| {
-        let reads: Vec<Piece> = group.reads(first..group.pieces.len().min(first + PIECES_MAX)).collect();
-        let beside = reads.iter().map(|piece| piece.len as u64).sum::<u64>() - bytes_of(round_of(group, first));
-        (submit(&tensors.inner.files[group.file], memory, &reads, group.gap, checksums), beside)
+        let reads: Vec<(&File, Vec<Piece>)> = group
+            .files
+            .iter()
+            .map(|reads| (&tensors.inner.files[reads.file], group.reads(reads, of_round(reads, first)).collect()))
+            .collect();
+        let wanted = group.files.iter().map(|reads| bytes_of(&reads.pieces[of_round(reads, first)])).sum::<u64>();
+        let beside = reads.iter().map(|(_, pieces)| bytes_of(pieces)).sum::<u64>() - wanted;
+        let files: Vec<FileRanges<'_>> = reads.iter().map(|(file, ranges)| FileRanges { file, ranges }).collect();
+        (submit(&tensors.inner.engine, memory, &files, group.gap, checksums), wanted, beside)
     };
     let begun = memory.map(|memory| round(&tensors, &plan.groups[number], memory, 0));
     Box::pin(async move {
         let group = &plan.groups[number];
-        let (mut receipt, mut sums) = (LoadReceipt::NONE, Vec::new());
+        let (mut receipt, mut sums) = (LoadReceipt::NONE, vec![Vec::new(); group.files.len()]);
         let mut next = begun?;
         // More than one round only for a slice with more runs than a call takes.
         let mut first = 0;
         loop {
-            let (pending, beside) = next;
-            let pieces = round_of(group, first);
+            let (pending, wanted, beside) = next;
             let (memory, result, overread, own) = pending.await;
-            let part = result.map_err(|error| failed(&tensors, group.file, pieces, error))?;
-            receipt.add(&LoadReceipt::of(&part, bytes_of(pieces), beside + overread));
-            sums.extend(own);
+            let part = result.map_err(|error| failed(&tensors, group, first, error))?;
+            receipt.add(&LoadReceipt::of(&part, wanted, beside + overread));
+            for (sums, own) in sums.iter_mut().zip(own) {
+                sums.extend(own);
+            }
             // The engine returns the memory with every success.
             let Some(memory) = memory else { return Err(Error::Argument("the engine has lost the memory".into())) };
             first += PIECES_MAX;
-            if first >= group.pieces.len() {
+            if first >= group.pieces_max() {
                 return Ok(Read { memory, receipt, checksums: sums });
             }
             next = round(&tensors, group, memory, first);
@@ -117,24 +126,26 @@ fn begin<M: Send + 'static>(
     })
 }
 
-/// The pieces that are read in one operation, from this one on.
-fn round_of(group: &Group, first: usize) -> &[Piece] {
-    &group.pieces[first..group.pieces.len().min(first + PIECES_MAX)]
+/// The pieces of a file that are read in one operation, from this one on.
+fn of_round(reads: &FileReads, first: usize) -> Range<usize> {
+    let end = reads.pieces.len();
+    first.min(end)..(first + PIECES_MAX).min(end)
 }
 
 fn bytes_of(pieces: &[Piece]) -> u64 {
     pieces.iter().map(|piece| piece.len as u64).sum()
 }
 
-/// The error of a read for these pieces, with the name of the tensor that needs the bytes: not of its neighbor, if the error
-/// is at bytes that were read beside it.
-fn failed(tensors: &Tensors, file: usize, pieces: &[Piece], error: deepring::Error) -> Error {
-    let piece = pieces.get(error.index().unwrap_or(0) as usize);
-    let at = error.position().zip(piece).map(|(position, piece)| {
+/// The error of an operation for the pieces from the first one on, with the name of the tensor that needs the bytes: not of its
+/// neighbor, if the error is at bytes that were read beside it.
+fn failed(tensors: &Tensors, group: &Group, first: usize, error: deepring::Error) -> Error {
+    let mut all = group.files.iter().flat_map(|reads| reads.pieces[of_round(reads, first)].iter().map(|piece| (reads.file, piece)));
+    let piece = all.nth(error.index().unwrap_or(0) as usize);
+    let at = error.position().zip(piece).map(|(position, (file, piece))| {
         let last = piece.position + piece.len as u64 - 1;
-        (position + error.transferred()).clamp(piece.position, last)
+        (file, (position + error.transferred()).clamp(piece.position, last))
     });
-    Error::io(error, at.and_then(|at| tensors.table().name_at(file, at)))
+    Error::io(error, at.and_then(|(file, at)| tensors.table().name_at(file, at)))
 }
 
 /// Memory for a group. What nothing is read into is zeroed: old bytes of the process are not shown.
@@ -146,20 +157,20 @@ fn memory_of(tensors: &Tensors, group: &Group) -> Result<Buffer> {
     Ok(buffer)
 }
 
-fn into_one(file: &File, buffer: Buffer, reads: &[Piece], gap: u64, checksums: bool) -> Pending<Buffer> {
-    if let ([read], false) = (reads, checksums) {
+fn into_one(engine: &Engine, buffer: Buffer, files: &[FileRanges<'_>], gap: u64, checksums: bool) -> Pending<Buffer> {
+    if let ([FileRanges { file, ranges: [read], .. }], false) = (files, checksums) {
         let op = file.read_exact_at(buffer.slice(read.offset..read.offset + read.len), read.position);
         return Box::pin(async move {
             let ended = op.await;
             (ended.buf.map(deepring::Slice::into_inner), ended.result, 0, Vec::new())
         });
     }
-    let op = file.read_scatter_with(buffer, reads, options(gap, checksums));
+    let op = engine.read_scatter(buffer, files, options(gap, checksums));
     Box::pin(async move { outcome(op.await) })
 }
 
-fn into_several<B: IoBufMut>(file: &File, memory: Vec<B>, reads: &[Piece], gap: u64, checksums: bool) -> Pending<Vec<B>> {
-    let op = file.read_scatter_vectored(memory, reads, options(gap, checksums));
+fn into_several<B: IoBufMut>(engine: &Engine, memory: Vec<B>, files: &[FileRanges<'_>], gap: u64, checksums: bool) -> Pending<Vec<B>> {
+    let op = engine.read_scatter_vectored(memory, files, options(gap, checksums));
     Box::pin(async move { outcome(op.await) })
 }
 
@@ -167,9 +178,9 @@ fn options(gap: u64, checksums: bool) -> ManyOptions {
     ManyOptions::new().exact(true).gap(gap).checksums(checksums)
 }
 
-fn outcome<M>(ended: Completed<Scattered<M>>) -> Outcome<M> {
+fn outcome<M>(ended: Completed<ScatteredFiles<M>>) -> Outcome<M> {
     let Some(scattered) = ended.buf else { return (None, ended.result, 0, Vec::new()) };
-    let sums = scattered.checksums().map(<[u32]>::to_vec).unwrap_or_default();
+    let sums = (0..scattered.files()).map(|file| scattered.checksums(file).map(<[u32]>::to_vec).unwrap_or_default()).collect();
     let overread = scattered.overread();
     (Some(scattered.buf), ended.result, overread, sums)
 }

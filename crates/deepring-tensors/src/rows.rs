@@ -4,7 +4,7 @@ use crate::columns::{Columns, Kind};
 use crate::error::{Error, Fault, Reason, Result, quoted};
 use crate::job::Job;
 use crate::table::{Table, TableFile};
-use crate::tensors::Tensors;
+use crate::tensors::{Stated, Tensors};
 use deepring::{Direct, Engine, OpenOptions};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -71,7 +71,7 @@ async fn open(engine: &Engine, mut rows: Vec<Row>, direct: Direct) -> Result<Ten
         }
         opened.push(handle);
     }
-    Ok(Tensors::new(engine, Table::new(columns, files), opened))
+    Ok(Tensors::new(engine, Table::new(columns, files), opened, Stated::default()))
 }
 
 fn add(columns: &mut Columns, row: &Row) -> std::result::Result<(), Fault> {

@@ -23,6 +23,30 @@ impl Slice {
     pub fn new(ranges: impl IntoIterator<Item = Option<Range<u64>>>) -> Self {
         Self(ranges.into_iter().collect())
     }
+
+    /// The range of each dimension of a tensor of this shape. The error is a sentence.
+    pub(crate) fn ranges(&self, shape: &[u64]) -> Result<Vec<Range<u64>>, String> {
+        if self.0.len() > shape.len() {
+            return Err(format!("the slice has {} dimensions, and the tensor has {}", self.0.len(), shape.len()));
+        }
+        let range = |dimension: usize| self.0.get(dimension).cloned().flatten().unwrap_or(0..shape[dimension]);
+        let ranges: Vec<Range<u64>> = (0..shape.len()).map(range).collect();
+        if let Some((dimension, range)) =
+            ranges.iter().enumerate().find(|(dimension, range)| range.start > range.end || range.end > shape[*dimension])
+        {
+            let extent = shape[dimension];
+            return Err(format!("{}..{} is not a range of dimension {dimension}, which has {extent}", range.start, range.end));
+        }
+        Ok(ranges)
+    }
+}
+
+/// Checks that a slice has not too many runs. The error is a sentence.
+pub(crate) fn check_count(runs: u64) -> Result<(), String> {
+    if runs <= RUNS_MAX {
+        return Ok(());
+    }
+    Err(format!("the slice has {runs} runs of bytes, more than {RUNS_MAX}; take whole rows, and of them what is wanted"))
 }
 
 /// A slice of a tensor of known shape, as bytes.
@@ -42,18 +66,8 @@ impl Runs {
     /// The runs of a slice. The error is a sentence.
     pub(crate) fn of(slice: &Slice, shape: &[u64], dtype: Option<DType>) -> Result<Self, String> {
         let Some(dtype) = dtype else { return Err("its element type is unknown, so that it has no elements to slice".into()) };
-        if slice.0.len() > shape.len() {
-            return Err(format!("the slice has {} dimensions, and the tensor has {}", slice.0.len(), shape.len()));
-        }
+        let ranges = slice.ranges(shape)?;
         let whole = |dimension: usize| 0..shape[dimension];
-        let ranges: Vec<Range<u64>> =
-            (0..shape.len()).map(|dimension| slice.0.get(dimension).cloned().flatten().unwrap_or_else(|| whole(dimension))).collect();
-        if let Some((dimension, range)) =
-            ranges.iter().enumerate().find(|(dimension, range)| range.start > range.end || range.end > shape[*dimension])
-        {
-            let extent = shape[dimension];
-            return Err(format!("{}..{} is not a range of dimension {dimension}, which has {extent}", range.start, range.end));
-        }
         let sliced: Vec<u64> = ranges.iter().map(|range| range.end - range.start).collect();
         // Before anything is multiplied: beside an extent of 0, others can be of any size.
         if sliced.contains(&0) {
@@ -72,10 +86,7 @@ impl Runs {
         let first = ranges.iter().zip(&strides).map(|(range, stride)| range.start * stride).sum();
         let len = if shape.is_empty() { 1 } else { sliced[inner] * strides[inner] };
         let runs = Self { shape: sliced, len: bytes(len)?, first: bytes(first)?, outer };
-        if runs.count() > RUNS_MAX {
-            let count = runs.count();
-            return Err(format!("the slice has {count} runs of bytes, more than {RUNS_MAX}; take whole rows, and of them what is wanted"));
-        }
+        check_count(runs.count())?;
         Ok(runs)
     }
 

@@ -16,7 +16,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 /// The memory of a stream unless a program says otherwise.
-const MEMORY_BYTES: u64 = 256 << 20;
+pub(crate) const MEMORY_BYTES: u64 = 256 << 20;
 
 /// A budget is divided into at least this many groups, so that one is read while others are used.
 const GROUPS_MIN: u64 = 4;
@@ -28,7 +28,7 @@ pub struct StreamOptions {
     slices: HashMap<String, Slice>,
     memory: u64,
     in_order: bool,
-    verify: bool,
+    verify: Option<bool>,
 }
 
 impl Default for StreamOptions {
@@ -38,9 +38,10 @@ impl Default for StreamOptions {
 }
 
 impl StreamOptions {
-    /// All defaults: whole tensors in the order of their bytes, 256 MiB, unverified.
+    /// All defaults: whole tensors in the order of their bytes, 256 MiB, verified only if they
+    /// are those of a checkpoint.
     pub fn new() -> Self {
-        Self { slices: HashMap::new(), memory: MEMORY_BYTES, in_order: false, verify: false }
+        Self { slices: HashMap::new(), memory: MEMORY_BYTES, in_order: false, verify: None }
     }
 
     /// Of this tensor, a slice is read.
@@ -57,10 +58,6 @@ impl StreamOptions {
         self
     }
 
-    pub(crate) fn memory_bytes(&self) -> u64 {
-        self.memory
-    }
-
     /// Whether tensors come in the order of the selection; off by default: in that of their bytes, which is faster.
     #[must_use]
     pub fn in_order(mut self, yes: bool) -> Self {
@@ -71,7 +68,7 @@ impl StreamOptions {
     /// As [`LoadOptions::verify`](crate::LoadOptions::verify).
     #[must_use]
     pub fn verify(mut self, yes: bool) -> Self {
-        self.verify = yes;
+        self.verify = Some(yes);
         self
     }
 }
@@ -160,8 +157,8 @@ pub(crate) struct StreamedGroup {
     pub(crate) number: usize,
     pub(crate) buffer: Buffer,
     pub(crate) permit: Permit,
-    /// Of its pieces, if the stream verifies.
-    pub(crate) checksums: Vec<u32>,
+    /// Of the pieces of each file, if the stream verifies.
+    pub(crate) checksums: Vec<Vec<u32>>,
 }
 
 /// The groups of a plan one after the other, within a budget.
@@ -184,17 +181,29 @@ impl GroupStream {
     pub(crate) fn new(tensors: &Tensors, selection: &Selection, options: &StreamOptions) -> Result<Self> {
         let selection = if options.in_order { selection.clone() } else { selection.in_file_order() };
         let slices = slices_of(tensors, &selection, &options.slices)?;
-        let verify = options.verify && !tensors.inner.checksums.is_empty();
-        let group_bytes = (options.memory / GROUPS_MIN).min(GROUP_BYTES);
-        let plan = Plan::new(tensors.table(), &selection, &slices, Rules { group_bytes, separate: verify, packed: false })?;
+        let sums = tensors.sums(options.verify);
+        let group_bytes = Self::group_bytes(options.memory);
+        let plan = Plan::new(tensors.table(), &selection, &slices, Rules::new(group_bytes, sums))?;
         if let Some(group) = plan.groups.iter().find(|group| group.cost() > options.memory) {
             let largest = group.tensors.clone().max_by_key(|&nth| tensors.table().columns.lens[selection.indices[nth] as usize]);
             let tensor = largest.map(|nth| tensors.table().columns.names.get(selection.indices[nth] as usize).to_owned());
             return Err(Error::Budget { needed: group.cost(), budget: options.memory, tensor });
         }
+        let verify = sums.is_some();
+        Ok(Self { selection, ..Self::of_plan(tensors, plan, options.memory, verify) })
+    }
+
+    /// The groups of a plan that is made.
+    pub(crate) fn of_plan(tensors: &Tensors, plan: Plan, memory: u64, verify: bool) -> Self {
         let receipt = LoadReceipt { realigned: plan.realigned, ..LoadReceipt::NONE };
-        let (tensors, plan, budget) = (tensors.clone(), Arc::new(plan), Budget::new(options.memory));
-        Ok(Self { tensors, selection, plan, receipt, budget, group_bytes, verify, next: 0, reading: VecDeque::new(), failed: false })
+        let (tensors, plan, budget) = (tensors.clone(), Arc::new(plan), Budget::new(memory));
+        let (selection, group_bytes) = (Selection { indices: Vec::new(), bytes: 0 }, Self::group_bytes(memory));
+        Self { tensors, selection, plan, receipt, budget, group_bytes, verify, next: 0, reading: VecDeque::new(), failed: false }
+    }
+
+    /// The size of groups that are read ahead within this memory.
+    pub(crate) fn group_bytes(memory: u64) -> u64 {
+        (memory / GROUPS_MIN).min(GROUP_BYTES)
     }
 
     /// The next group, which is not verified; `None` at the end.
@@ -225,7 +234,7 @@ impl GroupStream {
         if !self.verify {
             return Ok(());
         }
-        let checked = check(&self.tensors, &self.selection, &self.plan, group.number, &group.checksums);
+        let checked = check(&self.tensors, &self.plan, group.number, &group.checksums);
         if checked.is_err() {
             self.stop();
         }

@@ -3,7 +3,8 @@
 use crate::columns::Columns;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
-use crate::slice::{Runs, Slice};
+use crate::slice::{Runs, Slice, check_count};
+use crate::split::{Overlap, Split};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -15,6 +16,9 @@ pub struct Table {
     pub(crate) columns: Columns,
     pub(crate) files: Vec<TableFile>,
     pub(crate) bytes: u64,
+    /// Where the tensors are that have several pieces. Among the columns, such a tensor is in the place of one of them, with all
+    /// of its bytes.
+    pub(crate) split: Split,
 }
 
 /// A file of a table.
@@ -37,19 +41,25 @@ pub struct TensorInfo<'a> {
     pub dtype_name: &'a str,
     /// Its extents, outermost first; empty for a scalar. They count elements, also where elements are packed.
     pub shape: Vec<u64>,
-    /// Its file.
+    /// Its file; of a tensor in several pieces, that of one of them.
     pub path: &'a Path,
-    /// Where its bytes begin in the file.
+    /// Where its bytes begin in the file; of a tensor in several pieces, those of the piece that is there.
     pub position: u64,
     /// How many bytes it has.
     pub len: u64,
+    /// In how many pieces it is: several only in a checkpoint whose writers have split it.
+    pub pieces: usize,
 }
 
 impl Table {
-    pub(crate) fn new(mut columns: Columns, files: Vec<TableFile>) -> Self {
+    pub(crate) fn new(columns: Columns, files: Vec<TableFile>) -> Self {
+        Self::with_split(columns, files, Split::default())
+    }
+
+    pub(crate) fn with_split(mut columns: Columns, files: Vec<TableFile>, split: Split) -> Self {
         columns.shrink();
         let bytes = columns.lens.iter().sum();
-        Self { columns, files, bytes }
+        Self { columns, files, bytes, split }
     }
 
     /// How many tensors there are.
@@ -104,6 +114,7 @@ impl Table {
             path: &self.files[self.file_of(index)].path,
             position: columns.begins[index],
             len: columns.lens[index],
+            pieces: self.split.of(index as u32).map_or(1, |tiles| tiles.len()),
         }
     }
 
@@ -155,20 +166,42 @@ impl Table {
         Runs::of(slice, &shape, self.columns.dtype(index)).map_err(|detail| Error::Slice { tensor: tensor(), detail })
     }
 
+    /// What the tiles of a tensor have of a slice of it, or of all of it.
+    pub(crate) fn overlaps(&self, index: usize, tiles: Range<u32>, slice: Option<&Slice>) -> Result<Vec<Overlap>> {
+        let overlaps = || {
+            let shape: Vec<u64> = self.columns.shapes.get(index).collect();
+            let ranges = slice.unwrap_or(&Slice::default()).ranges(&shape)?;
+            let dtype = self.columns.dtype(index).ok_or("its element type is unknown, so that its pieces cannot be joined")?;
+            let mut overlaps = Vec::with_capacity(tiles.len());
+            for tile in tiles {
+                overlaps.extend(Overlap::of(tile, self.split.tile(tile), &ranges, dtype)?);
+            }
+            check_count(overlaps.iter().fold(0, |count: u64, overlap| count.saturating_add(overlap.count())))?;
+            Ok(overlaps)
+        };
+        overlaps().map_err(|detail: String| Error::Slice { tensor: self.columns.names.get(index).to_owned(), detail })
+    }
+
     pub(crate) fn file_of(&self, index: usize) -> usize {
         self.files.partition_point(|file| file.tensors.end <= index)
     }
 
     /// Where the last tensor of a file ends: the file is at least as long.
     pub(crate) fn known_end(&self, file: usize) -> u64 {
-        self.files[file].tensors.clone().next_back().map_or(0, |last| self.columns.end(last))
+        // A tensor in several pieces can have most of its bytes elsewhere.
+        let last = self.files[file].tensors.clone().next_back().filter(|&last| self.split.of(last as u32).is_none());
+        last.map_or(0, |last| self.columns.end(last)).max(self.split.end(file))
     }
 
     /// The name of the tensor that has the byte at `position` of a file, if one does.
     pub(crate) fn name_at(&self, file: usize, position: u64) -> Option<&str> {
+        if let Some(tensor) = self.split.tensor_at(file, position) {
+            return Some(self.columns.names.get(tensor as usize));
+        }
         let tensors = self.files[file].tensors.clone();
         let after = tensors.start + self.columns.begins[tensors.clone()].partition_point(|&begin| begin <= position);
-        let found = (tensors.start..after).rev().find(|&index| position < self.columns.end(index).max(self.columns.begins[index] + 1))?;
+        let has_it = |&index: &usize| position < self.columns.end(index).max(self.columns.begins[index] + 1);
+        let found = (tensors.start..after).rev().find(|index| self.split.of(*index as u32).is_none() && has_it(index))?;
         Some(self.columns.names.get(found))
     }
 }

@@ -1,8 +1,10 @@
 //! [`Tensors`]: a table whose files are open.
 
 use crate::error::Error;
+use crate::sums::{Summed, Sums};
 use crate::table::Table;
 use deepring::{Engine, File};
+use std::path::Path;
 use std::sync::Arc;
 
 /// Tensors in open files, to be loaded, streamed and verified. Clones share the files, which close with the last one.
@@ -18,10 +20,17 @@ pub(crate) struct Inner {
     pub(crate) table: Arc<Table>,
     /// One for each file of the table.
     pub(crate) files: Vec<File>,
-    /// The CRC-32C of each tensor, by its index, where its file states it.
-    pub(crate) checksums: Vec<Option<u32>>,
-    /// The same of the header of each file.
+    pub(crate) stated: Stated,
+}
+
+/// What files state of their bytes.
+#[derive(Debug, Default)]
+pub(crate) struct Stated {
+    pub(crate) sums: Sums,
+    /// Of the header of each file, where it is stated.
     pub(crate) headers: Vec<Option<HeaderSum>>,
+    /// Loads and streams verify unless a program says otherwise.
+    pub(crate) verify: bool,
 }
 
 /// The checksum of a header.
@@ -29,25 +38,26 @@ pub(crate) struct Inner {
 pub(crate) struct HeaderSum {
     /// Bytes of the file in front of its data.
     pub(crate) bytes: u64,
-    /// Where in them the checksum itself is.
-    pub(crate) place: usize,
+    /// Where in them the checksum itself is, if it is there.
+    pub(crate) place: Option<usize>,
     pub(crate) expected: u32,
 }
 
-impl Tensors {
-    /// Without checksums.
-    pub(crate) fn new(engine: &Engine, table: Table, files: Vec<File>) -> Self {
-        Self::with_checksums(engine, table, files, Vec::new(), Vec::new())
-    }
+/// Bytes that do not have the checksum that is stated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Mismatch {
+    /// The index of the tensor.
+    pub(crate) tensor: u32,
+    pub(crate) file: usize,
+    pub(crate) position: u64,
+    pub(crate) len: u64,
+    pub(crate) expected: u32,
+    pub(crate) actual: u32,
+}
 
-    pub(crate) fn with_checksums(
-        engine: &Engine,
-        table: Table,
-        files: Vec<File>,
-        checksums: Vec<Option<u32>>,
-        headers: Vec<Option<HeaderSum>>,
-    ) -> Self {
-        Self { inner: Arc::new(Inner { engine: engine.clone(), table: Arc::new(table), files, checksums, headers }) }
+impl Tensors {
+    pub(crate) fn new(engine: &Engine, table: Table, files: Vec<File>, stated: Stated) -> Self {
+        Self { inner: Arc::new(Inner { engine: engine.clone(), table: Arc::new(table), files, stated }) }
     }
 
     /// The names, types, shapes and places.
@@ -65,14 +75,65 @@ impl Tensors {
         self.inner.files.iter().all(File::direct)
     }
 
-    /// The CRC-32C of the tensor at an index, if its file states one.
+    /// The CRC-32C of the tensor at an index, if its file states it. Of a tensor in several pieces it is not known.
     pub fn checksum(&self, index: usize) -> Option<u32> {
-        self.inner.checksums.get(index).copied().flatten()
+        let (table, sums) = (self.table(), &self.inner.stated.sums);
+        let first = sums.of_tensor(index).filter(|_| table.split.of(index as u32).is_none())?;
+        Some(sums.combined(first, table.file_of(index), table.columns.lens[index]))
     }
 
-    /// The error of a tensor whose bytes do not have the checksum that its file states.
-    pub(crate) fn mismatch(&self, index: usize, expected: u32, actual: u32) -> Error {
-        let info = self.inner.table.info(index);
-        Error::Checksum { tensor: info.name.to_owned(), path: info.path.to_owned(), position: info.position, expected, actual }
+    /// The checksums to verify by, if a program wants that.
+    pub(crate) fn sums(&self, verify: Option<bool>) -> Option<&Sums> {
+        let Stated { sums, verify: by_default, .. } = &self.inner.stated;
+        Some(sums).filter(|sums| verify.unwrap_or(*by_default) && !sums.is_empty())
+    }
+
+    pub(crate) fn path(&self, file: usize) -> &Path {
+        &self.inner.table.files[file].path
+    }
+
+    /// Whether all bytes of a tensor have checksums.
+    pub(crate) fn is_summed(&self, index: usize) -> bool {
+        let sums = &self.inner.stated.sums;
+        match self.inner.table.split.of(index as u32) {
+            None => sums.of_tensor(index).is_some(),
+            Some(mut tiles) => tiles.all(|tile| sums.of_tile(tile).is_some()),
+        }
+    }
+
+    /// All bytes that have a checksum, in the order of the files and of the bytes in each.
+    pub(crate) fn summed(&self) -> Vec<Summed> {
+        let (table, sums) = (&*self.inner.table, &self.inner.stated.sums);
+        let mut summed = Vec::new();
+        let mut add = |tensor: u32, file: usize, position: u64, len: u64, first: Option<u32>| {
+            let chunks = first.into_iter().flat_map(|first| sums.chunks(first, file, len));
+            summed.extend(chunks.map(|chunk| Summed {
+                file: file as u32,
+                position: position + chunk.at,
+                len: chunk.len,
+                tensor,
+                sum: chunk.sum,
+            }));
+        };
+        for (file, of) in table.files.iter().enumerate() {
+            for index in of.tensors.clone().filter(|&index| table.split.of(index as u32).is_none()) {
+                add(index as u32, file, table.columns.begins[index], table.columns.lens[index], sums.of_tensor(index));
+            }
+        }
+        for (number, tensor) in table.split.iter() {
+            let tile = table.split.tile(number);
+            add(tensor, tile.file as usize, tile.position, tile.len, sums.of_tile(number));
+        }
+        if !table.split.is_empty() {
+            summed.sort_unstable_by_key(|summed| (summed.file, summed.position));
+        }
+        summed
+    }
+
+    /// The error of bytes that do not have their checksum.
+    pub(crate) fn mismatched(&self, mismatch: Mismatch) -> Error {
+        let Mismatch { tensor, file, position, expected, actual, .. } = mismatch;
+        let tensor = self.inner.table.columns.names.get(tensor as usize).to_owned();
+        Error::Checksum { tensor, path: self.path(file).to_owned(), position, expected, actual }
     }
 }

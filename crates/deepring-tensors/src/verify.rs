@@ -1,11 +1,15 @@
 //! Verifying: reading everything that has a checksum, and comparing.
 
-use crate::error::{Error, Result};
+use crate::checksums;
+use crate::error::Result;
 use crate::job::Job;
 use crate::load::mismatches;
+use crate::plan::{Group, Plan};
 use crate::progress::Progress;
-use crate::stream::{GroupStream, StreamOptions};
-use crate::tensors::{HeaderSum, Tensors};
+use crate::stream::{GroupStream, MEMORY_BYTES};
+use crate::tensors::{HeaderSum, Mismatch, Tensors};
+use deepring::crc32c;
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -13,9 +17,9 @@ use std::sync::Arc;
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Verification {
-    /// Tensors whose bytes have the checksum that their file states.
+    /// Tensors whose bytes have the checksums that are stated.
     pub verified: u64,
-    /// Tensors whose files state none.
+    /// Tensors for which none are stated.
     pub unverifiable: u64,
     /// What does not have its checksum.
     pub damaged: Vec<Damage>,
@@ -32,7 +36,7 @@ impl Verification {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Damage {
-    /// The name of the tensor. `None`: the header of the file.
+    /// The name of the tensor, all of which it is, or a chunk. `None`: the header of the file.
     pub tensor: Option<String>,
     /// The file.
     pub path: PathBuf,
@@ -47,48 +51,50 @@ pub struct Damage {
 }
 
 impl Tensors {
-    /// Reads all tensors whose files state checksums, and the headers of these files, and compares. Needs 256 MiB.
+    /// Reads all bytes for which checksums are stated, and the headers of the files that have them, and compares. Needs 256 MiB.
     /// `on_progress` is called as [`LoadOptions::on_progress`](crate::LoadOptions::on_progress) says.
     ///
-    /// The job fails with [`Error::Io`] if something cannot be read.
+    /// The job fails with [`Error::Io`](crate::Error::Io) if something cannot be read.
     pub fn verify(&self, on_progress: Option<Arc<dyn Fn(u64, u64) + Send + Sync>>) -> Job<Result<Verification>> {
         let tensors = self.clone();
         Job::new(async move {
             let mut found = Verification::default();
-            for (file, sum) in tensors.inner.headers.iter().enumerate() {
+            for (file, sum) in tensors.inner.stated.headers.iter().enumerate() {
                 if let Some(sum) = sum {
                     found.damaged.extend(header(&tensors, file, sum).await?);
                 }
             }
-            let with = tensors.table().selection((0..tensors.table().len()).filter(|&index| tensors.checksum(index).is_some()).collect());
-            found.unverifiable = (tensors.table().len() - with.len()) as u64;
-            let mut progress = Progress::new(on_progress, with.bytes());
-            let largest = with.indices().map(|index| tensors.table().info(index).len).max().unwrap_or(0);
-            let options = StreamOptions::new().verify(true);
-            let memory = options.memory_bytes().max(largest);
-            let mut groups = GroupStream::new(&tensors, &with, &options.memory(memory))?;
-            let (mut damaged, mut done) = (0, 0);
+            let summed = (0..tensors.table().len()).filter(|&index| tensors.is_summed(index)).count();
+            let of = tensors.clone();
+            let plan =
+                tensors.engine().run_blocking(move || Plan::of_sums(of.table(), of.summed(), GroupStream::group_bytes(MEMORY_BYTES)));
+            let plan = plan.await?;
+            let mut progress = Progress::new(on_progress, plan.bytes);
+            let memory = plan.groups.iter().map(Group::cost).max().unwrap_or(0).max(MEMORY_BYTES);
+            let mut groups = GroupStream::of_plan(&tensors, plan, memory, true);
+            let (mut damaged, mut done) = (HashSet::new(), 0);
             while let Some(group) = groups.next().await {
                 let group = group?;
-                for error in mismatches(&tensors, &groups.selection, &groups.plan, group.number, &group.checksums) {
-                    damaged += 1;
-                    found.damaged.extend(Damage::of(&tensors, error));
+                for mismatch in mismatches(&tensors, &groups.plan, group.number, &group.checksums) {
+                    damaged.insert(mismatch.tensor);
+                    found.damaged.push(Damage::of(&tensors, mismatch));
                 }
                 progress.advance(groups.receipt.bytes - done);
                 done = groups.receipt.bytes;
             }
             progress.end();
-            found.verified = with.len() as u64 - damaged;
+            found.verified = (summed - damaged.len()) as u64;
+            found.unverifiable = (tensors.table().len() - summed) as u64;
             Ok(found)
         })
     }
 }
 
 impl Damage {
-    fn of(tensors: &Tensors, error: Error) -> Option<Self> {
-        let Error::Checksum { tensor, path, position, expected, actual } = error else { return None };
-        let len = tensors.table().info(tensors.table().find(&tensor)?).len;
-        Some(Self { tensor: Some(tensor), path, position, len, expected, actual })
+    fn of(tensors: &Tensors, mismatch: Mismatch) -> Self {
+        let Mismatch { tensor, file, position, len, expected, actual } = mismatch;
+        let tensor = Some(tensors.table().columns.names.get(tensor as usize).to_owned());
+        Self { tensor, path: tensors.path(file).to_owned(), position, len, expected, actual }
     }
 }
 
@@ -97,7 +103,11 @@ async fn header(tensors: &Tensors, file: usize, sum: &HeaderSum) -> Result<Optio
     let buffer = tensors.engine().pooled_buffer(sum.bytes as usize)?;
     let (mut header, _) = tensors.inner.files[file].read_exact_at(buffer, 0).await.ok()?;
     let place = sum.place;
-    let actual = tensors.engine().run_blocking(move || crate::checksums::of_header(&mut header, place)).await?;
-    let (path, expected) = (tensors.inner.table.files[file].path.clone(), sum.expected);
+    let of_header = move || match place {
+        Some(place) => checksums::of_header(&mut header, place),
+        None => crc32c(&header),
+    };
+    let actual = tensors.engine().run_blocking(of_header).await?;
+    let (path, expected) = (tensors.path(file).to_owned(), sum.expected);
     Ok((actual != expected).then_some(Damage { tensor: None, path, position: 0, len: sum.bytes, expected, actual }))
 }
