@@ -16,8 +16,11 @@
 mod agree;
 mod collect;
 mod commit;
+mod copy;
 mod data;
 mod files;
+mod generation;
+mod join;
 mod json;
 mod manifest;
 mod names;
@@ -36,11 +39,12 @@ mod token;
 mod writer;
 
 pub use collect::Collected;
+pub use generation::{Check, Checkpoint};
 pub use options::{BeginOptions, JoinOptions, PutOptions, Reference};
 #[cfg(feature = "sim")]
 pub use planted::{PlantedBug, plant};
 pub use reuse::Reused;
-pub use store::{Captured, CheckpointOptions, Checkpoints, StoreOptions};
+pub use store::{Captured, CheckpointOptions, Checkpoints, Latest, Skipped, StoreOptions};
 pub use token::Token;
 pub use writer::{CheckpointWriter, Generation};
 

@@ -1,6 +1,7 @@
 //! [`Checkpoints`]: a directory of generations.
 
 use super::collect::{self, Collected};
+use super::generation::{Check, Checkpoint};
 use super::names::{Entry, PINS};
 use super::options::{BeginOptions, JoinOptions};
 use super::retention::Keep;
@@ -234,6 +235,40 @@ impl Checkpoints {
         self.blocking(|store, _| Ok(scan::look(store)?.generations))
     }
 
+    /// Opens the generation of this number.
+    ///
+    /// The job fails with [`Error::NoGeneration`]; with [`Error::Format`] if the generation is damaged, or a newer release wrote
+    /// it; with [`Error::Io`].
+    pub fn generation(&self, generation: u64) -> Job<Result<Checkpoint>> {
+        let this = self.clone();
+        Job::new(async move {
+            this.check()?;
+            Checkpoint::open(&this.place.engine, &this.place.directory, generation, Check::Sizes).await
+        })
+    }
+
+    /// Opens the newest generation that is whole, as far as `check` says, and names those that it has passed over.
+    ///
+    /// The job fails with [`Error::Io`] if the store cannot be read.
+    pub fn latest(&self, check: Check) -> Job<Result<Latest>> {
+        let this = self.clone();
+        Job::new(async move {
+            let mut latest = Latest { checkpoint: None, skipped: Vec::new() };
+            for generation in this.list().await?.into_iter().rev() {
+                match Checkpoint::open(&this.place.engine, &this.place.directory, generation, check).await {
+                    Ok(checkpoint) => {
+                        latest.checkpoint = Some(checkpoint);
+                        break;
+                    }
+                    // Another process has removed it meanwhile.
+                    Err(Error::NoGeneration { .. }) => {}
+                    Err(reason) => latest.skipped.push(Skipped { generation, reason }),
+                }
+            }
+            Ok(latest)
+        })
+    }
+
     /// Keeps a generation until it is [unpinned](Checkpoints::unpin), in this process and after it.
     ///
     /// The job fails with [`Error::NoGeneration`]; with [`Error::Io`].
@@ -322,6 +357,26 @@ impl Checkpoints {
             this.place.engine.run_blocking(move || job(&place.directory, &place)).await?
         })
     }
+}
+
+/// What [`Checkpoints::latest`] has found.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Latest {
+    /// The newest generation that is whole. `None`: there is none.
+    pub checkpoint: Option<Checkpoint>,
+    /// Those after it, the newest first.
+    pub skipped: Vec<Skipped>,
+}
+
+/// A generation that is not whole.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Skipped {
+    /// Its number.
+    pub generation: u64,
+    /// What is wrong.
+    pub reason: Error,
 }
 
 /// A checkpoint whose tensors are written, or copied. It is not visible yet, and dropping it removes it.

@@ -8,7 +8,8 @@ use super::reuse::Older;
 use super::scan;
 use super::token::Token;
 use crate::error::{Error, Result};
-use deepring::{Directory, Engine, FileLock, LockKind};
+use deepring::{Directory, Engine, FileLock, LockKind, ReplaceOptions};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -170,6 +171,20 @@ pub(super) fn unlock(directory: &Directory) {
     for name in directory.names().unwrap_or_default() {
         if matches!(name.to_str().and_then(Member::parse), Some(Member::Lock(_))) {
             let _ = directory.remove_file(name);
+        }
+    }
+}
+
+/// Makes a small file.
+pub(super) async fn write_file(engine: &Engine, path: &Path, bytes: Vec<u8>, durable: bool) -> Result<()> {
+    let options = ReplaceOptions::new().size(bytes.len() as u64).keep_existing(true).sync_directory(false).durable(durable);
+    let replacement = engine.replace(path, options).await?;
+    match replacement.file().write_at(bytes, 0).await.ok() {
+        Ok(_) => Ok(replacement.commit().await?),
+        Err(error) => {
+            // The caller gets the error that made this necessary.
+            let _ = replacement.abandon().await;
+            Err(error.into())
         }
     }
 }

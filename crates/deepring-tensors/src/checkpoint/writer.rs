@@ -12,14 +12,14 @@ use super::part::{PART_BYTES_MAX, Part};
 use super::reuse::{Older, Reused};
 use super::scan;
 use super::staging::Staging;
-use super::temporary::{Begun, Missing, Place, Temporary, begin, join, missing, unlock};
+use super::temporary::{Begun, Missing, Place, Temporary, begin, join, missing, unlock, write_file};
 use super::token::Token;
 use crate::error::{Error, Fault, Reason, Result, quoted};
 use crate::job::Job;
 use crate::open::{OpenOptions, Safetensors};
 use crate::save::Source;
 use crate::shards::index_text;
-use deepring::{IoBuf, ReplaceOptions};
+use deepring::IoBuf;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -283,7 +283,7 @@ impl Inner {
                 Step::SyncData => self.data.commit().await?,
                 Step::WritePart => {
                     let name = Member::Part(self.writer).to_string();
-                    self.write_file(&path.join(name), part.text()?.into_bytes(), self.commit.flushes_part).await?;
+                    write_file(&self.place.engine, &path.join(name), part.text()?.into_bytes(), self.commit.flushes_part).await?;
                 }
                 Step::AwaitParts => parts = self.all_parts().await?,
                 Step::WriteManifest => self.write_manifest(&path, &mut parts).await?,
@@ -310,20 +310,6 @@ impl Inner {
         let reused = *self.reused.lock().unwrap_or_else(PoisonError::into_inner);
         let bytes = part.files.iter().map(|file| file.bytes).sum();
         Ok(Generation { number: token.number, bytes, files: part.files.len() as u32, reused })
-    }
-
-    /// Makes a small file.
-    async fn write_file(&self, path: &Path, bytes: Vec<u8>, durable: bool) -> Result<()> {
-        let options = ReplaceOptions::new().size(bytes.len() as u64).keep_existing(true).sync_directory(false).durable(durable);
-        let replacement = self.place.engine.replace(path, options).await?;
-        match replacement.file().write_at(bytes, 0).await.ok() {
-            Ok(_) => Ok(replacement.commit().await?),
-            Err(error) => {
-                // The caller gets the error that made this necessary.
-                let _ = replacement.abandon().await;
-                Err(error.into())
-            }
-        }
     }
 
     /// Waits for the parts of all writers, and checks that they are one generation.
@@ -414,14 +400,14 @@ impl Inner {
                 index_text(total, listed.iter().map(|tensor| (tensor.name.as_str(), tensor.file.as_str())))
             };
             let index = place.engine.run_blocking(index).await?;
-            self.write_file(&path.join(INDEX), index, self.commit.flushes_manifest).await?;
+            write_file(&self.place.engine, &path.join(INDEX), index, self.commit.flushes_manifest).await?;
         }
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |now| now.as_millis() as u64);
         let meta = self.meta.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let (step, previous, parts) = (*step, *previous, std::mem::take(&mut parts.manifest));
         let manifest = Manifest { id: token.id, generation: token.number, step, created_ms: now, previous, parts, meta };
         let text = place.engine.run_blocking(move || manifest.text()).await?;
-        self.write_file(&path.join(MANIFEST), text.into_bytes(), self.commit.flushes_manifest).await
+        write_file(&self.place.engine, &path.join(MANIFEST), text.into_bytes(), self.commit.flushes_manifest).await
     }
 
     /// Gives the directory its number. This is the moment.

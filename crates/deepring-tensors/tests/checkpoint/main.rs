@@ -5,9 +5,11 @@ mod harness;
 
 mod child;
 mod collect;
+mod damaged;
 mod fails;
 mod model;
 mod one;
+mod reading;
 mod reuse;
 mod several;
 mod staging;

@@ -1,0 +1,190 @@
+//! Copying a generation to another store: data first, then the parts, the manifest last, and one rename that makes it visible.
+
+use super::collect;
+use super::generation::{Checkpoint, DataFile, Inner};
+use super::manifest::{MANIFEST_BYTES_MAX, Manifest};
+use super::names::{Entry, INDEX, MANIFEST, Member};
+use super::part::PART_BYTES_MAX;
+use super::retention::Keep;
+use super::scan;
+use super::temporary::{Place, Temporary, unlock, write_file};
+use crate::error::{Error, Fault, Reason, Result};
+use crate::index::INDEX_BYTES_MAX;
+use crate::job::Job;
+use crate::load::check;
+use crate::plan::{Group, Plan};
+use crate::stream::{GroupStream, MEMORY_BYTES};
+use deepring::{Buffer, Directory, Engine, File, LockKind, ReplaceOptions, Replacement, Task, crc32c};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+impl Checkpoint {
+    /// Copies the generation to another store, under the same number; a directory that is missing is created. The copy is there
+    /// as a whole or not at all, as after a commit, and outlives a power failure when the job ends. All checksums are compared
+    /// on the way.
+    ///
+    /// The job fails with [`Error::Conflict`] if the other store has the number; with [`Error::Checksum`] and
+    /// [`Error::Format`] if this one is damaged; with [`Error::Io`]. Nothing is left then.
+    ///
+    /// ```
+    /// # use deepring_tensors::checkpoint::{CheckpointOptions, Checkpoints, StoreOptions};
+    /// # use deepring_tensors::{DType, Declared, Source};
+    /// # let (directory, backup) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    /// # let engine = deepring::Engine::builder().build()?;
+    /// # let store = Checkpoints::open(&engine, directory.path(), StoreOptions::new()).wait()?;
+    /// # let declared = Declared { name: "bias".into(), dtype: DType::U8, shape: vec![3] };
+    /// # let save = store.save(vec![Source { declared, data: vec![1u8, 2, 3] }], CheckpointOptions::new());
+    /// # let number = save.wait()?.commit().wait()?.number;
+    /// store.generation(number).wait()?.copy_to(backup.path()).wait()?;
+    /// let copies = Checkpoints::open(&engine, backup.path(), StoreOptions::new()).wait()?;
+    /// assert_eq!(copies.generation(number).wait()?.tensor("bias", None).wait()?.bytes(), [1, 2, 3]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn copy_to(&self, directory: impl AsRef<Path>) -> Job<Result<()>> {
+        let (this, directory) = (self.clone(), directory.as_ref().to_owned());
+        Job::new(async move { copy(&this, directory).await })
+    }
+}
+
+/// See [`Checkpoint::copy_to`].
+async fn copy(checkpoint: &Checkpoint, to: PathBuf) -> Result<()> {
+    let (engine, number) = (checkpoint.engine(), checkpoint.number());
+    let of = engine.clone();
+    let temporary = engine.run_blocking(move || begin(&of, &to, number)).await??;
+    let copied = async {
+        copy_data(checkpoint, temporary.directory.path()).await?;
+        copy_tables(engine, &checkpoint.inner, temporary.directory.path()).await
+    };
+    if let Err(error) = copied.await {
+        // The caller gets the error that made this necessary.
+        let _ = engine.run_blocking(temporary.take()).await;
+        return Err(error);
+    }
+    engine.run_blocking(move || publish(temporary, number)).await?
+}
+
+/// Makes a directory in the other store, unless that has the number. Blocks.
+fn begin(engine: &Engine, to: &Path, number: u64) -> Result<Temporary> {
+    // The working directory can change later.
+    let to = std::path::absolute(to).unwrap_or_else(|_| to.to_owned());
+    // Opening it has the error, if there is one.
+    let _ = std::fs::create_dir_all(&to);
+    let store = Directory::open(&to)?;
+    let _held = collect::lock(&store)?;
+    if scan::look(&store)?.generations.binary_search(&number).is_ok() {
+        return Err(taken(number));
+    }
+    let entry = Entry::Temporary(number, scan::new_id());
+    let directory = store.make_directory(entry.to_string(), 0o777)?;
+    let lock = directory.lock(Member::Lock(0).to_string(), LockKind::Exclusive, true);
+    let place = Arc::new(Place { engine: engine.clone(), directory: store.clone(), keep: Keep { last: None, every: None } });
+    match lock {
+        Ok(lock) => Ok(Temporary { place, entry, directory, lock: Some(lock), is_first: true, is_published: AtomicBool::new(false) }),
+        Err(error) => {
+            let _ = store.remove_tree(entry.to_string());
+            Err(error.into())
+        }
+    }
+}
+
+fn taken(generation: u64) -> Error {
+    Error::Conflict { generation, detail: "something has the name of the generation".into() }
+}
+
+/// Copies the data files; they are flushed when this ends.
+async fn copy_data(checkpoint: &Checkpoint, to: &Path) -> Result<()> {
+    let tensors = checkpoint.tensors().clone();
+    let of = tensors.clone();
+    let plan = move || Plan::of_sums(of.table(), of.summed(), GroupStream::group_bytes(MEMORY_BYTES));
+    let plan = tensors.engine().run_blocking(plan).await?;
+    let memory = plan.groups.iter().map(Group::cost).max().unwrap_or(0).max(MEMORY_BYTES);
+    let mut groups = GroupStream::of_plan(&tensors, plan, memory, true);
+    let mut next = groups.next().await.transpose()?;
+    // A flush takes long, and the next file need not wait for it.
+    let mut commits: Vec<Task<()>> = Vec::new();
+    for (number, file) in checkpoint.inner.files.iter().enumerate() {
+        let options = ReplaceOptions::new().size(file.bytes).keep_existing(true).sync_directory(false);
+        let replacement = tensors.engine().replace(to.join(&file.name), options).await?;
+        copy_header(&tensors.inner.files[number], file, &replacement).await?;
+        while let Some(group) = next.take_if(|group| groups.plan.groups[group.number].files[0].file == number) {
+            check(&tensors, &groups.plan, group.number, &group.checksums)?;
+            let pieces = &groups.plan.groups[group.number].files[0].pieces;
+            let (Some(first), Some(last)) = (pieces.first(), pieces.last()) else { break };
+            let (position, range) = (first.position, first.offset..last.offset + last.len);
+            replacement.file().write_at(group.buffer.slice(range), position).await.ok()?;
+            drop(group.permit);
+            next = groups.next().await.transpose()?;
+        }
+        commits.push(replacement.commit());
+    }
+    for commit in commits {
+        commit.await?;
+    }
+    Ok(())
+}
+
+async fn copy_header(from: &File, file: &DataFile, to: &Replacement) -> Result<()> {
+    let engine = from.engine();
+    let (header, _): (Buffer, _) = from.read_exact_at(engine.pooled_buffer(file.header.bytes as usize)?, 0).await.ok()?;
+    let sum = move || {
+        let crc = crc32c(&header);
+        (header, crc)
+    };
+    let (header, crc) = engine.run_blocking(sum).await?;
+    if crc != file.header.expected {
+        let detail = format!("the checksum of its header is {crc:#010x}, and the part lists {:#010x}", file.header.expected);
+        return Err(Fault::new(Reason::Part, detail).at(from.path()));
+    }
+    to.file().write_at(header, 0).await.ok()?;
+    Ok(())
+}
+
+/// Copies the parts, the index if there is one, and the manifest.
+async fn copy_tables(engine: &Engine, of: &Inner, to: &Path) -> Result<()> {
+    let parts = (0..of.manifest.parts.len() as u32).map(|writer| Member::Part(writer).to_string());
+    for name in parts.chain([INDEX.to_owned(), MANIFEST.to_owned()]) {
+        let (path, manifest) = (of.directory.path().join(&name), of.manifest.clone());
+        let Some(bytes) = engine.run_blocking(move || read(&path, &manifest)).await?? else { continue };
+        write_file(engine, &to.join(name), bytes, true).await?;
+    }
+    Ok(())
+}
+
+/// Reads a table of a generation, which must still be what it was. `None`: there is no index. Blocks.
+fn read(path: &Path, manifest: &Manifest) -> Result<Option<Vec<u8>>> {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    if name == INDEX {
+        return if path.exists() { scan::read(path, INDEX_BYTES_MAX, Reason::Index).map(Some) } else { Ok(None) };
+    }
+    if let Some(Member::Part(writer)) = Member::parse(name) {
+        let bytes = scan::read(path, PART_BYTES_MAX, Reason::Part)?;
+        return manifest.part(writer, &bytes).map(|_| Some(bytes)).map_err(|fault| fault.at(path));
+    }
+    let bytes = scan::read(path, MANIFEST_BYTES_MAX, Reason::Manifest)?;
+    let found = Manifest::parse(&bytes, manifest.generation).map_err(|fault| fault.at(path))?;
+    if found != *manifest {
+        return Err(Fault::new(Reason::Manifest, "it has changed since it was opened").at(path));
+    }
+    Ok(Some(bytes))
+}
+
+/// Flushes the directory, gives it its number, and flushes that. Blocks.
+fn publish(temporary: Temporary, number: u64) -> Result<()> {
+    let store = temporary.place.directory.clone();
+    let published = temporary.directory.sync().and_then(|()| {
+        store.rename(temporary.entry.to_string(), &store, Entry::Generation(number).to_string())?;
+        temporary.is_published.store(true, Ordering::Release);
+        store.sync()
+    });
+    if published.is_ok() {
+        unlock(&temporary.directory);
+    }
+    // What was not published is removed.
+    let ended = temporary.take()();
+    match published {
+        Ok(()) => ended,
+        Err(error) if error.code() == "EEXIST" => Err(taken(number)),
+        Err(error) => Err(error.into()),
+    }
+}
