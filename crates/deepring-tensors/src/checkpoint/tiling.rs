@@ -69,7 +69,14 @@ pub(crate) fn check(shape: &[u64], pieces: &[Piece<'_>]) -> Result<(), Untiled> 
     let at: Vec<u64> = range.iter().map(|range| range.start).collect();
     let mut covering = pieces.iter().enumerate().filter(|(_, piece)| piece.covers(&at)).map(|(index, _)| index);
     match (covering.next(), covering.next()) {
-        (Some(one), Some(two)) => Err(Untiled::Overlap { pieces: [one, two], range }),
+        (Some(one), Some(two)) => {
+            // Behind these, others can overlap, with no gap between.
+            let common = range.iter().enumerate().map(|(dimension, range)| {
+                let end = |piece: usize| pieces[piece].start[dimension] + pieces[piece].shape[dimension];
+                range.start..range.end.min(end(one)).min(end(two))
+            });
+            Err(Untiled::Overlap { pieces: [one, two], range: common.collect() })
+        }
         _ => Err(Untiled::Hole(range)),
     }
 }
@@ -175,6 +182,8 @@ mod tests {
         assert_eq!(checked(&[], &[(vec![], vec![]), (vec![], vec![])]), overlap([0, 1], vec![]));
         // As many elements as the tensor has.
         assert_eq!(checked(&[10, 3], &rows(&[0..5, 4..9])), overlap([0, 1], vec![4..5, 0..3]));
+        // One overlap after the other, each of other pieces.
+        assert_eq!(checked(&[10, 3], &rows(&[0..10, 0..5, 5..10])), overlap([0, 1], vec![0..5, 0..3]));
     }
 
     #[test]
