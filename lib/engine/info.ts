@@ -63,7 +63,7 @@ export interface PathInfo {
   readonly directReason: string
   /** The alignment of positions and lengths of direct transfers, in bytes. */
   readonly offsetAlignment: number
-  /** The alignment of memory addresses of direct transfers, in bytes. */
+  /** The alignment of memory addresses of direct transfers, in bytes. Writes from memory that is not on a page are copied. */
   readonly memoryAlignment: number
   /** True if writes of several processes to one file there do not lose each other's bytes. */
   readonly locks: boolean

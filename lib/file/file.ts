@@ -162,8 +162,8 @@ export class FileHandle extends Uncloneable {
   }
 
   /**
-   * The alignment of direct transfers. Unaligned transfers work too: their edges go through a bounce block. Aligned
-   * transfers in memory of `allocate` are the fastest.
+   * The alignment of direct transfers. Unaligned transfers work too: their edges go through a bounce block, and so do
+   * all bytes of a write from memory that is not on a page. Aligned transfers in memory of `allocate` are the fastest.
    */
   get alignment(): Alignment {
     const { offsetAlignment, memoryAlignment } = this.#state.opened

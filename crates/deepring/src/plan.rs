@@ -64,19 +64,30 @@ pub(crate) struct Geometry {
     /// The same for writes: at least the file-system block, so that no write is punted and no drive
     /// has to read, modify and write.
     pub(crate) write_unit: u64,
-    /// Memory addresses are multiples of this many bytes.
-    pub(crate) memory: u64,
+    /// Memory addresses of direct reads are multiples of this many bytes.
+    pub(crate) read_memory: u64,
+    /// The same for writes: at least a page. ext4 takes turns with writes into new blocks whose address is not on a block
+    /// boundary, and btrfs copies them through the page cache, whatever the device requires.
+    pub(crate) write_memory: u64,
 }
 
 impl Geometry {
     /// Buffered I/O, which requires no alignment.
-    pub(crate) const BUFFERED: Self = Self { read_unit: 1, write_unit: 1, memory: 1 };
+    pub(crate) const BUFFERED: Self = Self { read_unit: 1, write_unit: 1, read_memory: 1, write_memory: 1 };
 
     /// The unit for transfers in `direction`.
     pub(crate) fn unit(self, direction: Direction) -> u64 {
         match direction {
             Direction::Read => self.read_unit,
             Direction::Write => self.write_unit,
+        }
+    }
+
+    /// What addresses of transfers in `direction` are multiples of.
+    pub(crate) fn memory(self, direction: Direction) -> u64 {
+        match direction {
+            Direction::Read => self.read_memory,
+            Direction::Write => self.write_memory,
         }
     }
 }
@@ -112,7 +123,7 @@ impl Span {
         let last = down(self.position + down(self.address + self.len, page).saturating_sub(self.address), unit);
         let meets = (self.address + (first - self.position)).is_multiple_of(page);
         // Where this does not hold, some blocks are direct and others are not.
-        let meets = meets && self.address.wrapping_sub(self.position).is_multiple_of(geometry.memory);
+        let meets = meets && self.address.wrapping_sub(self.position).is_multiple_of(geometry.read_memory);
         if meets { (first, last) } else { (0, 0) }
     }
 
@@ -173,7 +184,7 @@ pub(crate) fn extent_at(geometry: Geometry, span: &Span, offset: u64) -> Option<
     let from = span.position + offset;
     let end = span.position + span.len;
     let start = down(from, unit);
-    let memory_fits = |at: u64| (span.address + (at - span.position)).is_multiple_of(geometry.memory);
+    let memory_fits = |at: u64| (span.address + (at - span.position)).is_multiple_of(geometry.memory(span.direction));
     let extent = |file_start: u64, file_end: u64, bounce: bool, rmw: bool| Extent {
         file_start,
         file_len: file_end - file_start,
@@ -239,11 +250,11 @@ mod tests {
     fn geometries() -> impl Strategy<Value = Geometry> {
         prop_oneof![
             Just(Geometry::BUFFERED),
-            Just(Geometry { read_unit: 512, write_unit: 4096, memory: 512 }),
-            Just(Geometry { read_unit: 4096, write_unit: 4096, memory: 4096 }),
-            Just(Geometry { read_unit: 512, write_unit: 4096, memory: 4 }),
-            Just(Geometry { read_unit: 512, write_unit: 4096, memory: 4096 }),
-            Just(Geometry { read_unit: 65536, write_unit: 65536, memory: 512 }),
+            Just(Geometry { read_unit: 512, write_unit: 4096, read_memory: 512, write_memory: 4096 }),
+            Just(Geometry { read_unit: 4096, write_unit: 4096, read_memory: 4096, write_memory: 4096 }),
+            Just(Geometry { read_unit: 512, write_unit: 4096, read_memory: 4, write_memory: 4096 }),
+            Just(Geometry { read_unit: 512, write_unit: 4096, read_memory: 4096, write_memory: 4096 }),
+            Just(Geometry { read_unit: 65536, write_unit: 65536, read_memory: 512, write_memory: 4096 }),
         ]
     }
 
@@ -310,7 +321,7 @@ mod tests {
                 prop_assert_eq!(extent.file_start % unit, 0);
                 prop_assert_eq!(extent.file_len % unit, 0);
                 if !extent.bounce {
-                    prop_assert_eq!((span.address + extent.offset) % geometry.memory, 0);
+                    prop_assert_eq!((span.address + extent.offset) % geometry.memory(span.direction), 0);
                     prop_assert_eq!((extent.skip, extent.len), (0, extent.file_len));
                     prop_assert!(!extent.rmw);
                 }
@@ -384,7 +395,7 @@ mod tests {
             geometry in geometries(), span in snapped(), page in pages(),
         ) {
             // Otherwise no page boundary is a unit boundary, and all is bounced.
-            let step = geometry.read_unit.max(geometry.memory);
+            let step = geometry.read_unit.max(geometry.read_memory);
             let address = down(span.address, step) + span.position % step;
             let span = Span { direction: Direction::Read, address, ..span };
             let bounced = |span: &Span| all(geometry, span).iter().filter(|extent| extent.bounce).map(|extent| extent.len).sum::<u64>();
@@ -395,7 +406,7 @@ mod tests {
 
     #[test]
     fn without_pins_the_shared_pages_of_a_read_are_bounced_or_all_if_no_page_meets_a_unit() {
-        let geometry = Geometry { read_unit: 512, write_unit: 4096, memory: 4 };
+        let geometry = Geometry { read_unit: 512, write_unit: 4096, read_memory: 4, write_memory: 4096 };
         let planned = |address: u64| {
             let span = Span {
                 direction: Direction::Read,
@@ -414,7 +425,7 @@ mod tests {
 
     #[test]
     fn a_small_unaligned_read_is_one_operation() {
-        let geometry = Geometry { read_unit: 512, write_unit: 4096, memory: 512 };
+        let geometry = Geometry { read_unit: 512, write_unit: 4096, read_memory: 512, write_memory: 4096 };
         let span = Span {
             direction: Direction::Read,
             position: 1000,
@@ -429,7 +440,7 @@ mod tests {
 
     #[test]
     fn blocks_are_cut_at_multiples_of_the_block_size_of_the_file() {
-        let geometry = Geometry { read_unit: 512, write_unit: 4096, memory: 512 };
+        let geometry = Geometry { read_unit: 512, write_unit: 4096, read_memory: 512, write_memory: 4096 };
         let span = Span {
             direction: Direction::Write,
             position: 4096,

@@ -309,7 +309,7 @@ impl Driver {
             direction,
             len: block.extent.file_len,
             wanted: if block.stage == Stage::Modify { block.extent.file_len } else { block.extent.skip + block.extent.len },
-            unit: geometry.unit(direction).max(geometry.memory),
+            unit: geometry.unit(direction).max(geometry.memory(direction)),
             file_end: inode.size_max_on_disk().saturating_sub(block.extent.file_start),
             direct: request.file.is_direct(),
         };

@@ -43,8 +43,8 @@ fn check_planner(bytes: &[u8], planner: Planner) -> Result<()> {
 
 fn geometry(input: &mut Unstructured<'_>) -> Result<Geometry> {
     let mut alignment = || Ok(1u64 << input.int_in_range(0..=ALIGNMENT_MAX.ilog2())?);
-    let (read_unit, memory, write_unit) = (alignment()?, alignment()?, alignment()?);
-    Ok(Geometry { read_unit, write_unit: read_unit.max(write_unit), memory })
+    let (read_unit, read_memory, write_unit, write_memory) = (alignment()?, alignment()?, alignment()?, alignment()?);
+    Ok(Geometry { read_unit, write_unit: read_unit.max(write_unit), read_memory, write_memory })
 }
 
 /// A number from 0 to `max`: any, or one close to a power of two, where mistakes show.
@@ -109,7 +109,7 @@ fn check_extent(geometry: Geometry, span: &Span, offset: u64, extent: &Extent) {
         ("its length fits a device operation", u32::try_from(extent.file_len).is_ok()),
         ("a bounce block is small", !extent.bounce || extent.file_len <= BOUNCE_BYTES_MAX.max(unit)),
         ("only a bounced extent has padding", extent.bounce || (extent.skip, extent.len) == (0, extent.file_len)),
-        ("direct memory is aligned", extent.bounce || (span.address + offset).is_multiple_of(geometry.memory)),
+        ("direct memory is aligned", extent.bounce || (span.address + offset).is_multiple_of(geometry.memory(span.direction))),
         ("direct memory is whole pages", extent.bounce || span.whole_pages.is_none_or(covers)),
         ("only edges of writes are modified", !extent.rmw || (extent.bounce && span.direction == Direction::Write)),
         ("a write keeps neighboring bytes", span.direction == Direction::Read || extent.rmw || extent.len == extent.file_len),

@@ -24,7 +24,8 @@ pub struct DirectSupport {
     /// The alignment in bytes that the device requires of file positions and lengths; 1 for
     /// buffered files.
     pub offset_alignment: u32,
-    /// The alignment in bytes that the device requires of memory addresses; 1 for buffered files.
+    /// The alignment in bytes that the device requires of memory addresses; 1 for buffered files. Writes to a file from memory
+    /// that is not on a page are copied, whatever the device requires: file systems take turns with them.
     pub memory_alignment: u32,
 }
 
@@ -33,8 +34,10 @@ impl DirectSupport {
     pub(crate) fn geometry(&self, is_block_device: bool) -> Geometry {
         let unit = u64::from(self.offset_alignment);
         // A device that takes any length has no blocks that a write could share with its neighbors.
-        let write_unit = if is_block_device || unit == 1 { unit } else { unit.max(WRITE_UNIT_MIN) };
-        Geometry { read_unit: unit, write_unit, memory: self.memory_alignment.into() }
+        let has_blocks = !is_block_device && unit > 1;
+        let least = if has_blocks { WRITE_UNIT_MIN } else { 1 };
+        let memory = u64::from(self.memory_alignment);
+        Geometry { read_unit: unit, write_unit: unit.max(least), read_memory: memory, write_memory: memory.max(least) }
     }
 
     /// The same on this device. A loop device accepts memory aligned to 512 bytes, also on a disk
