@@ -18,7 +18,7 @@ export interface WriterOptions extends SignalOptions {
   align?: number | undefined
   /**
    * The order of the tensors in the file. `'blocks'`: wide element types first, of one width those that fill whole blocks
-   * first, then by size; so nearly all bytes lie in tensors that begin on a block. `'reference'`: as the reference
+   * first, then by size, with small ones where they fill up a block; so nearly all bytes lie in tensors that begin on one. `'reference'`: as the reference
    * implementation. `'given'`: as given. Any order can be read by any reader. Default `'blocks'`.
    */
   order?: 'blocks' | 'reference' | 'given' | undefined

@@ -1,56 +1,14 @@
 //! [`Layout`]: the header of a file that is to be written, and where its tensors go. Pure.
 
 use crate::checksums;
-use crate::dtype::DType;
 use crate::error::{Error, Result, quoted};
 use crate::header::{HEADER_BYTES_MAX, LENGTH_BYTES, METADATA};
-use std::cmp::Reverse;
+pub(crate) use crate::order::BLOCK_BYTES;
+use crate::order::in_order;
+pub use crate::order::{Declared, Order};
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
 use std::ops::Range;
-
-/// A block of every file system and drive.
-pub(crate) const BLOCK_BYTES: u64 = 4096;
-
-/// The order of tensors in a file. Any is legal: readers go by the offsets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum Order {
-    /// Wide element types first; of the same width those that fill whole blocks first, then by size, the largest first, then by name. So
-    /// nearly all bytes lie in tensors that begin on a block, which direct I/O reads without a copy, and which parallel
-    /// writers do not share.
-    #[default]
-    Blocks,
-    /// As the reference: by element type, then by name.
-    Reference,
-    /// As given.
-    Given,
-}
-
-/// A tensor that is to be written.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Declared {
-    /// Its name, which no other tensor of the model has.
-    pub name: String,
-    /// Its element type.
-    pub dtype: DType,
-    /// Its extents, outermost first; empty for a scalar.
-    pub shape: Vec<u64>,
-}
-
-impl Declared {
-    /// How many bytes it has.
-    ///
-    /// # Errors
-    /// [`Error::Argument`] if they cannot be counted, or packed elements do not fill whole bytes.
-    pub fn bytes(&self) -> Result<u64> {
-        let elements = self.shape.iter().try_fold(1u64, |elements, &extent| elements.checked_mul(extent));
-        elements.and_then(|elements| self.dtype.bytes_of(elements)).ok_or_else(|| {
-            let Self { name, dtype, shape } = self;
-            Error::Argument(format!("{dtype} of shape {shape:?} does not have a whole number of bytes, tensor {}", quoted(name)))
-        })
-    }
-}
 
 /// Where everything of a file goes.
 #[derive(Debug, Clone)]
@@ -138,24 +96,6 @@ fn check(tensors: &[Declared]) -> Result<Vec<u64>> {
         lens.push(len);
     }
     Ok(lens)
-}
-
-/// The indices of the tensors in the order of their bytes.
-fn in_order(tensors: &[Declared], lens: &[u64], order: Order) -> Vec<u32> {
-    let mut indices: Vec<u32> = (0..tensors.len() as u32).collect();
-    let tensor = |index: &u32| (&tensors[*index as usize], lens[*index as usize]);
-    match order {
-        Order::Given => {}
-        Order::Reference => indices.sort_by(|a, b| {
-            let (a, b) = (tensor(a).0, tensor(b).0);
-            b.dtype.cmp(&a.dtype).then_with(|| a.name.cmp(&b.name))
-        }),
-        Order::Blocks => indices.sort_by(|a, b| {
-            let key = |(tensor, len): (&Declared, u64)| (Reverse(tensor.dtype.bits()), !len.is_multiple_of(BLOCK_BYTES), Reverse(len));
-            key(tensor(a)).cmp(&key(tensor(b))).then_with(|| tensor(a).0.name.cmp(&tensor(b).0.name))
-        }),
-    }
-    indices
 }
 
 /// What a header says of a tensor, behind others.

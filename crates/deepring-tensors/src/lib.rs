@@ -59,6 +59,7 @@ mod load;
 mod metadata;
 mod names;
 mod open;
+mod order;
 mod parallel;
 mod plan;
 mod progress;
