@@ -7,6 +7,7 @@
 import type { ManyParameters } from '../children/parameters.ts'
 import { runChild, type Contender } from '../contender.ts'
 import { bestFio, fioRandomCandidates } from '../contenders/fio.ts'
+import { warmed } from '../contenders/warm.ts'
 import { figure, outcomeFigure, ratioFigure, type Figure, type Ratio } from '../figure.ts'
 import type { Outcome } from '../outcome.ts'
 import { randomReads } from '../probe.ts'
@@ -85,7 +86,11 @@ async function run(context: BenchContext): Promise<Result> {
     ],
     FEW,
   )
-  const loop = comparison([script('loop', { operations: MOST, ranges: MOST, length: RECORD_BYTES, delay: true })], FEW)
+  // The copy of its positions would else take faults of the host.
+  const loop = comparison(
+    [warmed(context, script('loop', { operations: MOST, ranges: MOST, length: RECORD_BYTES, delay: true }))],
+    FEW,
+  )
   const memory = comparison([largest], FEW)
   await runRounds([speed, pages, records, loop, memory], rounds, showProgress)
 
