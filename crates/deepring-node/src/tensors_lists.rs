@@ -11,19 +11,43 @@ use std::path::PathBuf;
 /// Texts in one string.
 #[napi(object, object_from_js = false)]
 pub struct Texts {
-    pub text: String,
+    #[napi(ts_type = "string")]
+    pub text: Text,
     /// Of each, in UTF-16 code units, as JavaScript counts.
     pub lengths: Uint32Array,
 }
 
 impl Texts {
     pub fn of<'t>(texts: impl Iterator<Item = &'t str>) -> Self {
-        let (mut text, mut lengths) = (String::new(), Vec::new());
+        let (mut text, mut lengths) = (String::new(), Vec::with_capacity(texts.size_hint().0));
         for each in texts {
             text.push_str(each);
             lengths.push(if each.is_ascii() { each.len() } else { each.encode_utf16().count() } as u32);
         }
-        Self { text, lengths: Uint32Array::new(lengths) }
+        Self { text: Text(text), lengths: Uint32Array::new(lengths) }
+    }
+}
+
+/// A text that is ASCII in nearly every case: then JavaScript copies it, and does not decode it.
+pub struct Text(String);
+
+impl TypeName for Text {
+    fn type_name() -> &'static str {
+        "string"
+    }
+
+    fn value_type() -> ValueType {
+        ValueType::String
+    }
+}
+
+impl ToNapiValue for Text {
+    unsafe fn to_napi_value(env: sys::napi_env, Self(text): Self) -> Result<sys::napi_value> {
+        if text.is_ascii() {
+            return Ok(Env::from_raw(env).create_string_latin1(text)?.raw());
+        }
+        // SAFETY: the environment is the caller's.
+        unsafe { String::to_napi_value(env, text) }
     }
 }
 
