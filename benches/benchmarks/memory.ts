@@ -1,11 +1,11 @@
 /**
  * `memory`: the peak of a process that reads the large file into one buffer, less the idle process
- * and the buffer itself.
+ * and the buffer itself; and what reads take while they wait.
  */
 
-import type { FileParameters } from '../children/parameters.ts'
+import type { FileParameters, RandomParameters } from '../children/parameters.ts'
 import { runChild, type Contender } from '../contender.ts'
-import { figure } from '../figure.ts'
+import { figure, outcomeFigure } from '../figure.ts'
 import { comparison, runRounds } from '../rounds.ts'
 import { READ_SEED } from '../scratch.ts'
 import type { BenchContext, Benchmark, Result } from '../bench-context.ts'
@@ -17,8 +17,19 @@ const CEILING_MIB = 64
 /** A peak hardly varies. */
 const ROUNDS = 3
 
-/** The one benchmark. */
-export const MEMORIES: readonly Benchmark[] = [{ name: 'memory-peak', run }]
+/** Reads that wait. */
+const QUEUED = 100_000
+const ORDER = 7
+
+/** Seven tenths of what a read took before requests had one promise each: 468 B of heap, 300 B resident. */
+const QUEUED_HEAP_CEILING = 328
+const QUEUED_RESIDENT_CEILING = 210
+
+/** The benchmarks. */
+export const MEMORIES: readonly Benchmark[] = [
+  { name: 'memory-peak', run },
+  { name: 'memory-queued', run: runQueued },
+]
 
 async function run(context: BenchContext): Promise<Result> {
   const { scratch } = context
@@ -62,5 +73,42 @@ async function run(context: BenchContext): Promise<Result> {
     sweeps: [],
     comparisons: [group],
     figures,
+  }
+}
+
+async function runQueued(context: BenchContext): Promise<Result> {
+  const { scratch } = context
+  const file = await scratch.file('read', context.bytes)
+  const inEnvironment = fileEnvironment(context, 'read', file)
+  const contender: Contender = {
+    name: 'deepring',
+    configuration: `${QUEUED} reads of 4 KiB in one tick`,
+    run: () =>
+      inEnvironment(({ path }) =>
+        runChild<RandomParameters>('deepring-queued', {
+          file: path,
+          bytes: context.bytes,
+          seed: READ_SEED,
+          source: scratch.source,
+          operations: QUEUED,
+          depth: QUEUED,
+          order: ORDER,
+        }),
+      ),
+  }
+  const group = comparison([contender])
+  await runRounds([group], Math.min(ROUNDS, context.rounds), context.showProgress)
+  const queued = (name: string, what: string, key: string, ceiling: number) =>
+    outcomeFigure(name, group, 'deepring', `${what} of a queued read`, 'B', { ceiling }, ({ extra }) => extra?.[key])
+  return {
+    name: 'memory-queued',
+    title: 'Memory of queued reads',
+    scale: 'none',
+    sweeps: [],
+    comparisons: [group],
+    figures: [
+      queued('memory-queued-heap', 'heap', 'heapBytes', QUEUED_HEAP_CEILING),
+      queued('memory-queued-resident', 'resident memory', 'residentBytes', QUEUED_RESIDENT_CEILING),
+    ],
   }
 }
