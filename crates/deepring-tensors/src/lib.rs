@@ -99,3 +99,8 @@ pub use tensor::{Tensor, TensorMap};
 pub use tensors::Tensors;
 pub use verify::{Damage, Verification};
 pub use writer::Writer;
+
+/// Its examples are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/checkpoint.md")]
+struct CheckpointPage;
