@@ -17,7 +17,7 @@ export class BroughtMemory {
   /** Weak, so that each goes when its own tensors are gone. */
   #together: readonly WeakRef<BroughtMemory>[]
   /** Made with that of another, and not taken yet. */
-  #buffer: EngineBuffer | null = null
+  #buffer: EngineBuffer | undefined
   #isHere = true
 
   private constructor(number: number, together: readonly WeakRef<BroughtMemory>[]) {
@@ -37,21 +37,27 @@ export class BroughtMemory {
     return all
   }
 
-  /** Makes it a buffer. */
-  take(): EngineBuffer {
-    for (const each of this.#together) {
+  /** Makes it a buffer. `undefined` if that has failed before, when another was looked at: then it has gone back. */
+  take(): EngineBuffer | undefined {
+    const together = this.#together
+    this.#expose()
+    for (const each of together) {
       const memory = each.deref()
-      if (memory !== undefined) memory.#expose()
+      try {
+        if (memory !== undefined) memory.#expose()
+      } catch {
+        // A look at that one says so.
+      }
     }
-    const buffer = this.#buffer as EngineBuffer
-    this.#buffer = null
+    const buffer = this.#buffer
+    this.#buffer = undefined
     return buffer
   }
 
   /** Gives it back. */
   drop(): void {
     this.#buffer?.[Symbol.dispose]()
-    this.#buffer = null
+    this.#buffer = undefined
     if (!this.#leave() || this.#number === 0) return
     connect().dropMemory(this.#number)
   }
