@@ -6,7 +6,7 @@
 mod harness;
 
 use deepring::{BackendKind, Completed, Direct, Engine, ErrorKind};
-use harness::child::{alone_with, become_nobody, directory_for_all, forbid, limit};
+use harness::child::{again, alone_with, become_nobody, directory_for_all, forbid, limit};
 use harness::disk::as_root;
 use harness::{Slice, assert_same, backends, bytes, contract, directory, eventually, open, rings_count_as_locked, skip, within};
 use std::path::Path;
@@ -232,7 +232,9 @@ fn lose_ring_in_flight(errno: i32) {
                 }
             }
         }
-        assert!(lost > 0, "nothing was in flight, so this run proved nothing");
+        if lost == 0 {
+            again("the reads ended before the ring was lost");
+        }
         let stats = engine.stats();
         assert!(stats.leaked >= lost && stats.leaked_bytes >= lost, "{stats:?}");
         assert_eq!(stats.failed, lost, "{stats:?}");

@@ -13,6 +13,9 @@ const VARIABLE: &str = "DEEPRING_TEST_CHILD";
 /// Longer than any of these tests takes on a busy machine.
 const LIMIT: Duration = Duration::from_secs(90);
 
+/// The exit status of a child process that calls [`again`].
+const AGAIN: i32 = 43;
+
 /// Runs `body` in a child process. Call it on the test's own thread, and let it be all the test
 /// does.
 pub(crate) fn alone(body: impl FnOnce()) {
@@ -20,14 +23,28 @@ pub(crate) fn alone(body: impl FnOnce()) {
 }
 
 /// As [`alone`], after `prepare` has changed the command.
-pub(crate) fn alone_with(prepare: impl FnOnce(&mut Command), body: impl FnOnce()) {
+pub(crate) fn alone_with(prepare: impl Fn(&mut Command), body: impl FnOnce()) {
     let test = test_name();
     if is_child_for(&test) {
         return body();
     }
-    let (status, output) = run(&test, prepare);
-    assert!(status.success(), "the child process failed: {status}");
-    assert!(output.contains("1 passed"), "the child process ran another test than {test}");
+    for _ in 0..20 {
+        let (status, output) = run(&test, &prepare);
+        if status.code() == Some(AGAIN) {
+            continue;
+        }
+        assert!(status.success(), "the child process failed: {status}");
+        assert!(output.contains("1 passed"), "the child process ran another test than {test}");
+        return;
+    }
+    panic!("no child process proved anything");
+}
+
+/// Ends this child process, and lets [`alone`] start another one: the scheduler did not bring about
+/// what the test looks at, and this process cannot try again.
+pub(crate) fn again(why: &str) -> ! {
+    say(&format!("{why}: another process tries again"));
+    std::process::exit(AGAIN)
 }
 
 /// As [`alone`], but the child process exits the moment `body` returns, with its requests still in

@@ -2,7 +2,7 @@
 
 use super::guarded::GuardedBuffers;
 use super::{LIMIT, data_file};
-use crate::harness::child::{alone, forbid};
+use crate::harness::child::{again, alone, forbid};
 use crate::harness::{assert_file, assert_same, backends, bytes, directory, open, skip, within};
 use deepring::{BackendKind, Completed, Direct, Engine, ErrorKind, IoBuf};
 
@@ -46,7 +46,9 @@ fn a_ring_lost_with_reads_in_it_keeps_their_memory_and_the_engine_continues_on_t
                 }
             }
         }
-        assert!(lost > 0, "nothing was in flight, so this run proved nothing");
+        if lost == 0 {
+            again("the reads ended before the ring was lost");
+        }
         assert_eq!(buffers.returned(), 256 - lost);
         assert_eq!(buffers.disturbed(), 0);
         let stats = engine.stats();
