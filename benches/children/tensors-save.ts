@@ -28,7 +28,8 @@ async function writeRaw(): Promise<void> {
 async function save(): Promise<void> {
   const tensors = new Map<string, TensorLike & { readonly bytes: Uint8Array }>()
   await using model = await openSafetensors(file)
-  const loaded = await model.load()
+  // Kept until the end: giving its memory back would fall into the region.
+  using loaded = await model.load()
   if (aligned) {
     // Of each, less than a page is wasted.
     const memory = allocate(tensorBytes + model.size * PAGE_BYTES)
@@ -39,7 +40,6 @@ async function save(): Promise<void> {
       tensors.set(name, { dtype, shape, data: place, bytes: place })
       at += Math.ceil(from.length / PAGE_BYTES) * PAGE_BYTES
     }
-    loaded[Symbol.dispose]()
   } else {
     for (const [name, tensor] of loaded) tensors.set(name, tensor)
   }
