@@ -30,14 +30,22 @@ pub(super) enum Step {
     Unlock,
 }
 
-/// What a writer does, and which of its files are flushed: all of them, but for planted bugs.
+/// What a writer does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Commit {
     pub(super) steps: Vec<Step>,
-    pub(super) flushes_data: bool,
-    pub(super) flushes_part: bool,
-    pub(super) flushes_manifest: bool,
+    /// The flush that is left out, by a planted bug.
+    forgotten: Option<PlantedBug>,
 }
+
+/// Bugs that leave out a flush which is part of a step.
+const FORGETFUL: [PlantedBug; 5] = [
+    PlantedBug::ForgetsDataSync,
+    PlantedBug::ForgetsPartSync,
+    PlantedBug::ForgetsManifestSync,
+    PlantedBug::ForgetsIndexSync,
+    PlantedBug::ForgetsRetiredSync,
+];
 
 impl Commit {
     /// That of a writer. Called on the thread that begins it: a planted bug is the calling thread's.
@@ -54,7 +62,9 @@ impl Commit {
                 _ => true,
             });
             let first = match () {
+                () if planted(PlantedBug::SyncsTemporaryFirst) => Some((Step::SyncTemporary, Step::WriteManifest)),
                 () if planted(PlantedBug::PublishesFirst) => Some((Step::Publish, Step::WriteManifest)),
+                () if planted(PlantedBug::SyncsStoreFirst) => Some((Step::SyncStore, Step::Publish)),
                 () if planted(PlantedBug::UnlocksFirst) => Some((Step::Unlock, Step::Publish)),
                 () => None,
             };
@@ -65,18 +75,18 @@ impl Commit {
             }
             steps.append(&mut rest);
         }
-        Self {
-            steps,
-            flushes_data: !planted(PlantedBug::ForgetsDataSync),
-            flushes_part: !planted(PlantedBug::ForgetsPartSync),
-            flushes_manifest: !planted(PlantedBug::ForgetsManifestSync),
-        }
+        Self { steps, forgotten: FORGETFUL.into_iter().find(|&bug| planted(bug)) }
+    }
+
+    /// Whether the flush is made that this bug leaves out.
+    pub(super) fn flushes(&self, bug: PlantedBug) -> bool {
+        self.forgotten != Some(bug)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Commit, Step};
+    use super::{Commit, FORGETFUL, Step};
     use crate::checkpoint::planted::{PlantedBug, plant};
 
     fn with(bug: PlantedBug) -> Commit {
@@ -96,8 +106,7 @@ mod tests {
         let all = [SyncData, WritePart, AwaitParts, WriteManifest, SyncTemporary, Publish, SyncStore, Unlock];
         assert_eq!(Commit::new(true).steps, all);
         assert_eq!(Commit::new(false).steps, all[..2]);
-        let Commit { flushes_data, flushes_part, flushes_manifest, .. } = Commit::new(true);
-        assert!(flushes_data && flushes_part && flushes_manifest);
+        assert!(FORGETFUL.iter().all(|&bug| Commit::new(true).flushes(bug)));
     }
 
     #[test]
@@ -106,12 +115,16 @@ mod tests {
         assert_eq!(order(PlantedBug::PartBeforeData)[..2], [WritePart, SyncData]);
         assert!(!order(PlantedBug::ForgetsTemporarySync).contains(&SyncTemporary));
         assert!(!order(PlantedBug::ForgetsStoreSync).contains(&SyncStore));
+        let expected = [SyncData, WritePart, AwaitParts, SyncTemporary, WriteManifest, Publish, SyncStore, Unlock];
+        assert_eq!(order(PlantedBug::SyncsTemporaryFirst), expected);
+        let expected = [SyncData, WritePart, AwaitParts, WriteManifest, SyncTemporary, SyncStore, Publish, Unlock];
+        assert_eq!(order(PlantedBug::SyncsStoreFirst), expected);
         let expected = [SyncData, WritePart, AwaitParts, Publish, WriteManifest, SyncTemporary, SyncStore, Unlock];
         assert_eq!(order(PlantedBug::PublishesFirst), expected);
         let expected = [SyncData, WritePart, AwaitParts, WriteManifest, SyncTemporary, Unlock, Publish, SyncStore];
         assert_eq!(order(PlantedBug::UnlocksFirst), expected);
-        assert!(!with(PlantedBug::ForgetsDataSync).flushes_data);
-        assert!(!with(PlantedBug::ForgetsPartSync).flushes_part);
-        assert!(!with(PlantedBug::ForgetsManifestSync).flushes_manifest);
+        for bug in FORGETFUL {
+            assert!(FORGETFUL.iter().all(|&other| with(bug).flushes(other) == (other != bug)), "{bug:?}");
+        }
     }
 }

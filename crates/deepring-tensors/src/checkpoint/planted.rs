@@ -1,4 +1,7 @@
-//! Bugs planted on purpose in a commit: the replay of its calls must find each. As `planted` of the crate `deepring`.
+//! Bugs planted on purpose in a commit: the replay of its calls (`tests/replayed`) must find each. As `planted` of the crate
+//! `deepring`. There is one for each flush, and one for each two steps that could change places: parts are awaited before the
+//! manifest because it has their checksums, a file is written before it is flushed because its commit consumes it, and once
+//! the generation has its name, nothing looks at its locks.
 
 /// A planted bug.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -10,12 +13,20 @@ pub enum PlantedBug {
     ForgetsPartSync,
     /// The manifest is not flushed.
     ForgetsManifestSync,
+    /// The index is not flushed.
+    ForgetsIndexSync,
     /// The directory of the generation is not flushed before it gets its name.
     ForgetsTemporarySync,
     /// A generation is acknowledged before the store was flushed.
     ForgetsStoreSync,
+    /// Files of a retired generation are removed before its new name was flushed.
+    ForgetsRetiredSync,
+    /// The directory of the generation is flushed before the manifest is there.
+    SyncsTemporaryFirst,
     /// A generation gets its name before its manifest is there.
     PublishesFirst,
+    /// The store is flushed before the generation has its name.
+    SyncsStoreFirst,
     /// A part is there before the data that it names is flushed.
     PartBeforeData,
     /// The locks go before the generation has its name.
@@ -30,13 +41,17 @@ mod selection {
     #[cfg(feature = "sim")]
     impl PlantedBug {
         /// All of them.
-        pub const ALL: [Self; 8] = [
+        pub const ALL: [Self; 12] = [
             Self::ForgetsDataSync,
             Self::ForgetsPartSync,
             Self::ForgetsManifestSync,
+            Self::ForgetsIndexSync,
             Self::ForgetsTemporarySync,
             Self::ForgetsStoreSync,
+            Self::ForgetsRetiredSync,
+            Self::SyncsTemporaryFirst,
             Self::PublishesFirst,
+            Self::SyncsStoreFirst,
             Self::PartBeforeData,
             Self::UnlocksFirst,
         ];

@@ -330,7 +330,7 @@ impl Checkpoints {
     ///
     /// The job fails with [`Error::Io`].
     pub fn collect(&self) -> Job<Result<Collected>> {
-        self.blocking(|store, place| collect::collect(store, place.keep))
+        self.blocking(|store, place| collect::collect(store, place.keep, true))
     }
 
     /// Ends the use of the store, by this value and its clones: calls that follow are errors. Writers that have begun go on.

@@ -9,6 +9,7 @@ use super::manifest::{self, Manifest, ManifestPart};
 use super::names::{Entry, GENERATIONS_MAX, INDEX, MANIFEST, Member, Origin, WRITERS_MAX, is_group};
 use super::options::{BeginOptions, JoinOptions, PutOptions};
 use super::part::{PART_BYTES_MAX, Part};
+use super::planted::PlantedBug;
 use super::reuse::{Older, Reused};
 use super::scan;
 use super::staging::Staging;
@@ -131,7 +132,8 @@ impl CheckpointWriter {
         };
         let staging = Staging::new(&place.engine, own.staging)?;
         let origin = Origin { id: token.id, writer };
-        let data = Data::new(&place.engine, directory.path().to_owned(), origin, own.direct, commit.flushes_data, staging);
+        let durable = commit.flushes(PlantedBug::ForgetsDataSync);
+        let data = Data::new(&place.engine, directory.path().to_owned(), origin, own.direct, durable, staging);
         let (step, patience) = (options.step, options.patience);
         let (meta, reused) = (Mutex::new("null".into()), Mutex::default());
         let inner = Inner { place, token, writer, step, previous, patience, meta, reused, older, data, commit, temporary };
@@ -283,7 +285,8 @@ impl Inner {
                 Step::SyncData => self.data.commit().await?,
                 Step::WritePart => {
                     let name = Member::Part(self.writer).to_string();
-                    write_file(&self.place.engine, &path.join(name), part.text()?.into_bytes(), self.commit.flushes_part).await?;
+                    let durable = self.commit.flushes(PlantedBug::ForgetsPartSync);
+                    write_file(&self.place.engine, &path.join(name), part.text()?.into_bytes(), durable).await?;
                 }
                 Step::AwaitParts => parts = self.all_parts().await?,
                 Step::WriteManifest => self.write_manifest(&path, &mut parts).await?,
@@ -303,9 +306,9 @@ impl Inner {
             }
         }
         if temporary.is_first {
-            let (store, keep) = (place.directory.clone(), place.keep);
+            let (store, keep, flushes) = (place.directory.clone(), place.keep, self.commit.flushes(PlantedBug::ForgetsRetiredSync));
             // What is left goes the next time; the generation is there.
-            let _ = place.engine.run_blocking(move || collect::collect(&store, keep)).await;
+            let _ = place.engine.run_blocking(move || collect::collect(&store, keep, flushes)).await;
         }
         let reused = *self.reused.lock().unwrap_or_else(PoisonError::into_inner);
         let bytes = part.files.iter().map(|file| file.bytes).sum();
@@ -400,14 +403,14 @@ impl Inner {
                 index_text(total, listed.iter().map(|tensor| (tensor.name.as_str(), tensor.file.as_str())))
             };
             let index = place.engine.run_blocking(index).await?;
-            write_file(&self.place.engine, &path.join(INDEX), index, self.commit.flushes_manifest).await?;
+            write_file(&self.place.engine, &path.join(INDEX), index, self.commit.flushes(PlantedBug::ForgetsIndexSync)).await?;
         }
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |now| now.as_millis() as u64);
         let meta = self.meta.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let (step, previous, parts) = (*step, *previous, std::mem::take(&mut parts.manifest));
         let manifest = Manifest { id: token.id, generation: token.number, step, created_ms: now, previous, parts, meta };
         let text = place.engine.run_blocking(move || manifest.text()).await?;
-        write_file(&self.place.engine, &path.join(MANIFEST), text.into_bytes(), self.commit.flushes_manifest).await
+        write_file(&self.place.engine, &path.join(MANIFEST), text.into_bytes(), self.commit.flushes(PlantedBug::ForgetsManifestSync)).await
     }
 
     /// Gives the directory its number. This is the moment.
