@@ -14,7 +14,7 @@ use crate::job::Job;
 use crate::load::check;
 use crate::plan::{Group, Plan};
 use crate::stream::{GroupStream, MEMORY_BYTES};
-use deepring::{Buffer, Directory, Engine, File, LockKind, ReplaceOptions, Replacement, Task, crc32c};
+use deepring::{Buffer, Engine, File, LockKind, ReplaceOptions, Replacement, Task, crc32c};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -68,9 +68,7 @@ async fn copy(checkpoint: &Checkpoint, to: PathBuf) -> Result<()> {
 fn begin(engine: &Engine, to: &Path, number: u64) -> Result<Temporary> {
     // The working directory can change later.
     let to = std::path::absolute(to).unwrap_or_else(|_| to.to_owned());
-    // Opening it has the error, if there is one.
-    let _ = std::fs::create_dir_all(&to);
-    let store = Directory::open(&to)?;
+    let store = scan::create(&to)?;
     let _held = collect::lock(&store)?;
     if scan::look(&store)?.generations.binary_search(&number).is_ok() {
         return Err(taken(number));

@@ -19,6 +19,26 @@ pub(super) struct Found {
     pub(super) pins: BTreeSet<u64>,
 }
 
+/// Opens the directory of a store. If it is missing, it is made, with those above it, so that none of them is gone after a
+/// power cut.
+pub(super) fn create(path: &Path) -> Result<Directory> {
+    match Directory::open(path) {
+        Err(error) if is_missing(&error) => {}
+        opened => return Ok(opened?),
+    }
+    let Some(parent) = path.parent() else { return Ok(Directory::open(path)?) };
+    let parent = create(parent)?;
+    // A path can have `..` in it.
+    let Some(name) = path.file_name() else { return Ok(Directory::open(path)?) };
+    match parent.make_directory(name, 0o777) {
+        // Another process was faster.
+        Err(error) if error.code() == "EEXIST" => {}
+        made => drop(made?),
+    }
+    parent.sync()?;
+    Ok(Directory::open(path)?)
+}
+
 /// Looks into a store.
 pub(super) fn look(store: &Directory) -> Result<Found> {
     let mut found = Found::default();

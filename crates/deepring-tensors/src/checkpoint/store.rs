@@ -162,14 +162,7 @@ impl Checkpoints {
             let open = move || {
                 // The working directory can change later.
                 let path = std::path::absolute(&path).unwrap_or(path);
-                match Directory::open(&path) {
-                    Err(error) if options.create && scan::is_missing(&error) => {
-                        // Opening it has the error, if there is one.
-                        let _ = std::fs::create_dir_all(&path);
-                        Directory::open(&path)
-                    }
-                    opened => opened,
-                }
+                if options.create { scan::create(&path) } else { Ok(Directory::open(&path)?) }
             };
             let directory = engine.run_blocking(open).await??;
             let place = Arc::new(Place { engine, directory, keep: options.keep });

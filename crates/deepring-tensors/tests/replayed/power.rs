@@ -121,3 +121,27 @@ fn a_copy_in_another_store_is_whole_or_absent() {
     });
     assert!(disks.is_ok() && absent > 0 && there > 0, "{disks:?}, {absent} without it, {there} with it");
 }
+
+#[test]
+fn a_store_that_was_created_for_it_is_there_after_the_first_commit() {
+    for is_copied in [false, true] {
+        let (place, engine) = (directory(), engine());
+        let other = directory();
+        let source = Checkpoints::open(&engine, other.path(), StoreOptions::new()).wait().expect("a store");
+        let tensors = BTreeMap::from([(1, write_old(&source))]);
+        let (before, record) = (Before::of(place.path()), record(place.path()).expect("a record"));
+        let path = place.path().join("runs/first");
+        if is_copied {
+            source.generation(1).wait().expect("a generation").copy_to(&path).wait().expect("copied");
+        } else {
+            write_old(&Checkpoints::open(&engine, &path, StoreOptions::new().create(true)).wait().expect("a store"));
+        }
+        let replay = before.then(place.path(), record.calls(), "runs/first");
+        let looked = replay.cut_everywhere(|store, has_ended| match whole_generations(&engine, store, &tensors)?[..] {
+            [] if !has_ended => Ok(()),
+            [1] => Ok(()),
+            ref found => Err(format!("generations {found:?} are there")),
+        });
+        assert!(looked.is_ok(), "copied: {is_copied}: {looked:?}");
+    }
+}
