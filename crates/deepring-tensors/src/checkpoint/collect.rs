@@ -41,7 +41,11 @@ pub(super) fn collect(store: &Directory, keep: Keep, flushes: bool) -> Result<Co
     for entry in found.temporaries {
         if !scan::is_alive(store, entry)? {
             let to = Entry::Trash(entry.number(), scan::new_id());
-            store.rename(entry.to_string(), store, to.to_string())?;
+            match store.rename(entry.to_string(), store, to.to_string()) {
+                // Its writer has published or removed it meanwhile: it holds no lock on the store.
+                Err(error) if scan::is_missing(&error) => continue,
+                renamed => renamed?,
+            }
             trash.push(to);
             collected.temporaries += 1;
         }

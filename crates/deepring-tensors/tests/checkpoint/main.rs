@@ -9,6 +9,7 @@ mod damaged;
 mod fails;
 mod model;
 mod one;
+mod races;
 mod reading;
 mod reuse;
 mod several;
