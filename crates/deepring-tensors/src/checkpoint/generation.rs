@@ -158,15 +158,20 @@ impl Checkpoint {
 /// Locks a generation, and reads its manifest and its parts. Blocks.
 fn look(store: &Directory, number: u64) -> Result<(Directory, FileLock, Manifest, Vec<Part>)> {
     let gone = |error| scan::no_generation(error, number);
-    let directory = store.open_directory(Entry::Generation(number).to_string()).map_err(gone)?;
+    let name = Entry::Generation(number).to_string();
+    let directory = store.open_directory(&name).map_err(gone)?;
     let path = directory.path().join(MANIFEST);
-    let lock = match directory.try_lock(MANIFEST, LockKind::Shared, false) {
-        Ok(Some(lock)) => lock,
-        // Another process is about to remove it.
-        Ok(None) => return Err(Error::NoGeneration { generation: number }),
-        Err(error) if scan::is_missing(&error) => return Err(Fault::new(Reason::Manifest, "there is no manifest").at(&path)),
+    // Another process has it for a moment, to see whether it is locked, or to remove it.
+    let lock = match directory.lock(MANIFEST, LockKind::Shared, false) {
+        Ok(lock) => lock,
+        Err(error) if scan::is_missing(&error) => {
+            store.open_directory(&name).map_err(gone)?;
+            return Err(Fault::new(Reason::Manifest, "there is no manifest").at(&path));
+        }
         Err(error) => return Err(error.into()),
     };
+    // It can have become trash before. From here on it stays.
+    store.open_directory(&name).map_err(gone)?;
     let manifest = scan::read(&path, MANIFEST_BYTES_MAX, Reason::Manifest)?;
     let manifest = Manifest::parse(&manifest, number).map_err(|fault| fault.at(&path))?;
     let part = |writer| {

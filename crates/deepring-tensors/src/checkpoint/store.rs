@@ -246,19 +246,18 @@ impl Checkpoints {
     pub fn latest(&self, check: Check) -> Job<Result<Latest>> {
         let this = self.clone();
         Job::new(async move {
-            let mut latest = Latest { checkpoint: None, skipped: Vec::new() };
-            for generation in this.list().await?.into_iter().rev() {
-                match Checkpoint::open(&this.place.engine, &this.place.directory, generation, check).await {
-                    Ok(checkpoint) => {
-                        latest.checkpoint = Some(checkpoint);
-                        break;
+            'look: loop {
+                let mut skipped = Vec::new();
+                for generation in this.list().await?.into_iter().rev() {
+                    match Checkpoint::open(&this.place.engine, &this.place.directory, generation, check).await {
+                        Ok(checkpoint) => return Ok(Latest { checkpoint: Some(checkpoint), skipped }),
+                        // Another process has removed it meanwhile, and made a newer one.
+                        Err(Error::NoGeneration { .. }) => continue 'look,
+                        Err(reason) => skipped.push(Skipped { generation, reason }),
                     }
-                    // Another process has removed it meanwhile.
-                    Err(Error::NoGeneration { .. }) => {}
-                    Err(reason) => latest.skipped.push(Skipped { generation, reason }),
                 }
+                return Ok(Latest { checkpoint: None, skipped });
             }
-            Ok(latest)
         })
     }
 

@@ -1,9 +1,9 @@
 //! Readers, writers and collectors of one store at the same time.
 
 use crate::harness::{directory, engine, source};
-use crate::model::is_clean;
+use crate::model::{is_clean, store};
 use deepring_tensors::DType;
-use deepring_tensors::checkpoint::{CheckpointOptions, Checkpoints, StoreOptions};
+use deepring_tensors::checkpoint::{Check, CheckpointOptions, Checkpoints, StoreOptions};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -40,6 +40,24 @@ fn while_commits_come(place: &Path, others: &[&(dyn Fn() + Sync)]) {
     // The last one that a reader had.
     store.collect().wait().expect("collected");
     assert_eq!(store.list().wait().expect("a list"), [COMMITS]);
+}
+
+#[test]
+fn a_reader_always_finds_the_latest_while_others_are_removed() {
+    let (place, reading) = (directory(), engine());
+    let store = store(&reading, place.path());
+    while_commits_come(
+        place.path(),
+        &[&|| {
+            let latest = store.latest(Check::All).wait().expect("a look");
+            assert!(latest.skipped.is_empty(), "{:?}", latest.skipped);
+            let checkpoint = latest.checkpoint.expect("there is always one");
+            // It stays as long as it is open.
+            std::thread::yield_now();
+            assert!(checkpoint.verify(None).wait().expect("readable").is_whole());
+            assert!(store.list().wait().expect("a list").contains(&checkpoint.number()), "it was removed");
+        }],
+    );
 }
 
 #[test]
