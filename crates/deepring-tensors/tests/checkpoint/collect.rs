@@ -2,12 +2,13 @@
 
 use crate::child::{argument, await_line, spawn};
 use crate::harness::{directory, engine, names_in, say, source};
-use crate::model::{check, generation, is_clean, mixed, store};
+use crate::model::{check, generation, is_clean, mixed, sealed, store};
 use deepring::{Directory, LockKind};
-use deepring_tensors::checkpoint::{BeginOptions, CheckpointOptions, Checkpoints, PutOptions, StoreOptions};
+use deepring_tensors::checkpoint::{BeginOptions, Check, CheckpointOptions, Checkpoints, PutOptions, StoreOptions};
 use deepring_tensors::{DType, Error};
+use std::fs::{File, FileTimes};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 fn save(store: &Checkpoints, step: u64) -> u64 {
     let options = CheckpointOptions::new().step(step);
@@ -141,4 +142,87 @@ fn what_a_killed_collect_leaves_the_next_one_removes() {
     assert_eq!((collected.generations, collected.temporaries), (vec![], 0));
     assert!(collected.bytes > 1000 && is_clean(place.path()));
     check(&engine, &generation(place.path(), second), &tensors);
+}
+
+#[test]
+fn generations_are_in_the_order_of_their_numbers_whatever_the_clock_said() {
+    let (place, engine) = (directory(), engine());
+    let store = Checkpoints::open(&engine, place.path(), StoreOptions::new().keep_last(1)).wait().expect("a store");
+    let keep = Checkpoints::open(&engine, place.path(), StoreOptions::new().keep_all()).wait().expect("a store");
+    let future = SystemTime::now() + Duration::from_secs(1 << 32);
+    for (step, then) in [(0, future), (1, SystemTime::now()), (2, SystemTime::UNIX_EPOCH + Duration::from_secs(1))] {
+        set_clock(&generation(place.path(), save(&keep, step)), then);
+    }
+    let latest = || store.latest(Check::All).wait().expect("a look").checkpoint.expect("one that is whole");
+    assert_eq!((latest().number(), latest().created()), (3, SystemTime::UNIX_EPOCH + Duration::from_secs(1)));
+    assert_eq!(store.collect().wait().expect("collected").generations, [1, 2]);
+    assert_eq!(save(&store, 3), 4);
+    assert_eq!(store.list().wait().expect("a list"), [4]);
+}
+
+/// Makes it look as if a generation had been committed then.
+fn set_clock(generation: &Path, then: SystemTime) {
+    let path = generation.join("manifest.json");
+    let millis = then.duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_millis();
+    let text = std::fs::read_to_string(&path).expect("a manifest");
+    let (before, after) = text.split_once("\"created\":").expect("a time");
+    let (_, after) = after.split_once(',').expect("more fields");
+    std::fs::write(&path, sealed(&format!("{before}\"created\":{millis},{after}"))).expect("a manifest");
+    for path in names_in(generation).iter().map(|name| generation.join(name)).chain([generation.to_owned()]) {
+        let times = FileTimes::new().set_modified(then).set_accessed(then);
+        File::open(path).and_then(|file| file.set_times(times)).expect("a time");
+    }
+}
+
+/// What another process holds, until it is killed.
+fn hold(arguments: &[String]) {
+    let [directory, name, kind] = arguments else { panic!("three arguments") };
+    let kind = if kind == "shared" { LockKind::Shared } else { LockKind::Exclusive };
+    let _lock = Directory::open(directory).and_then(|at| at.lock(name, kind, true)).expect("a lock");
+    say("here");
+    std::thread::sleep(Duration::from_secs(600));
+}
+
+#[test]
+fn what_another_process_has_open_stays_until_it_ends() {
+    const TEST: &str = "collect::what_another_process_has_open_stays_until_it_ends";
+    if let Some(arguments) = argument(TEST) {
+        return hold(&arguments);
+    }
+    let (place, engine) = (directory(), engine());
+    let store = Checkpoints::open(&engine, place.path(), StoreOptions::new().keep_last(1)).wait().expect("a store");
+    save(&store, 0);
+    let at = generation(place.path(), 1);
+    let mut reader = spawn(TEST, &[at.to_str().expect("UTF-8"), "manifest.json", "shared"]);
+    await_line(&mut reader, "here");
+    save(&store, 1);
+    assert_eq!(store.list().wait().expect("a list"), [1, 2]);
+    assert!(matches!(store.remove(1).wait(), Err(Error::Conflict { generation: 1, .. })));
+    // It can be read by others, too.
+    assert_eq!(store.generation(1).wait().expect("a generation").number(), 1);
+    reader.kill().expect("killed");
+    reader.wait().expect("its end");
+    assert_eq!(store.collect().wait().expect("collected").generations, [1]);
+}
+
+#[test]
+fn a_writer_begins_when_another_process_has_looked() {
+    const TEST: &str = "collect::a_writer_begins_when_another_process_has_looked";
+    if let Some(arguments) = argument(TEST) {
+        return hold(&arguments);
+    }
+    let (place, engine) = (directory(), engine());
+    let store = store(&engine, place.path());
+    let mut other = spawn(TEST, &[place.path().to_str().expect("UTF-8"), ".lock", "exclusive"]);
+    await_line(&mut other, "here");
+    std::thread::scope(|scope| {
+        let begun = scope.spawn(|| store.begin(BeginOptions::new()).wait().expect("a writer"));
+        // It cannot be seen that something will not happen; a writer that does not wait has begun by then.
+        std::thread::sleep(Duration::from_millis(100));
+        assert!(is_clean(place.path()) && !begun.is_finished());
+        other.kill().expect("killed");
+        other.wait().expect("its end");
+        begun.join().expect("begun").commit().wait().expect("a commit");
+    });
+    assert_eq!(store.list().wait().expect("a list"), [1]);
 }

@@ -1,7 +1,7 @@
 //! Generations that are damaged: each is refused with what is wrong and where, and passed over in favor of an older one.
 
 use crate::harness::{directory, engine, names_in, source};
-use crate::model::{generation, is_clean, store};
+use crate::model::{generation, is_clean, sealed, store};
 use crate::reading::saved;
 use deepring::Engine;
 use deepring_tensors::checkpoint::{BeginOptions, Check, CheckpointOptions, Checkpoints, PutOptions};
@@ -49,12 +49,6 @@ fn refused(store: &Checkpoints, file: &Path, reasons: &[Reason]) {
     assert_eq!(latest.checkpoint.map(|checkpoint| checkpoint.number()), Some(1));
     assert_eq!(latest.skipped.iter().map(|skipped| skipped.generation).collect::<Vec<_>>(), [2]);
     assert!(is_right(&latest.skipped[0].reason));
-}
-
-/// The text with this checksum at its end.
-fn sealed(text: &str) -> Vec<u8> {
-    let front = &text[..text.rfind(",\"crc32c\"").expect("a seal")];
-    format!("{front},\"crc32c\":\"{:08x}\"}}\n", deepring::crc32c(front.as_bytes())).into_bytes()
 }
 
 fn replaced(bytes: &mut Vec<u8>, from: &str, to: &str) {

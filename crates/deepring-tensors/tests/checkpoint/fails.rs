@@ -1,11 +1,11 @@
 //! What fails leaves the generations before, and nothing else.
 
-use crate::harness::{directory, engine, names_in, say, source};
+use crate::disks::Mounted;
+use crate::harness::{directory, engine, names_in, source};
 use crate::model::{check, generation, is_clean, mixed, store};
-use deepring_tensors::checkpoint::{BeginOptions, CheckpointOptions, PutOptions};
+use deepring_tensors::checkpoint::{BeginOptions, CheckpointOptions, Checkpoints, PutOptions, StoreOptions};
 use deepring_tensors::{DType, Error};
 use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 #[test]
@@ -26,6 +26,29 @@ fn a_directory_of_the_number_is_a_conflict_also_an_empty_one() {
         assert_eq!(names_in(&taken), if fill { vec!["x"] } else { vec![] }, "it is as it was");
         assert!(is_clean(place.path()));
     }
+}
+
+#[test]
+fn of_two_committers_of_one_number_one_is_there_whole() {
+    let (place, engine) = (directory(), engine());
+    let (here, there) = (place.path().join("here"), place.path().join("there"));
+    let open = |path: &Path| Checkpoints::open(&engine, path, StoreOptions::new().create(true)).wait().expect("a store");
+    let (store, other) = (open(&here), open(&there));
+    let save = |store: &Checkpoints, name| store.save(mixed(name), CheckpointOptions::new()).wait().expect("captured");
+    let number = save(&other, "theirs").commit().wait().expect("a commit").number;
+    let ours = save(&store, "ours");
+    assert_eq!(ours.number(), number);
+    let theirs = other.generation(number).wait().expect("a generation");
+    let ended = std::thread::scope(|scope| {
+        let copied = scope.spawn(|| theirs.copy_to(&here).wait());
+        let committed = ours.commit().wait().map(drop);
+        [committed, copied.join().expect("no panic")]
+    });
+    let expected = if ended[0].is_ok() { mixed("ours") } else { mixed("theirs") };
+    let lost: Vec<&Error> = ended.iter().filter_map(|ended| ended.as_ref().err()).collect();
+    assert!(matches!(lost[..], [Error::Conflict { generation, .. }] if *generation == number), "{ended:?}");
+    check(&engine, &generation(&here, number), &expected);
+    assert!(is_clean(&here));
 }
 
 #[test]
@@ -56,30 +79,10 @@ fn a_put_that_is_dropped_fails_the_checkpoint() {
     assert!(is_clean(place.path()) && store.list().wait().expect("a list").is_empty());
 }
 
-/// A small file system of its own, for as long as the value lives.
-struct Small<'p>(&'p Path);
-
-impl<'p> Small<'p> {
-    fn mount(at: &'p Path, size: &str) -> Option<Self> {
-        let options = format!("size={size}");
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(at).output();
-        mounted.is_ok_and(|output| output.status.success()).then_some(Self(at))
-    }
-}
-
-impl Drop for Small<'_> {
-    fn drop(&mut self) {
-        let unmounted = Command::new("umount").arg("--lazy").arg(self.0).status();
-        assert!(unmounted.is_ok_and(|status| status.success()), "the file system stays mounted");
-    }
-}
-
 #[test]
 fn a_full_disk_leaves_the_generation_before_and_nothing_else() {
     let place = directory();
-    let Some(_small) = Small::mount(place.path(), "48m") else {
-        return say("skipped: mounting needs root");
-    };
+    let Some(_small) = Mounted::memory(place.path(), "48m") else { return };
     let engine = engine();
     let store = store(&engine, place.path());
     let tensors = mixed("t");

@@ -52,6 +52,12 @@ pub(crate) fn check(engine: &Engine, directory: &Path, expected: &[Source<Vec<u8
     assert!(!others.iter().any(|name| name.starts_with("lock-") || name.starts_with('.')), "something is left: {others:?}");
 }
 
+/// The text of a manifest or a part, with its checksum at its end.
+pub(crate) fn sealed(text: &str) -> Vec<u8> {
+    let front = &text[..text.rfind(",\"crc32c\"").expect("a seal")];
+    format!("{front},\"crc32c\":\"{:08x}\"}}\n", deepring::crc32c(front.as_bytes())).into_bytes()
+}
+
 /// Tensors of all sorts of sizes: empty, a scalar, odd, whole blocks, larger than a chunk, larger than a block of memory.
 pub(crate) fn mixed(prefix: &str) -> Vec<Source<Vec<u8>>> {
     let sizes: [&[u64]; 9] = [&[], &[0, 3], &[1], &[127], &[4096], &[3, 4096], &[(1 << 20) + 7], &[2 << 20], &[(5 << 20) + 1]];

@@ -1,5 +1,6 @@
 //! Generations read back: whole tensors, tensors that several writers have split, slices of them, and copies.
 
+use crate::disks::Mounted;
 use crate::harness::{Rng, directory, engine, names_in, source};
 use crate::model::{generation, is_clean, mixed, store};
 use deepring_tensors::binding::{self, Destination};
@@ -229,6 +230,23 @@ fn a_directory_that_was_copied_or_moved_loads_and_survives_there() {
     check(&moved.generation(1).wait().expect("moved"), &tensors);
     // What is saved there comes after it.
     assert_eq!(saved(&moved, tensors.clone(), CheckpointOptions::new()).number(), 2);
+}
+
+#[test]
+fn a_directory_that_was_copied_to_another_file_system_loads_and_survives_there() {
+    let (place, engine, mut rng) = (directory(), engine(), Rng::new());
+    let elsewhere = place.path().join("elsewhere");
+    std::fs::create_dir(&elsewhere).expect("a directory");
+    let Some(_mounted) = Mounted::memory(&elsewhere, "64m") else { return };
+    let here = Checkpoints::open(&engine, place.path(), StoreOptions::new()).wait().expect("a store");
+    let there = Checkpoints::open(&engine, &elsewhere, StoreOptions::new()).wait().expect("a store");
+    let tensors = vec![source("a", DType::F32, &[100, 100]), source("b", DType::U8, &[5])];
+    drop(write_split(&mut rng, &here, &tensors, 2, None));
+    copy_directory(&generation(place.path(), 1), &generation(&elsewhere, 1));
+    there.collect().wait().expect("collected");
+    check(&there.generation(1).wait().expect("a copy"), &tensors);
+    write_split(&mut rng, &there, &tensors, 3, None).copy_to(place.path()).wait().expect("copied back");
+    check(&here.generation(2).wait().expect("a copy of the copy"), &tensors);
 }
 
 #[test]

@@ -1,10 +1,12 @@
 //! Bytes of older generations that are taken over.
 
-use crate::harness::{directory, engine, source};
+use crate::disks::Mounted;
+use crate::harness::{directory, engine, names_in, source};
 use crate::model::{check, generation, mixed, store};
-use deepring_tensors::checkpoint::{BeginOptions, JoinOptions, PutOptions, Reference};
+use deepring_tensors::checkpoint::{BeginOptions, JoinOptions, PutOptions, Reference, Reused};
 use deepring_tensors::{DType, Declared, Error, Source};
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 #[test]
 fn a_group_gets_second_names_and_a_tensor_is_copied() {
@@ -109,5 +111,127 @@ fn pieces_are_taken_over_with_their_places() {
         let found = crate::model::read(&engine, &generation(place.path(), number));
         let bytes: Vec<u8> = found["w"].iter().flat_map(|(_, _, bytes)| bytes.clone()).collect();
         assert_eq!(bytes, whole.data);
+    }
+}
+
+/// Groups and tensors that a second generation takes over on a disk.
+struct Taken {
+    group: Reused,
+    aligned: Reused,
+    odd: Reused,
+}
+
+/// Takes over a group, a tensor that fills blocks, and one that does not, from a first generation, which `meanwhile` changes
+/// before. Checks the bytes, also when the first one is gone.
+fn take_over(place: &Path, meanwhile: impl FnOnce(&Path)) -> Taken {
+    let engine = engine();
+    let store = store(&engine, place);
+    let frozen = vec![source("frozen.a", DType::F32, &[300, 1000]), source("frozen.b", DType::U8, &[77])];
+    let single = [source("aligned", DType::U8, &[1 << 20]), source("odd", DType::U8, &[300_001])];
+    let writer = store.begin(BeginOptions::new()).wait().expect("a writer");
+    writer.put_all(frozen.clone(), "frozen").wait().expect("put");
+    for tensor in &single {
+        writer.put(tensor.clone(), PutOptions::new()).wait().expect("put");
+    }
+    writer.commit().wait().expect("a commit");
+    meanwhile(&generation(place, 1));
+    let writer = store.begin(BeginOptions::new().reference(Reference::Latest)).wait().expect("a writer");
+    let group = writer.reference_group("frozen").wait().expect("taken over");
+    let [aligned, odd]: [Reused; 2] =
+        single.each_ref().map(|tensor| writer.reference(tensor.declared.name.clone()).wait().expect("taken over"));
+    let made = writer.commit().wait().expect("a commit");
+    let sum = |of: fn(&Reused) -> u64| [group, aligned, odd].iter().map(of).sum::<u64>();
+    let expected = (sum(|reused| reused.linked), sum(|reused| reused.cloned), sum(|reused| reused.copied));
+    assert_eq!((made.reused.linked, made.reused.cloned, made.reused.copied), expected, "the receipt of the commit");
+    let all = [&frozen[..], &single].concat();
+    check(&engine, &generation(place, 2), &all);
+    // The files of the first one, not their bytes.
+    for name in names_in(&generation(place, 1)) {
+        std::fs::remove_file(generation(place, 1).join(name)).expect("a file");
+    }
+    check(&engine, &generation(place, 2), &all);
+    let second = store.generation(2).wait().expect("a generation");
+    assert!(second.verify(None).wait().expect("verified").is_whole());
+    Taken { group, aligned, odd }
+}
+
+/// All bytes came in this way alone.
+#[track_caller]
+fn all(of: Reused, bytes: u64, way: fn(&Reused) -> u64) {
+    let Reused { linked, cloned, copied, .. } = of;
+    assert_eq!((way(&of), linked + cloned + copied), (bytes, bytes), "{of:?}");
+}
+
+/// What is taken over on a file system of this kind, whose tensors are cloned or copied.
+fn on(kind: &str, way: fn(&Reused) -> u64) {
+    let place = directory();
+    let at = place.path().join(kind);
+    let Some(_mounted) = Mounted::image(kind, &at) else { return };
+    let Taken { group, aligned, odd } = take_over(&at, |_| {});
+    assert!(group.linked > 1_200_000 && group.cloned + group.copied == 0, "{group:?}");
+    all(aligned, 1 << 20, way);
+    all(odd, 300_001, |reused| reused.copied);
+}
+
+#[test]
+fn on_xfs_tensors_that_fill_blocks_are_cloned() {
+    on("xfs", |reused| reused.cloned);
+}
+
+#[test]
+fn on_btrfs_tensors_that_fill_blocks_are_cloned() {
+    on("btrfs", |reused| reused.cloned);
+}
+
+#[test]
+fn on_ext4_tensors_are_copied() {
+    on("ext4", |reused| reused.copied);
+}
+
+#[test]
+fn in_memory_files_are_linked_and_tensors_are_copied() {
+    let place = directory();
+    let Some(_mounted) = Mounted::memory(place.path(), "64m") else { return };
+    let Taken { group, aligned, .. } = take_over(place.path(), |_| {});
+    assert!(group.linked > 1_200_000 && group.cloned + group.copied == 0, "{group:?}");
+    all(aligned, 1 << 20, |reused| reused.copied);
+}
+
+#[test]
+fn a_file_with_as_many_names_as_it_can_have_is_copied() {
+    /// What ext4 allows.
+    const NAMES_MAX: u64 = 65_000;
+    let place = directory();
+    let at = place.path().join("ext4");
+    let Some(_mounted) = Mounted::image("ext4", &at) else { return };
+    let names = at.join("names");
+    std::fs::create_dir(&names).expect("a directory");
+    let Taken { group, .. } = take_over(&at, |first| {
+        let file = first.join("data-00000-frozen-00000.safetensors");
+        (1..NAMES_MAX).for_each(|nth| std::fs::hard_link(&file, names.join(nth.to_string())).expect("one more name"));
+        let error = std::fs::hard_link(&file, names.join("last")).expect_err("too many");
+        assert_eq!(error.kind(), std::io::ErrorKind::TooManyLinks, "{error}");
+    });
+    assert!(group.copied > 1_200_000 && group.linked + group.cloned == 0, "{group:?}");
+}
+
+#[test]
+fn across_mounts_everything_is_copied() {
+    let place = directory();
+    let (aside, mut mounted) = (place.path().join("aside"), None);
+    let taken = take_over(place.path(), |first| {
+        // The first generation comes to a file system of its own, if that can be mounted.
+        std::fs::rename(first, &aside).expect("moved");
+        std::fs::create_dir(first).expect("a directory");
+        mounted = Mounted::memory(first, "64m");
+        for name in names_in(&aside) {
+            std::fs::copy(aside.join(&name), first.join(&name)).expect("a copy");
+        }
+    });
+    if mounted.is_some() {
+        let Taken { group, aligned, odd } = taken;
+        assert!(group.copied > 1_200_000 && group.linked + group.cloned == 0, "{group:?}");
+        all(aligned, 1 << 20, |reused| reused.copied);
+        all(odd, 300_001, |reused| reused.copied);
     }
 }

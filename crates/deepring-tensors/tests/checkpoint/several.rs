@@ -144,6 +144,23 @@ fn a_writer_that_was_killed_is_named() {
 }
 
 #[test]
+fn a_writer_that_was_killed_after_its_part_counts() {
+    const TEST: &str = "several::a_writer_that_was_killed_after_its_part_counts";
+    if let Some(arguments) = argument(TEST) {
+        as_writer(&arguments);
+        std::thread::sleep(Duration::from_secs(600));
+    }
+    let (place, engine) = (directory(), engine());
+    let first = store(&engine, place.path()).begin(BeginOptions::new().writers(2)).wait().expect("a writer");
+    let mut child = spawn(TEST, &[place.path().to_str().expect("UTF-8"), &first.token().to_string(), "1", "yes"]);
+    await_line(&mut child, "committed");
+    child.kill().expect("killed");
+    child.wait().expect("the child's end");
+    let made = first.commit().wait().expect("a commit");
+    check(&engine, &generation(place.path(), made.number), &mixed("w1"));
+}
+
+#[test]
 fn a_writer_that_gives_up_or_never_joins_is_named() {
     let (place, engine) = (directory(), engine());
     let store = store(&engine, place.path());

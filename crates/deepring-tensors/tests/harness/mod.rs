@@ -59,6 +59,15 @@ pub(crate) fn say(line: &str) {
     println!("{line}");
 }
 
+/// Reports that the running test cannot run here, directly to standard output, because libtest hides the output of tests that
+/// pass. `scripts/count.ts` counts these lines.
+pub(crate) fn skip(why: &str) {
+    use std::io::Write;
+    let test = std::thread::current().name().expect("libtest names the threads of its tests").to_owned();
+    // If standard output is closed, there is nowhere to report it.
+    let _ = std::io::stdout().write_all(format!("\nskipped: {test}: {why}\n").as_bytes());
+}
+
 /// Names of what a directory has, in their order.
 pub(crate) fn names_in(directory: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(directory).expect("a directory");
