@@ -6,7 +6,7 @@
 #[path = "../../deepring/tests/harness/mod.rs"]
 mod harness;
 
-use deepring_trials::crash::{Campaign, Kind, PlantedBug, Summary};
+use deepring_trials::crash::{Campaign, Kind, PlantedBug, Saved, Summary};
 use harness::{say, skip};
 
 /// A planted bug must be found within this many crashes.
@@ -23,8 +23,8 @@ fn seed() -> u64 {
     given.unwrap_or(now)
 }
 
-fn run(kind: Kind, cycles: u64, bug: Option<PlantedBug>) -> Option<(u64, Summary)> {
-    let campaign = Campaign { seed: seed(), cycles, kind, bug };
+fn run(kind: Kind, cycles: u64, only: Option<Saved>, bug: Option<PlantedBug>) -> Option<(u64, Summary)> {
+    let campaign = Campaign { seed: seed(), cycles, kind, only, bug };
     say(&format!("seed {} (DEEPRING_TEST_SEED={0} repeats what was written, not when it crashed)", campaign.seed));
     let summary = campaign.run(&|_| {}).inspect_err(|why| skip(why)).ok()?;
     say(&format!("{summary:?}"));
@@ -32,7 +32,7 @@ fn run(kind: Kind, cycles: u64, bug: Option<PlantedBug>) -> Option<(u64, Summary
 }
 
 fn keeps_its_promises(kind: Kind, cycles: u64) {
-    let Some((seed, summary)) = run(kind, cycles, None) else { return };
+    let Some((seed, summary)) = run(kind, cycles, None, None) else { return };
     assert_eq!(summary.violation, None, "seed {seed}");
     assert_eq!(summary.cycles, cycles);
     assert!(
@@ -54,7 +54,7 @@ fn acknowledged_writes_survive_crashes_of_xfs() {
 #[test]
 fn a_writer_that_acknowledges_too_early_is_caught() {
     for bug in [PlantedBug::LeavesOutSync, PlantedBug::CountsLateWrites] {
-        let Some((seed, summary)) = run(Kind::Ext4, PLANTED_CYCLES, Some(bug)) else {
+        let Some((seed, summary)) = run(Kind::Ext4, PLANTED_CYCLES, Some(Saved::Files), Some(bug)) else {
             return;
         };
         assert!(summary.violation.is_some(), "seed {seed}: {bug:?} survived {PLANTED_CYCLES} crashes: {summary:?}");
@@ -67,11 +67,23 @@ fn a_writer_that_acknowledges_too_early_is_caught() {
 fn a_save_that_omits_or_swaps_a_step_is_caught() {
     use deepring_trials::saves::PlantedBug::{ForgetsDirectorySync, ForgetsFileSync, IndexFirst, RenamesFirst};
     for bug in [ForgetsFileSync, ForgetsDirectorySync, RenamesFirst, IndexFirst] {
-        let Some((seed, summary)) = run(Kind::Ext4, PLANTED_CYCLES_OF_SAVES, Some(PlantedBug::OfSaves(bug))) else {
-            return;
-        };
-        let violation = summary.violation.map(|(_, what)| what);
-        let is_of_saves = violation.as_ref().is_some_and(|what| what.starts_with("model") || what.starts_with("shards"));
-        assert!(is_of_saves, "seed {seed}: {bug:?}, {PLANTED_CYCLES_OF_SAVES} crashes: {violation:?}");
+        is_caught(Saved::Files, &["model", "shards"], bug);
     }
+}
+
+#[cfg(feature = "planted")]
+#[test]
+fn a_checkpoint_that_omits_or_swaps_a_step_is_caught() {
+    use deepring_trials::saves::PlantedBug::{ForgetsDirectorySync, ForgetsFileSync, RenamesFirst};
+    for bug in [ForgetsFileSync, ForgetsDirectorySync, RenamesFirst] {
+        is_caught(Saved::Checkpoints, &["checkpoint", "joined"], bug);
+    }
+}
+
+#[cfg(feature = "planted")]
+fn is_caught(saved: Saved, streams: &[&str], bug: deepring_trials::saves::PlantedBug) {
+    let Some((seed, summary)) = run(Kind::Ext4, PLANTED_CYCLES_OF_SAVES, Some(saved), Some(PlantedBug::OfSaves(bug))) else { return };
+    let violation = summary.violation.map(|(_, what)| what);
+    let is_of_saves = violation.as_ref().is_some_and(|what| streams.iter().any(|stream| what.starts_with(stream)));
+    assert!(is_of_saves, "seed {seed}: {bug:?}, {PLANTED_CYCLES_OF_SAVES} crashes: {violation:?}");
 }

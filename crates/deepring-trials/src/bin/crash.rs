@@ -1,15 +1,15 @@
 //! Crashes a file system under the engine, many times: see `deepring_trials::crash`.
 //!
-//!   npm run crash -- [--seed N] [--cycles M] [--fs ext4|xfs] [--planted BUG]
+//!   npm run crash -- [--seed N] [--cycles M] [--fs ext4|xfs] [--only saves|checkpoints] [--planted BUG]
 //!
-//! BUG is `sync` or `late` in the writers. In saves it is `file-sync`, `directory-sync`, `order` or
-//! `index-first`, and the program needs the feature `planted`:
+//! BUG is `sync` or `late` in the writers. In saves and checkpoints it is `file-sync`,
+//! `directory-sync`, `order` or, in saves, `index-first`, and the program needs the feature `planted`:
 //!
-//!   cargo run --release -p deepring-trials --features planted --bin crash -- --planted order
+//!   cargo run --release -p deepring-trials --features planted --bin crash -- --only saves --planted order
 
 #![allow(clippy::print_stderr, clippy::print_stdout, reason = "a program")]
 
-use deepring_trials::crash::{Campaign, Kind, PlantedBug};
+use deepring_trials::crash::{Campaign, Kind, PlantedBug, Saved};
 use std::process::ExitCode;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -18,13 +18,14 @@ const PROGRESS_CYCLES: u64 = 500;
 
 fn main() -> ExitCode {
     let seed = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_nanos() as u64);
-    let mut campaign = Campaign { seed, cycles: 5000, kind: Kind::Ext4, bug: None };
+    let mut campaign = Campaign { seed, cycles: 5000, kind: Kind::Ext4, only: None, bug: None };
     let mut arguments = std::env::args().skip(1);
     while let Some(name) = arguments.next() {
         let value = arguments.next();
         if set(&mut campaign, &name, value.as_deref()).is_none() {
             eprintln!(
-                "Usage: crash [--seed N] [--cycles M] [--fs ext4|xfs] [--planted sync|late|file-sync|directory-sync|order|index-first]"
+                "Usage: crash [--seed N] [--cycles M] [--fs ext4|xfs] [--only saves|checkpoints] \
+                 [--planted sync|late|file-sync|directory-sync|order|index-first]"
             );
             return ExitCode::FAILURE;
         }
@@ -67,6 +68,7 @@ fn set(campaign: &mut Campaign, name: &str, value: Option<&str>) -> Option<()> {
         "--seed" => campaign.seed = value.parse().ok()?,
         "--cycles" => campaign.cycles = value.parse().ok()?,
         "--fs" => campaign.kind = Kind::named(value)?,
+        "--only" => campaign.only = Some(Saved::named(value)?),
         "--planted" => campaign.bug = Some(PlantedBug::named(value)?),
         _ => return None,
     }

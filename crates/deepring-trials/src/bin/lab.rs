@@ -1,9 +1,9 @@
-//! The drive lab: `npm run lab -- [--cuts N] [--seed N] [--only suite|faults|planted|cuts|saves]
-//! [--suite WORD]`.
+//! The drive lab: `npm run lab -- [--cuts N] [--seed N]
+//! [--only suite|faults|planted|cuts|saves|checkpoints] [--suite WORD]`.
 //!
 //! Without `--only` it runs everything: the engine's tests on the emulated drive, drives that fail
 //! and stall, the planted bugs, which leave out a sync and must be caught, N power cuts (200), and
-//! as many while models are saved.
+//! as many while models are saved, and as many while checkpoints are committed.
 //! The last line is the summary. It exits with 1 if anything was lost, mixed, or not caught.
 
 use deepring_trials::lab::campaign::{CutSummary, Target};
@@ -20,7 +20,7 @@ use std::time::Instant;
 const CUTS_DEFAULT: u64 = 200;
 
 /// The parts that `--only` selects.
-const PARTS: [&str; 5] = ["suite", "faults", "planted", "cuts", "saves"];
+const PARTS: [&str; 6] = ["suite", "faults", "planted", "cuts", "saves", "checkpoints"];
 
 struct Options {
     seed: u64,
@@ -113,6 +113,13 @@ fn run(options: &Options) -> io::Result<bool> {
         let (lost, mixed) = (verdict.lost.len(), verdict.mixed.len());
         let found = format!("{acknowledged} acknowledged versions, {lost} lost, {mixed} mixed");
         parts.push(format!("{cuts} cuts of saves, {found}, {leftovers} files left over"));
+    }
+    if selected("checkpoints") {
+        let CutSummary { cuts, acknowledged, leftovers, verdict } = cut(seed, Target::CHECKPOINTS, cuts)?;
+        passed &= verdict.is_good() && acknowledged > 0;
+        let (lost, mixed) = (verdict.lost.len(), verdict.mixed.len());
+        let found = format!("{acknowledged} acknowledged generations, {lost} lost, {mixed} mixed");
+        parts.push(format!("{cuts} cuts of commits, {found}, {leftovers} directories left over"));
     }
     say(&format!("{} ({:.0} s)", parts.join(", "), started.elapsed().as_secs_f64()));
     Ok(passed)

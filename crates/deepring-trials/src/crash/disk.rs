@@ -44,7 +44,7 @@ impl Disk {
         mount(Path::new("none"), &memory, "tmpfs", 0, "size=400m");
         let image = memory.join("image");
         match kind {
-            Kind::Ext4 => ext4_image(&image, 64 << 20, &["-b", "4096", "-J", "size=4"]),
+            Kind::Ext4 => ext4_image(&image, 160 << 20, &["-b", "4096", "-J", "size=4"]),
             Kind::Xfs => {
                 File::create(&image).and_then(|file| file.set_len(350 << 20)).ok()?;
                 let made = Command::new("mkfs.xfs").arg("-q").arg(&image).output().ok()?;

@@ -13,9 +13,10 @@
 //! * the file exists, is at least as long as the acknowledged writes, and has only zeros between
 //!   them.
 //!
-//! At the same time two models are saved again and again, one in one file and one in several
-//! ([`saves`]): after the crash, the last version whose save has ended is there, or the one that was
-//! being saved, whole.
+//! At the same time two models are saved again and again ([`saves`]): in every other cycle one in
+//! one file and one in several, else one as the checkpoints of one writer and one as those of two.
+//! After the crash, the last version whose save has ended is there, or the one that was being saved,
+//! whole; of checkpoints, the generation before as well.
 //!
 //! The disk is a loop device over a file in memory, so a cycle takes some ten milliseconds. This
 //! cannot show a drive that loses its own cache: every transfer that a loop device has accepted is
@@ -47,8 +48,45 @@ pub struct Campaign {
     pub cycles: u64,
     /// On which file system.
     pub kind: Kind,
+    /// What is saved in every cycle; without it, both in turns.
+    pub only: Option<Saved>,
     /// A planted bug, which a campaign must find.
     pub bug: Option<PlantedBug>,
+}
+
+/// How models are saved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Saved {
+    /// As files.
+    Files,
+    /// As checkpoints.
+    Checkpoints,
+}
+
+impl Saved {
+    /// The one with this name on the command line.
+    pub fn named(name: &str) -> Option<Self> {
+        match name {
+            "saves" => Some(Self::Files),
+            "checkpoints" => Some(Self::Checkpoints),
+            _ => None,
+        }
+    }
+
+    fn streams(self) -> [Stream; 2] {
+        match self {
+            Self::Files => Stream::SAVES,
+            Self::Checkpoints => Stream::CHECKPOINTS,
+        }
+    }
+
+    /// A commit of a checkpoint has more steps than a save.
+    fn crash_after_us_max(self) -> u64 {
+        match self {
+            Self::Files => CRASH_AFTER_US_MAX,
+            Self::Checkpoints => 4 * CRASH_AFTER_US_MAX,
+        }
+    }
 }
 
 /// A writer that acknowledges too early, or a save with its steps wrong.
@@ -88,7 +126,7 @@ pub struct Summary {
     pub lost: u64,
     /// Versions of models whose saves had ended, and which were found, or the next ones.
     pub saved: u64,
-    /// Files that saves left beside models.
+    /// Files and directories that saves left beside models.
     pub leftovers: u64,
     /// Requests that ended in an error because of a crash.
     pub failed: u64,
@@ -135,7 +173,7 @@ impl Campaign {
         let mut rng = Rng::seeded(self.seed);
         let mut summary = Summary::default();
         let mut ledgers: Vec<Ledger> = (0..WRITERS).map(|writer| Ledger::new(disk.file(writer), rng.next())).collect();
-        let mut models = Stream::SAVES.map(|stream| Model::new(self.seed, stream, disk.at()));
+        let mut models = Stream::VERSIONS.map(|stream| Model::new(self.seed, stream, disk.at()));
         disk.mount();
         while summary.cycles < self.cycles {
             if let Err(what) = self.cycle(disk, &mut ledgers, &mut models, &mut rng, &mut summary) {
@@ -158,7 +196,10 @@ impl Campaign {
         for ledger in ledgers.iter_mut() {
             ledger.replace_distrusted().map_err(healthy)?;
         }
-        for model in models.iter() {
+        let in_turn = if summary.cycles.is_multiple_of(2) { Saved::Files } else { Saved::Checkpoints };
+        let saved = self.only.unwrap_or(in_turn);
+        let mut models: Vec<&mut Model> = models.iter_mut().filter(|model| saved.streams().contains(&model.stream())).collect();
+        for model in &models {
             model.prepare(&engine).map_err(healthy)?;
         }
         let mut failed = Vec::new();
@@ -179,7 +220,7 @@ impl Campaign {
                     scope.spawn(move || model.save(engine, rng, self.bug_of_saves(), crashing))
                 })
                 .collect();
-            std::thread::sleep(Duration::from_micros(crash_rng.below(CRASH_AFTER_US_MAX)));
+            std::thread::sleep(Duration::from_micros(crash_rng.below(saved.crash_after_us_max())));
             crashing.store(true, Ordering::SeqCst);
             disk.crash(&mut crash_rng);
             for writer in writers.into_iter().chain(savers) {

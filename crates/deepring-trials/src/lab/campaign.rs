@@ -49,7 +49,7 @@ const HANGING_STARTS_MAX: u32 = 3;
 const PLANTED_CUTS_MAX: u64 = 30;
 
 /// A step left out of a protocol, and the stream that must lose or mix generations because of it.
-pub const PLANTED: [(LeftOut, Stream); 9] = [
+pub const PLANTED: [(LeftOut, Stream); 13] = [
     (LeftOut::Sync, Stream::Slot),
     (LeftOut::Sync, Stream::Raw),
     (LeftOut::DirectorySync, Stream::New),
@@ -59,6 +59,10 @@ pub const PLANTED: [(LeftOut, Stream); 9] = [
     (LeftOut::Order, Stream::Model),
     (LeftOut::Sync, Stream::Shards),
     (LeftOut::DirectorySync, Stream::Shards),
+    (LeftOut::Sync, Stream::Checkpoint),
+    (LeftOut::DirectorySync, Stream::Checkpoint),
+    (LeftOut::Order, Stream::Checkpoint),
+    (LeftOut::Sync, Stream::Joined),
 ];
 
 /// What the cuts of a campaign hit.
@@ -76,6 +80,9 @@ impl Target {
 
     /// Saves of models. A stream of new files commits the journal between their steps.
     pub const SAVES: Self = Self { alone: &Stream::SAVES, together: &[Stream::Model, Stream::Shards, Stream::New] };
+
+    /// Commits of checkpoints, of one writer and of two. In the same company.
+    pub const CHECKPOINTS: Self = Self { alone: &Stream::CHECKPOINTS, together: &[Stream::Checkpoint, Stream::Joined, Stream::New] };
 }
 
 /// The result of a campaign.
@@ -85,7 +92,7 @@ pub struct CutSummary {
     pub cuts: u64,
     /// Generations that were acknowledged.
     pub acknowledged: u64,
-    /// Files that saves left beside models.
+    /// Files that saves left beside models, and directories that commits left beside generations.
     pub leftovers: u64,
     /// What was lost and what was mixed.
     pub verdict: Verdict,

@@ -83,7 +83,7 @@ impl Ledger {
     /// Nothing acknowledged yet.
     pub fn new(seed: u64) -> Self {
         let accounts = Stream::COMMITS.iter().map(|&stream| (stream, Account::default())).collect();
-        Self { seed, accounts, models: Stream::SAVES.iter().map(|&stream| (stream, Tally::default())).collect() }
+        Self { seed, accounts, models: Stream::VERSIONS.iter().map(|&stream| (stream, Tally::default())).collect() }
     }
 
     fn account(&mut self, stream: Stream) -> &mut Account {

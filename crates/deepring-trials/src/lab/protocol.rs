@@ -31,6 +31,10 @@ pub enum Stream {
     Model,
     /// The same as several files with an index.
     Shards,
+    /// Each generation is a version of a model that is committed to a store of checkpoints.
+    Checkpoint,
+    /// The same by two writers, which share the tensors.
+    Joined,
 }
 
 impl Stream {
@@ -39,6 +43,12 @@ impl Stream {
 
     /// Those that save models.
     pub const SAVES: [Self; 2] = [Self::Model, Self::Shards];
+
+    /// Those that commit checkpoints.
+    pub const CHECKPOINTS: [Self; 2] = [Self::Checkpoint, Self::Joined];
+
+    /// Those whose generations are versions of a model: see [`saves`](crate::saves).
+    pub const VERSIONS: [Self; 4] = [Self::Model, Self::Shards, Self::Checkpoint, Self::Joined];
 
     /// Whether generations overwrite each other.
     pub fn is_in_place(self) -> bool {
@@ -76,7 +86,16 @@ macro_rules! words {
     };
 }
 
-words!(Stream { Stream::New => "new", Stream::Replace => "replace", Stream::Slot => "slot", Stream::Raw => "raw", Stream::Model => "model", Stream::Shards => "shards", });
+words!(Stream {
+    Stream::New => "new",
+    Stream::Replace => "replace",
+    Stream::Slot => "slot",
+    Stream::Raw => "raw",
+    Stream::Model => "model",
+    Stream::Shards => "shards",
+    Stream::Checkpoint => "checkpoint",
+    Stream::Joined => "joined",
+});
 words!(LeftOut {
     LeftOut::Nothing => "nothing",
     LeftOut::Sync => "sync",

@@ -10,7 +10,10 @@
 //!
 //! What a save leaves beside it is counted: temporary files, and files of a model that no index
 //! names. Nothing else may be there.
+//!
+//! A version is saved as one file, as several with an index, or as a checkpoint ([`generations`]).
 
+mod generations;
 mod look;
 mod planted;
 mod tally;
@@ -47,8 +50,8 @@ pub struct Saves {
 }
 
 impl Saves {
-    /// The versions of [`Stream::Model`] or [`Stream::Shards`] in the run with this seed, in a
-    /// folder of their own.
+    /// The versions of one of [`Stream::VERSIONS`] in the run with this seed, in a folder of their
+    /// own.
     pub fn new(seed: u64, stream: Stream, folder: &Path) -> Self {
         Self { seed, stream, content: Content::new(seed, stream), folder: folder.to_owned() }
     }
@@ -56,6 +59,11 @@ impl Saves {
     /// The path that is saved to.
     fn path(&self) -> PathBuf {
         self.folder.join(if self.stream == Stream::Shards { INDEX } else { FILE })
+    }
+
+    /// Whether the versions are checkpoints.
+    fn is_store(&self) -> bool {
+        Stream::CHECKPOINTS.contains(&self.stream)
     }
 
     fn version(&self, number: u64) -> Version {
@@ -67,8 +75,11 @@ impl Saves {
     /// # Errors
     /// Those of the save.
     pub(crate) fn save(&self, engine: &Engine, number: u64, rng: &mut Rng, bug: Option<PlantedBug>) -> deepring_tensors::Result<()> {
-        let version = self.version(number);
         let bug = bug.filter(|&bug| bug != PlantedBug::IndexFirst || self.stream == Stream::Shards);
+        if self.is_store() {
+            return generations::commit(self, engine, number, rng, bug);
+        }
+        let version = self.version(number);
         // Without a flush, only what is in the page cache is lost: ext4 and XFS order a rename behind
         // the direct writes before it.
         let direct = if bug.is_some() || rng.once_in(3) { Direct::Never } else { Direct::Prefer };
@@ -88,13 +99,17 @@ impl Saves {
     /// # Errors
     /// Those of the file system, and what [`Saves::look`] finds wrong.
     pub fn tidy(&self, engine: &Engine) -> io::Result<()> {
+        if self.is_store() {
+            return generations::tidy(self, engine).map_err(io::Error::other);
+        }
         let found = look::find(self, engine).map_err(io::Error::other)?;
         found.leftovers.iter().try_for_each(std::fs::remove_file)
     }
 
     /// Looks at what is at the path.
     pub fn look(&self, engine: &Engine) -> Seen {
-        look::find(self, engine).map_or_else(
+        let found = if self.is_store() { generations::find(self, engine) } else { look::find(self, engine) };
+        found.map_or_else(
             |wrong| Seen { stream: self.stream, version: None, leftovers: 0, wrong: Some(wrong) },
             |found| Seen { stream: self.stream, version: found.version, leftovers: found.leftovers.len() as u64, wrong: None },
         )

@@ -3,14 +3,16 @@
 
 use deepring_tensors::SaveOptions;
 
-/// A mistake in the steps of a save.
+/// A mistake in the steps of a save, or of the commit of a checkpoint. The other mistakes in a commit
+/// are for the replay of its calls (`deepring-tensors/tests/replayed`): ext4 and XFS keep the order in
+/// which names change, and flush the drive's cache for all files at once, so they forgive them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PlantedBug {
-    /// No file is flushed.
+    /// No file is flushed; of a checkpoint, no data file.
     ForgetsFileSync,
     /// The directory is not flushed after the rename.
     ForgetsDirectorySync,
-    /// Files get their names before they are flushed.
+    /// Files get their names before they are flushed; a checkpoint, before it has its manifest.
     RenamesFirst,
     /// The index is committed, and the files that it names were never flushed.
     IndexFirst,
@@ -49,6 +51,26 @@ pub(super) fn during<T>(bug: Option<PlantedBug>, options: SaveOptions, save: imp
     let saved = save(options);
     plant(None);
     saved
+}
+
+/// Begins a checkpoint on this thread, with this bug.
+#[cfg(feature = "planted")]
+pub(super) fn begins<T>(bug: Option<PlantedBug>, begins: impl FnOnce() -> T) -> T {
+    use deepring_tensors::checkpoint::{self, plant};
+    plant(bug.map(|bug| match bug {
+        PlantedBug::ForgetsFileSync => checkpoint::PlantedBug::ForgetsDataSync,
+        PlantedBug::ForgetsDirectorySync => checkpoint::PlantedBug::ForgetsStoreSync,
+        PlantedBug::RenamesFirst | PlantedBug::IndexFirst => checkpoint::PlantedBug::PublishesFirst,
+    }));
+    let writers = begins();
+    plant(None);
+    writers
+}
+
+/// Begins a checkpoint. There is no bug: see [`require`].
+#[cfg(not(feature = "planted"))]
+pub(super) fn begins<T>(_: Option<PlantedBug>, begins: impl FnOnce() -> T) -> T {
+    begins()
 }
 
 /// Saves. There is no bug: see [`require`].

@@ -41,6 +41,14 @@ impl Place {
         assert!(wrong.contains(what), "{wrong}, not {what}");
     }
 
+    /// Directories of generations, the oldest first.
+    fn generations(&self) -> Vec<std::path::PathBuf> {
+        let paths = std::fs::read_dir(self.path()).expect("the folder").map(|entry| entry.expect("an entry").path());
+        let mut generations: Vec<_> = paths.filter(|path| path.is_dir()).collect();
+        generations.sort();
+        generations
+    }
+
     /// Files of the index, with their bytes.
     fn shards(&self) -> Vec<(String, Vec<u8>)> {
         let names = std::fs::read_dir(self.path()).expect("the folder").map(|entry| entry.expect("an entry").file_name());
@@ -160,4 +168,68 @@ fn only_the_last_acknowledged_version_and_the_one_begun_can_be_there() {
     assert_eq!(tally.judge(&seen(Some(8))), Ok(()));
     tally.begin(10);
     assert!(matches!(tally.judge(&seen(Some(9))), Err(Broken::Mixed(_))));
+}
+
+#[test]
+fn every_generation_is_found_whole_with_the_one_before() {
+    for stream in Stream::CHECKPOINTS {
+        let mut place = Place::new();
+        assert_eq!(place.look(stream), Seen { stream, version: None, leftovers: 0, wrong: None });
+        for version in 1..25 {
+            place.save(stream, version);
+            assert_eq!(place.look(stream), Seen { stream, version: Some(version), leftovers: 0, wrong: None });
+        }
+        assert_eq!(place.generations().len(), 2);
+    }
+}
+
+#[test]
+fn a_generation_that_is_not_whole_is_wrong_also_the_one_before() {
+    for stream in Stream::CHECKPOINTS {
+        let mut place = Place::new();
+        (1..=3).for_each(|version| place.save(stream, version));
+        for generation in place.generations() {
+            for file in std::fs::read_dir(&generation).expect("a generation") {
+                let path = file.expect("a file").path();
+                let whole = std::fs::read(&path).expect("the file");
+                let mut changed = whole.clone();
+                *changed.last_mut().expect("a byte") ^= 0x44;
+                for bytes in [&changed[..], &whole[..whole.len() / 2], &vec![0; whole.len()]] {
+                    std::fs::write(&path, bytes).expect("the file");
+                    let seen = place.look(stream);
+                    assert!(seen.wrong.is_some(), "{}: {seen:?}", path.display());
+                }
+                std::fs::write(&path, &whole).expect("the file");
+            }
+        }
+        assert_eq!(place.look(stream).version, Some(3));
+    }
+}
+
+#[test]
+fn a_generation_that_is_missing_or_in_anothers_place_is_wrong() {
+    let stream = Stream::Checkpoint;
+    let mut place = Place::new();
+    (1..=3).for_each(|version| place.save(stream, version));
+    let [before, newest] = &place.generations()[..] else { panic!("two generations") };
+    let aside = place.folder.path().join("aside");
+    let moved = |from: &Path, to: &Path| std::fs::rename(from, to).expect("a rename");
+    moved(before, &aside);
+    place.assert_wrong(stream, "aside is beside");
+    let elsewhere = crate::harness::directory();
+    let aside_elsewhere = elsewhere.path().join("aside");
+    moved(&aside, &aside_elsewhere);
+    place.assert_wrong(stream, "which is not there");
+    moved(newest, before);
+    place.assert_wrong(stream, "cannot be opened");
+    moved(before, newest);
+    moved(&aside_elsewhere, before);
+    for name in [".trash-000000000001", ".tmp-000000000004"] {
+        let left = place.path().join(format!("{name}-00112233445566778899aabbccddeeff"));
+        std::fs::create_dir(&left).expect("a directory");
+        std::fs::write(left.join("lock-00000"), b"").expect("a file");
+    }
+    assert_eq!(place.look(stream), Seen { stream, version: Some(3), leftovers: 2, wrong: None });
+    place.saves(stream).tidy(&place.engine).expect("tidied");
+    assert_eq!(place.look(stream), Seen { stream, version: Some(3), leftovers: 0, wrong: None });
 }

@@ -34,7 +34,7 @@ pub(super) fn verify(port: &Port, seed: u64) -> Result<(), String> {
         }
     }
     let engine = Engine::builder().build().map_err(|error| error.to_string())?;
-    for stream in Stream::SAVES {
+    for stream in Stream::VERSIONS {
         port.send(&Report::Seen(Saves::new(seed, stream, &folder(stream)).look(&engine)));
     }
     port.send(&Report::Verified);

@@ -34,7 +34,7 @@ pub(super) fn write(port: &Arc<Port>, writing: &Writing) -> Result<(), String> {
     }
     port.send(&Report::Writing);
     for (&stream, &first) in &writing.first {
-        if Stream::SAVES.contains(&stream) {
+        if Stream::VERSIONS.contains(&stream) {
             Saver::start(&engine, port, writing, stream, first)?;
             continue;
         }
