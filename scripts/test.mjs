@@ -12,8 +12,8 @@
 // and removed afterwards. It lies on the disk of the checkout, while the system's temporary
 // directory is often memory. DEEPRING_BACKEND=threads runs everything on the other backend.
 //
-// The simulation and the crashes with planted bugs have separate builds, because they need the
-// feature `sim`, and all other tests run on the engine as it ships.
+// The simulation, the replay of commits and the crashes with planted bugs have separate builds,
+// because they need the feature `sim`, and all other tests run on the engine as it ships.
 //
 // The count comes from what the runners print (see count.ts), and their exit statuses are checked
 // against it. A runner that fails without a failed test (it did not compile, it crashed) counts as
@@ -59,7 +59,10 @@ if (only !== 'ts') {
   // Arguments select other tests.
   if (parameters.length === 0) {
     await suite('cargo', simulation, cargoCounter(count))
-    const crashes = ['test', '-p', 'deepring-trials', '--features', 'planted', '--test', 'crash', '--', 'a_save']
+    const commits = ['test', '-p', 'deepring-tensors', '--features', 'sim', '--test', 'replayed', '--no-fail-fast']
+    await suite('cargo', commits, cargoCounter(count))
+    const planted = ['a_save', 'a_checkpoint']
+    const crashes = ['test', '-p', 'deepring-trials', '--features', 'planted', '--test', 'crash', '--', ...planted]
     await suite('cargo', crashes, cargoCounter(count))
     // The models count as tests, because this prints cargo's own line for them.
     await suite(process.execPath, [join(root, 'scripts/loom.mjs')], cargoCounter(count))
