@@ -40,11 +40,11 @@ mod writer;
 
 pub use collect::Collected;
 pub use generation::{Check, Checkpoint};
-pub use options::{BeginOptions, JoinOptions, PutOptions, Reference};
+pub use options::{BeginOptions, CheckpointOptions, JoinOptions, PutOptions, Reference, StoreOptions};
 #[cfg(feature = "sim")]
 pub use planted::{PlantedBug, plant};
 pub use reuse::Reused;
-pub use store::{Captured, CheckpointOptions, Checkpoints, Latest, Skipped, StoreOptions};
+pub use store::{Captured, Checkpoints, Latest, Skipped};
 pub use token::Token;
 pub use writer::{CheckpointWriter, Generation};
 

@@ -1,7 +1,9 @@
-//! How to begin a generation, join one, and put tensors.
+//! How to open a store, save in one call, begin a generation, join one, and put tensors.
 
 use super::files::Within;
+use super::retention::Keep;
 use deepring::Direct;
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 /// How long a commit waits for a writer that has not joined, if nothing else is said.
@@ -18,6 +20,56 @@ pub enum Reference {
     Latest,
     /// That of this number.
     Generation(u64),
+}
+
+/// How to open a store.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct StoreOptions {
+    pub(super) create: bool,
+    pub(super) keep: Keep,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl StoreOptions {
+    /// The directory exists; the newest three generations are kept.
+    pub const fn new() -> Self {
+        Self { create: false, keep: Keep { last: Some(3), every: None } }
+    }
+
+    /// Whether a missing directory is created, with those above it; off by default.
+    #[must_use]
+    pub const fn create(mut self, yes: bool) -> Self {
+        self.create = yes;
+        self
+    }
+
+    /// How many of the newest generations that are whole are kept, at least one; 3 by default. The others are removed by the
+    /// next commit, unless they are pinned, a reader has them open, or their step is [kept](StoreOptions::keep_every).
+    #[must_use]
+    pub const fn keep_last(mut self, generations: u32) -> Self {
+        self.keep.last = Some(generations);
+        self
+    }
+
+    /// Keeps all generations.
+    #[must_use]
+    pub const fn keep_all(mut self) -> Self {
+        self.keep.last = None;
+        self
+    }
+
+    /// Generations whose [step](BeginOptions::step) is a multiple of this are kept; 0, the default, is none.
+    #[must_use]
+    pub const fn keep_every(mut self, steps: u64) -> Self {
+        self.keep.every = NonZeroU64::new(steps);
+        self
+    }
 }
 
 /// How to begin a generation.
@@ -43,8 +95,7 @@ impl BeginOptions {
         Self { step: None, writers: 1, reference: None, patience: PATIENCE, own: JoinOptions::new() }
     }
 
-    /// The step of the program, such as that of a training; none by default. See
-    /// [`StoreOptions::keep_every`](super::StoreOptions::keep_every).
+    /// The step of the program, such as that of a training; none by default. See [`StoreOptions::keep_every`].
     #[must_use]
     pub const fn step(mut self, step: u64) -> Self {
         self.step = Some(step);
@@ -158,6 +209,63 @@ impl PutOptions {
     #[must_use]
     pub fn within(mut self, shape: impl Into<Vec<u64>>, start: impl Into<Vec<u64>>) -> Self {
         self.within = Some(Within { shape: shape.into(), start: start.into() });
+        self
+    }
+}
+
+/// How to save a checkpoint in one call.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct CheckpointOptions {
+    pub(super) begin: BeginOptions,
+    pub(super) group: String,
+    pub(super) meta: Option<String>,
+}
+
+impl Default for CheckpointOptions {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl CheckpointOptions {
+    /// No step, `null` as meta, the group `main`, no staging, direct I/O preferred.
+    pub fn new() -> Self {
+        Self { begin: BeginOptions::new(), group: GROUP.into(), meta: None }
+    }
+
+    /// As [`BeginOptions::step`].
+    #[must_use]
+    pub fn step(mut self, step: u64) -> Self {
+        self.begin = self.begin.step(step);
+        self
+    }
+
+    /// As [`CheckpointWriter::set_meta`](super::CheckpointWriter::set_meta).
+    #[must_use]
+    pub fn meta(mut self, json: impl Into<String>) -> Self {
+        self.meta = Some(json.into());
+        self
+    }
+
+    /// As [`PutOptions::group`].
+    #[must_use]
+    pub fn group(mut self, group: impl Into<String>) -> Self {
+        self.group = group.into();
+        self
+    }
+
+    /// As [`JoinOptions::staging`].
+    #[must_use]
+    pub fn staging(mut self, bytes: u64) -> Self {
+        self.begin = self.begin.staging(bytes);
+        self
+    }
+
+    /// As [`JoinOptions::direct`].
+    #[must_use]
+    pub fn direct(mut self, direct: Direct) -> Self {
+        self.begin = self.begin.direct(direct);
         self
     }
 }

@@ -3,8 +3,7 @@
 use super::collect::{self, Collected};
 use super::generation::{Check, Checkpoint};
 use super::names::{Entry, PINS};
-use super::options::{BeginOptions, JoinOptions};
-use super::retention::Keep;
+use super::options::{BeginOptions, CheckpointOptions, JoinOptions, StoreOptions};
 use super::scan;
 use super::temporary::Place;
 use super::token::Token;
@@ -12,118 +11,10 @@ use super::writer::{CheckpointWriter, Generation};
 use crate::error::{Error, Result};
 use crate::job::Job;
 use crate::save::Source;
-use deepring::{Direct, Directory, Engine, IoBuf, ReplaceOptions};
-use std::num::NonZeroU64;
+use deepring::{Directory, Engine, IoBuf, ReplaceOptions};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-
-/// How to open a store.
-#[derive(Debug, Clone, Copy)]
-#[non_exhaustive]
-pub struct StoreOptions {
-    create: bool,
-    keep: Keep,
-}
-
-impl Default for StoreOptions {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl StoreOptions {
-    /// The directory exists; the newest three generations are kept.
-    pub const fn new() -> Self {
-        Self { create: false, keep: Keep { last: Some(3), every: None } }
-    }
-
-    /// Whether a missing directory is created, with those above it; off by default.
-    #[must_use]
-    pub const fn create(mut self, yes: bool) -> Self {
-        self.create = yes;
-        self
-    }
-
-    /// How many of the newest generations that are whole are kept, at least one; 3 by default. The others are removed by the
-    /// next commit, unless they are pinned, a reader has them open, or their step is [kept](StoreOptions::keep_every).
-    #[must_use]
-    pub const fn keep_last(mut self, generations: u32) -> Self {
-        self.keep.last = Some(generations);
-        self
-    }
-
-    /// Keeps all generations.
-    #[must_use]
-    pub const fn keep_all(mut self) -> Self {
-        self.keep.last = None;
-        self
-    }
-
-    /// Generations whose [step](BeginOptions::step) is a multiple of this are kept; 0, the default, is none.
-    #[must_use]
-    pub const fn keep_every(mut self, steps: u64) -> Self {
-        self.keep.every = NonZeroU64::new(steps);
-        self
-    }
-}
-
-/// How to save a checkpoint in one call.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct CheckpointOptions {
-    begin: BeginOptions,
-    group: String,
-    meta: Option<String>,
-}
-
-impl Default for CheckpointOptions {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl CheckpointOptions {
-    /// No step, `null` as meta, the group `main`, no staging, direct I/O preferred.
-    pub fn new() -> Self {
-        Self { begin: BeginOptions::new(), group: "main".into(), meta: None }
-    }
-
-    /// As [`BeginOptions::step`].
-    #[must_use]
-    pub fn step(mut self, step: u64) -> Self {
-        self.begin = self.begin.step(step);
-        self
-    }
-
-    /// As [`CheckpointWriter::set_meta`].
-    #[must_use]
-    pub fn meta(mut self, json: impl Into<String>) -> Self {
-        self.meta = Some(json.into());
-        self
-    }
-
-    /// As [`PutOptions::group`](super::PutOptions::group).
-    #[must_use]
-    pub fn group(mut self, group: impl Into<String>) -> Self {
-        self.group = group.into();
-        self
-    }
-
-    /// As [`JoinOptions::staging`].
-    #[must_use]
-    pub fn staging(mut self, bytes: u64) -> Self {
-        self.begin = self.begin.staging(bytes);
-        self
-    }
-
-    /// As [`JoinOptions::direct`].
-    #[must_use]
-    pub fn direct(mut self, direct: Direct) -> Self {
-        self.begin = self.begin.direct(direct);
-        self
-    }
-}
 
 /// A store of checkpoints: a directory whose generations are each whole or absent, whatever happens to the process or the
 /// machine. Clones share it. Any number of processes can use one at once, on one host or, with a file system that has locks,
