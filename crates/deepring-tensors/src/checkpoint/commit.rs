@@ -30,6 +30,9 @@ pub(super) enum Step {
     Unlock,
 }
 
+/// The last steps, which change names alone: they make a generation of a directory that is whole.
+pub(super) const LAST: [Step; 4] = [Step::SyncTemporary, Step::Publish, Step::SyncStore, Step::Unlock];
+
 /// What a writer does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Commit {
@@ -55,7 +58,7 @@ impl Commit {
             steps.reverse();
         }
         if is_first {
-            let mut rest = vec![Step::AwaitParts, Step::WriteManifest, Step::SyncTemporary, Step::Publish, Step::SyncStore, Step::Unlock];
+            let mut rest = [&[Step::AwaitParts, Step::WriteManifest][..], &LAST].concat();
             rest.retain(|step| match step {
                 Step::SyncTemporary => !planted(PlantedBug::ForgetsTemporarySync),
                 Step::SyncStore => !planted(PlantedBug::ForgetsStoreSync),

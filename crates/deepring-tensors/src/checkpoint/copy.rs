@@ -1,13 +1,14 @@
 //! Copying a generation to another store: data first, then the parts, the manifest last, and one rename that makes it visible.
 
 use super::collect;
+use super::commit::LAST;
 use super::generation::{Checkpoint, DataFile, Inner};
 use super::manifest::{MANIFEST_BYTES_MAX, Manifest};
 use super::names::{Entry, INDEX, MANIFEST, Member};
 use super::part::PART_BYTES_MAX;
 use super::retention::Keep;
 use super::scan;
-use super::temporary::{Place, Temporary, unlock, write_file};
+use super::temporary::{Place, Temporary, taken, write_file};
 use crate::error::{Error, Fault, Reason, Result};
 use crate::index::INDEX_BYTES_MAX;
 use crate::job::Job;
@@ -17,7 +18,7 @@ use crate::stream::{GroupStream, MEMORY_BYTES};
 use deepring::{Buffer, Engine, File, LockKind, ReplaceOptions, Replacement, Task, crc32c};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 impl Checkpoint {
     /// Copies the generation to another store, under the same number; a directory that is missing is created. The copy is there
@@ -54,14 +55,17 @@ async fn copy(checkpoint: &Checkpoint, to: PathBuf) -> Result<()> {
     let temporary = engine.run_blocking(move || begin(&of, &to, number)).await??;
     let copied = async {
         copy_data(checkpoint, temporary.directory.path()).await?;
-        copy_tables(engine, &checkpoint.inner, temporary.directory.path()).await
+        copy_tables(engine, &checkpoint.inner, temporary.directory.path()).await?;
+        for step in LAST {
+            temporary.make(step).await?;
+        }
+        Ok::<_, Error>(())
     };
-    if let Err(error) = copied.await {
-        // The caller gets the error that made this necessary.
-        let _ = engine.run_blocking(temporary.take()).await;
-        return Err(error);
-    }
-    engine.run_blocking(move || publish(temporary, number)).await?
+    let copied = copied.await;
+    // What was not published is removed.
+    let ended = engine.run_blocking(temporary.take()).await;
+    copied?;
+    ended?
 }
 
 /// Makes a directory in the other store, unless that has the number. Blocks.
@@ -84,10 +88,6 @@ fn begin(engine: &Engine, to: &Path, number: u64) -> Result<Temporary> {
             Err(error.into())
         }
     }
-}
-
-fn taken(generation: u64) -> Error {
-    Error::Conflict { generation, detail: "something has the name of the generation".into() }
 }
 
 /// Copies the data files; they are flushed when this ends.
@@ -165,24 +165,4 @@ fn read(path: &Path, manifest: &Manifest) -> Result<Option<Vec<u8>>> {
         return Err(Fault::new(Reason::Manifest, "it has changed since it was opened").at(path));
     }
     Ok(Some(bytes))
-}
-
-/// Flushes the directory, gives it its number, and flushes that. Blocks.
-fn publish(temporary: Temporary, number: u64) -> Result<()> {
-    let store = temporary.place.directory.clone();
-    let published = temporary.directory.sync().and_then(|()| {
-        store.rename(temporary.entry.to_string(), &store, Entry::Generation(number).to_string())?;
-        temporary.is_published.store(true, Ordering::Release);
-        store.sync()
-    });
-    if published.is_ok() {
-        unlock(&temporary.directory);
-    }
-    // What was not published is removed.
-    let ended = temporary.take()();
-    match published {
-        Ok(()) => ended,
-        Err(error) if error.code() == "EEXIST" => Err(taken(number)),
-        Err(error) => Err(error.into()),
-    }
 }

@@ -1,6 +1,7 @@
 //! [`Temporary`]: the directory of a generation in progress, and who is at work in it.
 
 use super::collect;
+use super::commit::Step;
 use super::names::{Entry, GENERATIONS_MAX, LOCK, Member};
 use super::options::{BeginOptions, Reference};
 use super::retention::Keep;
@@ -9,7 +10,7 @@ use super::scan;
 use super::token::Token;
 use crate::error::{Error, Result};
 use deepring::{Directory, Engine, FileLock, LockKind, ReplaceOptions};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -94,6 +95,34 @@ pub(super) fn join(store: &Directory, token: Token, writer: u32) -> Result<Begun
 }
 
 impl Temporary {
+    /// Where its files are by now.
+    pub(super) fn path(&self) -> PathBuf {
+        if !self.is_published.load(Ordering::Acquire) {
+            return self.directory.path().to_owned();
+        }
+        self.place.directory.path().join(Entry::Generation(self.entry.number()).to_string())
+    }
+
+    /// Makes one of the [last](super::commit::LAST) steps of a commit. The others are not the directory's.
+    pub(super) async fn make(&self, step: Step) -> Result<()> {
+        let (store, directory, entry) = (self.place.directory.clone(), self.directory.clone(), self.entry);
+        let call = move || match step {
+            Step::SyncTemporary => Ok(directory.sync()?),
+            Step::Publish => publish(&store, entry),
+            Step::SyncStore => Ok(store.sync()?),
+            Step::Unlock => {
+                unlock(&directory);
+                Ok(())
+            }
+            Step::SyncData | Step::WritePart | Step::AwaitParts | Step::WriteManifest => Ok(()),
+        };
+        self.place.engine.run_blocking(call).await??;
+        if step == Step::Publish {
+            self.is_published.store(true, Ordering::Release);
+        }
+        Ok(())
+    }
+
     /// What ends it: removes the directory if it is the first writer's and no generation, then gives up the lock.
     pub(super) fn take(mut self) -> impl FnOnce() -> Result<()> + Send + 'static {
         self.end()
@@ -166,8 +195,22 @@ pub(super) fn missing(store: &Directory, directory: &Directory, writers: u32, ha
     Ok(Missing { writers, ended })
 }
 
+/// Gives a directory its number. This is the moment. Blocks.
+fn publish(store: &Directory, entry: Entry) -> Result<()> {
+    let generation = entry.number();
+    match store.rename(entry.to_string(), store, Entry::Generation(generation).to_string()) {
+        Err(error) if error.code() == "EEXIST" => Err(taken(generation)),
+        renamed => Ok(renamed?),
+    }
+}
+
+/// The error of a number that cannot be given.
+pub(super) fn taken(generation: u64) -> Error {
+    Error::Conflict { generation, detail: "something has the name of the generation".into() }
+}
+
 /// Removes the locks of a generation. What cannot be removed stays: nothing looks at it. Blocks.
-pub(super) fn unlock(directory: &Directory) {
+fn unlock(directory: &Directory) {
     for name in directory.names().unwrap_or_default() {
         if matches!(name.to_str().and_then(Member::parse), Some(Member::Lock(_))) {
             let _ = directory.remove_file(name);

@@ -13,7 +13,7 @@ use super::planted::PlantedBug;
 use super::reuse::{Older, Reused};
 use super::scan;
 use super::staging::Staging;
-use super::temporary::{Begun, Missing, Place, Temporary, begin, join, missing, unlock, write_file};
+use super::temporary::{Begun, Missing, Place, Temporary, begin, join, missing, write_file};
 use super::token::Token;
 use crate::error::{Error, Fault, Reason, Result, quoted};
 use crate::job::Job;
@@ -22,8 +22,7 @@ use crate::save::Source;
 use crate::shards::index_text;
 use deepring::IoBuf;
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -278,31 +277,18 @@ impl Inner {
         let Self { place, token, temporary, .. } = self;
         self.data.complete().await?;
         let part = self.data.part();
-        let mut path = temporary.directory.path().to_owned();
         let mut parts = Parts::default();
         for &step in &self.commit.steps {
             match step {
                 Step::SyncData => self.data.commit().await?,
                 Step::WritePart => {
-                    let name = Member::Part(self.writer).to_string();
+                    let path = temporary.path().join(Member::Part(self.writer).to_string());
                     let durable = self.commit.flushes(PlantedBug::ForgetsPartSync);
-                    write_file(&self.place.engine, &path.join(name), part.text()?.into_bytes(), durable).await?;
+                    write_file(&place.engine, &path, part.text()?.into_bytes(), durable).await?;
                 }
                 Step::AwaitParts => parts = self.all_parts().await?,
-                Step::WriteManifest => self.write_manifest(&path, &mut parts).await?,
-                Step::SyncTemporary => {
-                    let directory = temporary.directory.clone();
-                    place.engine.run_blocking(move || directory.sync()).await??;
-                }
-                Step::Publish => path = self.publish().await?,
-                Step::SyncStore => {
-                    let store = place.directory.clone();
-                    place.engine.run_blocking(move || store.sync()).await??;
-                }
-                Step::Unlock => {
-                    let directory = temporary.directory.clone();
-                    place.engine.run_blocking(move || unlock(&directory)).await?;
-                }
+                Step::WriteManifest => self.write_manifest(&mut parts).await?,
+                Step::SyncTemporary | Step::Publish | Step::SyncStore | Step::Unlock => temporary.make(step).await?,
             }
         }
         if temporary.is_first {
@@ -394,8 +380,9 @@ impl Inner {
     }
 
     /// The manifest, and the index if a model without split tensors can be read by it.
-    async fn write_manifest(&self, path: &Path, parts: &mut Parts) -> Result<()> {
+    async fn write_manifest(&self, parts: &mut Parts) -> Result<()> {
         let Self { token, place, step, previous, .. } = self;
+        let path = self.temporary.path();
         if parts.is_whole && !parts.listed.is_empty() {
             let listed = std::mem::take(&mut parts.listed);
             let index = move || {
@@ -411,26 +398,6 @@ impl Inner {
         let manifest = Manifest { id: token.id, generation: token.number, step, created_ms: now, previous, parts, meta };
         let text = place.engine.run_blocking(move || manifest.text()).await?;
         write_file(&self.place.engine, &path.join(MANIFEST), text.into_bytes(), self.commit.flushes(PlantedBug::ForgetsManifestSync)).await
-    }
-
-    /// Gives the directory its number. This is the moment.
-    async fn publish(&self) -> Result<PathBuf> {
-        let Self { token, place, temporary, .. } = self;
-        let (store, from) = (place.directory.clone(), temporary.entry.to_string());
-        let to = Entry::Generation(token.number).to_string();
-        let path = store.path().join(&to);
-        let renamed = place.engine.run_blocking(move || store.rename(from, &store, to)).await?;
-        match renamed {
-            Ok(()) => {
-                temporary.is_published.store(true, Ordering::Release);
-                Ok(path)
-            }
-            Err(error) if error.code() == "EEXIST" => {
-                let detail = "something has the name of the generation".into();
-                Err(Error::Conflict { generation: token.number, detail })
-            }
-            Err(error) => Err(error.into()),
-        }
     }
 
     async fn abort(self) -> Result<()> {
