@@ -77,12 +77,7 @@ impl Split {
         &self.tiles[number as usize]
     }
 
-    /// All tiles in the order of their bytes: number and tensor of each.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
-        self.order.iter().copied()
-    }
-
-    /// Those of a file.
+    /// The tiles of a file, in the order of their bytes: number and tensor of each.
     pub(crate) fn in_file(&self, file: usize) -> &[(u32, u32)] {
         let file_of = |&(tile, _): &(u32, u32)| self.tile(tile).file as usize;
         let start = self.order.partition_point(|tile| file_of(tile) < file);

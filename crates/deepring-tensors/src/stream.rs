@@ -3,9 +3,10 @@
 use crate::budget::{Budget, Permit};
 use crate::error::{Error, Result};
 use crate::load::{GROUP_BYTES, check, slices_of};
-use crate::plan::{Plan, Rules};
+use crate::plan::{Group, Plan, Rules};
 use crate::read::{self, LoadReceipt, Read, Reading};
 use crate::slice::Slice;
+use crate::sums::Summed;
 use crate::table::Selection;
 use crate::tensor::{Memory, Tensor, tensor_at};
 use crate::tensors::Tensors;
@@ -194,15 +195,28 @@ impl GroupStream {
     }
 
     /// The groups of a plan that is made.
-    pub(crate) fn of_plan(tensors: &Tensors, plan: Plan, memory: u64, verify: bool) -> Self {
+    fn of_plan(tensors: &Tensors, plan: Plan, memory: u64, verify: bool) -> Self {
         let receipt = LoadReceipt { realigned: plan.realigned, ..LoadReceipt::NONE };
         let (tensors, plan, budget) = (tensors.clone(), Arc::new(plan), Budget::new(memory));
         let (selection, group_bytes) = (Selection { indices: Vec::new(), bytes: 0 }, Self::group_bytes(memory));
         Self { tensors, selection, plan, receipt, budget, group_bytes, verify, next: 0, reading: VecDeque::new(), failed: false }
     }
 
+    /// The groups that read bytes to check them, within this memory, or what the largest one takes.
+    pub(crate) async fn of_sums(
+        tensors: &Tensors,
+        summed: impl FnOnce(&Tensors) -> Vec<Summed> + Send + 'static,
+        memory: u64,
+    ) -> Result<Self> {
+        let of = tensors.clone();
+        let plan = move || Plan::of_sums(of.table(), summed(&of), Self::group_bytes(memory));
+        let plan = tensors.engine().run_blocking(plan).await?;
+        let memory = plan.groups.iter().map(Group::cost).max().unwrap_or(0).max(memory);
+        Ok(Self::of_plan(tensors, plan, memory, true))
+    }
+
     /// The size of groups that are read ahead within this memory.
-    pub(crate) fn group_bytes(memory: u64) -> u64 {
+    fn group_bytes(memory: u64) -> u64 {
         (memory / GROUPS_MIN).min(GROUP_BYTES)
     }
 

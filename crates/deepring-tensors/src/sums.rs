@@ -112,6 +112,29 @@ impl Sums {
         (begin..end).map(move |nth| Chunk { at: nth * chunk, len: chunk.min(len - nth * chunk), sum: first + nth as u32 })
     }
 
+    /// The chunks of a tensor or tile, of which this is the first checksum if there are any, where they are in its file.
+    pub(crate) fn summed(
+        &self,
+        first: Option<u32>,
+        tensor: u32,
+        file: usize,
+        position: u64,
+        len: u64,
+    ) -> impl Iterator<Item = Summed> + '_ {
+        first.into_iter().flat_map(move |first| self.chunks(first, file, len)).map(move |Chunk { at, len, sum }| Summed {
+            file: file as u32,
+            position: position + at,
+            len,
+            tensor,
+            sum,
+        })
+    }
+
+    /// Bytes of the chunks of a file.
+    pub(crate) fn chunk_bytes(&self, file: usize) -> u64 {
+        self.chunks[file]
+    }
+
     /// The checksum of all chunks of a tensor.
     pub(crate) fn combined(&self, first: u32, file: usize, len: u64) -> u32 {
         if len == 0 && self.chunks[file] == WHOLE {

@@ -103,29 +103,24 @@ impl Tensors {
 
     /// All bytes that have a checksum, in the order of the files and of the bytes in each.
     pub(crate) fn summed(&self) -> Vec<Summed> {
+        (0..self.inner.files.len()).flat_map(|file| self.summed_in(file)).collect()
+    }
+
+    /// Those of a file.
+    pub(crate) fn summed_in(&self, file: usize) -> Vec<Summed> {
         let (table, sums) = (&*self.inner.table, &self.inner.stated.sums);
         let mut summed = Vec::new();
-        let mut add = |tensor: u32, file: usize, position: u64, len: u64, first: Option<u32>| {
-            let chunks = first.into_iter().flat_map(|first| sums.chunks(first, file, len));
-            summed.extend(chunks.map(|chunk| Summed {
-                file: file as u32,
-                position: position + chunk.at,
-                len: chunk.len,
-                tensor,
-                sum: chunk.sum,
-            }));
-        };
-        for (file, of) in table.files.iter().enumerate() {
-            for index in of.tensors.clone().filter(|&index| table.split.of(index as u32).is_none()) {
-                add(index as u32, file, table.columns.begins[index], table.columns.lens[index], sums.of_tensor(index));
-            }
+        for index in table.files[file].tensors.clone().filter(|&index| table.split.of(index as u32).is_none()) {
+            let (position, len) = (table.columns.begins[index], table.columns.lens[index]);
+            summed.extend(sums.summed(sums.of_tensor(index), index as u32, file, position, len));
         }
-        for (number, tensor) in table.split.iter() {
+        let tiles = table.split.in_file(file);
+        for &(number, tensor) in tiles {
             let tile = table.split.tile(number);
-            add(tensor, tile.file as usize, tile.position, tile.len, sums.of_tile(number));
+            summed.extend(sums.summed(sums.of_tile(number), tensor, file, tile.position, tile.len));
         }
-        if !table.split.is_empty() {
-            summed.sort_unstable_by_key(|summed| (summed.file, summed.position));
+        if !tiles.is_empty() {
+            summed.sort_unstable_by_key(|summed| summed.position);
         }
         summed
     }

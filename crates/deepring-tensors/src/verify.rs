@@ -4,7 +4,6 @@ use crate::checksums;
 use crate::error::Result;
 use crate::job::Job;
 use crate::load::mismatches;
-use crate::plan::{Group, Plan};
 use crate::progress::Progress;
 use crate::stream::{GroupStream, MEMORY_BYTES};
 use crate::tensors::{HeaderSum, Mismatch, Tensors};
@@ -65,13 +64,8 @@ impl Tensors {
                 }
             }
             let summed = (0..tensors.table().len()).filter(|&index| tensors.is_summed(index)).count();
-            let of = tensors.clone();
-            let plan =
-                tensors.engine().run_blocking(move || Plan::of_sums(of.table(), of.summed(), GroupStream::group_bytes(MEMORY_BYTES)));
-            let plan = plan.await?;
-            let mut progress = Progress::new(on_progress, plan.bytes);
-            let memory = plan.groups.iter().map(Group::cost).max().unwrap_or(0).max(MEMORY_BYTES);
-            let mut groups = GroupStream::of_plan(&tensors, plan, memory, true);
+            let mut groups = GroupStream::of_sums(&tensors, Tensors::summed, MEMORY_BYTES).await?;
+            let mut progress = Progress::new(on_progress, groups.plan.bytes);
             let (mut damaged, mut done) = (HashSet::new(), 0);
             while let Some(group) = groups.next().await {
                 let group = group?;

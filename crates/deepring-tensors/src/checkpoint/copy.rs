@@ -1,5 +1,6 @@
 //! Copying a generation to another store: data first, then the parts, the manifest last, and one rename that makes it visible.
 
+use super::checked::Checked;
 use super::collect;
 use super::commit::LAST;
 use super::generation::{Checkpoint, DataFile, Inner};
@@ -12,9 +13,8 @@ use super::temporary::{Place, Temporary, taken, write_file};
 use crate::error::{Error, Fault, Reason, Result};
 use crate::index::INDEX_BYTES_MAX;
 use crate::job::Job;
-use crate::load::check;
-use crate::plan::{Group, Plan};
-use crate::stream::{GroupStream, MEMORY_BYTES};
+use crate::stream::MEMORY_BYTES;
+use crate::tensors::Tensors;
 use deepring::{Buffer, Engine, File, LockKind, ReplaceOptions, Replacement, Task, crc32c};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -53,8 +53,10 @@ async fn copy(checkpoint: &Checkpoint, to: PathBuf) -> Result<()> {
     let (engine, number) = (checkpoint.engine(), checkpoint.number());
     let of = engine.clone();
     let temporary = engine.run_blocking(move || begin(&of, &to, number)).await??;
+    let names = checkpoint.inner.files.iter().map(|file| temporary.directory.path().join(&file.name));
+    let files = names.enumerate().collect();
     let copied = async {
-        copy_data(checkpoint, temporary.directory.path()).await?;
+        copy_files(checkpoint, files).await?;
         copy_tables(engine, &checkpoint.inner, temporary.directory.path()).await?;
         for step in LAST {
             temporary.make(step).await?;
@@ -90,30 +92,20 @@ fn begin(engine: &Engine, to: &Path, number: u64) -> Result<Temporary> {
     }
 }
 
-/// Copies the data files; they are flushed when this ends.
-async fn copy_data(checkpoint: &Checkpoint, to: &Path) -> Result<()> {
-    let tensors = checkpoint.tensors().clone();
-    let of = tensors.clone();
-    let plan = move || Plan::of_sums(of.table(), of.summed(), GroupStream::group_bytes(MEMORY_BYTES));
-    let plan = tensors.engine().run_blocking(plan).await?;
-    let memory = plan.groups.iter().map(Group::cost).max().unwrap_or(0).max(MEMORY_BYTES);
-    let mut groups = GroupStream::of_plan(&tensors, plan, memory, true);
-    let mut next = groups.next().await.transpose()?;
+/// Copies data files under these names, in their order; they are flushed when this ends.
+pub(super) async fn copy_files(checkpoint: &Checkpoint, files: Vec<(usize, PathBuf)>) -> Result<()> {
+    let tensors = checkpoint.tensors();
+    let numbers: Vec<usize> = files.iter().map(|&(number, _)| number).collect();
+    let summed = move |of: &Tensors| numbers.iter().flat_map(|&number| of.summed_in(number)).collect();
+    let mut checked = Checked::new(tensors, summed, MEMORY_BYTES).await?;
     // A flush takes long, and the next file need not wait for it.
     let mut commits: Vec<Task<()>> = Vec::new();
-    for (number, file) in checkpoint.inner.files.iter().enumerate() {
+    for (number, to) in files {
+        let file = &checkpoint.inner.files[number];
         let options = ReplaceOptions::new().size(file.bytes).keep_existing(true).sync_directory(false);
-        let replacement = tensors.engine().replace(to.join(&file.name), options).await?;
+        let replacement = tensors.engine().replace(to, options).await?;
         copy_header(&tensors.inner.files[number], file, &replacement).await?;
-        while let Some(group) = next.take_if(|group| groups.plan.groups[group.number].files[0].file == number) {
-            check(&tensors, &groups.plan, group.number, &group.checksums)?;
-            let pieces = &groups.plan.groups[group.number].files[0].pieces;
-            let (Some(first), Some(last)) = (pieces.first(), pieces.last()) else { break };
-            let (position, range) = (first.position, first.offset..last.offset + last.len);
-            replacement.file().write_at(group.buffer.slice(range), position).await.ok()?;
-            drop(group.permit);
-            next = groups.next().await.transpose()?;
-        }
+        checked.write(number, 0, replacement.file(), 0).await?;
         commits.push(replacement.commit());
     }
     for commit in commits {

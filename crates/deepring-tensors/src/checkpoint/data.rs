@@ -524,10 +524,13 @@ impl Data {
         self.lock().next_name(self.origin.writer, group)
     }
 
-    /// Adds a file of another generation that has this name now, with its tensors in the order of their bytes.
-    pub(super) fn adopt(&self, file: PartFile, group: &str, tensors: Vec<(Declared, u64, Option<Within>)>) {
-        let extent = |(declared, len, within)| (declared, Extent { begin: 0, len, within, sums: Vec::new() });
-        let (declared, extents) = tensors.into_iter().map(extent).unzip();
+    /// Adds a file of another generation that has this name now, with its tensors.
+    pub(super) fn adopt(&self, file: PartFile, group: &str, tensors: Vec<(Declared, Option<Within>)>) -> Result<()> {
+        let (mut declared, mut extents) = (Vec::with_capacity(tensors.len()), Vec::with_capacity(tensors.len()));
+        for (tensor, within) in tensors {
+            extents.push(Extent { begin: 0, len: tensor.bytes()?, within, sums: Vec::new() });
+            declared.push(tensor);
+        }
         let adopted = DataFile {
             name: file.name.clone(),
             group: group.to_owned(),
@@ -548,6 +551,7 @@ impl Data {
             adopted: Some(file),
         };
         self.lock().files.push(adopted);
+        Ok(())
     }
 
     /// A place for a tensor whose bytes come from another file, with these checksums.

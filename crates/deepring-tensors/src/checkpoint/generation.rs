@@ -8,9 +8,9 @@
 //! Nothing depends on where the directory is, or on the identity of its files, so a copy of it is as good.
 
 use super::join::{self, Found, Place};
-use super::manifest::{MANIFEST_BYTES_MAX, Manifest};
+use super::manifest::Manifest;
 use super::names::{Entry, MANIFEST, Member, Origin};
-use super::part::{PART_BYTES_MAX, Part, PartFile};
+use super::part::{Part, PartFile};
 use super::scan;
 use crate::error::{Error, Fault, Reason, Result, quoted};
 use crate::header::Header;
@@ -92,43 +92,6 @@ impl Deref for Checkpoint {
 }
 
 impl Checkpoint {
-    /// Opens the generation of this number.
-    pub(super) async fn open(engine: &Engine, store: &Directory, number: u64, check: Check) -> Result<Self> {
-        let store = store.clone();
-        let (directory, lock, manifest, parts) = engine.run_blocking(move || look(&store, number)).await??;
-        let mut data: Vec<DataFile> = parts.iter().flat_map(|part| &part.files).map(DataFile::new).collect();
-        let paths: Vec<PathBuf> = data.iter().map(|file| directory.path().join(&file.name)).collect();
-        let expected = data.clone();
-        let check_header: CheckHeader = Arc::new(move |number, text, header, size| expected[number].check(text, header, size));
-        let opened = open::read_parts(engine, &paths, OpenOptions::new(), |_| None, Some(check_header)).await.map_err(missing)?;
-        let (mut handles, mut found) = (Vec::with_capacity(opened.len()), Vec::with_capacity(opened.len()));
-        for ((opened, path), file) in opened.into_iter().zip(paths).zip(&mut data) {
-            file.header.bytes = opened.start;
-            handles.push(opened.file);
-            found.push(Found { path, header: opened.header, start: opened.start });
-        }
-        let of = directory.clone();
-        let join = move || {
-            let paths: Vec<PathBuf> = found.iter().map(|found| found.path.clone()).collect();
-            join::join(&parts, found).map_err(|wrong| match wrong.place {
-                Place::Manifest => wrong.fault.at(&of.path().join(MANIFEST)),
-                Place::Part(writer) => wrong.fault.at(&of.path().join(Member::Part(writer).to_string())),
-                Place::Data(file) => wrong.fault.at(&paths[file]),
-            })
-        };
-        let (table, sums) = engine.run_blocking(join).await??;
-        let stated = Stated { sums, headers: data.iter().map(|file| Some(file.header)).collect(), verify: true };
-        let tensors = Tensors::new(engine, table, handles, stated);
-        let checkpoint = Self { tensors, inner: Arc::new(Inner { directory, manifest, files: data, _lock: lock }) };
-        if check == Check::All {
-            let found = checkpoint.verify(None).await?;
-            if let Some(damage) = found.damaged.into_iter().next() {
-                return Err(damaged(damage));
-            }
-        }
-        Ok(checkpoint)
-    }
-
     /// The tensors, apart from what is said about them.
     pub fn tensors(&self) -> &Tensors {
         &self.tensors
@@ -155,6 +118,53 @@ impl Checkpoint {
     }
 }
 
+/// A generation that was opened, and the tables of its writers.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) checkpoint: Checkpoint,
+    pub(super) parts: Vec<Part>,
+}
+
+impl Opened {
+    /// Opens the generation of this number.
+    pub(super) async fn open(engine: &Engine, store: &Directory, number: u64, check: Check) -> Result<Self> {
+        let store = store.clone();
+        let (directory, lock, manifest, parts) = engine.run_blocking(move || look(&store, number)).await??;
+        let mut data: Vec<DataFile> = parts.iter().flat_map(|part| &part.files).map(DataFile::new).collect();
+        let paths: Vec<PathBuf> = data.iter().map(|file| directory.path().join(&file.name)).collect();
+        let expected = data.clone();
+        let check_header: CheckHeader = Arc::new(move |number, text, header, size| expected[number].check(text, header, size));
+        let opened = open::read_parts(engine, &paths, OpenOptions::new(), |_| None, Some(check_header)).await.map_err(missing)?;
+        let (mut handles, mut found) = (Vec::with_capacity(opened.len()), Vec::with_capacity(opened.len()));
+        for ((opened, path), file) in opened.into_iter().zip(paths).zip(&mut data) {
+            file.header.bytes = opened.start;
+            handles.push(opened.file);
+            found.push(Found { path, header: opened.header, start: opened.start });
+        }
+        let of = directory.clone();
+        let join = move || {
+            let paths: Vec<PathBuf> = found.iter().map(|found| found.path.clone()).collect();
+            let joined = join::join(&parts, found).map_err(|wrong| match wrong.place {
+                Place::Manifest => wrong.fault.at(&of.path().join(MANIFEST)),
+                Place::Part(writer) => wrong.fault.at(&of.path().join(Member::Part(writer).to_string())),
+                Place::Data(file) => wrong.fault.at(&paths[file]),
+            });
+            joined.map(|joined| (joined, parts))
+        };
+        let ((table, sums), parts) = engine.run_blocking(join).await??;
+        let stated = Stated { sums, headers: data.iter().map(|file| Some(file.header)).collect(), verify: true };
+        let tensors = Tensors::new(engine, table, handles, stated);
+        let checkpoint = Checkpoint { tensors, inner: Arc::new(Inner { directory, manifest, files: data, _lock: lock }) };
+        if check == Check::All {
+            let found = checkpoint.verify(None).await?;
+            if let Some(damage) = found.damaged.into_iter().next() {
+                return Err(damaged(damage));
+            }
+        }
+        Ok(Self { checkpoint, parts })
+    }
+}
+
 /// Locks a generation, and reads its manifest and its parts. Blocks.
 fn look(store: &Directory, number: u64) -> Result<(Directory, FileLock, Manifest, Vec<Part>)> {
     let gone = |error| scan::no_generation(error, number);
@@ -172,14 +182,8 @@ fn look(store: &Directory, number: u64) -> Result<(Directory, FileLock, Manifest
     };
     // It can have become trash before. From here on it stays.
     store.open_directory(&name).map_err(gone)?;
-    let manifest = scan::read(&path, MANIFEST_BYTES_MAX, Reason::Manifest)?;
-    let manifest = Manifest::parse(&manifest, number).map_err(|fault| fault.at(&path))?;
-    let part = |writer| {
-        let path = directory.path().join(Member::Part(writer).to_string());
-        let bytes = scan::read(&path, PART_BYTES_MAX, Reason::Part)?;
-        manifest.part(writer, &bytes).map_err(|fault| fault.at(&path))
-    };
-    let parts = (0..manifest.parts.len() as u32).map(part).collect::<Result<Vec<Part>>>()?;
+    let manifest = scan::manifest(&directory, number)?;
+    let parts = scan::parts(&directory, &manifest)?;
     Ok((directory, lock, manifest, parts))
 }
 

@@ -14,6 +14,7 @@
 //! The modules that decide are pure: what a name is, what a text says, whether pieces cover a tensor, which generations go.
 
 mod agree;
+mod checked;
 mod collect;
 mod commit;
 mod copy;
@@ -22,6 +23,7 @@ mod files;
 mod generation;
 mod join;
 mod json;
+mod latest;
 mod manifest;
 mod names;
 mod options;
@@ -40,11 +42,12 @@ mod writer;
 
 pub use collect::Collected;
 pub use generation::{Check, Checkpoint};
+pub use latest::{Latest, Skipped};
 pub use options::{BeginOptions, CheckpointOptions, JoinOptions, PutOptions, Reference, StoreOptions};
 #[cfg(feature = "sim")]
 pub use planted::{PlantedBug, plant};
 pub use reuse::Reused;
-pub use store::{Captured, Checkpoints, Latest, Skipped};
+pub use store::{Captured, Checkpoints};
 pub use token::Token;
 pub use writer::{CheckpointWriter, Generation};
 

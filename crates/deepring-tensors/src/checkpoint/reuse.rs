@@ -1,27 +1,28 @@
 //! [`Older`]: a generation whose bytes are taken over: what did not change since need not be written again.
 //!
-//! A group is taken over file by file: by a second name where the file system allows one more, else by a copy. A tensor is
+//! It is opened as for reading, so it stays until the writer has ended. A group is taken over file by file: by a second name where the file system allows one more, else by a copy. A tensor is
 //! copied into the files of its group: by sharing its blocks where the file system can, else through the engine, which
 //! compares the checksums on the way.
 
+use super::checked::Checked;
+use super::copy::copy_files;
 use super::data::{Data, Whole};
 use super::files::Within;
-use super::manifest::Manifest;
-use super::names::{Entry, Member};
+use super::generation::{Check, Checkpoint, Opened};
+use super::latest;
+use super::names::Member;
+use super::options::Reference;
 use super::part::{CHUNK_BYTES, Part, PartFile};
-use super::scan;
+use super::temporary::Place;
 use crate::error::{Error, Fault, Reason, Result};
 use crate::layout::{BLOCK_BYTES, Declared};
-use crate::open::{OpenOptions, Safetensors};
-use crate::save::chunks;
-use crate::tensors::Tensors;
-use deepring::{Directory, Engine, File, FileLock, LockKind, ReplaceOptions, crc32c};
-use std::collections::HashMap;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use crate::sums::Summed;
+use deepring::{Directory, File};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
-/// Bytes that are copied at once.
-const COPIED_BYTES: u64 = 8 << 20;
+/// Memory that copying a tensor takes.
+const COPY_BYTES: u64 = 32 << 20;
 
 /// Bytes that came from another generation, by how they came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -46,239 +47,183 @@ impl Reused {
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Older {
-    number: u64,
-    directory: Directory,
+    checkpoint: Checkpoint,
     parts: Vec<Part>,
-    /// Keeps it from being collected.
-    _lock: FileLock,
-    files: Mutex<Option<Arc<Files>>>,
 }
 
-/// Its data files, open.
-#[derive(Debug)]
-struct Files {
-    files: Vec<OldFile>,
-    /// Where each tensor is: places among the files, and in their tables.
-    places: HashMap<String, Vec<(usize, usize)>>,
+/// A data file, and what the part of its writer lists in it.
+struct OldFile<'o> {
+    /// Its place among all files, and among those of the part.
+    number: usize,
+    own: u32,
+    part: &'o Part,
+    listed: &'o PartFile,
 }
 
-#[derive(Debug)]
-struct OldFile {
-    listed: PartFile,
-    group: String,
-    tensors: Tensors,
-    /// Of each tensor of its table: where its checksums begin.
-    sums: Vec<usize>,
-    /// Where the pieces are that it has.
-    within: HashMap<String, Within>,
+/// Bytes of a tensor in a file: all of it, or a piece.
+struct Stored {
+    file: usize,
+    position: u64,
+    declared: Declared,
+    within: Option<Within>,
+    summed: Vec<Summed>,
 }
 
 impl Older {
-    /// Opens a generation. Blocks.
-    pub(super) fn open(store: &Directory, number: u64) -> Result<Self> {
-        let directory = store.open_directory(Entry::Generation(number).to_string()).map_err(|error| scan::no_generation(error, number))?;
-        let missing = |error| scan::no_generation(error, number);
-        let lock = directory.try_lock(super::names::MANIFEST, LockKind::Shared, false).map_err(missing)?;
-        // Another process is about to remove it.
-        let lock = lock.ok_or(Error::NoGeneration { generation: number })?;
-        let manifest: Manifest = scan::manifest(&directory, number)?;
-        let parts = scan::parts(&directory, &manifest)?;
-        Ok(Self { number, directory, parts, _lock: lock, files: Mutex::default() })
+    /// Opens a generation.
+    pub(super) async fn open(place: &Place, reference: Reference) -> Result<Option<Arc<Self>>> {
+        let Place { engine, directory, .. } = place;
+        let opened = match reference {
+            Reference::Generation(number) => Some(Opened::open(engine, directory, number, Check::Sizes).await?),
+            Reference::Latest => latest::newest(engine, directory, Check::Sizes).await?.0,
+        };
+        Ok(opened.map(|Opened { checkpoint, parts }| Arc::new(Self { checkpoint, parts })))
     }
 
     pub(super) fn number(&self) -> u64 {
-        self.number
+        self.checkpoint.number()
     }
 
-    /// All of its data files.
-    async fn files(&self, engine: &Engine) -> Result<Arc<Files>> {
-        let known = self.files.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(files) = known {
-            return Ok(files);
-        }
-        let (mut files, mut places) = (Vec::new(), HashMap::<String, Vec<_>>::new());
-        for part in &self.parts {
-            for (number, listed) in part.files.iter().enumerate() {
-                let file = self.file(engine, part, number as u32, listed).await?;
-                for (index, name) in file.tensors.table().names().enumerate() {
-                    places.entry(name.to_owned()).or_default().push((files.len(), index));
-                }
-                files.push(file);
-            }
-        }
-        let files = Arc::new(Files { files, places });
-        *self.files.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&files));
-        Ok(files)
+    /// All data files.
+    fn files(&self) -> impl Iterator<Item = OldFile<'_>> {
+        let all = self.parts.iter().flat_map(|part| (0..).zip(&part.files).map(move |(own, listed)| (own, part, listed)));
+        all.enumerate().map(|(number, (own, part, listed))| OldFile { number, own, part, listed })
     }
 
-    async fn file(&self, engine: &Engine, part: &Part, number: u32, listed: &PartFile) -> Result<OldFile> {
-        let path = self.directory.path().join(&listed.name);
-        if part.chunk != CHUNK_BYTES {
-            let detail =
-                format!("its chunks have {} bytes, and those of this release {CHUNK_BYTES}: nothing can be taken over", part.chunk);
-            return Err(Fault::new(Reason::Part, detail).at(&path));
+    /// Its checksums become those of the new generation.
+    fn check_chunk(&self, file: usize) -> Result<()> {
+        let tensors = self.checkpoint.tensors();
+        let chunk = tensors.inner.stated.sums.chunk_bytes(file);
+        if chunk == CHUNK_BYTES {
+            return Ok(());
         }
-        let model = Safetensors::open_files(engine, vec![path.clone()], OpenOptions::new()).await?;
-        let tensors = model.tensors().clone();
-        let sums = listed.places(part.chunk, tensors.table().iter().map(|info| info.len)).map_err(|fault| fault.at(&path))?;
-        let pieces = part.split.iter().filter_map(|tensor| {
-            let piece = tensor.pieces.iter().find(|piece| piece.file == number)?;
-            Some((tensor.name.clone(), Within { shape: tensor.shape.clone(), start: piece.start.clone() }))
-        });
-        let group = match Member::parse(&listed.name) {
-            Some(Member::Data { group, .. }) => group.to_owned(),
-            _ => String::new(),
-        };
-        Ok(OldFile { listed: listed.clone(), group, tensors, sums, within: pieces.collect() })
+        let detail = format!("its chunks have {chunk} bytes, and those of this release {CHUNK_BYTES}: nothing can be taken over");
+        Err(Fault::new(Reason::Part, detail).at(tensors.path(file)))
     }
 
     /// Takes over a whole group.
-    pub(super) async fn take_group(self: &Arc<Self>, data: &Arc<Data>, to: &Directory, group: &str) -> Result<Reused> {
-        let files = self.files(&data.engine).await?;
+    pub(super) async fn take_group(&self, data: &Data, to: &Directory, group: &str) -> Result<Reused> {
         let mut reused = Reused::default();
         let mut found = false;
-        for old in files.files.iter().filter(|old| old.group == group) {
+        for old in self.files().filter(|old| group_of(&old.listed.name) == group) {
             found = true;
-            let names: Vec<_> = old.tensors.table().names().map(|name| (name, old.within.contains_key(name))).collect();
-            data.claim(&names)?;
+            self.check_chunk(old.number)?;
+            let tensors = self.tensors_of(&old)?;
+            data.claim(&tensors.iter().map(|(declared, within)| (declared.name.as_str(), within.is_some())).collect::<Vec<_>>())?;
             let name = data.name_for(group);
             let whole = Whole::new(data, &name);
-            reused.add(whole.end(self.take_file(data, to, old, &name).await)?);
-            let declared = old.tensors.table().iter().filter_map(|info| {
-                let declared = Declared { name: info.name.to_owned(), dtype: info.dtype?, shape: info.shape.clone() };
-                Some((declared, info.len, old.within.get(info.name).cloned()))
-            });
-            data.adopt(PartFile { name, ..old.listed.clone() }, group, declared.collect());
+            reused.add(whole.end(self.take_file(data, to, &old, &name).await)?);
+            data.adopt(PartFile { name, ..old.listed.clone() }, group, tensors)?;
         }
         if found { Ok(reused) } else { Err(Error::NotFound { tensor: group.to_owned() }) }
     }
 
-    async fn take_file(self: &Arc<Self>, data: &Arc<Data>, to: &Directory, old: &OldFile, name: &str) -> Result<Reused> {
-        let (this, to, from, new) = (Arc::clone(self), to.clone(), old.listed.name.clone(), name.to_owned());
-        let path = to.path().join(name);
-        let linked = data.engine.run_blocking(move || this.directory.link(from, &to, new)).await?;
+    /// The tensors of a file, and where those are that are pieces.
+    fn tensors_of(&self, old: &OldFile<'_>) -> Result<Vec<(Declared, Option<Within>)>> {
+        let table = self.checkpoint.table();
+        let declared = |index: usize, shape: Vec<u64>| {
+            let info = table.info(index);
+            let dtype = info.dtype.ok_or_else(|| unknown(info.dtype_name))?;
+            Ok::<_, Error>(Declared { name: info.name.to_owned(), dtype, shape })
+        };
+        let mut tensors = Vec::new();
+        let mut pieces = BTreeMap::new();
+        for tensor in &old.part.split {
+            if let Some(piece) = tensor.pieces.iter().find(|piece| piece.file == old.own) {
+                pieces.insert(tensor.name.as_str(), (piece, &tensor.shape));
+            }
+        }
+        // The table has a tensor in pieces in the place of one of them.
+        for index in table.files[old.number].tensors.clone() {
+            let info = table.info(index);
+            if !pieces.contains_key(info.name) {
+                tensors.push((declared(index, info.shape)?, None));
+            }
+        }
+        for (name, (piece, shape)) in pieces {
+            let within = Within { shape: shape.clone(), start: piece.start.clone() };
+            tensors.push((declared(table.index_of(name)?, piece.shape.clone())?, Some(within)));
+        }
+        Ok(tensors)
+    }
+
+    async fn take_file(&self, data: &Data, to: &Directory, old: &OldFile<'_>, name: &str) -> Result<Reused> {
+        let (from, old_name, place, new) = (self.checkpoint.inner.directory.clone(), old.listed.name.clone(), to.clone(), name.to_owned());
+        let linked = data.engine.run_blocking(move || from.link(old_name, &place, new)).await?;
         match linked {
             Ok(()) => return Ok(Reused { linked: old.listed.bytes, ..Reused::default() }),
             // It has as many names as it can have, or the file system has no second ones, or is another.
             Err(error) if matches!(error.code().as_str(), "EMLINK" | "EPERM" | "EXDEV" | "EOPNOTSUPP") => {}
             Err(error) => return Err(error.into()),
         }
-        self.copy_file(data, old, path).await?;
+        copy_files(&self.checkpoint, vec![(old.number, to.path().join(name))]).await?;
         Ok(Reused { copied: old.listed.bytes, ..Reused::default() })
     }
 
-    async fn copy_file(&self, data: &Data, old: &OldFile, path: PathBuf) -> Result<()> {
-        let options = ReplaceOptions::new().size(old.listed.bytes).keep_existing(true).sync_directory(false);
-        let replacement = data.engine.replace(path, options).await?;
-        let table = old.tensors.table();
-        let start = table.iter().next().map_or(old.listed.bytes, |info| info.position);
-        let (mut all, mut tensors) = (vec![(0, start, old.listed.header_crc)], vec![(0, None)]);
-        for index in 0..table.len() {
-            for chunk in old.chunks(index) {
-                all.push(chunk);
-                tensors.push((index, Some(())));
-            }
-        }
-        let name = |nth: usize| tensors[nth].1.map(|()| table.info(tensors[nth].0).name.to_owned());
-        let copied = copy(&data.engine, old, replacement.file(), 0, 0, &all, name).await;
-        match copied {
-            Ok(()) => Ok(replacement.commit().await?),
-            Err(error) => {
-                // The caller gets the error that made this necessary.
-                let _ = replacement.abandon().await;
-                Err(error)
-            }
-        }
-    }
-
-    /// Takes over one tensor: all pieces of it that are there.
+    /// Takes over one tensor: all pieces of it that have bytes.
     pub(super) async fn take_tensor(&self, data: &Arc<Data>, name: &str) -> Result<Reused> {
-        let files = self.files(&data.engine).await?;
-        let found = files.places.get(name).ok_or_else(|| Error::NotFound { tensor: name.to_owned() })?;
+        let tensors = self.checkpoint.tensors();
         let mut reused = Reused::default();
-        for &(file, index) in found {
-            let old = &files.files[file];
-            let info = old.tensors.table().info(index);
-            let unknown = || Error::Argument(format!("the element type {} is not known", info.dtype_name));
-            let declared = Declared { name: name.to_owned(), dtype: info.dtype.ok_or_else(unknown)?, shape: info.shape.clone() };
-            let placed = data.reserve(&declared, old.within.get(name), &old.group).await?;
+        for Stored { file, position, declared, within, summed } in self.stored(name)? {
+            self.check_chunk(file)?;
+            let (from, len) = (&tensors.inner.files[file], declared.bytes()?);
+            let crcs: Vec<u32> = summed.iter().map(|summed| tensors.inner.stated.sums.get(summed.sum)).collect();
+            let placed = data.reserve(&declared, within.as_ref(), group_of(&self.checkpoint.inner.files[file].name)).await?;
             let whole = Whole::new(data, name);
-            let chunks = old.chunks(index);
             let to = placed.replacement.file();
-            let taken = if clone(old, to, info.position, placed.position, info.len).await {
-                Ok(Reused { cloned: info.len, ..Reused::default() })
+            let taken = if clone(from, to, position, placed.position, len).await {
+                Ok(Reused { cloned: len, ..Reused::default() })
             } else {
-                let copied = copy(&data.engine, old, to, info.position, placed.position, &chunks, |_| Some(name.to_owned())).await;
-                copied.map(|()| Reused { copied: info.len, ..Reused::default() })
+                let copied =
+                    async { Checked::new(tensors, |_| summed, COPY_BYTES).await?.write(file, position, to, placed.position).await };
+                copied.await.map(|()| Reused { copied: len, ..Reused::default() })
             };
             reused.add(whole.end(taken)?);
-            let crcs: Vec<u32> = chunks.iter().map(|&(_, _, crc)| crc).collect();
-            data.filled(&placed, info.len, &crcs);
+            data.filled(&placed, len, &crcs);
         }
         Ok(reused)
     }
+
+    /// Where the bytes of a tensor are.
+    fn stored(&self, name: &str) -> Result<Vec<Stored>> {
+        let (table, sums) = (self.checkpoint.table(), &self.checkpoint.tensors().inner.stated.sums);
+        let index = table.index_of(name)?;
+        let info = table.info(index);
+        let dtype = info.dtype.ok_or_else(|| unknown(info.dtype_name))?;
+        let declared = |shape: Vec<u64>| Declared { name: name.to_owned(), dtype, shape };
+        let Some(tiles) = table.split.of(index as u32) else {
+            let (file, position) = (table.file_of(index), info.position);
+            let summed = sums.summed(sums.of_tensor(index), index as u32, file, position, info.len).collect();
+            return Ok(vec![Stored { file, position, declared: declared(info.shape), within: None, summed }]);
+        };
+        let stored = tiles.map(|number| {
+            let tile = table.split.tile(number);
+            let (file, position) = (tile.file as usize, tile.position);
+            let within = Some(Within { shape: info.shape.clone(), start: tile.start.to_vec() });
+            let summed = sums.summed(sums.of_tile(number), index as u32, file, position, tile.len).collect();
+            Stored { file, position, declared: declared(tile.shape.to_vec()), within, summed }
+        });
+        Ok(stored.collect())
+    }
 }
 
-impl OldFile {
-    fn file(&self) -> &File {
-        &self.tensors.inner.files[0]
-    }
+fn unknown(dtype: &str) -> Error {
+    Error::Argument(format!("the element type {dtype} is not known"))
+}
 
-    /// Position, length and checksum of the chunks of a tensor.
-    fn chunks(&self, index: usize) -> Vec<(u64, u64, u32)> {
-        let info = self.tensors.table().info(index);
-        let sums = self.listed.crcs[self.sums[index]..].iter();
-        chunks(info.len, CHUNK_BYTES).zip(sums).map(|((at, len), &crc)| (info.position + at, len, crc)).collect()
+/// The group of a data file.
+fn group_of(name: &str) -> &str {
+    match Member::parse(name) {
+        Some(Member::Data { group, .. }) => group,
+        _ => "",
     }
 }
 
 /// Shares blocks, if the file system can, and both places are on blocks. False: the bytes have to be copied.
-async fn clone(old: &OldFile, to: &File, from_position: u64, to_position: u64, len: u64) -> bool {
+async fn clone(from: &File, to: &File, from_position: u64, to_position: u64, len: u64) -> bool {
     let whole = [from_position, to_position, len].iter().all(|number| number.is_multiple_of(BLOCK_BYTES));
     if !whole || len == 0 {
         return false;
     }
-    to.clone_range(to_position, old.file(), from_position..from_position + len).await.is_ok()
-}
-
-/// Copies chunks that follow one another, and compares their checksums. The byte at `from` of the old file goes to `to` of
-/// the new one. `name` has the tensor of a chunk.
-async fn copy(
-    engine: &Engine,
-    old: &OldFile,
-    new: &File,
-    from: u64,
-    to: u64,
-    all: &[(u64, u64, u32)],
-    name: impl Fn(usize) -> Option<String>,
-) -> Result<()> {
-    let mut first = 0;
-    while first < all.len() {
-        let position = all[first].0;
-        let (mut end, mut next) = (position + all[first].1, first + 1);
-        while next < all.len() && all[next].0 == end && end + all[next].1 - position <= COPIED_BYTES {
-            end += all[next].1;
-            next += 1;
-        }
-        let buffer = engine.pooled_buffer((end - position) as usize)?;
-        let (buffer, _) =
-            old.file().read_exact_at(buffer, position).await.ok().map_err(|error| Error::io(error, name(first).as_deref()))?;
-        let wanted = all[first..next].to_vec();
-        let compare = move || {
-            let wrong = wanted.iter().enumerate().find_map(|(nth, &(at, len, expected))| {
-                let actual = crc32c(&buffer[(at - position) as usize..][..len as usize]);
-                (actual != expected).then_some((nth, at, expected, actual))
-            });
-            (buffer, wrong)
-        };
-        let (buffer, wrong) = engine.run_blocking(compare).await?;
-        if let Some((nth, position, expected, actual)) = wrong {
-            let (tensor, path) = (name(first + nth).unwrap_or_default(), old.file().path().to_owned());
-            return Err(Error::Checksum { tensor, path, position, expected, actual });
-        }
-        let written = new.write_at(buffer, position - from + to).await.ok();
-        written.map_err(|error| Error::io(error, name(first).as_deref()))?;
-        first = next;
-    }
-    Ok(())
+    to.clone_range(to_position, from, from_position..from_position + len).await.is_ok()
 }

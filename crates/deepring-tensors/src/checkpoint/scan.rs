@@ -106,18 +106,22 @@ pub(super) fn manifest(directory: &Directory, number: u64) -> Result<Manifest> {
     Manifest::parse(&bytes, number).map_err(|fault| fault.at(&path))
 }
 
-/// All parts of a generation, if every file is there in its size.
+/// All parts of a generation.
 pub(super) fn parts(directory: &Directory, manifest: &Manifest) -> Result<Vec<Part>> {
     let parts = (0..manifest.parts.len() as u32).map(|writer| {
         let path = directory.path().join(Member::Part(writer).to_string());
         let bytes = read(&path, PART_BYTES_MAX, Reason::Part)?;
-        let part = manifest.part(writer, &bytes).map_err(|fault| fault.at(&path))?;
-        for file in &part.files {
-            check_size(&directory.path().join(&file.name), file.bytes)?;
-        }
-        Ok(part)
+        manifest.part(writer, &bytes).map_err(|fault| fault.at(&path))
     });
     parts.collect()
+}
+
+/// Checks that the parts of a generation are whole, and that every data file is there in its size.
+pub(super) fn check_sizes(directory: &Directory, manifest: &Manifest) -> Result<()> {
+    for file in parts(directory, manifest)?.iter().flat_map(|part| &part.files) {
+        check_size(&directory.path().join(&file.name), file.bytes)?;
+    }
+    Ok(())
 }
 
 /// Checks that a data file has the bytes that its part lists.
@@ -127,15 +131,6 @@ pub(super) fn check_size(path: &Path, bytes: u64) -> Result<()> {
         return Ok(());
     }
     Err(Fault::new(Reason::Truncated, format!("the file has {} bytes, and the part lists {bytes}", found.len())).at(path))
-}
-
-/// The newest generation whose manifest, parts and sizes hold.
-pub(super) fn newest_valid(store: &Directory, found: &Found) -> Option<u64> {
-    let is_valid = |&number: &u64| {
-        let directory = store.open_directory(Entry::Generation(number).to_string())?;
-        manifest(&directory, number).and_then(|manifest| parts(&directory, &manifest)).map(drop)
-    };
-    found.generations.iter().rev().copied().find(|number| is_valid(number).is_ok())
 }
 
 /// Reads a small file.

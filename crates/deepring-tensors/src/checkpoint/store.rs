@@ -1,7 +1,8 @@
 //! [`Checkpoints`]: a directory of generations.
 
 use super::collect::{self, Collected};
-use super::generation::{Check, Checkpoint};
+use super::generation::{Check, Checkpoint, Opened};
+use super::latest::{self, Latest};
 use super::names::{Entry, PINS};
 use super::options::{BeginOptions, CheckpointOptions, JoinOptions, StoreOptions};
 use super::scan;
@@ -127,7 +128,7 @@ impl Checkpoints {
         let this = self.clone();
         Job::new(async move {
             this.check()?;
-            Checkpoint::open(&this.place.engine, &this.place.directory, generation, Check::Sizes).await
+            Ok(Opened::open(&this.place.engine, &this.place.directory, generation, Check::Sizes).await?.checkpoint)
         })
     }
 
@@ -137,18 +138,9 @@ impl Checkpoints {
     pub fn latest(&self, check: Check) -> Job<Result<Latest>> {
         let this = self.clone();
         Job::new(async move {
-            'look: loop {
-                let mut skipped = Vec::new();
-                for generation in this.list().await?.into_iter().rev() {
-                    match Checkpoint::open(&this.place.engine, &this.place.directory, generation, check).await {
-                        Ok(checkpoint) => return Ok(Latest { checkpoint: Some(checkpoint), skipped }),
-                        // Another process has removed it meanwhile, and made a newer one.
-                        Err(Error::NoGeneration { .. }) => continue 'look,
-                        Err(reason) => skipped.push(Skipped { generation, reason }),
-                    }
-                }
-                return Ok(Latest { checkpoint: None, skipped });
-            }
+            this.check()?;
+            let (opened, skipped) = latest::newest(&this.place.engine, &this.place.directory, check).await?;
+            Ok(Latest { checkpoint: opened.map(|opened| opened.checkpoint), skipped })
         })
     }
 
@@ -240,26 +232,6 @@ impl Checkpoints {
             this.place.engine.run_blocking(move || job(&place.directory, &place)).await?
         })
     }
-}
-
-/// What [`Checkpoints::latest`] has found.
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct Latest {
-    /// The newest generation that is whole. `None`: there is none.
-    pub checkpoint: Option<Checkpoint>,
-    /// Those after it, the newest first.
-    pub skipped: Vec<Skipped>,
-}
-
-/// A generation that is not whole.
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct Skipped {
-    /// Its number.
-    pub generation: u64,
-    /// What is wrong.
-    pub reason: Error,
 }
 
 /// A checkpoint whose tensors are written, or copied. It is not visible yet, and dropping it removes it.

@@ -3,9 +3,7 @@
 use super::collect;
 use super::commit::Step;
 use super::names::{Entry, GENERATIONS_MAX, LOCK, Member};
-use super::options::{BeginOptions, Reference};
 use super::retention::Keep;
-use super::reuse::Older;
 use super::scan;
 use super::token::Token;
 use crate::error::{Error, Result};
@@ -41,30 +39,22 @@ pub(super) struct Begun {
     pub(super) directory: Directory,
     pub(super) lock: FileLock,
     pub(super) previous: Option<u64>,
-    pub(super) older: Option<Arc<Older>>,
 }
 
 /// Makes the directory of a generation. Blocks.
-pub(super) fn begin(store: &Directory, options: &BeginOptions) -> Result<Begun> {
+pub(super) fn begin(store: &Directory, writers: u32, reference: Option<u64>) -> Result<Begun> {
     let _held = collect::lock(store)?;
     let found = scan::look(store)?;
     let previous = found.generations.last().copied();
-    let older = match options.reference {
-        None => None,
-        Some(Reference::Generation(number)) => Some(number),
-        Some(Reference::Latest) => scan::newest_valid(store, &found),
-    };
-    let older = older.map(|number| Older::open(store, number).map(Arc::new)).transpose()?;
     let (number, id) = (found.next_number(), scan::new_id());
     if number >= GENERATIONS_MAX {
         return Err(Error::Argument("the numbers of the store are used up".into()));
     }
-    let reference = older.as_ref().map(|older| older.number());
-    let token = Token { number, id, writers: options.writers, reference };
+    let token = Token { number, id, writers, reference };
     let name = Entry::Temporary(number, id).to_string();
     let directory = store.make_directory(&name, 0o777)?;
     match directory.lock(Member::Lock(0).to_string(), LockKind::Exclusive, true) {
-        Ok(lock) => Ok(Begun { token, writer: 0, directory, lock, previous, older }),
+        Ok(lock) => Ok(Begun { token, writer: 0, directory, lock, previous }),
         Err(error) => {
             // The caller gets the error that made this necessary.
             let _ = store.remove_tree(&name);
@@ -89,9 +79,8 @@ pub(super) fn join(store: &Directory, token: Token, writer: u32) -> Result<Begun
     if directory.names()?.iter().any(|name| name.to_str().is_some_and(has_joined)) {
         return Err(conflict());
     }
-    let older = token.reference.map(|number| Older::open(store, number).map(Arc::new)).transpose()?;
     let lock = directory.try_lock(Member::Lock(writer).to_string(), LockKind::Exclusive, true)?.ok_or_else(conflict)?;
-    Ok(Begun { token, writer, directory, lock, previous: None, older })
+    Ok(Begun { token, writer, directory, lock, previous: None })
 }
 
 impl Temporary {

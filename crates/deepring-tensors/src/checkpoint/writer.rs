@@ -7,7 +7,7 @@ use super::data::Data;
 use super::files::Within;
 use super::manifest::{self, Manifest, ManifestPart};
 use super::names::{Entry, GENERATIONS_MAX, INDEX, MANIFEST, Member, Origin, WRITERS_MAX, is_group};
-use super::options::{BeginOptions, JoinOptions, PutOptions};
+use super::options::{BeginOptions, JoinOptions, PutOptions, Reference};
 use super::part::{PART_BYTES_MAX, Part};
 use super::planted::PlantedBug;
 use super::reuse::{Older, Reused};
@@ -103,9 +103,13 @@ impl CheckpointWriter {
         if options.step.is_some_and(|step| step >= GENERATIONS_MAX) {
             return Err(Error::Argument("the step is not below 2^53".into()));
         }
-        let store = place.directory.clone();
-        let begun = place.engine.run_blocking(move || begin(&store, &options)).await??;
-        Self::new(place, begun, options.own, commit, &options)
+        let older = match options.reference {
+            Some(reference) => Older::open(&place, reference).await?,
+            None => None,
+        };
+        let (store, reference) = (place.directory.clone(), older.as_ref().map(|older| older.number()));
+        let begun = place.engine.run_blocking(move || begin(&store, options.writers, reference)).await??;
+        Self::new(place, begun, older, options.own, commit, &options)
     }
 
     /// Joins a generation in progress.
@@ -114,13 +118,25 @@ impl CheckpointWriter {
         if writer == 0 || writer >= token.writers {
             return Err(Error::Argument(format!("writer {writer} is not one of those that join, 1 to {}", token.writers - 1)));
         }
+        // Before it has joined: a failure leaves nothing that would be in the way of another try.
+        let older = match token.reference {
+            Some(number) => Older::open(&place, Reference::Generation(number)).await?,
+            None => None,
+        };
         let store = place.directory.clone();
         let begun = place.engine.run_blocking(move || join(&store, token, writer)).await??;
-        Self::new(place, begun, options, commit, &BeginOptions::new())
+        Self::new(place, begun, older, options, commit, &BeginOptions::new())
     }
 
-    fn new(place: Arc<Place>, begun: Begun, own: JoinOptions, commit: Commit, options: &BeginOptions) -> Result<Self> {
-        let Begun { token, writer, directory, lock, previous, older } = begun;
+    fn new(
+        place: Arc<Place>,
+        begun: Begun,
+        older: Option<Arc<Older>>,
+        own: JoinOptions,
+        commit: Commit,
+        options: &BeginOptions,
+    ) -> Result<Self> {
+        let Begun { token, writer, directory, lock, previous } = begun;
         let temporary = Temporary {
             place: Arc::clone(&place),
             entry: Entry::Temporary(token.number, token.id),
