@@ -1,11 +1,11 @@
 //! The files that a writer has begun: which tensors each has, where, and what of them is written.
 
+use super::block::{Block, Bytes, Filling, Pending};
 use super::names::{Member, Origin};
 use super::part::{CHUNK_BYTES, PartFile};
 use crate::error::{Error, Result, quoted};
 use crate::layout::{BLOCK_BYTES, Declared, Layout, Order, Rules, push_entry};
-use crate::save::chunks;
-use deepring::{Buffer, IoBuf, ManyOptions, Op, Piece, Replacement, Scattered, crc32c_combine};
+use deepring::{Buffer, IoBuf, ManyOptions, Piece, Replacement, crc32c_combine};
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
@@ -14,9 +14,6 @@ pub(super) const FILE_BYTES_MAX: u64 = 50_000_000_000;
 
 /// A header without its tensors is no longer.
 pub(super) const BASE_BYTES: u64 = 512;
-
-/// Parts of one block: a write takes this many at most.
-const PARTS_MAX: usize = 1 << 18;
 
 /// Where a piece is in its tensor.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,32 +109,6 @@ pub(super) struct Extent {
     pub(super) sums: Vec<(u64, u32, u32)>,
 }
 
-/// A block of memory that is being filled. Its byte `from` is at `position` of the file, which agree below a block.
-#[derive(Debug)]
-pub(super) struct Block {
-    pub(super) buffer: Buffer,
-    pub(super) position: u64,
-    pub(super) from: usize,
-    pub(super) filled: usize,
-    pub(super) parts: Vec<Bytes>,
-}
-
-/// Bytes of a tensor, within a chunk.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Bytes {
-    pub(super) tensor: usize,
-    pub(super) at: u64,
-    pub(super) len: u64,
-}
-
-/// A write from a block.
-#[derive(Debug)]
-pub(super) struct Pending {
-    pub(super) file: usize,
-    pub(super) parts: Vec<Bytes>,
-    pub(super) op: Op<Scattered<Buffer>>,
-}
-
 /// The place of a tensor.
 #[derive(Debug)]
 pub(super) struct Placed {
@@ -158,55 +129,6 @@ pub(super) struct Wanted<'t> {
 impl Wanted<'_> {
     pub(super) fn class(&self) -> Class {
         if self.len.is_multiple_of(BLOCK_BYTES) { Class::Blocks } else { Class::Rest }
-    }
-}
-
-/// The block that is being filled, and those that follow it.
-pub(super) struct Filling {
-    pub(super) block: Option<Block>,
-    pub(super) spare: Vec<Buffer>,
-}
-
-impl Filling {
-    /// Copies a tensor that follows what is in the block. There are blocks enough.
-    pub(super) fn copy<B: IoBuf>(&mut self, tensor: usize, position: u64, data: &B, mut full: impl FnMut(Block)) {
-        for (begin, len) in chunks(data.len() as u64, CHUNK_BYTES) {
-            let (mut at, end) = (begin, begin + len);
-            while at < end {
-                if let Some(block) = self.block.take_if(|block| block.room() == 0) {
-                    full(block);
-                }
-                let block = match &mut self.block {
-                    Some(block) => block,
-                    none => {
-                        let Some(buffer) = self.spare.pop() else { return };
-                        none.insert(Block::new(buffer, position + at))
-                    }
-                };
-                let len = block.room().min(end - at);
-                let to = block.from + block.filled;
-                block.buffer.copy_from(to, data, at as usize..(at + len) as usize);
-                block.filled += len as usize;
-                block.parts.push(Bytes { tensor, at, len });
-                at += len;
-            }
-        }
-    }
-}
-
-impl Block {
-    pub(super) fn new(buffer: Buffer, position: u64) -> Self {
-        Self { buffer, position, from: (position % BLOCK_BYTES) as usize, filled: 0, parts: Vec::new() }
-    }
-
-    /// Bytes that it can still take.
-    fn room(&self) -> u64 {
-        (self.buffer.len() - self.from - self.filled) as u64
-    }
-
-    /// The same of a tensor that comes next.
-    pub(super) fn room_for_next(&self) -> u64 {
-        if self.parts.len() < PARTS_MAX { self.room() } else { 0 }
     }
 }
 

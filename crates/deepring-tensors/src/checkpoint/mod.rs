@@ -14,12 +14,14 @@
 //! The modules that decide are pure: what a name is, what a text says, whether pieces cover a tensor, which generations go.
 
 mod agree;
+mod block;
 mod checked;
 mod collect;
 mod commit;
 mod copy;
 mod data;
 mod files;
+mod finish;
 mod generation;
 mod join;
 mod json;
@@ -29,8 +31,11 @@ mod names;
 mod options;
 mod part;
 mod planted;
+mod put;
+mod put_all;
 mod retention;
 mod reuse;
+mod run;
 mod scan;
 mod sealed;
 mod staging;

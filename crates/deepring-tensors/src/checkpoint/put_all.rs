@@ -1,0 +1,139 @@
+//! Many tensors that are known together: a file with an exact layout, or as many as they need.
+
+use super::block::Bytes;
+use super::data::{Data, Whole};
+use super::files::{Class, DataFile, Extent, FILE_BYTES_MAX, metadata};
+use super::part::CHUNK_BYTES;
+use super::run::Run;
+use super::staging::STAGED_BYTES;
+use crate::error::{Error, Result};
+use crate::layout::{BLOCK_BYTES, Declared, Layout, Order, Rules, check_names};
+use crate::save::{Source, Sums, begin_writes, chunks, split};
+use crate::shards::shards_of;
+use deepring::{Buffer, IoBuf, crc32c};
+use std::ops::Range;
+use std::sync::Arc;
+
+impl Data {
+    /// Writes many tensors into one file, or as many as they need.
+    pub(super) async fn put_all<B: IoBuf>(self: &Arc<Self>, tensors: Vec<Source<B>>, group: &str) -> Result<Vec<B>> {
+        let (declared, data) = split(tensors)?;
+        self.check()?;
+        let files = shards_of(&declared, FILE_BYTES_MAX)?;
+        let origin = self.origin;
+        let plan = self.engine.run_blocking(move || {
+            check_names(&declared)?;
+            let metadata = metadata(origin, None);
+            let rules = Rules { metadata: &metadata, align: BLOCK_BYTES, order: Order::Blocks, checksums: false };
+            let plan = files.into_iter().map(|tensors| {
+                let layout = Layout::new(&declared[tensors.clone()], rules)?;
+                let crc = crc32c(&layout.header);
+                Ok((tensors, layout, crc))
+            });
+            plan.collect::<Result<Vec<_>>>().map(|plan| (declared, plan))
+        });
+        let (declared, plan) = plan.await??;
+        if declared.is_empty() {
+            return Ok(data);
+        }
+        self.claim(&declared.iter().map(|tensor| (tensor.name.as_str(), false)).collect::<Vec<_>>())?;
+        let whole = Whole::new(self, &declared[0].name);
+        let put = self.put_files(&declared, data, plan, group).await;
+        whole.end(put)
+    }
+
+    async fn put_files<B: IoBuf>(
+        self: &Arc<Self>,
+        declared: &[Declared],
+        data: Vec<B>,
+        plan: Vec<(Range<usize>, Layout, u32)>,
+        group: &str,
+    ) -> Result<Vec<B>> {
+        let mut data: Vec<Option<B>> = data.into_iter().map(Some).collect();
+        for (tensors, layout, crc) in plan {
+            self.put_file(&declared[tensors.clone()], &mut data[tensors], layout, crc, group).await?;
+        }
+        self.commit_early().await?;
+        Ok(data.into_iter().flatten().collect())
+    }
+
+    /// Writes a file that has just these tensors.
+    async fn put_file<B: IoBuf>(
+        self: &Arc<Self>,
+        declared: &[Declared],
+        data: &mut [Option<B>],
+        layout: Layout,
+        header_crc: u32,
+        group: &str,
+    ) -> Result<()> {
+        let name = self.lock().next_name(self.origin.writer, group);
+        let replacement = self.engine.replace(self.directory.join(&name), self.options(layout.size)).await?;
+        let mut file = DataFile::new(name, group.to_owned(), Class::Rest, replacement, layout.start());
+        let replacement = file.replacement.clone().ok_or_else(|| Error::Argument("the file is gone".into()))?;
+        for &index in &layout.order {
+            let (tensor, len) = (&declared[index as usize], layout.lens[index as usize]);
+            file.declared.push(tensor.clone());
+            file.extents.push(Extent { begin: layout.positions[index as usize], len, within: None, sums: Vec::new() });
+        }
+        (file.end, file.is_full, file.header_crc, file.writes) = (layout.size, true, Some(header_crc), 1);
+        let number = {
+            let mut state = self.lock();
+            state.files.push(file);
+            state.files.len() - 1
+        };
+        let header = replacement.file().write_at(layout.header.clone(), 0);
+        let (staged, blocks) = self.staged_tensors(&layout);
+        // Behind those that are copied; the drive works on them meanwhile.
+        let writes = begin_writes(replacement.file(), &layout, staged..layout.order.len(), data, Sums::Chunks(CHUNK_BYTES));
+        if staged > 0 {
+            let copied: Vec<(u32, B)> =
+                layout.order[..staged].iter().filter_map(|&index| Some((index, data[index as usize].take()?))).collect();
+            let (this, replacement) = (Arc::clone(self), Arc::clone(&replacement));
+            let positions: Vec<u64> = layout.order[..staged].iter().map(|&index| layout.positions[index as usize]).collect();
+            let copy = move || {
+                let mut run = Run::new(&this, number, replacement, blocks);
+                for (tensor, ((_, data), position)) in copied.iter().zip(positions).enumerate() {
+                    run.copy(tensor, position, data);
+                }
+                run.end();
+                copied
+            };
+            for (index, buf) in self.engine.run_blocking(copy).await? {
+                data[index as usize] = Some(buf);
+            }
+        }
+        for write in writes {
+            let written = write.end().await?;
+            let parts = written.which.clone().flat_map(|tensor| {
+                let len = layout.lens[layout.order[tensor] as usize];
+                // A tensor without bytes has a checksum here.
+                chunks(len.max(1), CHUNK_BYTES).map(move |(at, chunk)| Bytes { tensor, at, len: chunk.min(len) })
+            });
+            let parts: Vec<Bytes> = parts.collect();
+            let mut state = self.lock();
+            // The file's own count ends below.
+            state.files[number].writes += 1;
+            state.written(number, &parts, &written.sums);
+            drop(state);
+            for (&index, buf) in layout.order[written.which].iter().zip(written.data) {
+                data[index as usize] = Some(buf);
+            }
+        }
+        header.await.ok()?;
+        self.lock().files[number].writes -= 1;
+        Ok(())
+    }
+
+    /// How many tensors of a layout are copied first, and blocks for them.
+    fn staged_tensors(&self, layout: &Layout) -> (usize, Vec<Buffer>) {
+        if !self.staging.is_asked() {
+            return (0, Vec::new());
+        }
+        let room = (self.staging.free() * STAGED_BYTES) as u64;
+        let end = |&index: &u32| layout.positions[index as usize] + layout.lens[index as usize] - layout.start();
+        let count = layout.order.iter().take_while(|index| end(index) <= room).count();
+        let bytes = layout.order[..count].last().map_or(0, end);
+        // Another call can have taken them meanwhile.
+        self.staging.take(bytes.div_ceil(STAGED_BYTES as u64) as usize).map_or((0, Vec::new()), |blocks| (count, blocks))
+    }
+}
