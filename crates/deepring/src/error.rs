@@ -61,9 +61,9 @@ pub enum ErrorKind {
     /// can be lost, and no later call may claim otherwise.
     #[error("an earlier fsync of this file failed: {}", os_text(*.0))]
     SyncFailed(i32),
-    /// A file was replaced, and then flushing its directory failed, with this positive `errno`. The new file is in place;
-    /// after a power failure, the old one can be back.
-    #[error("the file was replaced, but flushing its directory failed: {}", os_text(*.0))]
+    /// A file was replaced, or a directory got its name, and then flushing that name failed, with this positive `errno`. What
+    /// is new is in place; after a power failure, what was there before can be back.
+    #[error("the new name is there, but flushing its directory failed: {}", os_text(*.0))]
     Uncertain(i32),
     /// Another process holds a lock on the file that keeps this write out, or another copy of
     /// deepring does: this process, if it can be found.
@@ -141,6 +141,14 @@ impl Error {
     pub(crate) fn with_kind(mut self, kind: ErrorKind) -> Self {
         self.0.kind = kind;
         self
+    }
+
+    /// The same failure, of a flush after something got its new name: [`ErrorKind::Uncertain`]. For what becomes visible by
+    /// [`Directory::rename`](crate::Directory::rename) and stays by [`Directory::sync`](crate::Directory::sync).
+    #[must_use]
+    pub fn into_uncertain(self) -> Self {
+        let errno = self.errno().unwrap_or(libc::EIO);
+        self.with_kind(ErrorKind::Uncertain(errno))
     }
 
     #[must_use]

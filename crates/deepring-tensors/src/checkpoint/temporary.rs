@@ -92,13 +92,14 @@ impl Temporary {
         self.place.directory.path().join(Entry::Generation(self.entry.number()).to_string())
     }
 
-    /// Makes one of the [last](super::commit::LAST) steps of a commit. The others are not the directory's.
+    /// Makes one of the [last](super::commit::LAST) steps of a commit. The others are not the directory's. A failure of the
+    /// last flush is [`Uncertain`](deepring::ErrorKind::Uncertain): the generation is there.
     pub(super) async fn make(&self, step: Step) -> Result<()> {
         let (store, directory, entry) = (self.place.directory.clone(), self.directory.clone(), self.entry);
         let call = move || match step {
             Step::SyncTemporary => Ok(directory.sync()?),
             Step::Publish => publish(&store, entry),
-            Step::SyncStore => Ok(store.sync()?),
+            Step::SyncStore => Ok(store.sync().map_err(deepring::Error::into_uncertain)?),
             Step::Unlock => {
                 unlock(&directory);
                 Ok(())

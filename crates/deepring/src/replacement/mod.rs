@@ -22,7 +22,9 @@ mod replay;
 use crate::blocking::Line;
 use crate::config::END_MAX;
 use crate::engine::Engine;
-use crate::error::{Error, ErrorKind, Result};
+#[cfg(doc)]
+use crate::error::ErrorKind;
+use crate::error::{Error, Result};
 use crate::file::{self, File};
 use crate::op::Task;
 use crate::open::shortage::Patience;
@@ -332,10 +334,7 @@ impl Made {
         for &step in steps {
             match self.perform(step, keep_existing) {
                 Ok(()) => is_renamed |= step == Step::Rename,
-                Err(error) if is_renamed => {
-                    let errno = error.errno().unwrap_or(libc::EIO);
-                    return Err(error.with_kind(ErrorKind::Uncertain(errno)).at(&self.place.path));
-                }
+                Err(error) if is_renamed => return Err(error.into_uncertain().at(&self.place.path)),
                 Err(error) => return Err(self.give_up(error)),
             }
         }
