@@ -2,9 +2,10 @@
 
 use super::block::{Block, Bytes, Filling, Pending};
 use super::names::{Member, Origin};
-use super::part::{CHUNK_BYTES, PartFile};
+use super::part::{CHUNK_BYTES, PartFile, RANK_MAX};
 use crate::error::{Error, Result, quoted};
 use crate::layout::{BLOCK_BYTES, Declared, Layout, Order, Rules, push_entry};
+use crate::split::Tile;
 use deepring::{Buffer, IoBuf, ManyOptions, Piece, Replacement, crc32c_combine};
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -337,14 +338,21 @@ pub(super) fn metadata(origin: Origin, sharding: Option<String>) -> BTreeMap<Str
     metadata
 }
 
-/// Checks that a piece lies in its tensor.
+/// Checks that a piece lies in its tensor, and that both can be read again.
 pub(super) fn check_piece(declared: &Declared, within: Option<&Within>) -> Result<()> {
     let Some(Within { shape, start }) = within else { return Ok(()) };
     let piece = &declared.shape;
+    if shape.len() > RANK_MAX || shape.iter().any(|&extent| extent >= 1 << 53) {
+        let name = quoted(&declared.name);
+        return Err(Error::Argument(format!("a tensor in pieces has at most {RANK_MAX} extents below 2^53, tensor {name}")));
+    }
+    let whole = Declared { name: declared.name.clone(), dtype: declared.dtype, shape: shape.clone() };
+    whole.bytes()?;
     let fits = |dimension: usize| start[dimension].checked_add(piece[dimension]).is_some_and(|end| end <= shape[dimension]);
     if shape.len() != piece.len() || start.len() != piece.len() || !(0..piece.len()).all(fits) {
         let name = quoted(&declared.name);
         return Err(Error::Argument(format!("a piece of shape {piece:?} at {start:?} is not in {shape:?}, tensor {name}")));
     }
-    Ok(())
+    let tile = Tile { file: 0, position: 0, len: 0, start: start.clone().into(), shape: piece.clone().into() };
+    tile.fits(shape, declared.dtype).map_err(|detail| Error::Argument(format!("{detail}, tensor {}", quoted(&declared.name))))
 }

@@ -145,6 +145,35 @@ fn what_is_wrong_with_a_tensor_is_refused_and_the_rest_is_saved() {
 }
 
 #[test]
+fn pieces_that_could_not_be_joined_again_are_refused() {
+    let (place, engine) = (directory(), engine());
+    let writer = store(&engine, place.path()).begin(BeginOptions::new()).wait().expect("a writer");
+    let put = |name: &str, shape: &[u64], whole: &[u64], start: &[u64]| {
+        writer.put(source(name, DType::F4, shape), PutOptions::new().within(whole, start)).wait().map(drop)
+    };
+    let refused = |put: Result<(), Error>, why: &str| {
+        let error = put.expect_err("refused");
+        assert!(matches!(error, Error::Argument(_)) && error.to_string().contains(why), "{error}");
+    };
+    // Two elements have a byte: columns 0 to 2 would cut one in two, and so would 3 to 5.
+    refused(put("w", &[4, 3], &[4, 6], &[0, 0]), "inside of a byte");
+    refused(put("w", &[4, 3], &[4, 6], &[0, 3]), "inside of a byte");
+    refused(put("w", &[1, 2], &[4, 6], &[0, 1]), "inside of a byte");
+    // All of it has no whole number of bytes; its elements cannot be counted; readers refuse so many dimensions.
+    refused(put("w", &[2, 3], &[3, 3], &[0, 0]), "a whole number of bytes");
+    refused(put("w", &[1, 2], &[1 << 40, 1 << 40], &[0, 0]), "a whole number of bytes");
+    refused(put("w", &[2], &[1 << 53], &[0]), "2^53");
+    let many: Vec<u64> = [1].repeat(64).into_iter().chain([2]).collect();
+    refused(put("w", &many, &many, &[0; 65]), "extents");
+    for (shape, start) in [([4, 2], [0, 0]), ([1, 4], [0, 2]), ([3, 4], [1, 2])] {
+        put("w", &shape, &[4, 6], &start).expect("whole bytes");
+    }
+    let number = writer.commit().wait().expect("a commit").number;
+    let checkpoint = store(&engine, place.path()).generation(number).wait().expect("it opens");
+    assert_eq!(checkpoint.tensor("w", None).wait().expect("the tensor").shape(), [4, 6]);
+}
+
+#[test]
 fn an_abort_and_a_drop_leave_nothing() {
     let (place, engine) = (directory(), engine());
     let store = store(&engine, place.path());
