@@ -97,8 +97,7 @@ fn candidates(store: &Directory, found: &Found, keep: Keep) -> Vec<Candidate> {
         let is_needed = newer_valid < last;
         // Below those that stay as the newest, nothing depends on whether it is whole.
         let manifest = opened.as_ref().filter(|_| is_needed || keep.every.is_some()).and_then(|at| scan::manifest(at, number).ok());
-        let valid =
-            is_needed && opened.as_ref().zip(manifest.as_ref()).is_some_and(|(at, manifest)| scan::check_sizes(at, manifest).is_ok());
+        let valid = is_needed && opened.as_ref().zip(manifest.as_ref()).is_some_and(|(at, manifest)| scan::is_whole(at, manifest));
         newer_valid += u32::from(valid);
         // What cannot be looked at counts as locked.
         let locked = opened.is_none_or(|at| scan::is_held(&at, MANIFEST).unwrap_or(true));

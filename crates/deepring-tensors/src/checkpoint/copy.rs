@@ -15,7 +15,7 @@ use crate::index::INDEX_BYTES_MAX;
 use crate::job::Job;
 use crate::stream::MEMORY_BYTES;
 use crate::tensors::Tensors;
-use deepring::{Buffer, Engine, File, LockKind, ReplaceOptions, Replacement, Task, crc32c};
+use deepring::{Buffer, Directory, Engine, File, LockKind, ReplaceOptions, Replacement, Task, crc32c};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -134,27 +134,29 @@ async fn copy_header(from: &File, file: &DataFile, to: &Replacement) -> Result<(
 async fn copy_tables(engine: &Engine, of: &Inner, to: &Path) -> Result<()> {
     let parts = (0..of.manifest.parts.len() as u32).map(|writer| Member::Part(writer).to_string());
     for name in parts.chain([INDEX.to_owned(), MANIFEST.to_owned()]) {
-        let (path, manifest) = (of.directory.path().join(&name), of.manifest.clone());
-        let Some(bytes) = engine.run_blocking(move || read(&path, &manifest)).await?? else { continue };
+        let (directory, manifest, from) = (of.directory.clone(), of.manifest.clone(), name.clone());
+        let Some(bytes) = engine.run_blocking(move || read(&directory, &from, &manifest)).await?? else { continue };
         write_file(engine, &to.join(name), bytes, true).await?;
     }
     Ok(())
 }
 
 /// Reads a table of a generation, which must still be what it was. `None`: there is no index. Blocks.
-fn read(path: &Path, manifest: &Manifest) -> Result<Option<Vec<u8>>> {
-    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+fn read(directory: &Directory, name: &str, manifest: &Manifest) -> Result<Option<Vec<u8>>> {
+    let at = |fault: Fault| fault.at(&directory.path().join(name));
     if name == INDEX {
-        return if path.exists() { scan::read(path, INDEX_BYTES_MAX, Reason::Index).map(Some) } else { Ok(None) };
+        return match directory.read(name, INDEX_BYTES_MAX) {
+            Err(error) if scan::is_missing(&error) => Ok(None),
+            read => Ok(Some(read?)),
+        };
     }
     if let Some(Member::Part(writer)) = Member::parse(name) {
-        let bytes = scan::read(path, PART_BYTES_MAX, Reason::Part)?;
-        return manifest.part(writer, &bytes).map(|_| Some(bytes)).map_err(|fault| fault.at(path));
+        let bytes = scan::read(directory, name, PART_BYTES_MAX, Reason::Part)?;
+        return manifest.part(writer, &bytes).map_err(at).map(|_| Some(bytes));
     }
-    let bytes = scan::read(path, MANIFEST_BYTES_MAX, Reason::Manifest)?;
-    let found = Manifest::parse(&bytes, manifest.generation).map_err(|fault| fault.at(path))?;
-    if found != *manifest {
-        return Err(Fault::new(Reason::Manifest, "it has changed since it was opened").at(path));
+    let bytes = scan::read(directory, name, MANIFEST_BYTES_MAX, Reason::Manifest)?;
+    if Manifest::parse(&bytes, manifest.generation).map_err(at)? != *manifest {
+        return Err(at(Fault::new(Reason::Manifest, "it has changed since it was opened")));
     }
     Ok(Some(bytes))
 }

@@ -9,7 +9,7 @@
 
 use super::join::{self, Found, Place};
 use super::manifest::Manifest;
-use super::names::{Entry, MANIFEST, Member, Origin};
+use super::names::{MANIFEST, Member, Origin};
 use super::part::{Part, PartFile};
 use super::scan;
 use crate::error::{Error, Fault, Reason, Result, quoted};
@@ -167,21 +167,12 @@ impl Opened {
 
 /// Locks a generation, and reads its manifest and its parts. Blocks.
 fn look(store: &Directory, number: u64) -> Result<(Directory, FileLock, Manifest, Vec<Part>)> {
-    let gone = |error| scan::no_generation(error, number);
-    let name = Entry::Generation(number).to_string();
-    let directory = store.open_directory(&name).map_err(gone)?;
-    let path = directory.path().join(MANIFEST);
+    let directory = scan::open(store, number)?;
     // Another process has it for a moment, to see whether it is locked, or to remove it.
-    let lock = match directory.lock(MANIFEST, LockKind::Shared, false) {
-        Ok(lock) => lock,
-        Err(error) if scan::is_missing(&error) => {
-            store.open_directory(&name).map_err(gone)?;
-            return Err(Fault::new(Reason::Manifest, "there is no manifest").at(&path));
-        }
-        Err(error) => return Err(error.into()),
-    };
+    let locked = directory.lock(MANIFEST, LockKind::Shared, false);
     // It can have become trash before. From here on it stays.
-    store.open_directory(&name).map_err(gone)?;
+    scan::open(store, number)?;
+    let lock = locked.map_err(|error| scan::damaged(error, Reason::Manifest))?;
     let manifest = scan::manifest(&directory, number)?;
     let parts = scan::parts(&directory, &manifest)?;
     Ok((directory, lock, manifest, parts))
@@ -219,12 +210,9 @@ impl DataFile {
 
 /// A file that is listed and not there makes the generation damaged, like one that is wrong.
 fn missing(error: Error) -> Error {
-    match &error {
-        Error::Io { error: cause, .. } if scan::is_missing(cause) => match cause.path() {
-            Some(path) => Fault::new(Reason::Part, "the part lists a file that is not there").at(path),
-            None => error,
-        },
-        _ => error,
+    match error {
+        Error::Io { error, .. } => scan::damaged(error, Reason::Part),
+        other => other,
     }
 }
 

@@ -25,7 +25,8 @@ pub struct Skipped {
     pub reason: Error,
 }
 
-/// Opens the newest generation that is whole, as far as `check` says, and names those that it has passed over.
+/// Opens the newest generation that is whole, as far as `check` says. Passes over those that are damaged, and over nothing
+/// else.
 pub(super) async fn newest(engine: &Engine, store: &Directory, check: Check) -> Result<(Option<Opened>, Vec<Skipped>)> {
     'look: loop {
         let (of, mut skipped) = (store.clone(), Vec::new());
@@ -35,7 +36,9 @@ pub(super) async fn newest(engine: &Engine, store: &Directory, check: Check) -> 
                 Ok(opened) => return Ok((Some(opened), skipped)),
                 // Another process has removed it meanwhile, and made a newer one.
                 Err(Error::NoGeneration { .. }) => continue 'look,
-                Err(reason) => skipped.push(Skipped { generation, reason }),
+                Err(reason @ (Error::Format { .. } | Error::Checksum { .. })) => skipped.push(Skipped { generation, reason }),
+                // It can be whole. An older one would be taken for the newest.
+                Err(error) => return Err(error),
             }
         }
         return Ok((None, skipped));

@@ -2,11 +2,10 @@
 
 use super::manifest::{MANIFEST_BYTES_MAX, Manifest};
 use super::names::{Entry, Id, MANIFEST, Member, PINS};
-use super::part::{PART_BYTES_MAX, Part};
+use super::part::{PART_BYTES_MAX, Part, PartFile};
 use crate::error::{Error, Fault, Reason, Result};
 use deepring::{Directory, LockKind};
 use std::collections::BTreeSet;
-use std::io::Read as _;
 use std::path::Path;
 
 /// The names of a store. What is named otherwise is no business of ours.
@@ -99,47 +98,56 @@ pub(super) fn is_held(directory: &Directory, name: &str) -> Result<bool> {
     }
 }
 
+/// Opens the directory of a generation.
+pub(super) fn open(store: &Directory, number: u64) -> Result<Directory> {
+    let name = Entry::Generation(number).to_string();
+    match store.open_directory(&name) {
+        Err(error) if error.code() == "ENOTDIR" => {
+            Err(Fault::new(Reason::Manifest, "what has the name of a generation is not a directory").at(&store.path().join(name)))
+        }
+        opened => opened.map_err(|error| no_generation(error, number)),
+    }
+}
+
 /// The manifest of a generation.
 pub(super) fn manifest(directory: &Directory, number: u64) -> Result<Manifest> {
-    let path = directory.path().join(MANIFEST);
-    let bytes = read(&path, MANIFEST_BYTES_MAX, Reason::Manifest)?;
-    Manifest::parse(&bytes, number).map_err(|fault| fault.at(&path))
+    let bytes = read(directory, MANIFEST, MANIFEST_BYTES_MAX, Reason::Manifest)?;
+    Manifest::parse(&bytes, number).map_err(|fault| fault.at(&directory.path().join(MANIFEST)))
 }
 
 /// All parts of a generation.
 pub(super) fn parts(directory: &Directory, manifest: &Manifest) -> Result<Vec<Part>> {
     let parts = (0..manifest.parts.len() as u32).map(|writer| {
-        let path = directory.path().join(Member::Part(writer).to_string());
-        let bytes = read(&path, PART_BYTES_MAX, Reason::Part)?;
-        manifest.part(writer, &bytes).map_err(|fault| fault.at(&path))
+        let name = Member::Part(writer).to_string();
+        let bytes = read(directory, &name, PART_BYTES_MAX, Reason::Part)?;
+        manifest.part(writer, &bytes).map_err(|fault| fault.at(&directory.path().join(name)))
     });
     parts.collect()
 }
 
-/// Checks that the parts of a generation are whole, and that every data file is there in its size.
-pub(super) fn check_sizes(directory: &Directory, manifest: &Manifest) -> Result<()> {
-    for file in parts(directory, manifest)?.iter().flat_map(|part| &part.files) {
-        check_size(&directory.path().join(&file.name), file.bytes)?;
-    }
-    Ok(())
+/// Whether the parts of a generation are whole, and every data file is there in its size.
+pub(super) fn is_whole(directory: &Directory, manifest: &Manifest) -> bool {
+    let has_size = |file: &PartFile| std::fs::metadata(directory.path().join(&file.name)).is_ok_and(|found| found.len() == file.bytes);
+    parts(directory, manifest).is_ok_and(|parts| parts.iter().flat_map(|part| &part.files).all(has_size))
 }
 
-/// Checks that a data file has the bytes that its part lists.
-pub(super) fn check_size(path: &Path, bytes: u64) -> Result<()> {
-    let found = std::fs::metadata(path).map_err(|_| Fault::new(Reason::Part, "the part lists a file that is not there").at(path))?;
-    if found.len() == bytes {
-        return Ok(());
-    }
-    Err(Fault::new(Reason::Truncated, format!("the file has {} bytes, and the part lists {bytes}", found.len())).at(path))
-}
-
-/// Reads a small file.
-pub(super) fn read(path: &Path, bytes_max: u64, reason: Reason) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
+/// Reads a table of a generation. That it is missing, or is no file, is damage; any other failure is not.
+pub(super) fn read(directory: &Directory, name: &str, bytes_max: u64, reason: Reason) -> Result<Vec<u8>> {
     // One more, so that a file that is too long is seen to be.
-    let read = std::fs::File::open(path).and_then(|file| file.take(bytes_max + 1).read_to_end(&mut bytes));
-    read.map_err(|error| Fault::new(reason, format!("it cannot be read: {error}")).at(path))?;
-    Ok(bytes)
+    directory.read(name, bytes_max + 1).map_err(|error| damaged(error, reason))
+}
+
+/// The error of what a generation should have, and has not as a file.
+pub(super) fn damaged(error: deepring::Error, reason: Reason) -> Error {
+    let what = match error.code().as_str() {
+        "ENOENT" => "it is not there",
+        "ELOOP" => "it is a link",
+        "EISDIR" => "it is a directory",
+        "ERR_DEEPRING_UNSUPPORTED" => "it is not a file",
+        _ => return error.into(),
+    };
+    let path = error.path().unwrap_or(Path::new("")).to_owned();
+    Fault::new(reason, what).at(&path)
 }
 
 /// Whether there is nothing of this name.

@@ -134,7 +134,8 @@ impl Checkpoints {
 
     /// Opens the newest generation that is whole, as far as `check` says, and names those that it has passed over.
     ///
-    /// The job fails with [`Error::Io`] if the store cannot be read.
+    /// Only damage is passed over. What else keeps a generation from being opened, such as missing descriptors or rights or a
+    /// failing drive, fails the job with [`Error::Io`]: an older one would be taken for the newest.
     pub fn latest(&self, check: Check) -> Job<Result<Latest>> {
         let this = self.clone();
         Job::new(async move {
@@ -155,7 +156,7 @@ impl Checkpoints {
             let store = directory.clone();
             let look = move || {
                 let held = collect::lock(&store)?;
-                store.open_directory(Entry::Generation(generation).to_string()).map_err(|error| scan::no_generation(error, generation))?;
+                scan::open(&store, generation)?;
                 match store.make_directory(PINS, 0o777) {
                     Ok(_) => store.sync()?,
                     Err(error) if error.code() == "EEXIST" => {}

@@ -343,13 +343,14 @@ impl Inner {
         }
         let mut all = Parts::default();
         for writer in 0..token.writers {
-            let path = temporary.directory.path().join(Member::Part(writer).to_string());
-            let (read, id) = (path.clone(), token.id);
+            let (directory, id) = (temporary.directory.clone(), token.id);
             let read_part = move || {
-                let bytes = scan::read(&read, PART_BYTES_MAX, Reason::Part)?;
-                let part = Part::parse(&bytes).map_err(|fault| fault.at(&read))?;
+                let name = Member::Part(writer).to_string();
+                let at = |fault: Fault| fault.at(&directory.path().join(&name));
+                let bytes = scan::read(&directory, &name, PART_BYTES_MAX, Reason::Part)?;
+                let part = Part::parse(&bytes).map_err(at)?;
                 if (part.id, part.writer) != (id, writer) {
-                    return Err(Fault::new(Reason::Identity, "it is of another writer, or another attempt").at(&read));
+                    return Err(at(Fault::new(Reason::Identity, "it is of another writer, or another attempt")));
                 }
                 Ok((ManifestPart::new(writer, &bytes), part))
             };
@@ -372,8 +373,11 @@ impl Inner {
     async fn list(&self, part: &Part, number: usize, listed: &mut Vec<Listed>) -> Result<()> {
         let file = &part.files[number];
         let path = self.temporary.directory.path().join(&file.name);
-        scan::check_size(&path, file.bytes)?;
         let model = Safetensors::open_files(&self.place.engine, vec![path.clone()], OpenOptions::new()).await?;
+        let size = model.tensors().inner.files[0].stat().await?.size;
+        if size != file.bytes {
+            return Err(Fault::new(Reason::Truncated, format!("the file has {size} bytes, and the part lists {}", file.bytes)).at(&path));
+        }
         if model.metadata().get("deepring") != Some(file.origin.to_string().as_str()) {
             return Err(Fault::new(Reason::Identity, "the header is not that of the file that the part lists").at(&path));
         }

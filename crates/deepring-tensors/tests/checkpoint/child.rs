@@ -13,7 +13,17 @@ pub(crate) fn argument(test: &str) -> Option<Vec<String>> {
 
 /// Runs this test again in another process.
 pub(crate) fn spawn(test: &str, arguments: &[&str]) -> Child {
-    let mut command = Command::new(std::env::current_exe().expect("the test binary"));
+    start(Command::new(std::env::current_exe().expect("the test binary")), test, arguments)
+}
+
+/// The same with at most so many open files.
+pub(crate) fn spawn_limited(test: &str, arguments: &[&str], files: u32) -> Child {
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("ulimit -n {files} && exec \"$0\" \"$@\"")]).arg(std::env::current_exe().expect("the test binary"));
+    start(command, test, arguments)
+}
+
+fn start(mut command: Command, test: &str, arguments: &[&str]) -> Child {
     command.args([test, "--exact", "--nocapture", "--test-threads=1"]);
     command.env(VARIABLE, format!("{test}\n{}", arguments.join("\n")));
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("a child process")

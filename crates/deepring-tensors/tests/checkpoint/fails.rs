@@ -1,9 +1,10 @@
 //! What fails leaves the generations before, and nothing else.
 
+use crate::child;
 use crate::disks::Mounted;
-use crate::harness::{directory, engine, names_in, source};
+use crate::harness::{directory, engine, names_in, say, source};
 use crate::model::{check, generation, is_clean, mixed, store};
-use deepring_tensors::checkpoint::{BeginOptions, CheckpointOptions, Checkpoints, PutOptions, StoreOptions};
+use deepring_tensors::checkpoint::{BeginOptions, Check, CheckpointOptions, Checkpoints, PutOptions, StoreOptions};
 use deepring_tensors::{DType, Error};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -77,6 +78,38 @@ fn a_put_that_is_dropped_fails_the_checkpoint() {
     assert!(matches!(error, Error::Argument(_)) && error.to_string().contains("large"), "{error}");
     assert!(writer.commit().wait().is_err());
     assert!(is_clean(place.path()) && store.list().wait().expect("a list").is_empty());
+}
+
+#[test]
+fn a_generation_is_not_passed_over_because_no_file_can_be_opened() {
+    const TEST: &str = "fails::a_generation_is_not_passed_over_because_no_file_can_be_opened";
+    let Some(arguments) = child::argument(TEST) else {
+        let (place, engine) = (directory(), engine());
+        let store = store(&engine, place.path());
+        for number in 1..=2 {
+            let saved = store.save(mixed("t"), CheckpointOptions::new()).wait().expect("captured");
+            assert_eq!(saved.commit().wait().expect("a commit").number, number);
+        }
+        let mut child = child::spawn_limited(TEST, &[place.path().to_str().expect("UTF-8")], 100);
+        return assert!(child.wait().expect("the child").success());
+    };
+    let engine = engine();
+    let store = store(&engine, Path::new(&arguments[0]));
+    let newest = || store.latest(Check::Sizes).wait().map(|latest| (latest.checkpoint.map(|found| found.number()), latest.skipped.len()));
+    assert_eq!(newest().expect("a look"), (Some(2), 0));
+    let mut hoard = Vec::new();
+    while let Ok(taken) = std::fs::File::open("/dev/null") {
+        hoard.push(taken);
+    }
+    // None for the first step, then none for the second, and so on.
+    let mut refused = 0;
+    while let Err(error) = newest() {
+        assert_eq!(error.code(), "EMFILE", "{error}");
+        refused += 1;
+        assert!(hoard.pop().is_some(), "no descriptor is enough");
+    }
+    assert!(refused > 2, "only {refused} steps needed a descriptor");
+    assert_eq!(newest().expect("a look"), (Some(2), 0));
 }
 
 #[test]

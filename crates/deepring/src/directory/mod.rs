@@ -10,6 +10,8 @@ use crate::sys::replace::{Calls, Kernel};
 use crate::sys::{Errno, directory as sys, file};
 use std::ffi::{CStr, CString, OsStr, OsString};
 use std::fmt;
+use std::fs::File;
+use std::io::Read as _;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
@@ -85,6 +87,29 @@ impl Directory {
         let listed = file::open_directory(Some(&self.fd), c".").and_then(|fd| sys::list(&fd, usize::MAX));
         let names = listed.map_err(|errno| Error::os(errno, "readdir").at(&self.path))?;
         Ok(names.into_iter().map(|name| OsString::from_vec(name.into_bytes())).collect())
+    }
+
+    /// Reads a small file: all of it, or its first `bytes_max` bytes.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Os`](crate::ErrorKind::Os) with syscall `open`: `ENOENT`, `ELOOP` of a link, `EACCES`, `EMFILE`; with syscall
+    /// `read`: `EISDIR`, `EIO`.
+    ///
+    /// ```
+    /// # let place = tempfile::tempdir().unwrap();
+    /// let directory = deepring::Directory::open(place.path())?;
+    /// std::fs::write(place.path().join("epoch"), b"42").unwrap();
+    /// assert_eq!(directory.read("epoch", 16)?, b"42");
+    /// assert_eq!(directory.read("epoch", 1)?, b"4");
+    /// # Ok::<(), deepring::Error>(())
+    /// ```
+    pub fn read(&self, name: impl AsRef<OsStr>, bytes_max: u64) -> Result<Vec<u8>> {
+        let name = name.as_ref();
+        let file = File::from(self.call("open", name, |entry| file::open_entry(&self.fd, entry))?);
+        let mut bytes = Vec::new();
+        let read = file.take(bytes_max).read_to_end(&mut bytes);
+        read.map_err(|error| self.failed(error.raw_os_error().unwrap_or(libc::EIO), "read", name))?;
+        Ok(bytes)
     }
 
     /// Opens a directory in this one.

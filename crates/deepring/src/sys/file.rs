@@ -105,6 +105,11 @@ pub(crate) fn open_subdirectory(directory: &OwnedFd, name: &CStr) -> Result<Owne
     open_with(Some(directory), name, libc::O_RDONLY | libc::O_DIRECTORY | libc::O_NOFOLLOW, 0)
 }
 
+/// Opens an entry of a directory to read it. A link is `ELOOP`; nothing is waited for.
+pub(crate) fn open_entry(directory: &OwnedFd, name: &CStr) -> Result<OwnedFd, Errno> {
+    open_with(Some(directory), name, libc::O_RDONLY | libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY, 0)
+}
+
 /// Opens an entry of a directory to lock it, or creates it, with `EEXIST` if it is there. A link is `ELOOP`.
 pub(crate) fn open_to_lock(directory: &OwnedFd, name: &CStr, access: Access, create: bool) -> Result<OwnedFd, Errno> {
     const MODE: u32 = 0o666;
