@@ -19,6 +19,8 @@ pub enum Call {
     Write,
     /// `fsync` and `fdatasync`.
     Sync,
+    /// `fsync` of a directory. Its position is the number of the inode: 1 of the one that is mounted.
+    SyncDirectory,
     /// `fallocate`.
     Allocate,
     /// A change of the file size.
@@ -48,8 +50,8 @@ pub enum Effect {
 pub struct Fault {
     /// The call it happens to.
     pub call: Call,
-    /// The bytes of a file that a read, write or `fallocate` must touch. For the other calls any
-    /// range matches.
+    /// The bytes of a file that a read, write or `fallocate` must touch, or the number of a directory. For the other calls
+    /// any range matches.
     pub range: Range<u64>,
     /// How often it happens; `u64::MAX` means always.
     pub times: u64,
@@ -68,6 +70,7 @@ const CALLS: &[(&str, Call)] = &[
     ("read", Call::Read),
     ("write", Call::Write),
     ("sync", Call::Sync),
+    ("sync-directory", Call::SyncDirectory),
     ("allocate", Call::Allocate),
     ("truncate", Call::Truncate),
     ("close", Call::Close),

@@ -212,10 +212,10 @@ impl Filesystem for Server {
     }
 
     fn rename(&self, _: &Request, from: INodeNo, name: &OsStr, to: INodeNo, new_name: &OsStr, flags: RenameFlags, reply: ReplyEmpty) {
-        if !flags.is_empty() {
+        if !RenameFlags::RENAME_NOREPLACE.contains(flags) {
             return reply.error(Errno::EINVAL);
         }
-        answer(self.tree().rename((from.0, name), (to.0, new_name)), reply);
+        answer(self.tree().rename((from.0, name), (to.0, new_name), flags.is_empty()), reply);
     }
 
     fn readdir(&self, _: &Request, number: INodeNo, _: FileHandle, offset: u64, mut reply: ReplyDirectory) {
@@ -294,9 +294,10 @@ impl Filesystem for Server {
         });
     }
 
-    fn fsyncdir(&self, _: &Request, _: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
+    fn fsyncdir(&self, _: &Request, number: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
         // Names are in memory.
-        reply.ok();
+        let verdict = self.faults.judge(Call::SyncDirectory, number.0, 1, false);
+        when(verdict, move || answer(verdict_of(verdict), reply));
     }
 
     fn fallocate(&self, _: &Request, number: INodeNo, _: FileHandle, position: u64, len: u64, mode: i32, reply: ReplyEmpty) {

@@ -113,11 +113,12 @@ impl Tree {
         Ok(())
     }
 
-    pub(super) fn rename(&mut self, from: (u64, &OsStr), to: (u64, &OsStr)) -> Result<(), Errno> {
+    pub(super) fn rename(&mut self, from: (u64, &OsStr), to: (u64, &OsStr), replaces: bool) -> Result<(), Errno> {
         let number = *self.entries(from.0)?.get(from.1).ok_or(Errno::ENOENT)?;
         let is_directory = matches!(self.node(number)?.content, Content::Directory(_));
         match self.entries(to.0)?.get(to.1) {
             Some(&same) if same == number => return Ok(()),
+            Some(_) if !replaces => return Err(Errno::EEXIST),
             Some(_) => self.remove(to.0, to.1, is_directory)?,
             None => {}
         }
