@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::plan::{FileReads, Group, PIECES_MAX, Plan};
 use crate::tensors::Tensors;
-use deepring::{Buffer, Completed, Engine, File, FileRanges, IoBufMut, ManyOptions, Piece, Receipt, ScatteredFiles};
+use deepring::{Buffer, Completed, Engine, FileRanges, IoBufMut, ManyOptions, Piece, Receipt, ScatteredFiles};
 use std::future::Future;
 use std::ops::Range;
 use std::pin::Pin;
@@ -90,14 +90,11 @@ fn begin<M: Send + 'static>(
 ) -> Reading<M> {
     let (tensors, plan) = (tensors.clone(), Arc::clone(plan));
     let round = move |tensors: &Tensors, group: &Group, memory, first: usize| {
-        let reads: Vec<(&File, Vec<Piece>)> = group
-            .files
-            .iter()
-            .map(|reads| (&tensors.inner.files[reads.file], group.reads(reads, of_round(reads, first)).collect()))
-            .collect();
+        let reads = group.reads(|reads| of_round(reads, first));
         let wanted = group.files.iter().map(|reads| bytes_of(&reads.pieces[of_round(reads, first)])).sum::<u64>();
-        let beside = reads.iter().map(|(_, pieces)| bytes_of(pieces)).sum::<u64>() - wanted;
-        let files: Vec<FileRanges<'_>> = reads.iter().map(|(file, ranges)| FileRanges { file, ranges }).collect();
+        let beside = reads.iter().map(|pieces| bytes_of(pieces)).sum::<u64>() - wanted;
+        let of_file = |(reads, ranges): (&FileReads, _)| FileRanges { file: &tensors.inner.files[reads.file], ranges };
+        let files: Vec<FileRanges<'_>> = group.files.iter().zip(reads.iter().map(Vec::as_slice)).map(of_file).collect();
         (submit(&tensors.inner.engine, memory, &files, group.gap, checksums), wanted, beside)
     };
     let begun = memory.map(|memory| round(&tensors, &plan.groups[number], memory, 0));

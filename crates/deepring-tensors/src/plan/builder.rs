@@ -1,6 +1,6 @@
 //! [`Builder`]: gives tensors their places, group by group.
 
-use super::group::{Check, FileReads, Group, is_long};
+use super::group::{Check, FileReads, Group, ends, is_long};
 use super::{GAP_BYTES, PACKED_ALIGN, PACKED_BYTES_MAX, PAGE_BYTES, PIECES_MAX, Place, Rules, Run, SPARSE_BYTES_MAX, Wanted};
 use crate::slice::Runs;
 use crate::split::Overlap;
@@ -47,7 +47,7 @@ pub(super) struct Builder<'t> {
     reads: HashMap<usize, usize>,
     /// Pieces of the open group.
     pieces: usize,
-    /// The last of them.
+    /// The one that ends last in the buffer.
     last: Option<Piece>,
     /// Where the open group ends in its buffer so far.
     end: u64,
@@ -129,8 +129,8 @@ impl<'t> Builder<'t> {
             }
             self.thin(overlap.len);
         }
-        // The last bytes are not those of the last tile.
-        self.end = self.end.max(offset + bytes);
+        // Where a slice without bytes is.
+        self.end = self.end.max(offset);
     }
 
     /// Makes room for a tensor of several runs. Returns where its bytes begin.
@@ -211,7 +211,7 @@ impl<'t> Builder<'t> {
         match reads.pieces.last_mut() {
             Some(last) if follows && !self.rules.separate => {
                 last.len += piece.len;
-                self.last = Some(*last);
+                (self.end, self.last) = (ends(last).1, Some(*last));
             }
             _ => {
                 if let Some((tensor, sum)) = check {
@@ -219,10 +219,12 @@ impl<'t> Builder<'t> {
                 }
                 reads.pieces.push(piece);
                 self.pieces += 1;
-                self.last = Some(piece);
+                // The last bytes of a tensor are not always those of its last tile.
+                if ends(&piece).1 > self.end {
+                    (self.end, self.last) = (ends(&piece).1, Some(piece));
+                }
             }
         }
-        self.end = (piece.offset + piece.len) as u64;
     }
 
     fn align_of(&self, index: u32) -> u64 {

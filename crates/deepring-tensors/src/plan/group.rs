@@ -83,41 +83,63 @@ impl Group {
         self.files.iter().map(|reads| reads.pieces.len()).max().unwrap_or(0)
     }
 
-    /// What is read of a file for the pieces at these places: long ones from the beginning of the page of their first byte to
+    /// What is read of each file for the pieces at these places: long ones from the beginning of the page of their first byte to
     /// the end of that of their last, unless others have bytes there, in the buffer or in the file, or the file ends before.
-    pub(crate) fn reads<'g>(&'g self, reads: &'g FileReads, chosen: Range<usize>) -> impl Iterator<Item = Piece> + 'g {
+    pub(crate) fn reads(&self, chosen: impl Fn(&FileReads) -> Range<usize>) -> Vec<Vec<Piece>> {
+        let taken = self.taken();
+        let of_file = |reads: &FileReads| {
+            // In another order, neighbors in the file are not next to each other here.
+            let widens = !self.exact && reads.pieces.is_sorted_by_key(|piece| piece.position);
+            chosen(reads).map(|at| if widens { self.widened(reads, at, &taken) } else { reads.pieces[at] }).collect()
+        };
+        self.files.iter().map(of_file).collect()
+    }
+
+    /// Where the pieces begin and end in the buffer, in its order, if they are of several files.
+    fn taken(&self) -> Vec<(u64, u64)> {
+        if self.exact || self.files.len() == 1 {
+            return Vec::new();
+        }
+        let mut taken: Vec<_> =
+            self.files.iter().flat_map(|reads| &reads.pieces).map(|piece| (piece.offset as u64, ends(piece).1)).collect();
+        taken.sort_unstable();
+        taken
+    }
+
+    /// A piece with the rest of its pages.
+    fn widened(&self, reads: &FileReads, at: usize, taken: &[(u64, u64)]) -> Piece {
         let FileReads { pieces, file_end, .. } = reads;
-        // In another order, neighbors in the file are not next to each other here; nor are they if others come between.
-        let widens = !self.exact && self.files.len() == 1 && pieces.is_sorted_by_key(|piece| piece.position);
-        chosen.map(move |at| {
-            let piece = pieces[at];
-            if !widens || !is_long(&piece) {
-                return piece;
-            }
-            let before = at.checked_sub(1).map_or((0, 0), |before| ends(&pieces[before]));
-            let behind = pieces.get(at + 1).map_or((*file_end, self.bytes), |next| (next.position, next.offset as u64));
-            let ((position, offset), (end, offset_end)) = ((piece.position, piece.offset as u64), ends(&piece));
-            let mut head = position % PAGE_BYTES;
-            let mut tail = end.next_multiple_of(PAGE_BYTES) - end;
-            if before.0 > position - head || before.1 > offset - head {
-                head = 0;
-            }
-            if behind.0 < end + tail || behind.1 < offset_end + tail {
-                tail = 0;
-            }
-            Piece::new(position - head, piece.offset - head as usize, piece.len + (head + tail) as usize)
-        })
+        let piece = pieces[at];
+        if !is_long(&piece) {
+            return piece;
+        }
+        let mut before = at.checked_sub(1).map_or((0, 0), |before| ends(&pieces[before]));
+        let mut behind = pieces.get(at + 1).map_or((*file_end, self.bytes), |next| (next.position, next.offset as u64));
+        if !taken.is_empty() {
+            // Between two of one file, the buffer has bytes of others.
+            let place = taken.partition_point(|&(begin, _)| begin < piece.offset as u64);
+            before.1 = place.checked_sub(1).map_or(0, |before| taken[before].1);
+            behind.1 = taken.get(place + 1).map_or(self.bytes, |&(begin, _)| begin);
+        }
+        let ((position, offset), (end, offset_end)) = ((piece.position, piece.offset as u64), ends(&piece));
+        let mut head = position % PAGE_BYTES;
+        let mut tail = end.next_multiple_of(PAGE_BYTES) - end;
+        if before.0 > position - head || before.1 > offset - head {
+            head = 0;
+        }
+        if behind.0 < end + tail || behind.1 < offset_end + tail {
+            tail = 0;
+        }
+        Piece::new(position - head, piece.offset - head as usize, piece.len + (head + tail) as usize)
     }
 
     /// The parts of the buffer that nothing is read into.
     pub(crate) fn gaps(&self) -> impl Iterator<Item = Range<usize>> + '_ {
         let mut read: Vec<Range<usize>> = Vec::new();
-        for reads in &self.files {
-            for piece in self.reads(reads, 0..reads.pieces.len()) {
-                match read.last_mut().filter(|last| last.end == piece.offset) {
-                    Some(last) => last.end += piece.len,
-                    None => read.push(piece.offset..piece.offset + piece.len),
-                }
+        for piece in self.reads(|reads| 0..reads.pieces.len()).into_iter().flatten() {
+            match read.last_mut().filter(|last| last.end == piece.offset) {
+                Some(last) => last.end += piece.len,
+                None => read.push(piece.offset..piece.offset + piece.len),
             }
         }
         // Each file brings its own in order.

@@ -43,7 +43,7 @@ fn pieces_of(group: &Group) -> &[Piece] {
 /// read, it is the buffer. Of long runs it is whole units.
 fn check_reads(group: &Group, file_end: u64, separate: bool, backwards: bool) -> std::result::Result<(), TestCaseError> {
     let pieces = &reads_of(group).pieces;
-    let reads: Vec<Piece> = group.reads(reads_of(group), 0..pieces.len()).collect();
+    let reads: Vec<Piece> = group.reads(|_| 0..pieces.len()).concat();
     prop_assert_eq!(reads.len(), pieces.len());
     let (mut end, mut file_end_before) = (0, 0);
     for (nth, (read, piece)) in reads.iter().zip(pieces).enumerate() {
@@ -308,9 +308,9 @@ proptest! {
             for gap in group.gaps() {
                 for byte in &mut buffer[gap] { prop_assert_eq!(byte.replace(0), None); }
             }
-            for reads in &group.files {
+            for (reads, pieces) in group.files.iter().zip(group.reads(|reads| 0..reads.pieces.len())) {
                 let file = &world.files[reads.file];
-                for piece in group.reads(reads, 0..reads.pieces.len()) {
+                for piece in pieces {
                     let bytes = &file[piece.position as usize..piece.position as usize + piece.len];
                     for (byte, &read) in buffer[piece.offset..].iter_mut().zip(bytes) { prop_assert_eq!(byte.replace(read), None, "read twice"); }
                 }
@@ -347,6 +347,23 @@ fn pieces_of_whole_rows_are_read_where_they_belong_and_are_checked() {
     assert_eq!((&one.pieces[..], &two.pieces[..]), (&[Piece::new(4096, 0, 120 << 10)][..], &[Piece::new(4096, 120 << 10, 80 << 10)][..]));
     let plan = Plan::new(&world.table, &world.table.all(), &HashMap::new(), Rules::new(64 << 20, Some(&world.sums))).expect("a plan");
     assert_eq!(plan.groups[0].files.iter().map(|reads| reads.checks.len()).collect::<Vec<_>>(), [30, 20]);
+}
+
+#[test]
+fn groups_of_several_files_are_read_from_page_to_page_where_there_is_room() {
+    // Of each of two tensors, a piece in each of two files, from byte 100 on.
+    let world = world(&[(0, vec![81_920], vec![(0, 40_960)]), (0, vec![50_000], vec![(0, 25_000)])], 100, 4096);
+    let reads = |indices| {
+        let selection = world.table.selection(indices);
+        let plan = Plan::new(&world.table, &selection, &HashMap::new(), Rules::new(64 << 20, None)).expect("a plan");
+        let [group] = &plan.groups[..] else { panic!("one group: {plan:?}") };
+        group.reads(|reads| 0..reads.pieces.len())
+    };
+    // The first piece ends in the page that the second one begins in.
+    let (first, second) = (Piece::new(0, 0, 41_060), Piece::new(100, 41_060, 40_960));
+    assert_eq!(reads(vec![0]), [[first], [Piece { len: 40_960 + 3996, ..second }]]);
+    // Behind both, their files have bytes of the other tensor.
+    assert_eq!(reads(vec![0, 1]), [[first, Piece::new(41_060, 86_116, 25_000)], [second, Piece::new(41_060, 111_116, 25_000)]]);
 }
 
 #[test]
