@@ -10,6 +10,7 @@
  * `docs/benchmarks.md` explains the results.
  */
 
+import { CHECKPOINTS } from './benchmarks/checkpoint.ts'
 import { DIGESTS } from './benchmarks/digest.ts'
 import { FRESH } from './benchmarks/fresh.ts'
 import { LATENCIES } from './benchmarks/latency.ts'
@@ -43,6 +44,7 @@ const BENCHMARKS: readonly Benchmark[] = [
   ...RESIDENTS,
   ...DIGESTS,
   ...TENSORS,
+  ...CHECKPOINTS,
 ]
 
 /**

@@ -14,6 +14,7 @@
 //! | `random`   | 4 KiB random reads through the deepring crate, without JavaScript (contender) |
 //! | `scatter`  | the same in calls of many ranges; `scatter-memory`: what the largest of them takes |
 //! | `mapped`, `saved` | the reference implementation of safetensors: loads a file that it maps, and saves one (rivals) |
+//! | `checkpoint`, `checkpoint-read` | checkpoints of a model through deepring-tensors (contenders); `checkpoint-make`: one to read |
 //! | `launch`   | runs a foreign program (fio) and measures it from outside |
 //!
 //! Arguments are `key=value`. Measuring commands print one JSON object on standard output: seconds
@@ -26,6 +27,7 @@ mod aio;
 mod arena;
 mod arguments;
 mod cache;
+mod checkpoint;
 mod direct;
 mod handle;
 mod launch;
@@ -63,6 +65,9 @@ fn main() -> ExitCode {
             "random" => random::run(&arguments),
             "scatter" => scatter::run(&arguments),
             "scatter-memory" => scatter::memory(&arguments),
+            "checkpoint" => checkpoint::write(&arguments),
+            "checkpoint-read" => checkpoint::read(&arguments),
+            "checkpoint-make" => checkpoint::make(&arguments),
             other => Err(format!("unknown command '{other}'; the module header of benches/native/src/main.rs lists them")),
         })
     };

@@ -1,0 +1,148 @@
+/**
+ * `checkpoint`: checkpoints of a real model, written, captured, taken over, verified and loaded by other readers.
+ *
+ * | comparison | its middle | around it |
+ * |---|---|---|
+ * | save | one write of as many bytes, and fsync | one writer; two writers |
+ * | capture | memcpy by one thread | a save that copies, as the first of its process and later |
+ * | incremental | all tensors | a tenth of them, the rest taken over |
+ * | verify | verify | fio's best read |
+ * | reshard | two readers of tensors in four pieces | one load of tensors in one piece |
+ */
+
+import { checkpointing, preparedCheckpoint, readingCheckpoint } from '../contenders/checkpoint.ts'
+import { bestFio, fioStreamCandidates } from '../contenders/fio.ts'
+import { pairFigure, ratioFigure, type Figure } from '../figure.ts'
+import { fewTensorsModel } from '../models/model.ts'
+import { comparison, runRounds, type Comparison } from '../rounds.ts'
+import type { BenchContext, Benchmark, Result } from '../bench-context.ts'
+
+/** The goals are 0.95, 0.95, 1.0, 0.11, 0.97 and 0.97. */
+const SAVE_FLOOR = 0.85
+const TWO_WRITERS_FLOOR = 0.85
+const CAPTURE_CEILING = 1.15
+const INCREMENTAL_CEILING = 0.15
+const VERIFY_FLOOR = 0.9
+const RESHARD_FLOOR = 0.9
+
+/** The five benchmarks. */
+export const CHECKPOINTS: readonly Benchmark[] = [
+  { name: 'checkpoint-save', run: save },
+  { name: 'checkpoint-capture', run: capture },
+  { name: 'checkpoint-incremental', run: incremental },
+  { name: 'checkpoint-verify', run: verify },
+  { name: 'checkpoint-reshard', run: reshard },
+]
+
+async function save(context: BenchContext): Promise<Result> {
+  const model = await fewTensorsModel(context)
+  const one = checkpointing(context, 'one writer', 'one', model)
+  const raw = checkpointing(context, 'raw write', 'raw', model)
+  const two = checkpointing(context, 'two writers', 'two', model)
+  const group = comparison([one, raw, two])
+  await runRounds([group], context.rounds, context.showProgress)
+  const speed = { metric: 'speed' } as const
+  return result('checkpoint-save', `A checkpoint of ${model.count} tensors, on the disk at the end`, group, [
+    ratioFigure(group, {
+      name: 'checkpoint-save-vs-raw',
+      of: one.name,
+      against: raw.name,
+      ...speed,
+      floor: SAVE_FLOOR,
+    }),
+    ratioFigure(group, {
+      name: 'checkpoint-two-writers-vs-raw',
+      of: two.name,
+      against: raw.name,
+      ...speed,
+      floor: TWO_WRITERS_FLOOR,
+    }),
+    ratioFigure(group, { name: 'checkpoint-save-cpu-vs-raw', of: one.name, against: raw.name, metric: 'cpu' }),
+  ])
+}
+
+async function capture(context: BenchContext): Promise<Result> {
+  const model = await fewTensorsModel(context)
+  const first = checkpointing(context, 'first captured', 'first-capture', model)
+  const copied = checkpointing(context, 'memcpy', 'copy', model)
+  const later = checkpointing(context, 'captured', 'capture', model)
+  const group = comparison([first, copied, later])
+  await runRounds([group], context.rounds, context.showProgress)
+  return result('checkpoint-capture', `Until the memory of ${model.count} tensors is the program's again`, group, [
+    timeFigure('checkpoint-captured-vs-memcpy', group, later.name, copied.name, CAPTURE_CEILING),
+    timeFigure('checkpoint-first-captured-vs-memcpy', group, first.name, copied.name),
+  ])
+}
+
+async function incremental(context: BenchContext): Promise<Result> {
+  const model = await fewTensorsModel(context)
+  const full = checkpointing(context, 'all', 'full', model)
+  const tenth = checkpointing(context, 'a tenth', 'incremental', model)
+  const group = comparison([full, tenth])
+  await runRounds([group], context.rounds, context.showProgress)
+  return result('checkpoint-incremental', 'A checkpoint of which nine tenths did not change', group, [
+    timeFigure('checkpoint-incremental-vs-full', group, tenth.name, full.name, INCREMENTAL_CEILING),
+  ])
+}
+
+async function verify(context: BenchContext): Promise<Result> {
+  const model = await fewTensorsModel(context)
+  const file = await context.scratch.file('read', context.bytes)
+  const { best, sweeps } = await bestFio(context, 'read', fioStreamCandidates(context, 'read', file))
+  const folder = await preparedCheckpoint(context, model, false)
+  const verified = readingCheckpoint(context, 'verify', 'verify', folder)
+  const group = comparison([best, verified])
+  await runRounds([group], context.rounds, context.showProgress)
+  await context.scratch.drop(folder)
+  const figures = [
+    ratioFigure(group, {
+      name: 'checkpoint-verify-vs-fio',
+      of: verified.name,
+      against: best.name,
+      metric: 'speed',
+      floor: VERIFY_FLOOR,
+    }),
+  ]
+  return { ...result('checkpoint-verify', 'All checksums of a checkpoint, compared', group, figures), sweeps }
+}
+
+async function reshard(context: BenchContext): Promise<Result> {
+  const model = await fewTensorsModel(context)
+  const [whole, split] = [
+    await preparedCheckpoint(context, model, false),
+    await preparedCheckpoint(context, model, true),
+  ]
+  const loaded = readingCheckpoint(context, 'load', 'load', whole)
+  const resharded = readingCheckpoint(context, 'resharded', 'reshard', split)
+  const group = comparison([loaded, resharded])
+  await runRounds([group], context.rounds, context.showProgress)
+  await context.scratch.drop(whole)
+  await context.scratch.drop(split)
+  return result('checkpoint-reshard', 'The pieces of four writers, loaded by two readers', group, [
+    ratioFigure(group, {
+      name: 'checkpoint-reshard-vs-load',
+      of: resharded.name,
+      against: loaded.name,
+      metric: 'speed',
+      floor: RESHARD_FLOOR,
+    }),
+  ])
+}
+
+/** The time of one contender by that of another. */
+function timeFigure(name: string, group: Comparison, of: string, against: string, ceiling?: number): Figure {
+  const bar = ceiling === undefined ? {} : { ceiling }
+  return pairFigure(
+    name,
+    group,
+    [of, against],
+    `time of ${of} / ${against}`,
+    'x',
+    bar,
+    (mine, theirs) => mine.wallSeconds / theirs.wallSeconds,
+  )
+}
+
+function result(name: string, title: string, group: Comparison, figures: readonly Figure[]): Result {
+  return { name, title, scale: 'bytes', sweeps: [], comparisons: [group], figures }
+}
