@@ -141,7 +141,7 @@ pub use file::{File, FileStat};
 pub use info::{HugePages, Info, PathInfo};
 pub use locks::ProcessLocks;
 pub use many::{Piece, Scattered};
-pub use memory::{Buffer, IoBuf, IoBufMut, SharedBuffer, Slice, Spare};
+pub use memory::{Buffer, IoBuf, IoBufMut, SharedBuffer, Slice, Spare, Steady};
 pub use op::{Completed, Op, Task};
 pub use open::{Direct, DirectSupport, OpenOptions};
 pub use options::{ManyOptions, ReadOptions, WriteOptions};

@@ -15,6 +15,7 @@ pub(crate) mod pool;
 mod presence;
 mod slice;
 mod spare;
+mod steady;
 
 pub use buffer::{Buffer, SharedBuffer};
 pub(crate) use fresh::{Finder, Fresh};
@@ -26,3 +27,4 @@ pub(crate) use map::is_engine_memory;
 pub(crate) use pool::Pool;
 pub use slice::Slice;
 pub use spare::Spare;
+pub use steady::Steady;
