@@ -7,7 +7,7 @@ use super::retention::Keep;
 use super::scan;
 use super::token::Token;
 use crate::error::{Error, Result};
-use deepring::{Directory, Engine, FileLock, LockKind, ReplaceOptions};
+use deepring::{Direct, Directory, Engine, FileLock, LockKind, ReplaceOptions};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -211,6 +211,8 @@ fn unlock(directory: &Directory) {
 /// Makes a small file.
 pub(super) async fn write_file(engine: &Engine, path: &Path, bytes: Vec<u8>, durable: bool) -> Result<()> {
     let options = ReplaceOptions::new().size(bytes.len() as u64).keep_existing(true).sync_directory(false).durable(durable);
+    // Its flush writes it at once. Past the cache, its end would be written for itself.
+    let options = options.direct(Direct::Never);
     let replacement = engine.replace(path, options).await?;
     match replacement.file().write_at(bytes, 0).await.ok() {
         Ok(_) => Ok(replacement.commit().await?),
