@@ -27,8 +27,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 /// Between two looks for the parts of other writers: at first, and at most.
-const PAUSE_MIN: Duration = Duration::from_millis(10);
+const PAUSE_MIN: Duration = Duration::from_millis(1);
 const PAUSE_MAX: Duration = Duration::from_millis(250);
+
+/// A look comes after this share of the time that was waited before.
+const PAUSE_SHARE: u32 = 16;
 
 /// What a commit has made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -320,10 +323,11 @@ impl Inner {
     /// Waits for the parts of all writers, and checks that they are one generation.
     async fn all_parts(&self) -> Result<Parts> {
         let Self { token, place, temporary, patience, .. } = self;
-        let (began, mut pause) = (Instant::now(), PAUSE_MIN);
+        let began = Instant::now();
         loop {
             let (store, directory) = (place.directory.clone(), temporary.directory.clone());
-            let has_patience = began.elapsed() < *patience;
+            let waited = began.elapsed();
+            let (has_patience, pause) = (waited < *patience, (waited / PAUSE_SHARE).clamp(PAUSE_MIN, PAUSE_MAX));
             let writers = token.writers;
             let look = move || {
                 let Missing { writers, ended } = missing(&store, &directory, writers, has_patience)?;
@@ -339,7 +343,6 @@ impl Inner {
             if missing.is_empty() {
                 break;
             }
-            pause = (2 * pause).min(PAUSE_MAX);
         }
         let mut all = Parts::default();
         for writer in 0..token.writers {
