@@ -26,7 +26,7 @@ pub(super) struct Bytes {
     pub(super) len: u64,
 }
 
-/// A write from a block.
+/// A write from a block, or of a header, which has no parts.
 #[derive(Debug)]
 pub(super) struct Pending {
     pub(super) file: usize,
@@ -57,10 +57,7 @@ impl Filling {
                     }
                 };
                 let len = block.room().min(end - at);
-                let to = block.from + block.filled;
-                block.buffer.copy_from(to, data, at as usize..(at + len) as usize);
-                block.filled += len as usize;
-                block.parts.push(Bytes { tensor, at, len });
+                block.take(Bytes { tensor, at, len }, data);
                 at += len;
             }
         }
@@ -70,6 +67,14 @@ impl Filling {
 impl Block {
     pub(super) fn new(buffer: Buffer, position: u64) -> Self {
         Self { buffer, position, from: (position % BLOCK_BYTES) as usize, filled: 0, parts: Vec::new() }
+    }
+
+    /// Copies bytes of a tensor behind what it has. There is room for them.
+    pub(super) fn take<B: IoBuf>(&mut self, bytes: Bytes, data: &B) {
+        let Bytes { at, len, .. } = bytes;
+        self.buffer.copy_from(self.from + self.filled, data, at as usize..(at + len) as usize);
+        self.filled += len as usize;
+        self.parts.push(bytes);
     }
 
     /// Bytes that it can still take.

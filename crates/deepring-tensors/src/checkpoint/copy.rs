@@ -17,8 +17,8 @@ use crate::stream::MEMORY_BYTES;
 use crate::tensors::Tensors;
 use deepring::{Buffer, Directory, Engine, File, LockKind, ReplaceOptions, Replacement, Task, crc32c};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 
 impl Checkpoint {
     /// Copies the generation to another store, under the same number; a directory that is missing is created. The copy is there
@@ -65,7 +65,7 @@ async fn copy(checkpoint: &Checkpoint, to: PathBuf) -> Result<()> {
     };
     let copied = copied.await;
     // What was not published is removed.
-    let ended = engine.run_blocking(temporary.take()).await;
+    let ended = engine.run_blocking(temporary.end()).await;
     copied?;
     ended?
 }
@@ -84,7 +84,10 @@ fn begin(engine: &Engine, to: &Path, number: u64) -> Result<Temporary> {
     let lock = directory.lock(Member::Lock(0).to_string(), LockKind::Exclusive, true);
     let place = Arc::new(Place { engine: engine.clone(), directory: store.clone(), keep: Keep { last: None, every: None } });
     match lock {
-        Ok(lock) => Ok(Temporary { place, entry, directory, lock: Some(lock), is_first: true, is_published: AtomicBool::new(false) }),
+        Ok(lock) => {
+            let (lock, is_published) = (Mutex::new(Some(lock)), AtomicBool::new(false));
+            Ok(Temporary { place, entry, directory, lock, is_first: true, is_published })
+        }
         Err(error) => {
             let _ = store.remove_tree(entry.to_string());
             Err(error.into())

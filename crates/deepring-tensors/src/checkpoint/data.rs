@@ -11,6 +11,9 @@
 //!    └─ else ──────────────────────────────────────► written from the caller's memory
 //! ```
 //!
+//! What is copied waits for nothing: a file can be made, and its space reserved, after the caller has its memory back. Blocks
+//! that are full before wait for their file. What fails behind the caller fails the calls that follow, and the commit.
+//!
 //! Tensors that fill whole blocks of the file system have files of their own, in which every one begins on a block. In every
 //! file, the bytes have no holes: what has a place must be written, or the checkpoint has failed. Where the tensors are is
 //! written in front of them at the end.
@@ -20,10 +23,11 @@ use super::files::{Class, DataFile, Extent, Failure, State, Within};
 use super::names::Origin;
 use super::part::{CHUNK_BYTES, Part, PartFile, SplitPiece, SplitTensor};
 use super::staging::Staging;
+use super::temporary::Temporary;
 use crate::error::{Error, Result, quoted};
 use crate::layout::Declared;
-use deepring::{Direct, Engine, ReplaceOptions};
-use std::collections::{BTreeMap, HashSet};
+use deepring::{Direct, Engine, ReplaceOptions, Replacement};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -31,28 +35,21 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 #[derive(Debug)]
 pub(super) struct Data {
     pub(super) engine: Engine,
-    pub(super) directory: PathBuf,
+    directory: PathBuf,
     pub(super) origin: Origin,
     direct: Direct,
     /// Whether the files are flushed. Off with a planted bug.
     durable: bool,
     pub(super) staging: Arc<Staging>,
     state: Mutex<State>,
-    /// Held by the thread that makes a file, so that others wait for it rather than make their own.
-    pub(super) making: Mutex<()>,
+    /// Goes with the last one that makes a file in it.
+    _temporary: Arc<Temporary>,
 }
 
 impl Data {
-    pub(super) fn new(
-        engine: &Engine,
-        directory: PathBuf,
-        origin: Origin,
-        direct: Direct,
-        durable: bool,
-        staging: Arc<Staging>,
-    ) -> Arc<Self> {
-        let (engine, state, making) = (engine.clone(), Mutex::default(), Mutex::new(()));
-        Arc::new(Self { engine, directory, origin, direct, durable, staging, state, making })
+    pub(super) fn new(temporary: &Arc<Temporary>, origin: Origin, direct: Direct, durable: bool, staging: Arc<Staging>) -> Arc<Self> {
+        let (engine, directory) = (temporary.place.engine.clone(), temporary.directory.path().to_owned());
+        Arc::new(Self { engine, directory, origin, direct, durable, staging, state: Mutex::default(), _temporary: Arc::clone(temporary) })
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
@@ -76,8 +73,48 @@ impl Data {
     }
 
     /// How a file is made: it is new, and its name is flushed with all others.
-    pub(super) fn options(&self, size: u64) -> ReplaceOptions {
+    fn options(&self, size: u64) -> ReplaceOptions {
         ReplaceOptions::new().size(size).keep_existing(true).sync_directory(false).durable(self.durable).direct(self.direct)
+    }
+
+    /// Makes a file, unless that is done, and writes what has waited for it. Blocks.
+    fn make(&self, number: usize) -> Result<Arc<Replacement>> {
+        let (making, name, size) = {
+            let file = &self.lock().files[number];
+            (Arc::clone(&file.making), file.name.clone(), file.size)
+        };
+        let _making = making.lock().unwrap_or_else(PoisonError::into_inner);
+        let made = self.lock().files[number].replacement.clone();
+        let replacement = match made {
+            Some(replacement) => replacement,
+            None => Arc::new(self.engine.replace(self.directory.join(&name), self.options(size)).wait()?),
+        };
+        let mut state = self.lock();
+        state.files[number].replacement = Some(Arc::clone(&replacement));
+        state.write_waiting(number);
+        state.write_header(number, &self.engine)?;
+        Ok(replacement)
+    }
+
+    /// The file of this number, which is made if need be.
+    pub(super) async fn made(self: &Arc<Self>, number: usize) -> Result<Arc<Replacement>> {
+        let made = self.lock().files[number].replacement.clone();
+        if let Some(replacement) = made {
+            return Ok(replacement);
+        }
+        let data = Arc::clone(self);
+        self.engine.run_blocking(move || data.make(number)).await?
+    }
+
+    /// Makes a file and writes what waits for it, behind the caller. If that fails, the checkpoint has failed.
+    pub(super) fn write_behind(self: &Arc<Self>, number: usize) {
+        let data = Arc::clone(self);
+        let task = self.engine.run_blocking(move || {
+            if let Err(error) = data.make(number) {
+                data.lock().failure.get_or_insert(Failure::of(&error));
+            }
+        });
+        self.lock().behind.push(task);
     }
 
     /// A name for a file that is linked or copied into the directory.
@@ -92,25 +129,10 @@ impl Data {
             extents.push(Extent { begin: 0, len: tensor.bytes()?, within, sums: Vec::new() });
             declared.push(tensor);
         }
-        let adopted = DataFile {
-            name: file.name.clone(),
-            group: group.to_owned(),
-            class: Class::Rest,
-            replacement: None,
-            declared,
-            extents,
-            names: HashSet::new(),
-            start: 0,
-            end: file.bytes,
-            header_bytes: 0,
-            sharding_bytes: 0,
-            is_split: false,
-            block: None,
-            is_full: true,
-            header_crc: Some(file.header_crc),
-            writes: 0,
-            adopted: Some(file),
-        };
+        let mut adopted = DataFile::new(file.name.clone(), group.to_owned(), Class::Rest, 0);
+        (adopted.declared, adopted.extents) = (declared, extents);
+        (adopted.end, adopted.is_full, adopted.header_crc) = (file.bytes, true, Some(file.header_crc));
+        adopted.adopted = Some(file);
         self.lock().files.push(adopted);
         Ok(())
     }

@@ -6,15 +6,19 @@ use super::part::{CHUNK_BYTES, PartFile, RANK_MAX};
 use crate::error::{Error, Result, quoted};
 use crate::layout::{BLOCK_BYTES, Declared, Layout, Order, Rules, push_entry};
 use crate::split::Tile;
-use deepring::{Buffer, IoBuf, ManyOptions, Piece, Replacement, crc32c_combine};
+use deepring::{Buffer, Engine, IoBuf, ManyOptions, Piece, Replacement, Task, crc32c, crc32c_combine};
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 /// A file takes no more tensors beyond this: copies over networks, and other libraries, have trouble with larger ones.
 pub(super) const FILE_BYTES_MAX: u64 = 50_000_000_000;
 
+/// Room for the header of the first file of a group, and the most of those that follow: 600 tensors, 150 000 tensors.
+const ROOM_BYTES_MIN: u64 = 64 << 10;
+const ROOM_BYTES_MAX: u64 = 16 << 20;
+
 /// A header without its tensors is no longer.
-pub(super) const BASE_BYTES: u64 = 512;
+const BASE_BYTES: u64 = 512;
 
 /// Where a piece is in its tensor.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +34,8 @@ pub(super) struct State {
     pub(super) files: Vec<DataFile>,
     /// Writes that nothing waits for yet, the oldest first.
     pub(super) pending: VecDeque<Pending>,
+    /// Files that are being made, and blocks that are being handed over to the engine.
+    pub(super) behind: Vec<Task<()>>,
     pub(super) failure: Option<Failure>,
     /// Files of each group.
     pub(super) groups: HashMap<String, u32>,
@@ -80,7 +86,16 @@ pub(super) struct DataFile {
     pub(super) class: Class,
     /// What other generations have of it, for a file of theirs that was taken over.
     pub(super) adopted: Option<PartFile>,
+    /// Held by the thread that makes the file.
+    pub(super) making: Arc<Mutex<()>>,
+    /// There once it is made, and until it is committed.
     pub(super) replacement: Option<Arc<Replacement>>,
+    /// Bytes that are reserved when it is made.
+    pub(super) size: u64,
+    /// Blocks that are full, and written once it is made.
+    pub(super) waiting: Vec<Block>,
+    /// All in front of the data, if that is known from the beginning.
+    pub(super) header: Option<Vec<u8>>,
     pub(super) declared: Vec<Declared>,
     /// Of each tensor, by the order of their bytes.
     pub(super) extents: Vec<Extent>,
@@ -116,7 +131,6 @@ pub(super) struct Placed {
     pub(super) file: usize,
     pub(super) tensor: usize,
     pub(super) position: u64,
-    pub(super) replacement: Arc<Replacement>,
 }
 
 /// What is known of a tensor before it has a place.
@@ -157,10 +171,20 @@ impl State {
         found
     }
 
+    /// Begins another file, for this tensor. It is not made yet.
+    pub(super) fn begin(&mut self, wanted: &Wanted<'_>, writer: u32) -> usize {
+        let before = self.files.iter().filter(|file| file.group == wanted.group && !file.names.is_empty()).map(|file| file.start).max();
+        let room = before.map_or(ROOM_BYTES_MIN, |before| (2 * before).clamp(ROOM_BYTES_MIN, ROOM_BYTES_MAX));
+        let (header, sharding) = header_bytes(wanted, 0);
+        let room = room.max((BASE_BYTES + header + sharding).next_multiple_of(BLOCK_BYTES));
+        let name = self.next_name(writer, wanted.group);
+        self.files.push(DataFile::new(name, wanted.group.to_owned(), wanted.class(), room));
+        self.files.len() - 1
+    }
+
     /// Adds a tensor to the end of a file.
-    pub(super) fn reserve(&mut self, number: usize, wanted: &Wanted<'_>) -> Result<Placed> {
+    pub(super) fn reserve(&mut self, number: usize, wanted: &Wanted<'_>) -> Placed {
         let file = &mut self.files[number];
-        let Some(replacement) = file.replacement.clone() else { return Err(Error::Argument("the file is complete".into())) };
         let (header, sharding) = header_bytes(wanted, file.end - file.start);
         file.header_bytes += header;
         file.sharding_bytes += sharding;
@@ -170,7 +194,7 @@ impl State {
         file.extents.push(Extent { begin: file.end, len: wanted.len, within: wanted.within.cloned(), sums: Vec::new() });
         let position = file.end;
         file.end += wanted.len;
-        Ok(Placed { file: number, tensor: file.extents.len() - 1, position, replacement })
+        Placed { file: number, tensor: file.extents.len() - 1, position }
     }
 
     /// Copies the last tensor of a file into its block, and into these.
@@ -179,35 +203,56 @@ impl State {
             self.flush_block(number);
         }
         let file = &mut self.files[number];
-        let (Some(replacement), Some(extent)) = (file.replacement.clone(), file.extents.last()) else { return };
+        let Some(extent) = file.extents.last() else { return };
         let (tensor, position) = (file.extents.len() - 1, extent.begin);
         let mut filling = Filling { block: file.block.take(), spare };
-        filling.copy(tensor, position, data, |block| self.write_block(number, &replacement, block));
+        filling.copy(tensor, position, data, |block| self.leave(number, vec![block]));
         self.files[number].block = filling.block;
     }
 
-    /// Writes what is in the block of a file.
+    /// Leaves what is in the block of a file to be written.
     pub(super) fn flush_block(&mut self, number: usize) {
-        let file = &mut self.files[number];
-        if let (Some(block), Some(replacement)) = (file.block.take(), file.replacement.clone()) {
-            self.write_block(number, &replacement, block);
-        }
+        let block = self.files[number].block.take();
+        self.leave(number, block.into_iter().collect());
     }
 
-    pub(super) fn write_block(&mut self, number: usize, replacement: &Replacement, block: Block) {
-        let Block { buffer, position, from, parts, .. } = block;
-        let mut offset = 0;
-        let pieces: Vec<Piece> = parts
-            .iter()
-            .map(|part| {
+    /// Leaves blocks to be written: now, or once their file is made.
+    pub(super) fn leave(&mut self, number: usize, blocks: Vec<Block>) {
+        let file = &mut self.files[number];
+        file.writes += blocks.len();
+        file.waiting.extend(blocks);
+        self.write_waiting(number);
+    }
+
+    /// Hands over to the engine what waits for a file, if that is made.
+    pub(super) fn write_waiting(&mut self, number: usize) {
+        let Some(replacement) = self.files[number].replacement.clone() else { return };
+        let blocks = std::mem::take(&mut self.files[number].waiting);
+        let writes = blocks.into_iter().map(|Block { buffer, position, from, parts, .. }| {
+            let mut offset = 0;
+            let piece = |part: &Bytes| {
                 let piece = Piece::new(position + offset, from + offset as usize, part.len as usize);
                 offset += part.len;
                 piece
-            })
-            .collect();
-        let op = replacement.file().write_gather_with(buffer, &pieces, ManyOptions::new().checksums(true));
-        self.files[number].writes += 1;
-        self.pending.push_back(Pending { file: number, parts, op });
+            };
+            let pieces: Vec<Piece> = parts.iter().map(piece).collect();
+            let op = replacement.file().write_gather_with(buffer, &pieces, ManyOptions::new().checksums(true));
+            Pending { file: number, parts, op }
+        });
+        self.pending.extend(writes);
+    }
+
+    /// Hands over to the engine the header of a file that is made, if it is known by now.
+    pub(super) fn write_header(&mut self, number: usize, engine: &Engine) -> Result<()> {
+        let file = &mut self.files[number];
+        let (Some(header), Some(replacement)) = (file.header.take(), &file.replacement) else { return Ok(()) };
+        let mut buffer = engine.pooled_buffer(header.len())?;
+        buffer.copy_from_slice(&header);
+        let piece = Piece::new(0, 0, header.len());
+        let op = replacement.file().write_gather_with(buffer, &[piece], ManyOptions::new());
+        (file.header_crc, file.writes) = (Some(crc32c(&header)), file.writes + 1);
+        self.pending.push_back(Pending { file: number, parts: Vec::new(), op });
+        Ok(())
     }
 
     /// A write has ended.
@@ -254,13 +299,18 @@ impl State {
 }
 
 impl DataFile {
-    pub(super) fn new(name: String, group: String, class: Class, replacement: Replacement, start: u64) -> Self {
+    /// A file that is to be made, whose data begins here.
+    pub(super) fn new(name: String, group: String, class: Class, start: u64) -> Self {
         Self {
             name,
             group,
             class,
             adopted: None,
-            replacement: Some(Arc::new(replacement)),
+            making: Arc::default(),
+            replacement: None,
+            size: 0,
+            waiting: Vec::new(),
+            header: None,
             declared: Vec::new(),
             extents: Vec::new(),
             names: HashSet::new(),
@@ -312,7 +362,7 @@ impl Extent {
 }
 
 /// Bytes of a header for a tensor whose data begins here, and for its place in a whole one.
-pub(super) fn header_bytes(wanted: &Wanted<'_>, begin: u64) -> (u64, u64) {
+fn header_bytes(wanted: &Wanted<'_>, begin: u64) -> (u64, u64) {
     let mut entry = String::new();
     push_entry(&mut entry, wanted.declared, begin..begin + wanted.len);
     // It is a string in JSON, with a comma.

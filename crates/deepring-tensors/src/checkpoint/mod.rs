@@ -15,6 +15,7 @@
 
 mod agree;
 mod block;
+mod capture;
 mod checked;
 mod collect;
 mod commit;
@@ -35,7 +36,6 @@ mod put;
 mod put_all;
 mod retention;
 mod reuse;
-mod run;
 mod scan;
 mod sealed;
 mod staging;

@@ -1,16 +1,16 @@
 //! Many tensors that are known together: a file with an exact layout, or as many as they need.
 
 use super::block::Bytes;
+use super::capture::{Capture, Copied, blocks_of};
 use super::data::{Data, Whole};
 use super::files::{Class, DataFile, Extent, FILE_BYTES_MAX, metadata};
 use super::part::CHUNK_BYTES;
-use super::run::Run;
 use super::staging::STAGED_BYTES;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::layout::{BLOCK_BYTES, Declared, Layout, Order, Rules, check_names};
 use crate::save::{Source, Sums, begin_writes, chunks, split};
 use crate::shards::shards_of;
-use deepring::{Buffer, IoBuf, crc32c};
+use deepring::{Buffer, IoBuf};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -27,8 +27,7 @@ impl Data {
             let rules = Rules { metadata: &metadata, align: BLOCK_BYTES, order: Order::Blocks, checksums: false };
             let plan = files.into_iter().map(|tensors| {
                 let layout = Layout::new(&declared[tensors.clone()], rules)?;
-                let crc = crc32c(&layout.header);
-                Ok((tensors, layout, crc))
+                Ok((tensors, layout))
             });
             plan.collect::<Result<Vec<_>>>().map(|plan| (declared, plan))
         });
@@ -46,12 +45,12 @@ impl Data {
         self: &Arc<Self>,
         declared: &[Declared],
         data: Vec<B>,
-        plan: Vec<(Range<usize>, Layout, u32)>,
+        plan: Vec<(Range<usize>, Layout)>,
         group: &str,
     ) -> Result<Vec<B>> {
         let mut data: Vec<Option<B>> = data.into_iter().map(Some).collect();
-        for (tensors, layout, crc) in plan {
-            self.put_file(&declared[tensors.clone()], &mut data[tensors], layout, crc, group).await?;
+        for (tensors, layout) in plan {
+            self.put_file(&declared[tensors.clone()], &mut data[tensors], layout, group).await?;
         }
         self.commit_early().await?;
         Ok(data.into_iter().flatten().collect())
@@ -63,44 +62,23 @@ impl Data {
         declared: &[Declared],
         data: &mut [Option<B>],
         layout: Layout,
-        header_crc: u32,
         group: &str,
     ) -> Result<()> {
-        let name = self.lock().next_name(self.origin.writer, group);
-        let replacement = self.engine.replace(self.directory.join(&name), self.options(layout.size)).await?;
-        let mut file = DataFile::new(name, group.to_owned(), Class::Rest, replacement, layout.start());
-        let replacement = file.replacement.clone().ok_or_else(|| Error::Argument("the file is gone".into()))?;
-        for &index in &layout.order {
-            let (tensor, len) = (&declared[index as usize], layout.lens[index as usize]);
-            file.declared.push(tensor.clone());
-            file.extents.push(Extent { begin: layout.positions[index as usize], len, within: None, sums: Vec::new() });
-        }
-        (file.end, file.is_full, file.header_crc, file.writes) = (layout.size, true, Some(header_crc), 1);
-        let number = {
-            let mut state = self.lock();
-            state.files.push(file);
-            state.files.len() - 1
-        };
-        let header = replacement.file().write_at(layout.header.clone(), 0);
+        let number = self.begin_file(declared, &layout, group);
         let (staged, blocks) = self.staged_tensors(&layout);
-        // Behind those that are copied; the drive works on them meanwhile.
-        let writes = begin_writes(replacement.file(), &layout, staged..layout.order.len(), data, Sums::Chunks(CHUNK_BYTES));
-        if staged > 0 {
-            let copied: Vec<(u32, B)> =
-                layout.order[..staged].iter().filter_map(|&index| Some((index, data[index as usize].take()?))).collect();
-            let (this, replacement) = (Arc::clone(self), Arc::clone(&replacement));
-            let positions: Vec<u64> = layout.order[..staged].iter().map(|&index| layout.positions[index as usize]).collect();
-            let copy = move || {
-                let mut run = Run::new(&this, number, replacement, blocks);
-                for (tensor, ((_, data), position)) in copied.iter().zip(positions).enumerate() {
-                    run.copy(tensor, position, data);
-                }
-                run.end();
-                copied
-            };
-            for (index, buf) in self.engine.run_blocking(copy).await? {
-                data[index as usize] = Some(buf);
-            }
+        let all = layout.order.len();
+        let copied = layout.order[..staged].iter().enumerate().filter_map(|(tensor, &index)| {
+            let position = layout.positions[index as usize];
+            data[index as usize].take().map(|data| Copied { tensor, position, data })
+        });
+        let capture = Capture::begin(self, number, copied.collect(), blocks);
+        // The rest is at the drive while these are copied.
+        let mut writes = Vec::new();
+        if staged < all {
+            writes = begin_writes(self.made(number).await?.file(), &layout, staged..all, data, Sums::Chunks(CHUNK_BYTES));
+        }
+        for (&index, buf) in layout.order.iter().zip(capture.end().await?) {
+            data[index as usize] = Some(buf);
         }
         for write in writes {
             let written = write.end().await?;
@@ -119,9 +97,25 @@ impl Data {
                 data[index as usize] = Some(buf);
             }
         }
-        header.await.ok()?;
         self.lock().files[number].writes -= 1;
-        Ok(())
+        if staged < all { self.settle_file(number).await } else { Ok(()) }
+    }
+
+    /// Begins a file that has just these tensors.
+    fn begin_file(&self, declared: &[Declared], layout: &Layout, group: &str) -> usize {
+        let mut state = self.lock();
+        let name = state.next_name(self.origin.writer, group);
+        let mut file = DataFile::new(name, group.to_owned(), Class::Rest, layout.start());
+        for &index in &layout.order {
+            let (tensor, len) = (&declared[index as usize], layout.lens[index as usize]);
+            file.declared.push(tensor.clone());
+            file.extents.push(Extent { begin: layout.positions[index as usize], len, within: None, sums: Vec::new() });
+        }
+        // One write is that of the caller, which ends last.
+        (file.size, file.end, file.is_full, file.writes) = (layout.size, layout.size, true, 1);
+        file.header = Some(layout.header.clone());
+        state.files.push(file);
+        state.files.len() - 1
     }
 
     /// How many tensors of a layout are copied first, and blocks for them.
@@ -134,6 +128,6 @@ impl Data {
         let count = layout.order.iter().take_while(|index| end(index) <= room).count();
         let bytes = layout.order[..count].last().map_or(0, end);
         // Another call can have taken them meanwhile.
-        self.staging.take(bytes.div_ceil(STAGED_BYTES as u64) as usize).map_or((0, Vec::new()), |blocks| (count, blocks))
+        self.staging.take(blocks_of(layout.start(), bytes)).map_or((0, Vec::new()), |blocks| (count, blocks))
     }
 }

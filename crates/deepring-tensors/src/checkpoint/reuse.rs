@@ -168,17 +168,18 @@ impl Older {
             self.check_chunk(file)?;
             let (from, len) = (&tensors.inner.files[file], declared.bytes()?);
             let crcs: Vec<u32> = summed.iter().map(|summed| tensors.inner.stated.sums.get(summed.sum)).collect();
-            let placed = data.reserve(&declared, within.as_ref(), group_of(&self.checkpoint.inner.files[file].name)).await?;
+            let placed = data.reserve(&declared, within.as_ref(), group_of(&self.checkpoint.inner.files[file].name))?;
             let whole = Whole::new(data, name);
-            let to = placed.replacement.file();
-            let taken = if clone(from, to, position, placed.position, len).await {
-                Ok(Reused { cloned: len, ..Reused::default() })
-            } else {
-                let copied =
-                    async { Checked::new(tensors, |_| summed, COPY_BYTES).await?.write(file, position, to, placed.position).await };
-                copied.await.map(|()| Reused { copied: len, ..Reused::default() })
+            let taken = async {
+                let replacement = data.made(placed.file).await?;
+                let to = replacement.file();
+                if clone(from, to, position, placed.position, len).await {
+                    return Ok(Reused { cloned: len, ..Reused::default() });
+                }
+                Checked::new(tensors, |_| summed, COPY_BYTES).await?.write(file, position, to, placed.position).await?;
+                Ok::<_, Error>(Reused { copied: len, ..Reused::default() })
             };
-            reused.add(whole.end(taken)?);
+            reused.add(whole.end(taken.await)?);
             data.filled(&placed, len, &crcs);
         }
         Ok(reused)

@@ -9,8 +9,8 @@ use super::token::Token;
 use crate::error::{Error, Result};
 use deepring::{Direct, Directory, Engine, FileLock, LockKind, ReplaceOptions};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// A store, as its writers need it.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ pub(super) struct Temporary {
     pub(super) entry: Entry,
     pub(super) directory: Directory,
     /// Says that the writer lives.
-    pub(super) lock: Option<FileLock>,
+    pub(super) lock: Mutex<Option<FileLock>>,
     pub(super) is_first: bool,
     pub(super) is_published: AtomicBool,
 }
@@ -114,12 +114,9 @@ impl Temporary {
     }
 
     /// What ends it: removes the directory if it is the first writer's and no generation, then gives up the lock.
-    pub(super) fn take(mut self) -> impl FnOnce() -> Result<()> + Send + 'static {
-        self.end()
-    }
-
-    fn end(&mut self) -> impl FnOnce() -> Result<()> + Send + use<> {
-        let (store, name, lock) = (self.place.directory.clone(), self.entry.to_string(), self.lock.take());
+    pub(super) fn end(&self) -> impl FnOnce() -> Result<()> + Send + use<> {
+        let lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let (store, name) = (self.place.directory.clone(), self.entry.to_string());
         let removes = self.is_first && lock.is_some() && !self.is_published.load(Ordering::Acquire);
         move || {
             let gone = if removes { store.remove_tree(name) } else { Ok(()) };
@@ -135,10 +132,9 @@ impl Temporary {
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        if self.lock.is_some() {
-            let end = self.end();
+        if self.lock.get_mut().unwrap_or_else(PoisonError::into_inner).is_some() {
             // On a thread of the engine, whose end nothing waits for.
-            drop(self.place.engine.run_blocking(end));
+            drop(self.place.engine.run_blocking(self.end()));
         }
     }
 }

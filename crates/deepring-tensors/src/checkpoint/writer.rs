@@ -92,7 +92,7 @@ struct Inner {
     older: Option<Arc<Older>>,
     data: Arc<Data>,
     commit: Commit,
-    temporary: Temporary,
+    temporary: Arc<Temporary>,
 }
 
 impl CheckpointWriter {
@@ -140,18 +140,18 @@ impl CheckpointWriter {
         options: &BeginOptions,
     ) -> Result<Self> {
         let Begun { token, writer, directory, lock, previous } = begun;
-        let temporary = Temporary {
+        let temporary = Arc::new(Temporary {
             place: Arc::clone(&place),
             entry: Entry::Temporary(token.number, token.id),
-            directory: directory.clone(),
-            lock: Some(lock),
+            directory,
+            lock: Mutex::new(Some(lock)),
             is_first: writer == 0,
             is_published: AtomicBool::new(false),
-        };
+        });
         let staging = Staging::new(&place.engine, own.staging)?;
         let origin = Origin { id: token.id, writer };
         let durable = commit.flushes(PlantedBug::ForgetsDataSync);
-        let data = Data::new(&place.engine, directory.path().to_owned(), origin, own.direct, durable, staging);
+        let data = Data::new(&temporary, origin, own.direct, durable, staging);
         let (step, patience) = (options.step, options.patience);
         let (meta, reused) = (Mutex::new("null".into()), Mutex::default());
         let inner = Inner { place, token, writer, step, previous, patience, meta, reused, older, data, commit, temporary };
@@ -428,8 +428,7 @@ impl Inner {
         // Whatever comes of the files: their directory goes.
         let abandoned = data.abandon().await;
         drop(data);
-        let remove = temporary.take();
-        place.engine.run_blocking(remove).await??;
+        place.engine.run_blocking(temporary.end()).await??;
         abandoned
     }
 }

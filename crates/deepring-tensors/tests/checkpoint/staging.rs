@@ -1,9 +1,10 @@
 //! Copies of tensors, so that their memory is free before they are written.
 
-use crate::harness::{directory, engine, source};
+use crate::harness::{Rng, directory, engine, names_in, source};
 use crate::model::{check, generation, mixed, store};
 use deepring_tensors::DType;
 use deepring_tensors::checkpoint::{BeginOptions, CheckpointOptions, PutOptions};
+use std::time::{Duration, Instant};
 
 #[test]
 fn what_the_caller_changes_after_it_was_captured_is_saved_as_it_was() {
@@ -34,4 +35,55 @@ fn a_tensor_that_was_put_can_change_at_once() {
     }
     writer.commit().wait().expect("a commit");
     check(&engine, &generation(place.path(), 1), &tensors);
+}
+
+#[test]
+fn tensors_of_any_size_are_copied_by_several_threads_and_come_back() {
+    const BLOCK: u64 = 4 << 20;
+    let (place, engine) = (directory(), engine());
+    let store = store(&engine, place.path());
+    let mut rng = Rng::new();
+    let edges = [0, 1, 4095, 4096, 4097, BLOCK - 4096, BLOCK - 1, BLOCK, BLOCK + 1, (1 << 20) - 1, 2 * BLOCK + 4096, 0];
+    for number in [1, 3] {
+        let mut sizes = edges.to_vec();
+        sizes.extend((0..30).map(|_| {
+            let below = 2 << rng.below(22);
+            rng.below(below)
+        }));
+        rng.shuffle(&mut sizes);
+        let tensors: Vec<_> = sizes.iter().enumerate().map(|(nth, &bytes)| source(&format!("t{nth}"), DType::U8, &[bytes])).collect();
+        let mut captured = store.save(tensors.clone(), CheckpointOptions::new().staging(256 << 20)).wait().expect("captured");
+        captured.take().into_iter().zip(&tensors).for_each(|(data, tensor)| assert!(data == tensor.data, "each has its own memory"));
+        captured.commit().wait().expect("a commit");
+        check(&engine, &generation(place.path(), number), &tensors);
+        let writer = store.begin(BeginOptions::new().staging(256 << 20)).wait().expect("a writer");
+        for tensor in tensors.clone() {
+            let mut data = writer.put(tensor, PutOptions::new()).wait().expect("put");
+            data.fill(0);
+        }
+        writer.commit().wait().expect("a commit");
+        check(&engine, &generation(place.path(), number + 1), &tensors);
+        assert!(store.generation(number + 1).wait().expect("it opens").verify(None).wait().expect("read").is_whole());
+    }
+}
+
+#[test]
+fn what_fails_behind_the_caller_fails_the_calls_that_follow() {
+    let (place, engine) = (directory(), engine());
+    let store = store(&engine, place.path());
+    let writer = store.begin(BeginOptions::new().staging(32 << 20)).wait().expect("a writer");
+    // Nothing can be made in the directory of the generation any more.
+    let temporary = names_in(place.path()).into_iter().find(|name| name.starts_with(".tmp-")).expect("the directory");
+    std::fs::remove_dir_all(place.path().join(temporary)).expect("removed");
+    let large = |name: &str| source(name, DType::U8, &[8 << 20]);
+    let expected = large("first").data;
+    assert!(writer.put(large("first"), PutOptions::new()).wait().expect("its memory is free") == expected);
+    let began = Instant::now();
+    let mut puts = 0;
+    while writer.put(source(&format!("next{puts}"), DType::U8, &[5]), PutOptions::new()).wait().is_ok() {
+        assert!(began.elapsed() < Duration::from_secs(20), "nothing fails");
+        puts += 1;
+    }
+    assert_eq!(writer.commit().wait().expect_err("it has failed").code(), "ENOENT");
+    assert!(store.list().wait().expect("a list").is_empty());
 }
