@@ -1,9 +1,11 @@
 //! The one seam for bindings: memory that another runtime lends and takes over, and steps that it decides between.
 //!
 //! A load hands over its groups as buffers, with the place of each tensor as numbers, because a runtime makes its own objects.
-//! A save stops before it becomes visible, so that the runtime can look whether the memory that it lent is still there.
+//! A save stops before it becomes visible, so that the runtime can look whether the memory that it lent is still there, and a
+//! checkpoint, so that an abort before that moment leaves nothing, and one after it changes nothing.
 
 use crate::budget;
+use crate::checkpoint::{self, CheckpointWriter, Generation};
 use crate::columns::Kind;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
@@ -232,6 +234,44 @@ impl fmt::Debug for Written {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Written").finish_non_exhaustive()
     }
+}
+
+/// As [`CheckpointWriter::put_all`], of tensors that are made when the job runs.
+pub fn put_all<B: IoBuf>(
+    writer: &CheckpointWriter,
+    sources: impl FnOnce() -> Vec<Source<B>> + Send + 'static,
+    group: String,
+) -> Job<Result<Vec<B>>> {
+    let writer = writer.share();
+    Job::new(async move { writer.put_all(sources(), group).await })
+}
+
+/// A generation of a checkpoint that is written, and not visible yet. Dropping it removes it. Of a writer that has joined: its
+/// part is durable.
+#[derive(Debug)]
+pub struct Prepared(checkpoint::Prepared);
+
+/// As [`CheckpointWriter::commit`], up to the moment before the generation becomes visible.
+pub fn prepare(writer: CheckpointWriter) -> Job<Result<Prepared>> {
+    Job::new(async move { writer.prepare().await.map(Prepared) })
+}
+
+impl Prepared {
+    /// Makes it visible.
+    pub fn commit(self) -> Job<Result<Generation>> {
+        Job::new(self.0.commit())
+    }
+
+    /// Removes it, and waits for that.
+    pub fn abandon(self) -> Job<Result<()>> {
+        Job::new(self.0.abandon())
+    }
+}
+
+/// Reports the bytes of tensors that a writer has written from now on, of this many: at most 20 times a second, and once at
+/// the end, when the generation is visible.
+pub fn report(writer: &CheckpointWriter, total: u64, function: impl Fn(u64, u64) + Send + Sync + 'static) {
+    writer.report(Some(Arc::new(function)), total);
 }
 
 /// The table of open tensors, which outlives them.

@@ -1,5 +1,6 @@
 //! [`Progress`]: reports of how far a job has come, few enough that they cost nothing.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,13 @@ pub(crate) struct Progress {
     done: u64,
     total: u64,
     last: Option<Instant>,
+}
+
+impl fmt::Debug for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { done, total, .. } = self;
+        f.debug_struct("Progress").field("done", done).field("total", total).finish_non_exhaustive()
+    }
 }
 
 impl Progress {

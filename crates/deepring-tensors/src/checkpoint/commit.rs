@@ -85,6 +85,20 @@ impl Commit {
     pub(super) fn flushes(&self, bug: PlantedBug) -> bool {
         self.forgotten != Some(bug)
     }
+
+    /// The steps after which nothing is visible yet. Of a writer that has joined, all.
+    pub(super) fn before_moment(&self) -> &[Step] {
+        &self.steps[..self.moment()]
+    }
+
+    /// The others.
+    pub(super) fn rest(&self) -> &[Step] {
+        &self.steps[self.moment()..]
+    }
+
+    fn moment(&self) -> usize {
+        self.steps.iter().position(|&step| step == Step::Publish).unwrap_or(self.steps.len())
+    }
 }
 
 #[cfg(test)]
@@ -110,6 +124,9 @@ mod tests {
         assert_eq!(Commit::new(true).steps, all);
         assert_eq!(Commit::new(false).steps, all[..2]);
         assert!(FORGETFUL.iter().all(|&bug| Commit::new(true).flushes(bug)));
+        let (first, joined) = (Commit::new(true), Commit::new(false));
+        assert_eq!((first.before_moment(), first.rest()), all.split_at(5));
+        assert_eq!((joined.before_moment(), joined.rest()), all[..2].split_at(2));
     }
 
     #[test]

@@ -19,6 +19,7 @@
 //! written in front of them at the end.
 
 use super::agree::Listed;
+use super::block::Bytes;
 use super::files::{Class, DataFile, Extent, Failure, State, Within};
 use super::names::Origin;
 use super::part::{CHUNK_BYTES, Part, PartFile, SplitPiece, SplitTensor};
@@ -26,6 +27,7 @@ use super::staging::Staging;
 use super::temporary::Temporary;
 use crate::error::{Error, Result, quoted};
 use crate::layout::Declared;
+use crate::progress::Progress;
 use deepring::{Direct, Engine, ReplaceOptions, Replacement};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -42,6 +44,7 @@ pub(super) struct Data {
     durable: bool,
     pub(super) staging: Arc<Staging>,
     state: Mutex<State>,
+    progress: Mutex<Option<Progress>>,
     /// Goes with the last one that makes a file in it.
     _temporary: Arc<Temporary>,
 }
@@ -49,7 +52,32 @@ pub(super) struct Data {
 impl Data {
     pub(super) fn new(temporary: &Arc<Temporary>, origin: Origin, direct: Direct, durable: bool, staging: Arc<Staging>) -> Arc<Self> {
         let (engine, directory) = (temporary.place.engine.clone(), temporary.directory.path().to_owned());
-        Arc::new(Self { engine, directory, origin, direct, durable, staging, state: Mutex::default(), _temporary: Arc::clone(temporary) })
+        let (state, progress) = (Mutex::default(), Mutex::default());
+        Arc::new(Self { engine, directory, origin, direct, durable, staging, state, progress, _temporary: Arc::clone(temporary) })
+    }
+
+    /// Reports what is written from now on.
+    pub(super) fn report(&self, progress: Progress) {
+        *self.progress() = Some(progress);
+    }
+
+    /// All is done.
+    pub(super) fn end_report(&self) {
+        if let Some(progress) = self.progress().take() {
+            progress.end();
+        }
+    }
+
+    fn progress(&self) -> MutexGuard<'_, Option<Progress>> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A write has ended.
+    pub(super) fn written(&self, file: usize, parts: &[Bytes], crcs: &[u32]) {
+        self.lock().written(file, parts, crcs);
+        if let Some(progress) = &mut *self.progress() {
+            progress.advance(parts.iter().map(|part| part.len).sum());
+        }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {

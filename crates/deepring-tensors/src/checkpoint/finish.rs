@@ -25,7 +25,7 @@ impl Data {
     fn settled(&self, file: usize, parts: &[Bytes], ended: Completed<Scattered<Buffer>>) -> Result<()> {
         match ended.ok() {
             Ok((written, _)) => {
-                self.lock().written(file, parts, written.checksums().unwrap_or_default());
+                self.written(file, parts, written.checksums().unwrap_or_default());
                 // A header has no parts, and no block.
                 if !parts.is_empty() {
                     self.staging.give(written.buf);

@@ -54,6 +54,7 @@ pub use planted::{PlantedBug, plant};
 pub use reuse::Reused;
 pub use store::{Captured, Checkpoints};
 pub use token::Token;
+pub(crate) use writer::Prepared;
 pub use writer::{CheckpointWriter, Generation};
 
 /// What this thread has had of a processor. Other work on the machine does not count, so a test can bound it.

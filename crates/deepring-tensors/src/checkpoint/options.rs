@@ -2,8 +2,11 @@
 
 use super::files::Within;
 use super::retention::Keep;
+use crate::progress::OnProgress;
 use deepring::Direct;
+use std::fmt;
 use std::num::NonZeroU64;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a commit waits for a writer that has not joined, if nothing else is said.
@@ -214,12 +217,20 @@ impl PutOptions {
 }
 
 /// How to save a checkpoint in one call.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct CheckpointOptions {
     pub(super) begin: BeginOptions,
     pub(super) group: String,
     pub(super) meta: Option<String>,
+    pub(super) on_progress: Option<OnProgress>,
+}
+
+impl fmt::Debug for CheckpointOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { begin, group, meta, .. } = self;
+        f.debug_struct("CheckpointOptions").field("begin", begin).field("group", group).field("meta", meta).finish_non_exhaustive()
+    }
 }
 
 impl Default for CheckpointOptions {
@@ -231,7 +242,7 @@ impl Default for CheckpointOptions {
 impl CheckpointOptions {
     /// No step, `null` as meta, the group `main`, no staging, direct I/O preferred.
     pub fn new() -> Self {
-        Self { begin: BeginOptions::new(), group: GROUP.into(), meta: None }
+        Self { begin: BeginOptions::new(), group: GROUP.into(), meta: None, on_progress: None }
     }
 
     /// As [`BeginOptions::step`].
@@ -266,6 +277,14 @@ impl CheckpointOptions {
     #[must_use]
     pub fn direct(mut self, direct: Direct) -> Self {
         self.begin = self.begin.direct(direct);
+        self
+    }
+
+    /// A function that is called with the bytes of tensors that have been written, and with those of all: at most 20 times a
+    /// second, and once at the end. On whatever thread polls the jobs.
+    #[must_use]
+    pub fn on_progress(mut self, function: impl Fn(u64, u64) + Send + Sync + 'static) -> Self {
+        self.on_progress = Some(Arc::new(function));
         self
     }
 }

@@ -123,7 +123,7 @@ impl Data {
         let replacement = self.made(placed.file).await?;
         let ended = replacement.file().write_gather_with(data, &pieces, ManyOptions::new().checksums(true)).await;
         let (written, _) = ended.ok().map_err(|error| Error::io(error, Some(name)))?;
-        self.lock().written(placed.file, &parts, written.checksums().unwrap_or_default());
+        self.written(placed.file, &parts, written.checksums().unwrap_or_default());
         Ok(written.buf)
     }
 
@@ -172,6 +172,6 @@ impl Data {
     /// The bytes of a reserved place are there.
     pub(super) fn filled(&self, placed: &Placed, len: u64, crcs: &[u32]) {
         let parts: Vec<Bytes> = chunks(len, CHUNK_BYTES).map(|(at, len)| Bytes { tensor: placed.tensor, at, len }).collect();
-        self.lock().written(placed.file, &parts, crcs);
+        self.written(placed.file, &parts, crcs);
     }
 }

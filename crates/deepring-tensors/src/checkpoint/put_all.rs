@@ -88,11 +88,9 @@ impl Data {
                 chunks(len.max(1), CHUNK_BYTES).map(move |(at, chunk)| Bytes { tensor, at, len: chunk.min(len) })
             });
             let parts: Vec<Bytes> = parts.collect();
-            let mut state = self.lock();
             // The file's own count ends below.
-            state.files[number].writes += 1;
-            state.written(number, &parts, &written.sums);
-            drop(state);
+            self.lock().files[number].writes += 1;
+            self.written(number, &parts, &written.sums);
             for (&index, buf) in layout.order[written.which].iter().zip(written.data) {
                 data[index as usize] = Some(buf);
             }

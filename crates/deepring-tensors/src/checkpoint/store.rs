@@ -95,8 +95,9 @@ impl Checkpoints {
     pub fn save<B: IoBuf>(&self, tensors: Vec<Source<B>>, options: CheckpointOptions) -> Job<Result<Captured<B>>> {
         let this = self.clone();
         Job::new(async move {
-            let CheckpointOptions { begin, group, meta } = options;
+            let CheckpointOptions { begin, group, meta, on_progress } = options;
             let writer = this.begin(begin).await?;
+            writer.report(on_progress, tensors.iter().map(|tensor| tensor.data.len() as u64).sum());
             let meta = meta.map_or(Ok(()), |meta| writer.set_meta(&meta));
             let put = match meta {
                 Ok(()) => writer.put_all(tensors, group).await,

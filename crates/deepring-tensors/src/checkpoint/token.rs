@@ -15,6 +15,7 @@ use std::str::FromStr;
 /// let first = store.begin(BeginOptions::new().writers(2)).wait()?;
 /// let text = first.token().to_string();
 /// let token: Token = text.parse()?; // in another process
+/// assert_eq!(token.writers(), 2);
 /// let second = store.join(&token, 1, JoinOptions::new()).wait()?;
 /// second.commit().wait()?; // its part is durable
 /// assert_eq!(first.commit().wait()?.number, 1); // everything is visible
@@ -26,6 +27,13 @@ pub struct Token {
     pub(super) id: Id,
     pub(super) writers: u32,
     pub(super) reference: Option<u64>,
+}
+
+impl Token {
+    /// How many writers the generation has. Those that join have the numbers from 1 on.
+    pub fn writers(&self) -> u32 {
+        self.writers
+    }
 }
 
 impl fmt::Display for Token {

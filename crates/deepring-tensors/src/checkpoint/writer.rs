@@ -18,6 +18,7 @@ use super::token::Token;
 use crate::error::{Error, Fault, Reason, Result, quoted};
 use crate::job::Job;
 use crate::open::{OpenOptions, Safetensors};
+use crate::progress::{OnProgress, Progress};
 use crate::save::Source;
 use crate::shards::index_text;
 use deepring::IoBuf;
@@ -244,19 +245,28 @@ impl CheckpointWriter {
     /// should be; with [`Error::Io`]. After a failure nothing is visible and nothing is left, unless only the last flush of
     /// the store has failed (`fsync`): then the generation is there, and a power cut can take it away.
     pub fn commit(self) -> Job<Result<Generation>> {
-        Job::new(async move {
-            let Ok(inner) = Arc::try_unwrap(self.inner) else {
-                return Err(Error::Argument("a call has not ended".into()));
-            };
-            match inner.commit().await {
-                Ok(generation) => Ok(generation),
-                Err(error) => {
-                    // The caller gets the error that made this necessary.
-                    let _ = inner.abort().await;
-                    Err(error)
-                }
-            }
-        })
+        Job::new(async move { self.prepare().await?.commit().await })
+    }
+
+    /// All steps of the commit before the moment.
+    pub(crate) async fn prepare(self) -> Result<Prepared> {
+        let Ok(inner) = Arc::try_unwrap(self.inner) else {
+            return Err(Error::Argument("a call has not ended".into()));
+        };
+        match inner.prepare().await {
+            Ok(committing) => Ok(Prepared { inner, committing }),
+            Err(error) => Err(inner.abort_for(error).await),
+        }
+    }
+
+    /// For a call, which must end before the commit.
+    pub(crate) fn share(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner) }
+    }
+
+    /// Reports the bytes of tensors that are written from now on, of this many.
+    pub(crate) fn report(&self, on_progress: Option<OnProgress>, total: u64) {
+        self.inner.data.report(Progress::new(on_progress, total));
     }
 
     /// Gives up. Of the first writer: removes all that was written, of all writers, and waits for that.
@@ -272,6 +282,29 @@ impl CheckpointWriter {
     }
 }
 
+/// A generation that is written and not visible yet. Dropping it removes it. Of a writer that has joined: its part is durable.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    inner: Inner,
+    committing: Committing,
+}
+
+impl Prepared {
+    /// The rest of the commit.
+    pub(crate) async fn commit(self) -> Result<Generation> {
+        let Self { inner, mut committing } = self;
+        match inner.publish(&mut committing).await {
+            Ok(generation) => Ok(generation),
+            Err(error) => Err(inner.abort_for(error).await),
+        }
+    }
+
+    /// As [`CheckpointWriter::abort`].
+    pub(crate) async fn abandon(self) -> Result<()> {
+        self.inner.abort().await
+    }
+}
+
 fn check_group(group: &str) -> Result<()> {
     if is_group(group) {
         return Ok(());
@@ -279,8 +312,15 @@ fn check_group(group: &str) -> Result<()> {
     Err(Error::Argument(format!("{} is not a group: 1 to 64 of a-z, 0-9, _ and -", quoted(group))))
 }
 
+/// A commit in progress.
+#[derive(Debug)]
+struct Committing {
+    part: Part,
+    parts: Parts,
+}
+
 /// What the first writer knows of all parts.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Parts {
     manifest: Vec<ManifestPart>,
     listed: Vec<Listed>,
@@ -292,12 +332,33 @@ impl Inner {
         self.reused.lock().unwrap_or_else(PoisonError::into_inner).add(reused);
     }
 
-    async fn commit(&self) -> Result<Generation> {
-        let Self { place, token, temporary, .. } = self;
+    async fn prepare(&self) -> Result<Committing> {
         self.data.complete().await?;
-        let part = self.data.part();
-        let mut parts = Parts::default();
-        for &step in &self.commit.steps {
+        let mut committing = Committing { part: self.data.part(), parts: Parts::default() };
+        self.take(self.commit.before_moment(), &mut committing).await?;
+        Ok(committing)
+    }
+
+    async fn publish(&self, committing: &mut Committing) -> Result<Generation> {
+        let Self { place, token, temporary, .. } = self;
+        self.take(self.commit.rest(), committing).await?;
+        self.data.end_report();
+        if temporary.is_first {
+            let (store, keep, flushes) = (place.directory.clone(), place.keep, self.commit.flushes(PlantedBug::ForgetsRetiredSync));
+            // What is left goes the next time; the generation is there.
+            let _ = place.engine.run_blocking(move || collect::collect(&store, keep, flushes)).await;
+        }
+        let reused = *self.reused.lock().unwrap_or_else(PoisonError::into_inner);
+        let files = &committing.part.files;
+        let bytes = files.iter().map(|file| file.bytes).sum();
+        Ok(Generation { number: token.number, bytes, files: files.len() as u32, reused })
+    }
+
+    /// Takes some steps of the commit, one after the other.
+    async fn take(&self, steps: &[Step], committing: &mut Committing) -> Result<()> {
+        let Self { place, temporary, .. } = self;
+        let Committing { part, parts } = committing;
+        for &step in steps {
             match step {
                 Step::SyncData => self.data.commit().await?,
                 Step::WritePart => {
@@ -305,19 +366,12 @@ impl Inner {
                     let durable = self.commit.flushes(PlantedBug::ForgetsPartSync);
                     write_file(&place.engine, &path, part.text()?.into_bytes(), durable).await?;
                 }
-                Step::AwaitParts => parts = self.all_parts().await?,
-                Step::WriteManifest => self.write_manifest(&mut parts).await?,
+                Step::AwaitParts => *parts = self.all_parts().await?,
+                Step::WriteManifest => self.write_manifest(parts).await?,
                 Step::SyncTemporary | Step::Publish | Step::SyncStore | Step::Unlock => temporary.make(step).await?,
             }
         }
-        if temporary.is_first {
-            let (store, keep, flushes) = (place.directory.clone(), place.keep, self.commit.flushes(PlantedBug::ForgetsRetiredSync));
-            // What is left goes the next time; the generation is there.
-            let _ = place.engine.run_blocking(move || collect::collect(&store, keep, flushes)).await;
-        }
-        let reused = *self.reused.lock().unwrap_or_else(PoisonError::into_inner);
-        let bytes = part.files.iter().map(|file| file.bytes).sum();
-        Ok(Generation { number: token.number, bytes, files: part.files.len() as u32, reused })
+        Ok(())
     }
 
     /// Waits for the parts of all writers, and checks that they are one generation.
@@ -421,6 +475,13 @@ impl Inner {
         let manifest = Manifest { id: token.id, generation: token.number, step, created_ms: now, previous, parts, meta };
         let text = place.engine.run_blocking(move || manifest.text()).await?;
         write_file(&self.place.engine, &path.join(MANIFEST), text.into_bytes(), self.commit.flushes(PlantedBug::ForgetsManifestSync)).await
+    }
+
+    /// Gives up, for this error.
+    async fn abort_for(self, error: Error) -> Error {
+        // The caller gets the error that made this necessary.
+        let _ = self.abort().await;
+        error
     }
 
     async fn abort(self) -> Result<()> {

@@ -4,6 +4,7 @@ use crate::harness::{Rng, directory, engine, names_in, source};
 use crate::model::{check, generation, mixed, store};
 use deepring_tensors::DType;
 use deepring_tensors::checkpoint::{BeginOptions, CheckpointOptions, PutOptions};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 #[test]
@@ -86,4 +87,25 @@ fn what_fails_behind_the_caller_fails_the_calls_that_follow() {
     }
     assert_eq!(writer.commit().wait().expect_err("it has failed").code(), "ENOENT");
     assert!(store.list().wait().expect("a list").is_empty());
+}
+
+#[test]
+fn progress_of_a_save_ends_once_with_the_bytes_of_all_tensors() {
+    let (place, engine) = (directory(), engine());
+    let store = store(&engine, place.path());
+    let tensors = mixed("t");
+    let total: u64 = tensors.iter().map(|tensor| tensor.data.len() as u64).sum();
+    for staging in [0, 64 << 20] {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let report = Arc::clone(&seen);
+        let options = CheckpointOptions::new().staging(staging);
+        let options = options.on_progress(move |done, all| report.lock().expect("no panic").push((done, all)));
+        let captured = store.save(tensors.clone(), options).wait().expect("captured");
+        assert!(seen.lock().expect("no panic").iter().all(|&(done, _)| done < total), "it ends when the generation is visible");
+        captured.commit().wait().expect("a commit");
+        let seen = seen.lock().expect("no panic");
+        assert_eq!(seen.last(), Some(&(total, total)));
+        assert!(seen.is_sorted() && seen.iter().all(|&(_, all)| all == total), "{seen:?}");
+        assert_eq!(seen.iter().filter(|(done, _)| *done == total).count(), 1);
+    }
 }
