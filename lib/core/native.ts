@@ -181,7 +181,8 @@ export interface Native {
 
   /**
    * Loads tensors, all if `indices` is null. Slices are numbers: of each the index, the number of dimensions, and where each
-   * begins and ends, or -1 twice. Those of `into` go to `views`. The detail is a `LoadedTensors` of the others.
+   * begins and ends, or -1 twice. Those of `into` go to `views`. `verify` null is the default of the files. The detail is a
+   * `LoadedTensors` of the others.
    */
   loadTensors(
     id: number,
@@ -189,7 +190,7 @@ export interface Native {
     indices: Uint32Array | null,
     slices: Float64Array,
     groupBytes: number,
-    verify: boolean,
+    verify: boolean | null,
     into: Uint32Array,
     views: readonly Uint8Array[],
   ): void
@@ -199,7 +200,7 @@ export interface Native {
     slices: Float64Array,
     memory: number,
     inOrder: boolean,
-    verify: boolean,
+    verify: boolean | null,
   ): number
   /** The detail is a `StreamGroup`; there is none at the end. */
   nextGroup(id: number, stream: number): void

@@ -39,14 +39,15 @@ export function onProgressOf(value: unknown): OnProgress | undefined {
 const bytes = new Float64Array(2)
 
 /**
- * Reports the progress of the request with this number while it runs.
+ * Reports the progress of a request while it runs.
  *
+ * @param current - Its number; of several that run one after the other, that of the one in progress.
  * @param running - Its promise.
  * @param total - The bytes of all, from the result: for the report of the end.
  * @param undo - What to do with a result that is not delivered, because the function has thrown.
  */
 export async function reporting<T>(
-  id: number,
+  current: () => number,
   onProgress: OnProgress | undefined,
   running: Promise<T>,
   total: (result: T) => number,
@@ -57,7 +58,7 @@ export async function reporting<T>(
   let last = 0
   const look = (): void => {
     bytes.fill(0)
-    connect().progress(id, bytes)
+    connect().progress(current(), bytes)
     const [done = 0, all = 0] = bytes
     // The end is reported once, below.
     if (done <= last || done >= all) return
@@ -67,7 +68,7 @@ export async function reporting<T>(
     } catch (error) {
       failed = { error }
       clearInterval(timer)
-      cancel([id])
+      cancel([current()])
     }
   }
   const timer = setInterval(look, PAUSE_MS)

@@ -113,15 +113,21 @@ export interface Verified {
   bytes: number
 }
 
-/** What is to be written, as columns. */
-export interface SaveRequest {
+/** Tensors, column by column. */
+export interface TensorColumns {
   names: string
   /** Of each name, in UTF-8. */
   nameBytes: Uint32Array
+  /** Element types, each once. */
   dtypes: string[]
   dtypeOf: Uint32Array
   ranks: Uint32Array
   extents: Float64Array
+}
+
+/** What is to be written. */
+export interface SaveRequest {
+  columns: TensorColumns
   /** Keys and values in turn. */
   metadata: string[]
   align: number

@@ -2,6 +2,7 @@
 
 import { Buffer } from 'node:buffer'
 import { invalidType, invalidValue } from '../core/errors.ts'
+import type { TensorColumns } from '../core/tensors.ts'
 import { elementsOf } from '../memory/view.ts'
 
 /** A tensor by name, type and shape. */
@@ -14,20 +15,8 @@ export interface Declaration {
   shape: readonly number[]
 }
 
-/** Tensors, column by column. */
-export interface Columns {
-  readonly names: string
-  /** Of each name, in UTF-8. */
-  readonly nameBytes: Uint32Array
-  /** Element types, each once. */
-  readonly dtypes: string[]
-  readonly dtypeOf: Uint32Array
-  readonly ranks: Uint32Array
-  readonly extents: Float64Array
-}
-
 /** The columns of a list. */
-export function columnsOf(list: readonly Declaration[], argument: string): Columns {
+export function columnsOf(list: readonly Declaration[], argument: string): TensorColumns {
   const names: string[] = []
   const nameBytes = new Uint32Array(list.length)
   const numbers = new Map<string, number>()

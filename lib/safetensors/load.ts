@@ -29,7 +29,10 @@ export interface LoadOptions extends SignalOptions, ProgressOptions {
   into?: ReadonlyMap<string, Bytes> | undefined
   /** Bytes that share one piece of memory, and so the end of its life. A larger tensor has its own. Default 64 MiB. */
   groupBytes?: number | bigint | undefined
-  /** True: a whole tensor must have the checksum that its file states, if it states one. Default false. */
+  /**
+   * True: a whole tensor must have the checksum that its file states, if it states one, and of a checkpoint each MiB that is
+   * read whole. Default false; of a checkpoint, true.
+   */
   verify?: boolean | undefined
 }
 
@@ -41,7 +44,7 @@ export interface TensorOptions extends SignalOptions {
   into?: Bytes | undefined
   /** `'crc32c'`: `checksum` of the tensor has the CRC-32C of its bytes. */
   checksum?: 'crc32c' | undefined
-  /** True: it must have the checksum that its file states, if it is whole and its file states one. Default false. */
+  /** As `verify` of `load`. */
   verify?: boolean | undefined
 }
 
@@ -70,13 +73,13 @@ export function load(
   const into = destinationsOf(rows, given.into, indices, slices)
   const groupBytes = given.groupBytes === undefined ? GROUP_BYTES : bytesOf(given.groupBytes, 'options.groupBytes')
   integerOf(groupBytes, 'options.groupBytes', 1, Number.MAX_SAFE_INTEGER)
-  const verify = booleanOf(given.verify, 'options.verify', false)
+  const verify = verifyOf(given.verify)
   const onProgress = onProgressOf(given.onProgress)
   const signal = signalOf(given.signal)
   const { id, loading } = start({ state, slices, into }, indices, groupBytes, verify, signal)
   return state.run(
     reporting(
-      id,
+      () => id,
       onProgress,
       loading,
       ({ receipt }) => receipt.bytes,
@@ -93,7 +96,7 @@ export async function loadOne(state: TableState, name: string, options?: TensorO
   const index = rows.indexOf(name)
   const slices = given.slice === undefined ? NO_SLICES : new Map([[index, sliceOf(rows.at(index), given.slice)]])
   const into = new Map(given.into === undefined ? [] : [[index, destinationOf(rows, index, given.into, slices)]])
-  const verify = booleanOf(given.verify, 'options.verify', false)
+  const verify = verifyOf(given.verify)
   const signal = signalOf(given.signal)
   const { loading } = start({ state, slices, into }, Uint32Array.of(index), Number.MAX_SAFE_INTEGER, verify, signal)
   const map = await state.run(loading)
@@ -108,11 +111,16 @@ export async function loadOne(state: TableState, name: string, options?: TensorO
   }
 }
 
+/** Whether to verify; null if that is left to the files. */
+export function verifyOf(value: unknown): boolean | null {
+  return value === undefined ? null : booleanOf(value, 'options.verify', false)
+}
+
 function start(
   call: Call,
   indices: Uint32Array | null,
   groupBytes: number,
-  verify: boolean,
+  verify: boolean | null,
   signal: AbortSignal | null,
 ): { readonly id: number; readonly loading: Promise<TensorMap> } {
   const { state, slices, into } = call

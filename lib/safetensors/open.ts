@@ -65,7 +65,8 @@ export function engineOf(value: unknown): Engine {
   return value
 }
 
-function directOf(value: unknown): number {
+/** The option `direct`. */
+export function directOf(value: unknown): number {
   if (value === undefined) return DIRECT.prefer
   return DIRECT[wordOf(value, 'options.direct', ['require', 'prefer', 'never', 'auto'])]
 }
@@ -193,11 +194,13 @@ async function opening(
     new TableState(state, detail as OpenedTable)
   const operation = new Operation(nextId(), finish, null, null, undefined)
   operation.owner = engine
-  operation.extra.discard = ({ detail }) => {
-    const { table } = detail as OpenedTable
-    runInBackground((id) => connect().closeTable(id, table))
-    connect().dropTable(table)
-  }
+  operation.extra.discard = ({ detail }) => closeUnseen(detail as OpenedTable)
   stage(operation.id, state.number)
   return waitedFor(state, track(operation, watched))
+}
+
+/** Closes what was opened for a promise that was rejected before. */
+export function closeUnseen({ table }: OpenedTable): void {
+  runInBackground((id) => connect().closeTable(id, table))
+  connect().dropTable(table)
 }

@@ -2,7 +2,7 @@
 
 import { invalidType, invalidValue, outOfRange } from '../core/errors.ts'
 import { booleanOf, integerOf, wordOf, type SignalOptions } from '../core/options.ts'
-import type { SaveRequest } from '../core/tensors.ts'
+import type { SaveRequest, TensorColumns } from '../core/tensors.ts'
 import type { Engine } from '../engine/engine.ts'
 import { bytesOfElements, DTYPES, type DType } from '../memory/dtype.ts'
 import { elementsOf } from '../memory/view.ts'
@@ -69,19 +69,12 @@ export function requestOf(
   options: Readonly<WriterOptions>,
   shardBytes: number,
 ): SaveRequest {
-  const seen = new Set<string>()
-  const columns = columnsOf(list, argument)
-  for (const [nth, { name, dtype, shape }] of list.entries()) {
-    if (name === METADATA) throw invalidValue(`${argument}[${nth}].name`, 'The format has this key for metadata.', name)
-    if (seen.has(name)) throw invalidValue(`${argument}[${nth}].name`, 'Another tensor has the same name.', name)
-    seen.add(name)
-    bytesOf(dtype, shape, `${argument}[${nth}]`)
-  }
+  const columns = columnsToWrite(list, argument)
   const { align = ALIGN, order, durable, mode, checksum, metadata } = options
   integerOf(align, 'options.align', ALIGN_MIN, ALIGN_MAX)
   if (!Number.isInteger(Math.log2(align))) throw outOfRange('options.align', 'a power of two', align)
   return {
-    ...columns,
+    columns,
     metadata: metadataOf(metadata),
     align,
     order: order === undefined ? 'blocks' : wordOf(order, 'options.order', ['blocks', 'reference', 'given']),
@@ -90,6 +83,25 @@ export function requestOf(
     checksums: checksum !== undefined && wordOf(checksum, 'options.checksum', ['crc32c']) === 'crc32c',
     shardBytes,
   }
+}
+
+/** The columns of tensors that are to be written: names that are there once, and known element types. */
+export function columnsToWrite(list: readonly Declaration[], argument: string): TensorColumns {
+  const seen = new Set<string>()
+  const columns = columnsOf(list, argument)
+  for (const [nth, declaration] of list.entries()) {
+    const { name } = declaration
+    if (seen.has(name)) throw invalidValue(`${argument}[${nth}].name`, 'Another tensor has the same name.', name)
+    seen.add(name)
+    checkToWrite(declaration, `${argument}[${nth}]`)
+  }
+  return columns
+}
+
+/** Checks that a tensor can be written. */
+export function checkToWrite({ name, dtype, shape }: Declaration, argument: string): void {
+  if (name === METADATA) throw invalidValue(`${argument}.name`, 'The format has this key for metadata.', name)
+  bytesOf(dtype, shape, argument)
 }
 
 /** Bytes of a tensor that is to be written. */

@@ -15,7 +15,7 @@ import { onProgressOf, reporting, type OnProgress, type ProgressOptions } from '
 import type { RecordView } from '../core/record.ts'
 import type { Saved, SaveRequest, WrittenSave } from '../core/tensors.ts'
 import { engineStateOf } from '../engine/engine.ts'
-import { dtypeOf } from '../memory/dtype.ts'
+import { dtypeOf, type DType } from '../memory/dtype.ts'
 import { viewOf, type TensorLike } from '../memory/view.ts'
 import { checkTensorName, type Declaration } from './columns.ts'
 import { engineOf } from './open.ts'
@@ -33,10 +33,15 @@ export interface SaveOptions extends WriterOptions, ProgressOptions {
 
 const KEYS: ReadonlySet<string> = new Set([...WRITER_KEYS, 'shardBytes', 'onProgress'])
 
+/** Tensors by name, of any library: an object, a `Map`, or any iterable of pairs. */
+export type NamedTensors = Readonly<Record<string, TensorLike>> | Iterable<readonly [string, TensorLike]>
+
 /** Tensors as they are given. */
-interface Given {
+export interface Given {
   readonly declarations: Declaration[]
   readonly views: Uint8Array[]
+  /** Of the views, at the time of the call: a view that is detached has none. */
+  readonly lengths: number[]
 }
 
 /**
@@ -64,23 +69,24 @@ interface Given {
  */
 export async function saveSafetensors(
   path: FilePath,
-  tensors: Readonly<Record<string, TensorLike>> | Iterable<readonly [string, TensorLike]>,
+  tensors: NamedTensors,
   options?: SaveOptions,
 ): Promise<SaveReceipt> {
   const name = pathOf(path)
   const given = optionsOf(options, KEYS)
-  const { declarations, views } = tensorsOf(tensors)
-  const request = requestOf(declarations, 'tensors', given, shardBytesOf(given.shardBytes))
+  const list = tensorsOf(tensors)
+  const request = requestOf(list.declarations, 'tensors', given, shardBytesOf(given.shardBytes))
   const onProgress = onProgressOf(given.onProgress)
   const signal = signalOf(given.signal)
   const owner = engineOf(given.engine)
   const engine = engineStateOf(owner)
   checkOpen(engine, 'write')
-  return waitedFor(engine, write({ engine, owner, path: name.bytes, declarations, views, request, onProgress, signal }))
+  return waitedFor(engine, write({ engine, owner, path: name.bytes, list, request, onProgress, signal }))
 }
 
 /** A save whose arguments have been checked. */
-interface Save extends Given {
+interface Save {
+  readonly list: Given
   readonly engine: EngineState
   readonly owner: object
   readonly path: Uint8Array
@@ -89,31 +95,27 @@ interface Save extends Given {
   readonly signal: AbortSignal | null
 }
 
-async function write({
-  engine,
-  owner,
-  path,
-  declarations,
-  views,
-  request,
-  onProgress,
-  signal,
-}: Save): Promise<SaveReceipt> {
-  const lengths = views.map(({ byteLength }) => byteLength)
+async function write({ engine, owner, path, list, request, onProgress, signal }: Save): Promise<SaveReceipt> {
   const operation = new Operation(nextId(), finishWritten, null, null, undefined)
-  operation.extra.holds = views
+  operation.extra.holds = list.views
   operation.owner = owner
   operation.extra.discard = ({ detail }) =>
     runInBackground((id) => connect().abandonSave(id, (detail as WrittenSave).written))
-  connect().saveTensors(operation.id, engine.number, path, request, views)
+  connect().saveTensors(operation.id, engine.number, path, request, list.views)
   const writing = track<WrittenSave>(operation, signal)
   let written: WrittenSave
   try {
-    written = await reporting(operation.id, onProgress, writing, ({ bytes }) => bytes, abandon)
+    written = await reporting(
+      () => operation.id,
+      onProgress,
+      writing,
+      ({ bytes }) => bytes,
+      abandon,
+    )
   } catch (error) {
-    throw whatIsGone(declarations, views, lengths) ?? error
+    throw whatIsGone(list) ?? error
   }
-  const gone = whatIsGone(declarations, views, lengths)
+  const gone = whatIsGone(list)
   if (gone !== undefined || signal?.aborted === true) {
     await abandon(written)
     throwIfAborted(gone === undefined ? signal : null)
@@ -149,23 +151,29 @@ function shardBytesOf(value: unknown): number {
   return bytes
 }
 
-function tensorsOf(tensors: unknown): Given {
+/** What is to be saved, checked. */
+export function tensorsOf(tensors: unknown): Given {
   if (typeof tensors !== 'object' || tensors === null)
     throw invalidType('tensors', 'an object with tensors, or an iterable of names and tensors', tensors)
   const pairs: Iterable<unknown> = Symbol.iterator in tensors ? (tensors as Iterable<unknown>) : Object.entries(tensors)
-  const given: Given = { declarations: [], views: [] }
+  const given: Given = { declarations: [], views: [], lengths: [] }
   for (const pair of pairs) {
     if (!Array.isArray(pair) || pair.length !== 2) throw invalidType('tensors', 'an iterable of [name, tensor]', pair)
     const [name, tensor] = pair as [unknown, unknown]
     given.declarations.push(declarationOf(checkTensorName(name, 'tensors'), tensor))
-    given.views.push(viewOf(tensor as TensorLike, undefined, undefined))
+    const view = viewOf(tensor as TensorLike, undefined, undefined)
+    given.views.push(view)
+    given.lengths.push(view.byteLength)
   }
   return given
 }
 
 /** A tensor of any library, as it is declared. */
-function declarationOf(name: string, tensor: unknown): Declaration {
-  const argument = `tensors.get(${quotedName(name)})`
+export function declarationOf(
+  name: string,
+  tensor: unknown,
+  argument = `tensors.get(${quotedName(name)})`,
+): Declaration & { dtype: DType } {
   if (typeof tensor !== 'object' || tensor === null)
     throw invalidType(argument, 'a tensor { dtype, shape, data }', tensor)
   const { dtype, type, shape, dims } = tensor as Partial<Record<'dtype' | 'type' | 'shape' | 'dims', unknown>>
@@ -178,11 +186,7 @@ function declarationOf(name: string, tensor: unknown): Declaration {
 }
 
 /** The error for the first view that was detached. */
-function whatIsGone(
-  declarations: readonly Declaration[],
-  views: readonly Uint8Array[],
-  lengths: readonly number[],
-): Error | undefined {
+export function whatIsGone({ declarations, views, lengths }: Given): Error | undefined {
   const nth = views.findIndex(({ byteLength }, index) => byteLength !== lengths[index])
   const tensor = declarations[nth]?.name
   if (tensor === undefined) return undefined

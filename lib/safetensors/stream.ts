@@ -12,11 +12,12 @@
 
 import { signalOf, throwIfAborted } from '../core/abort.ts'
 import { connect, nextId, Operation, track } from '../core/completions.ts'
-import { booleanOf, bytesOf, integerOf, optionsOf, wordOf, type SignalOptions } from '../core/options.ts'
+import { bytesOf, integerOf, optionsOf, wordOf, type SignalOptions } from '../core/options.ts'
 import type { RecordView } from '../core/record.ts'
 import type { StreamGroup } from '../core/tensors.ts'
 import { takeBuffer, type EngineBuffer } from '../memory/buffer.ts'
 import { LentMemory, type Lease } from '../memory/lease.ts'
+import { verifyOf } from './load.ts'
 import { tensorOf } from './map.ts'
 import { indicesOf, type Choice, type Selection } from './selection.ts'
 import { sliceNumbers, slicesOf, type Slice, type Slices } from './slices.ts'
@@ -33,7 +34,7 @@ export interface StreamOptions extends SignalOptions {
   order?: 'file' | 'given' | undefined
   /** Of these tensors of the selection, a slice is read. */
   slices?: ReadonlyMap<string, Slice> | undefined
-  /** True: a whole tensor must have the checksum that its file states, if it states one. Default false. */
+  /** As `verify` of `load`. */
   verify?: boolean | undefined
 }
 
@@ -50,7 +51,7 @@ interface Ask {
   readonly slices: Slices
   readonly memory: number
   readonly inOrder: boolean
-  readonly verify: boolean
+  readonly verify: boolean | null
   readonly signal: AbortSignal | null
 }
 
@@ -67,7 +68,7 @@ export function stream(
   const memory = given.memory === undefined ? MEMORY_BYTES : bytesOf(given.memory, 'options.memory')
   integerOf(memory, 'options.memory', 1, Number.MAX_SAFE_INTEGER)
   const inOrder = given.order !== undefined && wordOf(given.order, 'options.order', ['file', 'given']) === 'given'
-  const verify = booleanOf(given.verify, 'options.verify', false)
+  const verify = verifyOf(given.verify)
   const signal = signalOf(given.signal)
   state.check('read')
   const streaming = new Streaming(state, { indices, slices, memory, inOrder, verify, signal })

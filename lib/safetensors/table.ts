@@ -185,7 +185,7 @@ export class TensorTable extends Uncloneable {
     connect().verifyTable(operation.id, state.opened.table)
     const verifying = track<Found>(operation, signal)
     const total = ({ bytes }: Found): number => bytes
-    const { found } = await state.run(reporting(operation.id, onProgress, verifying, total, nothing))
+    const { found } = await state.run(reporting(() => operation.id, onProgress, verifying, total, nothing))
     return found
   }
 

@@ -65,6 +65,30 @@ pub fn texts(text: &str, lengths: &[u32]) -> Vec<String> {
         .collect()
 }
 
+/// Columns of tensors, as they cross.
+#[napi(object, object_to_js = false)]
+pub struct TensorColumns {
+    pub names: String,
+    pub name_bytes: Uint32Array,
+    pub dtypes: Vec<String>,
+    pub dtype_of: Uint32Array,
+    pub ranks: Uint32Array,
+    pub extents: Float64Array,
+}
+
+impl From<TensorColumns> for Columns {
+    fn from(columns: TensorColumns) -> Self {
+        Self {
+            names: columns.names,
+            name_bytes: columns.name_bytes.to_vec(),
+            dtypes: columns.dtypes,
+            dtype_of: columns.dtype_of.to_vec(),
+            ranks: columns.ranks.to_vec(),
+            extents: columns.extents.to_vec(),
+        }
+    }
+}
+
 /// Tensors as JavaScript declares them: columns, which become objects on another thread.
 pub struct Columns {
     pub names: String,

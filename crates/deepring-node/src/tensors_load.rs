@@ -56,7 +56,7 @@ impl Session {
         indices: Option<Uint32ArraySlice<'_>>,
         slice_numbers: Float64ArraySlice<'_>,
         group_bytes: f64,
-        verify: bool,
+        verify: Option<bool>,
         into: Uint32ArraySlice<'_>,
         views: Object<'_>,
     ) -> Result<()> {
@@ -90,7 +90,7 @@ impl Session {
             let jobs = binding::load_into(&tensors, destinations.collect(), group_bytes as u64, verify).map_err(failed)?;
             let jobs = Together::new(jobs);
             let (seen, progress) = (Arc::clone(&filled), Arc::clone(&reported));
-            let options = LoadOptions::new().group_bytes(group_bytes as u64).verify(verify);
+            let options = verify.into_iter().fold(LoadOptions::new().group_bytes(group_bytes as u64), LoadOptions::verify);
             let options = options.on_progress(move |done, total| progress.set(done + seen.load(Ordering::Relaxed), total + lent));
             let options =
                 slice_of.into_iter().fold(options, |options, (index, slice)| options.slice(binding::name_of(table, index), slice));

@@ -7,7 +7,7 @@ use crate::session::{Session, unknown};
 use crate::tensors::path_of;
 use crate::tensors_detail::Fresh;
 use crate::tensors_job::{Gauge, failed, nothing};
-use crate::tensors_lists::Columns;
+use crate::tensors_lists::{Columns, TensorColumns};
 use deepring::Engine;
 use deepring_tensors::binding::{self, Written};
 use deepring_tensors::{Order, SaveOptions, Source};
@@ -19,12 +19,7 @@ use std::sync::Arc;
 /// What a save and a writer have in common: columns of tensors, and options as numbers (`SAVE` of record.ts).
 #[napi(object, object_to_js = false)]
 pub struct SaveRequest {
-    pub names: String,
-    pub name_bytes: Uint32Array,
-    pub dtypes: Vec<String>,
-    pub dtype_of: Uint32Array,
-    pub ranks: Uint32Array,
-    pub extents: Float64Array,
+    pub columns: TensorColumns,
     /// Keys and values in turn.
     pub metadata: Vec<String>,
     pub align: f64,
@@ -50,17 +45,6 @@ impl SaveRequest {
         let options = options.checksums(self.checksums).durable(self.durable);
         self.mode.into_iter().fold(options, SaveOptions::mode)
     }
-
-    pub fn columns(self) -> Columns {
-        Columns {
-            names: self.names,
-            name_bytes: self.name_bytes.to_vec(),
-            dtypes: self.dtypes,
-            dtype_of: self.dtype_of.to_vec(),
-            ranks: self.ranks.to_vec(),
-            extents: self.extents.to_vec(),
-        }
-    }
 }
 
 #[napi]
@@ -72,7 +56,7 @@ impl Session {
     pub fn save_tensors(&self, env: &Env, id: f64, engine: u32, path: View, request: SaveRequest, views: Object<'_>) -> Result<()> {
         let engine = self.state.engine(engine)?;
         let path = path_of(path);
-        let count = request.ranks.len();
+        let count = request.columns.ranks.len();
         let landing = self.landing(env, id)?;
         let mut elements = Elements::of(&views);
         let mut memories = Vec::with_capacity(count);
@@ -83,7 +67,7 @@ impl Session {
         let reported = Arc::clone(&gauge);
         let options = request.options().on_progress(move |done, total| reported.set(done, total));
         let shard_bytes = (request.shard_bytes > 0.0).then_some(request.shard_bytes as u64);
-        let columns = request.columns();
+        let columns = Columns::from(request.columns);
         let own = engine.clone();
         self.start(&engine, landing, gauge, async move {
             let sources = columns.declared().into_iter().zip(memories).map(|(declared, data)| Source { declared, data }).collect();

@@ -83,10 +83,11 @@ impl Session {
         slice_numbers: Float64ArraySlice<'_>,
         memory: f64,
         in_order: bool,
-        verify: bool,
+        verify: Option<bool>,
     ) -> Result<u32> {
         let tensors = self.state.open_tensors(table)?;
-        let options = StreamOptions::new().memory(memory as u64).in_order(in_order).verify(verify);
+        let options = StreamOptions::new().memory(memory as u64).in_order(in_order);
+        let options = verify.into_iter().fold(options, StreamOptions::verify);
         let ask = Ask { indices: indices.map(|indices| indices.to_vec()), slices: slices(&slice_numbers), options };
         let stream = Stream { tensors, state: Arc::new(Mutex::new(Streaming::Asked(ask))) };
         let number = self.state.number();

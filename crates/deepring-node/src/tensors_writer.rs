@@ -6,6 +6,7 @@ use crate::session::{Session, unknown};
 use crate::tensors::path_of;
 use crate::tensors_detail::Fresh;
 use crate::tensors_job::{failed, nothing};
+use crate::tensors_lists::Columns;
 use crate::tensors_save::SaveRequest;
 use deepring::Engine;
 use deepring_tensors::Writer;
@@ -21,7 +22,7 @@ impl Session {
     #[napi]
     pub fn create_writer(&self, env: &Env, id: f64, engine: u32, path: View, request: SaveRequest) -> Result<()> {
         let engine = self.state.engine(engine)?;
-        let (path, options, columns) = (path_of(path), request.options(), request.columns());
+        let (path, options, columns) = (path_of(path), request.options(), Columns::from(request.columns));
         let landing = self.landing(env, id)?;
         let own = engine.clone();
         self.start_plain(&engine, landing, async move {

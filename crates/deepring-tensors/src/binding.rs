@@ -84,7 +84,7 @@ pub fn load_into<B: IoBufMut>(
     tensors: &Tensors,
     mut destinations: Vec<Destination<B>>,
     group_bytes: u64,
-    verify: bool,
+    verify: Option<bool>,
 ) -> Result<Vec<Filling<B>>> {
     destinations.sort_by_key(|destination| destination.index);
     let selection = tensors.table().selection(destinations.iter().map(|destination| destination.index as usize).collect());
@@ -93,7 +93,7 @@ pub fn load_into<B: IoBufMut>(
         slices.extend(destination.slice.map(|slice| (destination.index, slice)));
         memory.push(destination.memory);
     }
-    let sums = tensors.sums(Some(verify));
+    let sums = tensors.sums(verify);
     let verify = sums.is_some();
     let rules = Rules { separate: true, packed: true, ..Rules::new(group_bytes, sums) };
     let plan = Arc::new(Plan::new(tensors.table(), &selection, &slices, rules)?);

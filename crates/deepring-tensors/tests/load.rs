@@ -278,11 +278,11 @@ fn neighbors_that_go_into_memory_of_the_program_are_one_request() {
         engine.stats().submitted - before
     };
     for verify in [false, true] {
-        assert_eq!(into(64 << 20, verify), 1);
-        assert!(into(5000, verify) > 2);
+        assert_eq!(into(64 << 20, Some(verify)), 1);
+        assert!(into(5000, Some(verify)) > 2);
     }
     let wrong = vec![Destination { index: 1, slice: None, memory: vec![0; 49] }];
-    let error = binding::load_into(&model, wrong, 1, false).expect_err("50 bytes");
+    let error = binding::load_into(&model, wrong, 1, Some(false)).expect_err("50 bytes");
     assert!(matches!(error, Error::Argument(_)), "{error}");
 
     // A byte of a tensor changes: only that one is wrong.
@@ -292,7 +292,7 @@ fn neighbors_that_go_into_memory_of_the_program_are_one_request() {
     for (index, is_right) in [(3, true), (4, false)] {
         let memory = vec![0; tensors[index].data.len()];
         let one = vec![Destination { index: index as u32, slice: None, memory }];
-        let mut jobs = binding::load_into(&model, one, 1, true).expect("sizes that fit");
+        let mut jobs = binding::load_into(&model, one, 1, Some(true)).expect("sizes that fit");
         let result = jobs.remove(0).wait();
         assert_eq!(result.map_err(|error| error.code().as_str().to_owned()).is_ok(), is_right);
     }

@@ -198,7 +198,7 @@ fn random_slices_of_split_tensors_are_the_elements_of_their_definition() {
         for (tensor, expected) in loaded.iter().zip(expected.values()) {
             assert!(tensor.bytes() == expected, "{tensor:?}");
         }
-        let jobs = binding::load_into(&checkpoint, destinations, 5000, true).expect("sizes that fit");
+        let jobs = binding::load_into(&checkpoint, destinations, 5000, Some(true)).expect("sizes that fit");
         let filled: Vec<Vec<u8>> = jobs.into_iter().flat_map(|job| job.wait().expect("read").0).collect();
         assert!(filled.iter().eq(expected.values()));
     }
