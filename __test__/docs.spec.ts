@@ -34,11 +34,13 @@ function moduleOf({ source }: Example, folder: string): string {
     .replaceAll("from 'deepring'", `from '${checkout}/index.ts'`)
     .replaceAll("from 'deepring/aio'", `from '${checkout}/lib/aio/index.ts'`)
     .replaceAll("from 'deepring/safetensors'", `from '${checkout}/lib/safetensors/index.ts'`)
+    .replaceAll("from 'deepring/checkpoint'", `from '${checkout}/lib/checkpoint/index.ts'`)
 }
 
 const sources = globSync('lib/**/*.ts', { cwd: root }).toSorted()
 const guides = [
   'buffers',
+  'checkpoint',
   'checksums',
   'durability',
   'errors',

@@ -28,6 +28,15 @@ import {
 } from '../lib/core/record.ts'
 
 import type {
+  BeginRequest,
+  BegunCheckpoint,
+  Collected,
+  Committed,
+  LatestCheckpoint,
+  OpenedCheckpoint,
+  Reused,
+} from '../lib/core/checkpoints.ts'
+import type {
   LoadedTensors,
   OpenedTable,
   Saved,
@@ -36,6 +45,7 @@ import type {
   StreamGroup,
   TableRow,
   TableRows,
+  TensorColumns,
   Texts,
   Verified,
   WrittenSave,
@@ -64,6 +74,14 @@ export type Details = [
   Fits<generated.Saved, Saved>,
   Fits<generated.Verified, Verified>,
   Fits<SaveRequest, generated.SaveRequest>,
+  Fits<TensorColumns, generated.TensorColumns>,
+  Fits<BeginRequest, generated.BeginRequest>,
+  Fits<generated.BegunCheckpoint, BegunCheckpoint>,
+  Fits<generated.OpenedCheckpoint, OpenedCheckpoint>,
+  Fits<generated.LatestCheckpoint, LatestCheckpoint>,
+  Fits<generated.Reused, Reused>,
+  Fits<generated.Committed, Committed>,
+  Fits<generated.Collected, Collected>,
 ]
 
 test('the layout of a record is the same in the binding', (t) => {

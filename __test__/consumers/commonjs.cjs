@@ -6,6 +6,7 @@ const { rmSync } = require('node:fs')
 const { join } = require('node:path')
 const { allocate, open } = require('deepring')
 const { AioHandle } = require('deepring/aio')
+const { openCheckpoints } = require('deepring/checkpoint')
 const { openSafetensors, saveSafetensors } = require('deepring/safetensors')
 
 async function main() {
@@ -24,7 +25,11 @@ async function main() {
   const same = (await model.tensor('weights')).data.every((byte) => byte === 42)
   await model.close()
   rmSync(path)
-  if (!same || bytesWritten !== 1 << 20 || settled !== 1 || !weights.every((byte) => byte === 42))
+  const store = await openCheckpoints(path, { create: true })
+  const { number } = await store.save({ weights: { dtype: 'U8', shape: [1 << 20], data: weights } })
+  await store.close()
+  rmSync(path, { recursive: true })
+  if (!same || number !== 1 || bytesWritten !== 1 << 20 || settled !== 1 || !weights.every((byte) => byte === 42))
     throw new Error('the file returned other bytes')
   console.log(JSON.stringify({ node: process.version, backend: receipt.backend }))
 }

@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import process from 'node:process'
 import { allocate, DeepringError, open } from 'deepring'
 import { aioRead, aioWrite } from 'deepring/aio'
+import { openCheckpoints } from 'deepring/checkpoint'
 import { openSafetensors, saveSafetensors } from 'deepring/safetensors'
 
 const path = join(process.argv[2], `esm-${process.pid}.bin`)
@@ -27,6 +28,15 @@ const { data } = await model.tensor('weights')
 await model.close()
 if (!data.every((byte) => byte === 42)) throw new Error('the model returned other bytes')
 rmSync(path)
+
+const store = await openCheckpoints(path, { create: true })
+const { number } = await store.save({ weights: { dtype: 'U8', shape: [1 << 20], data: weights } })
+const checkpoint = await store.open(number)
+const kept = await checkpoint.tensor('weights')
+if (!kept.data.every((byte) => byte === 42)) throw new Error('the checkpoint returned other bytes')
+await checkpoint.close()
+await store.close()
+rmSync(path, { recursive: true })
 
 const failure = await open(path).catch((error) => error)
 if (!(failure instanceof DeepringError) || failure.code !== 'ENOENT') throw failure

@@ -7,6 +7,7 @@ import { inspect } from 'node:util'
 import process from 'node:process'
 import * as deepring from 'deepring'
 import * as aio from 'deepring/aio'
+import * as checkpoint from 'deepring/checkpoint'
 import * as tensors from 'deepring/safetensors'
 import { code, coded, misplaced } from './coded.mjs'
 import { expect, parameters, report } from './host.mjs'
@@ -35,6 +36,22 @@ const model = await tensors.openSafetensors(modelPath)
 const table = await tensors.tensorTable([
   { name: 'middle', dtype: 'U8', shape: [160], path, position: 80, length: 160 },
 ])
+
+const { Checkpoint, CheckpointStore, CheckpointWriter, openCheckpoints } = checkpoint
+const storePath = `${folder}/smoke-store`
+const store = await openCheckpoints(storePath, { create: true, keep: 'all' })
+await store.save({ content: bytesTensor }, { step: 7, meta: ['any'], group: 'frozen' })
+const generation = await store.open(1)
+
+/** The answer of a function that gets a writer, which is aborted then. */
+async function withWriter(use) {
+  const writer = await store.begin({ step: 8, reference: 'latest' })
+  try {
+    return await use(writer)
+  } finally {
+    await writer.abort()
+  }
+}
 
 /** Whether a class can be instantiated by the package only. */
 function cannotBeMade(made) {
@@ -354,6 +371,120 @@ const checks = {
     await writer.abort()
     return inspect(writer).startsWith('SafetensorsWriter {')
   },
+  'checkpoint.openCheckpoints': () => store instanceof CheckpointStore,
+  'checkpoint.CheckpointStore': () => cannotBeMade(CheckpointStore),
+  'checkpoint.CheckpointStore.prototype.directory': () => store.directory === storePath,
+  'checkpoint.CheckpointStore.prototype.save': async () => {
+    const saving = store.save({ content: bytesTensor }, { staging: 1 << 20 })
+    await saving.captured
+    const { number, files } = await saving
+    await store.remove(number)
+    return saving.committed === saving && files === 1
+  },
+  'checkpoint.CheckpointStore.prototype.begin': () => withWriter((writer) => writer instanceof CheckpointWriter),
+  'checkpoint.CheckpointStore.prototype.join': async () => {
+    const first = await store.begin({ writers: 2 })
+    const second = await store.join(first.token, 1)
+    await second.put('content', bytesTensor)
+    await second.commit()
+    const { number } = await first.commit()
+    await store.remove(number)
+    return second.writer === 1
+  },
+  'checkpoint.CheckpointStore.prototype.open': () => generation instanceof Checkpoint,
+  'checkpoint.CheckpointStore.prototype.latest': async () => {
+    const { checkpoint: found, skipped } = await store.latest({ verify: 'all' })
+    await found.close()
+    return found.number === 1 && skipped.length === 0
+  },
+  'checkpoint.CheckpointStore.prototype.list': async () => (await store.list()).join() === '1',
+  'checkpoint.CheckpointStore.prototype.pin': async () => {
+    await store.pin(1)
+    const pinned = await store.isPinned(1)
+    await store.unpin(1)
+    return pinned
+  },
+  'checkpoint.CheckpointStore.prototype.unpin': async () => {
+    await store.unpin(1)
+    return !(await store.isPinned(1))
+  },
+  'checkpoint.CheckpointStore.prototype.isPinned': async () => (await store.isPinned(1)) === false,
+  'checkpoint.CheckpointStore.prototype.remove': () =>
+    store.remove(1).catch((error) => error.code === 'ERR_DEEPRING_CONFLICT' && error.generation === 1),
+  'checkpoint.CheckpointStore.prototype.collect': async () => (await store.collect()).generations.length === 0,
+  'checkpoint.CheckpointStore.prototype.close': async () => {
+    const other = await openCheckpoints(storePath)
+    await other.close()
+    return other.list().catch((error) => error.code === 'ERR_DEEPRING_CLOSED')
+  },
+  'checkpoint.CheckpointStore.prototype.@@asyncDispose': async () => {
+    const other = await openCheckpoints(storePath)
+    await other[Symbol.asyncDispose]()
+    return other.list().catch((error) => error.code === 'ERR_DEEPRING_CLOSED')
+  },
+  'checkpoint.CheckpointStore.prototype.@@deepring.CheckpointStore': () => marked(CheckpointStore),
+  'checkpoint.CheckpointStore.prototype.@@util.inspect.custom': () => inspect(store).startsWith('CheckpointStore {'),
+  'checkpoint.CheckpointWriter': () => cannotBeMade(CheckpointWriter),
+  'checkpoint.CheckpointWriter.prototype.generation': () => withWriter(({ generation: number }) => number > 1),
+  'checkpoint.CheckpointWriter.prototype.token': () => withWriter(({ token }) => typeof token === 'string'),
+  'checkpoint.CheckpointWriter.prototype.writer': () => withWriter(({ writer }) => writer === 0),
+  'checkpoint.CheckpointWriter.prototype.meta': () =>
+    withWriter((writer) => {
+      writer.meta = { loss: 0.5 }
+      return writer.meta.loss === 0.5
+    }),
+  'checkpoint.CheckpointWriter.prototype.put': () =>
+    withWriter(async (writer) => (await writer.put('content', bytesTensor, { group: 'a' })) === undefined),
+  'checkpoint.CheckpointWriter.prototype.putAll': () =>
+    withWriter(async (writer) => (await writer.putAll({ content: bytesTensor })) === undefined),
+  'checkpoint.CheckpointWriter.prototype.reference': () =>
+    withWriter(async (writer) => {
+      const { linked, cloned, copied } = await writer.reference('content')
+      return linked === 0 && cloned + copied === LENGTH
+    }),
+  'checkpoint.CheckpointWriter.prototype.referenceGroup': () =>
+    withWriter(async (writer) => {
+      const { linked, cloned, copied } = await writer.referenceGroup('frozen')
+      return linked + cloned + copied > LENGTH
+    }),
+  'checkpoint.CheckpointWriter.prototype.commit': async () => {
+    const writer = await store.begin({ reference: 'latest' })
+    await writer.put('content', bytesTensor)
+    const { number, bytes } = await writer.commit()
+    const opened = await store.open(number)
+    right((await opened.tensor('content')).data, 'CheckpointWriter.commit')
+    await opened.close()
+    await store.remove(number)
+    return bytes > LENGTH
+  },
+  'checkpoint.CheckpointWriter.prototype.abort': () =>
+    withWriter(async (writer) => {
+      await writer.abort()
+      return writer.commit().catch((error) => error.code === 'ERR_DEEPRING_CLOSED')
+    }),
+  'checkpoint.CheckpointWriter.prototype.@@asyncDispose': () =>
+    withWriter(async (writer) => {
+      await writer[Symbol.asyncDispose]()
+      return writer.commit().catch((error) => error.code === 'ERR_DEEPRING_CLOSED')
+    }),
+  'checkpoint.CheckpointWriter.prototype.@@deepring.CheckpointWriter': () => marked(CheckpointWriter),
+  'checkpoint.CheckpointWriter.prototype.@@util.inspect.custom': () =>
+    withWriter((writer) => inspect(writer).startsWith('CheckpointWriter {')),
+  'checkpoint.Checkpoint': () => cannotBeMade(Checkpoint),
+  'checkpoint.Checkpoint.prototype.number': () => generation.number === 1,
+  'checkpoint.Checkpoint.prototype.step': () => generation.step === 7,
+  'checkpoint.Checkpoint.prototype.meta': () => generation.meta[0] === 'any',
+  'checkpoint.Checkpoint.prototype.created': () => generation.created.getTime() > 0,
+  'checkpoint.Checkpoint.prototype.copyTo': async () => {
+    await generation.copyTo(`${folder}/smoke-copies`)
+    const copies = await openCheckpoints(`${folder}/smoke-copies`)
+    const numbers = await copies.list()
+    await copies.close()
+    return numbers.join() === '1'
+  },
+  'checkpoint.Checkpoint.prototype.@@deepring.Checkpoint': () => marked(Checkpoint),
+  'checkpoint.Checkpoint.prototype.@@util.inspect.custom': () => inspect(generation).startsWith('Checkpoint {'),
+
   'Lease.bytes': async () => (await model.tensor('content')).bytes.length === LENGTH,
   'Lease.released': async () => (await model.tensor('content')).released === false,
   'Lease.keep': async () => {
@@ -447,6 +578,7 @@ const surface = [
   ...surfaceOf('deepring', deepring),
   ...surfaceOf('aio', aio),
   ...surfaceOf('safetensors', tensors),
+  ...surfaceOf('checkpoint', checkpoint),
   ...surfaceOf('Lease', Object.getPrototypeOf(tensors.FileTensor.prototype), { constructor: 0, releasedError: 0 }),
   ...surfaceOf('EngineBuffer', deepring.allocate(1), Uint8Array.prototype),
   ...surfaceOf('Tensor', deepring.allocateTensor('U8', [1]), { dtype: 0, shape: 0, data: 0, byteLength: 0 }),
@@ -462,7 +594,7 @@ for (const [name, check] of Object.entries(checks)) {
   if (answer !== true) failed.push(`${name}: ${answer}`)
 }
 expect(failed.length === 0, failed.join('; '))
-await Promise.all([file.close(), own.close(), model.close(), table.close()])
+await Promise.all([file.close(), own.close(), model.close(), table.close(), generation.close(), store.close()])
 await engine.close()
 const { backend, reason } = await deepring.info()
 report({ checked: surface.length, backend, reason, runtime: process.version })

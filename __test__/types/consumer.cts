@@ -2,6 +2,7 @@
 
 import deepring = require('deepring')
 import aio = require('deepring/aio')
+import checkpoint = require('deepring/checkpoint')
 import safetensors = require('deepring/safetensors')
 
 export async function copy(from: string, to: string): Promise<number> {
@@ -17,4 +18,9 @@ export async function copy(from: string, to: string): Promise<number> {
 export async function names(path: string): Promise<string[]> {
   const model = await safetensors.openSafetensors(path)
   return [...model.names()]
+}
+
+export async function generations(path: string): Promise<number[]> {
+  const store = await checkpoint.openCheckpoints(path)
+  return store.list()
 }

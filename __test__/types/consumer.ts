@@ -23,6 +23,16 @@ import {
 } from 'deepring'
 import { AioHandle, aioRead, aioReadSync, aioWrite, aioWriteSync } from 'deepring/aio'
 import {
+  type Checkpoint,
+  type CheckpointSave,
+  type CheckpointStore,
+  type CheckpointWriter,
+  type Generation,
+  openCheckpoints,
+  type Reused,
+  type Skipped,
+} from 'deepring/checkpoint'
+import {
   type AnyTensor,
   convertTensor,
   type FileTensor,
@@ -169,6 +179,77 @@ export async function models(signal: AbortSignal): Promise<void> {
   await convertTensor(half, 'F8_E4M3')
   // @ts-expect-error a tensor has an element type
   await saveSafetensors('e.safetensors', { a: new Uint8Array(1) })
+}
+
+export async function checkpoints(signal: AbortSignal): Promise<void> {
+  await using store = await openCheckpoints(new URL('file:///run-1'), {
+    create: true,
+    keep: { last: 3, every: undefined },
+    signal,
+  })
+  holds<Same<typeof store, CheckpointStore>>()
+  const weight = allocateTensor('F32', [2, 2])
+  const save = store.save(
+    { weight },
+    {
+      step: 1000,
+      meta: { loss: 0.25 },
+      staging: 1n << 26n,
+      onProgress: ({ bytes, total }) => console.log(bytes / total),
+    },
+  )
+  holds<Same<typeof save, CheckpointSave>>()
+  const captured: void = await save.captured
+  const generation = await save
+  holds<Same<typeof generation, Generation>>()
+  const same: Promise<Generation> = save.committed
+  const { linked, cloned, copied }: Reused = generation.reused
+
+  await using first = await store.begin({
+    writers: 2,
+    reference: 'latest',
+    patienceMs: 1000,
+    direct: 'require',
+    signal,
+  })
+  const second: CheckpointWriter = await store.join(first.token, 1, { staging: 1 << 20 })
+  await second.put('weight', weight, { shape: [4, 2], start: [2, 0], group: 'main', signal })
+  await second.putAll(new Map([['other', weight]]), { group: 'rest' })
+  await second.commit({ signal })
+  first.meta = [1, 'two', null]
+  const taken: Reused[] = [await first.reference('frozen.0'), await first.referenceGroup('frozen')]
+  const { number, bytes }: Generation = await first.commit()
+
+  const { checkpoint, skipped } = await store.latest({ verify: 'all', signal })
+  holds<Same<typeof checkpoint, Checkpoint | undefined>>()
+  holds<Same<typeof skipped, readonly Skipped[]>>()
+  const reasons: (string | undefined)[] = skipped.map(({ reason }: { reason: DeepringError }) => reason.reason)
+  await using opened = await store.open(number)
+  const step: number | undefined = opened.step
+  const created: Date = opened.created
+  const meta: unknown = opened.meta
+  const map: ReadonlyMap<string, AnyTensor> = await opened.load(/^weight/, { verify: false })
+  await opened.copyTo('backup', { signal })
+  const numbers: readonly number[] = await store.list()
+  await store.pin(number)
+  await store.unpin(number)
+  const pinned: boolean = await store.isPinned(number)
+  const { generations, temporaries } = await store.collect()
+  await store.remove(number)
+  const { generation: lost, writers }: { generation?: number | undefined; writers?: readonly number[] | undefined } =
+    new DeepringError('why', { code: 'ERR_DEEPRING_INCOMPLETE', generation: 7, writers: [1] })
+  console.log(captured, same, linked, cloned, copied, taken, bytes, reasons, step, created, meta, map, numbers)
+  console.log(pinned, generations, temporaries, lost, writers)
+  // @ts-expect-error a generation has a number
+  await store.open('latest')
+  // @ts-expect-error a reference is a number or 'latest'
+  await store.begin({ reference: 'newest' })
+  // @ts-expect-error a tensor has an element type
+  await first.put('raw', new Uint8Array(1))
+  // @ts-expect-error unknown option
+  store.save({ weight }, { writers: 2 })
+  // @ts-expect-error read-only
+  save.captured = Promise.resolve()
 }
 
 export async function aio(): Promise<void> {

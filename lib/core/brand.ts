@@ -9,7 +9,16 @@ import { DeepringError } from './errors.ts'
 import { VERSION } from './version.ts'
 
 /** The classes that have a mark. */
-export type Branded = 'FileHandle' | 'Engine' | 'AioHandle' | 'TensorTable' | 'SafetensorsFile' | 'SafetensorsWriter'
+export type Branded =
+  | 'FileHandle'
+  | 'Engine'
+  | 'AioHandle'
+  | 'TensorTable'
+  | 'SafetensorsFile'
+  | 'SafetensorsWriter'
+  | 'CheckpointStore'
+  | 'CheckpointWriter'
+  | 'Checkpoint'
 
 /**
  * Marks a class. The value of the mark is the version of its package. `shown` is what `console.log` shows of an instance,

@@ -43,6 +43,10 @@ export interface DeepringErrorFields {
   needed?: number | undefined
   /** Bytes of memory that are allowed at once. */
   budget?: number | undefined
+  /** The number of the generation that it is about. */
+  generation?: number | undefined
+  /** The numbers of writers that ended without their part. */
+  writers?: readonly number[] | undefined
   /** All failures, where one error stands for several: see `AioHandle.wait` and `readMany`. */
   errors?: readonly unknown[] | undefined
   /** The underlying error. */
@@ -95,6 +99,10 @@ export class DeepringError extends Error {
   declare readonly needed?: number | undefined
   /** Of `ERR_DEEPRING_BUDGET`: bytes of memory that are allowed at once. */
   declare readonly budget?: number | undefined
+  /** Of checkpoints: the number of the generation that it is about. */
+  declare readonly generation?: number | undefined
+  /** Of `ERR_DEEPRING_INCOMPLETE`: the numbers of the writers that ended without their part. */
+  declare readonly writers?: readonly number[] | undefined
   /**
    * All failures in the order of their requests, where this error stands for several (`AioHandle.wait`); of `readMany` and
    * `writeMany`, at most 16.
@@ -211,7 +219,7 @@ export function systemError(
  */
 export function fromFailure(failure: Failure, path?: string, errors?: readonly DeepringError[]): DeepringError {
   const { errno, syscall, position, requested, transferred, index, expected, actual, message } = failure
-  const { tensor, reason, needed, budget } = failure
+  const { tensor, reason, needed, budget, generation, writers } = failure
   const file = path ?? failure.path
   const moved = requested > 0
   // An open moves nothing, whatever it was for.
@@ -225,7 +233,8 @@ export function fromFailure(failure: Failure, path?: string, errors?: readonly D
   const remarks = [range, said ? extent : '', advice].filter((part) => part !== '').join('; ')
   const place = [syscall, file === undefined ? '' : `'${file}'`].filter((part) => part !== '').join(' ')
   const named = tensor === undefined ? '' : `tensor ${quotedName(tensor)}`
-  const where = [place, named].map((part) => (part === '' ? '' : `, ${part}`)).join('')
+  const numbered = generation === undefined ? '' : `generation ${generation}`
+  const where = [place, named, numbered].map((part) => (part === '' ? '' : `, ${part}`)).join('')
   return new DeepringError(`${sentence}${where}${remarks === '' ? '' : ` (${remarks})`}`, {
     code,
     errno: errno === 0 ? undefined : errno,
@@ -242,6 +251,8 @@ export function fromFailure(failure: Failure, path?: string, errors?: readonly D
     reason,
     needed,
     budget,
+    generation,
+    writers,
   })
 }
 

@@ -11,10 +11,11 @@
  */
 
 import { adviceOf, firstLine } from './advice.ts'
+import type { BeginRequest } from './checkpoints.ts'
 import { DeepringError } from './errors.ts'
 import { load, LoadFailure } from './load.ts'
 import type { Failure } from './record.ts'
-import type { SaveRequest, Selected, TableRow, TableRows, Texts } from './tensors.ts'
+import type { SaveRequest, Selected, TableRow, TableRows, TensorColumns, Texts } from './tensors.ts'
 
 /** Settings of an engine; absent ones take the engine's defaults. */
 export interface EngineConfig {
@@ -220,6 +221,59 @@ export interface Native {
   finishWriter(id: number, writer: number): void
   abortWriter(id: number, writer: number): void
   dropWriter(writer: number): void
+
+  /** 0 keeps all generations, or none for its step. The detail is the number of the store. */
+  openStore(id: number, engine: number, path: Uint8Array, create: boolean, keepLast: number, keepEvery: number): void
+  closeStore(id: number, store: number): void
+  /** The detail is a `BegunCheckpoint`. */
+  beginCheckpoint(id: number, store: number, request: BeginRequest): void
+  /** The same. */
+  joinCheckpoint(id: number, store: number, token: string, writer: number, staging: number, direct: number): void
+  /** How many writers the generation of a token has; 0 if it is not a token. */
+  writersOf(token: string): number
+  /** The detail is an array of numbers. */
+  listGenerations(id: number, store: number): void
+  /** The detail is an `OpenedCheckpoint`. */
+  openGeneration(id: number, store: number, generation: number): void
+  /** The detail is a `LatestCheckpoint`. */
+  openLatest(id: number, store: number, all: boolean): void
+  pinGeneration(id: number, store: number, generation: number, pinned: boolean): void
+  /** The detail is 1 or 0. */
+  isGenerationPinned(id: number, store: number, generation: number): void
+  removeGeneration(id: number, store: number, generation: number): void
+  /** The detail is a `Collected`. */
+  collectGenerations(id: number, store: number): void
+  /** Of a generation that is open as a table. */
+  copyGeneration(id: number, table: number, path: Uint8Array): void
+  /** `within` has the extents of the whole tensor, then where the piece begins. */
+  putTensor(
+    id: number,
+    writer: number,
+    name: string,
+    dtype: string,
+    shape: Float64Array,
+    within: Float64Array | null,
+    group: string,
+    view: Uint8Array,
+  ): void
+  /** `watched`: from now on, the jobs of the writer report their progress. */
+  putTensors(
+    id: number,
+    writer: number,
+    columns: TensorColumns,
+    group: string,
+    views: readonly Uint8Array[],
+    watched: boolean,
+  ): void
+  /** The detail is a `Reused`. */
+  takeOver(id: number, writer: number, name: string, isGroup: boolean): void
+  /** The writer ends. The detail is a number for `publishCheckpoint` or `abandonCheckpoint`. */
+  prepareCheckpoint(id: number, writer: number, meta: string | null): void
+  /** The detail is a `Committed`. */
+  publishCheckpoint(id: number, prepared: number): void
+  abandonCheckpoint(id: number, prepared: number): void
+  abortCheckpoint(id: number, writer: number): void
+  dropCheckpointWriter(writer: number): void
   convert(id: number, engine: number, from: string, source: Uint8Array, to: string, target: Uint8Array): void
 }
 

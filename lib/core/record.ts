@@ -123,6 +123,9 @@ export interface Failure {
   /** Of a budget. */
   needed?: number
   budget?: number
+  /** Of a checkpoint. */
+  generation?: number
+  writers?: number[]
   /** What happened, and what to do about it where that is known. */
   message: string
 }

@@ -1,6 +1,7 @@
 //! Plain objects for JavaScript. Their documentation is in `lib/core/record.ts` and
 //! `lib/core/native.ts`.
 
+use crate::checkpoints_detail::{BegunCheckpoint, Collected, Committed, LatestCheckpoint, OpenedCheckpoint, Reused};
 use crate::failure::{Failure, MemberFailure};
 use crate::tensors::OpenedTable;
 use crate::tensors_detail::{Fresh, LoadedTensors, Saved, StreamGroup, Verified, WrittenSave};
@@ -321,6 +322,14 @@ pub enum Detail {
     Verified(Box<Verified>),
     Written(WrittenSave),
     Saved(Saved),
+    Begun(BegunCheckpoint),
+    Checkpoint(Box<OpenedCheckpoint>),
+    Latest(Box<LatestCheckpoint>),
+    Reused(Reused),
+    Committed(Committed),
+    Collected(Collected),
+    /// Of generations.
+    Numbers(Vec<f64>),
     /// Of what has been registered.
     Number(u32),
 }
@@ -356,6 +365,20 @@ impl ToNapiValue for Detail {
             Self::Written(written) => unsafe { WrittenSave::to_napi_value(env, written) },
             // SAFETY: as above.
             Self::Saved(saved) => unsafe { Saved::to_napi_value(env, saved) },
+            // SAFETY: as above.
+            Self::Begun(begun) => unsafe { BegunCheckpoint::to_napi_value(env, begun) },
+            // SAFETY: as above.
+            Self::Checkpoint(checkpoint) => unsafe { OpenedCheckpoint::to_napi_value(env, *checkpoint) },
+            // SAFETY: as above.
+            Self::Latest(latest) => unsafe { LatestCheckpoint::to_napi_value(env, *latest) },
+            // SAFETY: as above.
+            Self::Reused(reused) => unsafe { Reused::to_napi_value(env, reused) },
+            // SAFETY: as above.
+            Self::Committed(committed) => unsafe { Committed::to_napi_value(env, committed) },
+            // SAFETY: as above.
+            Self::Collected(collected) => unsafe { Collected::to_napi_value(env, collected) },
+            // SAFETY: as above.
+            Self::Numbers(numbers) => unsafe { Vec::to_napi_value(env, numbers) },
             // SAFETY: as above.
             Self::Number(number) => unsafe { u32::to_napi_value(env, number) },
         }

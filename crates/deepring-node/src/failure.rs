@@ -26,6 +26,9 @@ pub struct Failure {
     /// Of a budget: bytes that are needed, and those that it has.
     pub needed: Option<f64>,
     pub budget: Option<f64>,
+    /// Of a checkpoint: the number of the generation, and writers that it lacks.
+    pub generation: Option<f64>,
+    pub writers: Option<Vec<u32>>,
     pub message: String,
 }
 
@@ -47,6 +50,8 @@ impl Failure {
             reason: None,
             needed: None,
             budget: None,
+            generation: None,
+            writers: None,
             message: message.to_owned(),
         }
     }
@@ -76,6 +81,13 @@ impl From<&deepring_tensors::Error> for Failure {
                 actual: Some(*actual),
                 ..plain(&format!("the checksum is {actual:#010x}, not {expected:#010x}"))
             },
+            Error::Incomplete { generation, writers } => {
+                let text = error.to_string();
+                let sentence = text.rsplit_once(": ").map_or(&*text, |(_, sentence)| sentence);
+                Self { generation: Some(*generation as f64), writers: Some(writers.clone()), ..plain(sentence) }
+            }
+            Error::Conflict { generation, detail } => Self { generation: Some(*generation as f64), ..plain(detail) },
+            Error::NoGeneration { generation } => Self { generation: Some(*generation as f64), ..plain("there is no such generation") },
             Error::Argument(text) => plain(text),
             other => plain(&other.to_string()),
         }
@@ -102,6 +114,8 @@ impl From<&deepring::Error> for Failure {
             reason: None,
             needed: None,
             budget: None,
+            generation: None,
+            writers: None,
             message: error.sentence(),
         }
     }

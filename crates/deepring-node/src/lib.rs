@@ -23,6 +23,9 @@
 #![allow(clippy::too_many_arguments, reason = "positional arguments cross the boundary fastest")]
 #![allow(clippy::trivially_copy_pass_by_ref, reason = "napi passes the environment by reference")]
 
+mod checkpoints;
+mod checkpoints_detail;
+mod checkpoints_writer;
 mod convert;
 // napi registers nothing in a test build, so functions outside of the session would be unused there.
 #[cfg(not(test))]

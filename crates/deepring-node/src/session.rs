@@ -4,6 +4,7 @@
 //! Every asynchronous call takes an id and returns nothing; its outcome arrives through
 //! [`Session::drain`]. Transfers are staged in JavaScript and cross with [`Session::flush`].
 
+use crate::checkpoints::OpenCheckpoints;
 use crate::convert::{Detail, Opened};
 use crate::delivery::Delivery;
 use crate::engines::release_default;
@@ -38,6 +39,7 @@ pub struct State {
     /// Names that are needed again after their request.
     pub names: RefCell<HashMap<u32, Name>>,
     pub tensors: OpenTensors,
+    pub checkpoints: OpenCheckpoints,
     details: RefCell<HashMap<u64, Detail>>,
     pub default: RefCell<Option<u32>>,
     next: RefCell<u32>,
@@ -86,6 +88,7 @@ impl State {
         self.delivery.clear();
         self.details.borrow_mut().clear();
         self.tensors.clear();
+        self.checkpoints.clear();
         self.groups.borrow_mut().clear();
         self.engines.borrow_mut().clear();
         if self.default.borrow_mut().take().is_some() {
@@ -111,6 +114,7 @@ impl Session {
             groups: RefCell::default(),
             names: RefCell::default(),
             tensors: OpenTensors::default(),
+            checkpoints: OpenCheckpoints::default(),
             details: RefCell::default(),
             default: RefCell::default(),
             next: RefCell::default(),

@@ -13,6 +13,7 @@ use crate::tensors_stream::Stream;
 use deepring::Engine;
 use deepring::binding::EngineBinding;
 use deepring_tensors::binding::{self, Written};
+use deepring_tensors::checkpoint::Checkpoint;
 use deepring_tensors::{DType, Metadata, OpenOptions, Safetensors, Table, Tensors, Writer};
 use napi::Env;
 use napi::bindgen_prelude::*;
@@ -55,6 +56,8 @@ pub struct Model {
     pub table: Arc<Table>,
     /// Until it is closed.
     open: Mutex<Option<Tensors>>,
+    /// The same, of a generation of a store: it is not removed until then.
+    pub checkpoint: Mutex<Option<Checkpoint>>,
     direct: bool,
     trailing: u64,
     metadata: Metadata,
@@ -69,11 +72,17 @@ impl Model {
             table: binding::table_of(&tensors),
             direct: tensors.direct(),
             open: Mutex::new(Some(tensors)),
+            checkpoint: Mutex::default(),
             trailing: 0,
             metadata: Metadata::default(),
             unindexed: Vec::new(),
             missing: Vec::new(),
         }
+    }
+
+    /// Of a checkpoint.
+    pub fn of_checkpoint(checkpoint: &Checkpoint) -> Self {
+        Self { checkpoint: Mutex::new(Some(checkpoint.clone())), ..Self::of_rows(checkpoint.tensors().clone()) }
     }
 
     /// Of safetensors files.
@@ -240,11 +249,12 @@ impl Session {
     pub fn close_table(&self, env: &Env, id: f64, table: u32) -> Result<()> {
         let (tensors, model) = (self.state.open_tensors(table)?, self.state.model(table)?);
         lock(&model.open).take();
+        let checkpoint = lock(&model.checkpoint).take();
         let landing = self.landing(env, id)?;
         let engine = tensors.engine().clone();
         // Closing a file can take as long as its file system does.
         engine.run_blocking_on(model.table.paths().next(), move || {
-            drop(tensors);
+            drop((tensors, checkpoint));
             landing.end(Ok(None));
         });
         Ok(())

@@ -1,10 +1,13 @@
 //! What jobs with tensors bring: values without a number yet, and what JavaScript gets for them.
 
+use crate::checkpoints_detail::{BegunCheckpoint, LatestCheckpoint, OpenedCheckpoint, SkippedGeneration};
+use crate::checkpoints_writer::OpenWriter;
 use crate::convert::Detail;
 use crate::session::State;
 use crate::tensors::{Model, OpenedTable};
 use deepring::{Buffer, Engine};
-use deepring_tensors::binding::{Loaded, Permit, StreamedGroup, Written};
+use deepring_tensors::binding::{Loaded, Permit, Prepared, StreamedGroup, Written};
+use deepring_tensors::checkpoint::{Checkpoint, CheckpointWriter, Checkpoints, Latest};
 use deepring_tensors::{LoadReceipt, SaveReceipt, Verification, Writer};
 use napi::bindgen_prelude::*;
 use napi_derive::napi;
@@ -18,6 +21,11 @@ pub enum Fresh {
     Memory(Buffer, Permit),
     Written(Written, Engine),
     Writer(Writer, Engine),
+    Store(Checkpoints, Engine),
+    Begun(CheckpointWriter, Engine),
+    Prepared(Prepared, Engine),
+    Checkpoint(Checkpoint),
+    Latest(Latest),
 }
 
 /// How tensors were loaded.
@@ -135,12 +143,7 @@ impl State {
     pub fn register(&self, fresh: Fresh) -> Detail {
         let open = &self.tensors;
         match fresh {
-            Fresh::Model(model) => {
-                let number = self.number();
-                let opened = OpenedTable::of(number, &model);
-                open.tables.borrow_mut().insert(number, Arc::new(model));
-                Detail::Table(Box::new(opened))
-            }
+            Fresh::Model(model) => Detail::Table(Box::new(self.register_model(model))),
             Fresh::Loaded(Loaded { groups, indices, group_of, offsets, receipt }) => {
                 let largest = groups.iter().map(|buffer| buffer.len()).max().unwrap_or(0) as f64;
                 let memories = groups.into_iter().map(|buffer| self.register_memory(buffer, None)).collect();
@@ -170,7 +173,41 @@ impl State {
                 open.writers.borrow_mut().insert(number, (writer, engine));
                 Detail::Number(number)
             }
+            Fresh::Store(store, engine) => {
+                let number = self.number();
+                self.checkpoints.stores.borrow_mut().insert(number, (store, engine));
+                Detail::Number(number)
+            }
+            Fresh::Begun(writer, engine) => {
+                let number = self.number();
+                let begun = BegunCheckpoint::of(number, &writer);
+                let writer = OpenWriter { writer, engine, gauge: Arc::default() };
+                self.checkpoints.writers.borrow_mut().insert(number, writer);
+                Detail::Begun(begun)
+            }
+            Fresh::Prepared(prepared, engine) => {
+                let number = self.number();
+                self.checkpoints.prepared.borrow_mut().insert(number, (prepared, engine));
+                Detail::Number(number)
+            }
+            Fresh::Checkpoint(checkpoint) => Detail::Checkpoint(Box::new(self.register_checkpoint(&checkpoint))),
+            Fresh::Latest(latest) => {
+                let checkpoint = latest.checkpoint.map(|checkpoint| self.register_checkpoint(&checkpoint));
+                let skipped = latest.skipped.iter().map(SkippedGeneration::from).collect();
+                Detail::Latest(Box::new(LatestCheckpoint { checkpoint, skipped }))
+            }
         }
+    }
+
+    fn register_model(&self, model: Model) -> OpenedTable {
+        let number = self.number();
+        let opened = OpenedTable::of(number, &model);
+        self.tensors.tables.borrow_mut().insert(number, Arc::new(model));
+        opened
+    }
+
+    fn register_checkpoint(&self, checkpoint: &Checkpoint) -> OpenedCheckpoint {
+        OpenedCheckpoint::of(self.register_model(Model::of_checkpoint(checkpoint)), checkpoint)
     }
 
     /// 0 for memory without bytes.
