@@ -128,6 +128,15 @@ test.serial('merge-models leaves no file if a tensor is missing or has another s
   t.deepEqual((await readdir(folder)).toSorted(), ['a', 'b'])
 })
 
+test.serial('three processes that are killed at random resume their training from the last checkpoint', async (t) => {
+  const { code, stdout, stderr, leftovers } = await run('train.ts', ['--kills', '6'])
+  t.is(code, 0, stdout + stderr)
+  t.is([...stdout.matchAll(/^killed rank [012] after step (none|\d+)\nresuming from step \d+$/gm)].length, 6, stdout)
+  t.regex(stdout, /^trained [1-9]\d* steps, and was killed 6 times$/m)
+  t.regex(stdout, /^every byte is what it should be, and no step was lost$/m)
+  t.deepEqual([stderr, leftovers], ['', []])
+})
+
 const ort = onnxruntimeOrWhy()
 const inference = 'onnxruntime infers the same with weights that deepring loaded'
 if (typeof ort === 'string') {

@@ -22,6 +22,7 @@ const EXAMPLES: readonly (readonly [program: string, ...full: string[]])[] = [
   ['vector-search.ts', '--vectors', '2000000'],
   ['swap.ts'],
   ['merge-models.ts'],
+  ['train.ts', '--mebibytes', '600', '--kills', '20'],
   ['onnxruntime/main.ts', '--size', '2.5G'],
 ]
 
