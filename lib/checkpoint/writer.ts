@@ -161,12 +161,12 @@ export class CheckpointWriter extends Uncloneable {
    * Of the first writer: waits for its calls and for the parts of all writers, and makes the generation visible, as a whole.
    * Then it is durable, and what is not to be kept any more is removed. Of a writer that has joined: makes its part durable.
    *
-   * An abort counts until the moment at which the generation becomes visible; after it, nothing is visible.
+   * An abort counts until the moment at which the generation becomes visible: nothing is visible then.
    *
    * @throws `ERR_DEEPRING_INCOMPLETE` if writers have ended without their part: `writers`. `ERR_DEEPRING_CONFLICT` if the
    * tensors of the writers do not agree, pieces leave a hole or overlap, or another process has made a generation of this
    * number. `ERR_DEEPRING_FORMAT` if a part is not what it should be. `ENOSPC`, `EIO`, ... After a failure nothing is visible
-   * and nothing is left, unless `syscall` is `fsync`: then the generation can be there, and a power cut can take it away.
+   * and nothing is left. Only after `ERR_DEEPRING_UNCERTAIN` the generation is there, and a power cut can take it away.
    */
   async commit(options?: SignalOptions): Promise<Generation> {
     const signal = signalOf(optionsOf(options, SIGNAL_KEYS).signal)
