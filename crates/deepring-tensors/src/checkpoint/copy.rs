@@ -82,7 +82,8 @@ fn begin(engine: &Engine, to: &Path, number: u64) -> Result<Temporary> {
     let entry = Entry::Temporary(number, scan::new_id());
     let directory = store.make_directory(entry.to_string(), 0o777)?;
     let lock = directory.lock(Member::Lock(0).to_string(), LockKind::Exclusive, true);
-    let place = Arc::new(Place { engine: engine.clone(), directory: store.clone(), keep: Keep { last: None, every: None } });
+    let place =
+        Arc::new(Place { engine: engine.clone(), directory: store.clone(), keep: Keep { last: None, every: None }, idle: Arc::default() });
     match lock {
         Ok(lock) => {
             let (lock, is_published) = (Mutex::new(Some(lock)), AtomicBool::new(false));

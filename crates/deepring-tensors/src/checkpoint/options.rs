@@ -165,6 +165,9 @@ impl JoinOptions {
 
     /// Bytes of memory for copies of tensors, in blocks of 4 MiB; 0 by default. While it lasts, a tensor is copied there and
     /// written later, so that its own memory is free at once. Without, there are still four blocks, for small tensors.
+    ///
+    /// The store keeps this memory for its next save, until it is [trimmed](super::Checkpoints::trim), closed or dropped: pages
+    /// that were used before are copied to at twice the speed.
     #[must_use]
     pub const fn staging(mut self, bytes: u64) -> Self {
         self.staging = bytes;

@@ -57,7 +57,7 @@ impl Checkpoints {
                 if options.create { scan::create(&path) } else { Ok(Directory::open(&path)?) }
             };
             let directory = engine.run_blocking(open).await??;
-            let place = Arc::new(Place { engine, directory, keep: options.keep });
+            let place = Arc::new(Place { engine, directory, keep: options.keep, idle: Arc::default() });
             Ok(Self { place, is_closed: Arc::default() })
         })
     }
@@ -210,10 +210,16 @@ impl Checkpoints {
         self.blocking(|store, place| collect::collect(store, place.keep, true))
     }
 
+    /// Gives back the memory for [copies](JoinOptions::staging) that the store keeps for its next save.
+    pub fn trim(&self) {
+        self.place.idle.clear();
+    }
+
     /// Ends the use of the store, by this value and its clones: calls that follow are errors. Writers that have begun go on.
     pub fn close(self) -> Job<Result<()>> {
         Job::new(async move {
             self.is_closed.store(true, Ordering::Release);
+            self.trim();
             Ok(())
         })
     }

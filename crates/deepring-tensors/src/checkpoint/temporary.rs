@@ -5,6 +5,7 @@ use super::commit::Step;
 use super::names::{Entry, GENERATIONS_MAX, LOCK, Member};
 use super::retention::Keep;
 use super::scan;
+use super::staging::Idle;
 use super::token::Token;
 use crate::error::{Error, Result};
 use deepring::{Direct, Directory, Engine, FileLock, LockKind, ReplaceOptions};
@@ -18,6 +19,7 @@ pub(super) struct Place {
     pub(super) engine: Engine,
     pub(super) directory: Directory,
     pub(super) keep: Keep,
+    pub(super) idle: Arc<Idle>,
 }
 
 /// The directory of a generation in progress. The first writer's goes with this value, unless it was published.

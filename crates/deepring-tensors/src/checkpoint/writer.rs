@@ -149,7 +149,7 @@ impl CheckpointWriter {
             is_first: writer == 0,
             is_published: AtomicBool::new(false),
         });
-        let staging = Staging::new(&place.engine, own.staging)?;
+        let staging = Staging::new(&place.engine, &place.idle, own.staging)?;
         let origin = Origin { id: token.id, writer };
         let durable = commit.flushes(PlantedBug::ForgetsDataSync);
         let data = Data::new(&temporary, origin, own.direct, durable, staging);

@@ -69,6 +69,33 @@ fn tensors_of_any_size_are_copied_by_several_threads_and_come_back() {
 }
 
 #[test]
+fn the_memory_of_copies_stays_with_the_store_until_it_is_trimmed() {
+    const STAGING: u64 = 64 << 20;
+    let (place, engine) = (directory(), engine());
+    let store = store(&engine, place.path());
+    let lent = || engine.stats().buffer_bytes;
+    let save = |bytes| {
+        let tensors = vec![source("t", DType::U8, &[10 << 20])];
+        store.save(tensors, CheckpointOptions::new().staging(bytes)).wait().expect("captured").commit().wait().expect("a commit");
+    };
+    save(0);
+    assert_eq!(lent(), 0);
+    for _ in 0..3 {
+        save(STAGING);
+        assert!((STAGING..2 * STAGING).contains(&lent()), "{} bytes", lent());
+    }
+    // A smaller save gives back what it does not need, and one that copies nothing leaves the rest.
+    save(STAGING / 4);
+    save(0);
+    store.trim();
+    assert_eq!(lent(), 0);
+    save(STAGING);
+    assert!(lent() > 0);
+    store.close().wait().expect("closed");
+    assert_eq!(lent(), 0);
+}
+
+#[test]
 fn what_fails_behind_the_caller_fails_the_calls_that_follow() {
     let (place, engine) = (directory(), engine());
     let store = store(&engine, place.path());
