@@ -282,6 +282,31 @@ fn a_tree_is_removed_up_to_a_depth() {
     assert_eq!(names(&top), ["again"]);
 }
 
+#[test]
+fn a_tree_goes_though_its_files_get_other_names_meanwhile() {
+    let place = directory();
+    let top = open(place.path());
+    for round in 0..200 {
+        let inner = top.make_directory("inner", 0o700).expect("a directory");
+        for name in 0..4 {
+            std::fs::write(inner.path().join(format!("{name}.tmp")), b"").expect("a file");
+        }
+        let start = Barrier::new(2);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                start.wait();
+                for name in 0..4 {
+                    // It may have gone before.
+                    let _ = inner.rename(format!("{name}.tmp"), &inner, name.to_string());
+                }
+            });
+            start.wait();
+            top.remove_tree("inner").unwrap_or_else(|error| panic!("round {round}: {error}"));
+        });
+        assert_eq!(names(&top), Vec::<OsString>::new());
+    }
+}
+
 fn is_free(directory: &Directory, name: &str, kind: LockKind) -> bool {
     directory.try_lock(name, kind, false).expect("an answer").is_some()
 }

@@ -22,6 +22,9 @@ pub use lock::{FileLock, LockKind};
 /// How deep [`Directory::remove_tree`] goes: a descriptor is open for each level.
 const DEPTH_MAX: u32 = 64;
 
+/// How often a directory is emptied into which others make entries meanwhile.
+const EMPTIED_MAX: u32 = 64;
+
 /// An open directory. Clones share its descriptor.
 ///
 /// The calls block, as those of [`std::fs`] do; run them in [`Engine::run_blocking`](crate::Engine::run_blocking). They need
@@ -176,7 +179,7 @@ impl Directory {
     }
 
     /// Removes a directory and all that is in it, or a file. A link goes itself, never what it leads to. What others remove
-    /// meanwhile is no error.
+    /// meanwhile is no error, and what they rename in it goes as well.
     ///
     /// # Errors
     /// [`ErrorKind::Os`](crate::ErrorKind::Os) with the syscall and the path of the entry that failed, part of the others being
@@ -190,14 +193,27 @@ impl Directory {
         match self.remove_file(name) {
             // What POSIX says of a directory, and what Linux does.
             Err(error) if matches!(error.errno(), Some(libc::EISDIR | libc::EPERM)) => match self.open_directory(name) {
-                Ok(directory) => self.empty(name, &directory, levels)?,
+                Ok(directory) => self.remove_emptied(name, &directory, levels),
                 // It is no directory, and may not be removed.
-                Err(other) if other.errno() == Some(libc::ENOTDIR) => return Err(error),
-                Err(other) => return Err(other),
+                Err(other) if other.errno() == Some(libc::ENOTDIR) => Err(error),
+                Err(other) => Err(other),
             },
-            removed => return removed,
+            removed => removed,
         }
-        self.remove_directory(name)
+    }
+
+    /// Removes a directory of this name, and what is in it.
+    fn remove_emptied(&self, name: &OsStr, directory: &Self, levels: u32) -> Result<()> {
+        let mut emptied = 0;
+        loop {
+            self.empty(name, directory, levels)?;
+            emptied += 1;
+            match self.remove_directory(name) {
+                // An entry was made meanwhile, or got another name.
+                Err(error) if error.errno() == Some(libc::ENOTEMPTY) && emptied < EMPTIED_MAX => {}
+                removed => return removed,
+            }
+        }
     }
 
     /// Removes what is in a directory of this name.
