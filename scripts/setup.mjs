@@ -25,7 +25,8 @@ const environment = { ...process.env, PATH: `${bin}${delimiter}${process.env.PAT
 
 requireTools()
 if (!installed()) {
-  run('npm', ['ci', '--no-audit', '--no-fund', '--loglevel=error'], 'installing the development dependencies')
+  // Twice: npm repeats a download that fails, but not that of Node itself, which its package makes when it is installed.
+  run('npm', ['ci', '--no-audit', '--no-fund', '--loglevel=error'], 'installing the development dependencies', 2)
   if (!installed())
     stop(
       '`npm ci` succeeded, but node_modules still differs from package-lock.json. Remove node_modules and try again.',
@@ -67,11 +68,12 @@ function installed() {
   return true
 }
 
-function run(command, parameters, purpose) {
+function run(command, parameters, purpose, tries = 1) {
   process.stderr.write(`deepring: ${purpose}\n`)
   const { status, error } = spawnSync(command, parameters, { cwd: root, env: environment, stdio: ['ignore', 2, 2] })
-  if (error || status !== 0)
-    stop(`${purpose} failed (${error ? error.message : `\`${command} ${parameters.join(' ')}\``})`)
+  if (!error && status === 0) return
+  if (tries > 1) run(command, parameters, purpose, tries - 1)
+  else stop(`${purpose} failed (${error ? error.message : `\`${command} ${parameters.join(' ')}\``})`)
 }
 
 /** Runs a program in place of this one: same terminal, same signals, same exit status. */
