@@ -78,6 +78,14 @@ pub(crate) fn check_names(tensors: &[Declared]) -> Result<()> {
     }
 }
 
+/// Whether a tensor can have this name.
+pub(crate) fn check_name(name: &str) -> Result<()> {
+    if name == METADATA {
+        return Err(Error::Argument("no tensor can have the name __metadata__".into()));
+    }
+    Ok(())
+}
+
 /// Bytes of each tensor, if all can be written.
 fn check(tensors: &[Declared]) -> Result<Vec<u64>> {
     check_names(tensors)?;
@@ -85,9 +93,7 @@ fn check(tensors: &[Declared]) -> Result<Vec<u64>> {
     let mut lens = Vec::with_capacity(tensors.len());
     for tensor in tensors {
         let Declared { name, shape, .. } = tensor;
-        if name == METADATA {
-            return Err(Error::Argument("no tensor can have the name __metadata__".into()));
-        }
+        check_name(name)?;
         let len = tensor.bytes()?;
         total = total.saturating_add(len);
         if total >= 1 << 53 || shape.iter().any(|&extent| extent >= 1 << 53) {

@@ -26,7 +26,7 @@ use super::part::{CHUNK_BYTES, Part, PartFile, SplitPiece, SplitTensor};
 use super::staging::Staging;
 use super::temporary::Temporary;
 use crate::error::{Error, Result, quoted};
-use crate::layout::Declared;
+use crate::layout::{Declared, check_name};
 use crate::progress::Progress;
 use deepring::{Direct, Engine, ReplaceOptions, Replacement};
 use std::collections::BTreeMap;
@@ -91,6 +91,7 @@ impl Data {
 
     /// Takes names, all or none: of whole tensors, or of pieces.
     pub(super) fn claim(&self, names: &[(&str, bool)]) -> Result<()> {
+        names.iter().try_for_each(|(name, _)| check_name(name))?;
         let mut state = self.lock();
         let is_taken = |&&(name, is_piece): &&(&str, bool)| state.names.get(name).is_some_and(|&other| !(other && is_piece));
         if let Some((name, _)) = names.iter().find(is_taken) {

@@ -228,3 +228,22 @@ fn many_calls_for_many_tensors_keep_few_files_open() {
     assert_eq!(read(&engine, &generation(place.path(), 1)).len(), 100);
     assert!(all.iter().all(|tensor| tensor.data != bytes(tensor.data.len(), 0)));
 }
+
+#[test]
+fn a_name_that_no_file_can_have_is_refused_by_the_put_alone() {
+    let (place, engine) = (directory(), engine());
+    let store = store(&engine, place.path());
+    let writer = store.begin(BeginOptions::new()).wait().expect("a writer");
+    let odd = || source("__metadata__", DType::U8, &[3]);
+    let refused = [
+        writer.put(odd(), PutOptions::new()).wait().map(|_| ()),
+        writer.put_all(vec![source("a", DType::U8, &[1]), odd()], "main").wait().map(|_| ()),
+    ];
+    for result in refused {
+        assert!(matches!(result, Err(Error::Argument(message)) if message.contains("__metadata__")));
+    }
+    let tensor = source("a", DType::U8, &[5]);
+    writer.put(tensor.clone(), PutOptions::new()).wait().expect("put");
+    writer.commit().wait().expect("a commit");
+    check(&engine, &generation(place.path(), 1), &[tensor]);
+}
