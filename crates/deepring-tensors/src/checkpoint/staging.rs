@@ -15,16 +15,47 @@ const BLOCKS_MIN: usize = 4;
 
 /// Blocks of a store that no writer has: not more than the last writer had.
 #[derive(Debug, Default)]
-pub(super) struct Idle(Mutex<Vec<Buffer>>);
+pub(super) struct Idle(Mutex<Blocks>);
 
 impl Idle {
     /// Gives all of them back to the engine.
     pub(super) fn clear(&self) {
-        self.lock().clear();
+        *self.lock() = Blocks::default();
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Buffer>> {
+    fn lock(&self) -> MutexGuard<'_, Blocks> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[derive(Debug, Default)]
+struct Blocks {
+    /// Their pages are there.
+    ready: Vec<Buffer>,
+    /// Their pages come with their first use. They are parts of the same memory: without them, it would stay all the same.
+    fresh: Vec<Buffer>,
+}
+
+impl Blocks {
+    fn len(&self) -> usize {
+        self.ready.len() + self.fresh.len()
+    }
+
+    /// One of them, of those whose pages are there if possible.
+    fn pop(&mut self) -> Option<Buffer> {
+        self.ready.pop().or_else(|| self.fresh.pop())
+    }
+
+    /// At most this many.
+    fn split(&mut self, count: usize) -> Self {
+        let ready = self.ready.split_off(self.ready.len().saturating_sub(count));
+        let fresh = self.fresh.split_off(self.fresh.len().saturating_sub(count - ready.len()));
+        Self { ready, fresh }
+    }
+
+    fn append(&mut self, other: &mut Self) {
+        self.ready.append(&mut other.ready);
+        self.fresh.append(&mut other.fresh);
     }
 }
 
@@ -35,15 +66,7 @@ pub(super) struct Staging {
     asked: usize,
     /// Where they go with the writer.
     idle: Arc<Idle>,
-    state: Mutex<State>,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    /// Their pages are there.
-    ready: Vec<Buffer>,
-    /// Their pages come with their first use.
-    fresh: Vec<Buffer>,
+    blocks: Mutex<Blocks>,
 }
 
 impl Staging {
@@ -51,17 +74,12 @@ impl Staging {
     pub(super) fn new(engine: &Engine, idle: &Arc<Idle>, bytes: u64) -> Result<Arc<Self>> {
         // One more, because the one whose pages are being made cannot be taken.
         let asked = if bytes > 0 { (bytes as usize).div_ceil(STAGED_BYTES).max(BLOCKS_MIN) + 1 } else { 0 };
-        let mut ready = Vec::new();
-        if asked > 0 {
-            let mut idle = idle.lock();
-            let rest = idle.len().saturating_sub(asked);
-            ready = idle.split_off(rest);
-        }
-        let missing = asked.max(BLOCKS_MIN) - ready.len();
+        let mut blocks = idle.lock().split(asked);
+        let missing = asked.max(BLOCKS_MIN) - blocks.len();
         let mut whole = if asked > 0 { engine.buffer(missing * STAGED_BYTES)? } else { engine.pooled_buffer(missing * STAGED_BYTES)? };
-        let fresh: Vec<Buffer> = (0..missing).rev().map(|nth| whole.split_off(nth * STAGED_BYTES)).collect();
-        let populates = asked > 0 && !fresh.is_empty();
-        let staging = Arc::new(Self { asked, idle: Arc::clone(idle), state: Mutex::new(State { ready, fresh }) });
+        blocks.fresh.extend((0..missing).rev().map(|nth| whole.split_off(nth * STAGED_BYTES)));
+        let populates = asked > 0 && !blocks.fresh.is_empty();
+        let staging = Arc::new(Self { asked, idle: Arc::clone(idle), blocks: Mutex::new(blocks) });
         if populates {
             let weak = Arc::downgrade(&staging);
             // Nothing waits for it: a block that is used before has its pages made then.
@@ -77,18 +95,13 @@ impl Staging {
 
     /// This many blocks, if so many are free.
     pub(super) fn take(&self, count: usize) -> Option<Vec<Buffer>> {
-        let mut state = self.lock();
-        if state.ready.len() + state.fresh.len() < count {
-            return None;
-        }
-        let State { ready, fresh } = &mut *state;
-        Some((0..count).filter_map(|_| ready.pop().or_else(|| fresh.pop())).collect())
+        let mut blocks = self.lock();
+        (blocks.len() >= count).then(|| (0..count).filter_map(|_| blocks.pop()).collect())
     }
 
     /// Blocks that are free.
     pub(super) fn free(&self) -> usize {
-        let state = self.lock();
-        state.ready.len() + state.fresh.len()
+        self.lock().len()
     }
 
     /// Gives a block back.
@@ -96,27 +109,28 @@ impl Staging {
         self.lock().ready.push(block);
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Blocks> {
+        self.blocks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Staging {
     fn drop(&mut self) {
         if self.asked > 0 {
-            let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+            let blocks = self.blocks.get_mut().unwrap_or_else(PoisonError::into_inner);
             let mut idle = self.idle.lock();
-            idle.append(&mut state.ready);
-            idle.truncate(self.asked);
+            idle.append(blocks);
+            *idle = idle.split(self.asked);
         }
     }
 }
 
-/// Makes pages present, until all are or the writer has gone. Blocks.
+/// Makes pages present, until all are or the writer has gone, which does not wait for the block at hand. Blocks.
 fn populate(staging: &Weak<Staging>) {
-    while let Some(staging) = staging.upgrade() {
-        let Some(mut block) = staging.lock().fresh.pop() else { return };
+    while let Some(mut block) = staging.upgrade().and_then(|staging| staging.lock().fresh.pop()) {
         block.populate();
-        staging.give(block);
+        if let Some(staging) = staging.upgrade() {
+            staging.give(block);
+        }
     }
 }

@@ -74,13 +74,21 @@ fn the_memory_of_copies_stays_with_the_store_until_it_is_trimmed() {
     let (place, engine) = (directory(), engine());
     let store = store(&engine, place.path());
     let lent = || engine.stats().buffer_bytes;
+    // A block whose pages are being made is given back a little later.
+    let comes_to_nothing = || {
+        let began = Instant::now();
+        while lent() > 0 {
+            assert!(began.elapsed() < Duration::from_secs(20), "{} bytes", lent());
+            std::thread::yield_now();
+        }
+    };
     let save = |bytes| {
         let tensors = vec![source("t", DType::U8, &[10 << 20])];
         store.save(tensors, CheckpointOptions::new().staging(bytes)).wait().expect("captured").commit().wait().expect("a commit");
     };
     save(0);
     assert_eq!(lent(), 0);
-    for _ in 0..3 {
+    for _ in 0..20 {
         save(STAGING);
         assert!((STAGING..2 * STAGING).contains(&lent()), "{} bytes", lent());
     }
@@ -88,11 +96,11 @@ fn the_memory_of_copies_stays_with_the_store_until_it_is_trimmed() {
     save(STAGING / 4);
     save(0);
     store.trim();
-    assert_eq!(lent(), 0);
+    comes_to_nothing();
     save(STAGING);
     assert!(lent() > 0);
     store.close().wait().expect("closed");
-    assert_eq!(lent(), 0);
+    comes_to_nothing();
 }
 
 #[test]
