@@ -166,6 +166,13 @@ pub trait FileBinding {
     /// See [`File::set_len`]. `canceled` as for [`FileBinding::sync_then`].
     fn set_len_then(&self, size: u64, canceled: Arc<AtomicBool>, then: impl FnOnce(Result<()>) + Send + 'static);
 
+    /// Appends `len` bytes of memory, and passes their number to `then`. `canceled` as for [`FileBinding::sync_then`]; an append
+    /// that has begun is not canceled. The file must be open without direct I/O.
+    ///
+    /// # Safety
+    /// `address..address + len` stays valid, in place and unchanged until `then` was called.
+    unsafe fn append_then(&self, address: u64, len: u64, canceled: Arc<AtomicBool>, then: impl FnOnce(Result<u64>) + Send + 'static);
+
     /// See [`File::stat`].
     fn stat_then(&self, then: impl FnOnce(Result<FileStat>) + Send + 'static);
 
@@ -275,6 +282,11 @@ impl FileBinding for File {
 
     fn set_len_then(&self, size: u64, canceled: Arc<AtomicBool>, then: impl FnOnce(Result<()>) + Send + 'static) {
         File::set_len_then(self, size, canceled, then);
+    }
+
+    unsafe fn append_then(&self, address: u64, len: u64, canceled: Arc<AtomicBool>, then: impl FnOnce(Result<u64>) + Send + 'static) {
+        // SAFETY: passed on from the caller of this function.
+        unsafe { File::append_then(self, address, len, canceled, then) };
     }
 
     fn stat_then(&self, then: impl FnOnce(Result<FileStat>) + Send + 'static) {

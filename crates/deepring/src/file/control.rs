@@ -104,7 +104,7 @@ impl File {
         Use::of(&self.file, &self.engine.core().inbox)
     }
 
-    fn control(&self, barrier: Barrier, canceled: Arc<AtomicBool>, job: impl FnOnce(Option<ErrorKind>) + Send + 'static) {
+    pub(super) fn control(&self, barrier: Barrier, canceled: Arc<AtomicBool>, job: impl FnOnce(Option<ErrorKind>) + Send + 'static) {
         control(&self.engine, &self.file, barrier, canceled, None, job);
     }
 

@@ -1,7 +1,9 @@
 //! [`File`]: an open file of an engine.
 
+mod append;
 mod cloned;
 mod control;
+mod copied;
 mod room;
 
 pub(crate) use control::{flush, stat};

@@ -243,6 +243,21 @@ pub(crate) fn truncate(fd: &impl AsRawFd, bytes: u64) -> Result<(), Errno> {
     retry(|| check(unsafe { libc::ftruncate(fd.as_raw_fd(), bytes as libc::off_t) }.into())).map(drop)
 }
 
+/// Sets the permission bits.
+pub(crate) fn set_mode(fd: &impl AsRawFd, mode: u32) -> Result<(), Errno> {
+    // SAFETY: no pointers.
+    check(unsafe { libc::fchmod(fd.as_raw_fd(), mode) }.into()).map(drop)
+}
+
+/// Sets the times of access and change, in nanoseconds since 1970.
+pub(crate) fn set_times(fd: &impl AsRawFd, accessed: i128, changed: i128) -> Result<(), Errno> {
+    const SECOND: i128 = 1_000_000_000;
+    let time = |ns: i128| libc::timespec { tv_sec: ns.div_euclid(SECOND) as libc::time_t, tv_nsec: ns.rem_euclid(SECOND) as _ };
+    let times = [time(accessed), time(changed)];
+    // SAFETY: reads two structs.
+    check(unsafe { libc::futimens(fd.as_raw_fd(), times.as_ptr()) }.into()).map(drop)
+}
+
 /// What [`allocate`] came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]

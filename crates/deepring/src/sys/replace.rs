@@ -5,10 +5,10 @@
 
 use super::file::{self, Access, Change, Create};
 use super::record::{Note, noted};
-use super::{Errno, check, directory};
+use super::{Errno, directory};
 use std::ffi::CStr;
 use std::fmt;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 /// See the module. Names are entries of the directory.
 pub(crate) trait Calls: fmt::Debug + Send + Sync {
@@ -47,8 +47,7 @@ impl Calls for Kernel {
     }
 
     fn set_mode(&self, file: &OwnedFd, mode: u32) -> Result<(), Errno> {
-        // SAFETY: no pointers.
-        check(unsafe { libc::fchmod(file.as_raw_fd(), mode) }.into()).map(drop)
+        file::set_mode(file, mode)
     }
 
     fn sync(&self, file: &OwnedFd) -> Result<(), Errno> {
