@@ -24,7 +24,10 @@ export { DTYPES, type DType, type DTypeInfo, type DTypeViews, type Float16Data }
 export { Engine, type OpenOptions } from './lib/engine/engine.ts'
 export type { EngineOptions } from './lib/engine/limits.ts'
 export { DeepringError, type DeepringErrorFields } from './lib/core/errors.ts'
+export type { AppendOptions, AppendResult } from './lib/file/append.ts'
+export type { AsyncBuffer } from './lib/file/async-buffer.ts'
 export { readMany, readManyBatches, type ManyRequest } from './lib/file/batches.ts'
+export type { Chunk } from './lib/file/chunk.ts'
 export { FileHandle } from './lib/file/file.ts'
 export type {
   ManyReceipt,
@@ -34,6 +37,7 @@ export type {
   WriteManyResult,
 } from './lib/file/many.ts'
 export type { ReadOptions, WriteOptions } from './lib/file/options.ts'
+export type { PipeOptions, PipeResult } from './lib/file/pipe.ts'
 export type { Numbers, Ranges } from './lib/file/ranges.ts'
 export type { Alignment, ReadResult, WriteResult } from './lib/file/file-state.ts'
 export type { OpenFlags } from './lib/core/flags.ts'
@@ -41,17 +45,21 @@ export type { DeviceWindow, Info, LatencySummary, PathInfo, Stats, WindowSize } 
 export type { Priority, SignalOptions } from './lib/core/options.ts'
 export type { FilePath } from './lib/core/path.ts'
 export type { ChecksumOptions } from './lib/file/checksum.ts'
+export type { ReadStreamOptions, WebStreamOptions } from './lib/file/read-stream.ts'
 export type { Receipt } from './lib/file/receipt.ts'
+export type { ChunkOptions, SpanOptions } from './lib/file/span.ts'
 export { BigIntFileStat, FileStat, type StatOptions } from './lib/file/stat.ts'
 export { crc32c, crc32cCombine } from './lib/memory/checksum.ts'
 export type { Tensor } from './lib/memory/tensor.ts'
 export type { Bytes, TensorLike } from './lib/memory/view.ts'
+export type { OnProgress, Progress, ProgressOptions } from './lib/core/progress.ts'
+export type { WriteStreamOptions } from './lib/file/write-stream.ts'
 
 /**
  * Opens a file with the default engine: {@link Engine.open}.
  *
  * @param path - A string, a `file:` URL, or a `Buffer`; relative to the working directory at the time of the call.
- * @param flags - `'r'` (default), `'r+'`, `'w'`, `'w+'`, `'wx'` or `'wx+'`, as in node:fs. Appending is refused.
+ * @param flags - `'r'` (default), `'r+'`, `'w'`, `'w+'`, `'wx'`, `'wx+'`, `'a'`, `'a+'`, `'ax'`, `'ax+'`, as in node:fs.
  * @param options - `direct` (`'prefer'`, `'require'` or `'never'`; default `'prefer'`), `mode` (default `0o666`),
  * `syncDirectory` (default false), `signal`.
  * @throws `ENOENT`, `EACCES`, `EISDIR`, `EEXIST` and similar errors; `ERR_DEEPRING_DIRECT` if direct I/O is required and

@@ -24,6 +24,8 @@ import {
   type Many,
   type Opened,
   type Refused,
+  type ReplaceRequest,
+  type Replacing,
   type Stat,
 } from '../lib/core/record.ts'
 
@@ -61,6 +63,8 @@ export type Details = [
   Fits<generated.Refused, Refused>,
   Fits<generated.Opened, Opened>,
   Fits<generated.Stat, Stat>,
+  Fits<generated.Replacing, Replacing>,
+  Fits<ReplaceRequest, generated.ReplaceRequest>,
   Fits<generated.Info, Info>,
   Fits<generated.Stats, Stats>,
   Fits<generated.OpenedTable, OpenedTable>,

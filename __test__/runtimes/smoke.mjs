@@ -1,7 +1,10 @@
 // Calls every public function, property and method once and checks its result. The list of public names comes from the
 // modules: an export or method without a check here fails the program, and so does a check without an export.
 
-import { readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { Buffer } from 'node:buffer'
+import { createWriteStream, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { Readable } from 'node:stream'
+import { pipeline } from 'node:stream/promises'
 import { pathToFileURL } from 'node:url'
 import { inspect } from 'node:util'
 import process from 'node:process'
@@ -178,6 +181,51 @@ const checks = {
     await other.close()
     right(readFileSync(`${folder}/smoke-write`), 'write')
     return bytesWritten === LENGTH
+  },
+  'deepring.FileHandle.prototype.append': async () => {
+    await written(async (target) => {
+      const log = await deepring.open(target, 'ax')
+      await log.append(content, { length: 5001 })
+      await log.append(content, { offset: 5001 })
+      await log.close()
+    })
+    return true
+  },
+  'deepring.FileHandle.prototype.chunks': async () => {
+    let position = 0
+    for await (const chunk of file.chunks({ chunkSize: 4096 })) {
+      right(chunk.bytes, 'chunks', position)
+      position += chunk.byteLength
+      chunk.dispose()
+    }
+    return position === LENGTH
+  },
+  'deepring.FileHandle.prototype.pipeTo': async () => {
+    await written((target) => file.pipeTo(createWriteStream(target)))
+    return true
+  },
+  'deepring.FileHandle.prototype.createReadStream': async () => {
+    const parts = []
+    for await (const part of file.createReadStream({ autoClose: false })) parts.push(part)
+    right(Buffer.concat(parts), 'createReadStream')
+    return Buffer.concat(parts).length === LENGTH
+  },
+  'deepring.FileHandle.prototype.readableWebStream': async () => {
+    const bytes = new Uint8Array(await new Response(file.readableWebStream()).arrayBuffer())
+    right(bytes, 'readableWebStream')
+    return bytes.length === LENGTH
+  },
+  'deepring.FileHandle.prototype.createWriteStream': async () => {
+    await written(async (target) => {
+      const stream = (await deepring.open(target, 'wx')).createWriteStream()
+      await pipeline(Readable.from([content.subarray(0, 7), content.subarray(7)]), stream)
+    })
+    return true
+  },
+  'deepring.FileHandle.prototype.asyncBuffer': async () => {
+    const buffer = await file.asyncBuffer()
+    right(new Uint8Array(await buffer.slice(800, 1600)), 'asyncBuffer', 800)
+    return buffer.byteLength === LENGTH
   },
   'deepring.FileHandle.prototype.checksum': async () => {
     const memory = deepring.allocate(LENGTH)

@@ -6,7 +6,7 @@ import { invalidType, invalidValue } from '../core/errors.ts'
 import { bytesOf, checkKeys, integerOf, type SignalOptions } from '../core/options.ts'
 import type { ProgressOptions } from '../core/progress.ts'
 import type { Engine } from '../engine/engine.ts'
-import { directOf } from '../safetensors/open.ts'
+import { directOf } from '../engine/engine.ts'
 
 /** Which generations a store keeps: what is said here, and those that are pinned or open. */
 export interface KeepOptions {

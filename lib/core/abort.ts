@@ -40,6 +40,25 @@ export function throwIfAborted(signal: AbortSignal | null | undefined): void {
   if (signal?.aborted === true) throw new AbortError(signal)
 }
 
+/** A controller that is aborted with a signal of the caller, until it is unlinked. */
+export interface Linked {
+  readonly controller: AbortController
+  unlink(): void
+}
+
+/** See {@link Linked}. */
+export function linked(signal: AbortSignal | null): Linked {
+  const controller = new AbortController()
+  return { controller, unlink: onAbort(signal, () => controller.abort(signal?.reason)) }
+}
+
+/** Calls `abort` once if the signal is aborted, until what it returns is called. */
+export function onAbort(signal: AbortSignal | null, abort: () => void): () => void {
+  if (signal === null) return () => {}
+  signal.addEventListener('abort', abort, { once: true })
+  return () => signal.removeEventListener('abort', abort)
+}
+
 function isSignal(value: unknown): value is AbortSignal {
   if (typeof value !== 'object' || value === null || !('aborted' in value)) return false
   return typeof (value as { addEventListener?: unknown }).addEventListener === 'function'

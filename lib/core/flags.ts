@@ -1,14 +1,13 @@
-/** How to open a file: the meaning of node:fs's flags here, and why appending is refused. */
+/** How to open a file: the meaning of node:fs's flags here. */
 
-import { invalidValue } from './errors.ts'
 import { wordOf } from './options.ts'
 import { OPEN } from './record.ts'
 
 /**
- * How a file is opened: the flags of node:fs, except those for appending. `'w'` and `'w+'` empty the file. `'wx'` and
- * `'wx+'` refuse a file that exists.
+ * How a file is opened: the flags of node:fs. `'w'` and `'w+'` empty the file. `'a'` and `'a+'` append to it. Those with `x`
+ * refuse a file that exists.
  */
-export type OpenFlags = 'r' | 'r+' | 'w' | 'w+' | 'wx' | 'wx+'
+export type OpenFlags = 'r' | 'r+' | 'w' | 'w+' | 'wx' | 'wx+' | 'a' | 'a+' | 'ax' | 'ax+'
 
 /** The meaning of a flag. */
 export interface FlagMeaning {
@@ -20,6 +19,8 @@ export interface FlagMeaning {
   readonly readable: boolean
   /** Whether the handle writes. */
   readonly writable: boolean
+  /** Whether all it writes goes to the end of the file. */
+  readonly appends: boolean
 }
 
 const { read: READ, write: WRITE, create: CREATE, truncate: TRUNCATE, exclusive: EXCLUSIVE } = OPEN
@@ -27,22 +28,23 @@ const { read: READ, write: WRITE, create: CREATE, truncate: TRUNCATE, exclusive:
 // Every file that is written is opened for reading too: the edges of an unaligned write are read, modified and written
 // back.
 const FLAGS: Readonly<Record<OpenFlags, FlagMeaning>> = {
-  r: { creates: false, bits: READ, readable: true, writable: false },
-  'r+': { creates: false, bits: READ | WRITE, readable: true, writable: true },
-  w: { creates: true, bits: READ | WRITE | CREATE | TRUNCATE, readable: false, writable: true },
-  'w+': { creates: true, bits: READ | WRITE | CREATE | TRUNCATE, readable: true, writable: true },
-  wx: { creates: true, bits: READ | WRITE | CREATE | EXCLUSIVE, readable: false, writable: true },
-  'wx+': { creates: true, bits: READ | WRITE | CREATE | EXCLUSIVE, readable: true, writable: true },
+  r: meaning(READ, true, false),
+  'r+': meaning(READ | WRITE, true, true),
+  w: meaning(READ | WRITE | CREATE | TRUNCATE, false, true),
+  'w+': meaning(READ | WRITE | CREATE | TRUNCATE, true, true),
+  wx: meaning(READ | WRITE | CREATE | EXCLUSIVE, false, true),
+  'wx+': meaning(READ | WRITE | CREATE | EXCLUSIVE, true, true),
+  a: meaning(READ | WRITE | CREATE, false, true, true),
+  'a+': meaning(READ | WRITE | CREATE, true, true, true),
+  ax: meaning(READ | WRITE | CREATE | EXCLUSIVE, false, true, true),
+  'ax+': meaning(READ | WRITE | CREATE | EXCLUSIVE, true, true, true),
+}
+
+function meaning(bits: number, readable: boolean, writable: boolean, appends = false): FlagMeaning {
+  return { bits, readable, writable, appends, creates: (bits & CREATE) !== 0 }
 }
 
 /** Checks the flags of an `open`. */
 export function flagsOf(flags: unknown): FlagMeaning {
-  if (typeof flags === 'string' && flags.startsWith('a')) {
-    throw invalidValue(
-      'flags',
-      "Appending is not supported, because the kernel then ignores the position of a write. Open with 'r+' and write at the end.",
-      flags,
-    )
-  }
   return FLAGS[wordOf(flags, 'flags', Object.keys(FLAGS) as OpenFlags[])]
 }

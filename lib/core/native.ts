@@ -14,7 +14,7 @@ import { adviceOf, firstLine } from './advice.ts'
 import type { BeginRequest } from './checkpoints.ts'
 import { DeepringError } from './errors.ts'
 import { load, LoadFailure } from './load.ts'
-import type { Failure } from './record.ts'
+import type { Failure, ReplaceRequest } from './record.ts'
 import type { SaveRequest, Selected, TableRow, TableRows, TensorColumns, Texts } from './tensors.ts'
 
 /** Settings of an engine; absent ones take the engine's defaults. */
@@ -113,6 +113,20 @@ export interface Native {
    * the detail is a `Uint32Array` with one for each.
    */
   checksum(id: number, file: number, position: number, length: number, chunk: number, priority: number): void
+  /** Appends. The bytes are in the record. */
+  append(id: number, file: number, view: Uint8Array): void
+  allocateRange(id: number, file: number, position: number, length: number): void
+  /** Lets a range of `to` share the space of `start` to `end` of `from`. */
+  cloneRange(id: number, to: number, position: number, from: number, start: number, end: number): void
+  /** The detail is a `Float64Array`: where each part with data begins and ends, in turn, of 4096 parts at most. */
+  dataRanges(id: number, file: number, start: number, end: number): void
+  /** Gives `to` the times of `from`, and its permission bits. */
+  takeMetadata(id: number, to: number, from: number, mode: boolean): void
+  /** The detail is a `Replacing`. */
+  replaceFile(id: number, engine: number, path: Uint8Array, request: ReplaceRequest): void
+  /** Its file must be closed. */
+  commitReplacement(id: number, replacement: number): void
+  abandonReplacement(id: number, replacement: number): void
   /** The flags of a record (`FLAG` of record.ts), for what moves the file's bytes now. */
   fileFlags(file: number): number
   /** Waits for the requests on the file. Its number is not valid from now on. */

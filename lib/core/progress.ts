@@ -2,6 +2,7 @@
  * Progress of a request that takes long, for a function of the caller: at most 20 times a second, and once at the end.
  */
 
+import { performance } from 'node:perf_hooks'
 import { clearInterval, setInterval } from 'node:timers'
 import { cancel, connect } from './completions.ts'
 import { invalidType } from './errors.ts'
@@ -10,7 +11,7 @@ import { invalidType } from './errors.ts'
 export interface Progress {
   /** Bytes done. */
   readonly bytes: number
-  /** Bytes in all. */
+  /** Bytes in all. While that is not known, `Infinity`. */
   readonly total: number
 }
 
@@ -36,7 +37,7 @@ export function onProgressOf(value: unknown): OnProgress | undefined {
   return value as OnProgress | undefined
 }
 
-const bytes = new Float64Array(2)
+const numbers = new Float64Array(2)
 
 /**
  * Reports the progress of a request while it runs.
@@ -57,9 +58,9 @@ export async function reporting<T>(
   let failed: { readonly error: unknown } | undefined
   let last = 0
   const look = (): void => {
-    bytes.fill(0)
-    connect().progress(current(), bytes)
-    const [done = 0, all = 0] = bytes
+    numbers.fill(0)
+    connect().progress(current(), numbers)
+    const [done = 0, all = 0] = numbers
     // The end is reported once, below.
     if (done <= last || done >= all) return
     last = done
@@ -89,4 +90,39 @@ export async function reporting<T>(
     throw error
   }
   return result
+}
+
+/** Progress that this thread counts itself. */
+export class Tally {
+  readonly #onProgress: OnProgress | undefined
+  readonly #total: number
+  #bytes = 0
+  #lastMs = 0
+
+  /** @param total - Bytes in all. */
+  constructor(onProgress: OnProgress | undefined, total: number) {
+    this.#onProgress = onProgress
+    this.#total = total
+  }
+
+  /** Bytes done. */
+  get bytes(): number {
+    return this.#bytes
+  }
+
+  /** Bytes are done. Throws what the function throws. */
+  add(bytes: number): void {
+    this.#bytes += bytes
+    // The end is reported once, by `finish`.
+    if (this.#onProgress === undefined || this.#bytes >= this.#total) return
+    const now = performance.now()
+    if (now - this.#lastMs < PAUSE_MS) return
+    this.#lastMs = now
+    this.#onProgress(Object.freeze({ bytes: this.#bytes, total: this.#total }))
+  }
+
+  /** Everything is done. Throws what the function throws. */
+  finish(): void {
+    this.#onProgress?.(Object.freeze({ bytes: this.#bytes, total: this.#bytes }))
+  }
 }

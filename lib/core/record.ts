@@ -171,6 +171,23 @@ export interface Opened {
   locksReason: string
 }
 
+/** How a file is replaced. */
+export interface ReplaceRequest {
+  /** Bytes that are reserved; 0 if that is not known. */
+  size: number
+  durable: boolean
+  /** Permissions, if there is no old file. */
+  mode: number
+  /** Of {@link DIRECT}. */
+  direct: number
+}
+
+/** A file that will take the place of another one. */
+export interface Replacing {
+  opened: Opened
+  replacement: number
+}
+
 /** The answer of `statx`; times in nanoseconds since 1970. */
 export interface Stat {
   size: bigint

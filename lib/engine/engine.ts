@@ -10,10 +10,10 @@
 
 import { allocateBuffer, type EngineBuffer } from '../memory/buffer.ts'
 import { signalOf } from '../core/abort.ts'
-import { brand, Uncloneable } from '../core/brand.ts'
+import { brand, otherCopy, Uncloneable } from '../core/brand.ts'
 import { connect, nextId, Operation, runInBackground, track } from '../core/completions.ts'
 import type { DType } from '../memory/dtype.ts'
-import { DeepringError, fromThrown, invalidValue } from '../core/errors.ts'
+import { DeepringError, fromThrown, invalidType, invalidValue } from '../core/errors.ts'
 // The one circle of this package: an engine opens files, and a file names its engine.
 // oxlint-disable-next-line import/no-cycle -- each class hands out the other; their states and all else import downward
 import { makeHandle, type FileHandle } from '../file/file.ts'
@@ -128,8 +128,8 @@ export class Engine extends Uncloneable {
    * directory at the call, whatever it is called when the file is opened.
    *
    * @param path - A string, a `file:` URL, or a `Buffer`.
-   * @param flags - `'r'` (default), `'r+'`, `'w'`, `'w+'`, `'wx'`, `'wx+'`. Appending (`'a'`) is refused,
-   * because the kernel would ignore positions.
+   * @param flags - `'r'` (default), `'r+'`, `'w'`, `'w+'`, `'wx'`, `'wx+'`; `'a'`, `'a+'`, `'ax'`, `'ax+'` for {@link
+   * FileHandle.append}, through the page cache.
    * @param options - `direct`, `mode`, `syncDirectory`, `priority`, `signal`.
    * @throws `ENOENT`, `EACCES`, `EISDIR`, `EEXIST`, ...; `ERR_DEEPRING_DIRECT` if direct I/O is required and refused;
    * `ERR_DEEPRING_UNSUPPORTED` for pipes, sockets and character devices.
@@ -148,10 +148,14 @@ export class Engine extends Uncloneable {
       const name = pathOf(path)
       const known = flagsOf(flags)
       const given = optionsOf(options, OPEN_KEYS)
-      const direct =
-        given.direct === undefined
-          ? DIRECT.prefer
-          : DIRECT[wordOf(given.direct, 'options.direct', ['require', 'prefer', 'never', 'auto'])]
+      const wanted = directOf(given.direct)
+      if (known.appends && wanted === DIRECT.require)
+        throw invalidValue(
+          'options.direct',
+          `With the flags '${flags}', bytes go through the page cache.`,
+          given.direct,
+        )
+      const direct = known.appends ? DIRECT.never : wanted
       const mode = given.mode === undefined ? 0o666 : integerOf(given.mode, 'options.mode', 0, 0o7777)
       const syncDirectory = booleanOf(given.syncDirectory, 'options.syncDirectory', false)
       if (!known.creates && given.mode !== undefined) throw contradicts('mode', flags, given.mode)
@@ -320,6 +324,14 @@ export function isEngine(value: unknown): value is Engine {
   return typeof value === 'object' && value !== null && isMade(value)
 }
 
+/** An option that names an engine. */
+export function engineOf(value: unknown): Engine {
+  if (value === undefined) return Engine.default
+  if (!isEngine(value))
+    throw otherCopy('options.engine', 'Engine', value) ?? invalidType('options.engine', 'an instance of Engine', value)
+  return value
+}
+
 /** The state of an engine. */
 export function engineStateOf(engine: Engine): EngineState {
   return stateIn(engine)
@@ -340,6 +352,12 @@ function startDefault(): number {
   } catch (thrown) {
     throw fromThrown(thrown)
   }
+}
+
+/** The option `direct`, as its number. */
+export function directOf(value: unknown): number {
+  if (value === undefined) return DIRECT.prefer
+  return DIRECT[wordOf(value, 'options.direct', ['require', 'prefer', 'never', 'auto'])]
 }
 
 function contradicts(option: string, flags: OpenFlags, value: unknown): Error {

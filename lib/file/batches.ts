@@ -2,7 +2,7 @@
  * Many ranges of several files: in one promise, and in batches as they come.
  */
 
-import { throwIfAborted, signalOf } from '../core/abort.ts'
+import { linked, throwIfAborted, signalOf } from '../core/abort.ts'
 import { invalidType, invalidValue } from '../core/errors.ts'
 import { optionsOf } from '../core/options.ts'
 import type { Bytes } from '../memory/view.ts'
@@ -40,15 +40,6 @@ function requestsOf(requests: unknown): readonly ManyRequest[] {
       throw invalidValue(`${name}.file`, 'The files must be of one engine.', file)
   }
   return requests as readonly ManyRequest[]
-}
-
-/** Runs `start` with a signal that is aborted with the caller's, or with `stop`. */
-function linked(signal: AbortSignal | null): { readonly controller: AbortController; unlink(): void } {
-  const controller = new AbortController()
-  if (signal === null) return { controller, unlink: () => {} }
-  const abort = (): void => controller.abort(signal.reason)
-  signal.addEventListener('abort', abort, { once: true })
-  return { controller, unlink: () => signal.removeEventListener('abort', abort) }
 }
 
 /**

@@ -17,7 +17,7 @@ import {
   track,
 } from '../core/completions.ts'
 import type { Closable, EngineState } from '../core/engine-state.ts'
-import { closed, systemError } from '../core/errors.ts'
+import { closed, DeepringError, systemError } from '../core/errors.ts'
 import type { FlagMeaning, OpenFlags } from '../core/flags.ts'
 import { FLAG, STAGED_FLAG, type Opened, type RecordView } from '../core/record.ts'
 import { SUM } from '../core/options.ts'
@@ -61,6 +61,8 @@ export class FileState implements Closable {
   readonly flags: OpenFlags
   readonly readable: boolean
   readonly writable: boolean
+  /** All it writes goes to the end of the file. */
+  readonly appends: boolean
   readonly engine: EngineState
   /** What the open found out. */
   readonly opened: Opened
@@ -73,7 +75,7 @@ export class FileState implements Closable {
     engine: EngineState,
     path: string,
     flags: OpenFlags,
-    { readable, writable }: FlagMeaning,
+    { readable, writable, appends }: FlagMeaning,
     opened: Opened,
   ) {
     this.number = opened.file
@@ -81,6 +83,7 @@ export class FileState implements Closable {
     this.flags = flags
     this.readable = readable
     this.writable = writable
+    this.appends = appends
     this.engine = engine
     this.opened = opened
     this.closing = undefined
@@ -166,7 +169,7 @@ export function stageWrite(
   sum: number = SUM.no,
 ): Operation {
   checkFileOpen(state, 'write')
-  checkWritable(state, 'write')
+  checkPositioned(state)
   const operation = transferOperation(true, buffer, view, state.path, group)
   const flags = sum === SUM.no ? STAGED_FLAG.write : STAGED_FLAG.write | STAGED_FLAG.sum
   stageTransfer(operation, flags, state.number, handle, group?.id ?? 0, position, priority)
@@ -225,6 +228,23 @@ export function checkFileOpen(state: FileState, syscall: string): void {
 /** The error for reading a file that was opened for writing only. */
 export function unreadable(state: FileState): Error {
   return systemError('EBADF', 'read', state.path, `opened with flags '${state.flags}'`)
+}
+
+/** Refuses to write at a position of a file that was opened read-only, or for appending. */
+export function checkPositioned(state: FileState): void {
+  checkWritable(state, 'write')
+  if (state.appends) throw misused(state, 'everything goes to its end: use append()')
+}
+
+/** Refuses to append to a file that was not opened for it. */
+export function checkAppends(state: FileState): void {
+  checkWritable(state, 'write')
+  if (!state.appends) throw misused(state, `write() takes a position: open it with 'a' to append`)
+}
+
+function misused({ path, flags }: FileState, why: string): DeepringError {
+  const message = `The file was opened with the flags '${flags}', so ${why}, write '${path}'`
+  return new DeepringError(message, { code: 'ERR_DEEPRING_INVALID', syscall: 'write', path })
 }
 
 /** Refuses to change a file that was opened read-only. */

@@ -5,6 +5,8 @@
  * view, one `Operation` and two promises, and no closure. Options are read field by field and never copied.
  */
 
+import type { Readable, Writable } from 'node:stream'
+import type { ReadableStream, WritableStream } from 'node:stream/web'
 import { signalOf } from '../core/abort.ts'
 import { brand, Uncloneable } from '../core/brand.ts'
 import { connect, nextId, Operation, track, type Finish } from '../core/completions.ts'
@@ -47,6 +49,13 @@ import {
 } from '../core/options.ts'
 import { BigIntFileStat, FileStat, finishBigIntStat, finishStat, STAT_KEYS, type StatOptions } from './stat.ts'
 import { viewOf, type Bytes } from '../memory/view.ts'
+import { append, type AppendOptions, type AppendResult } from './append.ts'
+import { asyncBuffer, type AsyncBuffer } from './async-buffer.ts'
+import { chunks, type Chunk } from './chunk.ts'
+import { pipe, type PipeOptions, type PipeResult } from './pipe.ts'
+import { createReadStream, readableWebStream, type ReadStreamOptions, type WebStreamOptions } from './read-stream.ts'
+import { CHUNK_KEYS, spanOf, type ChunkOptions } from './span.ts'
+import { createWriteStream, type WriteStreamOptions } from './write-stream.ts'
 
 /** The reason that the engine gives while locks work. */
 const LOCKS_IN_USE = 'open-file-description locks'
@@ -312,6 +321,167 @@ export class FileHandle extends Uncloneable {
     } catch (error) {
       return Promise.reject(error)
     }
+  }
+
+  /**
+   * Appends memory to a file that was opened with `'a'`, `'a+'`, `'ax'` or `'ax+'`. Several that append to one file, in any
+   * process, do not overwrite each other: the kernel puts one behind the other. One at a time is written; await it before
+   * `sync`.
+   *
+   * @param buffer - As of {@link FileHandle.write}.
+   * @param options - `offset` and `length` in bytes, `signal`.
+   * @throws `ENOSPC`, `EDQUOT`, `EFBIG`, `EIO` with `transferred`; `ERR_DEEPRING_INVALID` if the file was opened with other
+   * flags; as {@link FileHandle.write}.
+   *
+   * @example
+   * ```ts
+   * import { open } from 'deepring'
+   *
+   * const log = await open('events.log', 'a')
+   * await log.append(Buffer.from('first\n'))
+   * await log.append(Buffer.from('second\n'))
+   * console.log((await log.stat()).size) // 13
+   * await log.close()
+   * ```
+   */
+  append<B extends Bytes>(buffer: B, options?: AppendOptions): Promise<AppendResult<B>> {
+    try {
+      return append(this.#state, this, buffer, options)
+    } catch (error) {
+      return Promise.reject(error)
+    }
+  }
+
+  /**
+   * The file, or a part of it, as chunks of engine memory that go back one by one: the cheapest way through a large file.
+   *
+   * A chunk is yours until you dispose it, also after the loop has gone on or ended. Dispose it as soon as it is not needed:
+   * its memory is read into again then. What is forgotten, the garbage collector gives back.
+   *
+   * @param options - `start`, `end` (included), `chunkSize`, `readAhead`, `priority`, `signal`.
+   * @throws `EBADF`, `ERR_DEEPRING_CLOSED`; the iterator rejects as {@link FileHandle.read} with `exact`.
+   *
+   * @example
+   * ```ts
+   * import { open } from 'deepring'
+   *
+   * const file = await open('weights.bin')
+   * let sum = 0
+   * for await (const chunk of file.chunks()) {
+   *   for (const byte of chunk.bytes) sum += byte
+   *   chunk.dispose() // or `using chunk = ...`, where the runtime has it
+   * }
+   * console.log(sum) // 0
+   * await file.close()
+   * ```
+   */
+  chunks(options?: ChunkOptions): AsyncGenerator<Chunk, undefined, undefined> {
+    return chunks(this.#state, this, spanOf(optionsOf(options, CHUNK_KEYS)))
+  }
+
+  /**
+   * Writes the file, or a part of it, to a stream, and ends the stream.
+   *
+   * A `net.Socket`, a response of HTTP/1 and a write stream of `node:fs` or of deepring get each chunk on loan, in memory that is read
+   * into again when they have called back. To any other stream the chunks are given for good, because it can keep them. The
+   * result says which. If anything fails, or `signal` is aborted, the stream is destroyed.
+   *
+   * @param sink - A `Writable` or a `WritableStream`.
+   * @param options - `start`, `end` (included), `chunkSize`, `readAhead`, `priority`, `onProgress`, `preventClose`, `signal`.
+   * @throws The error of the stream, `ERR_STREAM_PREMATURE_CLOSE` if it was closed; as {@link FileHandle.read} with `exact`.
+   *
+   * @example
+   * ```ts
+   * import { createWriteStream } from 'node:fs'
+   * import { open } from 'deepring'
+   *
+   * const file = await open('weights.bin')
+   * const { bytes, lent } = await file.pipeTo(createWriteStream('copy.bin'), { start: 100, end: 199 })
+   * console.log(bytes, lent) // 100 true
+   * await file.close()
+   * ```
+   */
+  pipeTo(sink: Writable | WritableStream<Uint8Array>, options?: PipeOptions): Promise<PipeResult> {
+    return pipe(this.#state, this, sink, options)
+  }
+
+  /**
+   * A stream of Node of the file, or of a part of it. Its chunks are the consumer's, in memory that the garbage collector gives
+   * back; `chunks` and `pipeTo` take a quarter of the CPU.
+   *
+   * @param options - `start`, `end` (included), `highWaterMark`, `readAhead`, `encoding`, `autoClose` (default true),
+   * `priority`, `signal`.
+   *
+   * @example
+   * ```ts
+   * import { createGzip } from 'node:zlib'
+   * import { pipeline } from 'node:stream/promises'
+   * import { open } from 'deepring'
+   *
+   * const [from, to] = [await open('weights.bin'), await open('weights.bin.gz', 'w')]
+   * await pipeline(from.createReadStream(), createGzip(), to.createWriteStream())
+   * console.log(from.closed, to.closed) // true true
+   * ```
+   */
+  createReadStream(options?: ReadStreamOptions): Readable {
+    return createReadStream(this.#state, this, () => this.close(), options)
+  }
+
+  /**
+   * A web stream of bytes of the file, or of a part of it. A reader of mode `'byob'` has its views filled without a copy.
+   *
+   * @param options - `start`, `end` (included), `chunkSize`, `readAhead`, `autoClose` (default false), `priority`, `signal`.
+   *
+   * @example
+   * ```ts
+   * import { open } from 'deepring'
+   *
+   * const file = await open('weights.bin')
+   * const response = new Response(file.readableWebStream({ autoClose: true }))
+   * console.log((await response.arrayBuffer()).byteLength, file.closed) // 1000 true
+   * ```
+   */
+  readableWebStream(options?: WebStreamOptions): ReadableStream<Uint8Array<ArrayBuffer>> {
+    return readableWebStream(this.#state, this, () => this.close(), options)
+  }
+
+  /**
+   * A stream of Node that writes the file. Small pieces are gathered to blocks of 8 MiB; the end is exact. The file is not
+   * shortened.
+   *
+   * @param options - `start`, `highWaterMark`, `flush`, `autoClose` (default true), `signal`.
+   *
+   * @example
+   * ```ts
+   * import { Readable } from 'node:stream'
+   * import { pipeline } from 'node:stream/promises'
+   * import { open } from 'deepring'
+   *
+   * const file = await open('numbers.txt', 'w')
+   * await pipeline(Readable.from(['one\n', 'two\n']), file.createWriteStream({ flush: true }))
+   * ```
+   */
+  createWriteStream(options?: WriteStreamOptions): Writable {
+    return createWriteStream(this.#state, this, () => this.close(), options)
+  }
+
+  /**
+   * The file as parsers take it that read parts of it, such as hyparquet.
+   *
+   * @param options - `signal`, for all reads.
+   *
+   * @example
+   * ```ts
+   * import { open } from 'deepring'
+   *
+   * const file = await open('weights.bin')
+   * const buffer = await file.asyncBuffer()
+   * console.log(buffer.byteLength, (await buffer.slice(-4)).byteLength) // 1000 4
+   * await file.close()
+   * ```
+   */
+  asyncBuffer(options?: SignalOptions): Promise<AsyncBuffer> {
+    return asyncBuffer(this.#state, this, options)
   }
 
   /**

@@ -20,7 +20,7 @@ import {
 import { signalOf } from '../core/abort.ts'
 import { MANY, MANY_FLAG, MANY_NUMBERS, type Failure, type Many, type RecordView } from '../core/record.ts'
 import { viewOf, type Bytes } from '../memory/view.ts'
-import { checkFileOpen, checkRead, checkWritable, checkWrite, type FileState } from './file-state.ts'
+import { checkFileOpen, checkRead, checkPositioned, checkWrite, type FileState } from './file-state.ts'
 import { rangesOf, refuse, type Ranges } from './ranges.ts'
 import { receiptOf, type Receipt } from './receipt.ts'
 
@@ -141,7 +141,7 @@ export function writeMany<B extends Bytes>(
 ): Promise<WriteManyResult<B>> {
   const given = optionsOf(options, WRITE_KEYS)
   checkFileOpen(state, 'write')
-  checkWritable(state, 'write')
+  checkPositioned(state)
   return stage(state, owner, buffer, ranges, MANY_FLAG.write, 0, given, finishWrite)
 }
 

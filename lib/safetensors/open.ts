@@ -5,12 +5,11 @@ import { signalOf } from '../core/abort.ts'
 import { connect, nextId, Operation, runInBackground, track } from '../core/completions.ts'
 import { checkOpen, waitedFor } from '../core/engine-state.ts'
 import { invalidType, invalidValue } from '../core/errors.ts'
-import { booleanOf, bytesOf, integerOf, optionsOf, wordOf, type SignalOptions } from '../core/options.ts'
+import { booleanOf, bytesOf, integerOf, optionsOf, type SignalOptions } from '../core/options.ts'
 import { pathOf, type CheckedPath, type FilePath } from '../core/path.ts'
-import { DIRECT, type RecordView } from '../core/record.ts'
+import type { RecordView } from '../core/record.ts'
 import type { OpenedTable } from '../core/tensors.ts'
-import { Engine, engineStateOf, isEngine } from '../engine/engine.ts'
-import { otherCopy } from '../core/brand.ts'
+import { directOf, engineOf, engineStateOf, type Engine } from '../engine/engine.ts'
 import { columnsOf } from './columns.ts'
 import { SafetensorsFile } from './file.ts'
 import { TableState } from './table-state.ts'
@@ -56,20 +55,6 @@ const OPEN_KEYS: ReadonlySet<string> = new Set([...TABLE_KEYS, 'strict', 'maxHea
 
 const HEADER_BYTES = 100_000_000
 const HEADER_BYTES_MAX = 2 ** 32 - 1
-
-/** An option that names an engine. */
-export function engineOf(value: unknown): Engine {
-  if (value === undefined) return Engine.default
-  if (!isEngine(value))
-    throw otherCopy('options.engine', 'Engine', value) ?? invalidType('options.engine', 'an instance of Engine', value)
-  return value
-}
-
-/** The option `direct`. */
-export function directOf(value: unknown): number {
-  if (value === undefined) return DIRECT.prefer
-  return DIRECT[wordOf(value, 'options.direct', ['require', 'prefer', 'never', 'auto'])]
-}
 
 /** Paths as their bytes, one behind the other. */
 function packed(paths: readonly CheckedPath[]): { readonly bytes: Uint8Array; readonly lengths: Uint32Array } {

@@ -8,10 +8,9 @@ import { closed, DeepringError, invalidType, outOfRange, quotedName } from '../c
 import { bytesOf, optionsOf, type SignalOptions } from '../core/options.ts'
 import { pathOf, type FilePath } from '../core/path.ts'
 import type { RecordView } from '../core/record.ts'
-import { engineStateOf } from '../engine/engine.ts'
+import { engineOf, engineStateOf } from '../engine/engine.ts'
 import { viewOf, type Bytes } from '../memory/view.ts'
 import { checkTensorName, type Declaration } from './columns.ts'
-import { engineOf } from './open.ts'
 import {
   bytesOf as bytesOfTensor,
   requestOf,

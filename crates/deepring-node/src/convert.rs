@@ -5,6 +5,7 @@ use crate::checkpoints_detail::{BegunCheckpoint, Collected, Committed, LatestChe
 use crate::failure::{Failure, MemberFailure};
 use crate::tensors::OpenedTable;
 use crate::tensors_detail::{Fresh, LoadedTensors, Saved, StreamGroup, Verified, WrittenSave};
+use crate::whole::Replacing;
 use deepring::{BackendKind, Engine, File, FileStat, WindowMode};
 use napi::bindgen_prelude::*;
 use napi_derive::napi;
@@ -332,6 +333,9 @@ pub enum Detail {
     Numbers(Vec<f64>),
     /// Of what has been registered.
     Number(u32),
+    Replacing(Box<Replacing>),
+    /// Where parts of a file begin and end.
+    Numbers(Vec<f64>),
 }
 
 impl ToNapiValue for Detail {
@@ -381,6 +385,10 @@ impl ToNapiValue for Detail {
             Self::Numbers(numbers) => unsafe { Vec::to_napi_value(env, numbers) },
             // SAFETY: as above.
             Self::Number(number) => unsafe { u32::to_napi_value(env, number) },
+            // SAFETY: as above.
+            Self::Replacing(replacing) => unsafe { Replacing::to_napi_value(env, *replacing) },
+            // SAFETY: as above.
+            Self::Numbers(numbers) => unsafe { Float64Array::to_napi_value(env, Float64Array::new(numbers)) },
         }
     }
 }

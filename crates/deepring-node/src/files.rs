@@ -94,7 +94,7 @@ impl Session {
     }
 
     /// The flag that cancels a request without memory, whose record is due.
-    fn expect_control(&self, env: &Env, id: f64) -> Result<Arc<AtomicBool>> {
+    pub(crate) fn expect_control(&self, env: &Env, id: f64) -> Result<Arc<AtomicBool>> {
         self.state.delivery.expect(env)?;
         let canceled = Arc::<AtomicBool>::default();
         self.state.controls.borrow_mut().insert(id as u64, Arc::clone(&canceled));

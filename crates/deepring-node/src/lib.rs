@@ -50,3 +50,4 @@ mod tensors_stream;
 mod tensors_writer;
 mod transfers;
 mod turns;
+mod whole;

@@ -302,6 +302,19 @@ impl Record {
         record
     }
 
+    /// The record of an append.
+    pub fn of_bytes(id: u64, result: deepring::Result<u64>) -> Self {
+        let mut record = Self::plain(id);
+        match result {
+            Ok(bytes) => {
+                record.numbers[STATUS] = SUCCESS.into();
+                record.numbers[TRANSFERRED] = bytes as f64;
+            }
+            Err(error) => record.fail(&error),
+        }
+        record
+    }
+
     /// The record of a group of transfers.
     pub fn of_group(id: u64, failures: &[GroupFailure]) -> Self {
         let failures: Vec<_> = failures.iter().map(MemberFailure::from).collect();

@@ -10,6 +10,7 @@ use crate::delivery::Delivery;
 use crate::engines::release_default;
 use crate::record::{self, RECORD};
 use crate::tensors::OpenTensors;
+use crate::whole::Replacements;
 use deepring::binding::{EngineBinding, Group, Handle, Name};
 use deepring::{Engine, File};
 use napi::Env;
@@ -38,6 +39,8 @@ pub struct State {
     pub groups: RefCell<HashMap<u64, Arc<Group>>>,
     /// Names that are needed again after their request.
     pub names: RefCell<HashMap<u32, Name>>,
+    /// Files that will take the place of others.
+    pub replacements: RefCell<Replacements>,
     pub tensors: OpenTensors,
     pub checkpoints: OpenCheckpoints,
     details: RefCell<HashMap<u64, Detail>>,
@@ -89,6 +92,7 @@ impl State {
         self.details.borrow_mut().clear();
         self.tensors.clear();
         self.checkpoints.clear();
+        self.replacements.borrow_mut().clear();
         self.groups.borrow_mut().clear();
         self.engines.borrow_mut().clear();
         if self.default.borrow_mut().take().is_some() {
@@ -113,6 +117,7 @@ impl Session {
             controls: RefCell::default(),
             groups: RefCell::default(),
             names: RefCell::default(),
+            replacements: RefCell::default(),
             tensors: OpenTensors::default(),
             checkpoints: OpenCheckpoints::default(),
             details: RefCell::default(),

@@ -5,7 +5,7 @@ use crate::checkpoints_writer::OpenWriter;
 use crate::convert::Detail;
 use crate::session::State;
 use crate::tensors::{Model, OpenedTable};
-use deepring::{Buffer, Engine};
+use deepring::{Buffer, Engine, File, Replacement};
 use deepring_tensors::binding::{Loaded, Permit, Prepared, StreamedGroup, Written};
 use deepring_tensors::checkpoint::{Checkpoint, CheckpointWriter, Checkpoints, Latest};
 use deepring_tensors::{LoadReceipt, SaveReceipt, Verification, Writer};
@@ -26,6 +26,7 @@ pub enum Fresh {
     Prepared(Prepared, Engine),
     Checkpoint(Checkpoint),
     Latest(Latest),
+    Replacement(Replacement, File, Engine),
 }
 
 /// How tensors were loaded.
@@ -168,6 +169,7 @@ impl State {
                 open.written.borrow_mut().insert(number, (written, engine));
                 Detail::Written(WrittenSave { written: number, bytes })
             }
+            Fresh::Replacement(replacement, file, engine) => self.register_replacement(replacement, file, engine),
             Fresh::Writer(writer, engine) => {
                 let number = self.number();
                 open.writers.borrow_mut().insert(number, (writer, engine));
