@@ -54,6 +54,17 @@ export type { Tensor } from './lib/memory/tensor.ts'
 export type { Bytes, TensorLike } from './lib/memory/view.ts'
 export type { OnProgress, Progress, ProgressOptions } from './lib/core/progress.ts'
 export type { WriteStreamOptions } from './lib/file/write-stream.ts'
+export { copyFile, type CopyFileOptions, type CopyFileResult } from './lib/whole/copy-file.ts'
+export { hashFile, type HashFileOptions } from './lib/whole/hash-file.ts'
+export type { OutputOptions, WholeFileOptions } from './lib/whole/options.ts'
+export { readFile, type ReadFileOptions } from './lib/whole/read-file.ts'
+export {
+  appendFile,
+  writeFile,
+  type AppendFileOptions,
+  type FileData,
+  type WriteFileOptions,
+} from './lib/whole/write-file.ts'
 
 /**
  * Opens a file with the default engine: {@link Engine.open}.

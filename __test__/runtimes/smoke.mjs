@@ -2,6 +2,7 @@
 // modules: an export or method without a check here fails the program, and so does a check without an export.
 
 import { Buffer } from 'node:buffer'
+import { createHash } from 'node:crypto'
 import { createWriteStream, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
@@ -104,6 +105,30 @@ const checks = {
     for await (const batch of deepring.readManyBatches([request])) came.push(...batch)
     right(memory, 'readManyBatches', 160)
     return came.length === 2
+  },
+  'deepring.readFile': async () => {
+    const bytes = await deepring.readFile(path)
+    right(bytes, 'readFile')
+    return bytes.byteLength === LENGTH
+  },
+  'deepring.writeFile': async () => {
+    await written((target) => deepring.writeFile(target, content, { replace: true }))
+    return true
+  },
+  'deepring.appendFile': async () => {
+    await written(async (target) => {
+      await deepring.appendFile(target, content.subarray(0, 5001))
+      await deepring.appendFile(target, content.subarray(5001))
+    })
+    return true
+  },
+  'deepring.copyFile': async () => {
+    const { bytes } = await written((target) => deepring.copyFile(path, target))
+    return bytes === LENGTH
+  },
+  'deepring.hashFile': async () => {
+    const hash = createHash('sha256').update(content).digest('hex')
+    return (await deepring.hashFile(path, 'sha256')) === hash
   },
   'deepring.allocate': () => deepring.allocate(5000).every((byte) => byte === 0),
   'deepring.allocateUnsafe': () => deepring.allocateUnsafe(5000n).byteLength === 5000,

@@ -309,7 +309,7 @@ function finishFlag(_operation: Operation, { detail }: RecordView): boolean {
 }
 
 function finishNumbers(_operation: Operation, { detail }: RecordView): number[] {
-  return detail as number[]
+  return Array.from(detail as Float64Array)
 }
 
 function finishCollected(_operation: Operation, { detail }: RecordView): Collected {

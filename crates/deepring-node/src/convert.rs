@@ -329,13 +329,11 @@ pub enum Detail {
     Reused(Reused),
     Committed(Committed),
     Collected(Collected),
-    /// Of generations.
+    /// Of generations, or where parts of a file begin and end.
     Numbers(Vec<f64>),
     /// Of what has been registered.
     Number(u32),
     Replacing(Box<Replacing>),
-    /// Where parts of a file begin and end.
-    Numbers(Vec<f64>),
 }
 
 impl ToNapiValue for Detail {
@@ -382,13 +380,11 @@ impl ToNapiValue for Detail {
             // SAFETY: as above.
             Self::Collected(collected) => unsafe { Collected::to_napi_value(env, collected) },
             // SAFETY: as above.
-            Self::Numbers(numbers) => unsafe { Vec::to_napi_value(env, numbers) },
+            Self::Numbers(numbers) => unsafe { Float64Array::to_napi_value(env, Float64Array::new(numbers)) },
             // SAFETY: as above.
             Self::Number(number) => unsafe { u32::to_napi_value(env, number) },
             // SAFETY: as above.
             Self::Replacing(replacing) => unsafe { Replacing::to_napi_value(env, *replacing) },
-            // SAFETY: as above.
-            Self::Numbers(numbers) => unsafe { Float64Array::to_napi_value(env, Float64Array::new(numbers)) },
         }
     }
 }
