@@ -22,6 +22,7 @@ import { RESIDENTS } from './benchmarks/resident.ts'
 import { SMALLS } from './benchmarks/small.ts'
 import { STREAMS } from './benchmarks/stream.ts'
 import { TENSORS } from './benchmarks/tensors.ts'
+import { WHOLES } from './benchmarks/whole.ts'
 import { findFio } from './contenders/fio.ts'
 import type { Figure } from './figure.ts'
 import { NativeProgram } from './native.ts'
@@ -45,6 +46,7 @@ const BENCHMARKS: readonly Benchmark[] = [
   ...DIGESTS,
   ...TENSORS,
   ...CHECKPOINTS,
+  ...WHOLES,
 ]
 
 /**

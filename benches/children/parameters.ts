@@ -126,6 +126,30 @@ export interface TensorsSaveParameters extends ModelParameters {
   readonly verifies: boolean
 }
 
+/** How a file is moved. */
+export type WholeMethod =
+  | 'chunks'
+  | 'readStream'
+  | 'fsReadStream'
+  | 'pipeTo'
+  | 'fsPipe'
+  | 'readInto'
+  | 'readFresh'
+  | 'readRaw'
+  | 'fsReadFile'
+  | 'copy'
+  | 'fsCopy'
+  | 'crc32c'
+  | 'sha256'
+  | 'hashMemory'
+
+/** A whole file, or a stream of it. */
+export interface WholeParameters extends FileParameters {
+  readonly method: WholeMethod
+  /** Where a copy goes. */
+  readonly to: string
+}
+
 /** The parameters the parent passed to this process. */
 export function parameters<T>(): T {
   return JSON.parse(process.argv[2] ?? '{}') as T

@@ -1,0 +1,193 @@
+/**
+ * `whole`: whole files and streams against what Node programs do today.
+ *
+ * | benchmark | compared with |
+ * |---|---|
+ * | streams | fio's best read; `fs.createReadStream` with chunks of 1 MiB; the same into a socket |
+ * | read | `fs.readFile`, which ends below 2 GiB; one read into touched memory |
+ * | copy | `fs.copyFile` and a sync; dd with direct I/O |
+ * | hash | fio's best read; what one core hashes |
+ */
+
+import { bestFio, fioStreamCandidates } from '../contenders/fio.ts'
+import { warmed } from '../contenders/warm.ts'
+import { dd, whole } from '../contenders/whole.ts'
+import { figure, ratioFigure, type Figure } from '../figure.ts'
+import type { Outcome } from '../outcome.ts'
+import { comparison, runRounds, type Comparison } from '../rounds.ts'
+import type { BenchContext, Benchmark, Result } from '../bench-context.ts'
+import type { Sweep } from '../sweep.ts'
+
+const FIO_FLOOR = 0.9
+const CHUNKS_CPU_CEILING = 0.15
+const STREAM_CPU_CEILING = 0.55
+const INTO_CPU_CEILING = 0.2
+const FRESH_CPU_CEILING = 0.5
+const RAW_FLOOR = 0.95
+const NODE_COPY_FLOOR = 1.3
+const DD_FLOOR = 1
+const HASH_FLOOR = 0.9
+
+/** `fs.readFile` refuses more. */
+const NODE_BYTES_MAX = 2 ** 31 - 2 ** 23
+
+/** The four benchmarks. */
+export const WHOLES: readonly Benchmark[] = [
+  { name: 'whole-streams', run: streams },
+  { name: 'whole-read', run: read },
+  { name: 'whole-copy', run: copy },
+  { name: 'whole-hash', run: hash },
+]
+
+async function streams(context: BenchContext): Promise<Result> {
+  const { bytes } = context
+  const file = await context.scratch.file('read', bytes)
+  const fio = await bestFio(context, 'read', fioStreamCandidates(context, 'read', file))
+  const chunks = whole(context, file, bytes, 'chunks')
+  const [stream, node] = [whole(context, file, bytes, 'readStream'), whole(context, file, bytes, 'fsReadStream')]
+  const disk = comparison([fio.best, chunks])
+  const cpu = comparison([chunks, node, stream])
+  const sockets = comparison([whole(context, file, bytes, 'pipeTo'), whole(context, file, bytes, 'fsPipe')])
+  return run(context, 'whole-streams', 'Streaming one large file', fio.sweeps, [disk, cpu, sockets], () => [
+    ratioFigure(disk, { name: 'whole-chunks-vs-fio', of: 'chunks', against: 'fio', metric: 'speed', floor: FIO_FLOOR }),
+    ratioFigure(cpu, {
+      name: 'whole-chunks-cpu-vs-fs',
+      of: 'chunks',
+      against: node.name,
+      metric: 'cpu',
+      ceiling: CHUNKS_CPU_CEILING,
+    }),
+    ratioFigure(cpu, {
+      name: 'whole-stream-cpu-vs-fs',
+      of: stream.name,
+      against: node.name,
+      metric: 'cpu',
+      ceiling: STREAM_CPU_CEILING,
+    }),
+    ratioFigure(cpu, { name: 'whole-stream-vs-fs', of: stream.name, against: node.name, metric: 'speed' }),
+    ratioFigure(sockets, {
+      name: 'whole-pipe-vs-fs',
+      of: 'pipeTo socket',
+      against: 'fs stream to socket',
+      metric: 'speed',
+    }),
+    ratioFigure(sockets, {
+      name: 'whole-pipe-cpu-vs-fs',
+      of: 'pipeTo socket',
+      against: 'fs stream to socket',
+      metric: 'cpu',
+    }),
+  ])
+}
+
+async function read(context: BenchContext): Promise<Result> {
+  const file = await context.scratch.file('read', context.bytes)
+  const small = Math.min(context.bytes, NODE_BYTES_MAX)
+  const below = small === context.bytes ? file : await context.scratch.file('below', small)
+  const [into, fresh, node] = (['readInto', 'readFresh', 'fsReadFile'] as const).map((method) =>
+    warmed(context, whole(context, below, small, method)),
+  )
+  const againstNode = comparison([into!, node!, fresh!])
+  const [large, raw] = (['readInto', 'readRaw'] as const).map((method) =>
+    warmed(context, whole(context, file, context.bytes, method)),
+  )
+  const againstRaw = comparison([large!, raw!])
+  const of = 'readFile into'
+  return run(context, 'whole-read', 'Reading a whole file', [], [againstNode, againstRaw], () => [
+    ratioFigure(againstNode, {
+      name: 'whole-read-into-cpu-vs-fs',
+      of,
+      against: 'fs.readFile',
+      metric: 'cpu',
+      ceiling: INTO_CPU_CEILING,
+    }),
+    ratioFigure(againstNode, {
+      name: 'whole-read-fresh-cpu-vs-fs',
+      of: 'readFile',
+      against: 'fs.readFile',
+      metric: 'cpu',
+      ceiling: FRESH_CPU_CEILING,
+    }),
+    ...[of, 'readFile'].map((name) =>
+      ratioFigure(againstNode, {
+        name: name === of ? 'whole-read-into-vs-fs' : 'whole-read-fresh-vs-fs',
+        of: name,
+        against: 'fs.readFile',
+        metric: 'speed',
+        floor: 1,
+        exclusive: true,
+      }),
+    ),
+    ratioFigure(againstRaw, { name: 'whole-read-vs-raw', of, against: 'raw read', metric: 'speed', floor: RAW_FLOOR }),
+  ])
+}
+
+async function copy(context: BenchContext): Promise<Result> {
+  const { bytes } = context
+  const file = await context.scratch.file('read', bytes)
+  const group = comparison([
+    whole(context, file, bytes, 'fsCopy'),
+    whole(context, file, bytes, 'copy'),
+    dd(context, file, bytes),
+  ])
+  const speed = { of: 'copyFile', metric: 'speed' } as const
+  return run(context, 'whole-copy', 'Copying one large file', [], [group], () => [
+    ratioFigure(group, { name: 'whole-copy-vs-fs', ...speed, against: 'fs.copyFile', floor: NODE_COPY_FLOOR }),
+    ratioFigure(group, { name: 'whole-copy-vs-dd', ...speed, against: 'dd', floor: DD_FLOOR }),
+    ratioFigure(group, { name: 'whole-copy-cpu-vs-fs', of: 'copyFile', metric: 'cpu', against: 'fs.copyFile' }),
+  ])
+}
+
+async function hash(context: BenchContext): Promise<Result> {
+  const { bytes } = context
+  const file = await context.scratch.file('read', bytes)
+  const fio = await bestFio(context, 'read', fioStreamCandidates(context, 'read', file))
+  const [sum, digest, memory] = (['crc32c', 'sha256', 'hashMemory'] as const).map((method) =>
+    whole(context, file, bytes, method),
+  )
+  const group = comparison([sum!, fio.best, digest!, memory!])
+  return run(context, 'whole-hash', 'Hashing one large file', fio.sweeps, [group], () => [
+    ratioFigure(group, {
+      name: 'whole-crc32c-vs-fio',
+      of: sum!.name,
+      against: 'fio',
+      metric: 'speed',
+      floor: HASH_FLOOR,
+    }),
+    slower(group, digest!.name, ['fio', memory!.name]),
+  ])
+}
+
+function rate({ bytes, wallSeconds }: Outcome): number {
+  return bytes / wallSeconds
+}
+
+/** The speed of a hash, against the slower of what brings the bytes and what hashes them. */
+function slower(group: Comparison, of: string, [one, other]: readonly [string, string]): Figure {
+  const values = group.rounds.flatMap((round) => {
+    const [mine, first, second] = [round.get(of), round.get(one), round.get(other)]
+    if (mine === undefined || first === undefined || second === undefined) return []
+    return [rate(mine) / Math.min(rate(first), rate(second))]
+  })
+  const reason = [of, one, other].map((name) => group.missing.get(name)).find((why) => why !== undefined)
+  return figure(
+    'whole-sha256-vs-slower',
+    `speed of ${of} / the slower of ${one} and ${other}`,
+    'x',
+    { floor: HASH_FLOOR },
+    values,
+    reason,
+  )
+}
+
+async function run(
+  context: BenchContext,
+  name: string,
+  title: string,
+  sweeps: readonly Sweep[],
+  comparisons: readonly Comparison[],
+  figures: () => readonly Figure[],
+): Promise<Result> {
+  await runRounds(comparisons, context.rounds, context.showProgress)
+  return { name, title, scale: 'bytes', sweeps, comparisons, figures: figures() }
+}
