@@ -44,6 +44,7 @@ const guides = [
   'checksums',
   'durability',
   'errors',
+  'files',
   'many',
   'porting-from-deepnvme',
   'safetensors',

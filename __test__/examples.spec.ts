@@ -98,6 +98,36 @@ test.serial('checksum prints those of files, and goes on after one that is missi
   t.regex(stderr, /^checksum: ENOENT: .*'\/no\/such\/file'$/m)
 })
 
+test.serial('copy makes a copy with the same bytes', async (t) => {
+  const { code, stdout, stderr, leftovers } = await run('copy.ts')
+  t.is(code, 0, stderr)
+  t.regex(stdout, /^copied 268435456 bytes in \d+ ms: \d+\.\d+ GB\/s to the drive$/m)
+  t.regex(stdout, /^the copy is the same$/m)
+  t.deepEqual(leftovers, [])
+})
+
+test.serial('http-ranges serves parts, and closes the file of a client that goes away', async (t) => {
+  const { code, stdout, stderr, leftovers } = await run('http-ranges.ts')
+  t.is(code, 0, stderr)
+  t.regex(stdout, /^sent 67108864 bytes in parts, 1 client went away: every byte is right$/m)
+  t.deepEqual(leftovers, [])
+})
+
+test.serial('parquet reads the rows that were asked for, and little else', async (t) => {
+  const { code, stdout, stderr, leftovers } = await run('parquet.ts')
+  t.is(code, 0, stderr)
+  const [, read, all] = /^10 of 200000 rows, (\d+) of (\d+) bytes read: every value is right$/m.exec(stdout) ?? []
+  t.true(Number(read) < Number(all) / 2, stdout)
+  t.deepEqual(leftovers, [])
+})
+
+test.serial('zarr writes an array and reads a part of it', async (t) => {
+  const { code, stdout, stderr, leftovers } = await run('zarr.ts')
+  t.is(code, 0, stderr)
+  t.regex(stdout, /^50000 of 1000000 values read: every value is right$/m)
+  t.deepEqual(leftovers, [])
+})
+
 test.serial('swap advances every weight by two steps', async (t) => {
   const { code, stdout, stderr, leftovers } = await run('swap.ts')
   t.is(code, 0, stderr)

@@ -18,6 +18,10 @@ const { full } = parseArgs({ options: { full: { type: 'boolean', default: false 
 const EXAMPLES: readonly (readonly [program: string, ...full: string[]])[] = [
   ['load-weights.ts'],
   ['checksum.ts'],
+  ['copy.ts'],
+  ['http-ranges.ts'],
+  ['parquet.ts'],
+  ['zarr.ts'],
   ['random-records.ts'],
   ['vector-search.ts', '--vectors', '2000000'],
   ['swap.ts'],
