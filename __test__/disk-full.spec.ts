@@ -10,7 +10,7 @@ import { execFileSync } from 'node:child_process'
 import { mkdirSync, readdirSync, statfsSync, statSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
-import { Engine, type DeepringError } from '../index.ts'
+import { copyFile, Engine, writeFile, type DeepringError } from '../index.ts'
 import { AioHandle, aioWrite } from '../lib/aio/index.ts'
 import { backends, contents, makeScratch, pattern, rejected, same } from './harness.ts'
 
@@ -112,6 +112,40 @@ testOnDisk(
     t.true(same(contents(path), pattern(3 * MIB + 5)))
     t.is(await handle.write(pattern(1000, 3), path), 0, 'what fits is written as if nothing had been')
     t.true(same(contents(path), pattern(1000, 3)))
+  },
+)
+
+testOnDisk(
+  'ext4',
+  'what would replace a file and does not fit leaves it, and nothing else',
+  async (t, folder, engine) => {
+    const path = join(folder, 'kept')
+    writeFileSync(path, 'old')
+    const options = { engine, replace: true } as const
+    await rejected(t, () => writeFile(path, pattern(20 * MIB), options), 'ENOSPC')
+    const pieces = Array.from({ length: 20 }, () => pattern(MIB))
+    await rejected(t, () => writeFile(path, pieces, options), 'ENOSPC')
+    const large = scratch.file(pattern(20 * MIB))
+    await rejected(t, () => copyFile(large, path, options), 'ENOSPC')
+    t.is(Buffer.from(contents(path)).toString(), 'old')
+    t.deepEqual(readdirSync(folder), ['kept'])
+  },
+)
+
+testOnDisk(
+  'ext4',
+  'an append that does not fit says how many of its bytes are in the file',
+  async (t, folder, engine) => {
+    const path = join(folder, 'log')
+    writeFileSync(path, 'old')
+    const file = await engine.open(path, 'a')
+    const error = await rejected(t, () => file.append(pattern(20 * MIB)), 'ENOSPC')
+    typed(t, error, 20 * MIB)
+    t.is(error.position, 3)
+    const { size } = await file.stat()
+    t.is(size, 3 + (error.transferred ?? 0))
+    await file.close()
+    t.true(same(contents(path).subarray(3), pattern(20 * MIB).subarray(0, size - 3)))
   },
 )
 

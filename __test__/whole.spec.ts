@@ -82,6 +82,30 @@ test('readFile reads files that do not say how long they are', async (t) => {
   t.regex(Buffer.from(await readFile('/proc/self/status', { into })).toString(), /^Name:/)
 })
 
+test('readFile, copyFile and chunks go past 2 GiB, where node:fs ends', async (t) => {
+  const path = scratch.path()
+  const size = 2 ** 31 + 4099
+  const tail = pattern(5000)
+  const descriptor = openSync(path, 'w')
+  writeSync(descriptor, tail, 0, tail.length, size - tail.length)
+  fsyncSync(descriptor)
+  closeSync(descriptor)
+  const bytes = await readFile(path)
+  t.is(bytes.byteLength, size)
+  t.true(same(bytes.subarray(-tail.length), tail))
+  t.is(bytes[2 ** 31 - 4096], 0)
+  bytes[Symbol.dispose]()
+  const to = scratch.path()
+  t.deepEqual(await copyFile(path, to, { clone: 'never' }).then((result) => [result.bytes, result.copied < MIB]), [
+    size,
+    true,
+  ])
+  t.is(await hashFile(to, 'crc32c'), await hashFile(path, 'crc32c'))
+  const file = await open(to)
+  const [last] = await file.createReadStream({ start: size - 10 }).toArray()
+  t.true(same(last as Uint8Array, tail.subarray(-10)))
+})
+
 test('readFile reports its progress, and rejects with what the report throws', async (t) => {
   const bytes = pattern(100 * MIB + 3)
   const path = scratch.file(bytes)

@@ -1,10 +1,17 @@
 // A consumer of the installed package in TypeScript, as an ES module. It is compiled by types.spec.ts and never runs:
 // what must be refused stands under @ts-expect-error, which is an error itself where nothing is refused.
 
+import type { Readable, Writable } from 'node:stream'
+import type { WritableStream } from 'node:stream/web'
 import {
   allocate,
   allocateTensor,
   allocateUnsafe,
+  appendFile,
+  type AsyncBuffer,
+  type Chunk,
+  copyFile,
+  type CopyFileResult,
   crc32c,
   crc32cAsync,
   crc32cCombine,
@@ -13,13 +20,17 @@ import {
   Engine,
   type EngineBuffer,
   type FileHandle,
+  hashFile,
   info,
   open,
   type OpenFlags,
+  type PipeResult,
+  readFile,
   type ReadResult,
   type Receipt,
   stats,
   type Tensor,
+  writeFile,
 } from 'deepring'
 import { AioHandle, aioRead, aioReadSync, aioWrite, aioWriteSync } from 'deepring/aio'
 import {
@@ -92,8 +103,9 @@ export async function files(signal: AbortSignal): Promise<void> {
 
   // @ts-expect-error a handle has no cursor: the position is required
   await file.read(weights, {})
-  // @ts-expect-error appending is refused
-  await open('weights.bin', 'a')
+  await (await open('events.log', 'a')).append(Buffer.from('line'), { offset: 1, signal })
+  // @ts-expect-error unknown flags
+  await open('weights.bin', 'b')
   // @ts-expect-error unknown option
   await open('weights.bin', 'r', { directt: 'require' })
   // @ts-expect-error text is no memory
@@ -104,6 +116,44 @@ export async function files(signal: AbortSignal): Promise<void> {
   await file.write([1, 2, 3], { position: 0 })
   // @ts-expect-error read-only
   file.direct = true
+}
+
+export async function wholeFiles(signal: AbortSignal): Promise<void> {
+  const bytes = await readFile('weights.bin', {
+    signal,
+    onProgress: ({ bytes: done, total }) => console.log(done / total),
+  })
+  holds<Same<typeof bytes, EngineBuffer>>()
+  const view: Uint8Array = await readFile('weights.bin', { into: new Float32Array(4) })
+  await writeFile('copy.bin', [view, 'text', new DataView(new ArrayBuffer(1))], { replace: true, durable: undefined })
+  const { cloned, copied }: CopyFileResult = await copyFile('weights.bin', 'copy.bin', { clone: 'never' })
+  const hash: string = await hashFile('weights.bin', 'sha256')
+  await appendFile('events.log', `${hash} ${cloned} ${copied}`, { mode: 0o600 })
+  // @ts-expect-error unknown option
+  await readFile('weights.bin', { encoding: 'utf8' })
+  // @ts-expect-error a number is no data
+  await writeFile('weights.bin', 7)
+}
+
+export async function streams(sink: Writable, web: WritableStream<Uint8Array>): Promise<void> {
+  const file = await open('weights.bin')
+  for await (const chunk of file.chunks({ start: 0n, end: 99, chunkSize: 4096 })) {
+    using held: Chunk = chunk
+    const bytes: Uint8Array<ArrayBuffer> = held.bytes
+    console.log(bytes, held.position)
+  }
+  const { lent }: PipeResult = await file.pipeTo(sink, { preventClose: true })
+  await file.pipeTo(web, { readAhead: 0 })
+  const readable: Readable = file.createReadStream({ highWaterMark: 65_536, encoding: 'hex', autoClose: lent })
+  const reader = file.readableWebStream({ autoClose: true }).getReader({ mode: 'byob' })
+  await reader.read(new Uint8Array(16))
+  const writable: Writable = file.createWriteStream({ start: 5, flush: true })
+  readable.pipe(writable)
+  const { byteLength, slice }: AsyncBuffer = await file.asyncBuffer()
+  const part: ArrayBuffer = await slice(-8, byteLength)
+  console.log(part)
+  // @ts-expect-error text is no number
+  file.chunks({ chunkSize: '1M' })
 }
 
 export async function disposal(): Promise<void> {

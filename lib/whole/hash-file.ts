@@ -23,10 +23,10 @@ const KEYS: ReadonlySet<string> = new Set(WHOLE_KEYS)
 const SMALL_BYTES = 65_536
 
 /** Bytes that are hashed at once. */
-const SLOT_BYTES = 1 << 20
+const SLOT_BYTES = 2 << 20
 
 /** Pieces that are read while one is hashed. */
-const SLOTS = 8
+const SLOTS = 6
 
 /**
  * The checksum or hash of a whole file, without keeping the thread: CRC-32C by threads of the engine, others by `node:crypto` in a
