@@ -3,7 +3,7 @@
  * takes them late.
  */
 
-import { createWriteStream, statSync, writeFileSync } from 'node:fs'
+import { createWriteStream, statSync } from 'node:fs'
 import fs from 'node:fs'
 import http from 'node:http'
 import http2 from 'node:http2'
@@ -159,6 +159,29 @@ test('chunks reject when they are aborted, when the file is closed, and when it 
   t.throws(() => writer.readableWebStream(), { code: 'EBADF' })
   await rejected(t, () => writer.pipeTo(new PassThrough()), 'EBADF')
   await writer.close()
+})
+
+test('a consumer that never waits has two chunks read ahead, one that waits has more', async (t) => {
+  const engine = new Engine()
+  const file = await engine.open(path)
+  const mostHeld = async (then: () => Promise<unknown>): Promise<number> => {
+    let most = 0
+    for await (const chunk of file.chunks({ chunkSize: CHUNK, end: 20 * CHUNK })) {
+      most = Math.max(most, engine.stats().bufferBytes / CHUNK)
+      await then()
+      chunk.dispose()
+    }
+    return most
+  }
+  const allRead = async (): Promise<void> => {
+    while (engine.stats().queued > 0) await turn()
+    // What has been read is known here then.
+    await pause(5)
+  }
+  t.is(await mostHeld(allRead), 3)
+  t.true((await mostHeld(async () => {})) >= 5)
+  await file.close()
+  await engine.close()
 })
 
 // ---- Consumers, by every way from a file to them
@@ -722,6 +745,12 @@ test('pipeTo rejects when the stream fails, is closed, or was; and destroys it w
     const destroyed = new PassThrough()
     destroyed.destroy()
     await t.throwsAsync(file.pipeTo(destroyed))
+    // What something else ends in the middle.
+    for (const sink of [new PassThrough(), createWriteStream(scratch.path())]) {
+      const cutOff = file.pipeTo(sink, { chunkSize: CHUNK })
+      sink.end()
+      await t.throwsAsync(cutOff, { code: 'ERR_DEEPRING_CLOSED' })
+    }
     // One that takes nothing more.
     const controller = new AbortController()
     const stuck = new Writable({ write: () => {} })
@@ -737,12 +766,13 @@ test('pipeTo rejects when the stream fails, is closed, or was; and destroys it w
   }))
 
 test('a client that goes away ends the pipe, and the file can be closed', async (t) => {
+  const own = scratch.file(content)
   const engine = new Engine()
   const server = http.createServer()
   const ended = new Promise<{ code?: string }>((resolve) => {
     server.on('request', (_request, response) => {
       void (async () => {
-        const file = await engine.open(path)
+        const file = await engine.open(own)
         try {
           await file.pipeTo(response, { chunkSize: CHUNK })
         } catch (error) {
@@ -761,7 +791,7 @@ test('a client that goes away ends the pipe, and the file can be closed', async 
   t.true(['ERR_STREAM_PREMATURE_CLOSE', 'ECONNRESET', 'EPIPE'].includes(String((await ended).code)))
   await close()
   await engine.close()
-  t.is(openDescriptors(path), 0)
+  t.is(openDescriptors(own), 0)
 })
 
 // ---- asyncBuffer
@@ -788,8 +818,7 @@ test('an async buffer has the parts that slice names, in memory of their own', (
     await t.throwsAsync(buffer.slice('1' as never), { code: 'ERR_DEEPRING_INVALID_ARG_TYPE' })
   }))
 
-test('the file of the tests is as it was', (t) => {
+test.after('nothing has changed the file of the tests', (t) => {
   t.is(statSync(path).size, content.length)
   t.true(same(contents(path), content))
-  writeFileSync(path, '')
 })

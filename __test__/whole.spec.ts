@@ -18,7 +18,7 @@ import {
   writeFileSync,
   writeSync,
 } from 'node:fs'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import { allocate, copyFile, crc32c, Engine, hashFile, open, readFile, writeFile, type Progress } from '../index.ts'
 import { contents, makeScratch, openDescriptors, pattern, pause, rejected, same, testOnEachBackend } from './harness.ts'
@@ -35,6 +35,14 @@ function thrower(): { onProgress: (progress: Progress) => void; readonly error: 
       throw error
     },
   }
+}
+
+/** A file of many parts, of which some have not begun when the first has ended. */
+function ofManyParts(): string {
+  const path = scratch.path()
+  writeFileSync(path, '')
+  truncateSync(path, 320 * MIB)
+  return path
 }
 
 /** Reports rise and end with all bytes. */
@@ -119,7 +127,7 @@ test('readFile reports its progress, and rejects with what the report throws', a
 })
 
 test('readFile rejects when it is aborted, before and in the middle, and leaves no memory', async (t) => {
-  const path = scratch.file(pattern(64 * MIB))
+  const path = ofManyParts()
   await t.throwsAsync(readFile(path, { signal: AbortSignal.abort() }), { name: 'AbortError' })
   const engine = new Engine()
   const controller = new AbortController()
@@ -322,6 +330,18 @@ test('copyFile onto itself, by its name or a link, leaves the file', async (t) =
   }
 })
 
+test.serial('relative paths of a copy mean what they mean at the call', async (t) => {
+  const before = process.cwd()
+  const from = scratch.file(pattern(5000))
+  for (const replace of [false, true]) {
+    process.chdir(scratch.folder)
+    const copying = copyFile(basename(from), `relative-${replace}`, { replace })
+    process.chdir('/')
+    await copying.finally(() => process.chdir(before))
+    t.true(same(contents(join(scratch.folder, `relative-${replace}`)), pattern(5000)))
+  }
+})
+
 test('copyFile overwrites a longer file, or replaces it with its permissions', async (t) => {
   const from = scratch.file(pattern(1000))
   chmodSync(from, 0o600)
@@ -441,8 +461,9 @@ test('hashFile reports its progress, and ends when it is aborted', async (t) => 
     t.is(await t.throwsAsync(hashFile(path, algorithm, { onProgress })), error)
     const controller = new AbortController()
     const options = { signal: controller.signal, onProgress: () => controller.abort() }
-    await t.throwsAsync(hashFile(path, algorithm, options), { name: 'AbortError' })
-    t.is(openDescriptors(path), 0)
+    const large = ofManyParts()
+    await t.throwsAsync(hashFile(large, algorithm, options), { name: 'AbortError' })
+    t.is(openDescriptors(path) + openDescriptors(large), 0)
   }
   // The worker that was left in the middle begins anew.
   t.is(await hashFile(path, 'sha512'), createHash('sha512').update(bytes).digest('hex'))

@@ -12,8 +12,8 @@
 import { bestFio, fioStreamCandidates } from '../contenders/fio.ts'
 import { warmed } from '../contenders/warm.ts'
 import { dd, whole } from '../contenders/whole.ts'
-import { figure, ratioFigure, type Figure } from '../figure.ts'
-import type { Outcome } from '../outcome.ts'
+import { figure, ratioFigure, type Bar, type Figure } from '../figure.ts'
+import { cpuSeconds, type Outcome } from '../outcome.ts'
 import { comparison, runRounds, type Comparison } from '../rounds.ts'
 import type { BenchContext, Benchmark, Result } from '../bench-context.ts'
 import type { Sweep } from '../sweep.ts'
@@ -47,7 +47,8 @@ async function streams(context: BenchContext): Promise<Result> {
   const [stream, node] = [whole(context, file, bytes, 'readStream'), whole(context, file, bytes, 'fsReadStream')]
   const disk = comparison([fio.best, chunks])
   const cpu = comparison([chunks, node, stream])
-  const sockets = comparison([whole(context, file, bytes, 'pipeTo'), whole(context, file, bytes, 'fsPipe')])
+  const [pipe, memory] = [whole(context, file, bytes, 'pipeTo'), whole(context, file, bytes, 'memoryToSocket')]
+  const sockets = comparison([fio.best, node, pipe, memory, whole(context, file, bytes, 'fsPipe')])
   return run(context, 'whole-streams', 'Streaming one large file', fio.sweeps, [disk, cpu, sockets], () => [
     ratioFigure(disk, { name: 'whole-chunks-vs-fio', of: 'chunks', against: 'fio', metric: 'speed', floor: FIO_FLOOR }),
     ratioFigure(cpu, {
@@ -66,11 +67,20 @@ async function streams(context: BenchContext): Promise<Result> {
     }),
     ratioFigure(cpu, { name: 'whole-stream-vs-fs', of: stream.name, against: node.name, metric: 'speed' }),
     ratioFigure(sockets, {
+      name: 'whole-pipe-vs-fio',
+      of: pipe.name,
+      against: 'fio',
+      metric: 'speed',
+      floor: FIO_FLOOR,
+    }),
+    readingCpu(sockets, pipe.name, memory.name, node.name),
+    ratioFigure(sockets, {
       name: 'whole-pipe-vs-fs',
       of: 'pipeTo socket',
       against: 'fs stream to socket',
       metric: 'speed',
     }),
+    slower('whole-pipe-vs-slower', sockets, pipe.name, ['fio', memory.name], {}),
     ratioFigure(sockets, {
       name: 'whole-pipe-cpu-vs-fs',
       of: 'pipeTo socket',
@@ -154,7 +164,7 @@ async function hash(context: BenchContext): Promise<Result> {
       metric: 'speed',
       floor: HASH_FLOOR,
     }),
-    slower(group, digest!.name, ['fio', memory!.name]),
+    slower('whole-sha256-vs-slower', group, digest!.name, ['fio', memory!.name], { floor: HASH_FLOOR }),
   ])
 }
 
@@ -162,22 +172,49 @@ function rate({ bytes, wallSeconds }: Outcome): number {
   return bytes / wallSeconds
 }
 
-/** The speed of a hash, against the slower of what brings the bytes and what hashes them. */
-function slower(group: Comparison, of: string, [one, other]: readonly [string, string]): Figure {
+/** The speed of a way, against the slower of what brings the bytes and what takes them. */
+function slower(
+  name: string,
+  group: Comparison,
+  of: string,
+  [one, other]: readonly [string, string],
+  bar: Bar,
+): Figure {
   const values = group.rounds.flatMap((round) => {
     const [mine, first, second] = [round.get(of), round.get(one), round.get(other)]
     if (mine === undefined || first === undefined || second === undefined) return []
     return [rate(mine) / Math.min(rate(first), rate(second))]
   })
-  const reason = [of, one, other].map((name) => group.missing.get(name)).find((why) => why !== undefined)
   return figure(
-    'whole-sha256-vs-slower',
+    name,
     `speed of ${of} / the slower of ${one} and ${other}`,
     'x',
-    { floor: HASH_FLOOR },
+    bar,
     values,
-    reason,
+    missing(group, [of, one, other]),
   )
+}
+
+/** What reading costs a pipe: its CPU without that of the socket, against a stream that goes nowhere. */
+function readingCpu(group: Comparison, of: string, socket: string, stream: string): Figure {
+  const values = group.rounds.flatMap((round) => {
+    const [mine, sent, taken] = [round.get(of), round.get(socket), round.get(stream)]
+    if (mine === undefined || sent === undefined || taken === undefined) return []
+    return [(cpuSeconds(mine) - cpuSeconds(sent)) / cpuSeconds(taken)]
+  })
+  const meaning = `CPU of ${of} beyond that of ${socket} / CPU of ${stream}`
+  return figure(
+    'whole-pipe-cpu',
+    meaning,
+    'x',
+    { ceiling: CHUNKS_CPU_CEILING },
+    values,
+    missing(group, [of, socket, stream]),
+  )
+}
+
+function missing(group: Comparison, names: readonly string[]): string | undefined {
+  return names.map((name) => group.missing.get(name)).find((why) => why !== undefined)
 }
 
 async function run(

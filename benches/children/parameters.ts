@@ -133,6 +133,7 @@ export type WholeMethod =
   | 'fsReadStream'
   | 'pipeTo'
   | 'fsPipe'
+  | 'memoryToSocket'
   | 'readInto'
   | 'readFresh'
   | 'readRaw'

@@ -11,7 +11,7 @@ import fsPromises from 'node:fs/promises'
 import net from 'node:net'
 import { Writable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
-import { allocate, copyFile, hashFile, open, readFile } from '../../index.ts'
+import { allocate, copyFile, hashFile, open, readFile, type FileHandle } from '../../index.ts'
 import { Meter, report } from '../meter.ts'
 import type { Outcome } from '../outcome.ts'
 import { Tiles } from '../tiles.ts'
@@ -27,8 +27,9 @@ const methods: Readonly<Record<WholeMethod, () => Promise<Outcome>>> = {
   chunks: () => measured(readChunks, true),
   readStream: () => measured(async () => drain((await open(file)).createReadStream()), true),
   fsReadStream: () => measured(() => drain(fs.createReadStream(file, { highWaterMark: CHUNK_BYTES })), false),
-  pipeTo: () => toSocket(true),
-  fsPipe: () => toSocket(false),
+  pipeTo: () => toSocket(async (socket, handle) => void (await handle.pipeTo(socket))),
+  fsPipe: () => toSocket((socket) => pipeline(fs.createReadStream(file, { highWaterMark: CHUNK_BYTES }), socket)),
+  memoryToSocket: () => toSocket(fromMemory),
   readInto: () => read(() => readFile(file, { into: touched }), allocate(bytes).fill(0x5a)),
   readFresh: () => read(() => readFile(file)),
   readRaw: () => read(readRaw, allocate(bytes).fill(0x5a)),
@@ -80,7 +81,7 @@ async function drain(stream: NodeJS.ReadableStream): Promise<void> {
 }
 
 /** Into a socket whose other end is read by another process, as fast as it can. */
-async function toSocket(byEngine: boolean): Promise<Outcome> {
+async function toSocket(send: (socket: net.Socket, handle: FileHandle) => Promise<void>): Promise<Outcome> {
   const program = `
     let bytes = 0
     const server = require('net').createServer((socket) => {
@@ -96,15 +97,22 @@ async function toSocket(byEngine: boolean): Promise<Outcome> {
   while (lines.length === 0) await once(reader.stdout, 'data')
   const socket = net.connect(Number(lines[0]), '127.0.0.1')
   await once(socket, 'connect')
-  const handle = byEngine ? await open(file) : undefined
+  const handle = await open(file)
   const meter = new Meter()
-  if (handle === undefined) await pipeline(fs.createReadStream(file, { highWaterMark: CHUNK_BYTES }), socket)
-  else await handle.pipeTo(socket)
+  await send(socket, handle)
   const outcome = meter.stop(bytes, 1)
-  await handle?.close()
+  await handle.close()
   await ended
   if (Number(lines[1]) !== bytes) throw new Error(`${lines[1]} bytes arrived, not ${bytes}`)
-  return { ...outcome, ran: byEngine ? await ranByEngine() : 'buffered' }
+  return { ...outcome, ran: method === 'pipeTo' ? await ranByEngine() : 'buffered' }
+}
+
+/** What the socket alone costs: the same pieces, of memory that is there. */
+async function fromMemory(socket: net.Socket): Promise<void> {
+  const memory = allocate(CHUNK_BYTES).fill(0x5a)
+  await pipeline(function* () {
+    for (let at = 0; at < bytes; at += CHUNK_BYTES) yield memory.subarray(0, Math.min(CHUNK_BYTES, bytes - at))
+  }, socket)
 }
 
 async function read(run: () => Promise<Uint8Array>, memory?: Uint8Array<ArrayBuffer>): Promise<Outcome> {

@@ -13,6 +13,7 @@ const METHODS: Readonly<Record<WholeMethod, { name: string; configuration: strin
   fsReadStream: { name: 'fs.createReadStream', configuration: '1M chunks, cold cache' },
   pipeTo: { name: 'pipeTo socket', configuration: 'defaults, read by another process' },
   fsPipe: { name: 'fs stream to socket', configuration: '1M chunks, cold cache' },
+  memoryToSocket: { name: 'memory to socket', configuration: '1M writes, read by another process' },
   readInto: { name: 'readFile into', configuration: 'touched memory' },
   readFresh: { name: 'readFile', configuration: 'fresh memory' },
   readRaw: { name: 'raw read', configuration: 'touched memory' },
@@ -26,10 +27,10 @@ const METHODS: Readonly<Record<WholeMethod, { name: string; configuration: strin
 
 /** One way to move `bytes` of the large file. */
 export function whole(context: BenchContext, file: string, bytes: number, method: WholeMethod): Contender {
-  const copies = method === 'copy' || method === 'fsCopy'
   const run = (to: string): Promise<Outcome> =>
     runChild<WholeParameters>('whole', { method, file, bytes, seed: READ_SEED, source: context.scratch.source, to })
-  return { ...METHODS[method], run: () => around(context, file, copies, run) }
+  const copies = method === 'copy' || method === 'fsCopy'
+  return { ...METHODS[method], run: copies ? copying(context, file, bytes, run) : reading(context, file, run) }
 }
 
 /** dd with direct I/O on both sides. */
@@ -40,21 +41,34 @@ export function dd(context: BenchContext, file: string, bytes: number): Contende
     const measured = JSON.parse(stdout.trimEnd().split('\n').at(-1) ?? '') as Omit<Outcome, 'bytes' | 'operations'>
     return { ...measured, bytes, operations: 1, ran: 'direct' }
   }
-  return { name: 'dd', configuration: '4M, direct, fsync', run: () => around(context, file, true, run) }
+  return { name: 'dd', configuration: '4M, direct, fsync', run: copying(context, file, bytes, run) }
 }
 
-/** A cold file, and a folder for its copy, which is removed. */
-async function around(
-  { scratch }: BenchContext,
-  file: string,
-  copies: boolean,
-  run: (to: string) => Promise<Outcome>,
-): Promise<Outcome> {
-  const folder = copies ? scratch.fresh() : null
-  try {
+type Run = (to: string) => Promise<Outcome>
+
+/** With a cold file. */
+function reading({ scratch }: BenchContext, file: string, run: Run): Contender['run'] {
+  return async () => {
     await scratch.evict(file)
-    return await run(folder === null ? '' : join(folder, 'copy'))
-  } finally {
-    if (folder !== null) await scratch.drop(folder)
+    return run('')
+  }
+}
+
+/** With a cold file, into a new folder. The first copy is compared with what should be there. */
+function copying({ native, scratch }: BenchContext, file: string, bytes: number, run: Run): Contender['run'] {
+  let isVerified = false
+  return async () => {
+    const folder = scratch.fresh()
+    const to = join(folder, 'copy')
+    try {
+      await scratch.evict(file)
+      const outcome = await run(to)
+      if (!isVerified)
+        await native.run('verify', { many: 'no', file: to, bytes, seed: READ_SEED, source: scratch.source })
+      isVerified = true
+      return outcome
+    } finally {
+      await scratch.drop(folder)
+    }
   }
 }

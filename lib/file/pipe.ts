@@ -10,9 +10,10 @@
 
 import { Buffer } from 'node:buffer'
 import { finished, type Writable } from 'node:stream'
+import { setImmediate } from 'node:timers'
 import type { WritableStream } from 'node:stream/web'
 import { AbortError, linked } from '../core/abort.ts'
-import { invalidType } from '../core/errors.ts'
+import { closed, invalidType } from '../core/errors.ts'
 import { booleanOf, optionsOf } from '../core/options.ts'
 import { onProgressOf, Tally, type OnProgress, type ProgressOptions } from '../core/progress.ts'
 import { allocateBuffer } from '../memory/buffer.ts'
@@ -161,11 +162,16 @@ class Target {
 
   /** Writes a chunk, and waits while others are on loan. `free` is called when the stream has consumed it. */
   async lend(chunk: Buffer, free: () => void, most: number): Promise<void> {
+    this.#checkOpen()
     this.#lent += 1
     this.#sink.write(chunk, (error) => {
+      if (error) {
+        // What the stream still has of it is unknown. Its own event, which comes first, says better why it has failed.
+        setImmediate(() => this.#fail(error))
+        return
+      }
       this.#lent -= 1
-      // What a stream that has failed still has of it is unknown. Its own event says why it has failed.
-      if (!error) free()
+      free()
       this.#wake()
     })
     await this.#until(() => this.#lent < most)
@@ -173,6 +179,7 @@ class Target {
 
   /** Writes a chunk that is the stream's from now on, and waits while the stream is full. */
   async give(chunk: Buffer): Promise<void> {
+    this.#checkOpen()
     // Without a callback: what stands in for `write` (compression) can leave it out.
     this.#isFull = !this.#sink.write(chunk)
     await this.#until(() => !this.#isFull)
@@ -192,6 +199,11 @@ class Target {
   readonly #onDrain = (): void => {
     this.#isFull = false
     this.#wake()
+  }
+
+  /** Something else has ended it. */
+  #checkOpen(): void {
+    if (this.#isOver || this.#sink.writableEnded) throw closed('stream', 'write')
   }
 
   #fail(error: unknown): void {

@@ -6,6 +6,9 @@
  *                                        └── stop(): canceled, waited for, and given back
  * ```
  *
+ * It begins with one piece ahead, and doubles that whenever the consumer has to wait, up to what is allowed. So a stream to a
+ * slow client holds little memory, and a fast one keeps the device busy.
+ *
  * Memory is whatever `make` returns. A piece belongs to the reader until `next` returns it.
  */
 
@@ -27,6 +30,13 @@ export interface Piece<M extends PieceMemory> {
   readonly position: number
 }
 
+/** A piece that was asked for. */
+interface Ahead<M extends PieceMemory> {
+  readonly piece: Promise<Piece<M>>
+  /** It has come, or failed. */
+  isSettled: boolean
+}
+
 /** The length of a file. */
 export async function sizeOf(state: FileState, owner: object, signal: AbortSignal | null): Promise<number> {
   throwIfAborted(signal)
@@ -44,7 +54,9 @@ export class Reader<M extends PieceMemory> {
   readonly #owner: object
   readonly #span: Span
   readonly #make: (bytes: number) => M
-  readonly #ahead: Promise<Piece<M>>[] = []
+  readonly #ahead: Ahead<M>[] = []
+  /** Pieces that are read ahead now. */
+  #depth: number
   #position: number
   /** Behind the last byte; once it has begun, within the file. */
   #end: number
@@ -59,6 +71,7 @@ export class Reader<M extends PieceMemory> {
     this.#owner = owner
     this.#span = span
     this.#make = make
+    this.#depth = Math.min(1, span.ahead)
     this.#position = span.start
     this.#end = span.end
   }
@@ -66,12 +79,13 @@ export class Reader<M extends PieceMemory> {
   /** The next piece; `undefined` at the end. One call at a time. */
   async next(): Promise<Piece<M> | undefined> {
     if (this.#link === undefined) await this.#begin()
-    this.#fill(Math.max(1, this.#span.ahead))
+    this.#fill(Math.max(1, this.#depth))
     const first = this.#ahead.shift()
     if (first === undefined) return undefined
-    const piece = await first
+    if (!first.isSettled) this.#depth = Math.min(2 * this.#depth, this.#span.ahead)
+    const piece = await first.piece
     // While the consumer has this one, the next are read.
-    this.#fill(this.#span.ahead)
+    this.#fill(this.#depth)
     return piece
   }
 
@@ -80,8 +94,8 @@ export class Reader<M extends PieceMemory> {
     this.#stopped = true
     this.#link?.controller.abort()
     this.#link?.unlink()
-    for (const { value } of (await Promise.allSettled(this.#ahead)) as { value?: Piece<M> }[])
-      value?.memory[Symbol.dispose]?.()
+    const pieces = await Promise.allSettled(this.#ahead.map(({ piece }) => piece))
+    for (const piece of pieces) if (piece.status === 'fulfilled') piece.value.memory[Symbol.dispose]?.()
     this.#ahead.length = 0
   }
 
@@ -94,9 +108,11 @@ export class Reader<M extends PieceMemory> {
   #fill(pieces: number): void {
     while (!this.#stopped && this.#ahead.length < pieces && this.#position < this.#end) {
       const piece = this.#read()
+      const ahead: Ahead<M> = { piece, isSettled: false }
+      const settled = (): void => void (ahead.isSettled = true)
       // What fails is seen when it is its turn.
-      piece.catch(() => {})
-      this.#ahead.push(piece)
+      piece.then(settled, settled)
+      this.#ahead.push(ahead)
     }
   }
 

@@ -13,7 +13,9 @@ export interface SpanOptions extends SignalOptions {
    * count. Default: up to the end of the file, as it is when the first byte is asked for.
    */
   end?: number | bigint | undefined
-  /** Bytes that are read ahead of the consumer. Default 8 MiB. */
+  /**
+   * Bytes that are read ahead of the consumer at most: less, as long as the consumer does not have to wait. Default 8 MiB.
+   */
   readAhead?: number | bigint | undefined
   /** The class of the reads. Default: that of the file, see `open`. */
   priority?: Priority | undefined

@@ -6,11 +6,12 @@
  * ```
  */
 
+import { Buffer } from 'node:buffer'
 import { signalOf } from '../core/abort.ts'
 import { connect, nextId, Operation, track } from '../core/completions.ts'
 import type { DeepringError } from '../core/errors.ts'
 import { optionsOf, wordOf } from '../core/options.ts'
-import type { FilePath } from '../core/path.ts'
+import { pathOf, type FilePath } from '../core/path.ts'
 import { onProgressOf, Tally } from '../core/progress.ts'
 import type { RecordView } from '../core/record.ts'
 import { engineOf, type Engine } from '../engine/engine.ts'
@@ -49,6 +50,8 @@ const BLOCK_BYTES = 4 << 20
 /** Blocks that are read or written at once. */
 const LANES = 8
 
+const SLASH = 0x2f
+
 /** One number has two names. */
 const UNSUPPORTED: ReadonlySet<string> = new Set(['EOPNOTSUPP', 'ENOTSUP'])
 
@@ -80,13 +83,14 @@ export async function copyFile(from: FilePath, to: FilePath, options?: CopyFileO
   const engine = engineOf(given.engine)
   const { replace, durable } = durabilityOf(given)
   const { direct } = given
+  const target = pathNow(to)
   const source = await engine.open(from, 'r', { direct, signal: given.signal })
   try {
     const stat = await source.stat({ bigint: true, signal: given.signal })
     const bytes = Number(stat.size)
-    if (!replace && (await isSame(engine, to, stat))) return { bytes, copied: 0, cloned: false }
+    if (!replace && (await isSame(engine, target, stat))) return { bytes, copied: 0, cloned: false }
     const plan = { engine, replace, durable, direct, mode: Number(stat.mode & 0o777n), signal }
-    const output = await openOutput(to, plan, 0)
+    const output = await openOutput(target, plan, 0)
     return await written(output, async () => {
       const { file } = output
       const cloned = clones && (await clone(source, file, bytes))
@@ -102,6 +106,18 @@ export async function copyFile(from: FilePath, to: FilePath, options?: CopyFileO
     })
   } finally {
     await source.close()
+  }
+}
+
+/** A path that is opened later, and is to mean what it means now. */
+function pathNow(path: FilePath): Uint8Array {
+  const { bytes } = pathOf(path, 'to')
+  if (bytes.length === 0 || bytes[0] === SLASH) return bytes
+  try {
+    return Buffer.concat([Buffer.from(`${process.cwd()}/`), bytes])
+  } catch {
+    // There is no such directory any more: the open says so.
+    return bytes
   }
 }
 

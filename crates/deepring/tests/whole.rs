@@ -88,7 +88,7 @@ fn the_parts_that_are_not_holes_are_found() {
             assert!(data < 4 * MIB as u64, "holes count as data: {found:?}");
             // Cut to what was asked for.
             let inside = file.data_ranges(8 * MIB as u64 + 4096..8 * MIB as u64 + 8192).wait().expect("ranges");
-            assert_eq!(inside, [8 * MIB as u64 + 4096..8 * MIB as u64 + 8192]);
+            assert_eq!((inside.len(), &inside[0]), (1, &(8 * MIB as u64 + 4096..8 * MIB as u64 + 8192)));
             assert_eq!(file.data_ranges(60 * MIB as u64..61 * MIB as u64).wait().expect("ranges"), []);
             assert_eq!(file.data_ranges(5..5).wait().expect("ranges"), []);
         }
