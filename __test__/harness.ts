@@ -137,6 +137,15 @@ export function openDescriptors(path: string): number {
   }).length
 }
 
+/**
+ * Bytes of engine memory that stay in use. A thread of the engine can hold memory for a moment after it has reported that it
+ * is done with it.
+ */
+export async function bytesLeft(engine: Engine): Promise<number> {
+  for (let tries = 0; engine.stats().bufferBytes > 0 && tries < 100; tries += 1) await pause(10)
+  return engine.stats().bufferBytes
+}
+
 /** Runs a program of `programs/` to its end, in a separate process. */
 export function runProgram(name: string, ...parameters: string[]): Promise<Ended> {
   return run(process.execPath, [join(import.meta.dirname, 'programs', name), ...parameters], import.meta.dirname)
