@@ -58,19 +58,17 @@ fn trained(salt: &str) -> Tensors {
     ]
 }
 
-/// A part of a tensor, and where it belongs.
-type PieceOf = (Source<Vec<u8>>, PutOptions);
+/// A tensor of 8 rows that two writers have.
+fn split() -> Source<Vec<u8>> {
+    source("split", DType::F32, &[8, 3])
+}
 
-/// A tensor of 8 rows in two pieces.
-fn halves(name: &str) -> (Source<Vec<u8>>, [PieceOf; 2]) {
-    let whole = source(name, DType::F32, &[8, 3]);
-    let piece = |first: usize| {
-        let declared = Declared { name: name.into(), dtype: DType::F32, shape: vec![4, 3] };
-        let data = whole.data[first * 12..(first + 4) * 12].to_vec();
-        (Source { declared, data }, PutOptions::new().within([8, 3], [first as u64, 0]))
-    };
-    let pieces = [piece(0), piece(4)];
-    (whole, pieces)
+/// Puts four rows of it.
+fn put_half(writer: &CheckpointWriter, first: usize) {
+    let declared = Declared { shape: vec![4, 3], ..split().declared };
+    let data = split().data[first * 12..(first + 4) * 12].to_vec();
+    let options = PutOptions::new().within([8, 3], [first as u64, 0]);
+    writer.put(Source { declared, data }, options).wait().expect("put");
 }
 
 fn put(writer: &CheckpointWriter, tensors: impl IntoIterator<Item = Source<Vec<u8>>>) {
@@ -80,22 +78,20 @@ fn put(writer: &CheckpointWriter, tensors: impl IntoIterator<Item = Source<Vec<u
 /// Joins as the second of two writers, with a piece and a tensor of its own.
 pub(crate) fn write_second(store: &Checkpoints, first: &CheckpointWriter) {
     let second = store.join(&first.token(), 1, JoinOptions::new()).wait().expect("joined");
-    let (piece, options) = halves("split").1[1].clone();
-    second.put(piece, options).wait().expect("put");
+    put_half(&second, 4);
     put(&second, [source("second", DType::U8, &[300])]);
     second.commit().wait().expect("its part");
 }
 
 /// What the first of two writers puts.
 pub(crate) fn put_first(first: &CheckpointWriter) {
-    let (piece, options) = halves("split").1[0].clone();
-    first.put(piece, options).wait().expect("put");
+    put_half(first, 0);
     put(first, [source("first", DType::U8, &[200])]);
 }
 
 /// The tensors of both.
 pub(crate) fn of_two() -> Tensors {
-    vec![halves("split").0, source("second", DType::U8, &[300]), source("first", DType::U8, &[200])]
+    vec![split(), source("second", DType::U8, &[300]), source("first", DType::U8, &[200])]
 }
 
 /// A first generation.

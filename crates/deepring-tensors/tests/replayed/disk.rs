@@ -40,9 +40,6 @@ enum Step {
     FlushBytes(Node),
 }
 
-/// All names that a look has seen, and what was there of their files.
-type Seen = Vec<(PathBuf, Node, Form)>;
-
 /// What is there of the bytes of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Form {
@@ -52,12 +49,17 @@ enum Form {
     Half,
 }
 
+/// What readers see, which does not depend on anything else: whether the caller knew that the commit had ended, and files.
+type Seen = (bool, Vec<(PathBuf, Node, Form)>);
+
 /// See the module.
 pub(crate) struct Replay {
     pub(crate) calls: Vec<Recorded>,
     steps: Vec<Step>,
     start: Tree,
     contents: HashMap<Node, Vec<u8>>,
+    /// Files that were there before, which are safe.
+    old: HashSet<Node>,
     /// The store, from the directory of the record.
     store: PathBuf,
 }
@@ -100,7 +102,7 @@ impl Before {
     /// With the calls that were made since. What they have written is read now.
     pub(crate) fn then(self, root: &Path, calls: Vec<Recorded>, store: impl Into<PathBuf>) -> Replay {
         let Self { tree: mut start, mut contents, nodes } = self;
-        let (mut live, mut next) = (start.clone(), nodes.len());
+        let (mut live, mut next, old) = (start.clone(), nodes.len(), contents.keys().copied().collect());
         let mut made = || {
             next += 1;
             next - 1
@@ -120,7 +122,7 @@ impl Before {
         for node in live.0.keys() {
             start.0.entry(*node).or_default();
         }
-        Replay { calls, steps, start, contents, store: store.into() }
+        Replay { calls, steps, start, contents, old, store: store.into() }
     }
 }
 
@@ -196,7 +198,7 @@ impl Replay {
     const LOOSE_MAX: usize = 20;
 
     fn cut(&self, end: usize) -> Cut<'_> {
-        let mut cut = Cut { safe: self.start.clone(), loose: Vec::new(), flushed: HashSet::new() };
+        let mut cut = Cut { safe: self.start.clone(), loose: Vec::new(), flushed: self.old.clone() };
         for step in &self.steps[..end] {
             match step {
                 Step::Name(change) => cut.loose.push(change),
@@ -263,7 +265,7 @@ impl Replay {
         tree: &Tree,
         flushed: &HashSet<Node>,
         has_ended: bool,
-        known: &mut HashSet<(bool, Seen)>,
+        known: &mut HashSet<Seen>,
         look: &mut impl FnMut(&Path, bool) -> Result<(), String>,
     ) -> Result<(), String> {
         let Some(store) = tree.find(&self.store) else {
@@ -275,16 +277,15 @@ impl Replay {
             names.push(PathBuf::from(name));
             tree.each_file(*generation, Path::new(name), &mut |path, node| files.push((path.to_owned(), node)));
         }
-        let visible: Vec<(PathBuf, Node)> = files.iter().filter(|(path, _)| !path.iter().any(is_ignored)).cloned().collect();
-        let forms = visible.iter().filter(|(_, node)| self.contents.contains_key(node) && !flushed.contains(node));
-        let alone = forms.flat_map(|(_, node)| [Form::Empty, Form::Zeros, Form::Half].map(|form| Some((*node, form))));
-        // What was there before the record is as safe as what was flushed.
-        let alone = alone.filter(|form| form.is_none_or(|(node, _)| !self.is_old(node)));
+        let visible: Vec<_> = files.iter().filter(|(path, _)| !path.iter().any(is_ignored)).collect();
+        let loose = visible.iter().filter(|(_, node)| !flushed.contains(node));
+        let alone = loose.flat_map(|(_, node)| [Form::Empty, Form::Zeros, Form::Half].map(|form| Some((*node, form))));
         for odd in std::iter::once(None).chain(alone) {
             let form = |node: Node| odd.filter(|(other, _)| *other == node).map_or(Form::Whole, |(_, form)| form);
-            let mut key: Vec<_> = visible.iter().map(|(path, node)| (path.clone(), *node, form(*node))).collect();
-            key.extend(names.iter().map(|name| (name.clone(), usize::MAX, Form::Whole)));
-            if known.insert((has_ended, key)) {
+            let mut seen: Vec<_> = visible.iter().map(|(path, node)| (path.clone(), *node, form(*node))).collect();
+            // Also those that have no files.
+            seen.extend(names.iter().map(|name| (name.clone(), ROOT, Form::Whole)));
+            if known.insert((has_ended, seen)) {
                 let place = TempDir::new().expect("a directory");
                 for name in &names {
                     std::fs::create_dir(place.path().join(name)).expect("a directory");
@@ -296,10 +297,6 @@ impl Replay {
             }
         }
         Ok(())
-    }
-
-    fn is_old(&self, node: Node) -> bool {
-        self.start.0.values().any(|names| names.values().any(|old| *old == node))
     }
 
     /// Makes the disk of a process that goes on after so many calls: all of them have happened.
