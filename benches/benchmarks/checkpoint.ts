@@ -3,19 +3,22 @@
  *
  * | comparison | its middle | around it |
  * |---|---|---|
- * | save | one write of as many bytes, and fsync | one writer; two writers |
- * | capture | memcpy by one thread | a save that copies, as the first of its process and later |
+ * | save | one write of as many bytes, and fsync | one writer; two writers, one of them in a worker |
+ * | capture | memcpy by one thread | a save that copies, in a process that did it before, from JavaScript and from Rust |
+ * | capture | memcpy by one thread | the first one of a process, from Rust |
  * | incremental | all tensors | a tenth of them, the rest taken over |
  * | verify | verify | fio's best read |
  * | reshard | two readers of tensors in four pieces | one load of tensors in one piece |
  */
 
-import { checkpointing, preparedCheckpoint, readingCheckpoint } from '../contenders/checkpoint.ts'
+import { checkpointing, checkpointingRust, preparedCheckpoint, readingCheckpoint } from '../contenders/checkpoint.ts'
 import { bestFio, fioStreamCandidates } from '../contenders/fio.ts'
+import { warmed } from '../contenders/warm.ts'
 import { pairFigure, ratioFigure, type Figure } from '../figure.ts'
 import { fewTensorsModel } from '../models/model.ts'
 import { comparison, runRounds, type Comparison } from '../rounds.ts'
 import type { BenchContext, Benchmark, Result } from '../bench-context.ts'
+import { bounced } from './tensors-figures.ts'
 
 /** The goals are 0.95, 0.95, 1.0, 0.11, 0.97 and 0.97. */
 const SAVE_FLOOR = 0.85
@@ -36,13 +39,15 @@ export const CHECKPOINTS: readonly Benchmark[] = [
 
 async function save(context: BenchContext): Promise<Result> {
   const model = await fewTensorsModel(context)
+  const rust = checkpointingRust(context, 'one writer in Rust', 'one', model)
   const one = checkpointing(context, 'one writer', 'one', model)
-  const raw = checkpointing(context, 'raw write', 'raw', model)
+  const raw = checkpointingRust(context, 'raw write', 'raw', model)
   const two = checkpointing(context, 'two writers', 'two', model)
   const group = comparison([one, raw, two])
-  await runRounds([group], context.rounds, context.showProgress)
+  const native = comparison([rust, raw])
+  await runRounds([group, native], context.rounds, context.showProgress)
   const speed = { metric: 'speed' } as const
-  return result('checkpoint-save', `A checkpoint of ${model.count} tensors, on the disk at the end`, group, [
+  const figures = [
     ratioFigure(group, {
       name: 'checkpoint-save-vs-raw',
       of: one.name,
@@ -57,27 +62,41 @@ async function save(context: BenchContext): Promise<Result> {
       ...speed,
       floor: TWO_WRITERS_FLOOR,
     }),
-    ratioFigure(group, { name: 'checkpoint-save-cpu-vs-raw', of: one.name, against: raw.name, metric: 'cpu' }),
-  ])
+    ratioFigure(native, {
+      name: 'checkpoint-save-rust-vs-raw',
+      of: rust.name,
+      against: raw.name,
+      ...speed,
+      floor: SAVE_FLOOR,
+    }),
+    ratioFigure(native, { name: 'checkpoint-save-cpu-vs-raw', of: rust.name, against: raw.name, metric: 'cpu' }),
+  ]
+  const title = `A checkpoint of ${model.count} tensors, on the disk at the end`
+  return { ...result('checkpoint-save', title, group, figures), comparisons: [group, native] }
 }
 
 async function capture(context: BenchContext): Promise<Result> {
   const model = await fewTensorsModel(context)
-  const first = checkpointing(context, 'first captured', 'first-capture', model)
-  const copied = checkpointing(context, 'memcpy', 'copy', model)
+  const first = checkpointingRust(context, 'first captured in Rust', 'first-capture', model)
+  const rust = checkpointingRust(context, 'captured in Rust', 'capture', model)
+  const copied = checkpointingRust(context, 'memcpy', 'copy', model)
   const later = checkpointing(context, 'captured', 'capture', model)
-  const group = comparison([first, copied, later])
-  await runRounds([group], context.rounds, context.showProgress)
-  return result('checkpoint-capture', `Until the memory of ${model.count} tensors is the program's again`, group, [
+  const group = comparison([later, copied, rust])
+  const fresh = comparison([warmed(context, copied), warmed(context, first)])
+  await runRounds([group, fresh], context.rounds, context.showProgress)
+  const figures = [
     timeFigure('checkpoint-captured-vs-memcpy', group, later.name, copied.name, CAPTURE_CEILING),
-    timeFigure('checkpoint-first-captured-vs-memcpy', group, first.name, copied.name),
-  ])
+    timeFigure('checkpoint-captured-rust-vs-memcpy', group, rust.name, copied.name, CAPTURE_CEILING),
+    timeFigure('checkpoint-first-captured-vs-memcpy', fresh, first.name, copied.name),
+  ]
+  const title = `Until the memory of ${model.count} tensors is the program's again`
+  return { ...result('checkpoint-capture', title, group, figures), comparisons: [group, fresh] }
 }
 
 async function incremental(context: BenchContext): Promise<Result> {
   const model = await fewTensorsModel(context)
-  const full = checkpointing(context, 'all', 'full', model)
-  const tenth = checkpointing(context, 'a tenth', 'incremental', model)
+  const full = checkpointingRust(context, 'all', 'full', model)
+  const tenth = checkpointingRust(context, 'a tenth', 'incremental', model)
   const group = comparison([full, tenth])
   await runRounds([group], context.rounds, context.showProgress)
   return result('checkpoint-incremental', 'A checkpoint of which nine tenths did not change', group, [
@@ -126,6 +145,7 @@ async function reshard(context: BenchContext): Promise<Result> {
       metric: 'speed',
       floor: RESHARD_FLOOR,
     }),
+    bounced('checkpoint-reshard-bounced', group, resharded.name),
   ])
 }
 

@@ -151,6 +151,15 @@ export interface WholeParameters extends FileParameters {
   readonly to: string
 }
 
+/** The tensors of a file, saved as a checkpoint. */
+export interface CheckpointParameters extends ModelParameters {
+  /** The folder of the store. */
+  readonly folder: string
+  /** Until it is durable, by one writer or with another one in a worker; or until it is captured, in a process that did it before. */
+  readonly method: 'one' | 'two' | 'capture'
+  readonly verifies: boolean
+}
+
 /** The parameters the parent passed to this process. */
 export function parameters<T>(): T {
   return JSON.parse(process.argv[2] ?? '{}') as T

@@ -3,10 +3,11 @@
  * flush.
  */
 
-import { allocate, open, type TensorLike } from '../../index.ts'
+import { allocate, open } from '../../index.ts'
 import { openSafetensors, saveSafetensors } from '../../lib/safetensors/index.ts'
 import { Meter, report } from '../meter.ts'
-import { PAGE_BYTES, Tiles } from '../tiles.ts'
+import { Tiles } from '../tiles.ts'
+import { onPages, type MemoryTensor } from './on-pages.ts'
 import { parameters, type TensorsSaveParameters } from './parameters.ts'
 import { ranByEngine, ranOf } from './ran.ts'
 
@@ -26,23 +27,10 @@ async function writeRaw(): Promise<void> {
 }
 
 async function save(): Promise<void> {
-  const tensors = new Map<string, TensorLike & { readonly bytes: Uint8Array }>()
   await using model = await openSafetensors(file)
   // Kept until the end: giving its memory back would fall into the region.
   using loaded = await model.load()
-  if (aligned) {
-    // Of each, less than a page is wasted.
-    const memory = allocate(tensorBytes + model.size * PAGE_BYTES)
-    let at = 0
-    for (const [name, { dtype, shape, bytes: from }] of loaded) {
-      const place = memory.subarray(at, at + from.length)
-      place.set(from)
-      tensors.set(name, { dtype, shape, data: place, bytes: place })
-      at += Math.ceil(from.length / PAGE_BYTES) * PAGE_BYTES
-    }
-  } else {
-    for (const [name, tensor] of loaded) tensors.set(name, tensor)
-  }
+  const tensors: Map<string, MemoryTensor> = aligned ? onPages(loaded) : new Map(loaded)
   const meter = new Meter()
   const receipt = await saveSafetensors(to, tensors)
   const outcome = meter.stop(tensorBytes, tensors.size)

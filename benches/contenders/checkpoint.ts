@@ -1,15 +1,22 @@
 /**
- * Contenders over checkpoints of a model (`native/src/checkpoint.rs`): deepring from Rust, without JavaScript in the process.
+ * Contenders over checkpoints of a model: deepring from JavaScript, and from Rust without JavaScript in the process
+ * (`native/src/checkpoint.rs`).
  */
 
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
-import type { Contender } from '../contender.ts'
+import type { CheckpointParameters } from '../children/parameters.ts'
+import { runChild, type Contender } from '../contender.ts'
 import type { Model } from '../models/model.ts'
+import type { Outcome } from '../outcome.ts'
 import type { BenchContext } from '../bench-context.ts'
+import { modelParameters } from './tensors.ts'
 
 /** What is written, or copied. */
 export type CheckpointWrite = 'raw' | 'copy' | 'one' | 'two' | 'first-capture' | 'capture' | 'full' | 'incremental'
+
+/** What is written from JavaScript. */
+export type CheckpointMethod = CheckpointParameters['method']
 
 /** How a checkpoint is read. */
 export type CheckpointRead = 'verify' | 'load' | 'reshard'
@@ -18,7 +25,7 @@ const WRITES: Readonly<Record<CheckpointWrite, string>> = {
   raw: 'one write, fsync',
   copy: 'memcpy by one thread, into touched memory',
   one: 'one writer, with checksums',
-  two: 'two writers on threads, with checksums',
+  two: 'two writers, one in a worker, with checksums',
   'first-capture': 'staging for all, memory never touched',
   capture: 'staging for all, as before',
   full: 'all tensors, in two groups',
@@ -32,19 +39,37 @@ const READS: Readonly<Record<CheckpointRead, string>> = {
 }
 
 /** A checkpoint of the tensors of a file, which are in memory; or what it is held against. */
-export function checkpointing(context: BenchContext, name: string, mode: CheckpointWrite, model: Model): Contender {
-  const { native, scratch } = context
+export function checkpointing(context: BenchContext, name: string, method: CheckpointMethod, model: Model): Contender {
+  return writing(context, name, WRITES[method], model, (folder, verifies) =>
+    runChild<CheckpointParameters>('checkpoint-save', { ...modelParameters(model), folder, method, verifies }),
+  )
+}
+
+/** The same from Rust. */
+export function checkpointingRust(context: BenchContext, name: string, mode: CheckpointWrite, model: Model): Contender {
+  return writing(context, name, WRITES[mode], model, (folder, verifies) =>
+    context.native.measure('checkpoint', { model: model.file, folder, mode, verify: verifies ? 'yes' : 'no' }),
+  )
+}
+
+function writing(
+  { scratch }: BenchContext,
+  name: string,
+  configuration: string,
+  model: Model,
+  run: (folder: string, verifies: boolean) => Promise<Outcome>,
+): Contender {
   // The first run also shows that the bytes are right.
-  let verify: 'yes' | 'no' = 'yes'
+  let verifies = true
   return {
     name,
-    configuration: `${model.label}, ${WRITES[mode]}`,
+    configuration: `${model.label}, ${configuration}`,
     run: async () => {
       const folder = scratch.fresh()
       try {
         await scratch.evict(model.file)
-        const outcome = await native.measure('checkpoint', { model: model.file, folder, mode, verify })
-        verify = 'no'
+        const outcome = await run(folder, verifies)
+        verifies = false
         return outcome
       } finally {
         await scratch.drop(folder)

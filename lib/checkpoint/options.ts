@@ -30,7 +30,8 @@ export interface OpenCheckpointsOptions extends SignalOptions {
 export interface JoinOptions extends SignalOptions {
   /**
    * Bytes of memory for copies of tensors. While it lasts, a tensor is copied there and written later, so that its own memory
-   * is free at once. Small tensors are always copied. Default 0.
+   * is free at once. Small tensors are always copied. The store keeps this memory for its next save, until it is closed.
+   * Default 0.
    */
   staging?: number | bigint | undefined
   /** Whether to bypass the page cache, as for `open`. Default `'prefer'`. */

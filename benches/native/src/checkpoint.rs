@@ -323,7 +323,7 @@ pub(crate) fn read(arguments: &Arguments) -> Outcome<String> {
     let checkpoint = newest(&store(&engine, &folder)?)?;
     let bytes = checkpoint.table().bytes();
     let all = checkpoint.table().all();
-    let measured = match mode {
+    let (measured, bounced) = match mode {
         Read::Verify => {
             let meter = Meter::start()?;
             let found = checkpoint.verify(None).wait().map_err(failed)?;
@@ -331,14 +331,12 @@ pub(crate) fn read(arguments: &Arguments) -> Outcome<String> {
             if !found.is_whole() {
                 return Err(format!("the checkpoint is damaged: {:?}", found.damaged.first()));
             }
-            measured
+            (measured, 0)
         }
         Read::Load => {
             let meter = Meter::start()?;
             let loaded = checkpoint.load(&all).wait().map_err(failed)?;
-            let measured = meter.stop()?;
-            drop(loaded);
-            measured
+            (meter.stop()?, loaded.receipt().bounced)
         }
         Read::Reshard => {
             let halves: Vec<LoadOptions> = (0..READERS).map(|reader| half(&checkpoint, reader)).collect();
@@ -353,11 +351,12 @@ pub(crate) fn read(arguments: &Arguments) -> Outcome<String> {
             if found < bytes {
                 return Err(format!("{found} bytes of {bytes} were loaded"));
             }
-            measured
+            (measured, loaded.iter().map(|map| map.receipt().bounced).sum())
         }
     };
     let ran = format!("{}, direct", engine.info().backend.as_str());
-    Ok(measured.json(bytes, checkpoint.table().len() as u64, &ran))
+    let json = measured.json(bytes, checkpoint.table().len() as u64, &ran);
+    Ok(json.trim_end_matches('}').to_owned() + &format!(r#","extra":{{"bounced":{bounced}}}}}"#))
 }
 
 /// Of each tensor with rows, the share of one reader.
