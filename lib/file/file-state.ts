@@ -150,7 +150,7 @@ export function stageRead(
   sum: number = SUM.no,
 ): Operation {
   checkFileOpen(state, 'read')
-  if (!state.readable) throw unreadable(state)
+  checkReadable(state)
   const operation = transferOperation(false, buffer, view, state.path, group)
   const summed = sum === SUM.no ? 0 : sum === SUM.yes ? STAGED_FLAG.sum : STAGED_FLAG.expect
   const flags = exact ? STAGED_FLAG.exact | summed : summed
@@ -225,9 +225,9 @@ export function checkFileOpen(state: FileState, syscall: string): void {
   if (state.number === 0) throw closed('file', syscall, state.path)
 }
 
-/** The error for reading a file that was opened for writing only. */
-export function unreadable(state: FileState): Error {
-  return systemError('EBADF', 'read', state.path, `opened with flags '${state.flags}'`)
+/** Refuses to read a file that was opened for writing only. */
+export function checkReadable(state: FileState): void {
+  if (!state.readable) throw systemError('EBADF', 'read', state.path, `opened with flags '${state.flags}'`)
 }
 
 /** Refuses to write at a position of a file that was opened read-only, or for appending. */

@@ -20,7 +20,7 @@ import {
   finishNothing,
   stageRead,
   stageWrite,
-  unreadable,
+  checkReadable,
   type Alignment,
   type ReadResult,
   type WriteResult,
@@ -510,7 +510,7 @@ export class FileHandle extends Uncloneable {
   checksum(options?: ChecksumOptions): Promise<number | Uint32Array> {
     try {
       const { position, length, chunk, priority, signal } = rangeOf(options)
-      if (!this.#state.readable) throw unreadable(this.#state)
+      checkReadable(this.#state)
       const stage = (id: number, file: number): void => connect().checksum(id, file, position, length, chunk, priority)
       return this.#control('read', { signal }, stage, chunk === 0 ? finishChecksum : finishChecksums)
     } catch (error) {

@@ -7,7 +7,7 @@ import { AbortError, linked, onAbort, type Linked } from '../core/abort.ts'
 import { track } from '../core/completions.ts'
 import { booleanOf, optionsOf } from '../core/options.ts'
 import { allocateBuffer, type EngineBuffer } from '../memory/buffer.ts'
-import { checkFileOpen, stageRead, unreadable, type FileState, type ReadResult } from './file-state.ts'
+import { checkFileOpen, checkReadable, stageRead, type FileState, type ReadResult } from './file-state.ts'
 import { Reader, sizeOf, type Piece } from './reader.ts'
 import { CHUNK_KEYS, SPAN_KEYS, spanOf, type ChunkOptions, type Span, type SpanOptions } from './span.ts'
 
@@ -134,7 +134,7 @@ class ByteSource {
 
   constructor(state: FileState, owner: object, span: Span, close: (() => Promise<void>) | undefined) {
     checkFileOpen(state, 'read')
-    if (!state.readable) throw unreadable(state)
+    checkReadable(state)
     this.#state = state
     this.#owner = owner
     this.#span = span

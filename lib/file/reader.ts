@@ -14,7 +14,7 @@
 
 import { linked, throwIfAborted, type Linked } from '../core/abort.ts'
 import { connect, nextId, Operation, track } from '../core/completions.ts'
-import { checkFileOpen, stageRead, unreadable, type FileState, type ReadResult } from './file-state.ts'
+import { checkFileOpen, checkReadable, stageRead, type FileState, type ReadResult } from './file-state.ts'
 import type { Span } from './span.ts'
 import { finishStat, type FileStat } from './stat.ts'
 
@@ -66,7 +66,7 @@ export class Reader<M extends PieceMemory> {
   /** @param owner - Its handle, which is held while it reads. */
   constructor(state: FileState, owner: object, span: Span, make: (bytes: number) => M) {
     checkFileOpen(state, 'read')
-    if (!state.readable) throw unreadable(state)
+    checkReadable(state)
     this.#state = state
     this.#owner = owner
     this.#span = span
