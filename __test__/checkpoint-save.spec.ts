@@ -10,15 +10,9 @@ import { allocate, Engine, stats } from '../index.ts'
 import { openCheckpoints, type CheckpointSave, type CheckpointStore } from '../lib/checkpoint/index.ts'
 import { collectUntil } from './collect.ts'
 import { makeScratch, pattern, pause, rejected, runProgram, same, testOnEachBackend } from './harness.ts'
-import { eventually } from './model.ts'
+import { eventually, u8 } from './model.ts'
 
 const scratch = makeScratch()
-
-const u8 = (length: number, seed = 1): { dtype: 'U8'; shape: [number]; data: Uint8Array<ArrayBuffer> } => ({
-  dtype: 'U8',
-  shape: [length],
-  data: pattern(length, seed),
-})
 
 async function newStore(engine?: Engine): Promise<{ readonly store: CheckpointStore; readonly directory: string }> {
   const directory = scratch.path('store')

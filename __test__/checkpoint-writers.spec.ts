@@ -15,19 +15,13 @@ import {
   type CheckpointWriter,
 } from '../lib/checkpoint/index.ts'
 import { collectUntil } from './collect.ts'
-import { makeScratch, pattern, rejected, same, testOnEachBackend } from './harness.ts'
-import { bytesIn, eventually } from './model.ts'
+import { makeScratch, rejected, same, testOnEachBackend } from './harness.ts'
+import { bytesIn, eventually, u8 } from './model.ts'
 import type { WriterParameters } from './programs/checkpoint-writer.ts'
 import { rowsOf } from './rows.ts'
 
 const scratch = makeScratch()
 const program = join(import.meta.dirname, 'programs', 'checkpoint-writer.ts')
-
-const u8 = (length: number, seed = 1): { dtype: 'U8'; shape: [number]; data: Uint8Array<ArrayBuffer> } => ({
-  dtype: 'U8',
-  shape: [length],
-  data: pattern(length, seed),
-})
 
 /** A store, and its writers of one generation. */
 async function writersOf(

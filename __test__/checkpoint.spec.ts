@@ -14,19 +14,13 @@ import {
 import { join } from 'node:path'
 import { inspect } from 'node:util'
 import test from 'ava'
-import { DTYPES, Engine, type TensorLike } from '../index.ts'
+import { Engine, type TensorLike } from '../index.ts'
 import { openCheckpoints, type CheckpointStore, type OpenCheckpointsOptions } from '../lib/checkpoint/index.ts'
 import { openSafetensors } from '../lib/safetensors/index.ts'
 import { makeScratch, pattern, rejected, same, testOnEachBackend } from './harness.ts'
-import { made } from './model.ts'
+import { ofEveryType, u8 } from './model.ts'
 
 const scratch = makeScratch()
-
-const u8 = (length: number, seed = 1): { dtype: 'U8'; shape: [number]; data: Uint8Array } => ({
-  dtype: 'U8',
-  shape: [length],
-  data: pattern(length, seed),
-})
 
 async function withStore(
   body: (store: CheckpointStore, directory: string) => Promise<void>,
@@ -60,12 +54,7 @@ function flip(path: string, position: number): void {
 testOnEachBackend('what is saved is loaded again, of every element type', async (t, engine) => {
   await withStore(
     async (store, directory) => {
-      const tensors = new Map<string, TensorLike & { data: Uint8Array }>()
-      for (const [n, [name, { bits }]] of Object.entries(DTYPES).entries())
-        tensors.set(name, made(name, name, [n + 1, 8, 3], bits * 3 * (n + 1), n + 1))
-      tensors.set('__proto__', u8(5))
-      tensors.set('large', u8(3_000_001, 7))
-      tensors.set('empty', { dtype: 'F64', shape: [0], data: new Uint8Array(0) })
+      const tensors = ofEveryType()
       const { number, bytes, files, reused } = await store.save(tensors, { step: 7, meta: { loss: [0.5, 'ä'] } })
       t.deepEqual([number, files, reused], [1, 1, { linked: 0, cloned: 0, copied: 0 }])
       t.is(bytes, readFileSync(dataIn(directory, 1)[0] as string).length)

@@ -1,6 +1,7 @@
 /** Safetensors files that are made without deepring, byte by byte. */
 
 import { writeFileSync } from 'node:fs'
+import { DTYPES, type TensorLike } from '../index.ts'
 import { pattern, pause } from './harness.ts'
 
 /** A tensor of a file that is made. */
@@ -14,6 +15,22 @@ export interface Made {
 /** A tensor with this many bytes, which depend on the seed. */
 export function made(name: string, dtype: string, shape: readonly number[], bytes: number, seed = 1): Made {
   return { name, dtype, shape, data: pattern(bytes, seed) }
+}
+
+/** Bytes as a tensor, which depend on the seed. */
+export function u8(length: number, seed = 1): { dtype: 'U8'; shape: [number]; data: Uint8Array<ArrayBuffer> } {
+  return { dtype: 'U8', shape: [length], data: pattern(length, seed) }
+}
+
+/** A tensor of every element type, and three that are odd: by name, by size, and without bytes. */
+export function ofEveryType(): Map<string, TensorLike & { data: Uint8Array }> {
+  const tensors = new Map<string, TensorLike & { data: Uint8Array }>()
+  for (const [n, [name, { bits }]] of Object.entries(DTYPES).entries())
+    tensors.set(name, made(name, name, [n + 1, 8, 3], bits * 3 * (n + 1), n + 1))
+  tensors.set('__proto__', u8(5))
+  tensors.set('large', u8(3_000_001, 7))
+  tensors.set('empty', { dtype: 'F64', shape: [0], data: new Uint8Array(0) })
+  return tensors
 }
 
 /** What the header of a file says besides its tensors. */

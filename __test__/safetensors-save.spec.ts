@@ -14,9 +14,9 @@ import {
 } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
-import { allocate, allocateTensor, DTYPES, Engine, type DType, type TensorLike } from '../index.ts'
+import { allocate, allocateTensor, Engine, type DType, type TensorLike } from '../index.ts'
 import { openSafetensors, saveSafetensors, SafetensorsWriter, type SaveOptions } from '../lib/safetensors/index.ts'
-import { eventually, made } from './model.ts'
+import { eventually, ofEveryType, u8 } from './model.ts'
 import { contents, makeScratch, pattern, rejected, same, testOnEachBackend } from './harness.ts'
 
 const scratch = makeScratch()
@@ -28,12 +28,6 @@ function folder(): string {
 }
 
 const bias = { dtype: 'F32', shape: [2], data: new Float32Array([1, 2]) }
-const u8 = (length: number, seed = 1): { dtype: 'U8'; shape: [number]; data: Uint8Array } => ({
-  dtype: 'U8',
-  shape: [length],
-  data: pattern(length, seed),
-})
-
 /** The JSON of a file's header. */
 function headerOf(path: string): Record<string, { data_offsets: [number, number] } & Record<string, string>> {
   const bytes = readFileSync(path)
@@ -43,12 +37,7 @@ function headerOf(path: string): Record<string, { data_offsets: [number, number]
 
 testOnEachBackend('what is saved is loaded again, of every element type', async (t, engine) => {
   const path = join(folder(), 'model.safetensors')
-  const tensors = new Map<string, TensorLike & { data: Uint8Array }>()
-  for (const [n, [name, { bits }]] of Object.entries(DTYPES).entries())
-    tensors.set(name, made(name, name, [n + 1, 8, 3], bits * 3 * (n + 1), n + 1))
-  tensors.set('__proto__', u8(5))
-  tensors.set('large', u8(3_000_001, 7))
-  tensors.set('empty', { dtype: 'F64', shape: [0], data: new Uint8Array(0) })
+  const tensors = ofEveryType()
   const { bytes, files, direct } = await saveSafetensors(path, tensors, { engine, checksum: 'crc32c' })
   t.deepEqual([bytes, files, direct], [statSync(path).size, 1, true])
   const model = await openSafetensors(path, { engine })
