@@ -3,6 +3,7 @@
 
 use crate::backend::BackendKind;
 use crate::backend::start::start_backend;
+use crate::backend::threads::THREADS;
 use crate::blocking::BlockingPool;
 use crate::config::{BLOCK_BYTES_MAX, BLOCK_BYTES_MIN, Config, OFFLOAD_BYTES, WINDOW_BYTES_MIN, WindowMode};
 use crate::deadlines::Deadlines;
@@ -40,6 +41,8 @@ pub const QUEUE_DEPTH_DEFAULT: u32 = 128;
 /// leaves free.
 const RING_ENTRIES_MIN: u32 = 1024;
 const RING_ENTRIES_MAX: u32 = 4096;
+/// More block each other in the kernel before a drive has work for them.
+const THREADS_MAX: usize = 256;
 const BACKEND_VARIABLE: &str = "DEEPRING_BACKEND";
 
 /// Builds an [`Engine`]. Every setting has a default that suits most drives.
@@ -58,6 +61,7 @@ pub struct EngineBuilder {
     window: Option<WindowMode>,
     max_queued: Option<u64>,
     backend: Option<BackendKind>,
+    threads: Option<usize>,
 }
 
 impl EngineBuilder {
@@ -121,6 +125,22 @@ impl EngineBuilder {
         self
     }
 
+    /// Threads of the backend of threads, for each file system: 1 to 256, by default 8. Each carries out one operation at a time.
+    /// Eight keep a drive as busy as a ring does with large blocks; small ones at random positions gain from more. They also
+    /// count beside a ring, for what it must not touch, and after it is lost.
+    ///
+    /// ```
+    /// use deepring::{BackendKind, Engine};
+    /// let engine = Engine::builder().backend(BackendKind::Threads).threads(32).build()?;
+    /// assert_eq!(engine.info().threads, 32);
+    /// # Ok::<(), deepring::Error>(())
+    /// ```
+    #[must_use]
+    pub fn threads(mut self, count: usize) -> Self {
+        self.threads = Some(count);
+        self
+    }
+
     /// Starts the engine: its driver thread and its backend. Blocking threads start when there is
     /// work for them.
     ///
@@ -146,7 +166,7 @@ impl EngineBuilder {
         // reports the result before it begins.
         let (report, started) = mpsc::channel();
         let driver = thread::spawn("deepring-driver".into(), move || {
-            let (backend, backend_report) = match start_backend(inbox.doorbell(), entries, forced.map(|kind| (kind, by))) {
+            let (backend, backend_report) = match start_backend(inbox.doorbell(), entries, config.threads, forced.map(|kind| (kind, by))) {
                 Ok(started) => started,
                 Err(error) => return drop(report.send(Err(error))),
             };
@@ -186,6 +206,10 @@ impl EngineBuilder {
         if self.queue_depth.is_some_and(|depth| !(1..=QUEUE_DEPTH_MAX).contains(&depth)) {
             return Err(invalid("queue_depth must be 1 to 65536"));
         }
+        let threads = self.threads.unwrap_or(THREADS);
+        if !(1..=THREADS_MAX).contains(&threads) {
+            return Err(invalid("threads must be 1 to 256"));
+        }
         let max_queued = self.max_queued.unwrap_or(MAX_QUEUED_DEFAULT);
         let window = self.window.unwrap_or_default();
         let default = if window == WindowMode::Auto { IN_FLIGHT_BYTES_DEFAULT } else { IN_FLIGHT_BYTES_FIXED };
@@ -209,6 +233,7 @@ impl EngineBuilder {
             window,
             window_bytes_min: WINDOW_BYTES_MIN,
             max_queued,
+            threads,
             offload_bytes: OFFLOAD_BYTES,
         })
     }

@@ -35,6 +35,8 @@ pub(crate) struct Config {
     /// The smallest window that is searched for.
     pub(crate) window_bytes_min: u64,
     pub(crate) max_queued: u64,
+    /// Of the backend of threads, for each file system.
+    pub(crate) threads: usize,
     /// Copies of bounced bytes that are at least this long are made by blocking threads.
     pub(crate) offload_bytes: usize,
 }

@@ -45,6 +45,8 @@ pub struct Info {
     pub window: WindowMode,
     /// The limit on requests accepted and not yet settled, those in flight included.
     pub max_queued: u64,
+    /// Threads for each file system, where threads move the bytes.
+    pub threads: usize,
 }
 
 /// See [`Engine::path_info`].
@@ -87,6 +89,7 @@ impl Engine {
             in_flight_bytes: config.in_flight_bytes,
             window: config.window,
             max_queued: config.max_queued,
+            threads: config.threads,
         }
     }
 

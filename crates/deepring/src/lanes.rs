@@ -10,12 +10,12 @@ const LANES_KEPT: usize = 16;
 
 /// The work of all lanes.
 #[derive(Debug)]
-pub(crate) struct Lanes<K, T> {
+pub(crate) struct Lanes<K, T, Limit = fn(K) -> usize> {
     all: BTreeMap<K, Lane<T>>,
     /// The lanes of which an item can start, the next one first.
     rotation: VecDeque<K>,
     /// Items of a lane that can be at work at once.
-    limit: fn(K) -> usize,
+    limit: Limit,
     queued: usize,
     startable: usize,
 }
@@ -35,9 +35,9 @@ impl<T> Lane<T> {
     }
 }
 
-impl<K: Copy + Ord, T> Lanes<K, T> {
+impl<K: Copy + Ord, T, Limit: Fn(K) -> usize> Lanes<K, T, Limit> {
     /// No work, and lanes of each of which `limit` items can be at work at once.
-    pub(crate) fn new(limit: fn(K) -> usize) -> Self {
+    pub(crate) fn new(limit: Limit) -> Self {
         Self { all: BTreeMap::new(), rotation: VecDeque::new(), limit, queued: 0, startable: 0 }
     }
 

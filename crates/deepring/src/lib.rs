@@ -149,5 +149,5 @@ pub use plan::Direction;
 pub use priority::Priority;
 pub use replacement::{ReplaceOptions, Replacement};
 pub use scatter::{FileRanges, ScatteredFiles};
-pub use stats::{LatencySummary, Stats};
+pub use stats::{LatencyHistogram, LatencySummary, Stats};
 pub use windows::{DeviceWindow, WindowSize};

@@ -1,6 +1,7 @@
 //! Counters and the latency histogram. The driver writes them with relaxed atomics, any thread can
 //! read them at any time.
 
+use crate::priority::Priority;
 use crate::windows::DeviceWindow;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -26,7 +27,7 @@ impl Deref for Counter {
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
         #[derive(Default)]
-        pub(crate) struct Counters { $(pub(crate) $name: Counter,)* pub(crate) latency: Latency }
+        pub(crate) struct Counters { $(pub(crate) $name: Counter,)* latency: [Latency; Priority::ALL.len()] }
 
         /// A snapshot of an engine's counters, which count from when it was built.
         #[derive(Debug, Clone, Default, PartialEq)]
@@ -35,13 +36,21 @@ macro_rules! counters {
             $($(#[$doc])* pub $name: u64,)*
             /// Latency of requests settled with success, from acceptance to settlement.
             pub latency: LatencySummary,
+            /// The same of each class, as histograms, in the order of [`Priority::ALL`].
+            pub classes: Vec<LatencyHistogram>,
             /// What the engine keeps in flight at the devices that it has used, as it found out.
             pub windows: Vec<DeviceWindow>,
         }
 
         impl Counters {
             pub(crate) fn snapshot(&self) -> Stats {
-                Stats { $($name: self.$name.load(Relaxed),)* latency: self.latency.summary(), windows: Vec::new() }
+                let classes = Priority::ALL.iter().zip(&self.latency).map(|(&class, latency)| LatencyHistogram::of(class, latency));
+                Stats {
+                    $($name: self.$name.load(Relaxed),)*
+                    latency: summary(self.latency.iter()),
+                    classes: classes.collect(),
+                    windows: Vec::new(),
+                }
             }
         }
     };
@@ -170,33 +179,66 @@ impl Latency {
         }
         raise_alone(&self.max_us, us);
     }
+}
 
-    fn summary(&self) -> LatencySummary {
-        let counts: Vec<u64> = self.buckets.iter().map(|bucket| bucket.load(Relaxed)).collect();
-        let count: u64 = counts.iter().sum();
-        if count == 0 {
-            return LatencySummary::default();
-        }
-        let max_us = self.max_us.load(Relaxed);
-        let quantile = |share: f64| {
-            let rank = ((count as f64 * share).ceil() as u64).max(1);
-            let mut seen = 0;
-            let index = counts.iter().position(|n| {
-                seen += n;
-                seen >= rank
-            });
-            bucket_top(index.unwrap_or(counts.len() - 1)).min(max_us)
-        };
-        LatencySummary {
-            count,
-            min_us: self.min_us.load(Relaxed),
-            max_us,
-            mean_us: self.sum_us.load(Relaxed) as f64 / count as f64,
-            p50_us: quantile(0.5),
-            p90_us: quantile(0.9),
-            p99_us: quantile(0.99),
-            p999_us: quantile(0.999),
-        }
+impl Counters {
+    /// A request of this class has succeeded. Only the driver records.
+    pub(crate) fn record_latency(&self, class: Priority, us: u64) {
+        self.latency[class as usize].record(us);
+    }
+}
+
+/// A summary of all values of these histograms.
+fn summary<'a>(all: impl Iterator<Item = &'a Latency> + Clone) -> LatencySummary {
+    let mut counts = vec![0; POWERS * SUB_BUCKETS];
+    for latency in all.clone() {
+        counts.iter_mut().zip(latency.buckets.iter()).for_each(|(sum, bucket)| *sum += bucket.load(Relaxed));
+    }
+    let count: u64 = counts.iter().sum();
+    if count == 0 {
+        return LatencySummary::default();
+    }
+    let max_us = all.clone().map(|latency| latency.max_us.load(Relaxed)).max().unwrap_or(0);
+    let quantile = |share: f64| {
+        let rank = ((count as f64 * share).ceil() as u64).max(1);
+        let mut seen = 0;
+        let index = counts.iter().position(|n| {
+            seen += n;
+            seen >= rank
+        });
+        bucket_top(index.unwrap_or(counts.len() - 1)).min(max_us)
+    };
+    LatencySummary {
+        count,
+        min_us: all.clone().map(|latency| latency.min_us.load(Relaxed)).min().unwrap_or(0),
+        max_us,
+        mean_us: all.map(|latency| latency.sum_us.load(Relaxed)).sum::<u64>() as f64 / count as f64,
+        p50_us: quantile(0.5),
+        p90_us: quantile(0.9),
+        p99_us: quantile(0.99),
+        p999_us: quantile(0.999),
+    }
+}
+
+/// The latencies of the requests of one class.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct LatencyHistogram {
+    /// The class.
+    pub class: Priority,
+    /// Their quantiles.
+    pub summary: LatencySummary,
+    /// Their sum, in microseconds.
+    pub sum_us: u64,
+    /// The buckets that are not empty: the largest latency of each in microseconds, and how many fell into it.
+    pub buckets: Vec<(u64, u64)>,
+}
+
+impl LatencyHistogram {
+    fn of(class: Priority, latency: &Latency) -> Self {
+        let counts = latency.buckets.iter().map(|bucket| bucket.load(Relaxed)).enumerate();
+        let buckets = counts.filter(|&(_, count)| count > 0).map(|(index, count)| (bucket_top(index), count)).collect();
+        Self { class, summary: summary(std::iter::once(latency)), sum_us: latency.sum_us.load(Relaxed), buckets }
     }
 }
 
@@ -240,9 +282,24 @@ mod tests {
     fn quantiles_of_a_known_distribution() {
         let latency = Latency::default();
         (1..=1000).for_each(|us| latency.record(us));
-        let summary = latency.summary();
+        let summary = summary(std::iter::once(&latency));
         assert_eq!((summary.count, summary.min_us, summary.max_us), (1000, 1, 1000));
         assert!((500..=532).contains(&summary.p50_us), "{summary:?}");
         assert!((990..=1000).contains(&summary.p99_us), "{summary:?}");
+    }
+
+    #[test]
+    fn each_class_has_its_own_histogram_and_all_have_one_summary() {
+        let counters = Counters::default();
+        (1..=10).for_each(|us| counters.record_latency(Priority::Latency, us));
+        counters.record_latency(Priority::Background, 1000);
+        counters.record_latency(Priority::Background, 1001);
+        let stats = counters.snapshot();
+        assert_eq!((stats.latency.count, stats.latency.min_us, stats.latency.max_us, stats.latency.p50_us), (12, 1, 1001, 6));
+        let [latency, throughput, background] = &stats.classes[..] else { panic!("three classes") };
+        assert_eq!((latency.class, latency.summary.max_us, latency.sum_us, latency.buckets.len()), (Priority::Latency, 10, 55, 10));
+        assert_eq!((throughput.class, &throughput.summary), (Priority::Throughput, &LatencySummary::default()));
+        assert!(throughput.buckets.is_empty());
+        assert_eq!((background.sum_us, &background.buckets[..]), (2001, &[(1023, 2)][..]));
     }
 }

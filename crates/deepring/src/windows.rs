@@ -22,7 +22,7 @@ pub struct WindowSize {
     /// Bytes in flight while one file or handle has the device alone: the fewest with which the
     /// device is within 2 % of its best rate.
     pub bytes: u64,
-    /// Bytes in flight while several share it: the fewest with which it is within 8 %.
+    /// Bytes in flight while several share it: the fewest with which it is within 5 %.
     pub shared_bytes: u64,
     /// Blocks of requests of at most 64 KiB in flight.
     pub blocks: u32,

@@ -21,17 +21,18 @@ pub(crate) struct BackendReport {
 pub(crate) fn start_backend(
     doorbell: &Arc<Doorbell>,
     entries: u32,
+    io_threads: usize,
     forced: Option<(BackendKind, &str)>,
 ) -> Result<(Box<dyn Backend>, BackendReport), Error> {
     let threads = |reason: String| {
-        let backend = Threads::new(Arc::clone(doorbell)).map_err(|errno| Error::os(errno, "pthread_create"))?;
+        let backend = Threads::new(Arc::clone(doorbell), io_threads).map_err(|errno| Error::os(errno, "pthread_create"))?;
         let report = BackendReport { kind: BackendKind::Threads, reason, flags: Vec::new(), ring_entries: 0 };
         Ok((Box::new(backend) as Box<dyn Backend>, report))
     };
     if let Some((BackendKind::Threads, by)) = forced {
         return threads(format!("asked for by {by}"));
     }
-    match Uring::new(Arc::clone(doorbell), entries) {
+    match Uring::new(Arc::clone(doorbell), entries, io_threads) {
         Ok(uring) => {
             let report = BackendReport {
                 kind: BackendKind::Uring,

@@ -5,9 +5,9 @@
 //! [`Doorbell`], which the first result rings. Dropping the backend ends each thread after its
 //! current operation; the driver drops it only when nothing is in flight.
 //!
-//! There is one lane per file system, and [`THREADS`] threads serve one lane at most. If a file
-//! system does not answer, its operations keep that number of threads, and further threads are
-//! started for the others.
+//! There is one lane per file system, and a number of threads ([`THREADS`], unless the engine's options say another) serves one
+//! lane at most. If a file system does not answer, its operations keep that number of threads, and
+//! further threads are started for the others.
 
 use super::{Backend, BackendKind, DeviceOp, Done};
 use crate::doorbell::Doorbell;
@@ -23,13 +23,15 @@ use std::sync::{Arc, PoisonError};
 pub(crate) const THREADS: usize = if cfg!(all(loom, test)) { 1 } else { 8 };
 
 /// Enough for 32 file systems that do not answer, and one that does.
-const THREADS_MAX: usize = if cfg!(all(loom, test)) { 1 } else { 33 * 8 };
+const LANES_MAX: usize = if cfg!(all(loom, test)) { 1 } else { 33 };
 
 /// Staged and running operations together. The device's budget is the real limit; this only has to
 /// be larger.
 const CAPACITY: usize = 4096;
 
 pub(crate) struct Threads {
+    /// Threads of one lane.
+    per_lane: usize,
     shared: Arc<Shared>,
     staged: Vec<DeviceOp>,
     handles: Vec<JoinHandle<()>>,
@@ -41,8 +43,11 @@ struct Shared {
     doorbell: Arc<Doorbell>,
 }
 
+/// The number of threads of a lane, which is the same for all.
+type Limit = Box<dyn Fn(u64) -> usize + Send>;
+
 struct State {
-    todo: Lanes<u64, DeviceOp>,
+    todo: Lanes<u64, DeviceOp, Limit>,
     done: Vec<Done>,
     idle: usize,
     /// Threads that have an operation.
@@ -53,20 +58,25 @@ struct State {
 impl Threads {
     /// # Errors
     /// No thread at all could be started.
-    pub(crate) fn new(doorbell: Arc<Doorbell>) -> Result<Self, Errno> {
-        let state = State { todo: Lanes::new(|_| THREADS), done: Vec::new(), idle: 0, busy: 0, stopping: false };
+    pub(crate) fn new(doorbell: Arc<Doorbell>, per_lane: usize) -> Result<Self, Errno> {
+        let state = State { todo: Lanes::new(Box::new(move |_| per_lane) as Limit), done: Vec::new(), idle: 0, busy: 0, stopping: false };
         let shared = Arc::new(Shared { state: Mutex::new(state), work: Condvar::new(), doorbell });
-        let mut threads = Self { shared, staged: Vec::new(), handles: Vec::new() };
-        match threads.start(THREADS) {
-            Err(errno) if threads.handles.is_empty() => Err(errno),
+        let mut backend = Self { per_lane, shared, staged: Vec::new(), handles: Vec::new() };
+        match backend.start(per_lane) {
+            Err(errno) if backend.handles.is_empty() => Err(errno),
             // Fewer threads are slower, not wrong.
-            _ => Ok(threads),
+            _ => Ok(backend),
         }
+    }
+
+    /// The most that are started, for all lanes.
+    fn most(&self) -> usize {
+        self.per_lane * LANES_MAX
     }
 
     /// Starts threads.
     fn start(&mut self, count: usize) -> Result<(), Errno> {
-        for _ in 0..count.min(THREADS_MAX - self.handles.len()) {
+        for _ in 0..count.min(self.most() - self.handles.len()) {
             let shared = Arc::clone(&self.shared);
             self.handles.push(thread::spawn(format!("deepring-io-{}", self.handles.len()), move || shared.run())?);
         }
@@ -146,9 +156,9 @@ impl Backend for Threads {
         let missing = startable.saturating_sub(self.handles.len() - state.busy);
         drop(state);
         (0..startable.min(idle)).for_each(|_| self.shared.work.notify_one());
-        if missing > 0 && self.handles.len() < THREADS_MAX {
+        if missing > 0 && self.handles.len() < self.most() {
             // Without further threads the operations wait for those that there are.
-            let _ = self.start(missing.min(THREADS));
+            let _ = self.start(missing.min(self.per_lane));
         }
         Ok(())
     }
@@ -172,7 +182,7 @@ impl Backend for Threads {
     }
 
     fn successor(&self) -> Result<Box<dyn Backend>, Errno> {
-        Ok(Box::new(Self::new(Arc::clone(&self.shared.doorbell))?))
+        Ok(Box::new(Self::new(Arc::clone(&self.shared.doorbell), self.per_lane)?))
     }
 }
 

@@ -60,6 +60,8 @@ pub(crate) struct Uring {
     no_iowait: bool,
     flags: Vec<&'static str>,
     doorbell: Arc<Doorbell>,
+    /// Of the threads that take over.
+    io_threads: usize,
     /// The memory of the wake read: on the heap, so that it stays in place.
     counter: Box<u64>,
     lost: bool,
@@ -91,7 +93,7 @@ const LADDER: &[Rung] = &[
 impl Uring {
     /// Sets up a ring of about `entries` and proves that it works. Must be called on the thread
     /// that will use it.
-    pub(crate) fn new(doorbell: Arc<Doorbell>, entries: u32) -> Result<Self, Refusal> {
+    pub(crate) fn new(doorbell: Arc<Doorbell>, entries: u32, io_threads: usize) -> Result<Self, Refusal> {
         let (ring, flags) = set_up(entries).map_err(|errno| refusal(errno, "io_uring_setup"))?;
         let capacity = ring.params().sq_entries() as usize - 1;
         let mut uring = Self {
@@ -102,6 +104,7 @@ impl Uring {
             no_iowait: true,
             flags,
             doorbell,
+            io_threads,
             counter: Box::new(0),
             lost: false,
         };
@@ -309,7 +312,7 @@ impl Backend for Uring {
     }
 
     fn successor(&self) -> Result<Box<dyn Backend>, Errno> {
-        Ok(Box::new(Threads::new(Arc::clone(&self.doorbell))?))
+        Ok(Box::new(Threads::new(Arc::clone(&self.doorbell), self.io_threads)?))
     }
 }
 
@@ -343,7 +346,7 @@ mod tests {
     fn an_idle_ring_is_woken_with_the_flag_against_iowait_and_without() {
         let doorbell = Arc::new(Doorbell::new(Event::new().expect("an eventfd")));
         // Where rings are refused there is nothing to wake.
-        let Ok(mut uring) = Uring::new(Arc::clone(&doorbell), ENTRIES_MIN) else { return };
+        let Ok(mut uring) = Uring::new(Arc::clone(&doorbell), ENTRIES_MIN, 1) else { return };
         for flag in [uring.no_iowait, false] {
             uring.no_iowait = flag;
             for _ in 0..20 {

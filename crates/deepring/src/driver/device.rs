@@ -307,6 +307,7 @@ mod tests {
             window,
             window_bytes_min: WINDOW_BYTES_MIN,
             max_queued: 1,
+            threads: 8,
             offload_bytes: 1,
         }
     }

@@ -7,7 +7,7 @@
 //! the pairs is the noise, and a step needs evidence of more than that.
 //!
 //! There is a set point for each kind of [`Contention`]. A party that has a device alone gets the smallest window within
-//! 2 % of the best rate; where it is shared, within 8 %, because what is in flight is what others wait for.
+//! 2 % of the best rate; where it is shared, within 5 %, because what is in flight is what others wait for.
 //!
 //! Probes cost at most 1 % of the rate: after one, a time is left that is as much longer as the probe was slower. In
 //! steady state a window makes at most one step a second.
@@ -27,7 +27,7 @@ pub(super) struct Bounds {
 }
 
 /// The share of the best rate that a window keeps: alone, shared, and while urgent requests come.
-const KEPT: [f64; 3] = [0.98, 0.92, 0.90];
+const KEPT: [f64; 3] = [0.98, 0.95, 0.94];
 
 /// How many standard errors are evidence for a larger window, and for a smaller one: to step down too far is found out
 /// at the next probe upward.
@@ -53,9 +53,11 @@ const STEP_STEADY: Duration = Duration::from_secs(1);
 /// Pairs without a step after which a window is found.
 const CALM: u32 = 16;
 /// The time after a probe, in times of the probe. The part that depends on its loss holds the cost below 1 %. A larger
-/// window makes others wait: once one is found, that is tried less often.
+/// window makes others wait: once one is found, that is tried less often; while urgent requests come, as soon as it is
+/// known, and so rarely that it does not decide about one in a hundred of them.
 const REST: f64 = 1.0;
 const REST_STEADY: f64 = 20.0;
+const REST_URGENT: f64 = 100.0;
 const REST_PER_LOSS: f64 = 150.0;
 /// Of so many probes one is of a size that is farther away. Shared, that makes others wait: rarely enough that it does not
 /// decide about one in a hundred.
@@ -235,8 +237,7 @@ impl Search {
         if let Some(level) = self.probing.take() {
             if let Some(before) = self.before {
                 self.probed = Some((level, log, before));
-                let makes_wait = self.contention != Contention::Alone && level > self.base() && self.calm >= CALM;
-                let rest = if makes_wait { REST_STEADY } else { REST };
+                let rest = self.rest_after(level);
                 let time = now.saturating_sub(self.since).as_secs_f64();
                 self.rest[usize::from(level > self.base())] = time * rest.max(self.loss_of(level, before - log) * REST_PER_LOSS);
             }
@@ -259,6 +260,15 @@ impl Search {
             let from = self.size();
             self.probing = Some(level);
             self.begin(now, self.sizes[level].max(from));
+        }
+    }
+
+    /// How long others are spared another probe of a size that makes them wait.
+    fn rest_after(&self, level: usize) -> f64 {
+        match self.contention {
+            Contention::Shared if level > self.base() && self.calm >= CALM => REST_STEADY,
+            Contention::Latency if level > self.base() && self.levels[level].pairs >= PAIRS_UP => REST_URGENT,
+            _ => REST,
         }
     }
 

@@ -120,6 +120,22 @@ fn a_probe_that_is_never_filled_is_given_up() {
 }
 
 #[test]
+fn urgent_requests_seldom_meet_a_larger_window() {
+    for seed in 0..8 {
+        let ((mut search, now), mut noise) = (start(), Noise::new(seed));
+        let device = Rewarding::new(2e9, 4 << 20);
+        let (mut now, _) = device.play(&mut search, now, 60.0, Contention::Latency, &mut noise);
+        let found = search.found(Contention::Latency);
+        let mut larger = 0;
+        for _ in 0..30_000 {
+            larger += u32::from(search.size() > found);
+            (now, _) = device.play(&mut search, now, 0.002, Contention::Latency, &mut noise);
+        }
+        assert!(larger < 600, "seed {seed}: {} % of the time", f64::from(larger) / 300.0);
+    }
+}
+
+#[test]
 fn those_that_share_have_no_more_than_one_that_is_alone() {
     let ((mut search, now), mut noise) = (start(), Noise::new(3));
     let device = Rewarding::new(2e9, 256 << 20);

@@ -153,7 +153,7 @@ impl Driver {
                     Direction::Write => &counters.written_bytes,
                 };
                 add_alone(moved, receipt.bytes);
-                counters.latency.record((receipt.queue + receipt.device).as_micros() as u64);
+                counters.record_latency(submission.priority, (receipt.queue + receipt.device).as_micros() as u64);
             }
             Err(error) if error.kind() == ErrorKind::Canceled => add(&counters.canceled, 1),
             Err(_) => add(&counters.failed, 1),

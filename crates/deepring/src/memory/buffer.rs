@@ -216,6 +216,34 @@ impl SharedBuffer {
         let Range { start, end } = within(range, self.range.len());
         Self { buffer: Arc::clone(&self.buffer), range: self.range.start + start..self.range.start + end }
     }
+
+    /// The right to write these bytes again: undoes [`Buffer::freeze`]. Bytes beside them are forgotten.
+    ///
+    /// # Errors
+    /// The shared buffer, if another part or clone of it is left.
+    ///
+    /// ```
+    /// let engine = deepring::Engine::builder().build()?;
+    /// let weights = engine.buffer(1 << 20)?.freeze();
+    /// let part = weights.slice(4096..8192);
+    /// let part = part.try_thaw().unwrap_err(); // the whole is still there
+    /// drop(weights);
+    /// let mut part = part.try_thaw().unwrap();
+    /// part[0] = 7;
+    /// assert_eq!(part.len(), 4096);
+    /// # Ok::<(), deepring::Error>(())
+    /// ```
+    pub fn try_thaw(self) -> std::result::Result<Buffer, Self> {
+        let Self { buffer, range } = self;
+        match Arc::try_unwrap(buffer) {
+            Ok(Buffer { region, offset, .. }) => Ok(Buffer { region, offset: offset + range.start, len: range.len() }),
+            Err(buffer) => Err(Self { buffer, range }),
+        }
+    }
+
+    pub(super) fn region(&self) -> &Arc<Region> {
+        self.buffer.region()
+    }
 }
 
 impl Deref for SharedBuffer {

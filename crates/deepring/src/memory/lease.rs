@@ -1,6 +1,6 @@
 //! [`MemoryLease`]: engine memory without access to its bytes.
 
-use super::buffer::Buffer;
+use super::buffer::{Buffer, SharedBuffer};
 use super::pool::Region;
 use std::fmt;
 use std::sync::Arc;
@@ -17,6 +17,11 @@ pub struct MemoryLease {
 impl MemoryLease {
     /// A lease of the buffer's memory. The buffer itself can be dropped.
     pub fn of(buffer: &Buffer) -> Self {
+        Self { region: Arc::clone(buffer.region()) }
+    }
+
+    /// The same of a buffer that several share.
+    pub fn of_shared(buffer: &SharedBuffer) -> Self {
         Self { region: Arc::clone(buffer.region()) }
     }
 

@@ -13,7 +13,7 @@
 //! * `client`, `transfer`: the program that uses the engine;
 //! * `backend`, `device`, `flight`: the devices, behind [`crate::backend::Backend`];
 //! * `kernel`: the other system calls, behind `sys::fault`;
-//! * `engine`, `jobs`, `run`: the scheduling of threads;
+//! * `engine`, `jobs`, `turns`, `run`: the scheduling of threads;
 //! * `stuck`: a device that does not answer;
 //! * `pages`: memory that was never touched;
 //! * `checksum`: who asks for one, and bits that a device flips;
@@ -51,6 +51,9 @@
 //! it. The checks themselves are checked: [`PlantedBug`] plants one of a dozen bugs, and the campaign
 //! must find it.
 //!
+//! A [`Stage`] has the same engines and the same world without that client: on it, crates that stand on this one run programs
+//! of their own, with models of their own.
+//!
 //! Beside all this, [`record`](record()) notes what a real commit does, for tests that replay power cuts.
 //!
 //! The simulation does not see races inside one half of a driver's turn or inside one job, which
@@ -76,8 +79,10 @@ mod record;
 mod request;
 mod run;
 mod split;
+mod stage;
 mod stuck;
 mod transfer;
+mod turns;
 mod world;
 
 use crate::backend::interpose;
@@ -91,6 +96,7 @@ use profile::Profile;
 pub(crate) use record::noted;
 pub use record::{Record, Recorded, record};
 use run::Run;
+pub use stage::Stage;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;

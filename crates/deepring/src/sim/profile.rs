@@ -99,6 +99,8 @@ pub(crate) struct Profile {
     pub(crate) copies: bool,
     /// A lock between copies is refused as if another process held it.
     pub(crate) lock_busy: u32,
+    /// The client is a program of another crate: the world does not know which memory it lends.
+    pub(crate) program: bool,
 }
 
 /// The probability of one kind of fault in one run: usually zero or low, sometimes high.
@@ -170,6 +172,7 @@ impl Profile {
             pins: !rng.clone().one_in(4),
             copies: false,
             lock_busy: 0,
+            program: false,
             fresh: 0,
             populate_fails: 0,
             past_end: 0,
@@ -243,5 +246,10 @@ impl Profile {
             truncate_externally: 0,
             ..self
         }
+    }
+
+    /// The same run for a program of another crate. Engines that unwind are left out: that ends everything.
+    pub(super) fn with_program(self) -> Self {
+        Self { program: true, unwinds: 0, stuck_at: None, max_queued: 1 << 20, fresh: 0, ..self }
     }
 }

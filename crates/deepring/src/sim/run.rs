@@ -1,33 +1,25 @@
 //! One run: a world, one or two engines, a few files, a client that makes requests at random, and
 //! the loop that moves them all.
 //!
-//! Everything happens on one thread. Each step draws one actor of those that can move: a driver
-//! takes half a turn, a job runs, or the client makes or cancels a request. When no actor can move,
-//! virtual time advances to the next event. A sleeping driver is called only if its inbox was
-//! signaled or its device has completions. So a lost wake shows: no actor can move, and requests
-//! are unsettled.
+//! Everything happens on one thread. Each step draws one actor of those that can move (`turns`). A
+//! lost wake shows: no actor can move, and requests are unsettled.
 
 use super::engine::EngineUnderTest;
 use super::model::{Model, fill};
 use super::prng::Prng;
 use super::profile::Profile;
 use super::request::Request;
+use super::turns::{self, Actor, Ready};
 use super::world::{self, violate};
-use crate::config::Config;
 use crate::file::File;
 use crate::inode::Inode;
 use crate::open::{self, Name, OpenFile, OpenOptions};
-use crate::share::Devices;
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 /// Steps per request after which a run counts as livelocked.
 const STEPS_PER_OPERATION: u64 = 4000;
-
-/// Small, so that the small requests of a run meet offloaded copies and fresh memory too.
-pub(super) const OFFLOAD_BYTES: u64 = 4 << 10;
 
 #[allow(clippy::struct_excessive_bools, reason = "independent facts about a file")]
 pub(crate) struct SimFile {
@@ -59,14 +51,6 @@ pub(crate) struct Opening {
     pub(crate) number: u64,
 }
 
-/// Something that can move; the index is the engine's.
-#[derive(Debug, Clone, Copy)]
-enum Actor {
-    Driver(usize),
-    Job(usize),
-    Client,
-}
-
 pub(crate) struct Run {
     pub(crate) rng: Prng,
     pub(crate) profile: Profile,
@@ -87,19 +71,7 @@ impl Run {
     /// Creates files in `directory`, which must be empty, and engines. The thread must have a
     /// world.
     pub(crate) fn new(mut rng: Prng, profile: Profile, directory: &Path) -> std::io::Result<Self> {
-        let config = Config {
-            queue_depth: profile.queue_depth,
-            block_bytes: profile.block_bytes,
-            in_flight_bytes: profile.in_flight_bytes,
-            window: profile.window,
-            window_bytes_min: profile.block_bytes,
-            max_queued: profile.max_queued,
-            offload_bytes: OFFLOAD_BYTES as usize,
-        };
-        let devices: Arc<Devices> = Arc::default();
-        let engines = (0..profile.engines)
-            .map(|index| EngineUnderTest::new(index, config, Arc::clone(&devices)).map_err(std::io::Error::from_raw_os_error));
-        let engines = engines.collect::<std::io::Result<Vec<_>>>()?;
+        let engines = turns::engines(&profile)?;
         let mut files = Vec::new();
         for index in 0..profile.files {
             let path: Arc<Path> = Arc::from(directory.join(format!("{index}.bin")));
@@ -198,43 +170,25 @@ impl Run {
 
     /// Moves one actor, or time. Returns false if neither can move.
     fn step(&mut self) -> bool {
-        let now_ns = world::with(|world| world.now_ns).unwrap_or(0);
+        let now_ns = turns::now_ns();
         let stuck = self.get_stuck();
         let waits = stuck && self.stuck_left == 0;
         let busy = !waits && self.made < self.profile.operations && self.engines.iter().any(|engine| engine.api.is_some());
-        let mut actors = Vec::new();
-        let mut next_ns = u64::MAX;
-        for (index, engine) in self.engines.iter_mut().enumerate() {
-            if engine.can_turn() {
-                actors.push(Actor::Driver(index));
-            }
-            if engine.jobs() == 0 {
-                engine.job_at_ns = None;
-                continue;
-            }
-            let at_ns = *engine.job_at_ns.get_or_insert_with(|| now_ns + self.rng.about(self.profile.job_delay_ns));
-            if at_ns <= now_ns {
-                actors.push(Actor::Job(index));
-            }
-            next_ns = next_ns.min(at_ns);
-        }
-        if busy && self.client_at_ns <= now_ns {
-            actors.push(Actor::Client);
-        }
+        let mut ready = Ready::find(&mut self.engines, &mut self.rng, &self.profile);
         if busy {
-            next_ns = next_ns.min(self.client_at_ns);
+            ready.add(Actor::Client, self.client_at_ns);
         }
-        if actors.is_empty() {
-            let device_ns = world::with(|world| world.devices.next_ns(now_ns)).flatten().unwrap_or(u64::MAX);
-            next_ns = next_ns.min(device_ns);
-            if next_ns == u64::MAX {
+        if ready.actors.is_empty() {
+            if !ready.wait() {
                 return stuck && self.get_unstuck();
             }
-            world::with(|world| world.advance(next_ns));
-            self.wake_spuriously();
+            turns::wake_spuriously(&mut self.engines, &mut self.rng, &self.profile);
         } else {
-            let actor = self.rng.pick(&actors);
-            self.step_actor(actor);
+            match self.rng.pick(&ready.actors) {
+                Actor::Client => self.step_client(),
+                Actor::Driver(index) => turns::turn(&mut self.engines[index], &mut self.rng, &self.profile),
+                Actor::Job(index) => turns::run_job(&mut self.engines[index], &mut self.rng),
+            }
             let spent_ns = self.rng.below(200);
             world::with(|world| world.advance(now_ns + spent_ns));
         }
@@ -242,48 +196,17 @@ impl Run {
         true
     }
 
-    fn step_actor(&mut self, actor: Actor) {
-        match actor {
-            Actor::Driver(index) => {
-                self.engines[index].turn();
-                let unwinds = self.profile.unwinds;
-                if unwinds > 0 && self.rng.chance(unwinds) {
-                    self.engines[index].unwind();
-                }
-                if self.rng.one_in(4)
-                    && let Some(fault) = self.engines[index].audit()
-                {
-                    violate(format!("the driver's state is inconsistent: {fault}"));
-                }
-            }
-            Actor::Job(index) => {
-                let engine = &mut self.engines[index];
-                let job = self.rng.index(engine.jobs());
-                engine.job_at_ns = None;
-                engine.run_job(job);
-            }
-            Actor::Client => {
-                if self.burst_left == 0 {
-                    self.burst_left = self.rng.between(1, self.profile.burst);
-                }
-                self.burst_left -= 1;
-                if self.burst_left == 0 {
-                    let pause_ns = self.rng.about(self.profile.pause_ns);
-                    self.client_at_ns = world::with(|world| world.now_ns).unwrap_or(0) + pause_ns;
-                }
-                self.client();
-                self.stuck_left = self.stuck_left.saturating_sub(1);
-            }
+    fn step_client(&mut self) {
+        if self.burst_left == 0 {
+            self.burst_left = self.rng.between(1, self.profile.burst);
         }
-    }
-
-    /// Ends the wait of a sleeping driver without a reason, now and then.
-    fn wake_spuriously(&mut self) {
-        for engine in &mut self.engines {
-            if engine.is_asleep() && self.rng.chance(self.profile.spurious) {
-                engine.turn();
-            }
+        self.burst_left -= 1;
+        if self.burst_left == 0 {
+            let pause_ns = self.rng.about(self.profile.pause_ns);
+            self.client_at_ns = turns::now_ns() + pause_ns;
         }
+        self.client();
+        self.stuck_left = self.stuck_left.saturating_sub(1);
     }
 
     /// Drops every open file and every engine. The rest of the run is their shutdown.
@@ -308,31 +231,7 @@ impl Run {
     fn check_end(&mut self) {
         let lost = world::with(|world| world.lost_rings > 0).unwrap_or(false);
         let unwound = world::with(|world| world.unwound > 0).unwrap_or(false);
-        for (index, engine) in self.engines.iter().enumerate() {
-            if !engine.has_ended() {
-                violate(format!("engine {index} did not shut down: {}", engine.describe()));
-            }
-            engine.end();
-            let counters = &engine.core.counters;
-            for (name, counter) in
-                [("in_flight", &counters.in_flight), ("in_flight_bytes", &counters.in_flight_bytes), ("queued", &counters.queued)]
-            {
-                let left = counter.load(Ordering::Relaxed);
-                if left > 0 {
-                    violate(format!("engine {index} ends with {name} = {left}"));
-                }
-            }
-            let (leaked, lost_operations) =
-                (counters.leaked.load(Ordering::Relaxed), world::with(|world| world.devices.lost_operations(index)));
-            // A driver that unwinds also leaks what it alone could hand to the device.
-            if lost_operations != Some(leaked) && !(unwound && lost_operations.is_some_and(|lost| lost <= leaked)) {
-                violate(format!("engine {index} counts {leaked} operations as leaked, and {lost_operations:?} were lost with rings"));
-            }
-            let buffers = counters.buffers.load(Ordering::Relaxed);
-            if buffers > 0 && !lost {
-                violate(format!("engine {index} ends with {buffers} buffers that were not returned"));
-            }
-        }
+        turns::check_released(&self.engines);
         self.check_all_files();
         for file in &self.files {
             if let Some(left) = file.inode.as_ref().and_then(|inode| inode.leftovers()) {

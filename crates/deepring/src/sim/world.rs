@@ -193,6 +193,10 @@ impl World {
         self.violation.is_some()
     }
 
+    pub(super) fn violation(&self) -> Option<&str> {
+        self.violation.as_deref()
+    }
+
     pub(crate) fn take_violation(&mut self) -> Option<String> {
         self.violation.take()
     }
