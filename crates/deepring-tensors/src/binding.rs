@@ -17,6 +17,7 @@ use crate::save::{self, SaveOptions, SaveReceipt, Source};
 use crate::shards;
 use crate::slice::Slice;
 use crate::stream::{GroupStream, StreamOptions};
+use crate::swap::{GroupLease, SwapLease};
 use crate::table::{Selection, Table};
 use crate::tensor;
 use crate::tensors::Tensors;
@@ -272,6 +273,19 @@ impl Prepared {
 /// the end, when the generation is visible.
 pub fn report(writer: &CheckpointWriter, total: u64, function: impl Fn(u64, u64) + Send + Sync + 'static) {
     writer.report(Some(Arc::new(function)), total);
+}
+
+pub use crate::swap::lent::Lent;
+
+/// The memory of a lease, which the runtime gives back before it ends the lease. `None` if it has ended. Of one that only reads,
+/// nothing must be changed: others have the same memory.
+pub fn lend(lease: &mut SwapLease) -> Option<Lent> {
+    lease.lend()
+}
+
+/// The memory of the parts of a group, in the same way: parameters, states, and the gradient if there is one.
+pub fn lend_parts(lease: &mut GroupLease) -> Vec<Lent> {
+    lease.lend()
 }
 
 /// The table of open tensors, which outlives them.

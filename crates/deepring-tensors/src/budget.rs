@@ -6,12 +6,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 #[derive(Debug)]
 pub(crate) struct Budget {
     limit: u64,
-    used: Mutex<u64>,
+    used: Mutex<Used>,
+}
+
+#[derive(Debug, Default)]
+struct Used {
+    bytes: u64,
+    /// The most that there ever were.
+    max: u64,
 }
 
 impl Budget {
     pub(crate) fn new(limit: u64) -> Arc<Self> {
-        Arc::new(Self { limit, used: Mutex::new(0) })
+        Arc::new(Self { limit, used: Mutex::default() })
     }
 
     pub(crate) fn limit(&self) -> u64 {
@@ -20,7 +27,12 @@ impl Budget {
 
     /// Bytes that are not taken.
     pub(crate) fn left(&self) -> u64 {
-        self.limit - *self.lock()
+        self.limit - self.lock().bytes
+    }
+
+    /// The most bytes that were taken at once.
+    pub(crate) fn used_max(&self) -> u64 {
+        self.lock().max
     }
 
     /// Takes this many bytes, if there is room for them.
@@ -31,15 +43,16 @@ impl Budget {
     /// The same, if there is room for `rest` more.
     pub(crate) fn take_leaving(self: &Arc<Self>, bytes: u64, rest: u64) -> Option<Permit> {
         let mut used = self.lock();
-        let after = used.checked_add(bytes)?;
+        let after = used.bytes.checked_add(bytes)?;
         if after.checked_add(rest)? > self.limit {
             return None;
         }
-        *used = after;
+        used.bytes = after;
+        used.max = used.max.max(after);
         Some(Permit { budget: Arc::clone(self), bytes })
     }
 
-    fn lock(&self) -> MutexGuard<'_, u64> {
+    fn lock(&self) -> MutexGuard<'_, Used> {
         self.used.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -64,6 +77,6 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        *self.budget.lock() -= self.bytes;
+        self.budget.lock().bytes -= self.bytes;
     }
 }

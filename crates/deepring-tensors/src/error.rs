@@ -103,7 +103,7 @@ impl Reason {
 /// assert_eq!(error.code(), "ERR_DEEPRING_FORMAT");
 /// # Ok::<(), deepring::Error>(())
 /// ```
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A file could not be opened, read or written. The tensor is the one that needed it, if there is one.
@@ -186,6 +186,42 @@ pub enum Error {
         /// The number.
         generation: u64,
     },
+    /// Another process, or another part of this one, has the store open.
+    #[error("ERR_DEEPRING_BUSY: {detail}, '{}'", .path.display())]
+    Busy {
+        /// The store.
+        path: PathBuf,
+        /// What is in the way, as a sentence without its end.
+        detail: String,
+    },
+    /// A swap store that writes in place was left between two flushes: its tensors are of different times.
+    #[error("ERR_DEEPRING_TORN: the store was not flushed before its process ended; open it with `create` to begin anew, '{}'", .path.display())]
+    Torn {
+        /// The store.
+        path: PathBuf,
+    },
+    /// Bytes of a tensor were given twice.
+    #[error("ERR_DEEPRING_OVERLAP: bytes of {start}..{end} were given before, tensor {}", quoted(.tensor))]
+    Overlap {
+        /// The name of the tensor.
+        tensor: String,
+        /// Where the bytes begin in it.
+        start: u64,
+        /// Where they end.
+        end: u64,
+    },
+    /// Bytes leave their tensor.
+    #[error("ERR_DEEPRING_OUT_OF_RANGE: bytes {start}..{end} leave the {len} of tensor {}", quoted(.tensor))]
+    OutOfRange {
+        /// The name of the tensor.
+        tensor: String,
+        /// Where the bytes begin.
+        start: u64,
+        /// Where they end.
+        end: u64,
+        /// Bytes of the tensor.
+        len: u64,
+    },
     /// An argument is not valid. Nothing was touched.
     #[error("ERR_DEEPRING_INVALID: {0}")]
     Argument(String),
@@ -209,6 +245,10 @@ impl Error {
             Self::Checksum { .. } => "ERR_DEEPRING_CHECKSUM".into(),
             Self::Incomplete { .. } => "ERR_DEEPRING_INCOMPLETE".into(),
             Self::Conflict { .. } => "ERR_DEEPRING_CONFLICT".into(),
+            Self::Busy { .. } => "ERR_DEEPRING_BUSY".into(),
+            Self::Torn { .. } => "ERR_DEEPRING_TORN".into(),
+            Self::Overlap { .. } => "ERR_DEEPRING_OVERLAP".into(),
+            Self::OutOfRange { .. } => "ERR_DEEPRING_OUT_OF_RANGE".into(),
             Self::Argument(_) | Self::Convert(_) => "ERR_DEEPRING_INVALID".into(),
         }
     }
@@ -217,8 +257,18 @@ impl Error {
     pub fn tensor(&self) -> Option<&str> {
         match self {
             Self::Io { tensor, .. } | Self::Format { tensor, .. } | Self::Budget { tensor, .. } => tensor.as_deref(),
-            Self::NotFound { tensor } | Self::Slice { tensor, .. } | Self::Checksum { tensor, .. } => Some(tensor),
-            Self::Incomplete { .. } | Self::Conflict { .. } | Self::NoGeneration { .. } | Self::Argument(_) | Self::Convert(_) => None,
+            Self::NotFound { tensor }
+            | Self::Slice { tensor, .. }
+            | Self::Checksum { tensor, .. }
+            | Self::Overlap { tensor, .. }
+            | Self::OutOfRange { tensor, .. } => Some(tensor),
+            Self::Incomplete { .. }
+            | Self::Conflict { .. }
+            | Self::NoGeneration { .. }
+            | Self::Busy { .. }
+            | Self::Torn { .. }
+            | Self::Argument(_)
+            | Self::Convert(_) => None,
         }
     }
 

@@ -54,6 +54,7 @@ pub mod fuzz;
 mod header;
 mod index;
 mod job;
+mod json;
 mod layout;
 mod load;
 mod metadata;
@@ -66,12 +67,14 @@ mod progress;
 mod read;
 mod rows;
 mod save;
+mod sealed;
 mod shapes;
 mod shards;
 mod slice;
 mod split;
 mod stream;
 mod sums;
+pub mod swap;
 mod table;
 mod tensor;
 mod tensors;
@@ -104,3 +107,8 @@ pub use writer::Writer;
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/checkpoint.md")]
 struct CheckpointPage;
+
+/// Its examples are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/swap.md")]
+struct SwapPage;

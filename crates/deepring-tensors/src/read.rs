@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::plan::{FileReads, Group, PIECES_MAX, Plan};
 use crate::tensors::Tensors;
-use deepring::{Buffer, Completed, Engine, FileRanges, IoBufMut, ManyOptions, Piece, Receipt, ScatteredFiles};
+use deepring::{Buffer, Completed, Engine, FileRanges, IoBufMut, ManyOptions, Piece, Priority, ReadOptions, Receipt, ScatteredFiles};
 use std::future::Future;
 use std::ops::Range;
 use std::pin::Pin;
@@ -59,14 +59,34 @@ type Outcome<M> = (Option<M>, deepring::Result<Receipt>, u64, Vec<Vec<u32>>);
 /// An operation that is under way.
 type Pending<M> = Pin<Box<dyn Future<Output = Outcome<M>> + Send>>;
 
-/// Begins to read ranges of files into memory, and those that are at most so many bytes apart together; with their checksums,
-/// or not.
-type Submit<M> = fn(&Engine, M, &[FileRanges<'_>], u64, bool) -> Pending<M>;
+/// How a group is read.
+#[derive(Debug, Clone, Copy)]
+struct How {
+    /// Ranges that are at most so many bytes apart are read together.
+    gap: u64,
+    checksums: bool,
+    /// By default, that of each file.
+    priority: Option<Priority>,
+}
+
+/// Begins to read ranges of files into memory.
+type Submit<M> = fn(&Engine, M, &[FileRanges<'_>], How) -> Pending<M>;
 
 /// Begins to read a group: its first operation is in the engine's queue when this returns.
 pub(crate) fn start(tensors: &Tensors, plan: &Arc<Plan>, number: usize, checksums: bool) -> Reading<Buffer> {
+    start_with(tensors, plan, number, checksums, None)
+}
+
+/// The same in a class of its own.
+pub(crate) fn start_with(
+    tensors: &Tensors,
+    plan: &Arc<Plan>,
+    number: usize,
+    checksums: bool,
+    priority: Option<Priority>,
+) -> Reading<Buffer> {
     let memory = memory_of(tensors, &plan.groups[number]);
-    begin(tensors, plan, number, memory, checksums, into_one)
+    begin(tensors, plan, number, memory, How { gap: 0, checksums, priority }, into_one)
 }
 
 /// The same into memory that lies one behind the other in the group's buffer.
@@ -77,7 +97,7 @@ pub(crate) fn start_into<B: IoBufMut>(
     memory: Vec<B>,
     checksums: bool,
 ) -> Reading<Vec<B>> {
-    begin(tensors, plan, number, Ok(memory), checksums, into_several)
+    begin(tensors, plan, number, Ok(memory), How { gap: 0, checksums, priority: None }, into_several)
 }
 
 fn begin<M: Send + 'static>(
@@ -85,7 +105,7 @@ fn begin<M: Send + 'static>(
     plan: &Arc<Plan>,
     number: usize,
     memory: Result<M>,
-    checksums: bool,
+    how: How,
     submit: Submit<M>,
 ) -> Reading<M> {
     let (tensors, plan) = (tensors.clone(), Arc::clone(plan));
@@ -95,7 +115,7 @@ fn begin<M: Send + 'static>(
         let beside = reads.iter().map(|pieces| bytes_of(pieces)).sum::<u64>() - wanted;
         let of_file = |(reads, ranges): (&FileReads, _)| FileRanges { file: &tensors.inner.files[reads.file], ranges };
         let files: Vec<FileRanges<'_>> = group.files.iter().zip(reads.iter().map(Vec::as_slice)).map(of_file).collect();
-        (submit(&tensors.inner.engine, memory, &files, group.gap, checksums), wanted, beside)
+        (submit(&tensors.inner.engine, memory, &files, How { gap: group.gap, ..how }), wanted, beside)
     };
     let begun = memory.map(|memory| round(&tensors, &plan.groups[number], memory, 0));
     Box::pin(async move {
@@ -154,25 +174,27 @@ fn memory_of(tensors: &Tensors, group: &Group) -> Result<Buffer> {
     Ok(buffer)
 }
 
-fn into_one(engine: &Engine, buffer: Buffer, files: &[FileRanges<'_>], gap: u64, checksums: bool) -> Pending<Buffer> {
-    if let ([FileRanges { file, ranges: [read], .. }], false) = (files, checksums) {
-        let op = file.read_exact_at(buffer.slice(read.offset..read.offset + read.len), read.position);
+fn into_one(engine: &Engine, buffer: Buffer, files: &[FileRanges<'_>], how: How) -> Pending<Buffer> {
+    if let ([FileRanges { file, ranges: [read], .. }], false) = (files, how.checksums) {
+        let options = how.priority.into_iter().fold(ReadOptions::new().exact(true), ReadOptions::priority);
+        let op = file.read_with(buffer.slice(read.offset..read.offset + read.len), read.position, options);
         return Box::pin(async move {
             let ended = op.await;
             (ended.buf.map(deepring::Slice::into_inner), ended.result, 0, Vec::new())
         });
     }
-    let op = engine.read_scatter(buffer, files, options(gap, checksums));
+    let op = engine.read_scatter(buffer, files, options(how));
     Box::pin(async move { outcome(op.await) })
 }
 
-fn into_several<B: IoBufMut>(engine: &Engine, memory: Vec<B>, files: &[FileRanges<'_>], gap: u64, checksums: bool) -> Pending<Vec<B>> {
-    let op = engine.read_scatter_vectored(memory, files, options(gap, checksums));
+fn into_several<B: IoBufMut>(engine: &Engine, memory: Vec<B>, files: &[FileRanges<'_>], how: How) -> Pending<Vec<B>> {
+    let op = engine.read_scatter_vectored(memory, files, options(how));
     Box::pin(async move { outcome(op.await) })
 }
 
-fn options(gap: u64, checksums: bool) -> ManyOptions {
-    ManyOptions::new().exact(true).gap(gap).checksums(checksums)
+fn options(How { gap, checksums, priority }: How) -> ManyOptions {
+    let options = ManyOptions::new().exact(true).gap(gap).checksums(checksums);
+    priority.into_iter().fold(options, ManyOptions::priority)
 }
 
 fn outcome<M>(ended: Completed<ScatteredFiles<M>>) -> Outcome<M> {

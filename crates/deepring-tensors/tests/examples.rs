@@ -5,12 +5,17 @@ use deepring_tensors::{DType, Declared, Safetensors, SaveOptions, Source, save, 
 use std::fs;
 use std::path::Path;
 
+#[path = "../examples/adam.rs"]
+#[allow(dead_code, reason = "its main function does not run here")]
+mod adam;
 #[path = "../examples/convert.rs"]
 #[allow(dead_code, reason = "its main function does not run here")]
 mod convert;
 #[path = "../examples/list.rs"]
 #[allow(dead_code, reason = "its main function does not run here")]
 mod list;
+
+mod harness;
 
 fn source(name: &str, dtype: DType, shape: &[u64], data: Vec<u8>) -> Source<Vec<u8>> {
     Source { declared: Declared { name: name.into(), dtype, shape: shape.to_vec() }, data }
@@ -79,4 +84,21 @@ fn list_has_a_line_for_each_tensor_and_finds_damage() {
     let (text, whole) = list::list(&path, list::Form::Verified).expect("a list");
     assert!(!whole);
     assert!(text.contains("DAMAGED half, 2 bytes at "), "{text}");
+}
+
+#[test]
+fn adam_learns_the_same_from_a_swapper_as_from_memory() {
+    use adam::{InMemory, Swapped, state_bytes, train};
+    use deepring_tensors::swap::Depth;
+    let (width, steps) = (48, 30);
+    let memory = train(&mut InMemory::new(width), width, steps).expect("trained");
+    for depth in 1..=4 {
+        let place = harness::directory();
+        let mut optimizer = Swapped::open(place.path(), width, Depth::Groups(depth)).expect("a swapper");
+        assert!(train(&mut optimizer, width, steps).expect("trained") == memory, "depth {depth}");
+        let stats = optimizer.finish().expect("closed");
+        assert!(depth > 1 || stats.memory * 2 < state_bytes(width), "the budget has more than half of the state");
+        assert!(stats.used_max <= stats.memory && stats.read > 20 * state_bytes(width), "{stats:?}");
+    }
+    assert!(memory.losses[steps - 1] < memory.losses[0] / 2.0, "{:?}", memory.losses);
 }

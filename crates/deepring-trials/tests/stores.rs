@@ -84,7 +84,7 @@ fn if_a_copy_cannot_be_flushed_it_is_uncertain_and_there() {
         let other = Checkpoints::open(&engine, place.path(), StoreOptions::new()).wait().expect("a store");
         assert_eq!(save(&other, 1).expect("a commit"), 1);
         fail(mounted, Call::SyncDirectory, 1);
-        let copied = other.generation(1).wait().expect("a checkpoint").copy_to(mounted.path()).wait();
+        let copied = other.generation(1).wait().expect("a checkpoint").copy_to(mounted.path(), None).wait();
         assert_eq!(copied.expect_err("the store cannot be flushed").code(), "ERR_DEEPRING_UNCERTAIN");
         mounted.clear().expect("the server");
         assert_eq!(newest(store), (1, bytes(0, 100_000, 1)));

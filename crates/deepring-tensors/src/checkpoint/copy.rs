@@ -13,6 +13,7 @@ use super::temporary::{Place, Temporary, taken, write_file};
 use crate::error::{Error, Fault, Reason, Result};
 use crate::index::INDEX_BYTES_MAX;
 use crate::job::Job;
+use crate::progress::OnProgress;
 use crate::stream::MEMORY_BYTES;
 use crate::tensors::Tensors;
 use deepring::{Buffer, Directory, Engine, File, LockKind, ReplaceOptions, Replacement, Task, crc32c};
@@ -23,7 +24,7 @@ use std::sync::{Arc, Mutex};
 impl Checkpoint {
     /// Copies the generation to another store, under the same number; a directory that is missing is created. The copy is there
     /// as a whole or not at all, as after a commit, and outlives a power failure when the job ends. All checksums are compared
-    /// on the way.
+    /// on the way. `on_progress` is called as [`LoadOptions::on_progress`](crate::LoadOptions::on_progress) says.
     ///
     /// The job fails with [`Error::Conflict`] if the other store has the number; with [`Error::Checksum`] and
     /// [`Error::Format`] if this one is damaged; with [`Error::Io`]. Nothing is left then.
@@ -37,26 +38,26 @@ impl Checkpoint {
     /// # let declared = Declared { name: "bias".into(), dtype: DType::U8, shape: vec![3] };
     /// # let save = store.save(vec![Source { declared, data: vec![1u8, 2, 3] }], CheckpointOptions::new());
     /// # let number = save.wait()?.commit().wait()?.number;
-    /// store.generation(number).wait()?.copy_to(backup.path()).wait()?;
+    /// store.generation(number).wait()?.copy_to(backup.path(), None).wait()?;
     /// let copies = Checkpoints::open(&engine, backup.path(), StoreOptions::new()).wait()?;
     /// assert_eq!(copies.generation(number).wait()?.tensor("bias", None).wait()?.bytes(), [1, 2, 3]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn copy_to(&self, directory: impl AsRef<Path>) -> Job<Result<()>> {
+    pub fn copy_to(&self, directory: impl AsRef<Path>, on_progress: Option<Arc<dyn Fn(u64, u64) + Send + Sync>>) -> Job<Result<()>> {
         let (this, directory) = (self.clone(), directory.as_ref().to_owned());
-        Job::new(async move { copy(&this, directory).await })
+        Job::new(async move { copy(&this, directory, on_progress).await })
     }
 }
 
 /// See [`Checkpoint::copy_to`].
-async fn copy(checkpoint: &Checkpoint, to: PathBuf) -> Result<()> {
+async fn copy(checkpoint: &Checkpoint, to: PathBuf, on_progress: Option<OnProgress>) -> Result<()> {
     let (engine, number) = (checkpoint.engine(), checkpoint.number());
     let of = engine.clone();
     let temporary = engine.run_blocking(move || begin(&of, &to, number)).await??;
     let names = checkpoint.inner.files.iter().map(|file| temporary.directory.path().join(&file.name));
     let files = names.enumerate().collect();
     let copied = async {
-        copy_files(checkpoint, files).await?;
+        copy_files(checkpoint, files, on_progress).await?;
         copy_tables(engine, &checkpoint.inner, temporary.directory.path()).await?;
         for step in LAST {
             temporary.make(step).await?;
@@ -97,11 +98,11 @@ fn begin(engine: &Engine, to: &Path, number: u64) -> Result<Temporary> {
 }
 
 /// Copies data files under these names, in their order; they are flushed when this ends.
-pub(super) async fn copy_files(checkpoint: &Checkpoint, files: Vec<(usize, PathBuf)>) -> Result<()> {
+pub(super) async fn copy_files(checkpoint: &Checkpoint, files: Vec<(usize, PathBuf)>, on_progress: Option<OnProgress>) -> Result<()> {
     let tensors = checkpoint.tensors();
     let numbers: Vec<usize> = files.iter().map(|&(number, _)| number).collect();
     let summed = move |of: &Tensors| numbers.iter().flat_map(|&number| of.summed_in(number)).collect();
-    let mut checked = Checked::new(tensors, summed, MEMORY_BYTES).await?;
+    let mut checked = Checked::new(tensors, summed, MEMORY_BYTES, on_progress).await?;
     // A flush takes long, and the next file need not wait for it.
     let mut commits: Vec<Task<()>> = Vec::new();
     for (number, to) in files {
@@ -115,6 +116,7 @@ pub(super) async fn copy_files(checkpoint: &Checkpoint, files: Vec<(usize, PathB
     for commit in commits {
         commit.await?;
     }
+    checked.end();
     Ok(())
 }
 

@@ -7,11 +7,11 @@
 //!
 //! `step` and `previous` can be `null`. `created` counts milliseconds since 1970. `meta` is JSON as the program gave it.
 
-use super::json::{Field, Value};
 use super::names::{Id, Member, WRITERS_MAX};
 use super::part::{PART_BYTES_MAX, Part};
-use super::sealed;
 use crate::error::{Error, Fault, Reason};
+use crate::json::{Field, Value};
+use crate::sealed;
 use deepring::crc32c;
 use serde_json::value::RawValue;
 use std::fmt::Write as _;
@@ -174,8 +174,8 @@ mod tests {
     use super::{MANIFEST_BYTES_MAX, META_BYTES_MAX, Manifest, ManifestPart, meta};
     use crate::checkpoint::names::{Id, WRITERS_MAX};
     use crate::checkpoint::part::{CHUNK_BYTES, Part};
-    use crate::checkpoint::sealed::seal;
     use crate::error::Reason;
+    use crate::sealed::seal;
     use proptest::prelude::*;
 
     fn part(id: u128, writer: u32) -> Part {

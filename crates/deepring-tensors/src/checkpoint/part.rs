@@ -9,10 +9,10 @@
 //! Whole tensors are in the headers of the files alone. The sums of a file are those of every tensor in the order of its
 //! bytes, one for each chunk of it, four bytes each, the lowest first. Names and the files of a tensor ascend.
 
-use super::json::{Field, Value};
 use super::names::{Id, Member, Origin, WRITERS_MAX};
-use super::sealed;
 use crate::error::{Error, Fault, Reason};
+use crate::json::{Field, Value};
+use crate::sealed;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use std::collections::HashSet;

@@ -5,11 +5,12 @@ use super::capture::{Capture, Copied, blocks_of};
 use super::data::{Data, Whole};
 use super::files::{Class, DataFile, Placed, Wanted, Within, check_piece};
 use super::part::CHUNK_BYTES;
+use super::reuse::{Reused, can_clone, clone};
 use super::staging::STAGED_BYTES;
 use crate::error::{Error, Result};
 use crate::layout::{BLOCK_BYTES, Declared};
 use crate::save::{Source, chunks, split};
-use deepring::{Buffer, IoBuf, ManyOptions, Piece};
+use deepring::{Buffer, File, IoBuf, ManyOptions, Piece, crc32c};
 use std::sync::Arc;
 
 /// Smaller tensors are always copied into a block: that costs less than an operation.
@@ -156,6 +157,31 @@ impl Data {
             None => Ok(false),
             Some(pending) => self.settle(pending).await.map(|()| true),
         }
+    }
+
+    /// Puts a tensor whose bytes another file has too, from a position on. Shares its blocks where the file system can, and else
+    /// writes the bytes.
+    pub(super) async fn put_from(self: &Arc<Self>, source: Source<Buffer>, group: &str, from: &File, position: u64) -> Result<Reused> {
+        let len = source.declared.bytes()?;
+        if !can_clone(position, len) {
+            self.put(source, None, group).await?;
+            return Ok(Reused { copied: len, ..Reused::default() });
+        }
+        let Source { declared, data } = source;
+        let placed = self.reserve(&declared, None, group)?;
+        let whole = Whole::new(self, &declared.name);
+        let put = async {
+            let replacement = self.made(placed.file).await?;
+            if !clone(from, replacement.file(), position, placed.position, len).await {
+                self.write(placed, data, &declared.name).await?;
+                return Ok(Reused { copied: len, ..Reused::default() });
+            }
+            let sum = move || chunks(len, CHUNK_BYTES).map(|(at, len)| crc32c(&data[at as usize..(at + len) as usize])).collect();
+            let crcs: Vec<u32> = self.engine.run_blocking(sum).await?;
+            self.filled(&placed, len, &crcs);
+            Ok(Reused { cloned: len, ..Reused::default() })
+        };
+        whole.end(put.await)
     }
 
     /// A place for a tensor whose bytes come from another file, with these checksums.

@@ -24,13 +24,13 @@ use std::sync::Arc;
 /// Memory that copying a tensor takes.
 const COPY_BYTES: u64 = 32 << 20;
 
-/// Bytes that came from another generation, by how they came.
+/// Bytes that came from another generation, or from the file of a swap store or a swapper, by how they came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Reused {
     /// Bytes of files that both generations have: they cost nothing.
     pub linked: u64,
-    /// Bytes that share blocks of the file system with the other generation.
+    /// Bytes that share blocks of the file system with the other file.
     pub cloned: u64,
     /// Bytes that were read and written.
     pub copied: u64,
@@ -156,7 +156,7 @@ impl Older {
             Err(error) if matches!(error.code().as_str(), "EMLINK" | "EPERM" | "EXDEV" | "EOPNOTSUPP") => {}
             Err(error) => return Err(error.into()),
         }
-        copy_files(&self.checkpoint, vec![(old.number, to.path().join(name))]).await?;
+        copy_files(&self.checkpoint, vec![(old.number, to.path().join(name))], None).await?;
         Ok(Reused { copied: old.listed.bytes, ..Reused::default() })
     }
 
@@ -176,7 +176,7 @@ impl Older {
                 if clone(from, to, position, placed.position, len).await {
                     return Ok(Reused { cloned: len, ..Reused::default() });
                 }
-                Checked::new(tensors, |_| summed, COPY_BYTES).await?.write(file, position, to, placed.position).await?;
+                Checked::new(tensors, |_| summed, COPY_BYTES, None).await?.write(file, position, to, placed.position).await?;
                 Ok::<_, Error>(Reused { copied: len, ..Reused::default() })
             };
             reused.add(whole.end(taken.await)?);
@@ -220,10 +220,14 @@ fn group_of(name: &str) -> &str {
     }
 }
 
+/// Whether bytes that begin here fill blocks, which two files can share.
+pub(super) fn can_clone(position: u64, len: u64) -> bool {
+    len > 0 && position.is_multiple_of(BLOCK_BYTES) && len.is_multiple_of(BLOCK_BYTES)
+}
+
 /// Shares blocks, if the file system can, and both places are on blocks. False: the bytes have to be copied.
-async fn clone(from: &File, to: &File, from_position: u64, to_position: u64, len: u64) -> bool {
-    let whole = [from_position, to_position, len].iter().all(|number| number.is_multiple_of(BLOCK_BYTES));
-    if !whole || len == 0 {
+pub(super) async fn clone(from: &File, to: &File, from_position: u64, to_position: u64, len: u64) -> bool {
+    if !can_clone(from_position, len) || !can_clone(to_position, len) {
         return false;
     }
     to.clone_range(to_position, from, from_position..from_position + len).await.is_ok()

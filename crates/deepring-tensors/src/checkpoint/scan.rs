@@ -20,7 +20,7 @@ pub(super) struct Found {
 
 /// Opens the directory of a store. If it is missing, it is made, with those above it, so that none of them is gone after a
 /// power cut.
-pub(super) fn create(path: &Path) -> Result<Directory> {
+pub(crate) fn create(path: &Path) -> Result<Directory> {
     match Directory::open(path) {
         Err(error) if is_missing(&error) => {}
         opened => return Ok(opened?),
@@ -151,7 +151,7 @@ pub(super) fn damaged(error: deepring::Error, reason: Reason) -> Error {
 }
 
 /// Whether there is nothing of this name.
-pub(super) fn is_missing(error: &deepring::Error) -> bool {
+pub(crate) fn is_missing(error: &deepring::Error) -> bool {
     error.code() == "ENOENT"
 }
 

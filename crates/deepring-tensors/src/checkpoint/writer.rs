@@ -21,7 +21,7 @@ use crate::open::{OpenOptions, Safetensors};
 use crate::progress::{OnProgress, Progress};
 use crate::save::Source;
 use crate::shards::index_text;
-use deepring::IoBuf;
+use deepring::{Buffer, File, IoBuf};
 use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -192,6 +192,13 @@ impl CheckpointWriter {
             check_group(&group)?;
             inner.data.put_all(sources, &group).await
         })
+    }
+
+    /// Puts a tensor whose bytes another file has too, from a position on: they are shared where the file system can.
+    pub(crate) async fn put_from(&self, source: Source<Buffer>, from: &File, position: u64) -> Result<()> {
+        let inner = &self.inner;
+        inner.add(inner.data.put_from(source, &PutOptions::new().group, from, position).await?);
+        Ok(())
     }
 
     /// Takes over a tensor of the [reference](super::BeginOptions::reference), with all of its pieces. That it did not change is the

@@ -183,7 +183,7 @@ fn a_flipped_bit_names_tensor_file_and_chunk_and_loads_of_it_fail() {
         assert!(is_it(&latest.skipped[0].reason));
         // Nothing of a copy stays.
         let backup = place.path().join("backup");
-        let error = checkpoint.copy_to(&backup).wait().expect_err("damaged");
+        let error = checkpoint.copy_to(&backup, None).wait().expect_err("damaged");
         assert!(is_it(&error) && is_clean(&backup) && !generation(&backup, 2).exists(), "{error}");
         flip(path, at);
     }

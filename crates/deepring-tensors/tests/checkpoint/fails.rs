@@ -41,7 +41,7 @@ fn of_two_committers_of_one_number_one_is_there_whole() {
     assert_eq!(ours.number(), number);
     let theirs = other.generation(number).wait().expect("a generation");
     let ended = std::thread::scope(|scope| {
-        let copied = scope.spawn(|| theirs.copy_to(&here).wait());
+        let copied = scope.spawn(|| theirs.copy_to(&here, None).wait());
         let committed = ours.commit().wait().map(drop);
         [committed, copied.join().expect("no panic")]
     });
@@ -90,7 +90,7 @@ fn a_generation_is_not_passed_over_because_no_file_can_be_opened() {
             let saved = store.save(mixed("t"), CheckpointOptions::new()).wait().expect("captured");
             assert_eq!(saved.commit().wait().expect("a commit").number, number);
         }
-        let mut child = child::spawn_limited(TEST, &[place.path().to_str().expect("UTF-8")], 100);
+        let mut child = child::spawn_limited(TEST, &[place.path().to_str().expect("UTF-8")], "-n 100");
         return assert!(child.wait().expect("the child").success());
     };
     let engine = engine();

@@ -3,9 +3,11 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+#[path = "../harness/child.rs"]
 mod child;
 mod collect;
 mod damaged;
+#[path = "../harness/disks.rs"]
 mod disks;
 mod fails;
 mod killed;

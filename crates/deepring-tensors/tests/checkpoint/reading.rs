@@ -245,7 +245,7 @@ fn a_directory_that_was_copied_to_another_file_system_loads_and_survives_there()
     copy_directory(&generation(place.path(), 1), &generation(&elsewhere, 1));
     there.collect().wait().expect("collected");
     check(&there.generation(1).wait().expect("a copy"), &tensors);
-    write_split(&mut rng, &there, &tensors, 3, None).copy_to(place.path()).wait().expect("copied back");
+    write_split(&mut rng, &there, &tensors, 3, None).copy_to(place.path(), None).wait().expect("copied back");
     check(&here.generation(2).wait().expect("a copy of the copy"), &tensors);
 }
 
@@ -256,19 +256,19 @@ fn a_copy_in_another_store_has_the_same_bytes_and_takes_no_number_twice() {
     let store = Checkpoints::open(&engine, &from, StoreOptions::new().create(true)).wait().expect("a store");
     let mut tensors = mixed("m");
     tensors.push(source("split", DType::F32, &[300, 1000]));
-    write_split(&mut rng, &store, &tensors, 3, None).copy_to(&to).wait().expect("copied");
+    write_split(&mut rng, &store, &tensors, 3, None).copy_to(&to, None).wait().expect("copied");
     let files = |of: &Path| -> BTreeMap<String, Vec<u8>> {
         let names = names_in(of).into_iter();
         names.map(|name| (name.clone(), std::fs::read(of.join(name)).expect("a file"))).collect()
     };
     assert!(files(&generation(&from, 1)) == files(&generation(&to, 1)));
     let whole = saved(&store, mixed("w"), CheckpointOptions::new());
-    whole.copy_to(&to).wait().expect("copied");
+    whole.copy_to(&to, None).wait().expect("copied");
     assert!(files(&generation(&from, 2)) == files(&generation(&to, 2)), "the index of a model without pieces is there, too");
     let copies = Checkpoints::open(&engine, &to, StoreOptions::new()).wait().expect("a store");
     check(&copies.generation(1).wait().expect("the copy"), &tensors);
     assert_eq!(copies.list().wait().expect("a list"), [1, 2]);
-    let error = whole.copy_to(&to).wait().expect_err("it is there");
+    let error = whole.copy_to(&to, None).wait().expect_err("it is there");
     assert!(matches!(error, Error::Conflict { generation: 2, .. }), "{error}");
     assert!(is_clean(&to));
 }

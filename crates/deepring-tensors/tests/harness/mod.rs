@@ -86,6 +86,11 @@ impl Rng {
         let given = std::env::var("DEEPRING_TEST_SEED").ok().map(|seed| seed.parse().expect("DEEPRING_TEST_SEED is a number"));
         let seed = given.unwrap_or_else(|| SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_nanos() as u64));
         say(&format!("seed {seed} (DEEPRING_TEST_SEED={seed} repeats it)"));
+        Self::of(seed)
+    }
+
+    /// Of this seed.
+    pub(crate) fn of(seed: u64) -> Self {
         Self(seed)
     }
 

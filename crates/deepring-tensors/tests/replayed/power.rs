@@ -107,7 +107,7 @@ fn a_copy_in_another_store_is_whole_or_absent() {
     let tensors = BTreeMap::from([(1, write_old(&store))]);
     std::fs::create_dir(&to).expect("a directory");
     let (before, record) = (Before::of(&to), record(&to).expect("a record"));
-    store.generation(1).wait().expect("a generation").copy_to(&to).wait().expect("copied");
+    store.generation(1).wait().expect("a generation").copy_to(&to, None).wait().expect("copied");
     let replay = before.then(&to, record.calls(), "");
     let (mut absent, mut there) = (0, 0);
     let disks = replay.cut_everywhere(|store, has_ended| {
@@ -131,7 +131,7 @@ fn a_store_that_was_created_for_it_is_there_after_the_first_commit() {
         let (before, record) = (Before::of(place.path()), record(place.path()).expect("a record"));
         let path = place.path().join("runs/first");
         if is_copied {
-            source.generation(1).wait().expect("a generation").copy_to(&path).wait().expect("copied");
+            source.generation(1).wait().expect("a generation").copy_to(&path, None).wait().expect("copied");
         } else {
             write_old(&Checkpoints::open(&engine, &path, StoreOptions::new().create(true)).wait().expect("a store"));
         }

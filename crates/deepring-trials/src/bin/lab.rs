@@ -6,13 +6,14 @@
 //! as many while models are saved, and as many while checkpoints are committed.
 //! The last line is the summary. It exits with 1 if anything was lost, mixed, or not caught.
 
+use deepring::{Directory, FileLock, LockKind};
 use deepring_trials::lab::campaign::{CutSummary, Target};
 use deepring_trials::lab::initramfs::Purpose;
 use deepring_trials::lab::{Artifacts, campaign, faults, initramfs, packages, say, suite};
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -58,14 +59,26 @@ fn main() -> ExitCode {
     }
 }
 
+/// Where drives, guests and logs are.
+fn folder() -> io::Result<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/lab");
+    std::fs::create_dir_all(&folder)?;
+    folder.canonicalize()
+}
+
+/// Keeps other labs out of the folder: each would find what the other has written on its drives.
+fn lock() -> io::Result<FileLock> {
+    let folder = Directory::open(folder()?)?;
+    let lock = folder.try_lock("lock", LockKind::Exclusive, true)?;
+    lock.ok_or_else(|| io::Error::other(format!("another lab is running in {}", folder.path().display())))
+}
+
 fn build_artifacts(purpose: Purpose) -> io::Result<Artifacts> {
     if !cfg!(target_arch = "x86_64") {
         return Err(io::Error::other("the lab's virtual machine and its guest are x86_64; run the lab on an x86_64 host"));
     }
     packages::require_programs()?;
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/lab");
-    std::fs::create_dir_all(&folder)?;
-    let folder = folder.canonicalize()?;
+    let folder = folder()?;
     let (kernel, modules) = packages::kernel(&folder)?;
     say("building the drive and the guest");
     let plugin = initramfs::build_plugin(&folder)?;
@@ -74,6 +87,7 @@ fn build_artifacts(purpose: Purpose) -> io::Result<Artifacts> {
 }
 
 fn run(options: &Options) -> io::Result<bool> {
+    let _lock = lock()?;
     let &Options { seed, cuts, .. } = options;
     let selected = |part: &str| options.only.as_deref().is_none_or(|only| only == part);
     let started = Instant::now();

@@ -3,8 +3,8 @@
 use super::{CHUNK_BYTES, PART_BYTES_MAX, Part, PartFile, SplitPiece, SplitTensor};
 use crate::checkpoint::names::{Id, Member, Origin, WRITERS_MAX};
 use crate::checkpoint::processor_time;
-use crate::checkpoint::sealed::seal;
 use crate::error::{Fault, Reason};
+use crate::sealed::seal;
 use proptest::prelude::*;
 use std::time::Duration;
 

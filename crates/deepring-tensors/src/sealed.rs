@@ -4,13 +4,14 @@
 //!   {"format":"deepring-checkpoint","version":1, fields ,"crc32c":"xxxxxxxx"}\n
 //! ```
 //!
-//! Beginning and end have one form, so no byte of them can change unseen.
+//! Beginning and end have one form, so no byte of them can change unseen. Other formats of this crate have the same form, and
+//! their own name in it.
 
 use crate::error::{Fault, Reason};
 use deepring::crc32c;
 
-/// How every text begins, up to the number of its version.
-const BEGINNING: &str = r#"{"format":"deepring-checkpoint","version":"#;
+/// The name of the format of checkpoints.
+const CHECKPOINT: &str = "deepring-checkpoint";
 
 /// The one version that there is, up to the first field.
 const VERSION: &str = "1,";
@@ -18,15 +19,30 @@ const VERSION: &str = "1,";
 /// Bytes of the end, from the comma in front of the checksum on.
 const END_BYTES: usize = r#","crc32c":"xxxxxxxx"}"#.len() + 1;
 
-/// The text with these fields, which are JSON without the braces.
+/// How every text of a format begins, up to the number of its version.
+fn beginning(format: &str) -> String {
+    format!("{{\"format\":\"{format}\",\"version\":")
+}
+
+/// The text of a checkpoint with these fields, which are JSON without the braces.
 pub(crate) fn seal(fields: &str) -> String {
-    let mut text = format!("{BEGINNING}{VERSION}{fields}");
+    seal_as(CHECKPOINT, fields)
+}
+
+/// The same of another format.
+pub(crate) fn seal_as(format: &str, fields: &str) -> String {
+    let mut text = format!("{}{VERSION}{fields}", beginning(format));
     text.push_str(&end(text.as_bytes()));
     text
 }
 
-/// The JSON of a text, if it has the form and the checksum holds. `reason` says what it is that is wrong.
+/// The JSON of a text of a checkpoint, if it has the form and the checksum holds. `reason` says what it is that is wrong.
 pub(crate) fn open(bytes: &[u8], bytes_max: u64, reason: Reason) -> Result<&str, Fault> {
+    open_as(CHECKPOINT, bytes, bytes_max, reason)
+}
+
+/// The same of another format.
+pub(crate) fn open_as<'b>(format: &str, bytes: &'b [u8], bytes_max: u64, reason: Reason) -> Result<&'b str, Fault> {
     if bytes.len() as u64 > bytes_max {
         return Err(Fault::new(Reason::TooLarge, format!("it has {} bytes, and {bytes_max} are allowed", bytes.len())));
     }
@@ -35,8 +51,9 @@ pub(crate) fn open(bytes: &[u8], bytes_max: u64, reason: Reason) -> Result<&str,
         return Err(Fault::new(reason, "it does not end in the checksum of its bytes: it was changed or cut"));
     }
     let text = str::from_utf8(bytes).map_err(|error| Fault::new(reason, format!("it is not valid UTF-8: {error}")))?;
-    let Some(version) = text.strip_prefix(BEGINNING) else {
-        return Err(Fault::new(reason, format!("it does not begin with {BEGINNING}")));
+    let beginning = beginning(format);
+    let Some(version) = text.strip_prefix(beginning.as_str()) else {
+        return Err(Fault::new(reason, format!("it does not begin with {beginning}")));
     };
     if !version.starts_with(VERSION) {
         return Err(Fault::new(Reason::Version, "its version is not 1: a newer release wrote it"));
@@ -61,7 +78,7 @@ pub(crate) fn of_digits(text: &str) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
-    use super::{of_digits, open, seal};
+    use super::{of_digits, open, open_as, seal, seal_as};
     use crate::error::Reason;
     use proptest::prelude::*;
 
@@ -89,6 +106,13 @@ mod tests {
         let text = seal(r#""a":1"#);
         let large = open(text.as_bytes(), text.len() as u64 - 1, Reason::Part).expect_err("too large");
         assert_eq!(large.reason, Reason::TooLarge);
+    }
+
+    #[test]
+    fn a_text_of_one_format_is_none_of_another() {
+        let text = seal_as("deepring-optimizer", r#""a":1"#);
+        assert_eq!(open_as("deepring-optimizer", text.as_bytes(), 1 << 20, Reason::Index), Ok(text.as_str()));
+        assert_eq!(open_as("deepring-swap", text.as_bytes(), 1 << 20, Reason::Index).expect_err("another").reason, Reason::Index);
     }
 
     #[test]

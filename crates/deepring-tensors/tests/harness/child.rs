@@ -1,8 +1,8 @@
-//! Writers in other processes: the test binary runs one of its tests again, which knows by a variable that it is the child.
+//! Tests in other processes: the test binary runs one of its tests again, which knows by a variable that it is the child.
 
 use std::process::{Child, Command, Stdio};
 
-const VARIABLE: &str = "DEEPRING_CHECKPOINT_CHILD";
+const VARIABLE: &str = "DEEPRING_TEST_CHILD";
 
 /// What this process was started for, if it is a child of this test.
 pub(crate) fn argument(test: &str) -> Option<Vec<String>> {
@@ -16,10 +16,10 @@ pub(crate) fn spawn(test: &str, arguments: &[&str]) -> Child {
     start(Command::new(std::env::current_exe().expect("the test binary")), test, arguments)
 }
 
-/// The same with at most so many open files.
-pub(crate) fn spawn_limited(test: &str, arguments: &[&str], files: u32) -> Child {
+/// The same under a limit, as `ulimit` is given it.
+pub(crate) fn spawn_limited(test: &str, arguments: &[&str], limit: &str) -> Child {
     let mut command = Command::new("sh");
-    command.args(["-c", &format!("ulimit -n {files} && exec \"$0\" \"$@\"")]).arg(std::env::current_exe().expect("the test binary"));
+    command.args(["-c", &format!("ulimit {limit} && exec \"$0\" \"$@\"")]).arg(std::env::current_exe().expect("the test binary"));
     start(command, test, arguments)
 }
 
