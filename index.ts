@@ -22,7 +22,9 @@ import type { Bytes } from './lib/memory/view.ts'
 export type { EngineBuffer } from './lib/memory/buffer.ts'
 export { DTYPES, type DType, type DTypeInfo, type DTypeViews, type Float16Data } from './lib/memory/dtype.ts'
 export { Engine, type OpenOptions } from './lib/engine/engine.ts'
+export { inFlight, type InFlight } from './lib/engine/in-flight.ts'
 export type { EngineOptions } from './lib/engine/limits.ts'
+export type { Backend } from './lib/core/record.ts'
 export { DeepringError, type DeepringErrorFields } from './lib/core/errors.ts'
 export type { AppendOptions, AppendResult } from './lib/file/append.ts'
 export type { AsyncBuffer } from './lib/file/async-buffer.ts'
@@ -36,23 +38,36 @@ export type {
   WriteManyOptions,
   WriteManyResult,
 } from './lib/file/many.ts'
+export type { Place, WithBuffer } from './lib/file/calls.ts'
 export type { ReadOptions, WriteOptions } from './lib/file/options.ts'
 export type { PipeOptions, PipeResult } from './lib/file/pipe.ts'
 export type { Numbers, Ranges } from './lib/file/ranges.ts'
 export type { Alignment, ReadResult, WriteResult } from './lib/file/file-state.ts'
 export type { OpenFlags } from './lib/core/flags.ts'
-export type { DeviceWindow, Info, LatencySummary, PathInfo, Stats, WindowSize } from './lib/engine/info.ts'
+export type {
+  ClassLatency,
+  DeviceWindow,
+  Info,
+  LatencySummary,
+  PathInfo,
+  Stats,
+  WindowSize,
+} from './lib/engine/info.ts'
 export type { Priority, SignalOptions } from './lib/core/options.ts'
 export type { FilePath } from './lib/core/path.ts'
 export type { ChecksumOptions } from './lib/file/checksum.ts'
 export type { ReadStreamOptions, WebStreamOptions } from './lib/file/read-stream.ts'
 export type { Receipt } from './lib/file/receipt.ts'
 export type { ChunkOptions, SpanOptions } from './lib/file/span.ts'
+export type { SharedFile } from './lib/file/share.ts'
 export { BigIntFileStat, FileStat, type StatOptions } from './lib/file/stat.ts'
 export { crc32c, crc32cCombine } from './lib/memory/checksum.ts'
+export { allocateShared } from './lib/memory/shared.ts'
 export type { Tensor } from './lib/memory/tensor.ts'
 export type { Bytes, TensorLike } from './lib/memory/view.ts'
+export type { IoTrace } from './lib/core/tracing.ts'
 export type { OnProgress, Progress, ProgressOptions } from './lib/core/progress.ts'
+export type { ReadvResult, WritevResult } from './lib/file/vectored.ts'
 export type { WriteStreamOptions } from './lib/file/write-stream.ts'
 export { copyFile, type CopyFileOptions, type CopyFileResult } from './lib/whole/copy-file.ts'
 export { hashFile, type HashFileOptions } from './lib/whole/hash-file.ts'
@@ -70,7 +85,8 @@ export {
  * Opens a file with the default engine: {@link Engine.open}.
  *
  * @param path - A string, a `file:` URL, or a `Buffer`; relative to the working directory at the time of the call.
- * @param flags - `'r'` (default), `'r+'`, `'w'`, `'w+'`, `'wx'`, `'wx+'`, `'a'`, `'a+'`, `'ax'`, `'ax+'`, as in node:fs.
+ * @param flags - `'r'` (default), `'r+'`, `'w'`, `'w+'`, `'wx'`, `'wx+'`, `'a'`, `'a+'`, `'ax'`, `'ax+'`, as in node:fs; or
+ * its constants, such as `O_RDWR | O_CREAT`.
  * @param options - `direct` (`'prefer'`, `'require'` or `'never'`; default `'prefer'`), `mode` (default `0o666`),
  * `syncDirectory` (default false), `signal`.
  * @throws `ENOENT`, `EACCES`, `EISDIR`, `EEXIST` and similar errors; `ERR_DEEPRING_DIRECT` if direct I/O is required and
@@ -91,7 +107,7 @@ export {
  * }
  * ```
  */
-export async function open(path: FilePath, flags?: OpenFlags, options?: OpenOptions): Promise<FileHandle> {
+export async function open(path: FilePath, flags?: OpenFlags | number, options?: OpenOptions): Promise<FileHandle> {
   return Engine.default.open(path, flags, options)
 }
 
@@ -173,6 +189,30 @@ export function allocateTensor<D extends DType>(dtype: D, shape: readonly number
  */
 export async function info(path?: FilePath, options?: SignalOptions): Promise<Info> {
   return Engine.default.info(path, options)
+}
+
+/**
+ * Advice in words, from what the default engine found out: {@link Engine.doctor}. If the native binding cannot be loaded, that is
+ * the advice.
+ *
+ * @param path - A file or directory to look at, too.
+ * @param options - `signal`.
+ * @throws `ENOENT`, `EACCES` and similar errors of the path.
+ *
+ * @example
+ * ```ts
+ * import { doctor } from 'deepring'
+ *
+ * for (const advice of await doctor('.')) console.log(advice)
+ * ```
+ */
+export async function doctor(path?: FilePath, options?: SignalOptions): Promise<string[]> {
+  try {
+    return await Engine.default.doctor(path, options)
+  } catch (error) {
+    if ((error as { code?: unknown }).code !== 'ERR_DEEPRING_LOAD') throw error
+    return [(error as Error).message]
+  }
 }
 
 /**

@@ -53,3 +53,25 @@ export function tapCounter(count: Count): LineCounter {
     else count.passed += 1
   }
 }
+
+/** Collects what cargo says of each test that failed: its name, and what it printed. */
+export function cargoReports(reports: string[]): LineCounter {
+  let inFailures = false
+  let report: number | undefined
+  return (line) => {
+    // `failures:` comes twice: before what they printed, and before their names.
+    if (/^(failures|successes):$/.test(line)) [inFailures, report] = [line === 'failures:', undefined]
+    else if (inFailures && /^---- \S+ std\w+ ----$/.test(line)) report = reports.push(line) - 1
+    else if (report !== undefined) reports[report] += `\n${line}`
+  }
+}
+
+/** Collects what ava says of each test that failed: its line, and the description below it, which is indented. */
+export function tapReports(reports: string[]): LineCounter {
+  let report: number | undefined
+  return (line) => {
+    if (/^not ok \d+/.test(line) && !line.endsWith(' # TODO')) report = reports.push(line) - 1
+    else if (report !== undefined && line.startsWith('  ')) reports[report] += `\n${line}`
+    else report = undefined
+  }
+}

@@ -25,7 +25,7 @@ import { constants as osConstants } from 'node:os'
 import { join } from 'node:path'
 import process from 'node:process'
 import { stripVTControlCharacters } from 'node:util'
-import { cargoCounter, tapCounter } from './count.ts'
+import { cargoCounter, cargoReports, tapCounter, tapReports } from './count.ts'
 
 const root = join(import.meta.dirname, '..')
 const [only, ...parameters] = process.argv.slice(2)
@@ -36,12 +36,15 @@ if (only !== undefined && only !== 'rust' && only !== 'ts') {
 
 const environment = { ...process.env, DEEPRING_TEST_DIR: testDirectory() }
 const count = { passed: 0, failed: 0, skipped: 0 }
+const reports = []
+const cargo = [cargoCounter(count), cargoReports(reports)]
+const tap = [tapCounter(count), tapReports(reports)]
 
 if (only !== 'ts') {
   await suite(
     'cargo',
     ['test', '--workspace', '--features', 'deepring/bytes,deepring/tracing', '--no-fail-fast', ...parameters],
-    cargoCounter(count),
+    cargo,
   )
   const simulation = [
     'test',
@@ -58,26 +61,28 @@ if (only !== 'ts') {
   ]
   // Arguments select other tests.
   if (parameters.length === 0) {
-    await suite('cargo', simulation, cargoCounter(count))
-    const commits = ['test', '-p', 'deepring-tensors', '--features', 'sim', '--test', 'replayed', '--no-fail-fast']
-    await suite('cargo', commits, cargoCounter(count))
+    await suite('cargo', simulation, cargo)
+    const cuts = ['--test', 'replayed', '--test', 'swapped', '--test', 'simulated', '--no-fail-fast']
+    await suite('cargo', ['test', '-p', 'deepring-tensors', '--features', 'sim', ...cuts], cargo)
     const planted = ['a_save', 'a_checkpoint']
     const crashes = ['test', '-p', 'deepring-trials', '--features', 'planted', '--test', 'crash', '--', ...planted]
-    await suite('cargo', crashes, cargoCounter(count))
+    await suite('cargo', crashes, cargo)
     // The models count as tests, because this prints cargo's own line for them.
-    await suite(process.execPath, [join(root, 'scripts/loom.mjs')], cargoCounter(count))
+    await suite(process.execPath, [join(root, 'scripts/loom.mjs')], cargo)
   }
 }
 if (only !== 'rust') {
   const ava = join(root, 'node_modules/ava/entrypoints/cli.js')
-  await suite(process.execPath, [ava, '--tap', ...parameters], tapCounter(count))
+  await suite(process.execPath, [ava, '--tap', ...parameters], tap)
 }
 
+// Thousands of lines above, and in a log that keeps only its end nowhere, without this.
+for (const report of reports) console.log(`\n${report}`)
 console.log(`\n${count.passed} passed, ${count.failed} failed, ${count.skipped} skipped`)
 process.exitCode = count.failed > 0 || count.passed === 0 ? 1 : 0
 
 /** Runs one runner, shows its output as it comes, and counts each of its lines. */
-async function suite(command, runnerParameters, countLine) {
+async function suite(command, runnerParameters, readers) {
   const failedBefore = count.failed
   const child = spawn(command, runnerParameters, { cwd: root, env: environment, stdio: ['ignore', 'pipe', 'inherit'] })
   let rest = ''
@@ -85,7 +90,7 @@ async function suite(command, runnerParameters, countLine) {
     process.stdout.write(text)
     const lines = (rest + text).split('\n')
     rest = lines.pop()
-    for (const line of lines) countLine(stripVTControlCharacters(line))
+    for (const line of lines) for (const read of readers) read(stripVTControlCharacters(line))
   })
   const ended = await new Promise((resolve) => {
     child.on('error', (error) => resolve(error.message))
@@ -95,7 +100,7 @@ async function suite(command, runnerParameters, countLine) {
   })
   if (ended && count.failed === failedBefore) {
     count.failed += 1
-    console.error(`deepring: the runner itself failed (${ended}): ${command} ${runnerParameters.join(' ')}`)
+    reports.push(`deepring: the runner itself failed (${ended}): ${command} ${runnerParameters.join(' ')}`)
   }
 }
 

@@ -6,7 +6,8 @@
  */
 
 import { throwIfAborted } from '../core/abort.ts'
-import { connect, type Operation } from '../core/completions.ts'
+import { connect } from '../core/completions.ts'
+import type { Operation } from '../core/operation.ts'
 import { DeepringError } from '../core/errors.ts'
 import { Group, type GroupFailure } from '../core/group.ts'
 

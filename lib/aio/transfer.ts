@@ -6,7 +6,8 @@
  */
 
 import { throwIfAborted } from '../core/abort.ts'
-import { blockOn, connect, detachedInFlight, nextId, Operation, stageTransfer, track } from '../core/completions.ts'
+import { blockOn, connect, detachedInFlight, nextId, stageTransfer, track } from '../core/completions.ts'
+import { Operation } from '../core/operation.ts'
 import { engineStateOf, type Engine } from '../engine/engine.ts'
 import { checkOpen } from '../core/engine-state.ts'
 import { closed } from '../core/errors.ts'
@@ -95,7 +96,14 @@ export function stageVerification(transfer: Transfer, name: number = keepName(tr
   const byPath = 'bytes' in target
   checkOpen(engine, 'verify')
   if (!byPath && target.number === 0) throw closed('file', 'verify', target.path)
-  const operation = new Operation(nextId(), finishVerification, source, view, byPath ? target.text : target.path)
+  const operation = new Operation(
+    nextId(),
+    'verify',
+    finishVerification,
+    source,
+    view,
+    byPath ? target.text : target.path,
+  )
   operation.owner = transfer.engine
   connect().verify(operation.id, engine.number, name, byPath ? 0 : target.number, view, position)
   return operation

@@ -3,11 +3,18 @@
 import { signalOf } from '../core/abort.ts'
 import { brand } from '../core/brand.ts'
 import type { OpenedCheckpoint } from '../core/checkpoints.ts'
-import { connect, nextId, Operation, track } from '../core/completions.ts'
-import { optionsOf, SIGNAL_KEYS, type SignalOptions } from '../core/options.ts'
+import { connect, nextId, track } from '../core/completions.ts'
+import { Operation } from '../core/operation.ts'
+import { optionsOf, type SignalOptions } from '../core/options.ts'
 import { pathOf, type FilePath } from '../core/path.ts'
+import { onProgressOf, reporting, type ProgressOptions } from '../core/progress.ts'
 import { nothing, type TableState } from '../safetensors/table-state.ts'
 import { shownOf, TensorTable, tableStateOf } from '../safetensors/table.ts'
+
+/** Options of {@link Checkpoint.copyTo}. */
+export interface CopyOptions extends ProgressOptions, SignalOptions {}
+
+const COPY_KEYS: ReadonlySet<string> = new Set(['onProgress', 'signal'])
 
 /**
  * A generation of a store, open for reading. A tensor that several writers have split is one tensor again, under its own name
@@ -63,18 +70,24 @@ export class Checkpoint extends TensorTable {
    * Copies the generation to another store, under the same number; a directory that is missing is created. All checksums are
    * compared on the way. The copy is there as a whole or not at all, and outlives a power failure when the promise resolves.
    *
+   * @param options - `onProgress`, `signal`.
    * @throws `ERR_DEEPRING_CONFLICT` if the other store has the number; `ERR_DEEPRING_CHECKSUM` and `ERR_DEEPRING_FORMAT` if this
    * one is damaged; `ENOSPC`, `EIO`, ... Nothing is left then.
    */
-  async copyTo(directory: FilePath, options?: SignalOptions): Promise<void> {
+  async copyTo(directory: FilePath, options?: CopyOptions): Promise<void> {
     const path = pathOf(directory, 'directory')
-    const signal = signalOf(optionsOf(options, SIGNAL_KEYS).signal)
+    const given = optionsOf(options, COPY_KEYS)
+    const onProgress = onProgressOf(given.onProgress)
+    const signal = signalOf(given.signal)
     const state = tableStateOf(this)
     state.check('copy')
-    const operation = new Operation(nextId(), nothing, null, null, undefined)
+    const operation = new Operation(nextId(), 'copy', nothing, null, null, undefined)
     operation.owner = this
     connect().copyGeneration(operation.id, state.opened.table, path.bytes)
-    return state.run(track<void>(operation, signal))
+    const { id } = operation
+    const total = (): number => state.opened.bytes
+    // A copy that was made is not undone: its store has it.
+    return state.run(reporting(() => id, onProgress, track<void>(operation, signal), total, nothing))
   }
 
   static {

@@ -1,7 +1,7 @@
 /** What commits and references did. */
 
 import type { Committed, Reused as ReusedBytes } from '../core/checkpoints.ts'
-import type { Operation } from '../core/completions.ts'
+import type { Operation } from '../core/operation.ts'
 import type { RecordView } from '../core/record.ts'
 
 /** Bytes that came from an older generation, by how they came. */

@@ -7,7 +7,7 @@
  * and the one before still loads. docs/checkpoint.md is the guide.
  */
 
-export { Checkpoint } from './checkpoint.ts'
+export { Checkpoint, type CopyOptions } from './checkpoint.ts'
 export type { Generation, Reused } from './generation.ts'
 export type {
   BeginOptions,

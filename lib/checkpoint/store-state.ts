@@ -2,8 +2,9 @@
 
 import { throwIfAborted } from '../core/abort.ts'
 import type { BegunCheckpoint } from '../core/checkpoints.ts'
-import { connect, nextId, Operation, runInBackground, track } from '../core/completions.ts'
-import { checkOpen, waitedFor, type Closable, type EngineState } from '../core/engine-state.ts'
+import { connect, nextId, runInBackground, track } from '../core/completions.ts'
+import { Operation } from '../core/operation.ts'
+import { checkOpen, running, waitedFor, type Closable, type EngineState } from '../core/engine-state.ts'
 import { closed } from '../core/errors.ts'
 import type { RecordView } from '../core/record.ts'
 import { nothing } from '../safetensors/table-state.ts'
@@ -49,7 +50,7 @@ export class StoreState implements Closable {
     signal: AbortSignal | null,
     discard?: (record: RecordView) => void,
   ): Promise<T> {
-    const operation = new Operation(nextId(), finish, null, null, undefined)
+    const operation = new Operation(nextId(), 'checkpoint', finish, null, null, undefined)
     operation.owner = owner
     if (discard !== undefined) operation.extra.discard = discard
     stage(operation.id, this.#number)
@@ -83,10 +84,7 @@ export class StoreState implements Closable {
 
   /** A close waits for this, and so does one of the engine. */
   run<T>(operation: Promise<T>): Promise<T> {
-    this.#running.add(operation)
-    const forget = (): void => void this.#running.delete(operation)
-    operation.then(forget, forget)
-    return waitedFor(this.engine, operation)
+    return waitedFor(this.engine, running(this.#running, operation))
   }
 
   /** Closes the store once, however often it is called, after what runs. Fails if nothing has seen a failure of a save. */
@@ -100,7 +98,7 @@ export class StoreState implements Closable {
   async #close(): Promise<void> {
     while (this.#running.size > 0) await Promise.allSettled(this.#running)
     this.engine.files.delete(this)
-    const operation = new Operation(nextId(), nothing, this, null, this.directory)
+    const operation = new Operation(nextId(), 'close', nothing, this, null, this.directory)
     connect().closeStore(operation.id, this.#number)
     await track(operation, null)
   }

@@ -3,7 +3,8 @@
 import { signalOf } from '../core/abort.ts'
 import { brand, Uncloneable } from '../core/brand.ts'
 import type { Collected as CollectedNumbers, LatestCheckpoint, OpenedCheckpoint } from '../core/checkpoints.ts'
-import { connect, nextId, Operation, runInBackground, track } from '../core/completions.ts'
+import { connect, nextId, runInBackground, track } from '../core/completions.ts'
+import { Operation } from '../core/operation.ts'
 import { checkOpen, waitedFor } from '../core/engine-state.ts'
 import { fromFailure, invalidType, invalidValue, type DeepringError } from '../core/errors.ts'
 import { booleanOf, integerOf, optionsOf, SIGNAL_KEYS, wordOf, type SignalOptions } from '../core/options.ts'
@@ -106,7 +107,7 @@ export async function openCheckpoints(directory: FilePath, options?: OpenCheckpo
   checkOpen(engine, 'open')
   const finish = (_operation: Operation, { detail }: RecordView): CheckpointStore =>
     new CheckpointStore(new StoreState(engine, path.text, detail as number))
-  const operation = new Operation(nextId(), finish, null, null, path.text)
+  const operation = new Operation(nextId(), 'open', finish, null, null, path.text)
   operation.owner = owner
   operation.extra.discard = ({ detail }) => runInBackground((id) => connect().closeStore(id, detail as number))
   connect().openStore(operation.id, engine.number, path.bytes, create, last, every)

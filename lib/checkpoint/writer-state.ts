@@ -9,8 +9,9 @@
 
 import { AbortError } from '../core/abort.ts'
 import type { BegunCheckpoint } from '../core/checkpoints.ts'
-import { connect, nextId, Operation, runInBackground, track } from '../core/completions.ts'
-import { checkOpen, waitedFor, type EngineState } from '../core/engine-state.ts'
+import { connect, nextId, runInBackground, track } from '../core/completions.ts'
+import { Operation } from '../core/operation.ts'
+import { checkOpen, running, waitedFor, type EngineState } from '../core/engine-state.ts'
 import { closed } from '../core/errors.ts'
 import type { RecordView } from '../core/record.ts'
 import { whatIsGone, type Given } from '../safetensors/save.ts'
@@ -64,7 +65,7 @@ export class WriterState {
     signal: AbortSignal | null,
     stage: (id: number, writer: number) => void,
   ): { readonly id: number; readonly putting: Promise<void> } {
-    const operation = new Operation(nextId(), nothing, null, null, undefined)
+    const operation = new Operation(nextId(), 'write', nothing, null, null, undefined)
     operation.extra.holds = given.views
     operation.owner = this
     stage(operation.id, this.#number)
@@ -89,7 +90,7 @@ export class WriterState {
     finish: (operation: Operation, record: RecordView) => T,
     signal: AbortSignal | null,
   ): Promise<T> {
-    const operation = new Operation(nextId(), finish, null, null, undefined)
+    const operation = new Operation(nextId(), 'checkpoint', finish, null, null, undefined)
     operation.owner = this
     stage(operation.id, this.#number)
     return this.#run(track<T>(operation, signal))
@@ -106,7 +107,7 @@ export class WriterState {
       await this.#abort(number)
       throw spoiled
     }
-    const operation = new Operation(nextId(), finishNumber, null, null, undefined)
+    const operation = new Operation(nextId(), 'commit', finishNumber, null, null, undefined)
     operation.owner = this
     operation.extra.discard = ({ detail }) => runInBackground((id) => connect().abandonCheckpoint(id, detail as number))
     connect().prepareCheckpoint(operation.id, number, this.meta)
@@ -150,27 +151,24 @@ export class WriterState {
     const number = this.#number
     this.#number = 0
     leaked.unregister(this)
-    const running = [...this.#running]
+    const earlier = [...this.#running]
     const ending = waitedFor(
       this.engine,
-      Promise.allSettled(running).then(() => end(number)),
+      Promise.allSettled(earlier).then(() => end(number)),
     )
     this.#ending = ending
     return ending
   }
 
   #last<T>(finish: (operation: Operation, record: RecordView) => T, stage: (id: number) => void): Promise<T> {
-    const operation = new Operation(nextId(), finish, null, null, undefined)
+    const operation = new Operation(nextId(), 'commit', finish, null, null, undefined)
     operation.owner = this
     stage(operation.id)
     return waitedFor(this.engine, track<T>(operation, null))
   }
 
   #run<T>(request: Promise<T>): Promise<T> {
-    this.#running.add(request)
-    const forget = (): void => void this.#running.delete(request)
-    request.then(forget, forget)
-    return waitedFor(this.engine, request)
+    return waitedFor(this.engine, running(this.#running, request))
   }
 }
 

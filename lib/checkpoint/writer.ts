@@ -22,6 +22,8 @@ import {
 } from './options.ts'
 import { WriterState } from './writer-state.ts'
 
+let stateIn: (writer: CheckpointWriter) => WriterState
+
 /**
  * A generation in progress. Made by `begin`, or by `join` as a part of one. Nothing is visible before the commit of the first
  * writer; if that does not come, all that was written is removed.
@@ -51,6 +53,10 @@ import { WriterState } from './writer-state.ts'
  */
 export class CheckpointWriter extends Uncloneable {
   readonly #state: WriterState
+
+  static {
+    stateIn = (writer) => writer.#state
+  }
 
   /** @internal */
   constructor(state: WriterState) {
@@ -194,4 +200,9 @@ export class CheckpointWriter extends Uncloneable {
       ended: made.#state.ended,
     }))
   }
+}
+
+/** The state of a writer. */
+export function writerStateOf(writer: CheckpointWriter): WriterState {
+  return stateIn(writer)
 }

@@ -4,7 +4,7 @@
  * Nothing is assumed about the causes: each can be any value, with or without a code and a message.
  */
 
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { environmentVariable, isBundled, VersionMismatch, type LoadAttempt, type LoadFailure } from './load.ts'
 import { VERSION } from './version.ts'
 
@@ -53,6 +53,19 @@ export function adviceOf({ triple, attempts }: LoadFailure): string {
   }
   const file = causes.at(-1)?.attempt.file ?? `deepring-${triple}`
   return `${file} is there but does not load, for the reason above. Install it again: npm install --force deepring-${triple}`
+}
+
+/**
+ * Why deepring runs over node:fs instead; `undefined` if the failure is an error: there is a binary, or there should be.
+ */
+export function reasonForNode({ triple, attempts }: LoadFailure): string | undefined {
+  if (attempts.some(({ kind }) => kind === 'override')) return undefined
+  const causes = attempts.map((attempt) => causeOf(attempt, triple))
+  if (causes.some(({ code }) => code === 'ERR_DLOPEN_DISABLED')) return 'this process must not load native code'
+  if (causes.some(({ message }) => 'Deno' in globalThis && /\bffi\b/.test(message)))
+    return 'Deno runs without --allow-ffi'
+  const isMissing = attempts.every(({ file }) => file === undefined || !existsSync(file))
+  return isMissing && !TRIPLES.includes(triple) ? `there is no binary for ${triple}` : undefined
 }
 
 /** The first line of what a cause says. */

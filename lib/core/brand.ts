@@ -19,6 +19,8 @@ export type Branded =
   | 'CheckpointStore'
   | 'CheckpointWriter'
   | 'Checkpoint'
+  | 'SwapStore'
+  | 'OptimizerSwapper'
 
 /**
  * Marks a class. The value of the mark is the version of its package. `shown` is what `console.log` shows of an instance,

@@ -18,18 +18,22 @@
  * - The promise of a request with memory settles only after its record, even if its signal was aborted long before. Until
  *   then the memory belongs to the engine. A request without memory rejects when its signal is aborted; if it succeeds
  *   later, it is undone (`discard`).
- * - One wake handles at most {@link RECORDS_PER_TICK} records before the event loop continues.
+ * - At most {@link RECORDS_PER_TICK} records are handled before the event loop continues.
  *
  * Each JavaScript environment (the main thread, every worker) has its own copy of this module and its own list in the
  * binding. Nothing is shut down here: the binding keeps the process alive while records are due, and drains what a
  * terminated worker leaves.
  */
 
+import { performance } from 'node:perf_hooks'
 import { AbortError } from './abort.ts'
+import { native } from './backend.ts'
 import { DeepringError, detached, fromFailure } from './errors.ts'
-import { native, type Native } from './native.ts'
+import type { Native } from './native.ts'
+import { Operation, type Rare } from './operation.ts'
 import { Pending } from './pending.ts'
 import { RECORD, RecordView, STAGED, STAGED_FLAG, STAGED_NUMBERS, STATUS, type Failure } from './record.ts'
+import { isTraced, traced } from './tracing.ts'
 
 /** Records fetched from the binding at once: 20 KiB, small enough to stay in the first-level cache. */
 const RECORDS_PER_DRAIN = 256
@@ -54,72 +58,40 @@ const TURNS_UNTIL_FOLLOWED = 2
 /** Transfers that are staged at once. */
 const STAGED_MAX = 1024
 
-/** Makes the result of a request from its record. It can throw instead. */
-export type Finish = (operation: Operation, record: RecordView) => unknown
+const UNKNOWN_MS = -1
 
-/** One request in flight. All have one shape, so that the JavaScript engine sees one kind of object. */
-export class Operation {
-  /** Its number in the binding; in a group, its index there. */
-  readonly id: number
-  readonly finish: Finish
-  /** What the caller passed in, to be returned with the result; or what else `finish` needs. */
-  readonly source: unknown
-  /** The memory that the kernel can use; held here for that reason. */
-  readonly view: Uint8Array | null
-  /** Bytes of `view` at the time of the call. A detached view has none. */
-  readonly requested: number
-  /** The file as the caller named it, for errors. */
-  readonly path: string | undefined
-  /**
-   * The `FileHandle` or `Engine` that the request was made of. Held until the outcome has come: if it were collected
-   * before, its close would cancel the request.
-   */
-  owner: object | null = null
-  /** Takes the result, or a promise that rejects. */
-  resolve: (value: unknown) => void = ignore
-  /** What most requests do without. */
-  rare: Rare | null = null
-
-  constructor(id: number, finish: Finish, source: unknown, view: Uint8Array | null, path: string | undefined) {
-    this.id = id
-    this.finish = finish
-    this.source = source
-    this.view = view
-    this.requested = view === null ? 0 : view.byteLength
-    this.path = path
-  }
-
-  /** The rest of the request, to be set. */
-  get extra(): Rare {
-    return (this.rare ??= new Rare())
-  }
-}
-
-/** What few requests have: apart, because a hundred thousand others can be in flight without it. */
-class Rare {
-  /** More memory of the caller, if a request uses several pieces: held here, too. */
-  holds: readonly Uint8Array[] | null = null
-  /** Undoes a success that is not delivered, because the request was aborted before. */
-  discard: ((record: RecordView) => void) | null = null
-  signal: AbortSignal | null = null
-  /** Its promise was rejected before its record has come: nothing waits for the outcome. */
-  abandoned = false
-  /** The requests of a group, by index, if this stands for one; those that were refused are `undefined`. */
-  members: readonly (Operation | undefined)[] | null = null
-  /** Takes a failure, where no promise does. */
-  reject: ((reason: unknown) => void) | null = null
-}
+/** Requests that one abort ends with an error each. A stack for each of a hundred thousand takes a second, and says nothing new. */
+const ABORTED_APART = 1024
 
 /** The requests of one signal, and their listener. */
 interface Watch {
-  readonly operations: Set<Operation>
+  /** The numbers of those with memory of the caller: an abort of many looks at nothing else of them. */
+  readonly held: Set<number>
+  /** Those without, which are rejected at once. */
+  readonly loose: Set<Operation>
   readonly abort: () => void
+  /** After an abort of many: what all of them reject with. */
+  reason: AbortError | null
+  /** Those that have not settled then. */
+  left: number
 }
 
 /** Memory that is to be released when the requests on it have settled. */
 interface Retirement {
   uses: number
   readonly done: () => void
+}
+
+/** Of requests that this thread has canceled; most of them were aborted, and become something else. */
+const CANCELED: Failure = {
+  code: 'ERR_DEEPRING_CANCELED',
+  errno: 0,
+  syscall: '',
+  position: -1,
+  requested: 0,
+  transferred: 0,
+  index: -1,
+  message: 'The request was canceled',
 }
 
 /** See {@link keepForever}. */
@@ -139,7 +111,11 @@ let binding: Native | undefined
 let flushDue = false
 let bytesUntilFlush = EAGER_BYTES
 let flushedEarly = false
-let drainDue = false
+/** Records that this turn of the event loop can still handle. */
+let budget = RECORDS_PER_TICK
+let refillDue = false
+/** The time of this tick, asked for once. */
+let tickMs = UNKNOWN_MS
 
 /**
  * The binding, loaded and attached to this environment at the first call. What was staged before reaches it first, so
@@ -161,7 +137,7 @@ export function connect(): Native {
  * @param path - By path, `target` is an engine.
  */
 export function stageTransfer(
-  { id, view, requested }: Operation,
+  operation: Operation,
   flags: number,
   target: number,
   handle: number,
@@ -172,6 +148,8 @@ export function stageTransfer(
   extra = 0,
 ): void {
   if (binding === undefined || stagedCount === STAGED_MAX) connect()
+  const { id, view, requested } = operation
+  operation.position = position
   const at = stagedCount * STAGED_NUMBERS
   staged[at + STAGED.flags] = path === null ? flags : flags | STAGED_FLAG.byPath
   staged[at + STAGED.id] = id
@@ -190,6 +168,7 @@ export function stageTransfer(
 }
 
 function submit(to: Native): void {
+  tickMs = UNKNOWN_MS
   const count = stagedCount
   stagedCount = 0
   try {
@@ -215,17 +194,25 @@ export function nextId(): number {
 export function track<T>(operation: Operation, signal: AbortSignal | null): Promise<T> {
   const promise = new Promise<T>(takeResolve)
   operation.resolve = lastResolve
-  // Left there, it would keep the last result from being collected.
+  if (signal !== null) watch(signal, operation, lastReject)
+  // Left there, they would keep the last result from being collected.
   lastResolve = ignore
-  if (signal !== null) watch(signal, operation)
+  lastReject = ignore
   expectRecord(operation)
   flushSoon(operation.requested)
-  return promise
+  return isTraced() ? traced(operation, promise) : promise
 }
 
 /** Adds a request whose record will come. Its number must be the last one from {@link nextId}. */
 export function expectRecord(operation: Operation): void {
+  if (tickMs === UNKNOWN_MS) tickMs = Math.floor(performance.now())
+  operation.startedMs = tickMs
   pending.add(operation)
+}
+
+/** The requests in flight, the oldest first. */
+export function operationsInFlight(): Operation[] {
+  return [...pending.values()].toSorted((a, b) => a.id - b.id)
 }
 
 /** Flushes what has just been staged: at the end of the tick, or now if enough bytes are staged. */
@@ -273,10 +260,10 @@ export function blockOn<T>(operation: Operation): T {
   const settled: { value?: T; error?: unknown } = {}
   operation.resolve = (value) => void (settled.value = value as T)
   operation.extra.reject = (error) => void (settled.error = error)
-  pending.add(operation)
+  expectRecord(operation)
   connect().block(Float64Array.of(operation.id))
   while (pending.has(operation.id)) {
-    if (drainBatch() > 0) continue
+    if (drainBatch(RECORDS_PER_DRAIN) > 0) continue
     throw new DeepringError('The engine delivered no record for a request that it settled', {
       code: 'ERR_DEEPRING_LOST',
     })
@@ -287,9 +274,9 @@ export function blockOn<T>(operation: Operation): T {
 
 /** Starts a request whose outcome is ignored, such as closing a file that was collected while open. */
 export function runInBackground(stage: (id: number) => void): void {
-  const operation = new Operation(nextId(), ignore, null, null, undefined)
+  const operation = new Operation(nextId(), 'close', ignore, null, null, undefined)
   stage(operation.id)
-  pending.add(operation)
+  expectRecord(operation)
   wake()
 }
 
@@ -338,28 +325,32 @@ function wake(): void {
   if (binding !== undefined) submit(binding)
 }
 
-/** Called by the binding when records wait, and by itself after a full tick. */
+/**
+ * Called by the binding when records wait: often several times before the event loop goes on, if the drives are as fast as this
+ * thread. So what one turn handles is counted over all calls.
+ */
 function drain(): void {
-  drainDue = false
-  let left = RECORDS_PER_TICK
-  for (;;) {
-    const drained = drainBatch()
-    if (drained === 0) return
-    left -= drained
-    if (left <= 0) break
-  }
-  if (!drainDue) {
-    drainDue = true
-    setImmediate(drain)
-  }
+  for (let drained = 1; budget > 0 && drained > 0; budget -= drained) drained = drainBatch(budget)
+  // Not after each record: a turn more costs as much as a small read.
+  if (budget > RECORDS_PER_TICK / 2 || refillDue) return
+  refillDue = true
+  setImmediate(refill)
 }
 
-function drainBatch(): number {
-  const drained = connect().drain(records)
+/** The event loop has gone on. */
+function refill(): void {
+  refillDue = false
+  budget = RECORDS_PER_TICK
+  drain()
+}
+
+/** Handles what waits, `most` records at most. */
+function drainBatch(most: number): number {
+  const drained = connect().drain(most < RECORDS_PER_DRAIN ? records.subarray(0, most * RECORD) : records)
   for (let at = 0; at < drained * RECORD; at += RECORD) {
     record.moveTo(at)
     const { id, status } = record
-    if (status !== STATUS.success) record.detail = connect().detail(id)
+    if (status !== STATUS.success && status !== STATUS.canceled) record.detail = connect().detail(id)
     const operation = pending.take(id)
     if (operation === undefined) continue
     settle(operation, status)
@@ -370,7 +361,7 @@ function drainBatch(): number {
 
 /** Settles the request of the current record. */
 function settle(operation: Operation, status: number): void {
-  const failure = status === STATUS.failure ? (record.detail as Failure) : null
+  const failure = failureOf(status)
   if (failure?.code === 'ERR_DEEPRING_LOST') {
     if (operation.view !== null) keepForever(operation.view)
     operation.rare?.holds?.forEach(keepForever)
@@ -393,12 +384,20 @@ function settle(operation: Operation, status: number): void {
   operation.resolve(result)
 }
 
+/** The failure of the current record. */
+function failureOf(status: number): Failure | null {
+  if (status === STATUS.failure) return record.detail as Failure
+  return status === STATUS.canceled ? CANCELED : null
+}
+
 /** Whether nothing waits for the outcome any more, because the request was aborted. */
-function isOver(operation: Operation, { abandoned, signal }: Rare): boolean {
+function isOver(operation: Operation, { abandoned, signal, rejectAtOnce }: Rare): boolean {
   if (abandoned || signal === null) return abandoned
-  unwatch(signal, operation)
-  if (signal.aborted) fail(operation, new AbortError(signal))
-  return signal.aborted
+  const reason = unwatch(signal, operation)
+  if (!signal.aborted) return false
+  if (reason === null) fail(operation, new AbortError(signal))
+  else rejectAtOnce(reason)
+  return true
 }
 
 /**
@@ -440,48 +439,80 @@ function countDown(operation: Operation): void {
  * One listener per signal for all requests that share it: one per request would make removal quadratic. It does not use
  * the event, which is of many kinds where signals are not the runtime's own.
  */
-function watch(signal: AbortSignal, operation: Operation): void {
-  operation.extra.signal = signal
-  const watching = watched.get(signal)
-  if (watching !== undefined) {
-    watching.operations.add(operation)
-    return
+function watch(signal: AbortSignal, operation: Operation, rejectAtOnce: (reason: unknown) => void): void {
+  const { extra } = operation
+  extra.signal = signal
+  extra.rejectAtOnce = rejectAtOnce
+  let watching = watched.get(signal)
+  if (watching === undefined) {
+    const begun: Watch = {
+      held: new Set(),
+      loose: new Set(),
+      abort: () => abortAll(signal, begun),
+      reason: null,
+      left: 0,
+    }
+    watched.set(signal, begun)
+    signal.addEventListener('abort', begun.abort)
+    watching = begun
   }
-  const operations = new Set([operation])
-  const abort = (): void => abortAll(signal, operations)
-  watched.set(signal, { operations, abort })
-  signal.addEventListener('abort', abort)
+  if (isLoose(operation)) watching.loose.add(operation)
+  else watching.held.add(operation.id)
 }
 
-function unwatch(signal: AbortSignal, operation: Operation): void {
+/** Whether a request has no memory of the caller. */
+function isLoose({ view, rare }: Operation): boolean {
+  return view === null && !rare?.holds
+}
+
+/** Returns what the request rejects with, if its signal has ended many together. */
+function unwatch(signal: AbortSignal, operation: Operation): AbortError | null {
   const watching = watched.get(signal)
-  if (watching === undefined) return
-  watching.operations.delete(operation)
-  if (watching.operations.size > 0) return
-  watched.delete(signal)
-  signal.removeEventListener?.('abort', watching.abort)
+  if (watching === undefined) return null
+  const { held, loose, abort, reason } = watching
+  if (reason !== null) watching.left -= 1
+  else if (!held.delete(operation.id)) loose.delete(operation)
+  if (reason === null ? held.size + loose.size === 0 : watching.left === 0) {
+    watched.delete(signal)
+    signal.removeEventListener?.('abort', abort)
+  }
+  return reason
 }
 
-function abortAll(signal: AbortSignal, operations: ReadonlySet<Operation>): void {
-  const all = [...operations]
-  for (const operation of all) if (operation.view === null && !operation.rare?.holds) abandon(operation, signal)
-  cancel(all.map(({ id }) => id))
+function abortAll(signal: AbortSignal, watching: Watch): void {
+  // What was staged in this tick must reach the driver before it can be canceled.
+  flush()
+  const { held, loose } = watching
+  const ids = new Float64Array(held.size + loose.size)
+  let count = 0
+  for (const id of held) ids[count++] = id
+  for (const { id } of loose) ids[count++] = id
+  if (count > ABORTED_APART) {
+    watching.reason = new AbortError(signal)
+    watching.left = count
+  }
+  for (const operation of loose) abandon(operation, signal)
+  connect().cancel(ids)
 }
 
 /** Rejects a request that holds no memory of the caller. Its record can be long in coming, if a file system hangs. */
 function abandon(operation: Operation, signal: AbortSignal): void {
-  unwatch(signal, operation)
-  operation.extra.signal = null
-  operation.extra.abandoned = true
-  fail(operation, new AbortError(signal))
+  const reason = unwatch(signal, operation)
+  const { extra } = operation
+  extra.signal = null
+  extra.abandoned = true
+  if (reason === null) fail(operation, new AbortError(signal))
+  else extra.rejectAtOnce(reason)
   operation.resolve = ignore
 }
 
 // `new Promise` takes a function. All requests share this one, so that none makes a closure.
 let lastResolve: (value: unknown) => void = ignore
+let lastReject: (reason: unknown) => void = ignore
 
-function takeResolve(resolve: (value: never) => void): void {
+function takeResolve(resolve: (value: never) => void, reject: (reason: unknown) => void): void {
   lastResolve = resolve as (value: unknown) => void
+  lastReject = reject
 }
 
 /** An error whose stack begins with the caller of a function. */

@@ -12,6 +12,8 @@ export interface Closable {
 export interface EngineState {
   /** The engine's number in the binding. */
   readonly number: number
+  /** Another thread has made it. */
+  readonly borrowed: boolean
   /** True once closing has begun. */
   closed: boolean
   /** Open files. */
@@ -29,8 +31,13 @@ export function checkOpen(state: EngineState, syscall: string): void {
 
 /** A close of the engine waits for this operation. */
 export function waitedFor<T>(state: EngineState, operation: Promise<T>): Promise<T> {
-  state.opening.add(operation)
-  const forget = (): void => void state.opening.delete(operation)
+  return running(state.opening, operation)
+}
+
+/** Keeps an operation among others until it settles: what closes waits for them. */
+export function running<T>(operations: Set<Promise<unknown>>, operation: Promise<T>): Promise<T> {
+  operations.add(operation)
+  const forget = (): void => void operations.delete(operation)
   operation.then(forget, forget)
   return operation
 }

@@ -1,5 +1,7 @@
 /** How to open a file: the meaning of node:fs's flags here. */
 
+import { constants } from 'node:fs'
+import { invalidValue } from './errors.ts'
 import { wordOf } from './options.ts'
 import { OPEN } from './record.ts'
 
@@ -46,5 +48,30 @@ function meaning(bits: number, readable: boolean, writable: boolean, appends = f
 
 /** Checks the flags of an `open`. */
 export function flagsOf(flags: unknown): FlagMeaning {
+  if (typeof flags === 'number') return ofConstants(flags)
   return FLAGS[wordOf(flags, 'flags', Object.keys(FLAGS) as OpenFlags[])]
+}
+
+const { O_RDONLY, O_WRONLY, O_RDWR, O_CREAT, O_EXCL, O_TRUNC, O_APPEND } = constants
+
+const ACCESS = O_RDONLY | O_WRONLY | O_RDWR
+const KNOWN = ACCESS | O_CREAT | O_EXCL | O_TRUNC | O_APPEND
+
+/** The constants of node:fs, combined. */
+function ofConstants(flags: number): FlagMeaning {
+  const refused = (why: string): Error => invalidValue('flags', why, flags)
+  const access = flags & ACCESS
+  // Other numbers would lose their high bits below.
+  if (!Number.isInteger(flags) || flags < 0 || flags > KNOWN || access === ACCESS || (flags & ~KNOWN) !== 0)
+    throw refused(
+      'Of the constants of node:fs, it can combine O_RDONLY, O_WRONLY or O_RDWR with O_CREAT, O_EXCL, O_TRUNC and O_APPEND. ' +
+        'For O_DIRECT there is options.direct.',
+    )
+  const [creates, isExclusive, truncates] = [O_CREAT, O_EXCL, O_TRUNC].map((flag) => (flags & flag) !== 0)
+  if (isExclusive && !creates) throw refused('O_EXCL is for O_CREAT.')
+  if (access === O_RDONLY && (creates || truncates)) throw refused('O_CREAT and O_TRUNC need O_WRONLY or O_RDWR.')
+  if (access === O_RDONLY) return FLAGS.r
+  const appends = (flags & O_APPEND) !== 0
+  const bits = READ | WRITE | (creates ? CREATE : 0) | (isExclusive ? EXCLUSIVE : 0) | (truncates ? TRUNCATE : 0)
+  return meaning(bits, access === O_RDWR, true, appends)
 }

@@ -11,8 +11,10 @@
  * The group holds the memory of its members until it has settled, because the kernel can use it until then.
  */
 
-import { cancel, connect, errorOf, expectRecord, flushSoon, keepForever, nextId, Operation } from './completions.ts'
+import { cancel, connect, errorOf, expectRecord, flushSoon, keepForever, nextId } from './completions.ts'
+import { Operation } from './operation.ts'
 import type { MemberFailure, RecordView } from './record.ts'
+import { isTraced, traced } from './tracing.ts'
 
 /** A member that failed. */
 export interface GroupFailure {
@@ -31,17 +33,20 @@ export class Group {
   readonly #promises: Promise<void>[] = []
   readonly #failures: GroupFailure[] = []
   readonly #canceler = new AbortController()
+  /** Stands for all members. */
+  readonly #operation: Operation
   /** Settles with the group's record. */
   readonly #recorded: Promise<void>
 
   constructor() {
-    const operation = new Operation(nextId(), finishGroup, this, null, undefined)
+    const operation = new Operation(nextId(), 'wait', finishGroup, this, null, undefined)
     this.id = operation.id
     operation.extra.members = this.#requests
     connect().openGroup(operation.id)
     this.#recorded = new Promise((resolve) => {
       operation.resolve = resolve as () => void
     })
+    this.#operation = operation
     expectRecord(operation)
   }
 
@@ -76,7 +81,7 @@ export class Group {
   /** No more transfers join. Resolves to the failures when all members have settled. */
   async close(): Promise<readonly GroupFailure[]> {
     connect().closeGroup(this.id)
-    await this.#recorded
+    await (isTraced() ? traced(this.#operation, this.#recorded) : this.#recorded)
     await Promise.all(this.#promises)
     return this.#failures.toSorted((a, b) => a.index - b.index)
   }

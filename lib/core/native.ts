@@ -1,20 +1,15 @@
 /**
- * The one module that touches the binding.
+ * What the binding is to the facade: {@link Native}. backend.ts finds it; lib/node has the same over node:fs.
  *
- * The binding is loaded at the first use, by load.ts, so that importing deepring never throws. Only flat and cheap values
- * cross: numbers, and memory as `Uint8Array`, of which the binding takes address and length. Every
+ * Only flat and cheap values cross: numbers, and memory as `Uint8Array`, of which the binding takes address and length. Every
  * asynchronous call has an `id` and returns nothing; its outcome comes as a record from {@link Native.drain}. The caller
  * must keep the memory of a call referenced until its record has been drained, and after `ERR_DEEPRING_LOST` forever,
  * because the kernel can still write to it.
- *
- * What the binding generates as its types must fit {@link Native}: nothing is cast.
  */
 
-import { adviceOf, firstLine } from './advice.ts'
 import type { BeginRequest } from './checkpoints.ts'
-import { DeepringError } from './errors.ts'
-import { load, LoadFailure } from './load.ts'
-import type { Failure, ReplaceRequest } from './record.ts'
+import type { Failure, OpenedShared, ReplaceRequest } from './record.ts'
+import type { SwapperRequest, SwapperStatistics, SwapRequest, SwapStatistics, SwapTensor } from './swaps.ts'
 import type { SaveRequest, Selected, TableRow, TableRows, TensorColumns, Texts } from './tensors.ts'
 
 /** Settings of an engine; absent ones take the engine's defaults. */
@@ -25,6 +20,7 @@ export interface EngineConfig {
   inFlightBytes?: number
   window?: 'auto' | 'fixed'
   maxQueued?: number
+  threads?: number
 }
 
 /** Limits below the device's, for the requests that name a handle; 0 stands for the engine's default. */
@@ -129,6 +125,11 @@ export interface Native {
   abandonReplacement(id: number, replacement: number): void
   /** The flags of a record (`FLAG` of record.ts), for what moves the file's bytes now. */
   fileFlags(file: number): number
+  fileDescriptor(file: number): number
+  /** A token by which other threads of the process open the file. */
+  shareFile(file: number): number
+  /** Nothing if all threads have closed it. */
+  openShared(token: number): OpenedShared | null
   /** Waits for the requests on the file. Its number is not valid from now on. */
   close(id: number, file: number): void
 
@@ -288,58 +289,69 @@ export interface Native {
   abandonCheckpoint(id: number, prepared: number): void
   abortCheckpoint(id: number, writer: number): void
   dropCheckpointWriter(writer: number): void
+
+  /** The detail is the number of the store. */
+  openSwap(id: number, engine: number, path: Uint8Array, request: SwapRequest): void
+  /** A store that reads the tensors of a table that is open: its number. */
+  swapOver(table: number, memory: number): number
+  /** On failure it is still open. Its number is valid until `dropSwap`. */
+  closeSwap(id: number, store: number): void
+  dropSwap(store: number): void
+  putSwap(id: number, store: number, columns: TensorColumns, views: readonly Uint8Array[]): void
+  /** The detail is an array of `SwapLeased`, in the order of the names. */
+  getSwap(id: number, store: number, names: string, nameBytes: Uint32Array): void
+  /** The same of one tensor, to be changed. */
+  getSwapMut(id: number, store: number, name: string): void
+  /** The same of a new one. */
+  leaseSwap(id: number, store: number, name: string, dtype: string, shape: Float64Array): void
+  getSwapInto(id: number, store: number, name: string, view: Uint8Array): void
+  prefetchSwap(store: number, names: string, nameBytes: Uint32Array, expiresMs: number): void
+  planSwap(store: number, names: string, nameBytes: Uint32Array, repeat: boolean): void
+  pinSwap(id: number, store: number, name: string): void
+  unpinSwap(store: number, name: string): void
+  evictSwap(id: number, store: number, name: string): void
+  removeSwap(id: number, store: number, name: string): void
+  flushSwap(id: number, store: number): void
+  snapshotSwap(id: number, store: number, writer: number): void
+  swapInfo(store: number, name: string): SwapTensor | null
+  swapNames(store: number): Texts
+  swapStats(store: number): SwapStatistics
+
+  /** The detail is the number of the swapper. */
+  openSwapper(id: number, engine: number, path: Uint8Array, request: SwapperRequest): void
+  /** On failure it is still open. Its number is valid until `dropSwapper`. */
+  closeSwapper(id: number, swapper: number): void
+  dropSwapper(swapper: number): void
+  initializeGroup(id: number, swapper: number, group: string, parts: string[], views: readonly Uint8Array[]): void
+  initializeGroupFrom(
+    id: number,
+    swapper: number,
+    group: string,
+    table: number,
+    parts: string[],
+    tensors: string[],
+    convert: boolean,
+  ): void
+  putGradient(id: number, swapper: number, group: string, offset: number, view: Uint8Array): void
+  flushGradients(id: number, swapper: number): void
+  flushSwapper(id: number, swapper: number): void
+  snapshotSwapper(id: number, swapper: number, writer: number): void
+  restoreSwapper(id: number, swapper: number, table: number): void
+  resetGroup(swapper: number, group: string, parts: string[]): Failure | null
+  /** Over all groups, if `order` is null: the number of the step. */
+  beginStep(swapper: number, order: string[] | null): number | Failure
+  /** The detail is a `GroupLeased`; there is none at the end. */
+  nextGroupLease(id: number, step: number): void
+  endStep(step: number): void
+  swapperStats(swapper: number): SwapperStatistics
+
+  /**
+   * A part of the memory of a lease, which has bytes: that of a tensor, or of a group the parameters, the states and the gradient.
+   * Once for each. @throws what the runtime throws for a view that it cannot have.
+   */
+  leaseMemory(lease: number, part: number): Uint8Array<ArrayBuffer>
+  /** `views` are the parts of its memory that were looked at; they are detached. Of a group, some parts can be written. */
+  endLease(lease: number, write: boolean | string[], views: (Uint8Array | null | undefined)[]): Failure | null
+  dropLease(lease: number): void
   convert(id: number, engine: number, from: string, source: Uint8Array, to: string, target: Uint8Array): void
-}
-
-let session: Native | undefined
-
-/**
- * The session of this environment.
- *
- * @throws `ERR_DEEPRING_LOAD` with everything that was tried, and what to do.
- */
-export function native(): Native {
-  return (session ??= connect())
-}
-
-function connect(): Native {
-  let binding
-  try {
-    binding = load()
-  } catch (error) {
-    throw unloadable(error)
-  }
-  const raw = new binding.Session()
-  // These three return a Failure if they fail; here it is thrown. The others are called as they are.
-  const { defaultEngine, createEngine, allocate } = raw
-  const throwing = {
-    defaultEngine: () => orThrow(defaultEngine.call(raw)),
-    createEngine: (config: EngineConfig) => orThrow(createEngine.call(raw, config)),
-    allocate: (engine: number, bytes: number, zeroed: boolean) => orThrow(allocate.call(raw, engine, bytes, zeroed)),
-  }
-  return Object.assign(raw, throwing)
-}
-
-function orThrow<T>(answer: T | Failure): T {
-  if (isFailure(answer)) throw Object.assign(new Error('failed'), { failure: answer })
-  return answer
-}
-
-function isFailure(answer: unknown): answer is Failure {
-  return typeof answer === 'object' && answer !== null && 'syscall' in answer
-}
-
-/** The error for a binding that could not be loaded. Nothing is assumed of `error`: the surroundings are unknown. */
-function unloadable(error: unknown): DeepringError {
-  const failure =
-    error instanceof LoadFailure
-      ? error
-      : new LoadFailure('this platform', [{ candidate: 'the loader', kind: 'package', file: undefined, cause: error }])
-  const lines = [
-    `The native binding for ${failure.triple} could not be loaded. Tried:`,
-    ...failure.attempts.map(({ candidate, cause }) => `  ${candidate}: ${firstLine(cause)}`),
-    'What to do:',
-    `  - ${adviceOf(failure)}`,
-  ]
-  return new DeepringError(lines.join('\n'), { code: 'ERR_DEEPRING_LOAD', cause: error })
 }

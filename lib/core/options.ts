@@ -99,6 +99,21 @@ export function integerOrDefault(value: unknown, name: string, min: number, max:
   return value === undefined ? 0 : integerOf(value, name, min, max)
 }
 
+/** Permissions: a number, or octal digits as in node:fs, such as `'0644'`; if absent, `undefined`. */
+export function modeOf(value: unknown): number | undefined {
+  if (value === undefined) return undefined
+  if (typeof value !== 'string') return integerOf(value, 'options.mode', 0, MODE_MAX)
+  if (!/^[0-7]{1,5}$/.test(value) || Number.parseInt(value, 8) > MODE_MAX)
+    throw invalidValue('options.mode', `It must be a number or octal digits, from '0' to '7777'.`, value)
+  return Number.parseInt(value, 8)
+}
+
+/** Permissions of a new file, before the umask. */
+export const MODE = 0o666
+
+/** The bits of permissions, with those for the user, the group, and deletion. */
+const MODE_MAX = 0o7777
+
 /** A position or length in bytes: a number or bigint that a JavaScript number holds exactly. */
 export function bytesOf(value: unknown, name: string): number {
   if (typeof value === 'bigint') {

@@ -22,14 +22,32 @@ export const FIELD = {
 /** Numbers per record. */
 export const RECORD = 10
 
-/** How a request ended; the detail of a failure is a {@link Failure}. */
-export const STATUS = { success: 0, failure: 1, successWithDetail: 2 } as const
+/**
+ * How a request ended; the detail of a failure is a {@link Failure}. `canceled`: a transfer that this environment has canceled,
+ * without a detail.
+ */
+export const STATUS = { success: 0, failure: 1, successWithDetail: 2, canceled: 3 } as const
 
 /**
  * Flags of a record: every block bypassed the page cache; the backend was `'threads'`, else `'uring'`. `checksum`: the
  * number has the checksum, times {@link SCALE}, beside the flags.
  */
 export const FLAG = { direct: 1, threads: 2, locks: 4, checksum: 8 } as const
+
+/** The flag of records of lib/node. The binding has none of them. */
+export const NODE_FLAG = 16
+
+/**
+ * What moves the bytes: io_uring, threads of the engine that make one call each, or node:fs, where the native binding cannot
+ * run.
+ */
+export type Backend = 'uring' | 'threads' | 'node'
+
+/** The backend that flags name. */
+export function backendOf(flags: number): Backend {
+  if ((flags & NODE_FLAG) !== 0) return 'node'
+  return (flags & FLAG.threads) === 0 ? 'uring' : 'threads'
+}
 
 /** More than all flags, and small enough that a number is exact. */
 export const SCALE = { checksum: 65_536 } as const
@@ -169,6 +187,13 @@ export interface Opened {
   offsetAlignment: number
   memoryAlignment: number
   locksReason: string
+}
+
+/** A file that another thread has opened. */
+export interface OpenedShared {
+  opened: Opened
+  /** The number of its engine here; 0 stands for the default engine. */
+  engine: number
 }
 
 /** How a file is replaced. */

@@ -11,21 +11,24 @@
 import { allocateBuffer, type EngineBuffer } from '../memory/buffer.ts'
 import { signalOf } from '../core/abort.ts'
 import { brand, otherCopy, Uncloneable } from '../core/brand.ts'
-import { connect, nextId, Operation, runInBackground, track } from '../core/completions.ts'
+import { connect, nextId, runInBackground, track } from '../core/completions.ts'
+import { Operation } from '../core/operation.ts'
 import type { DType } from '../memory/dtype.ts'
 import { DeepringError, fromThrown, invalidType, invalidValue } from '../core/errors.ts'
 // The one circle of this package: an engine opens files, and a file names its engine.
 // oxlint-disable-next-line import/no-cycle -- each class hands out the other; their states and all else import downward
-import { makeHandle, type FileHandle } from '../file/file.ts'
+import { findEnginesBy, makeHandle, type FileHandle } from '../file/file.ts'
 import { closeUnseen, FileState, finishNothing } from '../file/file-state.ts'
 import { flagsOf, type OpenFlags } from '../core/flags.ts'
 import { checkOpen, type EngineState } from '../core/engine-state.ts'
+import { adviceOn } from './doctor.ts'
 import type { Info, Stats } from './info.ts'
 import { configOf, type EngineOptions } from './limits.ts'
 import { DIRECT, type Opened, type RecordView } from '../core/record.ts'
 import {
   booleanOf,
-  integerOf,
+  MODE,
+  modeOf,
   optionsOf,
   priorityOf,
   SIGNAL_KEYS,
@@ -45,8 +48,8 @@ export interface OpenOptions extends SignalOptions {
    * read, too, or that are read again and fit into memory. Default `'prefer'`.
    */
   direct?: 'require' | 'prefer' | 'never' | 'auto' | undefined
-  /** Permissions of a file that is created, before the umask. Default `0o666`. Only with flags that create. */
-  mode?: number | undefined
+  /** Permissions of a file that is created, before the umask: a number, or octal digits. Default `0o666`. Only with flags that create. */
+  mode?: number | string | undefined
   /**
    * True: the directory in which the file is created, or found, is synced too, so that its name survives a power cut.
    * Default false. Only with flags that create.
@@ -60,11 +63,14 @@ const OPEN_KEYS: ReadonlySet<string> = new Set(['direct', 'mode', 'syncDirectory
 
 const leaked = new FinalizationRegistry<EngineState>((state) => {
   if (state.closed) return
-  process.emitWarning('Closing an engine on garbage collection. Close it with close() or `await using`.', {
-    type: 'DeepringWarning',
-    code: 'DEEPRING_ENGINE_LEAKED',
-  })
+  // What another thread has made, that thread closes; here it was only in use.
+  if (!state.borrowed)
+    process.emitWarning('Closing an engine on garbage collection. Close it with close() or `await using`.', {
+      type: 'DeepringWarning',
+      code: 'DEEPRING_ENGINE_LEAKED',
+    })
   state.closed = true
+  engines.delete(state.number)
   runInBackground((id) => connect().closeEngine(id, state.number))
 })
 
@@ -76,6 +82,24 @@ let isMade: (value: object) => value is Engine
 
 /** Marks the construction of the default engine; never leaves this module. */
 const DEFAULT = {} as EngineOptions
+
+/** Marks the construction of an object for an engine that another thread has made; never leaves this module. */
+class Borrowed {
+  readonly number: number
+
+  constructor(number: number) {
+    this.number = number
+  }
+}
+
+/** The engines of this thread, by their numbers. */
+const engines = new Map<number, WeakRef<Engine>>()
+
+/** The engine that has this number in the binding: 0 stands for the default engine. */
+function engineNumbered(number: number): Engine {
+  if (number === 0) return Engine.default
+  return engines.get(number)?.deref() ?? new Engine(new Borrowed(number) as EngineOptions)
+}
 
 /**
  * An engine with its own limits.
@@ -111,9 +135,12 @@ export class Engine extends Uncloneable {
    */
   constructor(options?: EngineOptions) {
     super()
-    const number = options === DEFAULT ? startDefault() : start(options)
-    this.#state = { number, closed: false, files: new Set(), opening: new Set(), closing: undefined }
-    if (options !== DEFAULT) leaked.register(this, this.#state, this.#state)
+    const number = numberOf(options)
+    const borrowed = options instanceof Borrowed
+    this.#state = { number, borrowed, closed: false, files: new Set(), opening: new Set(), closing: undefined }
+    if (options === DEFAULT) return
+    engines.set(number, new WeakRef(this))
+    leaked.register(this, this.#state, this.#state)
   }
 
   static {
@@ -129,7 +156,8 @@ export class Engine extends Uncloneable {
    *
    * @param path - A string, a `file:` URL, or a `Buffer`.
    * @param flags - `'r'` (default), `'r+'`, `'w'`, `'w+'`, `'wx'`, `'wx+'`; `'a'`, `'a+'`, `'ax'`, `'ax+'` for {@link
-   * FileHandle.append}, through the page cache.
+   * FileHandle.append}, through the page cache. Or constants of node:fs: `O_RDWR | O_CREAT` opens or creates, and keeps what is
+   * there.
    * @param options - `direct`, `mode`, `syncDirectory`, `priority`, `signal`.
    * @throws `ENOENT`, `EACCES`, `EISDIR`, `EEXIST`, ...; `ERR_DEEPRING_DIRECT` if direct I/O is required and refused;
    * `ERR_DEEPRING_UNSUPPORTED` for pipes, sockets and character devices.
@@ -143,7 +171,7 @@ export class Engine extends Uncloneable {
    * await file.close()
    * ```
    */
-  open(path: FilePath, flags: OpenFlags = 'r', options?: OpenOptions): Promise<FileHandle> {
+  open(path: FilePath, flags: OpenFlags | number = 'r', options?: OpenOptions): Promise<FileHandle> {
     try {
       const name = pathOf(path)
       const known = flagsOf(flags)
@@ -156,7 +184,7 @@ export class Engine extends Uncloneable {
           given.direct,
         )
       const direct = known.appends ? DIRECT.never : wanted
-      const mode = given.mode === undefined ? 0o666 : integerOf(given.mode, 'options.mode', 0, 0o7777)
+      const mode = modeOf(given.mode) ?? MODE
       const syncDirectory = booleanOf(given.syncDirectory, 'options.syncDirectory', false)
       if (!known.creates && given.mode !== undefined) throw contradicts('mode', flags, given.mode)
       if (!known.creates && syncDirectory) throw contradicts('syncDirectory', flags, syncDirectory)
@@ -166,7 +194,7 @@ export class Engine extends Uncloneable {
       checkOpen(state, 'open')
       const finish = (_operation: Operation, { detail }: RecordView): FileHandle =>
         makeHandle(new FileState(state, name.text, flags, known, detail as Opened), this)
-      const operation = new Operation(nextId(), finish, null, null, name.text)
+      const operation = new Operation(nextId(), 'open', finish, null, null, name.text)
       operation.extra.discard = ({ detail }) => closeUnseen(detail as Opened)
       connect().open(operation.id, state.number, name.bytes, known.bits, direct, mode, syncDirectory, priority)
       const opening = track<FileHandle>(operation, signal)
@@ -252,13 +280,33 @@ export class Engine extends Uncloneable {
       const name = path === undefined ? null : pathOf(path)
       const signal = signalOf(optionsOf(options, SIGNAL_KEYS).signal)
       checkOpen(this.#state, 'info')
-      const operation = new Operation(nextId(), finishInfo, null, null, name?.text)
+      const operation = new Operation(nextId(), 'info', finishInfo, null, null, name?.text)
       connect().engineInfo(operation.id, this.#state.number, name === null ? null : name.bytes)
       operation.owner = this
       return track(operation, signal)
     } catch (error) {
       return Promise.reject(error)
     }
+  }
+
+  /**
+   * Advice in words: what is slower or less safe here than it could be, and what to do about it. The facts are those of {@link
+   * Engine.info} and {@link Engine.stats}.
+   *
+   * @param path - A file or directory to look at, too.
+   * @param options - `signal`.
+   * @returns A sentence or two for each, the most important first; none if all is well.
+   *
+   * @example
+   * ```ts
+   * import { doctor } from 'deepring'
+   *
+   * for (const advice of await doctor('.')) console.log(advice)
+   * ```
+   */
+  async doctor(path?: FilePath, options?: SignalOptions): Promise<string[]> {
+    const info = await this.info(path, options)
+    return adviceOn(info, this.stats())
   }
 
   /**
@@ -337,6 +385,11 @@ export function engineStateOf(engine: Engine): EngineState {
   return stateIn(engine)
 }
 
+function numberOf(options: EngineOptions | undefined): number {
+  if (options === DEFAULT) return startDefault()
+  return options instanceof Borrowed ? options.number : start(options)
+}
+
 function start(options: EngineOptions | undefined): number {
   const config = configOf(options)
   try {
@@ -360,15 +413,16 @@ export function directOf(value: unknown): number {
   return DIRECT[wordOf(value, 'options.direct', ['require', 'prefer', 'never', 'auto'])]
 }
 
-function contradicts(option: string, flags: OpenFlags, value: unknown): Error {
+function contradicts(option: string, flags: OpenFlags | number, value: unknown): Error {
   return invalidValue(`options.${option}`, `It contradicts the flags '${flags}', which create no file.`, value)
 }
 
 async function closeEngine(state: EngineState): Promise<void> {
   state.closed = true
+  engines.delete(state.number)
   await Promise.allSettled(state.opening)
   const files = await Promise.allSettled(Array.from(state.files, (file) => file.close()))
-  const operation = new Operation(nextId(), finishNothing, null, null, undefined)
+  const operation = new Operation(nextId(), 'close', finishNothing, null, null, undefined)
   connect().closeEngine(operation.id, state.number)
   await track(operation, null)
   // A file that fails to close does not keep the engine open, and its error is not lost.
@@ -383,4 +437,9 @@ function finishInfo(_operation: Operation, { detail }: RecordView): Info {
 brand('Engine', Engine.prototype, (engine) => {
   const { closed, files } = stateIn(engine)
   return { default: engine === defaultEngine, closed, files: files.size }
+})
+
+findEnginesBy((number) => {
+  const owner = engineNumbered(number)
+  return { owner, state: stateIn(owner) }
 })

@@ -3,22 +3,25 @@
  * Stats}).
  */
 
+import type { Priority } from '../core/options.ts'
+import type { Backend } from '../core/record.ts'
+
 /** An engine's configuration, and why it was chosen. */
 export interface Info {
   /** The version of the native binding. */
   readonly version: string
   /** What moves the bytes now. */
-  readonly backend: 'uring' | 'threads'
+  readonly backend: Backend
   /**
    * Why this backend runs, in words that help: a seccomp filter, a sysctl, an old kernel, an environment variable, a
-   * lost ring.
+   * lost ring, a platform without a binary.
    */
   readonly reason: string
   /** The release of the running kernel. */
   readonly kernel: string
-  /** The set-up flags of the ring; empty on `'threads'`. */
+  /** The set-up flags of the ring; empty without one. */
   readonly flags: readonly string[]
-  /** Entries of the ring's submission queue; 0 on `'threads'`. */
+  /** Entries of the ring's submission queue; 0 without one. */
   readonly ringEntries: number
   /** The limit on locked memory, which includes rings, in bytes; -1 if there is none. */
   readonly memlockBytes: number
@@ -39,6 +42,8 @@ export interface Info {
    * Requests accepted and not yet settled, in flight included; one more fails with `ERR_DEEPRING_QUEUE_FULL`.
    */
   readonly maxQueued: number
+  /** Threads for each file system, where threads move the bytes. */
+  readonly threads: number
   /** About the path passed to `info`; absent without one. */
   readonly path?: PathInfo | undefined
 }
@@ -88,7 +93,7 @@ export interface WindowSize {
    * rate.
    */
   readonly bytes: number
-  /** Bytes in flight while several share it: the fewest with which it is within 8 %. */
+  /** Bytes in flight while several share it: the fewest with which it is within 5 %. */
   readonly sharedBytes: number
   /** Blocks in flight of requests of at most 64 KiB. */
   readonly blocks: number
@@ -147,6 +152,8 @@ export interface Stats {
   readonly pooledBytes: number
   /** How long reads and writes took from acceptance to settlement, their time in queues included. */
   readonly latency: LatencySummary
+  /** The same of each class of requests, with histograms. */
+  readonly classes: Readonly<Record<Priority, ClassLatency>>
   /** What the engine keeps in flight at the devices that it has used. */
   readonly windows: readonly DeviceWindow[]
 }
@@ -169,4 +176,17 @@ export interface LatencySummary {
   readonly p99Us: number
   /** 999 of 1000 were shorter. */
   readonly p999Us: number
+}
+
+/**
+ * The durations of one class of requests. The histogram has the buckets that are not empty: a duration is at most the upper end
+ * of its bucket, and more than 15/16 of it.
+ */
+export interface ClassLatency extends LatencySummary {
+  /** The sum of all, in microseconds. */
+  readonly sumUs: number
+  /** The upper end of each bucket, included, in microseconds; they grow. */
+  readonly upToUs: readonly number[]
+  /** How many durations are in each bucket. */
+  readonly counts: readonly number[]
 }

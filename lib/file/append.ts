@@ -6,7 +6,8 @@
  */
 
 import { signalOf } from '../core/abort.ts'
-import { connect, nextId, Operation, track } from '../core/completions.ts'
+import { connect, nextId, track } from '../core/completions.ts'
+import { Operation } from '../core/operation.ts'
 import { optionsOf, type SignalOptions } from '../core/options.ts'
 import type { RecordView } from '../core/record.ts'
 import { viewOf, type Bytes } from '../memory/view.ts'
@@ -42,7 +43,7 @@ export function append<B extends Bytes>(
   const signal = signalOf(given.signal)
   checkFileOpen(state, 'write')
   checkAppends(state)
-  const operation = new Operation(nextId(), finishAppend, buffer, view, state.path)
+  const operation = new Operation(nextId(), 'write', finishAppend, buffer, view, state.path)
   connect().append(operation.id, state.number, view)
   operation.owner = owner
   return track(operation, signal)

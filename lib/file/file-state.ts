@@ -11,15 +11,15 @@ import {
   detachedInFlight,
   isRetiring,
   nextId,
-  Operation,
   runInBackground,
   stageTransfer,
   track,
 } from '../core/completions.ts'
+import { Operation } from '../core/operation.ts'
 import type { Closable, EngineState } from '../core/engine-state.ts'
 import { closed, DeepringError, systemError } from '../core/errors.ts'
 import type { FlagMeaning, OpenFlags } from '../core/flags.ts'
-import { FLAG, STAGED_FLAG, type Opened, type RecordView } from '../core/record.ts'
+import { backendOf, FLAG, STAGED_FLAG, type Backend, type Opened, type RecordView } from '../core/record.ts'
 import { SUM } from '../core/options.ts'
 import { receiptOf, type Receipt } from './receipt.ts'
 import type { Bytes } from '../memory/view.ts'
@@ -58,7 +58,7 @@ export class FileState implements Closable {
   number: number
   /** As the caller named it. */
   readonly path: string
-  readonly flags: OpenFlags
+  readonly flags: OpenFlags | number
   readonly readable: boolean
   readonly writable: boolean
   /** All it writes goes to the end of the file. */
@@ -74,7 +74,7 @@ export class FileState implements Closable {
   constructor(
     engine: EngineState,
     path: string,
-    flags: OpenFlags,
+    flags: OpenFlags | number,
     { readable, writable, appends }: FlagMeaning,
     opened: Opened,
   ) {
@@ -95,13 +95,18 @@ export class FileState implements Closable {
   }
 
   /** What moves the bytes now; after the close, what did last. */
-  get backend(): 'uring' | 'threads' {
-    return (this.#flagsNow() & FLAG.threads) === 0 ? 'uring' : 'threads'
+  get backend(): Backend {
+    return backendOf(this.#flagsNow())
   }
 
   /** True if writes keep out those of other processes; after the close, what was true last. */
   get locks(): boolean {
     return (this.#flagsNow() & FLAG.locks) !== 0
+  }
+
+  /** The descriptor; -1 once closing has begun. */
+  get fd(): number {
+    return this.number === 0 ? -1 : connect().fileDescriptor(this.number)
   }
 
   #flagsNow(): number {
@@ -113,7 +118,7 @@ export class FileState implements Closable {
   close(): Promise<void> {
     if (this.closing === undefined) {
       this.#flagsNow()
-      const operation = new Operation(nextId(), finishNothing, this, null, this.path)
+      const operation = new Operation(nextId(), 'close', finishNothing, this, null, this.path)
       connect().close(operation.id, this.number)
       this.number = 0
       this.engine.files.delete(this)
@@ -184,8 +189,9 @@ export function transferOperation(
   path: string,
   group: Membership['group'],
 ): Operation {
-  if (group !== undefined) return new Operation(group.index, write ? checkWrite : checkRead, buffer, view, path)
-  return new Operation(nextId(), write ? finishWrite : finishRead, buffer, view, path)
+  const call = write ? 'write' : 'read'
+  if (group !== undefined) return new Operation(group.index, call, write ? checkWrite : checkRead, buffer, view, path)
+  return new Operation(nextId(), call, write ? finishWrite : finishRead, buffer, view, path)
 }
 
 function finishRead(operation: Operation, record: RecordView): ReadResult {

@@ -9,18 +9,18 @@ import type { Readable, Writable } from 'node:stream'
 import type { ReadableStream, WritableStream } from 'node:stream/web'
 import { signalOf } from '../core/abort.ts'
 import { brand, Uncloneable } from '../core/brand.ts'
-import { connect, nextId, Operation, track, type Finish } from '../core/completions.ts'
+import { track } from '../core/completions.ts'
 // oxlint-disable-next-line import/no-cycle -- a file names its engine, and an engine opens files; see engine.ts
 import type { Engine } from '../engine/engine.ts'
+import type { EngineState } from '../core/engine-state.ts'
 import { invalidType } from '../core/errors.ts'
+import { flagsOf } from '../core/flags.ts'
 import {
   checkFileOpen,
-  checkWritable,
   FileState,
   finishNothing,
   stageRead,
   stageWrite,
-  checkReadable,
   type Alignment,
   type ReadResult,
   type WriteResult,
@@ -35,26 +35,29 @@ import {
 } from './many.ts'
 import { READ_KEYS, WRITE_KEYS, type ReadOptions, type WriteOptions } from './options.ts'
 import type { Ranges } from './ranges.ts'
-import { finishChecksum, finishChecksums, rangeOf, type ChecksumOptions } from './checksum.ts'
+import { checksum, type ChecksumOptions } from './checksum.ts'
+import { stat, sync, truncate } from './control.ts'
 import {
   booleanOf,
-  bytesOf,
   checkKeys,
   checksumOf,
   optionsOf,
   positionOf,
   priorityOf,
-  SIGNAL_KEYS,
   type SignalOptions,
 } from '../core/options.ts'
-import { BigIntFileStat, FileStat, finishBigIntStat, finishStat, STAT_KEYS, type StatOptions } from './stat.ts'
+import type { Backend } from '../core/record.ts'
+import type { BigIntFileStat, FileStat, StatOptions } from './stat.ts'
 import { viewOf, type Bytes } from '../memory/view.ts'
 import { append, type AppendOptions, type AppendResult } from './append.ts'
 import { asyncBuffer, type AsyncBuffer } from './async-buffer.ts'
+import { callOf, type Place, type WithBuffer } from './calls.ts'
 import { chunks, type Chunk } from './chunk.ts'
 import { pipe, type PipeOptions, type PipeResult } from './pipe.ts'
 import { createReadStream, readableWebStream, type ReadStreamOptions, type WebStreamOptions } from './read-stream.ts'
 import { CHUNK_KEYS, spanOf, type ChunkOptions } from './span.ts'
+import { openShared, shareOf, type SharedFile } from './share.ts'
+import { readv, writev, type ReadvResult, type WritevResult } from './vectored.ts'
 import { createWriteStream, type WriteStreamOptions } from './write-stream.ts'
 
 /** The reason that the engine gives while locks work. */
@@ -72,6 +75,7 @@ const leaked = new FinalizationRegistry<FileState>((state) => {
   state.close().catch(finishNothing)
 })
 
+let engineNumbered: (number: number) => { readonly owner: Engine; readonly state: EngineState }
 let make: (state: FileState, owner: Engine) => FileHandle
 let stateIn: (file: FileHandle) => FileState
 let isMade: (value: object) => value is FileHandle
@@ -127,6 +131,14 @@ export class FileHandle extends Uncloneable {
     return this.#state.number === 0
   }
 
+  /**
+   * Its descriptor, for calls that deepring does not make; -1 once closing has begun. It can have `O_DIRECT` set. Do not close
+   * it, nor change its flags.
+   */
+  get fd(): number {
+    return this.#state.fd
+  }
+
   /** The engine that opened it. */
   get engine(): Engine {
     return this.#owner
@@ -164,9 +176,9 @@ export class FileHandle extends Uncloneable {
 
   /**
    * What moves this file's bytes now. Files of FUSE are always served by `'threads'`, and so are all files once an
-   * engine has lost its ring. After the close, it stays as it was last.
+   * engine has lost its ring. `'node'` where the native binding cannot run. After the close, it stays as it was last.
    */
-  get backend(): 'uring' | 'threads' {
+  get backend(): Backend {
     return this.#state.backend
   }
 
@@ -188,7 +200,8 @@ export class FileHandle extends Uncloneable {
    * @param buffer - A typed array, a `DataView` or a tensor, of any size and alignment; not on resizable memory. An
    * empty one reads 0 bytes.
    * @param options - `position` (required), `offset` and `length` in bytes, `exact`, `checksum`, `expect`, `priority`,
-   * `signal`.
+   * `signal`. The calls of node:fs/promises are understood, too: `read(buffer, offset, length, position)` and
+   * `read({ buffer, ... })`.
    * @returns The number of bytes read (0 behind the end of the file), the buffer, and a receipt.
    * @throws `ERR_DEEPRING_EOF` with `transferred` if the file ends early and `exact` is true;
    * `ERR_DEEPRING_CHECKSUM` with `expected` and `actual`, the buffer filled;
@@ -209,10 +222,19 @@ export class FileHandle extends Uncloneable {
    * }
    * ```
    */
-  read<B extends Bytes>(buffer: B, options: ReadOptions): Promise<ReadResult<B>> {
+  read<B extends Bytes>(buffer: B, options: ReadOptions): Promise<ReadResult<B>>
+  /** As in node:fs/promises. The position is required. */
+  read<B extends Bytes>(buffer: B, offset: Place, length: Place, position: number | bigint): Promise<ReadResult<B>>
+  /** As in node:fs/promises: all in one object. */
+  read<B extends Bytes>(options: WithBuffer<B, ReadOptions>): Promise<ReadResult<B>>
+  read(
+    buffer: Bytes | WithBuffer<Bytes, ReadOptions>,
+    options?: ReadOptions | Place,
+    length?: Place,
+    at?: number | bigint,
+  ): Promise<ReadResult> {
     try {
-      if (typeof options !== 'object' || options === null)
-        throw invalidType('options', 'an object with a position', options)
+      if (typeof options !== 'object' || options === null) return this.read(...callOf(buffer, options, length, at))
       checkKeys(options, READ_KEYS)
       const view = viewOf(buffer, options.offset, options.length)
       const position = positionOf(options.position, 'options.position', view.byteLength)
@@ -237,7 +259,8 @@ export class FileHandle extends Uncloneable {
    *
    * @param buffer - A typed array, a `DataView` or a tensor, of any size and alignment; not on resizable memory. An
    * empty one writes nothing.
-   * @param options - `position` (required), `offset` and `length` in bytes, `checksum`, `priority`, `signal`.
+   * @param options - `position` (required), `offset` and `length` in bytes, `checksum`, `priority`, `signal`. The calls of
+   * node:fs/promises are understood, too: `write(buffer, offset, length, position)` and `write(text, position, encoding)`.
    * @returns The number of bytes written (all of them), the buffer, and a receipt.
    * @throws `ENOSPC`, `EDQUOT`, `EFBIG`, `EIO` with `transferred`; `ERR_DEEPRING_CLOSED`; `EBADF` if the file was
    * opened read-only; `ERR_DEEPRING_DETACHED` if memory that is not the engine's was detached during the write.
@@ -255,10 +278,21 @@ export class FileHandle extends Uncloneable {
    * }
    * ```
    */
-  write<B extends Bytes>(buffer: B, options: WriteOptions): Promise<WriteResult<B>> {
+  write<B extends Bytes>(buffer: B, options: WriteOptions): Promise<WriteResult<B>>
+  /** As in node:fs/promises. The position is required. */
+  write<B extends Bytes>(buffer: B, offset: Place, length: Place, position: number | bigint): Promise<WriteResult<B>>
+  /** As {@link FileHandle.read} takes it: all in one object. */
+  write<B extends Bytes>(options: WithBuffer<B, WriteOptions>): Promise<WriteResult<B>>
+  /** As in node:fs/promises: text. The result has the bytes that were written as its buffer. */
+  write(text: string, position: number | bigint, encoding?: BufferEncoding): Promise<WriteResult<Buffer>>
+  write(
+    buffer: Bytes | WithBuffer<Bytes, WriteOptions> | string,
+    options?: WriteOptions | Place,
+    length?: Place | BufferEncoding,
+    at?: number | bigint,
+  ): Promise<WriteResult> {
     try {
-      if (typeof options !== 'object' || options === null)
-        throw invalidType('options', 'an object with a position', options)
+      if (typeof options !== 'object' || options === null) return this.write(...callOf(buffer, options, length, at))
       checkKeys(options, WRITE_KEYS)
       const view = viewOf(buffer, options.offset, options.length)
       const position = positionOf(options.position, 'options.position', view.byteLength)
@@ -271,6 +305,50 @@ export class FileHandle extends Uncloneable {
     } catch (error) {
       return Promise.reject(error)
     }
+  }
+
+  /**
+   * Reads into several buffers what is one behind the other in the file, as in node:fs/promises: fewer bytes only at the end of
+   * the file. For parts that are not neighbors, use {@link FileHandle.readMany}.
+   *
+   * @param buffers - Each as of {@link FileHandle.read}.
+   * @param position - Where in the file the first begins, in bytes. Required.
+   * @param options - `signal`.
+   * @throws As {@link FileHandle.read}, for the first buffer that failed.
+   *
+   * @example
+   * ```ts
+   * import { open } from 'deepring'
+   *
+   * const file = await open('weights.bin')
+   * const { bytesRead, buffers } = await file.readv([new Uint8Array(8), new Float32Array(100)], 0)
+   * console.log(bytesRead, buffers.length) // 408 2
+   * await file.close()
+   * ```
+   */
+  readv<B extends readonly Bytes[]>(
+    buffers: B,
+    position: number | bigint,
+    options?: SignalOptions,
+  ): Promise<ReadvResult<B>> {
+    return readv(this.#state, this, buffers, position, options)
+  }
+
+  /**
+   * Writes several buffers, one behind the other in the file, as in node:fs/promises. They are requests of their own: after a
+   * failure, any of them can have been written. Neighbors that are not whole blocks cost less in one buffer.
+   *
+   * @param buffers - Each as of {@link FileHandle.write}.
+   * @param position - Where in the file the first goes, in bytes. Required.
+   * @param options - `signal`.
+   * @throws As {@link FileHandle.write}, for the first buffer that failed.
+   */
+  writev<B extends readonly Bytes[]>(
+    buffers: B,
+    position: number | bigint,
+    options?: SignalOptions,
+  ): Promise<WritevResult<B>> {
+    return writev(this.#state, this, buffers, position, options)
   }
 
   /**
@@ -488,7 +566,7 @@ export class FileHandle extends Uncloneable {
    * The CRC-32C of a range of the file, read at the speed of the drive. No memory of it reaches JavaScript: the engine
    * reads into at most 64 MiB of its own, and sums on its threads.
    *
-   * @param options - `position` and `length` in bytes, `chunk` for one checksum per chunk, `priority`, `signal`.
+   * @param options - `position` and `length` in bytes, `chunk` for one checksum per chunk, `priority`, `onProgress`, `signal`.
    * @returns A whole number from 0 to 2^32 - 1; with `chunk`, a `Uint32Array` with one for each.
    * @throws `ERR_DEEPRING_EOF` if the range reaches past the end of the file; `EBADF` if it was opened for writing only;
    * `ERR_DEEPRING_CLOSED`; the system's errors (`EIO`). Their `position` and `requested` are those of the range.
@@ -509,10 +587,7 @@ export class FileHandle extends Uncloneable {
   checksum(options?: ChecksumOptions): Promise<number | Uint32Array>
   checksum(options?: ChecksumOptions): Promise<number | Uint32Array> {
     try {
-      const { position, length, chunk, priority, signal } = rangeOf(options)
-      checkReadable(this.#state)
-      const stage = (id: number, file: number): void => connect().checksum(id, file, position, length, chunk, priority)
-      return this.#control('read', { signal }, stage, chunk === 0 ? finishChecksum : finishChecksums)
+      return checksum(this.#state, this, options)
     } catch (error) {
       return Promise.reject(error)
     }
@@ -537,14 +612,14 @@ export class FileHandle extends Uncloneable {
    * ```
    */
   sync(options?: SignalOptions): Promise<void> {
-    return this.#control('fsync', options, (id, file) => connect().sync(id, file, false))
+    return sync(this.#state, this, false, options)
   }
 
   /**
    * As {@link FileHandle.sync}, but without metadata that is not needed to read the bytes back, such as times. Cheaper.
    */
   datasync(options?: SignalOptions): Promise<void> {
-    return this.#control('fdatasync', options, (id, file) => connect().sync(id, file, true))
+    return sync(this.#state, this, true, options)
   }
 
   /**
@@ -557,9 +632,7 @@ export class FileHandle extends Uncloneable {
   stat(options?: StatOptions): Promise<FileStat | BigIntFileStat>
   stat(options?: StatOptions): Promise<FileStat | BigIntFileStat> {
     try {
-      const { bigint, ...others } = optionsOf(options, STAT_KEYS)
-      const finish = booleanOf(bigint, 'options.bigint', false) ? finishBigIntStat : finishStat
-      return this.#control('fstat', others, (id, file) => connect().stat(id, file), finish)
+      return stat(this.#state, this, options)
     } catch (error) {
       return Promise.reject(error)
     }
@@ -583,12 +656,50 @@ export class FileHandle extends Uncloneable {
    */
   truncate(length: number | bigint = 0, options?: SignalOptions): Promise<void> {
     try {
-      const size = bytesOf(length, 'length')
-      checkWritable(this.#state, 'ftruncate')
-      return this.#control('ftruncate', options, (id, file) => connect().truncate(id, file, size))
+      return truncate(this.#state, this, length, options)
     } catch (error) {
       return Promise.reject(error)
     }
+  }
+
+  /**
+   * A token for other threads of this process: post it to a worker, which opens the same file with {@link FileHandle.from}. The
+   * descriptor, and what was found out about the file, is one for all. It is closed by the last thread that closes it, so keep it
+   * open until the others have it.
+   *
+   * @throws `ERR_DEEPRING_CLOSED`.
+   *
+   * @example
+   * ```ts
+   * import { FileHandle, open } from 'deepring'
+   *
+   * const file = await open('weights.bin')
+   * const token = structuredClone(file.share()) // as a worker gets it
+   * await using other = FileHandle.from(token)
+   * await file.close()
+   * console.log((await other.read(new Uint8Array(8), { position: 0 })).bytesRead) // 8
+   * ```
+   */
+  share(): SharedFile {
+    checkFileOpen(this.#state, 'share')
+    return shareOf(this.#state)
+  }
+
+  /**
+   * Opens what another thread has shared.
+   *
+   * @param token - What {@link FileHandle.share} has returned.
+   * @throws `ERR_DEEPRING_CLOSED` if all threads have closed the file; `ERR_DEEPRING_INVALID_ARG_TYPE`.
+   */
+  static from(token: SharedFile): FileHandle {
+    const { shared, engine, opened } = openShared(token)
+    const { owner, state } = engineNumbered(engine)
+    return makeHandle(new FileState(state, shared.path, shared.flags, flagsOf(shared.flags), opened), owner)
+  }
+
+  /** What `String(file)` is. */
+  override toString(): string {
+    return `FileHandle '${this.path}'`
   }
 
   /**
@@ -608,25 +719,11 @@ export class FileHandle extends Uncloneable {
   [Symbol.asyncDispose](): Promise<void> {
     return this.close()
   }
+}
 
-  #control<T = void>(
-    syscall: string,
-    options: SignalOptions | undefined,
-    stage: (id: number, file: number) => void,
-    finish: Finish = finishNothing,
-  ): Promise<T> {
-    try {
-      const signal = signalOf(optionsOf(options, SIGNAL_KEYS).signal)
-      const state = this.#state
-      checkFileOpen(state, syscall)
-      const operation = new Operation(nextId(), finish, state, null, state.path)
-      stage(operation.id, state.number)
-      operation.owner = this
-      return track(operation, signal)
-    } catch (error) {
-      return Promise.reject(error)
-    }
-  }
+/** How a file that another thread has shared finds its engine. Engines open files, so files do not import engines. */
+export function findEnginesBy(find: typeof engineNumbered): void {
+  engineNumbered = find
 }
 
 /** A handle for a file that the engine `owner` has opened. */
@@ -645,4 +742,16 @@ export function stateOf(file: FileHandle): FileState {
   return stateIn(file)
 }
 
-brand('FileHandle', FileHandle.prototype, ({ path, direct, backend, closed }) => ({ path, direct, backend, closed }))
+brand('FileHandle', FileHandle.prototype, ({ path, fd, direct, backend, closed }) => ({
+  path,
+  fd,
+  direct,
+  backend,
+  closed,
+}))
+
+// V8 puts it into the error of `postMessage(file)` and `structuredClone(file)`: what to do instead.
+Object.defineProperty(FileHandle.prototype, Symbol.toStringTag, {
+  value: 'FileHandle; send file.share() instead',
+  configurable: true,
+})

@@ -5,7 +5,8 @@
  * together, and counting what came of each range.
  */
 
-import { connect, keepForever, nextId, Operation, track } from '../core/completions.ts'
+import { connect, keepForever, nextId, track } from '../core/completions.ts'
+import { Operation } from '../core/operation.ts'
 import { fromFailure, invalidType, invalidValue, systemError, type DeepringError } from '../core/errors.ts'
 import {
   booleanOf,
@@ -157,6 +158,7 @@ function stage<T>(
 ): Promise<T> {
   const view = viewOf(buffer, undefined, undefined)
   const checked = rangesOf(ranges)
+  const write = (flags & MANY_FLAG.write) !== 0
   const sums = checksumOf(checksum, undefined) === SUM.no ? 0 : MANY_FLAG.sums
   if (expect !== undefined && expect.length !== checked.count)
     throw invalidValue('options.expect.length', `There are ${checked.count} ranges.`, expect.length)
@@ -165,7 +167,7 @@ function stage<T>(
   const urgency = priorityOf(priority)
   const watched = signalOf(signal)
   const source: Source = { buffer, count: checked.count, partial: (flags & MANY_FLAG.partial) !== 0 }
-  const operation = new Operation(nextId(), finish, source, view, state.path)
+  const operation = new Operation(nextId(), write ? 'write' : 'read', finish, source, view, state.path)
   operation.owner = owner
   numbers[MANY.id] = operation.id
   numbers[MANY.file] = state.number

@@ -12,11 +12,11 @@
  * Memory is whatever `make` returns. A piece belongs to the reader until `next` returns it.
  */
 
-import { linked, throwIfAborted, type Linked } from '../core/abort.ts'
-import { connect, nextId, Operation, track } from '../core/completions.ts'
+import { linked, type Linked } from '../core/abort.ts'
+import { track } from '../core/completions.ts'
+import { stat } from './control.ts'
 import { checkFileOpen, checkReadable, stageRead, type FileState, type ReadResult } from './file-state.ts'
 import type { Span } from './span.ts'
-import { finishStat, type FileStat } from './stat.ts'
 
 /** Memory that can be given back. */
 export interface PieceMemory extends Uint8Array<ArrayBuffer> {
@@ -39,13 +39,8 @@ interface Ahead<M extends PieceMemory> {
 
 /** The length of a file. */
 export async function sizeOf(state: FileState, owner: object, signal: AbortSignal | null): Promise<number> {
-  throwIfAborted(signal)
-  checkFileOpen(state, 'fstat')
-  const operation = new Operation(nextId(), finishStat, state, null, state.path)
-  connect().stat(operation.id, state.number)
-  operation.owner = owner
-  const { size } = await track<FileStat>(operation, signal)
-  return size
+  const { size } = await stat(state, owner, { signal: signal ?? undefined })
+  return Number(size)
 }
 
 /** See the module. */

@@ -5,12 +5,12 @@
  * address or position was unaligned, and the transfers that were resumed or retried.
  */
 
-import { FLAG, type RecordView } from '../core/record.ts'
+import { backendOf, FLAG, type Backend, type RecordView } from '../core/record.ts'
 
 /** What the engine did for one request. */
 export interface Receipt {
-  /** What moved the bytes: `'uring'` or `'threads'`. */
-  readonly backend: 'uring' | 'threads'
+  /** What moved the bytes. */
+  readonly backend: Backend
   /** True if every block bypassed the page cache. */
   readonly direct: boolean
   /** Blocks that the request was cut into. A block that is resumed or retried counts once. */
@@ -36,7 +36,7 @@ export interface Receipt {
 export function receiptOf(record: RecordView): Receipt {
   const { flags } = record
   const receipt: Receipt = {
-    backend: (flags & FLAG.threads) === 0 ? 'uring' : 'threads',
+    backend: backendOf(flags),
     direct: (flags & FLAG.direct) !== 0,
     blocks: record.blocks,
     bounced: record.bounced,

@@ -7,7 +7,7 @@
  */
 
 import fs from 'node:fs'
-import { OutgoingMessage, ServerResponse } from 'node:http'
+import type { ServerResponse } from 'node:http'
 import net from 'node:net'
 import { Writable } from 'node:stream'
 import { FileWritable } from './write-stream.ts'
@@ -23,8 +23,7 @@ export function consumesByCallback(sink: Writable): boolean {
   if (sink instanceof FileWritable) return isUnchanged(sink, FileWritable.prototype, METHODS)
   if (sink instanceof net.Socket) return isPlainSocket(sink)
   if (sink instanceof fs.WriteStream) return isUnchanged(sink, fs.WriteStream.prototype, METHODS) && writesByNode(sink)
-  if ((sink as object) instanceof ServerResponse) return isPlainResponse(sink as unknown as ServerResponse)
-  return false
+  return isPlainResponse(sink)
 }
 
 function isPlainSocket(socket: net.Socket): boolean {
@@ -33,10 +32,13 @@ function isPlainSocket(socket: net.Socket): boolean {
 }
 
 /** Frameworks put an object of their own between a response and its class. */
-function isPlainResponse(response: ServerResponse): boolean {
-  const { socket } = response
+function isPlainResponse(sink: object): boolean {
+  // Only a program that has loaded `node:http` has a response. To import it here would take several times as long as all of deepring.
+  const http = 'writeHead' in sink ? process.getBuiltinModule('node:http') : undefined
+  if (http === undefined || !(sink instanceof http.ServerResponse)) return false
+  const { socket } = sink as ServerResponse
   if (socket === null || !isPlainSocket(socket)) return false
-  return isUnchanged(response, OutgoingMessage.prototype, RESPONSE_METHODS)
+  return isUnchanged(sink, http.OutgoingMessage.prototype, RESPONSE_METHODS)
 }
 
 function isUnchanged(stream: object, prototype: object, methods: readonly string[]): boolean {

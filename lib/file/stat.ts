@@ -1,7 +1,7 @@
 /** The metadata of an open file, under the names of node:fs. */
 
 import { constants } from 'node:fs'
-import type { Operation } from '../core/completions.ts'
+import type { Operation } from '../core/operation.ts'
 import type { SignalOptions } from '../core/options.ts'
 import type { RecordView, Stat } from '../core/record.ts'
 
@@ -12,6 +12,79 @@ export interface StatOptions extends SignalOptions {
 }
 
 export const STAT_KEYS: ReadonlySet<string> = new Set(['bigint', 'signal'])
+
+/** What both kinds of metadata have: what a file is, and its times as dates. */
+abstract class Metadata {
+  abstract readonly mode: number | bigint
+  abstract readonly atimeMs: number | bigint
+  abstract readonly mtimeMs: number | bigint
+  abstract readonly ctimeMs: number | bigint
+  abstract readonly birthtimeMs: number | bigint
+
+  /** When the file was last read. */
+  get atime(): Date {
+    return dateOf(this.atimeMs)
+  }
+
+  /** When its bytes were last changed. */
+  get mtime(): Date {
+    return dateOf(this.mtimeMs)
+  }
+
+  /** When its metadata was last changed. */
+  get ctime(): Date {
+    return dateOf(this.ctimeMs)
+  }
+
+  /** When it was created; 1970 where the file system does not record it. */
+  get birthtime(): Date {
+    return dateOf(this.birthtimeMs)
+  }
+
+  /** True for a regular file. */
+  isFile(): boolean {
+    return this.#is(constants.S_IFREG)
+  }
+
+  /** True for a block device. For one, `size` is the capacity. */
+  isBlockDevice(): boolean {
+    return this.#is(constants.S_IFBLK ?? 0o060000)
+  }
+
+  /** False: directories are not opened. For code that asks any `fs.Stats`, as the next four. */
+  isDirectory(): boolean {
+    return this.#is(constants.S_IFDIR)
+  }
+
+  /** False: links are followed. */
+  isSymbolicLink(): boolean {
+    return this.#is(constants.S_IFLNK)
+  }
+
+  /** False: character devices are not opened. */
+  isCharacterDevice(): boolean {
+    return this.#is(constants.S_IFCHR)
+  }
+
+  /** False: pipes are not opened. */
+  isFIFO(): boolean {
+    return this.#is(constants.S_IFIFO ?? 0o010000)
+  }
+
+  /** False: sockets are not opened. */
+  isSocket(): boolean {
+    return this.#is(constants.S_IFSOCK ?? 0o140000)
+  }
+
+  #is(kind: number): boolean {
+    return (Number(this.mode) & constants.S_IFMT) === kind
+  }
+}
+
+/** Node rounds, too. */
+function dateOf(ms: number | bigint): Date {
+  return new Date(Math.round(Number(ms)))
+}
 
 /**
  * The metadata of a file, as in `fs.Stats`. Sizes are in bytes, times in milliseconds since 1970.
@@ -29,7 +102,7 @@ export const STAT_KEYS: ReadonlySet<string> = new Set(['bigint', 'signal'])
  * }
  * ```
  */
-export class FileStat {
+export class FileStat extends Metadata {
   /** The device that holds the file. */
   readonly dev: number
   /**
@@ -62,6 +135,7 @@ export class FileStat {
 
   /** @param stat - The answer of the binding. */
   constructor(stat: Stat) {
+    super()
     this.dev = Number(stat.dev)
     this.ino = stat.ino > Number.MAX_SAFE_INTEGER ? stat.ino : Number(stat.ino)
     this.mode = stat.mode
@@ -75,16 +149,6 @@ export class FileStat {
     this.mtimeMs = Number(stat.mtimeNs) / 1e6
     this.ctimeMs = Number(stat.ctimeNs) / 1e6
     this.birthtimeMs = Number(stat.birthtimeNs) / 1e6
-  }
-
-  /** True for a regular file. */
-  isFile(): boolean {
-    return isKind(this.mode, constants.S_IFREG)
-  }
-
-  /** True for a block device. For one, `size` is the capacity. */
-  isBlockDevice(): boolean {
-    return isKind(this.mode, constants.S_IFBLK ?? 0o060000)
   }
 }
 
@@ -104,7 +168,7 @@ export class FileStat {
  * }
  * ```
  */
-export class BigIntFileStat {
+export class BigIntFileStat extends Metadata {
   /** The device that holds the file. */
   readonly dev: bigint
   /** The inode number. */
@@ -142,6 +206,7 @@ export class BigIntFileStat {
 
   /** @param stat - The answer of the binding. */
   constructor(stat: Stat) {
+    super()
     this.dev = stat.dev
     this.ino = stat.ino
     this.mode = BigInt(stat.mode)
@@ -160,16 +225,6 @@ export class BigIntFileStat {
     this.ctimeNs = stat.ctimeNs
     this.birthtimeNs = stat.birthtimeNs
   }
-
-  /** True for a regular file. */
-  isFile(): boolean {
-    return isKind(Number(this.mode), constants.S_IFREG)
-  }
-
-  /** True for a block device. For one, `size` is the capacity. */
-  isBlockDevice(): boolean {
-    return isKind(Number(this.mode), constants.S_IFBLK ?? 0o060000)
-  }
 }
 
 /** The result in numbers. */
@@ -183,7 +238,3 @@ export function finishBigIntStat(_operation: Operation, { detail }: RecordView):
 }
 
 const NS_PER_MS = 1_000_000n
-
-function isKind(mode: number, kind: number): boolean {
-  return (mode & constants.S_IFMT) === kind
-}

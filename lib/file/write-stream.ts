@@ -3,11 +3,11 @@
 import { Buffer } from 'node:buffer'
 import { Writable } from 'node:stream'
 import { AbortError, onAbort, signalOf } from '../core/abort.ts'
-import { connect, nextId, Operation, track } from '../core/completions.ts'
 import { invalidValue } from '../core/errors.ts'
 import { booleanOf, bytesOf, integerOf, optionsOf, type SignalOptions } from '../core/options.ts'
 import { BlockWriter } from './block-writer.ts'
-import { finishNothing, type FileState } from './file-state.ts'
+import { sync as syncFile } from './control.ts'
+import type { FileState } from './file-state.ts'
 
 /** Options of `FileHandle.createWriteStream`. */
 export interface WriteStreamOptions extends SignalOptions {
@@ -44,13 +44,12 @@ export function createWriteStream(
   const autoClose = booleanOf(given.autoClose, 'options.autoClose', true)
   const signal = signalOf(given.signal)
   const writer = new BlockWriter(state, owner, start, signal)
-  const sync = async (): Promise<void> => {
-    const operation = new Operation(nextId(), finishNothing, state, null, state.path)
-    connect().sync(operation.id, state.number, true)
-    operation.owner = owner
-    await track<void>(operation, null)
-  }
-  const stream = new FileWritable(writer, highWaterMark, flush ? sync : undefined, autoClose ? close : undefined)
+  const stream = new FileWritable(
+    writer,
+    highWaterMark,
+    flush ? () => syncFile(state, owner, true) : undefined,
+    autoClose ? close : undefined,
+  )
   stream.once(
     'close',
     onAbort(signal, () => stream.destroy(new AbortError(signal as AbortSignal))),

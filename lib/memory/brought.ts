@@ -11,8 +11,17 @@ import { takeBuffer, type EngineBuffer } from './buffer.ts'
 /** What was collected without a look at it. */
 const collected = new FinalizationRegistry<number>((number) => connect().dropMemory(number))
 
+/** Memory that becomes a view at the first look at it, or goes back before. */
+export abstract class UnseenMemory {
+  /** Makes it a view. `undefined` if it has gone back before. */
+  abstract take(): EngineBuffer | undefined
+
+  /** Gives it back. */
+  abstract drop(): void
+}
+
 /** Memory in the binding, by its number; 0 stands for no bytes. It can be taken once, or given back. */
-export class BroughtMemory {
+export class BroughtMemory extends UnseenMemory {
   readonly #number: number
   /** Weak, so that each goes when its own tensors are gone. */
   #together: readonly WeakRef<BroughtMemory>[]
@@ -21,6 +30,7 @@ export class BroughtMemory {
   #isHere = true
 
   private constructor(number: number, together: readonly WeakRef<BroughtMemory>[]) {
+    super()
     this.#number = number
     this.#together = together
     if (number !== 0) collected.register(this, number, this)
@@ -38,7 +48,7 @@ export class BroughtMemory {
   }
 
   /** Makes it a buffer. `undefined` if that has failed before, when another was looked at: then it has gone back. */
-  take(): EngineBuffer | undefined {
+  override take(): EngineBuffer | undefined {
     const together = this.#together
     this.#expose()
     for (const each of together) {
@@ -54,8 +64,7 @@ export class BroughtMemory {
     return buffer
   }
 
-  /** Gives it back. */
-  drop(): void {
+  override drop(): void {
     this.#buffer?.[Symbol.dispose]()
     this.#buffer = undefined
     if (!this.#leave() || this.#number === 0) return

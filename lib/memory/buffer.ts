@@ -81,6 +81,13 @@ export function takeBuffer(number: number): EngineBuffer {
   return disposable(number === 0 ? new Uint8Array(0) : adopt(() => connect().takeMemory(number)))
 }
 
+/** Memory that a lease of the binding lends. What ends the lease detaches it. */
+export function lentBuffer(take: () => Uint8Array<ArrayBuffer>, giveBack: () => void): EngineBuffer {
+  const memory = adopt(take)
+  Object.defineProperty(memory, Symbol.dispose, { value: giveBack, configurable: true })
+  return memory as EngineBuffer
+}
+
 function disposable(memory: Uint8Array): EngineBuffer {
   Object.defineProperty(memory, Symbol.dispose, { value: disposeSelf, configurable: true })
   return memory as EngineBuffer

@@ -4,9 +4,10 @@
  * All checksums are whole numbers from 0 to 2^32 - 1. They find accidents, not attackers.
  */
 
-import { connect, detachedInFlight, nextId, Operation, track } from '../core/completions.ts'
+import { connect, detachedInFlight, nextId, track } from '../core/completions.ts'
+import { Operation } from '../core/operation.ts'
 import { checkOpen, type EngineState } from '../core/engine-state.ts'
-import { native } from '../core/native.ts'
+import { native } from '../core/backend.ts'
 import { bytesOf, uint32Of } from '../core/options.ts'
 import type { RecordView } from '../core/record.ts'
 import { viewOf, type Bytes } from './view.ts'
@@ -61,7 +62,7 @@ export function sumLater(engine: EngineState, buffer: Bytes, seed: number): Prom
   const view = viewOf(buffer, undefined, undefined)
   const start = uint32Of(seed, 'seed')
   checkOpen(engine, 'crc32c')
-  const operation = new Operation(nextId(), finishSum, buffer, view, undefined)
+  const operation = new Operation(nextId(), 'crc32c', finishSum, buffer, view, undefined)
   connect().crc32CLater(operation.id, engine.number, view, start)
   return track<number>(operation, null)
 }

@@ -141,6 +141,13 @@ const SYNONYMS: Readonly<Record<string, DType>> = {
   bool: 'BOOL',
 }
 
+const NAMES_ELSEWHERE = new Map(Object.entries(SYNONYMS).map(([name, dtype]) => [dtype, name]))
+
+/** What onnxruntime and transformers.js call an element type; those that they do not have keep their name. */
+export function typeOf(dtype: DType): string {
+  return NAMES_ELSEWHERE.get(dtype) ?? dtype
+}
+
 /** Element types by the name of their typed array, for tensors made from an example. */
 const OF_VIEW: Readonly<Record<string, DType>> = {
   Float64Array: 'F64',

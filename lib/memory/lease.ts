@@ -13,7 +13,7 @@
  */
 
 import type { DeepringError } from '../core/errors.ts'
-import { BroughtMemory } from './brought.ts'
+import { UnseenMemory } from './brought.ts'
 
 /** Memory whose disposal gives it back; of the caller's own memory, nothing happens. */
 interface Returnable extends Uint8Array {
@@ -22,7 +22,7 @@ interface Returnable extends Uint8Array {
 
 /** One piece of memory that leases share. */
 export class LentMemory {
-  #memory: Returnable | BroughtMemory | undefined
+  #memory: Returnable | UnseenMemory | undefined
   #shares: number
   /** It was made for one lease. */
   readonly #alone: boolean
@@ -35,7 +35,7 @@ export class LentMemory {
    * @param shares - Leases that will be made of it.
    */
   constructor(
-    memory: Returnable | BroughtMemory,
+    memory: Returnable | UnseenMemory,
     shares: number,
     copy?: (bytes: Uint8Array, lease: Lease) => Promise<Returnable>,
   ) {
@@ -48,7 +48,7 @@ export class LentMemory {
   /** All bytes; `undefined` once they have gone back. */
   get memory(): Uint8Array | undefined {
     const memory = this.#memory
-    if (!(memory instanceof BroughtMemory)) return memory
+    if (!(memory instanceof UnseenMemory)) return memory
     // If the runtime has no room for a view, they have gone back.
     this.#memory = undefined
     return (this.#memory = memory.take())
@@ -83,7 +83,7 @@ export class LentMemory {
   #return(): void {
     const memory = this.#memory
     this.#memory = undefined
-    if (memory instanceof BroughtMemory) memory.drop()
+    if (memory instanceof UnseenMemory) memory.drop()
     else memory?.[Symbol.dispose]?.()
   }
 }

@@ -6,14 +6,15 @@
  * view.ts.
  */
 
+import { inspect, type InspectOptions } from 'node:util'
 import { allocateBuffer } from './buffer.ts'
-import { bytesOfElements, checkDtype, elementsIn, type DType, type DTypeViews } from './dtype.ts'
+import { bytesOfElements, checkDtype, elementsIn, typeOf, type DType, type DTypeViews } from './dtype.ts'
 import type { EngineState } from '../core/engine-state.ts'
 import { invalidType, invalidValue } from '../core/errors.ts'
 import { elementsOf } from './view.ts'
 
 /**
- * A tensor in engine memory.
+ * A tensor in engine memory, which onnxruntime takes as it is: it has the properties of that library, too.
  *
  * It can be read into and written from like a buffer. Disposing it detaches `data` and returns the memory, as for
  * `EngineBuffer`.
@@ -25,6 +26,12 @@ export interface Tensor<D extends DType = DType> {
   readonly shape: readonly number[]
   /** The elements, row by row. */
   readonly data: DTypeViews[D]
+  /** `dtype` as onnxruntime and transformers.js call it, such as `'float32'`. */
+  readonly type: string
+  /** `shape` as they call it. */
+  readonly dims: readonly number[]
+  /** Where the elements are, in the words of onnxruntime. */
+  readonly location: 'cpu'
   /** The size in bytes. */
   readonly byteLength: number
   /** Detaches `data` and returns the memory. */
@@ -57,12 +64,25 @@ export function tensorIn<D extends DType>(
   dispose: () => void,
 ): Tensor<D> {
   const { byteLength, byteOffset } = memory
-  const tensor = {
+  const extents: readonly number[] = Object.freeze([...shape])
+  const tensor: Tensor<D> = {
     dtype,
-    shape: Object.freeze([...shape]) as readonly number[],
+    shape: extents,
     data: elementsIn(dtype, memory.buffer as ArrayBuffer, byteOffset, byteLength),
+    type: typeOf(dtype),
+    dims: extents,
+    location: 'cpu',
     byteLength,
     [Symbol.dispose]: dispose,
   }
+  Object.defineProperty(tensor, inspect.custom, { value: inspectSelf })
   return Object.freeze(tensor)
+}
+
+/** Elements of a tensor that `console.log` shows. */
+const SHOWN = 6
+
+function inspectSelf(this: Tensor, _depth: number, options: InspectOptions): string {
+  const { dtype, shape, data, byteLength } = this
+  return `Tensor ${inspect({ dtype, shape, byteLength, data }, { ...options, maxArrayLength: SHOWN })}`
 }

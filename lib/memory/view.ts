@@ -8,7 +8,7 @@
  * finishes.
  */
 
-import { isSharedArrayBuffer } from 'node:util/types'
+import { isAnyArrayBuffer, isSharedArrayBuffer } from 'node:util/types'
 import { isRetiring } from '../core/completions.ts'
 import { bytesOfElements, dtypeOf } from './dtype.ts'
 import { detached, invalidType, invalidValue, outOfRange } from '../core/errors.ts'
@@ -102,7 +102,8 @@ export function isDetached(memory: ArrayBufferLike): boolean {
 /** The elements of a tensor, after checking that its shape covers them. */
 function dataOf(value: unknown): ArrayBufferView {
   if (typeof value !== 'object' || value === null || !('data' in value)) {
-    throw invalidType('buffer', 'a TypedArray, a DataView, or a tensor { dtype, shape, data }', value)
+    const hint = isAnyArrayBuffer(value) ? ', such as new Uint8Array(it)' : ''
+    throw invalidType('buffer', `a TypedArray${hint}, a DataView, or a tensor { dtype, shape, data }`, value)
   }
   const tensor = value as Elements & Partial<Shaped & Dimensioned>
   const { data } = tensor

@@ -1,7 +1,8 @@
 /** Conversion of elements between floating-point types, by threads of the engine. */
 
 import { signalOf } from '../core/abort.ts'
-import { connect, detachedInFlight, nextId, Operation, track } from '../core/completions.ts'
+import { connect, detachedInFlight, nextId, track } from '../core/completions.ts'
+import { Operation } from '../core/operation.ts'
 import { checkOpen } from '../core/engine-state.ts'
 import { detached, DeepringError, invalidValue } from '../core/errors.ts'
 import { optionsOf, wordOf, type SignalOptions } from '../core/options.ts'
@@ -22,7 +23,7 @@ export interface ConvertOptions extends SignalOptions {
 const KEYS: ReadonlySet<string> = new Set(['into', 'signal'])
 
 /** What elements can be converted from. */
-const SOURCES: ReadonlySet<DType> = new Set([
+export const CONVERTIBLE: ReadonlySet<string> = new Set<DType>([
   'F64',
   'F32',
   'F16',
@@ -62,8 +63,8 @@ export async function convertTensor<D extends ConvertedDType>(
   const source = viewOf(tensor, undefined, undefined)
   const { dtype: named, type, shape, dims } = tensor as Partial<Record<'dtype' | 'type' | 'shape' | 'dims', unknown>>
   const from = dtypeOf(named ?? type)
-  if (from === undefined || !SOURCES.has(from))
-    throw invalidValue('tensor.dtype', `It must be one of ${[...SOURCES].join(', ')}.`, named ?? type)
+  if (from === undefined || !CONVERTIBLE.has(from))
+    throw invalidValue('tensor.dtype', `It must be one of ${[...CONVERTIBLE].join(', ')}.`, named ?? type)
   const to = wordOf(dtype, 'dtype', ['F32', 'F16', 'BF16']) as D
   const given = optionsOf(options, KEYS)
   const extents = (shape ?? dims) as readonly number[]
@@ -80,7 +81,7 @@ export async function convertTensor<D extends ConvertedDType>(
       throw detached('The memory of "options.into" was detached during the conversion')
     return result
   }
-  const operation = new Operation(nextId(), finish, tensor, source, undefined)
+  const operation = new Operation(nextId(), 'convert', finish, tensor, source, undefined)
   operation.extra.holds = [target]
   connect().convert(operation.id, engine.number, from, source, to, target)
   try {

@@ -1,7 +1,8 @@
 /** Loads: all tensors of a selection, or one, into memory at once. */
 
 import { signalOf } from '../core/abort.ts'
-import { connect, nextId, Operation, track } from '../core/completions.ts'
+import { connect, nextId, track } from '../core/completions.ts'
+import { Operation } from '../core/operation.ts'
 import { detached } from '../core/errors.ts'
 import { booleanOf, bytesOf, integerOf, optionsOf, wordOf, type SignalOptions } from '../core/options.ts'
 import { onProgressOf, reporting, type ProgressOptions } from '../core/progress.ts'
@@ -126,7 +127,7 @@ function start(
   const { state, slices, into } = call
   state.check('read')
   const views = [...into.values()]
-  const operation = new Operation(nextId(), finish, call, null, undefined)
+  const operation = new Operation(nextId(), 'load', finish, call, null, undefined)
   if (views.length > 0) operation.extra.holds = views
   operation.owner = state
   operation.extra.discard = ({ detail }) => (detail as LoadedTensors).memories.forEach(drop)

@@ -2,7 +2,8 @@
 
 import { Buffer } from 'node:buffer'
 import { signalOf } from '../core/abort.ts'
-import { connect, nextId, Operation, runInBackground, track } from '../core/completions.ts'
+import { connect, nextId, runInBackground, track } from '../core/completions.ts'
+import { Operation } from '../core/operation.ts'
 import { checkOpen, waitedFor } from '../core/engine-state.ts'
 import { invalidType, invalidValue } from '../core/errors.ts'
 import { booleanOf, bytesOf, integerOf, optionsOf, type SignalOptions } from '../core/options.ts'
@@ -177,7 +178,7 @@ async function opening(
   checkOpen(state, 'open')
   const finish = (_operation: Operation, { detail }: RecordView): TableState =>
     new TableState(state, detail as OpenedTable)
-  const operation = new Operation(nextId(), finish, null, null, undefined)
+  const operation = new Operation(nextId(), 'open', finish, null, null, undefined)
   operation.owner = engine
   operation.extra.discard = ({ detail }) => closeUnseen(detail as OpenedTable)
   stage(operation.id, state.number)

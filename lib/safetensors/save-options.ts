@@ -1,7 +1,7 @@
 /** What a save and a writer are asked for. */
 
 import { invalidType, invalidValue, outOfRange } from '../core/errors.ts'
-import { booleanOf, integerOf, wordOf, type SignalOptions } from '../core/options.ts'
+import { booleanOf, integerOf, modeOf, wordOf, type SignalOptions } from '../core/options.ts'
 import type { SaveRequest, TensorColumns } from '../core/tensors.ts'
 import type { Engine } from '../engine/engine.ts'
 import { bytesOfElements, DTYPES, type DType } from '../memory/dtype.ts'
@@ -25,7 +25,7 @@ export interface WriterOptions extends SignalOptions {
   /** False: nothing is flushed, so that a crash can leave an empty or partial file under the name. Default true. */
   durable?: boolean | undefined
   /** Permissions of a new file, before the umask. A file that replaces another has that one's. Default `0o666`. */
-  mode?: number | undefined
+  mode?: number | string | undefined
   /** `'crc32c'`: the header states the CRC-32C of each tensor and of itself, for `verify`. Default: none. */
   checksum?: 'crc32c' | undefined
   /** The engine that writes. Default: that of the process. */
@@ -70,7 +70,8 @@ export function requestOf(
   shardBytes: number,
 ): SaveRequest {
   const columns = columnsToWrite(list, argument)
-  const { align = ALIGN, order, durable, mode, checksum, metadata } = options
+  const { align = ALIGN, order, durable, checksum, metadata } = options
+  const mode = modeOf(options.mode)
   integerOf(align, 'options.align', ALIGN_MIN, ALIGN_MAX)
   if (!Number.isInteger(Math.log2(align))) throw outOfRange('options.align', 'a power of two', align)
   return {
@@ -79,7 +80,7 @@ export function requestOf(
     align,
     order: order === undefined ? 'blocks' : wordOf(order, 'options.order', ['blocks', 'reference', 'given']),
     durable: booleanOf(durable, 'options.durable', true),
-    ...(mode === undefined ? {} : { mode: integerOf(mode, 'options.mode', 0, 0o7777) }),
+    ...(mode === undefined ? {} : { mode }),
     checksums: checksum !== undefined && wordOf(checksum, 'options.checksum', ['crc32c']) === 'crc32c',
     shardBytes,
   }

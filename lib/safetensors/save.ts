@@ -6,7 +6,8 @@
  */
 
 import { signalOf, throwIfAborted } from '../core/abort.ts'
-import { connect, nextId, Operation, runInBackground, track } from '../core/completions.ts'
+import { connect, nextId, runInBackground, track } from '../core/completions.ts'
+import { Operation } from '../core/operation.ts'
 import { checkOpen, waitedFor, type EngineState } from '../core/engine-state.ts'
 import { detached, invalidType, invalidValue, outOfRange, quotedName } from '../core/errors.ts'
 import { bytesOf, optionsOf } from '../core/options.ts'
@@ -95,7 +96,7 @@ interface Save {
 }
 
 async function write({ engine, owner, path, list, request, onProgress, signal }: Save): Promise<SaveReceipt> {
-  const operation = new Operation(nextId(), finishWritten, null, null, undefined)
+  const operation = new Operation(nextId(), 'save', finishWritten, null, null, undefined)
   operation.extra.holds = list.views
   operation.owner = owner
   operation.extra.discard = ({ detail }) =>
@@ -120,7 +121,7 @@ async function write({ engine, owner, path, list, request, onProgress, signal }:
     throwIfAborted(gone === undefined ? signal : null)
     throw gone
   }
-  const committing = new Operation(nextId(), finishSaved, null, null, undefined)
+  const committing = new Operation(nextId(), 'commit', finishSaved, null, null, undefined)
   committing.owner = owner
   connect().commitSave(committing.id, written.written)
   return track(committing, null)
@@ -137,7 +138,7 @@ function finishWritten(_operation: Operation, { detail }: RecordView): WrittenSa
 }
 
 function abandon({ written }: WrittenSave): Promise<void> {
-  const operation = new Operation(nextId(), nothing, null, null, undefined)
+  const operation = new Operation(nextId(), 'abandon', nothing, null, null, undefined)
   connect().abandonSave(operation.id, written)
   // The caller gets the error that made this necessary.
   return track<void>(operation, null).catch(nothing)
@@ -184,11 +185,24 @@ export function declarationOf(
   return { name, dtype: known, shape: (shape ?? dims) as readonly number[] }
 }
 
+/** What a call comes to that has this memory meanwhile: an error if some of it was detached. */
+export async function lent<T>(given: Given, call: Promise<T>, syscall: 'read' | 'write' = 'write'): Promise<T> {
+  const outcome = await call.catch((error: unknown) => {
+    throw whatIsGone(given, syscall) ?? error
+  })
+  const gone = whatIsGone(given, syscall)
+  if (gone !== undefined) throw gone
+  return outcome
+}
+
 /** The error for the first view that was detached. */
-export function whatIsGone({ declarations, views, lengths }: Given): Error | undefined {
+export function whatIsGone(
+  { declarations, views, lengths }: Given,
+  syscall: 'read' | 'write' = 'write',
+): Error | undefined {
   const nth = views.findIndex(({ byteLength }, index) => byteLength !== lengths[index])
   const tensor = declarations[nth]?.name
   if (tensor === undefined) return undefined
-  const message = `The memory of the tensor ${quotedName(tensor)} was detached while it was saved; it must not be transferred or disposed before the promise settles`
-  return detached(message, { syscall: 'write', tensor })
+  const message = `The memory of the tensor ${quotedName(tensor)} was detached while it was ${syscall === 'write' ? 'saved' : 'read'}; it must not be transferred or disposed before the promise settles`
+  return detached(message, { syscall, tensor })
 }

@@ -11,7 +11,8 @@
  */
 
 import { signalOf, throwIfAborted } from '../core/abort.ts'
-import { connect, nextId, Operation, track } from '../core/completions.ts'
+import { connect, nextId, track } from '../core/completions.ts'
+import { Operation } from '../core/operation.ts'
 import { bytesOf, integerOf, optionsOf, wordOf, type SignalOptions } from '../core/options.ts'
 import type { RecordView } from '../core/record.ts'
 import type { StreamGroup } from '../core/tensors.ts'
@@ -124,7 +125,7 @@ class Streaming {
     // Their groups have a share of the budget until they are copied.
     await Promise.allSettled(this.#keeping)
     this.#state.check('read')
-    const operation = new Operation(nextId(), finishGroup, null, null, undefined)
+    const operation = new Operation(nextId(), 'load', finishGroup, null, null, undefined)
     operation.owner = this
     operation.extra.discard = ({ detail }) => {
       if (detail !== null) connect().dropMemory((detail as StreamGroup).memory)
@@ -134,7 +135,7 @@ class Streaming {
   }
 
   readonly #copy = (bytes: Uint8Array, lease: Lease): Promise<EngineBuffer> => {
-    const operation = new Operation(nextId(), finishCopy, null, bytes, undefined)
+    const operation = new Operation(nextId(), 'copy', finishCopy, null, bytes, undefined)
     operation.owner = this
     connect().keepTensor(operation.id, this.#number, bytes, (lease as FileTensor).name)
     const copying = track<EngineBuffer>(operation, null)

@@ -1,7 +1,8 @@
 /** An open table as its operations see it. */
 
-import { connect, nextId, Operation, track } from '../core/completions.ts'
-import { checkOpen, type Closable, type EngineState } from '../core/engine-state.ts'
+import { connect, nextId, track } from '../core/completions.ts'
+import { Operation } from '../core/operation.ts'
+import { checkOpen, running, type Closable, type EngineState } from '../core/engine-state.ts'
 import { closed } from '../core/errors.ts'
 import type { OpenedTable } from '../core/tensors.ts'
 import { Rows } from './info.ts'
@@ -31,10 +32,7 @@ export class TableState implements Closable {
 
   /** The close waits for this. */
   run<T>(operation: Promise<T>): Promise<T> {
-    this.#running.add(operation)
-    const forget = (): void => void this.#running.delete(operation)
-    operation.then(forget, forget)
-    return operation
+    return running(this.#running, operation)
   }
 
   /** Closes the files once, however often it is called, after the operations on them. */
@@ -46,7 +44,7 @@ export class TableState implements Closable {
   async #close(): Promise<void> {
     await Promise.allSettled(this.#running)
     this.engine.files.delete(this)
-    const operation = new Operation(nextId(), nothing, this, null, this.opened.files[0])
+    const operation = new Operation(nextId(), 'close', nothing, this, null, this.opened.files[0])
     connect().closeTable(operation.id, this.opened.table)
     await track(operation, null)
   }

@@ -1,7 +1,8 @@
 /** Tensors in open files: {@link TensorTable}. */
 
 import { brand, Uncloneable } from '../core/brand.ts'
-import { connect, nextId, Operation, track } from '../core/completions.ts'
+import { connect, nextId, track } from '../core/completions.ts'
+import { Operation } from '../core/operation.ts'
 import { invalidType } from '../core/errors.ts'
 import { signalOf } from '../core/abort.ts'
 import { optionsOf, type SignalOptions } from '../core/options.ts'
@@ -180,7 +181,7 @@ export class TensorTable extends Uncloneable {
     const signal = signalOf(given.signal)
     const state = this.#state
     state.check('read')
-    const operation = new Operation(nextId(), finishVerify, null, null, undefined)
+    const operation = new Operation(nextId(), 'verify', finishVerify, null, null, undefined)
     operation.owner = this
     connect().verifyTable(operation.id, state.opened.table)
     const verifying = track<Found>(operation, signal)

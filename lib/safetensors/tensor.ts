@@ -1,7 +1,8 @@
 /** Tensors that were read from a file. */
 
+import { inspect, type InspectOptions } from 'node:util'
 import { quotedName, released, type DeepringError } from '../core/errors.ts'
-import { DTYPES, elementsIn, type DType, type DTypeViews } from '../memory/dtype.ts'
+import { DTYPES, elementsIn, typeOf, type DType, type DTypeViews } from '../memory/dtype.ts'
 import { Lease, type LentMemory } from '../memory/lease.ts'
 import type { Tensor } from '../memory/tensor.ts'
 
@@ -47,10 +48,33 @@ export class FileTensor<D extends DType = DType> extends Lease implements Tensor
     return this.#elements.data
   }
 
+  /** `dtype` as onnxruntime and transformers.js call it, such as `'float32'`. */
+  get type(): string {
+    return typeOf(this.dtype)
+  }
+
+  /** `shape` as they call it. */
+  get dims(): readonly number[] {
+    return this.shape
+  }
+
+  /** Where the elements are, in the words of onnxruntime. */
+  get location(): 'cpu' {
+    return 'cpu'
+  }
+
   protected override releasedError(): DeepringError {
     return released(`the tensor ${quotedName(this.name)}`, { tensor: this.name })
   }
 }
+
+// Not the elements: a look at them brings their memory to JavaScript.
+Object.defineProperty(FileTensor.prototype, inspect.custom, {
+  value(this: FileTensor, _depth: number, options: InspectOptions): string {
+    const { name, dtype, shape, byteLength } = this
+    return `FileTensor ${inspect({ name, dtype, shape, byteLength, released: this.released }, options)}`
+  },
+})
 
 /** A tensor of any element type: a comparison of `dtype` tells the type of `data`. */
 export type AnyTensor = { [D in DType]: FileTensor<D> }[DType]

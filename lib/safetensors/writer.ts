@@ -2,7 +2,8 @@
 
 import { signalOf } from '../core/abort.ts'
 import { brand, Uncloneable } from '../core/brand.ts'
-import { connect, detachedInFlight, nextId, Operation, runInBackground, track } from '../core/completions.ts'
+import { connect, detachedInFlight, nextId, runInBackground, track } from '../core/completions.ts'
+import { Operation } from '../core/operation.ts'
 import { checkOpen, waitedFor, type EngineState } from '../core/engine-state.ts'
 import { closed, DeepringError, invalidType, outOfRange, quotedName } from '../core/errors.ts'
 import { bytesOf, optionsOf, type SignalOptions } from '../core/options.ts'
@@ -102,7 +103,7 @@ export class SafetensorsWriter extends Uncloneable {
     checkOpen(engine, 'open')
     const finish = (_operation: Operation, { detail }: RecordView): SafetensorsWriter =>
       new SafetensorsWriter(MADE, engine, detail as number, name.text, lengths)
-    const operation = new Operation(nextId(), finish, null, null, undefined)
+    const operation = new Operation(nextId(), 'open', finish, null, null, undefined)
     operation.owner = owner
     operation.extra.discard = ({ detail }) => runInBackground((id) => connect().abortWriter(id, detail as number))
     connect().createWriter(operation.id, engine.number, name.bytes, request)
@@ -132,7 +133,7 @@ export class SafetensorsWriter extends Uncloneable {
       throw outOfRange('options.start', `<= ${length - view.byteLength}, so that the bytes are in the tensor`, start)
     const signal = signalOf(given.signal)
     this.#check('write')
-    const operation = new Operation(nextId(), finishWrite, null, view, this.#path)
+    const operation = new Operation(nextId(), 'write', finishWrite, null, view, this.#path)
     operation.owner = this
     connect().writeTensor(operation.id, this.#number, name, view, start)
     const writing = waitedFor(this.#engine, track<void>(operation, signal))
@@ -201,7 +202,7 @@ export class SafetensorsWriter extends Uncloneable {
   }
 
   #end<T>(stage: (id: number) => void, finish: (operation: Operation, record: RecordView) => T): Promise<T> {
-    const operation = new Operation(nextId(), finish, null, null, undefined)
+    const operation = new Operation(nextId(), 'commit', finish, null, null, undefined)
     operation.owner = this
     stage(operation.id)
     return waitedFor(this.#engine, track<T>(operation, null))

@@ -1,6 +1,6 @@
 /** The checksum or hash of a whole file: {@link hashFile}. */
 
-import { createHash } from 'node:crypto'
+import type { Hash } from 'node:crypto'
 import { signalOf } from '../core/abort.ts'
 import { invalidType, invalidValue } from '../core/errors.ts'
 import { optionsOf } from '../core/options.ts'
@@ -8,9 +8,8 @@ import type { FilePath } from '../core/path.ts'
 import { onProgressOf, Tally } from '../core/progress.ts'
 import { engineOf } from '../engine/engine.ts'
 import type { FileHandle } from '../file/file.ts'
-import { crc32c, crc32cCombine } from '../memory/checksum.ts'
+import { crc32c } from '../memory/checksum.ts'
 import { takeHasher } from './hasher.ts'
-import { inParts } from './parts.ts'
 import { WHOLE_KEYS, type WholeFileOptions } from './options.ts'
 import { readUnsized } from './read-file.ts'
 
@@ -55,11 +54,13 @@ export async function hashFile(path: FilePath, algorithm: string, options?: Hash
   const file = await engineOf(given.engine).open(path, 'r', { direct: given.direct, signal: given.signal })
   try {
     const { size } = await file.stat({ signal: given.signal })
+    if (size > SMALL_BYTES && algorithm === 'crc32c')
+      return inHex(await file.checksum({ length: size, onProgress, signal: given.signal }))
     const tally = new Tally(onProgress, size)
-    let hash: string
-    if (size <= SMALL_BYTES) hash = hashOf(await readSmall(file, size, signal), algorithm)
-    else if (algorithm !== 'crc32c') hash = await hashElsewhere(file, size, algorithm, signal, tally)
-    else hash = await sum(file, size, signal, onProgress === undefined ? undefined : tally)
+    const hash =
+      size > SMALL_BYTES
+        ? await hashElsewhere(file, size, algorithm, signal, tally)
+        : hashOf(await readSmall(file, size, signal), algorithm)
     tally.add(size - tally.bytes)
     tally.finish()
     return hash
@@ -79,23 +80,9 @@ function checkAlgorithm(algorithm: unknown): void {
   }
 }
 
-/** Parts of a checksum at once: the engine has up to 64 MiB for each. */
-const SUMS_MAX = 3
-
-async function sum(
-  file: FileHandle,
-  size: number,
-  signal: AbortSignal | null,
-  tally: Tally | undefined,
-): Promise<string> {
-  if (tally === undefined) return inHex(await file.checksum({ length: size, signal: signal ?? undefined }))
-  const parts: { readonly from: number; readonly length: number; readonly crc: number }[] = []
-  const sumPart = async (from: number, length: number, stop: AbortSignal): Promise<void> => {
-    parts.push({ from, length, crc: await file.checksum({ position: from, length, signal: stop }) })
-  }
-  await inParts(size, signal, tally, sumPart, SUMS_MAX)
-  parts.sort((a, b) => a.from - b.from)
-  return inHex(parts.reduce((crc, part) => crc32cCombine(crc, part.crc, part.length), 0))
+/** Its module is loaded here, because that takes longer than most of deepring. */
+function createHash(algorithm: string): Hash {
+  return process.getBuiltinModule('node:crypto').createHash(algorithm)
 }
 
 function inHex(crc: number): string {

@@ -4,7 +4,8 @@
  * Whatever happens, an output is finished or abandoned, and its file is closed then.
  */
 
-import { connect, nextId, Operation, runInBackground, track } from '../core/completions.ts'
+import { connect, nextId, runInBackground, track } from '../core/completions.ts'
+import { Operation } from '../core/operation.ts'
 import { checkOpen, waitedFor } from '../core/engine-state.ts'
 import { flagsOf } from '../core/flags.ts'
 import { booleanOf } from '../core/options.ts'
@@ -70,7 +71,7 @@ async function openReplacement(path: FilePath, plan: OutputPlan, size: number): 
   const name = pathOf(path)
   const state = engineStateOf(engine)
   checkOpen(state, 'open')
-  const operation = new Operation(nextId(), finishReplacing, null, null, name.text)
+  const operation = new Operation(nextId(), 'open', finishReplacing, null, null, name.text)
   operation.owner = engine
   operation.extra.discard = ({ detail }) => {
     const { opened, replacement } = detail as Replacing
@@ -82,7 +83,7 @@ async function openReplacement(path: FilePath, plan: OutputPlan, size: number): 
   const file = makeHandle(new FileState(state, name.text, 'w+', flagsOf('w+'), opened), engine)
   const end = async (stage: (id: number) => void): Promise<void> => {
     await file.close()
-    const ending = new Operation(nextId(), finishNothing, null, null, name.text)
+    const ending = new Operation(nextId(), 'rename', finishNothing, null, null, name.text)
     ending.owner = engine
     stage(ending.id)
     await waitedFor(state, track<void>(ending, null))

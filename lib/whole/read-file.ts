@@ -3,13 +3,13 @@
 import { throwIfAborted, signalOf } from '../core/abort.ts'
 import { DeepringError } from '../core/errors.ts'
 import { optionsOf } from '../core/options.ts'
+import { inParts } from '../core/parts.ts'
 import type { FilePath } from '../core/path.ts'
 import { onProgressOf, Tally, type OnProgress } from '../core/progress.ts'
 import { engineOf, type Engine } from '../engine/engine.ts'
 import type { FileHandle } from '../file/file.ts'
 import { checkViewable, type EngineBuffer } from '../memory/buffer.ts'
 import { viewOf, type Bytes } from '../memory/view.ts'
-import { inParts } from './parts.ts'
 import { WHOLE_KEYS, type WholeFileOptions } from './options.ts'
 
 /** Options of {@link readFile}. */

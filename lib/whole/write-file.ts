@@ -3,30 +3,30 @@
 import { Buffer } from 'node:buffer'
 import { signalOf, throwIfAborted } from '../core/abort.ts'
 import { invalidType } from '../core/errors.ts'
-import { booleanOf, integerOf, optionsOf, type SignalOptions } from '../core/options.ts'
+import { booleanOf, MODE, modeOf, optionsOf, type SignalOptions } from '../core/options.ts'
+import { inParts } from '../core/parts.ts'
 import type { FilePath } from '../core/path.ts'
-import { onProgressOf, Tally, type OnProgress } from '../core/progress.ts'
+import { onProgressOf, Tally, type OnProgress, type ProgressOptions } from '../core/progress.ts'
 import { engineOf, type Engine } from '../engine/engine.ts'
 import { stateOf, type FileHandle } from '../file/file.ts'
 import { BlockWriter } from '../file/block-writer.ts'
 import { viewOf, type Bytes } from '../memory/view.ts'
 import { OUTPUT_KEYS, type OutputOptions } from './options.ts'
 import { durabilityOf, openOutput, type Output } from './output.ts'
-import { inParts } from './parts.ts'
 
 /** Bytes or text, at once or piece by piece. Text is written as UTF-8. */
 export type FileData = Bytes | string | Iterable<Bytes | string> | AsyncIterable<Bytes | string>
 
 /** Options of {@link writeFile}. */
 export interface WriteFileOptions extends OutputOptions {
-  /** Permissions of a file that is created, before the umask. Default `0o666`. */
-  mode?: number | undefined
+  /** Permissions of a file that is created, before the umask: a number, or octal digits. Default `0o666`. */
+  mode?: number | string | undefined
 }
 
 /** Options of {@link appendFile}. */
-export interface AppendFileOptions extends SignalOptions {
-  /** Permissions of a file that is created, before the umask. Default `0o666`. */
-  mode?: number | undefined
+export interface AppendFileOptions extends ProgressOptions, SignalOptions {
+  /** Permissions of a file that is created, before the umask: a number, or octal digits. Default `0o666`. */
+  mode?: number | string | undefined
   /** True: the promise settles when the bytes and the name survive a power cut. Default false. */
   durable?: boolean | undefined
   /** The engine. Default: that of the process. */
@@ -34,7 +34,7 @@ export interface AppendFileOptions extends SignalOptions {
 }
 
 const WRITE_KEYS: ReadonlySet<string> = new Set([...OUTPUT_KEYS, 'mode'])
-const APPEND_KEYS: ReadonlySet<string> = new Set(['mode', 'durable', 'engine', 'signal'])
+const APPEND_KEYS: ReadonlySet<string> = new Set(['mode', 'durable', 'engine', 'onProgress', 'signal'])
 
 /**
  * Writes a whole file. With `replace`, it takes the place of the old one when it is complete and safe, or not at all.
@@ -65,7 +65,7 @@ export async function writeFile(path: FilePath, data: FileData, options?: WriteF
     engine: engineOf(given.engine),
     ...durabilityOf(given),
     direct: given.direct,
-    mode: modeOf(given.mode),
+    mode: modeOf(given.mode) ?? MODE,
     signal,
   }
   const output = await openOutput(path, plan, source instanceof Uint8Array ? source.byteLength : 0)
@@ -96,7 +96,7 @@ export async function written<T>(output: Output, write: () => Promise<T>): Promi
  *
  * @param path - A string, a `file:` URL, or a `Buffer`.
  * @param data - As of {@link writeFile}. What comes in pieces is appended in blocks.
- * @param options - `mode`, `durable`, `engine`, `signal`.
+ * @param options - `mode`, `durable`, `engine`, `onProgress`, `signal`.
  * @throws As `open` and `FileHandle.append`.
  *
  * @example
@@ -112,21 +112,19 @@ export async function appendFile(path: FilePath, data: FileData, options?: Appen
   const given = optionsOf(options, APPEND_KEYS)
   const source = sourceOf(data)
   const durable = booleanOf(given.durable, 'options.durable', false)
+  const onProgress = onProgressOf(given.onProgress)
   const signal = signalOf(given.signal)
   const engine = engineOf(given.engine)
-  const opening = { mode: modeOf(given.mode), syncDirectory: durable, signal: given.signal }
+  const opening = { mode: modeOf(given.mode) ?? MODE, syncDirectory: durable, signal: given.signal }
   const file = await engine.open(path, 'a', opening)
   try {
-    if (source instanceof Uint8Array) await file.append(source, { signal: given.signal })
-    else await writePieces(file, source, signal, undefined)
+    if (!(source instanceof Uint8Array)) await writePieces(file, source, signal, onProgress)
+    else if (onProgress === undefined) await file.append(source, { signal: given.signal })
+    else await appendParts(file, source, signal, onProgress)
     if (durable) await file.sync()
   } finally {
     await file.close()
   }
-}
-
-function modeOf(value: unknown): number {
-  return value === undefined ? 0o666 : integerOf(value, 'options.mode', 0, 0o7777)
 }
 
 type Pieces = Iterable<unknown> | AsyncIterable<unknown>
@@ -158,6 +156,20 @@ async function writeAll(
   await inParts(bytes.byteLength, signal, tally, (from, length, stop) =>
     file.write(bytes, { position: from, offset: from, length, signal: stop }),
   )
+  tally.finish()
+}
+
+/** One after the other, so that they do not change places. */
+async function appendParts(
+  file: FileHandle,
+  bytes: Uint8Array,
+  signal: AbortSignal | null,
+  onProgress: OnProgress,
+): Promise<void> {
+  const tally = new Tally(onProgress, bytes.byteLength)
+  const append = (offset: number, length: number, stop: AbortSignal): Promise<unknown> =>
+    file.append(bytes, { offset, length, signal: stop })
+  await inParts(bytes.byteLength, signal, tally, append, { atOnce: 1 })
   tally.finish()
 }
 

@@ -9,7 +9,7 @@ use crate::record;
 use crate::session::{Session, State, unknown};
 use crate::tensors::path_of;
 use crate::tensors_detail::Fresh;
-use crate::tensors_job::{failed, nothing};
+use crate::tensors_job::{Gauge, failed, nothing};
 use deepring::Engine;
 use deepring_tensors::binding::Prepared;
 use deepring_tensors::checkpoint::{BeginOptions, Check, Checkpoints, JoinOptions, Reference, StoreOptions, Token};
@@ -19,6 +19,7 @@ use napi_derive::napi;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What an environment has open of checkpoints, with the engines, which can be closed before they end. Generations that are
@@ -184,9 +185,11 @@ impl Session {
     #[napi]
     pub fn copy_generation(&self, env: &Env, id: f64, table: u32, path: View) -> Result<()> {
         let checkpoint = lock(&self.state.model(table)?.checkpoint).clone().ok_or_else(|| unknown("open generation", table))?;
-        let job = checkpoint.copy_to(path_of(path));
+        let gauge = Arc::<Gauge>::default();
+        let reported = Arc::clone(&gauge);
+        let job = checkpoint.copy_to(path_of(path), Some(Arc::new(move |done, total| reported.set(done, total))));
         let landing = self.landing(env, id)?;
-        self.start_plain(&checkpoint.engine().clone(), landing, async move { nothing(job.await) });
+        self.start(&checkpoint.engine().clone(), landing, gauge, async move { nothing(job.await) });
         Ok(())
     }
 

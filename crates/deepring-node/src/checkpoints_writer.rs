@@ -2,7 +2,7 @@
 //! between them: an abort counts until the second begins.
 
 use crate::convert::Detail;
-use crate::memory::{Elements, Foreign, View};
+use crate::memory::{Foreign, View};
 use crate::session::{Session, unknown};
 use crate::tensors_detail::Fresh;
 use crate::tensors_job::{Gauge, failed, nothing};
@@ -73,11 +73,7 @@ impl Session {
         let OpenWriter { writer, engine, gauge } = writers.get(&writer).ok_or_else(|| unknown("writer", writer))?;
         let columns = Columns::from(columns);
         let landing = self.landing(env, id)?;
-        let mut elements = Elements::of(&views);
-        let mut memories = Vec::with_capacity(columns.ranks.len());
-        for _ in 0..columns.ranks.len() {
-            memories.push(Foreign::of(&elements.next()?, &landing));
-        }
+        let memories = Foreign::all(&views, columns.ranks.len(), &landing)?;
         if watched {
             let gauge = Arc::clone(gauge);
             binding::report(writer, memories.iter().map(|memory| memory.len() as u64).sum(), move |done, total| gauge.set(done, total));

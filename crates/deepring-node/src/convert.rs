@@ -3,6 +3,7 @@
 
 use crate::checkpoints_detail::{BegunCheckpoint, Collected, Committed, LatestCheckpoint, OpenedCheckpoint, Reused};
 use crate::failure::{Failure, MemberFailure};
+use crate::swap_detail::{GroupLeased, SwapLeased};
 use crate::tensors::OpenedTable;
 use crate::tensors_detail::{Fresh, LoadedTensors, Saved, StreamGroup, Verified, WrittenSave};
 use crate::whole::Replacing;
@@ -109,6 +110,7 @@ pub struct EngineConfig {
     #[napi(ts_type = "'auto' | 'fixed'")]
     pub window: Option<String>,
     pub max_queued: Option<f64>,
+    pub threads: Option<u32>,
 }
 
 impl EngineConfig {
@@ -135,6 +137,9 @@ impl EngineConfig {
         }
         if let Some(operations) = self.max_queued {
             builder = builder.max_queued(operations as u64);
+        }
+        if let Some(threads) = self.threads {
+            builder = builder.threads(threads as usize);
         }
         builder.build()
     }
@@ -216,6 +221,7 @@ pub struct Info {
     #[napi(ts_type = "'auto' | 'fixed'")]
     pub window: String,
     pub max_queued: f64,
+    pub threads: u32,
     pub version: String,
     pub path: Option<PathInfo>,
 }
@@ -250,44 +256,66 @@ impl Info {
             in_flight_bytes: info.in_flight_bytes as f64,
             window: if info.window == WindowMode::Auto { "auto" } else { "fixed" }.to_owned(),
             max_queued: info.max_queued as f64,
+            threads: info.threads as u32,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             path,
         }
     }
 }
 
+macro_rules! latency {
+    ($($name:ident,)*) => {
+        #[napi(object)]
+        pub struct LatencyStats { $(pub $name: f64,)* }
+
+        /// Of one class.
+        #[napi(object)]
+        pub struct ClassLatency { $(pub $name: f64,)* pub sum_us: f64, pub up_to_us: Vec<f64>, pub counts: Vec<f64> }
+
+        impl From<&deepring::LatencySummary> for LatencyStats {
+            fn from(summary: &deepring::LatencySummary) -> Self {
+                Self { $($name: summary.$name as f64,)* }
+            }
+        }
+
+        impl From<&deepring::LatencyHistogram> for ClassLatency {
+            fn from(histogram: &deepring::LatencyHistogram) -> Self {
+                let (up_to_us, counts) = histogram.buckets.iter().map(|&(top, count)| (top as f64, count as f64)).unzip();
+                Self { $($name: histogram.summary.$name as f64,)* sum_us: histogram.sum_us as f64, up_to_us, counts }
+            }
+        }
+    };
+}
+
+latency! { count, min_us, max_us, mean_us, p50_us, p90_us, p99_us, p999_us, }
+
+/// By the names of the classes.
 #[napi(object)]
-pub struct LatencyStats {
-    pub count: f64,
-    pub min_us: f64,
-    pub max_us: f64,
-    pub mean_us: f64,
-    pub p50_us: f64,
-    pub p90_us: f64,
-    pub p99_us: f64,
-    pub p999_us: f64,
+pub struct ClassLatencies {
+    pub latency: ClassLatency,
+    pub throughput: ClassLatency,
+    pub background: ClassLatency,
+}
+
+impl From<&deepring::Stats> for ClassLatencies {
+    fn from(stats: &deepring::Stats) -> Self {
+        // In the order of `Priority::ALL`.
+        let [latency, throughput, background] = [0, 1, 2].map(|class| ClassLatency::from(&stats.classes[class]));
+        Self { latency, throughput, background }
+    }
 }
 
 macro_rules! stats {
     ($($name:ident,)*) => {
         #[napi(object)]
-        pub struct Stats { $(pub $name: f64,)* pub latency: LatencyStats, pub windows: Vec<DeviceWindow> }
+        pub struct Stats { $(pub $name: f64,)* pub latency: LatencyStats, pub classes: ClassLatencies, pub windows: Vec<DeviceWindow> }
 
         impl From<deepring::Stats> for Stats {
             fn from(stats: deepring::Stats) -> Self {
-                let latency = &stats.latency;
                 Self {
                     $($name: stats.$name as f64,)*
-                    latency: LatencyStats {
-                        count: latency.count as f64,
-                        min_us: latency.min_us as f64,
-                        max_us: latency.max_us as f64,
-                        mean_us: latency.mean_us,
-                        p50_us: latency.p50_us as f64,
-                        p90_us: latency.p90_us as f64,
-                        p99_us: latency.p99_us as f64,
-                        p999_us: latency.p999_us as f64,
-                    },
+                    latency: LatencyStats::from(&stats.latency),
+                    classes: ClassLatencies::from(&stats),
                     windows: stats.windows.into_iter().map(DeviceWindow::from).collect(),
                 }
             }
@@ -329,6 +357,8 @@ pub enum Detail {
     Reused(Reused),
     Committed(Committed),
     Collected(Collected),
+    SwapLeases(Vec<SwapLeased>),
+    GroupLeased(GroupLeased),
     /// Of generations, or where parts of a file begin and end.
     Numbers(Vec<f64>),
     /// Of what has been registered.
@@ -379,6 +409,10 @@ impl ToNapiValue for Detail {
             Self::Committed(committed) => unsafe { Committed::to_napi_value(env, committed) },
             // SAFETY: as above.
             Self::Collected(collected) => unsafe { Collected::to_napi_value(env, collected) },
+            // SAFETY: as above.
+            Self::SwapLeases(leases) => unsafe { Vec::to_napi_value(env, leases) },
+            // SAFETY: as above.
+            Self::GroupLeased(leased) => unsafe { GroupLeased::to_napi_value(env, leased) },
             // SAFETY: as above.
             Self::Numbers(numbers) => unsafe { Float64Array::to_napi_value(env, Float64Array::new(numbers)) },
             // SAFETY: as above.

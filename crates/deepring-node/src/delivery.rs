@@ -6,6 +6,7 @@
 //! function is referenced only while something is due, so that an idle binding does not keep the
 //! process alive and a busy one does.
 
+use crate::canceled::Canceled;
 use crate::convert::Detail;
 use crate::record::{ID, RECORD, Record};
 use crate::turns::{LINE_COUNT, Line, Turns};
@@ -25,7 +26,7 @@ pub struct Delivery {
     /// For the JavaScript thread, which waits in `block` or in the clean-up hook.
     arrived: Condvar,
     /// Ids of canceled requests. `any_canceled` is its length, readable without the lock.
-    canceled: Mutex<HashSet<u64>>,
+    canceled: Mutex<Canceled>,
     flags: CancelFlags,
 }
 
@@ -168,7 +169,7 @@ impl Delivery {
         state.waiting = false;
     }
 
-    pub fn cancel(&self, ids: Vec<u64>) {
+    pub fn cancel(&self, ids: &[u64]) {
         let mut canceled = lock(&self.canceled);
         canceled.extend(ids);
         self.flags.any_canceled.store(canceled.len(), Ordering::Release);
@@ -177,14 +178,14 @@ impl Delivery {
     fn forget_canceled(&self, ids: impl Iterator<Item = u64>) {
         let mut canceled = lock(&self.canceled);
         for id in ids {
-            canceled.remove(&id);
+            canceled.remove(id);
         }
         self.flags.any_canceled.store(canceled.len(), Ordering::Release);
     }
 
     pub fn is_canceled(&self, id: u64) -> bool {
         self.flags.closing.load(Ordering::Relaxed)
-            || (self.flags.any_canceled.load(Ordering::Relaxed) > 0 && lock(&self.canceled).contains(&id))
+            || (self.flags.any_canceled.load(Ordering::Relaxed) > 0 && lock(&self.canceled).contains(id))
     }
 
     /// The environment is ending: no wake is called from now on, and everything counts as canceled.

@@ -32,6 +32,11 @@ pub fn release_default() {
     drop(engine);
 }
 
+/// Whether it is the process's default engine.
+pub fn is_default(engine: &Engine) -> bool {
+    lock(&DEFAULT).as_ref().is_some_and(|(default, _)| default.is_same(engine))
+}
+
 #[napi]
 impl Session {
     // ---- engines ----

@@ -87,6 +87,16 @@ impl From<&deepring_tensors::Error> for Failure {
                 Self { generation: Some(*generation as f64), writers: Some(writers.clone()), ..plain(sentence) }
             }
             Error::Conflict { generation, detail } => Self { generation: Some(*generation as f64), ..plain(detail) },
+            Error::Busy { path: store, detail } => Self { path: path(store), ..plain(detail) },
+            Error::Torn { path: store } => {
+                Self { path: path(store), ..plain("it was not flushed before its process ended; open it with `create` to begin anew") }
+            }
+            Error::Overlap { start, end, .. } => {
+                Self { position: *start as f64, ..plain(&format!("bytes {start} to {end} were given before")) }
+            }
+            Error::OutOfRange { start, end, len, .. } => {
+                Self { position: *start as f64, ..plain(&format!("bytes {start} to {end} leave the {len} that it has")) }
+            }
             Error::NoGeneration { generation } => Self { generation: Some(*generation as f64), ..plain("there is no such generation") },
             Error::Argument(text) => plain(text),
             other => plain(&other.to_string()),

@@ -11,6 +11,7 @@ use deepring::{File, OpenOptions};
 use napi::Env;
 use napi::bindgen_prelude::*;
 use napi_derive::napi;
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -116,6 +117,7 @@ impl Session {
     #[napi]
     pub fn close(&self, env: &Env, id: f64, number: u32) -> Result<()> {
         let file = self.state.files.borrow_mut().remove(&number).ok_or_else(|| unknown("file", number))?;
+        self.state.shares.borrow_mut().remove(&number);
         self.state.delivery.expect(env)?;
         let delivery = Arc::clone(&self.state.delivery);
         file.close_then(move |result| {
@@ -133,5 +135,11 @@ impl Session {
         let file = files.get(&number).ok_or_else(|| unknown("file", number))?;
         let locks = if file.process_locks().available { record::FLAG_LOCKS } else { 0 };
         Ok(record::flags(file.direct(), file.backend()) | locks)
+    }
+
+    #[napi]
+    pub fn file_descriptor(&self, number: u32) -> Result<i32> {
+        let files = self.state.files.borrow();
+        Ok(files.get(&number).ok_or_else(|| unknown("file", number))?.as_raw_fd())
     }
 }

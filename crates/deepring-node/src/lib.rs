@@ -23,6 +23,7 @@
 #![allow(clippy::too_many_arguments, reason = "positional arguments cross the boundary fastest")]
 #![allow(clippy::trivially_copy_pass_by_ref, reason = "napi passes the environment by reference")]
 
+mod canceled;
 mod checkpoints;
 mod checkpoints_detail;
 mod checkpoints_writer;
@@ -36,8 +37,14 @@ mod failure;
 mod files;
 mod many;
 mod memory;
+mod memory_lent;
 mod record;
 mod session;
+mod shares;
+mod swap;
+mod swap_detail;
+mod swap_leases;
+mod swap_optimizer;
 mod tensors;
 mod tensors_convert;
 mod tensors_detail;

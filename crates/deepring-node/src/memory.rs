@@ -35,19 +35,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// The alignment promised for memory we allocate.
 const PAGE_BYTES: usize = 4096;
 
-/// Memory that JavaScript holds, by address. Process-wide: an ArrayBuffer can move to another
-/// thread.
-static EXPOSED: Mutex<BTreeMap<u64, Exposed>> = Mutex::new(BTreeMap::new());
+/// Memory that JavaScript holds. Process-wide: an ArrayBuffer can move to another thread.
+static EXPOSED: Mutex<BTreeMap<Tenant, Exposed>> = Mutex::new(BTreeMap::new());
+
+/// The address of an `ArrayBuffer`, and a number that distinguishes those that have it: one after the other, or, of leases that
+/// only read, at once.
+pub type Tenant = (u64, u64);
 
 struct Exposed {
-    /// Distinguishes the buffers that had this address one after the other.
-    tenancy: u64,
     lease: MemoryLease,
     /// Its share of a budget, which goes back with it.
     _permit: Option<Permit>,
 }
 
-fn exposed() -> MutexGuard<'static, BTreeMap<u64, Exposed>> {
+fn exposed() -> MutexGuard<'static, BTreeMap<Tenant, Exposed>> {
     EXPOSED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -137,7 +138,7 @@ impl View {
     /// A lease on this view's memory, if all of it is engine memory.
     pub fn lease(&self) -> Option<MemoryLease> {
         let exposed = exposed();
-        let (_, candidate) = exposed.range(..=self.address).next_back()?;
+        let (_, candidate) = exposed.range(..=(self.address, u64::MAX)).next_back()?;
         let end = candidate.lease.address() + candidate.lease.bytes();
         (self.len > 0 && self.address + self.len <= end).then(|| candidate.lease.clone())
     }
@@ -170,15 +171,15 @@ impl View {
 /// Exposes a buffer whose bytes do not matter to JavaScript as a `Uint8Array` of its length.
 pub fn expose(env: sys::napi_env, buffer: Buffer) -> Result<sys::napi_value> {
     let len = buffer.len();
-    match expose_external(env, &buffer, None)? {
-        Some(array) => Ok(array),
+    match expose_external(env, MemoryLease::of(&buffer), buffer.as_ptr() as u64, len, None)? {
+        Some((array, _)) => Ok(array),
         None => Ok(over_allocated(env, len)?.0),
     }
 }
 
 /// The same of one whose bytes matter.
 pub fn expose_with(env: sys::napi_env, buffer: Buffer, permit: Option<Permit>) -> Result<sys::napi_value> {
-    if let Some(array) = expose_external(env, &buffer, permit)? {
+    if let Some((array, _)) = expose_external(env, MemoryLease::of(&buffer), buffer.as_ptr() as u64, buffer.len(), permit)? {
         return Ok(array);
     }
     let (array, data) = over_allocated(env, buffer.len())?;
@@ -187,28 +188,32 @@ pub fn expose_with(env: sys::napi_env, buffer: Buffer, permit: Option<Permit>) -
     Ok(array)
 }
 
-/// `None` if the runtime refuses external memory.
-fn expose_external(env: sys::napi_env, buffer: &Buffer, permit: Option<Permit>) -> Result<Option<sys::napi_value>> {
-    let len = buffer.len();
-    let lease = MemoryLease::of(buffer);
+/// The bytes from `address` on, which lie in the memory of the lease. `None` if the runtime refuses external memory.
+pub fn expose_external(
+    env: sys::napi_env,
+    lease: MemoryLease,
+    address: u64,
+    len: usize,
+    permit: Option<Permit>,
+) -> Result<Option<(sys::napi_value, Tenant)>> {
     let tenancy = next_tenancy();
-    let address = lease.address();
-    exposed().insert(address, Exposed { tenancy, lease, _permit: permit });
+    let tenant = (address, tenancy);
+    exposed().insert(tenant, Exposed { lease, _permit: permit });
     let (data, hint) = (address as *mut c_void, tenancy as *mut c_void);
     let mut array_buffer = ptr::null_mut();
     // SAFETY: `EXPOSED` holds the memory until the finalizer or `release`. The hint is a number,
     // not a pointer.
     let status = unsafe { sys::napi_create_external_arraybuffer(env, data, len, Some(finalize), hint, &raw mut array_buffer) };
     match status {
-        sys::Status::napi_ok => uint8_array(env, array_buffer, 0, len).map(Some),
+        sys::Status::napi_ok => uint8_array(env, array_buffer, 0, len).map(|array| Some((array, tenant))),
         sys::Status::napi_no_external_buffers_allowed => {
-            unexpose(address, tenancy);
+            unexpose(tenant);
             Ok(None)
         }
         _ => {
             // Some runtimes have already called the finalizer (Node 20, for more than 4 GiB),
             // others have not.
-            unexpose(address, tenancy);
+            unexpose(tenant);
             check_status!(status, "an ArrayBuffer of {len} bytes cannot be created").map(|()| None)
         }
     }
@@ -221,38 +226,36 @@ fn next_tenancy() -> u64 {
 }
 
 unsafe extern "C" fn finalize(_env: sys::napi_env, data: *mut c_void, hint: *mut c_void) {
-    unexpose(data as u64, hint as u64);
+    unexpose((data as u64, hint as u64));
 }
 
-/// Drops the lease that JavaScript had on a buffer at `address`. Can be called again.
-fn unexpose(address: u64, tenancy: u64) {
-    drop(remove(address, |exposed| exposed.tenancy == tenancy));
-}
-
-/// Removes the entry of `address`, if it is still the expected one.
-fn remove(address: u64, expected: impl Fn(&Exposed) -> bool) -> Option<Exposed> {
-    let mut exposed = exposed();
-    if exposed.get(&address).is_some_and(expected) { exposed.remove(&address) } else { None }
+/// Drops the lease that JavaScript had on a buffer. Can be called again.
+pub fn unexpose(tenant: Tenant) {
+    let removed = exposed().remove(&tenant);
+    drop(removed);
 }
 
 /// Detaches the view's ArrayBuffer and drops the lease on its memory, which returns to the pool
 /// when the last transfer on it has settled.
 pub fn release(env: sys::napi_env, view: &View) -> Result<()> {
-    let base = {
+    let tenant = {
         let exposed = exposed();
-        let found = exposed.range(..=view.address).next_back();
-        found.filter(|(base, found)| view.address < *base + found.lease.bytes()).map(|(&base, _)| base)
+        let found = exposed.range(..=(view.address, u64::MAX)).next_back();
+        found.filter(|(_, found)| view.address < found.lease.address() + found.lease.bytes()).map(|(&tenant, _)| tenant)
     };
-    // SAFETY: the ArrayBuffer came with the view in this very call.
-    check_status!(unsafe { sys::napi_detach_arraybuffer(env, view.array_buffer) })?;
-    if let Some(base) = base {
-        drop(remove(base, |_| true));
-    }
+    detach(env, view)?;
+    tenant.into_iter().for_each(unexpose);
     Ok(())
 }
 
+/// Detaches the view's ArrayBuffer.
+pub fn detach(env: sys::napi_env, view: &View) -> Result<()> {
+    // SAFETY: the ArrayBuffer came with the view in the call in progress.
+    check_status!(unsafe { sys::napi_detach_arraybuffer(env, view.array_buffer) })
+}
+
 /// Memory of the runtime, as a `Uint8Array` that starts on a page, and its address.
-fn over_allocated(env: sys::napi_env, len: usize) -> Result<(sys::napi_value, *mut u8)> {
+pub fn over_allocated(env: sys::napi_env, len: usize) -> Result<(sys::napi_value, *mut u8)> {
     let mut array_buffer = ptr::null_mut();
     let mut data: *mut c_void = ptr::null_mut();
     // SAFETY: out-pointers are locals.
@@ -340,6 +343,12 @@ pub struct Foreign {
 impl Foreign {
     pub fn of(view: &View, landing: &Arc<Landing>) -> Self {
         Self { address: view.address, len: view.len as usize, _lease: view.lease(), _landing: Arc::clone(landing) }
+    }
+
+    /// The memory of so many views, which are in an array.
+    pub fn all(views: &Object<'_>, count: usize, landing: &Arc<Landing>) -> Result<Vec<Self>> {
+        let mut elements = Elements::of(views);
+        (0..count).map(|_| Ok(Self::of(&elements.next()?, landing))).collect()
     }
 
     fn start(&self) -> *mut u8 {

@@ -41,6 +41,8 @@ numbers! { STATUSES: u32 {
     /// The detail is a [`Failure`].
     FAILURE = 1 => "failure",
     SUCCESS_WITH_DETAIL = 2 => "successWithDetail",
+    /// Of a transfer that the environment has canceled. Without a detail: a hundred thousand can be canceled at once.
+    CANCELED = 3 => "canceled",
 }}
 
 numbers! { RECORD_FLAGS: u32 {
@@ -261,6 +263,13 @@ impl Record {
             Ok(receipt) => record.succeed(receipt),
             Err(error) => record.fail(error),
         }
+        record
+    }
+
+    /// The record of a transfer that JavaScript has canceled.
+    pub fn of_canceled(id: u64) -> Self {
+        let mut record = Self::plain(id);
+        record.numbers[STATUS] = CANCELED.into();
         record
     }
 

@@ -9,6 +9,8 @@ use crate::convert::{Detail, Opened};
 use crate::delivery::Delivery;
 use crate::engines::release_default;
 use crate::record::{self, RECORD};
+use crate::shares::Share;
+use crate::swap::OpenSwaps;
 use crate::tensors::OpenTensors;
 use crate::whole::Replacements;
 use deepring::binding::{EngineBinding, Group, Handle, Name};
@@ -32,6 +34,8 @@ pub struct State {
     pub delivery: Arc<Delivery>,
     pub engines: RefCell<HashMap<u32, Engine>>,
     pub files: RefCell<HashMap<u32, File>>,
+    /// Of the files that other environments can have open, too.
+    pub shares: RefCell<HashMap<u32, Share>>,
     pub handles: RefCell<HashMap<u32, Arc<Handle>>>,
     /// Controls that can still be canceled, by the id of their record.
     pub controls: RefCell<HashMap<u64, Arc<AtomicBool>>>,
@@ -43,6 +47,7 @@ pub struct State {
     pub replacements: RefCell<Replacements>,
     pub tensors: OpenTensors,
     pub checkpoints: OpenCheckpoints,
+    pub swaps: OpenSwaps,
     details: RefCell<HashMap<u64, Detail>>,
     pub default: RefCell<Option<u32>>,
     next: RefCell<u32>,
@@ -86,10 +91,12 @@ impl State {
         }
         self.sweep();
         self.delivery.wait_until_idle();
+        self.shares.borrow_mut().clear();
         self.files.borrow_mut().clear();
         // Files that were opened and whose details were not fetched.
         self.delivery.clear();
         self.details.borrow_mut().clear();
+        self.swaps.clear();
         self.tensors.clear();
         self.checkpoints.clear();
         self.replacements.borrow_mut().clear();
@@ -113,6 +120,7 @@ impl Session {
             delivery: Arc::new(Delivery::new()),
             engines: RefCell::default(),
             files: RefCell::default(),
+            shares: RefCell::default(),
             handles: RefCell::default(),
             controls: RefCell::default(),
             groups: RefCell::default(),
@@ -120,6 +128,7 @@ impl Session {
             replacements: RefCell::default(),
             tensors: OpenTensors::default(),
             checkpoints: OpenCheckpoints::default(),
+            swaps: OpenSwaps::default(),
             details: RefCell::default(),
             default: RefCell::default(),
             next: RefCell::default(),
@@ -188,20 +197,24 @@ impl Session {
     #[napi]
     pub fn cancel(&self, ids: Float64ArraySlice<'_>) {
         let (controls, groups) = (self.state.controls.borrow(), self.state.groups.borrow());
-        let mut single = Vec::with_capacity(ids.len());
-        for id in ids.iter().map(|&id| id as u64) {
-            if let Some(group) = groups.get(&id) {
-                group.cancel();
-                continue;
-            }
-            if let Some(canceled) = controls.get(&id) {
-                canceled.store(true, Ordering::Release);
-            }
-            self.state.tensors.jobs.borrow_mut().remove(&id);
-            single.push(id);
+        let mut jobs = self.state.tensors.jobs.borrow_mut();
+        let only_transfers = controls.is_empty() && groups.is_empty() && jobs.is_empty();
+        let mut single: Vec<u64> = ids.iter().map(|&id| id as u64).collect();
+        if !only_transfers {
+            single.retain(|id| {
+                if let Some(group) = groups.get(id) {
+                    group.cancel();
+                    return false;
+                }
+                if let Some(canceled) = controls.get(id) {
+                    canceled.store(true, Ordering::Release);
+                }
+                jobs.remove(id);
+                true
+            });
         }
-        drop((controls, groups));
-        self.state.delivery.cancel(single);
+        drop((controls, groups, jobs));
+        self.state.delivery.cancel(&single);
         self.wake();
         self.state.sweep();
     }

@@ -4,10 +4,12 @@ use crate::checkpoints_detail::{BegunCheckpoint, LatestCheckpoint, OpenedCheckpo
 use crate::checkpoints_writer::OpenWriter;
 use crate::convert::Detail;
 use crate::session::State;
+use crate::swap::OpenSwap;
 use crate::tensors::{Model, OpenedTable};
 use deepring::{Buffer, Engine, File, Replacement};
 use deepring_tensors::binding::{Loaded, Permit, Prepared, StreamedGroup, Written};
 use deepring_tensors::checkpoint::{Checkpoint, CheckpointWriter, Checkpoints, Latest};
+use deepring_tensors::swap::{GroupLease, OptimizerSwapper, SwapLease, SwapStore};
 use deepring_tensors::{LoadReceipt, SaveReceipt, Verification, Writer};
 use napi::bindgen_prelude::*;
 use napi_derive::napi;
@@ -26,6 +28,10 @@ pub enum Fresh {
     Prepared(Prepared, Engine),
     Checkpoint(Checkpoint),
     Latest(Latest),
+    Swap(SwapStore, Engine),
+    SwapLeases(Vec<SwapLease>),
+    Swapper(OptimizerSwapper, Engine),
+    GroupLease(GroupLease),
     Replacement(Replacement, File, Engine),
 }
 
@@ -198,6 +204,10 @@ impl State {
                 let skipped = latest.skipped.iter().map(SkippedGeneration::from).collect();
                 Detail::Latest(Box::new(LatestCheckpoint { checkpoint, skipped }))
             }
+            Fresh::Swap(store, engine) => Detail::Number(self.register_swap(OpenSwap::own(store, engine))),
+            Fresh::SwapLeases(leases) => Detail::SwapLeases(self.register_leases(leases)),
+            Fresh::Swapper(swapper, engine) => Detail::Number(self.register_swapper(swapper, engine)),
+            Fresh::GroupLease(lease) => Detail::GroupLeased(self.register_group(lease)),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Loads: into memory of the engine, which JavaScript takes over group by group, and into memory of JavaScript.
 
 use crate::convert::Detail;
-use crate::memory::{Elements, Foreign};
+use crate::memory::Foreign;
 use crate::session::Session;
 use crate::tensors_detail::Fresh;
 use crate::tensors_job::{Gauge, Together, both, failed};
@@ -64,12 +64,8 @@ impl Session {
         let (indices, into, slices) = (indices.map(|indices| indices.to_vec()), into.to_vec(), slices(&slice_numbers));
         self.state.tensors.memories.borrow_mut().tell(env)?;
         let landing = self.landing(env, id)?;
-        let mut elements = Elements::of(&views);
-        let mut destinations = Vec::with_capacity(into.len());
-        for &index in &into {
-            // On an error here the landing is dropped, and its record comes; the facade does not expect one then.
-            destinations.push((index, Foreign::of(&elements.next()?, &landing)));
-        }
+        // On an error here the landing is dropped, and its record comes; the facade does not expect one then.
+        let destinations: Vec<_> = into.iter().copied().zip(Foreign::all(&views, into.len(), &landing)?).collect();
         let gauge = Arc::<Gauge>::default();
         let reported = Arc::clone(&gauge);
         let engine = tensors.engine().clone();

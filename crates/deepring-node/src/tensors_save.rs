@@ -2,7 +2,7 @@
 //! looked whether all memory is still there.
 
 use crate::convert::Detail;
-use crate::memory::{Elements, Foreign, View};
+use crate::memory::{Foreign, View};
 use crate::session::{Session, unknown};
 use crate::tensors::path_of;
 use crate::tensors_detail::Fresh;
@@ -56,13 +56,8 @@ impl Session {
     pub fn save_tensors(&self, env: &Env, id: f64, engine: u32, path: View, request: SaveRequest, views: Object<'_>) -> Result<()> {
         let engine = self.state.engine(engine)?;
         let path = path_of(path);
-        let count = request.columns.ranks.len();
         let landing = self.landing(env, id)?;
-        let mut elements = Elements::of(&views);
-        let mut memories = Vec::with_capacity(count);
-        for _ in 0..count {
-            memories.push(Foreign::of(&elements.next()?, &landing));
-        }
+        let memories = Foreign::all(&views, request.columns.ranks.len(), &landing)?;
         let gauge = Arc::<Gauge>::default();
         let reported = Arc::clone(&gauge);
         let options = request.options().on_progress(move |done, total| reported.set(done, total));

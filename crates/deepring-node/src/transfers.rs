@@ -1,6 +1,6 @@
 //! Transfers: staged here, handed to the drivers by `flush`, settled on a thread of the engine.
 
-use crate::delivery::Delivery;
+use crate::delivery::{Delivery, is_cancellation};
 use crate::memory::{Elements, View};
 use crate::record::{
     Record, STAGED, STAGED_BY_PATH, STAGED_EXACT, STAGED_EXPECT, STAGED_SUM, STAGED_WHOLE, STAGED_WRITE, priority, staged,
@@ -31,7 +31,9 @@ impl Completion for Landing {
             // same reason.)
             std::mem::forget(self.lease.clone());
         }
-        self.delivery.push(self.line, Record::of_transfer(self.id, &outcome.result));
+        let canceled = outcome.result.as_ref().is_err_and(is_cancellation) && self.canceled();
+        let record = if canceled { Record::of_canceled(self.id) } else { Record::of_transfer(self.id, &outcome.result) };
+        self.delivery.push(self.line, record);
     }
 
     fn canceled(&self) -> bool {

@@ -1,10 +1,10 @@
 /** Work on a large range in parts, so that its progress can be reported: {@link inParts}. */
 
-import { linked } from '../core/abort.ts'
-import type { Tally } from '../core/progress.ts'
+import { linked } from './abort.ts'
+import type { Tally } from './progress.ts'
 
 /** Bytes of a part: a few blocks of the engine, so that the parts cost no speed. */
-const PART_BYTES = 32 << 20
+export const PART_BYTES: number = 32 << 20
 
 /** Parts at once: as many as a device has in flight at most. */
 const PARTS_MAX = 8
@@ -13,20 +13,20 @@ const PARTS_MAX = 8
  * Calls `work` for each part of `bytes`, several at once. If one fails, the others are canceled, and it returns when all have
  * ended.
  *
- * @param atOnce - Parts at once.
+ * @param limits - Parts at once, and bytes of each.
  */
 export async function inParts(
   bytes: number,
   signal: AbortSignal | null,
   tally: Tally,
   work: (from: number, length: number, signal: AbortSignal) => Promise<unknown>,
-  atOnce: number = PARTS_MAX,
+  { atOnce = PARTS_MAX, partBytes = PART_BYTES }: { readonly atOnce?: number; readonly partBytes?: number } = {},
 ): Promise<void> {
   let next = 0
   await inLanes(atOnce, signal, async (stop) => {
     while (next < bytes) {
       const from = next
-      const length = Math.min(PART_BYTES, bytes - from)
+      const length = Math.min(partBytes, bytes - from)
       next += length
       await work(from, length, stop)
       tally.add(length)
