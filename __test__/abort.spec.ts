@@ -107,6 +107,60 @@ testOnEachBackend(
 )
 
 testOnEachBackend(
+  'an abort of thousands of requests settles at most 512 a turn, and all with one error',
+  async (t, engine) => {
+    const count = 5000
+    const bytes = 1 << 20
+    const file = await engine.open(scratch.file(pattern(bytes)))
+    const memory = engine.allocate(bytes)
+    const controller = new AbortController()
+    let [settled, most, watching] = [0, 0, true]
+    const settle = (): void => void (settled += 1)
+    const reads = Array.from({ length: count }, () => {
+      const reading = file.read(memory, { position: 0, signal: controller.signal })
+      reading.then(settle, settle)
+      return reading
+    })
+    await new Promise(setImmediate)
+    const look = (): void => {
+      most = Math.max(most, settled)
+      settled = 0
+      if (watching) setImmediate(look)
+    }
+    look()
+    controller.abort()
+    const outcomes = await Promise.allSettled(reads)
+    watching = false
+    t.true(most <= 512, `${most} in a turn`)
+    const reasons = new Set(
+      outcomes.flatMap((outcome) => (outcome.status === 'rejected' ? [outcome.reason as unknown] : [])),
+    )
+    t.is(reasons.size, 1)
+    for (const reason of reasons) isAbort(t, reason, controller.signal.reason)
+    const { canceled } = engine.stats()
+    t.true(canceled > count / 2, `${canceled} canceled`)
+    t.is(getEventListeners(controller.signal, 'abort').length, 0)
+    t.is((await file.read(memory, { position: 0 })).bytesRead, bytes)
+    await file.close()
+  },
+  { queueDepth: 1, blockSize: 4096 },
+)
+
+test('requests with and without memory are aborted together', async (t) => {
+  const engine = new Engine({ queueDepth: 1 })
+  const file = await engine.open(scratch.file(pattern(1_000_000)))
+  const controller = new AbortController()
+  const { signal } = controller
+  const stats = Array.from({ length: 2000 }, () => file.stat({ signal }))
+  const reads = Array.from({ length: 20_000 }, () => file.read(new Uint8Array(100), { position: 0, signal }))
+  controller.abort()
+  const reasons = await Promise.allSettled([...stats, ...reads])
+  t.true(reasons.every(({ status }) => status === 'rejected'))
+  await file.close()
+  await engine.close()
+})
+
+testOnEachBackend(
   'aborting a long read rejects once the memory is free again',
   async (t, engine) => {
     const path = scratch.file(pattern(30_000_000))

@@ -8,7 +8,16 @@ import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:f
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
-import { allocate, allocateTensor, allocateUnsafe, Engine, info, open, type FileHandle } from '../index.ts'
+import {
+  allocate,
+  allocateTensor,
+  allocateUnsafe,
+  Engine,
+  info,
+  open,
+  type FileHandle,
+  type ReadOptions,
+} from '../index.ts'
 import { AioHandle, aioRead, aioReadSync, aioWrite, aioWriteSync } from '../lib/aio/index.ts'
 import { contents, makeScratch, pattern, rejected, same } from './harness.ts'
 
@@ -165,12 +174,14 @@ test('offsets and lengths beyond the buffer are refused', (t) =>
   untouched(t, async (file) => {
     const buffer = new Uint8Array(8)
     for (const method of ['read', 'write'] as const) {
-      await rejected(t, () => file[method](buffer, { position: 0, offset: 9 }), RANGE)
-      await rejected(t, () => file[method](buffer, { position: 0, length: 9 }), RANGE)
-      await rejected(t, () => file[method](buffer, { position: 0, offset: 4, length: 5 }), RANGE)
-      await rejected(t, () => file[method](buffer, { position: 0, offset: -1 }), RANGE)
-      await rejected(t, () => file[method](buffer, { position: 0, length: 0.5 }), RANGE)
-      await rejected(t, () => file[method](buffer, { position: 0, length: '4' as Anything }), TYPE)
+      const move = (options: ReadOptions): Promise<unknown> =>
+        method === 'read' ? file.read(buffer, options) : file.write(buffer, options)
+      await rejected(t, () => move({ position: 0, offset: 9 }), RANGE)
+      await rejected(t, () => move({ position: 0, length: 9 }), RANGE)
+      await rejected(t, () => move({ position: 0, offset: 4, length: 5 }), RANGE)
+      await rejected(t, () => move({ position: 0, offset: -1 }), RANGE)
+      await rejected(t, () => move({ position: 0, length: 0.5 }), RANGE)
+      await rejected(t, () => move({ position: 0, length: '4' as Anything }), TYPE)
     }
   }))
 
@@ -228,7 +239,7 @@ test('options of the wrong type are refused', (t) =>
       await rejected(t, () => file.write(buffer, { position: 0, priority } as Anything), code)
       t.throws(() => new AioHandle({ priority } as Anything), { code })
     }
-    await rejected(t, () => open(path, 'w', { mode: '0644' } as Anything), TYPE)
+    await rejected(t, () => open(path, 'w', { mode: true } as Anything), TYPE)
     await rejected(t, () => open(path, 'w', { mode: 0o10000 }), RANGE)
     await rejected(t, () => open(path, 'w', { syncDirectory: 'yes' } as Anything), TYPE)
     await rejected(t, () => aioRead(buffer, path, { validate: 1 } as Anything), TYPE)
@@ -246,9 +257,9 @@ for (const flags of ['', 'as', 'xa', 'rs', 'rs+', 'rw', 'R', 'x', 'wb', 'w+x', '
     }))
 }
 
-test('flags that are not a string are refused', (t) =>
+test('flags that are neither a string nor a number are refused', (t) =>
   untouched(t, async (_file, path) => {
-    for (const flags of [0, 2, null, {}] as Anything[]) await rejected(t, () => open(path, flags), TYPE)
+    for (const flags of [true, 2n, null, {}] as Anything[]) await rejected(t, () => open(path, flags), TYPE)
   }))
 
 test('options that contradict the flags are refused', (t) =>

@@ -15,7 +15,12 @@ import { join } from 'node:path'
 import { inspect } from 'node:util'
 import test from 'ava'
 import { Engine, type TensorLike } from '../index.ts'
-import { openCheckpoints, type CheckpointStore, type OpenCheckpointsOptions } from '../lib/checkpoint/index.ts'
+import {
+  openCheckpoints,
+  type CheckpointStore,
+  type OpenCheckpointsOptions,
+  type Progress,
+} from '../lib/checkpoint/index.ts'
 import { openSafetensors } from '../lib/safetensors/index.ts'
 import { makeScratch, pattern, rejected, same, testOnEachBackend } from './harness.ts'
 import { ofEveryType, u8 } from './model.ts'
@@ -254,6 +259,28 @@ test('a copy of a generation is a generation of the other store, whichever way i
     const copying = checkpoint.copyTo(scratch.path('aborted'), { signal: controller.signal })
     controller.abort()
     await t.throwsAsync(copying, { name: 'AbortError' })
+    await checkpoint.close()
+  })
+})
+
+test('a copy of a generation reports its progress', async (t) => {
+  await withStore(async (store) => {
+    await store.save({ a: u8(30_000_000, 3), b: u8(7, 1) }, { step: 9 })
+    const checkpoint = await store.open(1)
+    const reports: Progress[] = []
+    await checkpoint.copyTo(scratch.path('copy'), { onProgress: (progress) => void reports.push(progress) })
+    t.deepEqual(reports.at(-1), { bytes: 30_000_007, total: 30_000_007 })
+    for (const { bytes, total } of reports.slice(0, -1)) t.true(bytes > 0 && bytes < total && total === 30_000_007)
+    const error = new Error('enough')
+    const onProgress = (): void => {
+      throw error
+    }
+    t.is(await t.throwsAsync(checkpoint.copyTo(scratch.path('copy'), { onProgress })), error)
+    await rejected(
+      t,
+      () => checkpoint.copyTo(scratch.path('copy'), { onProgress: 1 } as never),
+      'ERR_DEEPRING_INVALID_ARG_TYPE',
+    )
     await checkpoint.close()
   })
 })

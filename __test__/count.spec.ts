@@ -1,7 +1,7 @@
 /** The count line of `npm test` says what the runners said: a skipped test is not a passed one. */
 
 import test from 'ava'
-import { cargoCounter, tapCounter, type Count, type LineCounter } from '../scripts/count.ts'
+import { cargoCounter, cargoReports, tapCounter, tapReports, type Count, type LineCounter } from '../scripts/count.ts'
 
 function counted(counter: (count: Count) => LineCounter, output: string): Count {
   const count = { passed: 0, failed: 0, skipped: 0 }
@@ -76,4 +76,41 @@ not ok 4 - exact > a fuller disk # TODO
     # a line that a test logged: ok 5
 1..4`
   t.deepEqual(counted(tapCounter, output), { passed: 1, failed: 1, skipped: 2 })
+})
+
+test('what each failed test printed is repeated at the end', (t) => {
+  const reports: string[] = []
+  const cargo = `
+successes:
+
+---- a_read stdout ----
+3 orders
+
+successes:
+    a_read
+
+failures:
+
+---- a_full_disk stdout ----
+assertion failed: false
+
+failures:
+    a_full_disk
+
+test result: FAILED. 1 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s`
+  cargo.split('\n').forEach(cargoReports(reports))
+  const tap = `
+ok 1 - exact › a read
+not ok 2 - exact › a write
+  ---
+    message: bytes differ
+  ...
+ok 3 - exact › a copy
+    # a line that a test logged
+not ok 4 - exact › a fuller disk # TODO`
+  tap.split('\n').forEach(tapReports(reports))
+  t.deepEqual(reports, [
+    '---- a_full_disk stdout ----\nassertion failed: false\n',
+    'not ok 2 - exact › a write\n  ---\n    message: bytes differ\n  ...',
+  ])
 })

@@ -12,33 +12,22 @@ import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import { copyFile, Engine, writeFile, type DeepringError } from '../index.ts'
 import { AioHandle, aioWrite } from '../lib/aio/index.ts'
-import { backends, contents, makeScratch, pattern, rejected, same } from './harness.ts'
+import { backends, contents, engineOn, makeScratch, mounted, pattern, rejected, same, type Mounted } from './harness.ts'
 
 const scratch = makeScratch()
 const MIB = 1 << 20
 
-/** Mounts a new disk of 16 MiB. Returns its folder, or why that is impossible. */
-function mountDisk(kind: 'ext4' | 'ext2'): { folder: string } | { refusal: string } {
-  const image = scratch.path(`${kind}.img`)
-  const folder = scratch.path(kind)
-  try {
+/** Mounts a new disk of 16 MiB. */
+function mountDisk(kind: 'ext4' | 'ext2'): Mounted {
+  return mounted(scratch, kind, (folder) => {
+    const image = scratch.path(`${kind}.img`)
     writeFileSync(image, '')
     truncateSync(image, 16 * MIB)
     // No journal and nothing reserved for root, so that the room is predictable.
     const features = kind === 'ext4' ? ['-O', '^has_journal'] : []
     execFileSync(`mkfs.${kind}`, ['-q', '-F', '-m', '0', ...features, image], { stdio: 'pipe' })
-    mkdirSync(folder)
     execFileSync('mount', ['-o', 'loop', image, folder], { stdio: 'pipe' })
-  } catch (error) {
-    return {
-      refusal: String((error as Error).message)
-        .split('\n')
-        .slice(0, 2)
-        .join(' '),
-    }
-  }
-  scratch.beforeRemoval(() => void execFileSync('umount', [folder]))
-  return { folder }
+  })
 }
 
 /** Declares a test on a disk of a kind, on each backend; skipped, with the reason, if the disk cannot be mounted. */
@@ -54,7 +43,7 @@ function testOnDisk(
       continue
     }
     test.serial(`${title} (${kind}, ${backend})`, async (t) => {
-      const engine = new Engine({ backend })
+      const engine = engineOn(backend)
       const folder = join(disk.folder, backend + String((count += 1)))
       mkdirSync(folder)
       try {

@@ -35,6 +35,7 @@ function moduleOf({ source }: Example, folder: string): string {
     .replaceAll("from 'deepring/aio'", `from '${checkout}/lib/aio/index.ts'`)
     .replaceAll("from 'deepring/safetensors'", `from '${checkout}/lib/safetensors/index.ts'`)
     .replaceAll("from 'deepring/checkpoint'", `from '${checkout}/lib/checkpoint/index.ts'`)
+    .replaceAll("from 'deepring/swap'", `from '${checkout}/lib/swap/index.ts'`)
 }
 
 const sources = globSync('lib/**/*.ts', { cwd: root }).toSorted()
@@ -46,9 +47,13 @@ const guides = [
   'errors',
   'files',
   'many',
+  'observing',
+  'platforms',
   'porting-from-deepnvme',
   'safetensors',
+  'swap',
   'tuning',
+  'workers',
 ].map((name) => `docs/${name}.md`)
 const runnable = [...guides, 'index.ts', ...sources].flatMap(examplesIn)
 

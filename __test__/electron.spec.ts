@@ -1,6 +1,6 @@
 /**
  * Where the runtime refuses external memory, and where it does not: memory that is disposed in flight is never written to by
- * the device, and tensors have their bytes.
+ * the device, and tensors and leases have their bytes.
  */
 
 import { join } from 'node:path'
@@ -70,6 +70,25 @@ for (const [version, node] of nodes()) {
       const { status, stdout, stderr } = await run(node, [program, scratch.path()], scratch.folder, variables)
       t.deepEqual([status, stderr], [0, ''])
       t.deepEqual(JSON.parse(stdout), tensors)
+    })
+  }
+}
+
+for (const [version, node] of nodes()) {
+  for (const [where, variables] of [
+    ['', {}],
+    [' where external memory is refused,', electron],
+  ] as const) {
+    const title = `leases of swap stores and of optimizer swappers are changed${where} on Node ${version}`
+    if (typeof variables === 'string') {
+      test.skip(`${title} (${variables})`, () => {})
+      continue
+    }
+    test(title, async (t) => {
+      const program = join(import.meta.dirname, 'programs', 'swap-round-trip.mjs')
+      const { status, stdout, stderr } = await run(node, [program, scratch.path()], scratch.folder, variables)
+      t.deepEqual([status, stderr], [0, ''])
+      t.deepEqual(JSON.parse(stdout), { right: 7, left: 0 })
     })
   }
 }

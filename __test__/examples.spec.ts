@@ -8,11 +8,11 @@
 
 import { spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { appendFile, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import process from 'node:process'
 import { setTimeout } from 'node:timers/promises'
-import test from 'ava'
+import test, { type ExecutionContext } from 'ava'
 import { fitSize } from '../examples/demo/budget.ts'
 import { findDifference } from '../examples/demo/difference.ts'
 import { loadModels } from '../examples/demo/models.ts'
@@ -113,6 +113,57 @@ test.serial('http-ranges serves parts, and closes the file of a client that goes
   t.deepEqual(leftovers, [])
 })
 
+test.serial('workers sum a file over one descriptor, without a copy', async (t) => {
+  const { code, stdout, stderr, leftovers } = await run('workers.ts')
+  t.is(code, 0, stderr)
+  t.regex(stdout, /^4 workers summed 67108864 bytes to \d+, 0 of them copied on the way\nthe sum is right$/m)
+  t.deepEqual([stderr, leftovers], ['', []])
+})
+
+test.serial('workers sum a file of any length', async (t) => {
+  const { code, stdout, stderr } = await run('workers.ts', [join(examples, 'workers.ts')])
+  t.is(code, 0, stderr)
+  t.regex(stdout, /^4 workers summed \d+ bytes to \d+, /m)
+})
+
+test.serial('follow-log prints every line that is appended', async (t) => {
+  const { code, stdout, stderr, leftovers } = await run('follow-log.ts')
+  t.is(code, 0, stderr)
+  t.regex(stdout, /^followed 500 lines: every line is right$/m)
+  t.deepEqual([stderr, leftovers], ['', []])
+})
+
+test.serial('follow-log follows a file from its end on, until it is interrupted', async (t) => {
+  const { stdout, code } = await run('follow-log.ts', ['events.log'], async (child, directory) => {
+    const log = join(directory, 'events.log')
+    await writeFile(log, 'before\n')
+    let printed = ''
+    child.stdout?.on('data', (text: string) => (printed += text))
+    for (let tries = 0; !printed.includes('after') && tries < 200; tries += 1) {
+      await appendFile(log, 'after\n')
+      await setTimeout(50)
+    }
+    child.kill('SIGINT')
+    await appendFile(log, 'end\n')
+  })
+  t.is(code, 0)
+  t.regex(stdout, /^(after\n)+(end\n)?$/)
+})
+
+test.serial('replace shows readers whole versions only', async (t) => {
+  const { code, stdout, stderr, leftovers } = await run('replace.ts')
+  t.is(code, 0, stdout + stderr)
+  t.regex(stdout, /^20 versions, one given up \(AbortError\), read meanwhile\nevery reader saw a whole version$/m)
+  t.deepEqual([stderr, leftovers], ['', []])
+})
+
+test.serial('prometheus serves what stats() counts', async (t) => {
+  const { code, stdout, stderr, leftovers } = await run('prometheus.ts')
+  t.is(code, 0, stdout + stderr)
+  t.regex(stdout, /^\d+ lines of metrics: they count what was read$/m)
+  t.deepEqual([stderr, leftovers], ['', []])
+})
+
 test.serial('parquet reads the rows that were asked for, and little else', async (t) => {
   const { code, stdout, stderr, leftovers } = await run('parquet.ts')
   t.is(code, 0, stderr)
@@ -134,6 +185,15 @@ test.serial('swap advances every weight by two steps', async (t) => {
   t.regex(stdout, /^2 steps over 8 partitions with 3 buffers: \d+\.\d+ GB\/s$/m)
   t.regex(stdout, /^every weight is what it should be$/m)
   t.deepEqual(leftovers, [])
+})
+
+test.serial('infer computes with a quarter of the model in memory what it computes with all of it', async (t) => {
+  const { code, stdout, stderr, leftovers } = await run('infer.ts', ['--width', '64', '--passes', '4'])
+  t.is(code, 0, stdout + stderr)
+  t.regex(stdout, /^4 passes over 1\.0 MiB in \d+\.\d\d s, through \d+ experts$/m)
+  t.regex(stdout, /^\d+ tensors were there, \d+ of them read ahead, \d+ came from the drive$/m)
+  t.regex(stdout, /^every output is what it is in memory$/m)
+  t.deepEqual([stderr, leftovers], ['', []])
 })
 
 test.serial('merge-models makes the weights between those of two models', async (t) => {
@@ -165,6 +225,44 @@ test.serial('three processes that are killed at random resume their training fro
   t.regex(stdout, /^trained [1-9]\d* steps, and was killed 6 times$/m)
   t.regex(stdout, /^every byte is what it should be, and no step was lost$/m)
   t.deepEqual([stderr, leftovers], ['', []])
+})
+
+test.serial('training with swapped state is killed in each phase, and ends as the one in memory', async (t) => {
+  // With this seed, the second process finds no checkpoint, and the state that a flush of the first one has left.
+  const parameters = ['--width', '64', '--kills', '1', '--seed', '8']
+  const { code, stdout, stderr, leftovers } = await run('training/main.ts', parameters)
+  t.is(code, 0, stdout + stderr)
+  t.regex(stdout, /^state +\d+ KiB in 32 groups, a budget of \d+ KiB, seed 8$/m)
+  const killed = [...stdout.matchAll(/^killed +in (\S+) of step (\d+), after \d+ %$/gm)].map(([, ...words]) => words)
+  t.deepEqual(killed.slice(0, 2), [
+    ['snapshot', '2'],
+    ['commit', '2'],
+  ])
+  t.deepEqual(killed.map(([phase]) => phase).toSorted(), ['commit', 'compute', 'snapshot', 'write-behind'])
+  t.regex(
+    stdout,
+    /^killed +1 in compute, 1 in write-behind, 1 in snapshot, 1 in commit; \d+ steps were computed again$/m,
+  )
+  checkTraining(t, stdout, 8)
+  t.deepEqual([stderr, leftovers], ['', []])
+})
+
+/** The lines of any training. */
+function checkTraining(t: ExecutionContext, stdout: string, steps: number): void {
+  const figures = String.raw`\d+\.\d ms +\d+\.\d\d`
+  const bytes = String.raw`\d\S* [KM]iB`
+  t.regex(stdout, new RegExp(`^in memory +${figures} +0 B +0 B +${bytes}$`, 'm'))
+  t.regex(stdout, new RegExp(`^swapped +${figures} +${bytes} +${bytes} +[01]\\.\\d\\d +${bytes}$`, 'm'))
+  t.regex(stdout, new RegExp(`^DeepSpeed's order, on AioHandle +${figures} +${bytes} +${bytes} +${bytes}$`, 'm'))
+  t.regex(stdout, new RegExp(`^loss +2\\.\\d{4} to 0\\.\\d{4} in ${steps} steps$`, 'm'))
+  t.regex(stdout, /^every loss and every bit of the state is what it is in memory/m)
+}
+
+test.serial('training refuses what cannot be', async (t) => {
+  t.regex((await run('training/main.ts', ['--width', '33'])).stderr, /the width has to be a multiple of 32/)
+  const few = await run('training/main.ts', ['--width', '64', '--kills', '3', '--steps', '6'])
+  t.regex(few.stderr, /3 moments of each phase need at least 8 steps/)
+  t.deepEqual([few.code, few.leftovers], [1, []])
 })
 
 const ort = onnxruntimeOrWhy()
@@ -235,6 +333,31 @@ test.serial('planted bug: the demo fails on one damaged byte and reports it', as
   t.deepEqual(leftovers, [])
 })
 
+test.serial('the demo with --train compares a training and writes its figures', async (t) => {
+  const jsonFile = join(import.meta.dirname, '..', 'node_modules', '.cache', `demo-train-${process.pid}.json`)
+  t.teardown(() => rm(jsonFile, { force: true }))
+  const parameters = ['--train', '--size=700K', '--kills=0', '--dir=.', `--json=${jsonFile}`]
+  const { code, stdout, stderr, leftovers } = await run('demo/main.ts', parameters)
+  t.is(code, 0, stdout + stderr)
+  checkTraining(t, stdout, 6)
+  t.deepEqual(leftovers, [])
+  const { losses, kills } = JSON.parse(await readFile(jsonFile, 'utf8')) as Record<string, unknown>
+  t.is((losses as unknown[]).length, 6)
+  t.deepEqual(kills, { compute: 0, 'write-behind': 0, snapshot: 0, commit: 0 })
+})
+
+test.serial('planted bug: the demo with --train fails on one bit of the swapped state', async (t) => {
+  const parameters = ['--train', '--size=700K', '--kills=0', '--dir=.', '--plant-error']
+  const { code, stdout, stderr, leftovers } = await run('demo/main.ts', parameters)
+  t.is(code, 1, stdout)
+  t.regex(
+    stderr,
+    /the loss of step [456] is [\d.]+, and in memory it is [\d.]+$|hidden\.5\.param differs from what it is/m,
+  )
+  t.notRegex(stdout, /every loss and every bit/)
+  t.deepEqual(leftovers, [])
+})
+
 test.serial('an interrupted demo removes its directory', async (t) => {
   const { code, leftovers } = await run('demo/main.ts', ['--size=256M', '--dir=.'], async (child, directory) => {
     while (child.exitCode === null && !(await hasFiles(directory))) await setTimeout(5)
@@ -254,6 +377,9 @@ test.serial('the demo refuses options it does not know', async (t) => {
   const { code, stderr } = await run('demo/main.ts', ['--sise=64M'])
   t.is(code, 2)
   t.regex(stderr, /--sise/)
+  const kills = await run('demo/main.ts', ['--kills=2'])
+  t.is(kills.code, 2)
+  t.regex(kills.stderr, /--kills is an option of --train/)
 })
 
 test('the models hold the tensors that the demo promises', async (t) => {

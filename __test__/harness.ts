@@ -5,6 +5,7 @@
  * A spec calls `makeScratch()` once. Everything is removed after its last test.
  */
 
+import { execFileSync } from 'node:child_process'
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
@@ -41,11 +42,28 @@ export function makeScratch(): Scratch {
   return { folder, path, file, beforeRemoval: (done) => void before.push(done) }
 }
 
-export type Backend = 'uring' | 'threads'
+/** The folder of a file system, or why it cannot be mounted here. */
+export type Mounted = { readonly folder: string } | { readonly refusal: string }
+
+/** Mounts a file system for the tests of a spec, on a new folder, which `mount` is given. */
+export function mounted(scratch: Scratch, name: string, mount: (folder: string) => void): Mounted {
+  const folder = scratch.path(name)
+  try {
+    mkdirSync(folder)
+    mount(folder)
+  } catch (error) {
+    const [command = '', reason = ''] = String((error as Error).message).split('\n')
+    return { refusal: `${command} ${reason}` }
+  }
+  scratch.beforeRemoval(() => void execFileSync('umount', [folder]))
+  return { folder }
+}
+
+export type Backend = 'uring' | 'threads' | 'node'
 
 const forced = process.env['DEEPRING_BACKEND'] as Backend | undefined
 
-/** The backends to test: the forced one, or both. */
+/** The backends to test: the forced one, or both of the native binding. */
 export const backends: readonly Backend[] = forced === undefined ? ['uring', 'threads'] : [forced]
 
 /**
@@ -64,7 +82,7 @@ export function testOnEachBackend(
       continue
     }
     test(`${title} (${backend})`, async (t) => {
-      const engine = new Engine({ ...limits, backend })
+      const engine = engineOn(backend, limits)
       try {
         await body(t, engine, backend)
       } finally {
@@ -74,13 +92,18 @@ export function testOnEachBackend(
   }
 }
 
+/** An engine on a backend. That over node:fs is the only one of its process, and has no name in the options. */
+export function engineOn(backend: Backend, limits: EngineOptions = {}): Engine {
+  return new Engine(backend === 'node' ? limits : { ...limits, backend })
+}
+
 const refusals = new Map<Backend, string | undefined>()
 
 /** Why a backend does not run here; `undefined` if it does. */
 export function refusalOf(backend: Backend): string | undefined {
   if (!refusals.has(backend)) {
     try {
-      void new Engine({ backend }).close()
+      void engineOn(backend).close()
       refusals.set(backend, undefined)
     } catch (error) {
       // A missing binary is a failure, not a reason to skip.

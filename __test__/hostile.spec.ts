@@ -4,6 +4,7 @@
  */
 
 import assert from 'node:assert/strict'
+import { constants } from 'node:fs'
 import test from 'ava'
 import * as fc from 'fast-check'
 import {
@@ -129,16 +130,19 @@ test('a number is accepted exactly if it is valid, and is not changed', (t) => {
 test('words, flags, booleans, signals and options are accepted exactly if they are valid', (t) => {
   const words = ['require', 'prefer', 'never'] as const
   const known = new Set(['direct', 'mode'])
+  const { O_RDONLY, O_WRONLY, O_RDWR, O_CREAT, O_EXCL, O_TRUNC, O_APPEND } = constants
+  const creating = [0, O_CREAT, O_CREAT | O_EXCL].flatMap((creates) => [creates, creates | O_TRUNC])
+  const writing = [O_WRONLY, O_RDWR].flatMap((access) => creating.map((creates) => access | creates))
+  const numbers = [O_RDONLY, ...writing].flatMap((flags) => [flags, flags | O_APPEND])
+  const flags = new Set<unknown>(['r', 'r+', 'w', 'w+', 'wx', 'wx+', 'a', 'a+', 'ax', 'ax+', ...numbers])
+  const values = fc.oneof(anything, fc.constantFrom(...flags), fc.constantFrom(...numbers.map((n) => n + 2 ** 32)))
   fc.assert(
-    fc.property(anything, (value) => {
+    fc.property(values, (value) => {
       assert.equal(
         checked(() => wordOf(value, 'options.direct', words)) !== undefined,
         words.includes(value as Anything),
       )
-      assert.equal(
-        checked(() => flagsOf(value)) !== undefined,
-        ['r', 'r+', 'w', 'w+', 'wx', 'wx+'].includes(value as Anything),
-      )
+      assert.equal(checked(() => flagsOf(value)) !== undefined, flags.has(value))
       const flag = checked(() => booleanOf(value, 'options.validate', false))
       assert.equal(flag?.value, value === undefined ? false : typeof value === 'boolean' ? value : undefined)
       assert.equal(checked(() => signalOf(value)) !== undefined, value === undefined)

@@ -99,15 +99,62 @@ for (const [title, parameters, advice] of [
   ],
   ['--no-addons', ['--no-addons'], /--no-addons/],
 ] as const) {
-  test(`${title} is named as the cause, and nothing else`, async (t) => {
+  const evaluated = (program: string, variables: NodeJS.ProcessEnv): Promise<Ended> =>
+    run(process.execPath, [...parameters, '--input-type=module', '-e', program], root, variables)
+
+  test(`with ${title}, deepring runs over node:fs, and says so once`, async (t) => {
+    const program = `
+      const { allocate, info, open } = await import('./index.ts')
+      const file = await open('package.json')
+      const { receipt } = await file.read(allocate(10), { position: 0 })
+      await file.close()
+      const { backend, reason, version } = await info()
+      console.log(JSON.stringify({ backend, reason, version, receipt: receipt.backend, direct: receipt.direct }))`
+    const { status, stdout, stderr } = await evaluated(program, OWN_LOADING)
+    t.is(status, 0, stderr)
+    t.deepEqual(JSON.parse(stdout), {
+      backend: 'node',
+      reason: 'this process must not load native code',
+      version: VERSION,
+      receipt: 'node',
+      direct: false,
+    })
+    t.is([...stderr.matchAll(/DEEPRING_NODE_BACKEND/g)].length, 1, stderr)
+  })
+
+  test(`with ${title}, a binary that is asked for by name is an error, and nothing else is its cause`, async (t) => {
     const program = `const deepring = await import('./index.ts')\n${REPORT}`
-    const ended = await run(process.execPath, [...parameters, '--input-type=module', '-e', program], root, OWN_LOADING)
-    const reported = report(t, ended)
+    const variables = { DEEPRING_NATIVE_PATH: join(root, `deepring.${triple}.node`) }
+    const reported = report(t, await evaluated(program, variables))
     t.is(reported.code, 'ERR_DEEPRING_LOAD')
     t.regex(adviceIn(reported), advice)
     t.notRegex(adviceIn(reported), /npm install/)
   })
 }
+
+test('without a binary for the platform, deepring runs over node:fs, unless another backend is asked for', async (t) => {
+  const program = `
+    Object.defineProperty(process, 'platform', { value: 'freebsd' })
+    const deepring = await import('./index.ts')
+    console.log(await deepring.info().then(({ backend, reason }) => [backend, reason].join(': '), ({ code }) => code))`
+  const folder = unbuilt(t)
+  const { stdout } = await evaluate(program, folder)
+  t.is(stdout, `node: there is no binary for freebsd-${process.arch}\n`)
+  const refused = await evaluate(program, folder, { ...OWN_LOADING, DEEPRING_BACKEND: 'threads' })
+  t.is(refused.stdout, 'ERR_DEEPRING_LOAD\n')
+})
+
+test('a binary that is there and does not load is an error, on any platform', async (t) => {
+  const folder = unbuilt(t)
+  writeFileSync(join(folder, `deepring.freebsd-${process.arch}.node`), 'not a shared object')
+  const program = `
+    Object.defineProperty(process, 'platform', { value: 'freebsd' })
+    const deepring = await import('./index.ts')
+    ${REPORT}`
+  const reported = report(t, await evaluate(program, folder))
+  t.is(reported.code, 'ERR_DEEPRING_LOAD')
+  t.regex(reported.message, /deepring\.freebsd/)
+})
 
 test('a glibc that is too old: the advice has the version that is needed and the one that is there', async (t) => {
   const folder = unbuilt(t)
@@ -167,6 +214,14 @@ test('whatever a cause is, there is advice', (t) => {
   t.regex(adviceOf(new LoadFailure('sunos-x64', [])), /no binary for sunos-x64/)
 })
 
+test('importing loads neither HTTP nor crypto of Node, which take longer than all the rest', async (t) => {
+  const program = `await import('./index.ts')
+    const slow = process.moduleLoadList.filter((name) => / (http|crypto)$/.test(name))
+    console.log(JSON.stringify(slow))`
+  const { stdout } = await evaluate(program, root)
+  t.deepEqual(JSON.parse(stdout), [])
+})
+
 test('the version in the sources is that of the package', (t) => {
   const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string }
   t.is(VERSION, version)
@@ -191,7 +246,7 @@ test('index.ts of a checkout is importable through a symlink, as deepring/index.
 })
 
 /** The loader's variable must not come in from the environment of the tests. */
-const OWN_LOADING = { DEEPRING_NATIVE_PATH: undefined }
+const OWN_LOADING: NodeJS.ProcessEnv = { DEEPRING_NATIVE_PATH: undefined, DEEPRING_BACKEND: undefined }
 
 function evaluate(program: string, cwd: string, variables: NodeJS.ProcessEnv = OWN_LOADING): Promise<Ended> {
   return run(process.execPath, ['--input-type=module', '-e', program], cwd, variables)

@@ -1,26 +1,13 @@
 /** The demo's reader of ONNX models: what it reads, and that no file makes it do anything but read or refuse. */
 
 import assert from 'node:assert/strict'
-import { BinaryWriter, WireType } from '@bufbuild/protobuf/wire'
+import { BinaryWriter } from '@bufbuild/protobuf/wire'
 import test from 'ava'
 import * as fc from 'fast-check'
 import { DTYPES, type DType } from '../index.ts'
 import { OnnxError, readWeights, type Weight } from '../examples/demo/onnx.ts'
 import { same } from './harness.ts'
-
-/** A message as the list of its fields. */
-type Message = (writer: BinaryWriter) => BinaryWriter
-
-const bytesOf = (...fields: Message[]): Uint8Array => fields.reduce((w, field) => field(w), new BinaryWriter()).finish()
-const bytes = (field: number, value: Uint8Array): Message => {
-  return (writer) => writer.tag(field, WireType.LengthDelimited).bytes(value)
-}
-const text = (field: number, value: string): Message => {
-  return (writer) => writer.tag(field, WireType.LengthDelimited).string(value)
-}
-const integer = (field: number, value: number | bigint): Message => {
-  return (writer) => writer.tag(field, WireType.Varint).int64(value.toString())
-}
+import { bytes, bytesOf, integer, text, type Message } from './protobuf.ts'
 
 /** `TensorProto.DataType` of the types that the models below have. */
 const NUMBERS: Partial<Record<DType, number>> = { F32: 1, U8: 2, I64: 7, F16: 10, BF16: 16 }

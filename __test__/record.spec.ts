@@ -23,6 +23,7 @@ import {
   type Failure,
   type Many,
   type Opened,
+  type OpenedShared,
   type Refused,
   type ReplaceRequest,
   type Replacing,
@@ -38,6 +39,15 @@ import type {
   OpenedCheckpoint,
   Reused,
 } from '../lib/core/checkpoints.ts'
+import type {
+  GroupLeased,
+  SwapLeased,
+  SwapperRequest,
+  SwapperStatistics,
+  SwapRequest,
+  SwapStatistics,
+  SwapTensor,
+} from '../lib/core/swaps.ts'
 import type {
   LoadedTensors,
   OpenedTable,
@@ -62,6 +72,7 @@ export type Details = [
   Fits<generated.Many, Many>,
   Fits<generated.Refused, Refused>,
   Fits<generated.Opened, Opened>,
+  Fits<generated.OpenedShared, OpenedShared>,
   Fits<generated.Stat, Stat>,
   Fits<generated.Replacing, Replacing>,
   Fits<ReplaceRequest, generated.ReplaceRequest>,
@@ -86,6 +97,13 @@ export type Details = [
   Fits<generated.Reused, Reused>,
   Fits<generated.Committed, Committed>,
   Fits<generated.Collected, Collected>,
+  Fits<SwapRequest, generated.SwapRequest>,
+  Fits<generated.SwapLeased, SwapLeased>,
+  Fits<generated.SwapTensor, SwapTensor>,
+  Fits<generated.SwapStatistics, SwapStatistics>,
+  Fits<SwapperRequest, generated.SwapperRequest>,
+  Fits<generated.GroupLeased, GroupLeased>,
+  Fits<generated.SwapperStatistics, SwapperStatistics>,
 ]
 
 test('the layout of a record is the same in the binding', (t) => {

@@ -20,11 +20,23 @@ import {
 } from 'node:fs'
 import { basename, join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
-import { allocate, copyFile, crc32c, Engine, hashFile, open, readFile, writeFile, type Progress } from '../index.ts'
+import {
+  allocate,
+  appendFile,
+  copyFile,
+  crc32c,
+  Engine,
+  hashFile,
+  open,
+  readFile,
+  writeFile,
+  type Progress,
+} from '../index.ts'
 import {
   bytesLeft,
   contents,
   makeScratch,
+  mounted,
   openDescriptors,
   pattern,
   pause,
@@ -382,24 +394,13 @@ test('copyFile reports its progress, and stops when it is aborted', async (t) =>
   t.true(same(contents(to), contents(from)))
 })
 
-/** Mounts a file system that clones; or says why that is impossible. */
-function mountCloning(): { folder: string } | { refusal: string } {
+const cloning = mounted(scratch, 'xfs', (folder) => {
   const image = scratch.path('xfs.img')
-  const folder = scratch.path('xfs')
-  try {
-    writeFileSync(image, '')
-    truncateSync(image, 320 * MIB)
-    execFileSync('mkfs.xfs', ['-q', '-m', 'reflink=1', image], { stdio: 'pipe' })
-    mkdirSync(folder)
-    execFileSync('mount', ['-o', 'loop', image, folder], { stdio: 'pipe' })
-  } catch (error) {
-    return { refusal: String((error as Error).message).split('\n', 1)[0] as string }
-  }
-  scratch.beforeRemoval(() => void execFileSync('umount', [folder]))
-  return { folder }
-}
-
-const cloning = mountCloning()
+  writeFileSync(image, '')
+  truncateSync(image, 320 * MIB)
+  execFileSync('mkfs.xfs', ['-q', '-m', 'reflink=1', image], { stdio: 'pipe' })
+  execFileSync('mount', ['-o', 'loop', image, folder], { stdio: 'pipe' })
+})
 const title = 'copyFile clones where the file system can, unless it must not'
 if ('refusal' in cloning) test.skip(`${title} (${cloning.refusal})`, () => {})
 else
@@ -484,4 +485,41 @@ test('hashFile refuses unknown algorithms', async (t) => {
   await rejected(t, () => hashFile(path, 'crc33'), 'ERR_DEEPRING_INVALID_ARG_VALUE')
   await rejected(t, () => hashFile(path, undefined as never), 'ERR_DEEPRING_INVALID_ARG_TYPE')
   await rejected(t, () => hashFile(scratch.path(), 'sha256'), 'ENOENT')
+})
+
+test('appendFile reports its progress, of bytes and of pieces', async (t) => {
+  const bytes = pattern(70 * MIB)
+  for (const data of [bytes, [bytes.subarray(0, 5), bytes.subarray(5)]]) {
+    const path = scratch.file('before')
+    const reports: Progress[] = []
+    await appendFile(path, data, { onProgress: (progress) => void reports.push(progress) })
+    checkProgress(t, reports, bytes.length)
+    t.true(same(contents(path).subarray(6), bytes))
+  }
+  const { onProgress, error } = thrower()
+  t.is(await t.throwsAsync(appendFile(scratch.path(), bytes, { onProgress })), error)
+})
+
+testOnEachBackend('a checksum of a file reports its progress, and is the same', async (t, engine) => {
+  const path = ofManyParts()
+  const file = await engine.open(path, 'r+')
+  await file.write(pattern(5 * MIB + 3), { position: 31 * MIB + 1 })
+  for (const options of [
+    {},
+    { position: 17, length: 100 * MIB + 5 },
+    { chunk: 3 * MIB + 1 },
+    { chunk: 100 * MIB },
+    { length: 0 },
+  ]) {
+    const reports: Progress[] = []
+    const sums = await file.checksum({ ...options, onProgress: (progress) => void reports.push(progress) })
+    t.deepEqual(sums, await file.checksum(options))
+    const { position = 0, length = 320 * MIB } = options as { position?: number; length?: number }
+    checkProgress(t, reports, Math.min(length, 320 * MIB - position))
+  }
+  const { onProgress, error } = thrower()
+  t.is(await t.throwsAsync(file.checksum({ onProgress })), error)
+  const beyond = { position: 319 * MIB, length: 2 * MIB, onProgress: (): void => {} }
+  await rejected(t, () => file.checksum(beyond), 'ERR_DEEPRING_EOF')
+  await file.close()
 })

@@ -25,11 +25,15 @@ async function main() {
   const same = (await model.tensor('weights')).data.every((byte) => byte === 42)
   await model.close()
   rmSync(path)
-  const store = await openCheckpoints(path, { create: true })
-  const { number } = await store.save({ weights: { dtype: 'U8', shape: [1 << 20], data: weights } })
-  await store.close()
-  rmSync(path, { recursive: true })
-  if (!same || number !== 1 || bytesWritten !== 1 << 20 || settled !== 1 || !weights.every((byte) => byte === 42))
+  if (receipt.backend !== 'node') {
+    // Over node:fs, checkpoints are refused.
+    const store = await openCheckpoints(path, { create: true })
+    const { number } = await store.save({ weights: { dtype: 'U8', shape: [1 << 20], data: weights } })
+    await store.close()
+    rmSync(path, { recursive: true })
+    if (number !== 1) throw new Error('the checkpoint has another number')
+  }
+  if (!same || bytesWritten !== 1 << 20 || settled !== 1 || !weights.every((byte) => byte === 42))
     throw new Error('the file returned other bytes')
   console.log(JSON.stringify({ node: process.version, backend: receipt.backend }))
 }

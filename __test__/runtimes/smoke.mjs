@@ -13,6 +13,7 @@ import * as deepring from 'deepring'
 import * as aio from 'deepring/aio'
 import * as checkpoint from 'deepring/checkpoint'
 import * as tensors from 'deepring/safetensors'
+import * as swap from 'deepring/swap'
 import { code, coded, misplaced } from './coded.mjs'
 import { expect, parameters, report } from './host.mjs'
 import { surfaceOf, unevenness } from './surface.mjs'
@@ -46,6 +47,30 @@ const storePath = `${folder}/smoke-store`
 const store = await openCheckpoints(storePath, { create: true, keep: 'all' })
 await store.save({ content: bytesTensor }, { step: 7, meta: ['any'], group: 'frozen' })
 const generation = await store.open(1)
+
+const { GroupLease, openOptimizerSwapper, openSwap, OptimizerSwapper, SwapLease, SwapStore } = swap
+const swapPath = `${folder}/smoke-swap`
+const swapped = await openSwap(swapPath, { memory: 1 << 20, create: true })
+await swapped.put('content', bytesTensor)
+
+const optimizerPath = `${folder}/smoke-optimizer`
+const optimizerGroups = [{ name: 'a', numel: 1000, states: ['m'], gradient: 'F32' }]
+const optimizer = await openOptimizerSwapper(optimizerPath, { groups: optimizerGroups, create: true })
+
+/** The answer of a function that gets the group of a step. */
+async function withGroup(use) {
+  for await (const group of optimizer.step()) return await use(group)
+}
+
+/** The answer of a function that gets a lease, which is closed then. */
+async function withLease(use, made = () => swapped.get('content')) {
+  const lease = await made()
+  try {
+    return await use(lease)
+  } finally {
+    await lease.close({ write: false })
+  }
+}
 
 /** The answer of a function that gets a writer, which is aborted then. */
 async function withWriter(use) {
@@ -207,6 +232,40 @@ const checks = {
     right(readFileSync(`${folder}/smoke-write`), 'write')
     return bytesWritten === LENGTH
   },
+  'deepring.FileHandle.prototype.readv': async () => {
+    const buffers = [new Uint8Array(96), new Uint8Array(48)]
+    const { bytesRead } = await file.readv(buffers, 160)
+    right(Buffer.concat(buffers), 'readv', 160)
+    return bytesRead === 144
+  },
+  'deepring.FileHandle.prototype.writev': async () => {
+    const parts = [content.subarray(160, 256), content.subarray(256, 304)]
+    return (await file.writev(parts, 160)).bytesWritten === 144
+  },
+  'deepring.FileHandle.from': async () => {
+    const other = deepring.FileHandle.from(file.share())
+    const { fd } = other
+    await other.close()
+    return fd === file.fd && file.closed === false
+  },
+  'deepring.FileHandle.prototype.share': () => structuredClone(file.share()).path === path,
+  'deepring.FileHandle.prototype.toString': () => String(file).startsWith('FileHandle '),
+  'deepring.FileHandle.prototype.@@toStringTag': () => Object.prototype.toString.call(file).includes('share()'),
+  'deepring.allocateShared': async () => {
+    const memory = deepring.allocateShared(4096)
+    await file.read(memory, { position: 160 })
+    right(memory, 'allocateShared', 160)
+    return memory.buffer instanceof SharedArrayBuffer
+  },
+  'deepring.inFlight': async () => {
+    const reading = file.read(new Uint8Array(48), { position: 160 })
+    const [{ call, position }] = deepring.inFlight()
+    await reading
+    return call === 'read' && position === 160 && deepring.inFlight().length === 0
+  },
+  'deepring.doctor': async () => (await deepring.doctor(folder)).every((advice) => typeof advice === 'string'),
+  'deepring.Engine.prototype.doctor': async () => Array.isArray(await engine.doctor()),
+  'deepring.FileHandle.prototype.fd': () => file.fd > 2,
   'deepring.FileHandle.prototype.append': async () => {
     await written(async (target) => {
       const log = await deepring.open(target, 'ax')
@@ -298,19 +357,21 @@ const checks = {
     return other.stat().catch((error) => error.code === 'ERR_DEEPRING_CLOSED')
   },
 
-  'deepring.BigIntFileStat': async () => (await file.stat({ bigint: true })) instanceof BigIntFileStat,
-  'deepring.BigIntFileStat.prototype.isFile': async () => (await file.stat({ bigint: true })).isFile() === true,
-  'deepring.BigIntFileStat.prototype.isBlockDevice': async () =>
-    (await file.stat({ bigint: true })).isBlockDevice() === false,
-  'deepring.FileStat': async () => (await file.stat()) instanceof FileStat,
-  'deepring.FileStat.prototype.isFile': async () => (await file.stat()).isFile() === true,
-  'deepring.FileStat.prototype.isBlockDevice': async () => (await file.stat()).isBlockDevice() === false,
+  'deepring.BigIntFileStat': async () => {
+    const stat = await file.stat({ bigint: true })
+    return stat instanceof BigIntFileStat && stat.isFile() && !stat.isDirectory() && stat.mtime.getTime() > 0
+  },
+  'deepring.FileStat': async () => {
+    const stat = await file.stat()
+    return stat instanceof FileStat && stat.isFile() && !stat.isDirectory() && stat.mtime.getTime() > 0
+  },
 
   'EngineBuffer.@@dispose': () => {
     const memory = deepring.allocate(4096)
     memory[Symbol.dispose]()
     return memory.byteLength === 0
   },
+  'Tensor.@@util.inspect.custom': () => inspect(deepring.allocateTensor('F16', [10])).startsWith('Tensor {'),
   'Tensor.@@dispose': () => {
     const tensor = deepring.allocateTensor('F16', [10])
     tensor[Symbol.dispose]()
@@ -398,6 +459,11 @@ const checks = {
     return loaded.get('content').released
   },
   'safetensors.FileTensor': async () => (await model.tensor('content')) instanceof tensors.FileTensor,
+  'safetensors.FileTensor.prototype.type': async () => (await model.tensor('content')).type === 'uint8',
+  'safetensors.FileTensor.prototype.dims': async () => (await model.tensor('content')).dims[0] === LENGTH,
+  'safetensors.FileTensor.prototype.location': async () => (await model.tensor('content')).location === 'cpu',
+  'safetensors.FileTensor.prototype.@@util.inspect.custom': async () =>
+    inspect(await model.tensor('content')).startsWith('FileTensor {'),
   'safetensors.FileTensor.prototype.data': async () => (await model.tensor('content')).data instanceof Uint8Array,
   'safetensors.FileTensor.prototype.releasedError': async () => {
     const tensor = await model.tensor('content')
@@ -557,6 +623,165 @@ const checks = {
   },
   'checkpoint.Checkpoint.prototype.@@deepring.Checkpoint': () => marked(Checkpoint),
   'checkpoint.Checkpoint.prototype.@@util.inspect.custom': () => inspect(generation).startsWith('Checkpoint {'),
+  'swap.openSwap': () => swapped instanceof SwapStore,
+  'swap.SwapStore': () => cannotBeMade(SwapStore),
+  'swap.SwapStore.over': async () => {
+    const over = SwapStore.over(model, { memory: 1 << 20 })
+    await withLease(
+      ({ data }) => right(data, 'SwapStore.over'),
+      () => over.get('content'),
+    )
+    await over.close()
+    return over.directory === undefined
+  },
+  'swap.SwapStore.prototype.directory': () => swapped.directory === swapPath,
+  'swap.SwapStore.prototype.put': async () => (await swapped.put('put', bytesTensor)) === undefined,
+  'swap.SwapStore.prototype.putMany': async () => (await swapped.putMany({ put: bytesTensor })) === undefined,
+  'swap.SwapStore.prototype.get': () =>
+    withLease((lease) => {
+      right(lease.data, 'SwapStore.get')
+      return lease.data.length === LENGTH && lease instanceof SwapLease
+    }),
+  'swap.SwapStore.prototype.getMany': async () => {
+    const leases = await swapped.getMany(['content', 'content'])
+    for (const { data } of leases) right(data, 'SwapStore.getMany')
+    await Promise.all(leases.map((lease) => lease.close()))
+    return leases.length === 2
+  },
+  'swap.SwapStore.prototype.getMut': async () => {
+    await swapped.put('mut', { dtype: 'U8', shape: [2], data: new Uint8Array(2) })
+    const lease = await swapped.getMut('mut')
+    lease.data[1] = 7
+    await lease.close()
+    return withLease(
+      ({ data }) => data[1] === 7,
+      () => swapped.get('mut'),
+    )
+  },
+  'swap.SwapStore.prototype.lease': () =>
+    withLease(
+      ({ data, writable }) => writable && data instanceof Float32Array && data.every((value) => value === 0),
+      () => swapped.lease('new', 'F32', [3]),
+    ),
+  'swap.SwapStore.prototype.getInto': async () => {
+    const memory = empty()
+    await swapped.getInto('content', memory)
+    right(memory, 'SwapStore.getInto')
+    return true
+  },
+  'swap.SwapStore.prototype.prefetch': () => swapped.prefetch(['content'], { expiresMs: 1 }) === undefined,
+  'swap.SwapStore.prototype.plan': () => swapped.plan(['content'], { repeat: true }) === undefined,
+  'swap.SwapStore.prototype.pin': async () => {
+    await swapped.pin('content')
+    swapped.unpin('content')
+    return true
+  },
+  'swap.SwapStore.prototype.unpin': () => swapped.unpin('content') === undefined,
+  'swap.SwapStore.prototype.evict': async () => {
+    await swapped.evict('content')
+    return swapped.info('content').state !== 'dirty'
+  },
+  'swap.SwapStore.prototype.remove': () => swapped.remove('none').catch(({ tensor }) => tensor === 'none'),
+  'swap.SwapStore.prototype.flush': async () => (await swapped.flush()) === undefined,
+  'swap.SwapStore.prototype.snapshot': async () => {
+    const writer = await store.begin()
+    await swapped.snapshot(writer)
+    const { number, reused } = await writer.commit()
+    await store.remove(number)
+    return reused.cloned + reused.copied > 0
+  },
+  'swap.SwapStore.prototype.info': () => swapped.info('content').byteLength === LENGTH,
+  'swap.SwapStore.prototype.names': () => swapped.names().includes('content'),
+  'swap.SwapStore.prototype.stats': () => swapped.stats().memory === 1 << 20,
+  'swap.SwapStore.prototype.close': async () => {
+    const other = await openSwap(`${swapPath}-2`, { memory: 4096, create: true })
+    await other.close()
+    return other.get('content').catch((error) => error.code === 'ERR_DEEPRING_CLOSED')
+  },
+  'swap.SwapStore.prototype.@@asyncDispose': async () => {
+    const other = await openSwap(`${swapPath}-2`, { memory: 4096, create: true })
+    await other[Symbol.asyncDispose]()
+    return other.get('content').catch((error) => error.code === 'ERR_DEEPRING_CLOSED')
+  },
+  'swap.SwapStore.prototype.@@deepring.SwapStore': () => marked(SwapStore),
+  'swap.SwapStore.prototype.@@util.inspect.custom': () => inspect(swapped).startsWith('SwapStore {'),
+  'swap.SwapLease': () => withLease((lease) => lease instanceof SwapLease && lease instanceof tensors.FileTensor),
+  'swap.SwapLease.prototype.close': async () => {
+    const lease = await swapped.get('content')
+    const { data } = lease
+    await lease.close()
+    return data.length === 0 && lease.released
+  },
+  'swap.SwapLease.prototype.@@util.inspect.custom': () =>
+    withLease((lease) => inspect(lease).startsWith('SwapLease {')),
+  'swap.openOptimizerSwapper': () => optimizer instanceof OptimizerSwapper,
+  'swap.OptimizerSwapper': () => cannotBeMade(OptimizerSwapper),
+  'swap.OptimizerSwapper.prototype.directory': () => optimizer.directory === optimizerPath,
+  'swap.OptimizerSwapper.prototype.groups': () => optimizer.groups[0].dtype === 'F32',
+  'swap.OptimizerSwapper.prototype.initialize': async () => {
+    await optimizer.initialize('a', { param: new Float32Array(1000).fill(3), m: new Float32Array(1000) })
+    return withGroup(({ param }) => param[999] === 3)
+  },
+  'swap.OptimizerSwapper.prototype.initializeFrom': () =>
+    optimizer.initializeFrom('a', model, { param: 'content' }).catch(({ code: why }) => why === 'ERR_DEEPRING_INVALID'),
+  'swap.OptimizerSwapper.prototype.putGradient': async () => {
+    await optimizer.putGradient('a', 10, new Float32Array(10).fill(0.5))
+    for await (const { gradient } of optimizer.step()) expect(gradient[9] === 0 && gradient[19] === 0.5, 'a gradient')
+    return true
+  },
+  'swap.OptimizerSwapper.prototype.flushGradients': async () => (await optimizer.flushGradients()) === undefined,
+  'swap.OptimizerSwapper.prototype.reset': () => optimizer.reset('a', ['m']) === undefined,
+  'swap.OptimizerSwapper.prototype.step': async () => {
+    for await (const { states } of optimizer.step({ order: ['a'] })) states.m[0] = 7
+    return withGroup(({ states }) => states.m[0] === 7)
+  },
+  'swap.OptimizerSwapper.prototype.flush': async () => (await optimizer.flush()) === undefined,
+  'swap.OptimizerSwapper.prototype.snapshot': async () => {
+    const writer = await store.begin()
+    await optimizer.snapshot(writer)
+    const { number } = await writer.commit()
+    const opened = await store.open(number)
+    await optimizer.restore(opened)
+    await opened.close()
+    await store.remove(number)
+    return opened.size === 2
+  },
+  'swap.OptimizerSwapper.prototype.restore': () =>
+    optimizer.restore(model).catch(({ code: why }) => why === 'ERR_DEEPRING_NOT_FOUND'),
+  'swap.OptimizerSwapper.prototype.stats': () => optimizer.stats().memory === 256 << 20,
+  'swap.OptimizerSwapper.prototype.close': async () => {
+    const other = await openOptimizerSwapper(`${optimizerPath}-2`, { groups: optimizerGroups, create: true })
+    await other.close()
+    return other.flush().catch((error) => error.code === 'ERR_DEEPRING_CLOSED')
+  },
+  'swap.OptimizerSwapper.prototype.@@asyncDispose': async () => {
+    const other = await openOptimizerSwapper(`${optimizerPath}-2`, { groups: optimizerGroups, create: true })
+    await other[Symbol.asyncDispose]()
+    return other.flush().catch((error) => error.code === 'ERR_DEEPRING_CLOSED')
+  },
+  'swap.OptimizerSwapper.prototype.@@deepring.OptimizerSwapper': () => marked(OptimizerSwapper),
+  'swap.OptimizerSwapper.prototype.@@util.inspect.custom': () => inspect(optimizer).startsWith('OptimizerSwapper {'),
+  'swap.GroupLease': () => withGroup((group) => group instanceof GroupLease),
+  'swap.GroupLease.prototype.name': () => withGroup(({ name }) => name === 'a'),
+  'swap.GroupLease.prototype.numel': () => withGroup(({ numel }) => numel === 1000),
+  'swap.GroupLease.prototype.dtype': () => withGroup(({ dtype }) => dtype === 'F32'),
+  'swap.GroupLease.prototype.param': () => withGroup(({ param }) => param.length === 1000),
+  'swap.GroupLease.prototype.states': () => withGroup(({ states }) => states.m.length === 1000),
+  'swap.GroupLease.prototype.gradient': () => withGroup(({ gradient }) => gradient.length === 1000),
+  'swap.GroupLease.prototype.released': () => withGroup(({ released }) => released === false),
+  'swap.GroupLease.prototype.close': () =>
+    withGroup(async (group) => {
+      const { param } = group
+      await group.close({ write: ['m'] })
+      return param.length === 0 && group.released
+    }),
+  'swap.GroupLease.prototype.@@dispose': () =>
+    withGroup((group) => {
+      group[Symbol.dispose]()
+      return group.released
+    }),
+  'swap.GroupLease.prototype.@@util.inspect.custom': () =>
+    withGroup((group) => inspect(group).startsWith('GroupLease {')),
 
   'Lease.bytes': async () => (await model.tensor('content')).bytes.length === LENGTH,
   'Lease.released': async () => (await model.tensor('content')).released === false,
@@ -647,14 +872,16 @@ const checks = {
     handle.isPinned(engine.allocate(9)) === true && handle.isPinned(new Uint8Array(9)) === false,
 }
 
+const TENSOR_FIELDS = { dtype: 0, shape: 0, data: 0, type: 0, dims: 0, location: 0, byteLength: 0 }
 const surface = [
   ...surfaceOf('deepring', deepring),
   ...surfaceOf('aio', aio),
   ...surfaceOf('safetensors', tensors),
   ...surfaceOf('checkpoint', checkpoint),
+  ...surfaceOf('swap', swap),
   ...surfaceOf('Lease', Object.getPrototypeOf(tensors.FileTensor.prototype), { constructor: 0, releasedError: 0 }),
   ...surfaceOf('EngineBuffer', deepring.allocate(1), Uint8Array.prototype),
-  ...surfaceOf('Tensor', deepring.allocateTensor('U8', [1]), { dtype: 0, shape: 0, data: 0, byteLength: 0 }),
+  ...surfaceOf('Tensor', deepring.allocateTensor('U8', [1]), TENSOR_FIELDS),
 ]
 const uneven = unevenness(surface, Object.keys(checks))
 expect(uneven.length === 0, uneven.join('; '))
@@ -668,6 +895,7 @@ for (const [name, check] of Object.entries(checks)) {
 }
 expect(failed.length === 0, failed.join('; '))
 await Promise.all([file.close(), own.close(), model.close(), table.close(), generation.close(), store.close()])
+await Promise.all([swapped.close(), optimizer.close()])
 await engine.close()
 const { backend, reason } = await deepring.info()
 report({ checked: surface.length, backend, reason, runtime: process.version })

@@ -4,6 +4,7 @@ import deepring = require('deepring')
 import aio = require('deepring/aio')
 import checkpoint = require('deepring/checkpoint')
 import safetensors = require('deepring/safetensors')
+import swap = require('deepring/swap')
 
 export async function copy(from: string, to: string): Promise<number> {
   const source = await deepring.open(from)
@@ -23,4 +24,9 @@ export async function names(path: string): Promise<string[]> {
 export async function generations(path: string): Promise<number[]> {
   const store = await checkpoint.openCheckpoints(path)
   return store.list()
+}
+
+export async function swapped(path: string): Promise<string[]> {
+  const store = await swap.openSwap(path, { memory: 1 << 20 })
+  return store.names()
 }

@@ -1,10 +1,12 @@
 // A consumer of the installed package in TypeScript, as an ES module. It is compiled by types.spec.ts and never runs:
 // what must be refused stands under @ts-expect-error, which is an error itself where nothing is refused.
 
+import { constants } from 'node:fs'
 import type { Readable, Writable } from 'node:stream'
 import type { WritableStream } from 'node:stream/web'
 import {
   allocate,
+  allocateShared,
   allocateTensor,
   allocateUnsafe,
   appendFile,
@@ -19,15 +21,19 @@ import {
   DTYPES,
   Engine,
   type EngineBuffer,
-  type FileHandle,
+  FileHandle,
+  doctor,
   hashFile,
+  inFlight,
   info,
+  type IoTrace,
   open,
   type OpenFlags,
   type PipeResult,
   readFile,
   type ReadResult,
   type Receipt,
+  type SharedFile,
   stats,
   type Tensor,
   writeFile,
@@ -52,6 +58,19 @@ import {
   SafetensorsWriter,
   tensorTable,
 } from 'deepring/safetensors'
+import {
+  type AnySwapLease,
+  type GroupLease,
+  openOptimizerSwapper,
+  type OpenOptimizerOptions,
+  openSwap,
+  type OptimizerGroup,
+  type OptimizerStats,
+  type OptimizerSwapper,
+  type SwapInfo,
+  type SwapLease,
+  SwapStore,
+} from 'deepring/swap'
 
 type Same<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false
 declare function holds<_Claim extends true>(): void
@@ -69,7 +88,7 @@ export async function files(signal: AbortSignal): Promise<void> {
     signal,
   })
   holds<Same<typeof file, FileHandle>>()
-  holds<Same<typeof file.backend, 'uring' | 'threads'>>()
+  holds<Same<typeof file.backend, 'uring' | 'threads' | 'node'>>()
 
   const written = await file.write(bytes, { position: 0, signal })
   holds<Same<typeof written.receipt, Receipt>>()
@@ -95,6 +114,24 @@ export async function files(signal: AbortSignal): Promise<void> {
   console.log(ino, dev)
   await file.close()
 
+  const called = [
+    await file.read(floats, 0, 16, 0n),
+    await file.read({ buffer: floats, position: 0, signal }),
+    await file.write(floats, null, undefined, 5),
+    await file.write('text', 5, 'utf8'),
+    await file.readv([floats, bytes], 0, { signal }),
+    await file.writev([floats, bytes], 0),
+  ] as const
+  holds<Same<(typeof called)[0], ReadResult<typeof floats>>>()
+  holds<Same<(typeof called)[1], ReadResult<typeof floats>>>()
+  const times: Date[] = [(await file.stat()).mtime, (await file.stat({ bigint: true })).birthtime]
+  console.log(called[4].bytesRead + called[5].bytesWritten, file.fd, times)
+  await open('weights.bin', constants.O_RDWR | constants.O_CREAT, { mode: '0644' })
+  // @ts-expect-error the position is required in this shape, too
+  await file.read(floats, 0, 16)
+  // @ts-expect-error and in this one
+  await file.read({ buffer: floats })
+
   // An option that is `undefined` counts as absent, under exactOptionalPropertyTypes too.
   const options: { position: number; signal?: AbortSignal | undefined } = { position: size, signal: undefined }
   await file.read(weights, options)
@@ -116,6 +153,31 @@ export async function files(signal: AbortSignal): Promise<void> {
   await file.write([1, 2, 3], { position: 0 })
   // @ts-expect-error read-only
   file.direct = true
+}
+
+export async function threads(worker: { postMessage(value: unknown): void }): Promise<void> {
+  const memory = allocateShared(1 << 20)
+  holds<Same<typeof memory, Uint8Array<SharedArrayBuffer>>>()
+  const file = await open('weights.bin')
+  const token: SharedFile = file.share()
+  // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a worker is no window
+  worker.postMessage({ token, memory })
+  const other: FileHandle = FileHandle.from(token)
+  const { bytesRead } = await other.read(memory, { position: 0 })
+  const engine = new Engine({ backend: 'threads', threads: 32 })
+  console.log(bytesRead, engine)
+  // @ts-expect-error a path is no token
+  FileHandle.from('weights.bin')
+}
+
+export async function observing(): Promise<void> {
+  const { classes } = stats()
+  const buckets: [readonly number[], readonly number[]] = [classes.latency.upToUs, classes.background.counts]
+  const [oldest] = inFlight()
+  const age: number | undefined = oldest?.ageMs
+  const advice: string[] = await doctor('.')
+  const trace: Pick<IoTrace, 'call' | 'path' | 'error'> = { call: 'read', path: undefined }
+  console.log(buckets, age, advice, trace, (await info()).threads)
 }
 
 export async function wholeFiles(signal: AbortSignal): Promise<void> {
@@ -174,6 +236,8 @@ export async function disposal(): Promise<void> {
 export async function tensors(): Promise<void> {
   const tensor = allocateTensor('F32', [2, 3])
   holds<Same<typeof tensor, Tensor<'F32'>>>()
+  const elsewhere: { type: string; dims: readonly number[]; location: 'cpu' } = tensor
+  console.log(elsewhere)
   const first: number | undefined = tensor.data[0]
   const wide: bigint | undefined = allocateTensor('I64', []).data[0]
   const elementBytes: number = DTYPES.BF16.bytes
@@ -229,6 +293,75 @@ export async function models(signal: AbortSignal): Promise<void> {
   await convertTensor(half, 'F8_E4M3')
   // @ts-expect-error a tensor has an element type
   await saveSafetensors('e.safetensors', { a: new Uint8Array(1) })
+}
+
+export async function swapping(signal: AbortSignal): Promise<void> {
+  await using store = await openSwap(new URL('file:///swap'), {
+    memory: 1n << 20n,
+    create: true,
+    durable: true,
+    signal,
+  })
+  holds<Same<typeof store, SwapStore>>()
+  await store.put('weight', allocateTensor('F32', [2, 2]), { signal })
+  await store.putMany(new Map([['other', allocateTensor('BF16', [2])]]))
+  using lease = await store.get('weight')
+  holds<Same<typeof lease, AnySwapLease>>()
+  if (lease.dtype === 'F32') holds<Same<typeof lease.data, Float32Array<ArrayBuffer>>>()
+  const fresh: SwapLease<'I64'> = await store.lease('new', 'I64', [7])
+  fresh.data[0] = 1n
+  await fresh.close({ write: true })
+  const [one]: AnySwapLease[] = await store.getMany(new Set(['weight']))
+  await store.getInto('weight', new Float32Array(4))
+  store.plan(['weight'], { repeat: true })
+  store.prefetch(['weight'], { expiresMs: 100 })
+  const known: SwapInfo | undefined = store.info('weight')
+  const { used, hits }: { readonly used: number; readonly hits: number } = store.stats()
+  await using over = SwapStore.over(await openSafetensors('model.safetensors'), { memory: 1 << 20 })
+  const directory: string | undefined = over.directory
+  console.log(one, known, used, hits, directory)
+  // @ts-expect-error a store has a budget
+  await openSwap('swap', { create: true })
+}
+
+export async function optimizing(signal: AbortSignal, options: OpenOptimizerOptions): Promise<void> {
+  await using swapper = await openOptimizerSwapper('optimizer', {
+    groups: [
+      { name: 'a', numel: 10, states: ['m', 'v'], gradient: 'BF16' },
+      { name: 'b', numel: 10, states: ['m'], gradient: 'BF16' },
+    ],
+    depth: 'auto',
+    memory: 1n << 20n,
+    signal,
+  })
+  await swapper.initialize('a', { param: new Float32Array(10) })
+  await swapper.initializeFrom('a', await openSafetensors('model.safetensors'), new Map([['m', 'x']]), {
+    convert: true,
+  })
+  await swapper.putGradient('a', 0, new Uint16Array(10), { signal })
+  swapper.reset('a', ['m'])
+  for await (const { name, param, states, gradient } of swapper.step({ order: ['a'], signal })) {
+    holds<Same<typeof param, Float32Array<ArrayBuffer>>>()
+    holds<Same<typeof gradient, Uint16Array<ArrayBuffer>>>()
+    const { m }: { readonly m: Float32Array<ArrayBuffer> } = states
+    console.log(name, m)
+    // @ts-expect-error no group has such a state
+    console.log(states.exp_avg)
+  }
+  const store = await openCheckpoints('run-1')
+  await using writer = await store.begin()
+  await swapper.snapshot(writer)
+  const counted: OptimizerStats = swapper.stats()
+
+  const any: OptimizerSwapper = await openOptimizerSwapper('other', options)
+  const groups: readonly Readonly<OptimizerGroup>[] = any.groups
+  for await (const group of any.step()) {
+    holds<Same<typeof group, GroupLease>>()
+    const length: number | undefined = group.states['m']?.length
+    await group.close({ write: ['param'] })
+    console.log(length)
+  }
+  console.log(counted, groups)
 }
 
 export async function checkpoints(signal: AbortSignal): Promise<void> {
