@@ -5,7 +5,7 @@
 import type { Figure } from './figure.ts'
 import type { FioState } from './fio-state.ts'
 import type { NativeProgram } from './native.ts'
-import type { Comparison } from './rounds.ts'
+import type { Comparison } from '../lib/measure/rounds.ts'
 import type { Scratch } from './scratch.ts'
 import type { Sweep } from './sweep.ts'
 

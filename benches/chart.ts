@@ -7,7 +7,7 @@
 
 import type { Result } from './bench-context.ts'
 import { missing, summarize, UNITS } from './summary.ts'
-import { digits } from './table.ts'
+import { digits } from '../lib/command/text.ts'
 
 const WIDTH_PX = 960
 const LABEL_PX = 300

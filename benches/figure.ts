@@ -6,9 +6,9 @@
  * was not measured has not passed.
  */
 
-import { cpuSeconds, type Outcome } from './outcome.ts'
-import { median, spread, type Spread } from './statistics.ts'
-import type { Comparison } from './rounds.ts'
+import { cpuSeconds, type Outcome } from '../lib/measure/outcome.ts'
+import { median, spread, type Spread } from '../lib/measure/statistics.ts'
+import type { Comparison } from '../lib/measure/rounds.ts'
 
 /**
  * The bar of a figure: at least, more than, or at most. Without one the figure is only reported.

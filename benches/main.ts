@@ -14,6 +14,7 @@ import { CHECKPOINTS } from './benchmarks/checkpoint.ts'
 import { DIGESTS } from './benchmarks/digest.ts'
 import { FRESH } from './benchmarks/fresh.ts'
 import { LATENCIES } from './benchmarks/latency.ts'
+import { ABORTS } from './benchmarks/abort.ts'
 import { LOOPS } from './benchmarks/loop.ts'
 import { MANIES } from './benchmarks/many.ts'
 import { MEMORIES } from './benchmarks/memory.ts'
@@ -21,11 +22,13 @@ import { RANDOMS } from './benchmarks/random.ts'
 import { RESIDENTS } from './benchmarks/resident.ts'
 import { SMALLS } from './benchmarks/small.ts'
 import { STREAMS } from './benchmarks/stream.ts'
+import { SWAPS } from './benchmarks/swap.ts'
 import { TENSORS } from './benchmarks/tensors.ts'
 import { WHOLES } from './benchmarks/whole.ts'
 import { findFio } from './contenders/fio.ts'
 import type { Figure } from './figure.ts'
 import { NativeProgram } from './native.ts'
+import { NOISE_MAX } from '../lib/measure/meter.ts'
 import { describeMachine, machineLine } from './machine.ts'
 import { parseOptions, USAGE, type Options } from './options.ts'
 import { writeCharts, writeReport } from './report.ts'
@@ -40,12 +43,14 @@ const BENCHMARKS: readonly Benchmark[] = [
   ...SMALLS,
   ...LATENCIES,
   ...LOOPS,
+  ...ABORTS,
   ...MEMORIES,
   ...FRESH,
   ...RESIDENTS,
   ...DIGESTS,
   ...TENSORS,
   ...CHECKPOINTS,
+  ...SWAPS,
   ...WHOLES,
 ]
 
@@ -58,9 +63,6 @@ const SMALL_FILES_BYTES = 2 * 2 ** 30
 
 /** Below this, a median of ratios still moves with a single round. */
 const ROUNDS_MIN = 7
-
-/** Busy seconds per second of an idle machine above which its measurements are unreliable. */
-const NOISE_MAX = 0.2
 
 /** Exit code for a wrong command line: a misspelled option, or a benchmark that does not exist. */
 const MISUSE = 2

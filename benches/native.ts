@@ -3,10 +3,10 @@
  * arguments.
  */
 
+import { execute } from '../lib/measure/process.ts'
 import { spawn } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
-import { execute } from './contender.ts'
-import { parseOutcome, type Outcome } from './outcome.ts'
+import { parseOutcome, type Outcome } from '../lib/measure/outcome.ts'
 
 /** The repository's folder. */
 export const ROOT: string = fileURLToPath(new URL('..', import.meta.url))

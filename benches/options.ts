@@ -4,6 +4,7 @@
 
 import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
+import { parseSize } from '../lib/command/text.ts'
 import { ROOT } from './native.ts'
 
 /** Printed by `--help` and after a usage error. */
@@ -49,6 +50,7 @@ export function parseOptions(words: readonly string[]): Options {
     },
   })
   const bytes = parseSize(values.size)
+  if (bytes === undefined) throw new Error(`--size ${values.size} is not a size like 1073741824, 64M or 1G`)
   if (bytes % SIZE_STEP_BYTES !== 0 || bytes === 0) throw new Error(`--size ${values.size} is not a multiple of 8M`)
   const rounds = Number(values.rounds)
   if (!Number.isSafeInteger(rounds) || rounds < 1)
@@ -64,12 +66,4 @@ export function parseOptions(words: readonly string[]): Options {
     rounds,
     folder: values.dir === undefined ? join(ROOT, 'target') : resolve(values.dir),
   }
-}
-
-/** A number of bytes, with K, M or G for powers of 1024. */
-export function parseSize(text: string): number {
-  const match = /^(\d+)([KMG]?)(?:i?B)?$/i.exec(text)
-  const bytes = match === null ? NaN : Number(match[1]) * 1024 ** ['', 'K', 'M', 'G'].indexOf(match[2]!.toUpperCase())
-  if (!Number.isSafeInteger(bytes)) throw new Error(`--size ${text} is not a size like 1073741824, 64M or 1G`)
-  return bytes
 }

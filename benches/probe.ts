@@ -2,10 +2,10 @@
  * How many random reads a run makes, so that it takes about as long on any disk.
  */
 
+import { PAGE_BYTES } from '../lib/measure/positions.ts'
 import type { Reads } from './children/parameters.ts'
 import type { BenchContext } from './bench-context.ts'
 import { deepringRandomRust } from './contenders/deepring.ts'
-import { PAGE_BYTES } from './tiles.ts'
 
 const DEPTH = 128
 

@@ -8,7 +8,7 @@
  */
 
 import { join } from 'node:path'
-import type { Outcome } from './outcome.ts'
+import type { Outcome } from '../lib/measure/outcome.ts'
 import { READ_SEED, type Tensors } from './scratch.ts'
 import type { BenchContext } from './bench-context.ts'
 import type { Task } from './task.ts'

@@ -85,6 +85,16 @@ export class Scratch {
     await this.#native.run('evict', { path: this.source })
   }
 
+  /** Runs something in a new, empty folder, and removes that. */
+  async inFresh<T>(run: (folder: string) => Promise<T>): Promise<T> {
+    const folder = this.fresh()
+    try {
+      return await run(folder)
+    } finally {
+      await this.drop(folder)
+    }
+  }
+
   /** A file of tiled weights, written through to the disk. The same name returns the same file. */
   async file(name: string, bytes: number): Promise<string> {
     const file = join(this.folder, name)

@@ -3,13 +3,13 @@
  */
 
 import test from 'ava'
-import type { Contender } from './contender.ts'
 import { holds, ratioFigure } from './figure.ts'
-import { parseOptions, parseSize } from './options.ts'
-import type { Outcome } from './outcome.ts'
-import { positions, sizes } from './positions.ts'
-import { comparison, runRounds } from './rounds.ts'
-import { median, quantile, spread } from './statistics.ts'
+import { parseOptions } from './options.ts'
+import { parseSize } from '../lib/command/text.ts'
+import type { Outcome } from '../lib/measure/outcome.ts'
+import { positions, sizes } from '../lib/measure/positions.ts'
+import { comparison, runRounds, type Contender } from '../lib/measure/rounds.ts'
+import { interval, median, quantile, spread } from '../lib/measure/statistics.ts'
 import { sweep } from './sweep.ts'
 
 const SECOND: Outcome = {
@@ -114,9 +114,19 @@ test('positions lie on pages in the file, sizes within their bounds, the same ev
 test('a size is bytes, or a number with K, M or G; a wrong option is refused', (t) => {
   t.is(parseSize('1G'), 2 ** 30)
   t.is(parseSize('64MiB'), 64 * 2 ** 20)
-  t.throws(() => parseSize('one'), { message: /is not a size/ })
+  t.is(parseSize('one'), undefined)
+  t.throws(() => parseOptions(['--size', 'one']), { message: /is not a size/ })
   t.throws(() => parseOptions(['--size', '1000000']), { message: /multiple of 8M/ })
   t.throws(() => parseOptions(['--rounds', '0']), { message: /positive/ })
   t.throws(() => parseOptions(['--rivals']))
   t.is(parseOptions(['--json', '/tmp/a/bench.json']).charts, '/tmp/a/bench-charts')
+})
+
+test('the interval of a median is as narrow as its confidence permits', (t) => {
+  // Of six coins, one in 32 times all fall on one side.
+  t.deepEqual(interval([6, 1, 5, 2, 4, 3]), { lower: 1, upper: 6, confidence: 1 - 2 / 64 })
+  t.deepEqual(interval([3, 1, 2]), { lower: 1, upper: 3, confidence: 0.75 })
+  // The table of order statistics has the 6th and the 15th of 20, with 95.86 %.
+  const { lower, upper, confidence } = interval(Array.from({ length: 20 }, (_, index) => index + 1))
+  t.deepEqual([lower, upper, confidence.toFixed(4)], [6, 15, '0.9586'])
 })

@@ -3,9 +3,9 @@
  * table and the charts show these medians. Figures are computed from the rounds instead.
  */
 
-import { cpuSeconds, machineSeconds, type Outcome } from './outcome.ts'
+import { cpuSeconds, machineSeconds, type Outcome } from '../lib/measure/outcome.ts'
 import type { Result, Scale } from './bench-context.ts'
-import { median } from './statistics.ts'
+import { median } from '../lib/measure/statistics.ts'
 
 /** How a scale is printed. */
 export interface Units {

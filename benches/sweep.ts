@@ -6,10 +6,9 @@
  * dropped, and the report gives the reason.
  */
 
-import type { Contender } from './contender.ts'
-import type { Outcome } from './outcome.ts'
-import { median } from './statistics.ts'
-import type { Entry } from './rounds.ts'
+import type { Outcome } from '../lib/measure/outcome.ts'
+import { median } from '../lib/measure/statistics.ts'
+import type { Contender, Entry } from '../lib/measure/rounds.ts'
 
 const RUNS = 3
 

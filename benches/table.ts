@@ -5,14 +5,8 @@
 import { styleText } from 'node:util'
 import type { Figure } from './figure.ts'
 import type { Result } from './bench-context.ts'
+import { digits, grid } from '../lib/command/text.ts'
 import { downgrades, missing, summarize, UNITS, type Timing } from './summary.ts'
-
-/** Three significant digits, without an exponent. */
-export function digits(value: number): string {
-  if (!Number.isFinite(value)) return '-'
-  const size = Math.abs(value)
-  return value.toFixed(size >= 100 ? 0 : size >= 10 ? 1 : size >= 0.1 ? 2 : size >= 0.01 ? 3 : 4)
-}
 
 /** The contenders of a benchmark. */
 export function contenderTable(result: Result, noise: number): string {
@@ -32,7 +26,7 @@ export function contenderTable(result: Result, noise: number): string {
   )
   const lost = missing(result).map((reason) => styleText('red', `  MISSING: ${reason}`))
   const other = downgrades(lines).map((words) => styleText('red', `  DOWNGRADED: ${words}`))
-  return [styleText('bold', result.title), grid([head, ...rows], 3), ...lost, ...other].join('\n')
+  return [styleText('bold', result.title), table([head, ...rows], 3), ...lost, ...other].join('\n')
 }
 
 function timingCells(timing: Timing | null): string[] {
@@ -56,25 +50,14 @@ export function figureTable(figures: readonly Figure[]): string {
     String(rounds),
     note ?? meaning,
   ])
-  return grid([['', 'figure', 'median', 'bar', 'middle half', 'all rounds', 'rounds', 'of'], ...rows], 2)
+  return table([['', 'figure', 'median', 'bar', 'middle half', 'all rounds', 'rounds', 'of'], ...rows], 2)
 }
 
-/**
- * Aligned columns, two spaces apart: the first `texts` and the last to the left, the others to the
- * right.
- */
-function grid(rows: readonly (readonly string[])[], texts: number): string {
-  const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => (row[column] ?? '').length)))
-  const last = widths.length - 1
-  return rows
-    .map((row, index) => {
-      const cells = row.map((cell, column) =>
-        column < texts || column === last
-          ? cell.padEnd(column === last ? 0 : widths[column]!)
-          : cell.padStart(widths[column]!),
-      )
-      const text = `  ${cells.join('  ')}`
-      return index === 0 ? styleText('dim', text) : text
-    })
+/** Aligned columns, indented: the first `texts` and the last to the left, the others to the right. */
+function table(rows: readonly (readonly string[])[], texts: number): string {
+  const columns = rows[0]!.length
+  const sides = '<'.repeat(texts) + '>'.repeat(columns - texts - 1)
+  return grid(rows, `${sides}<`)
+    .map((row, index) => (index === 0 ? styleText('dim', `  ${row}`) : `  ${row}`))
     .join('\n')
 }

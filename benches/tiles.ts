@@ -7,9 +7,7 @@
  */
 
 import { readFileSync } from 'node:fs'
-
-/** The unit that carries a stamp, in bytes. */
-export const PAGE_BYTES = 4096
+import { PAGE_BYTES } from '../lib/measure/positions.ts'
 
 /** One page in this many is compared in full; of the others only the stamp. */
 const FULL_EVERY = 64

@@ -16,7 +16,7 @@ import { bestFio, fioStreamCandidates } from '../contenders/fio.ts'
 import { warmed } from '../contenders/warm.ts'
 import { pairFigure, ratioFigure, type Figure } from '../figure.ts'
 import { fewTensorsModel } from '../models/model.ts'
-import { comparison, runRounds, type Comparison } from '../rounds.ts'
+import { comparison, runRounds, type Comparison } from '../../lib/measure/rounds.ts'
 import type { BenchContext, Benchmark, Result } from '../bench-context.ts'
 import { bounced } from './tensors-figures.ts'
 
@@ -41,10 +41,11 @@ async function save(context: BenchContext): Promise<Result> {
   const model = await fewTensorsModel(context)
   const rust = checkpointingRust(context, 'one writer in Rust', 'one', model)
   const one = checkpointing(context, 'one writer', 'one', model)
-  const raw = checkpointingRust(context, 'raw write', 'raw', model)
+  const raw = checkpointing(context, 'raw write', 'raw', model)
+  const rawRust = checkpointingRust(context, 'raw write in Rust', 'raw', model)
   const two = checkpointing(context, 'two writers', 'two', model)
   const group = comparison([one, raw, two])
-  const native = comparison([rust, raw])
+  const native = comparison([rust, rawRust])
   await runRounds([group, native], context.rounds, context.showProgress)
   const speed = { metric: 'speed' } as const
   const figures = [
@@ -65,11 +66,11 @@ async function save(context: BenchContext): Promise<Result> {
     ratioFigure(native, {
       name: 'checkpoint-save-rust-vs-raw',
       of: rust.name,
-      against: raw.name,
+      against: rawRust.name,
       ...speed,
       floor: SAVE_FLOOR,
     }),
-    ratioFigure(native, { name: 'checkpoint-save-cpu-vs-raw', of: rust.name, against: raw.name, metric: 'cpu' }),
+    ratioFigure(native, { name: 'checkpoint-save-cpu-vs-raw', of: rust.name, against: rawRust.name, metric: 'cpu' }),
   ]
   const title = `A checkpoint of ${model.count} tensors, on the disk at the end`
   return { ...result('checkpoint-save', title, group, figures), comparisons: [group, native] }

@@ -4,8 +4,8 @@
 
 import { deepringStream, deepringSummed } from '../contenders/deepring.ts'
 import { figure, ratioFigure, type Figure } from '../figure.ts'
-import { cpuSeconds } from '../outcome.ts'
-import { comparison, runRounds, type Comparison } from '../rounds.ts'
+import { cpuSeconds } from '../../lib/measure/outcome.ts'
+import { comparison, runRounds, type Comparison } from '../../lib/measure/rounds.ts'
 import type { BenchContext, Benchmark, Result } from '../bench-context.ts'
 import type { Task } from '../task.ts'
 

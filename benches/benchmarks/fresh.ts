@@ -7,8 +7,8 @@ import { deepringStream } from '../contenders/deepring.ts'
 import { nodeStream } from '../contenders/node.ts'
 import { warmed } from '../contenders/warm.ts'
 import { figure, ratioFigure, type Ratio } from '../figure.ts'
-import { cpuSeconds } from '../outcome.ts'
-import { comparison, runRounds } from '../rounds.ts'
+import { cpuSeconds } from '../../lib/measure/outcome.ts'
+import { comparison, runRounds } from '../../lib/measure/rounds.ts'
 import type { BenchContext, Benchmark, Result } from '../bench-context.ts'
 
 const TOUCHED_FLOOR = 0.9

@@ -6,19 +6,17 @@
  */
 
 import type { LatencyParameters } from '../children/parameters.ts'
-import { runChild, type Contender } from '../contender.ts'
+import { runChild } from '../contender.ts'
 import { figure, ratioFigure, type Bar, type Figure } from '../figure.ts'
-import { comparison, runRounds, type Comparison } from '../rounds.ts'
+import { comparison, runRounds, type Comparison, type Contender } from '../../lib/measure/rounds.ts'
 import type { BenchContext, Benchmark, Result } from '../bench-context.ts'
 import { fileEnvironment } from '../run-environment.ts'
 
 const OTHER_BYTES = 256 * 2 ** 20
 const ORDER = 11
 
-/** Seconds of each stream. A read takes some milliseconds, so this makes some thousand of them. */
-const SECONDS = 10
-/** With all of a fixed window in flight before each, a read takes tens of milliseconds. */
-const SECONDS_FIXED = 30
+/** Seconds of each stream. With all of a fixed window in flight before each, a read takes tens of milliseconds: some hundred of them. */
+const SECONDS = 30
 
 const BACKLOGS: LatencyParameters['backlogs'] = [
   ['behindLargeMs', 4 * 2 ** 20, 256],
@@ -33,8 +31,8 @@ export const LATENCIES: readonly Benchmark[] = [{ name: 'latency-stream', run }]
 type Variant = Pick<LatencyParameters, 'window' | 'priority' | 'seconds' | 'backlogs' | 'order'>
 
 const VARIANTS: Readonly<Record<string, Variant>> = {
-  alone: { window: 'auto', priority: 'throughput', seconds: SECONDS / 2, backlogs: [], order: 0 },
-  fixed: { window: 'fixed', priority: 'throughput', seconds: SECONDS_FIXED, backlogs: [], order: ORDER },
+  alone: { window: 'auto', priority: 'throughput', seconds: SECONDS / 3, backlogs: [], order: 0 },
+  fixed: { window: 'fixed', priority: 'throughput', seconds: SECONDS, backlogs: [], order: ORDER },
   deepring: { window: 'auto', priority: 'throughput', seconds: SECONDS, backlogs: BACKLOGS, order: ORDER },
   'deepring latency': { window: 'auto', priority: 'latency', seconds: SECONDS, backlogs: BACKLOGS, order: ORDER },
 }
@@ -79,6 +77,8 @@ async function run(context: BenchContext): Promise<Result> {
     behind(group, 'latency-default-behind-small', 'deepring', 'behindSmallMs', { ceiling: 10 }),
     behind(group, 'latency-class-behind-large', 'deepring latency', 'behindLargeMs', { ceiling: 5 }),
     behind(group, 'latency-class-behind-small', 'deepring latency', 'behindSmallMs', { ceiling: 5 }),
+    lessCollector(group, 'latency-default-behind-small-less-gc', 'deepring'),
+    lessCollector(group, 'latency-class-behind-small-less-gc', 'deepring latency'),
   ]
   return {
     name: 'latency-stream',
@@ -107,4 +107,14 @@ function behind(group: Comparison, name: string, of: string, key: string, bar: B
   const backlog = BACKLOGS.find(([backlogKey]) => backlogKey === key)
   const meaning = `4 KiB read behind ${backlog?.[2]} reads of ${backlog?.[1]} bytes of another file, ${of}`
   return figure(name, meaning, 'ms', bar, values, group.missing.get(of))
+}
+
+/**
+ * The same less the pauses of the garbage collector within each read: it copies the hundred thousand promises of the
+ * backlog while the read waits.
+ */
+function lessCollector(group: Comparison, name: string, of: string): Figure {
+  const values = group.rounds.flatMap((round) => round.get(of)?.extra?.['behindSmallMsLessCollector'] ?? [])
+  const meaning = `4 KiB read behind 100000 reads of 4096 bytes of another file, less pauses of the garbage collector, ${of}`
+  return figure(name, meaning, 'ms', {}, values, group.missing.get(of))
 }

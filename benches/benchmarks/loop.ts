@@ -3,9 +3,9 @@
  */
 
 import type { FileParameters } from '../children/parameters.ts'
-import { runChild, type Contender } from '../contender.ts'
+import { runChild } from '../contender.ts'
 import { figure } from '../figure.ts'
-import { comparison, runRounds } from '../rounds.ts'
+import { comparison, runRounds, type Contender } from '../../lib/measure/rounds.ts'
 import type { BenchContext, Benchmark, Result } from '../bench-context.ts'
 import { fileEnvironment } from '../run-environment.ts'
 

@@ -5,13 +5,13 @@
  */
 
 import type { ManyParameters } from '../children/parameters.ts'
-import { runChild, type Contender } from '../contender.ts'
+import { runChild } from '../contender.ts'
 import { bestFio, fioRandomCandidates } from '../contenders/fio.ts'
 import { warmed } from '../contenders/warm.ts'
 import { figure, outcomeFigure, ratioFigure, type Figure, type Ratio } from '../figure.ts'
-import type { Outcome } from '../outcome.ts'
+import type { Outcome } from '../../lib/measure/outcome.ts'
 import { randomReads } from '../probe.ts'
-import { comparison, runRounds, type Comparison } from '../rounds.ts'
+import { comparison, runRounds, type Comparison, type Contender } from '../../lib/measure/rounds.ts'
 import type { BenchContext, Benchmark, Result } from '../bench-context.ts'
 import { fileEnvironment } from '../run-environment.ts'
 

@@ -4,9 +4,9 @@
  */
 
 import type { FileParameters, RandomParameters } from '../children/parameters.ts'
-import { runChild, type Contender } from '../contender.ts'
+import { runChild } from '../contender.ts'
 import { figure, outcomeFigure, type Bar } from '../figure.ts'
-import { comparison, runRounds } from '../rounds.ts'
+import { comparison, runRounds, type Contender } from '../../lib/measure/rounds.ts'
 import { READ_SEED } from '../scratch.ts'
 import type { BenchContext, Benchmark, Result } from '../bench-context.ts'
 import { fileEnvironment } from '../run-environment.ts'

@@ -10,7 +10,7 @@ import { bestFio, fioRandomCandidates } from '../contenders/fio.ts'
 import { nodeRandomCandidates } from '../contenders/node.ts'
 import { ratioFigure, type Ratio } from '../figure.ts'
 import { randomReads } from '../probe.ts'
-import { comparison, runRounds } from '../rounds.ts'
+import { comparison, runRounds } from '../../lib/measure/rounds.ts'
 import type { BenchContext, Benchmark, Result } from '../bench-context.ts'
 import { sweep } from '../sweep.ts'
 

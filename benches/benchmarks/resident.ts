@@ -4,9 +4,9 @@
  */
 
 import type { ResidentParameters } from '../children/parameters.ts'
-import { runChild, type Contender } from '../contender.ts'
+import { runChild } from '../contender.ts'
 import { figure, type Figure } from '../figure.ts'
-import { comparison, runRounds, type Comparison } from '../rounds.ts'
+import { comparison, runRounds, type Comparison, type Contender } from '../../lib/measure/rounds.ts'
 import type { BenchContext, Benchmark, Result } from '../bench-context.ts'
 import { fileEnvironment } from '../run-environment.ts'
 
@@ -15,6 +15,12 @@ const STATES = ['all', 'half', 'none'] as const
 const WORDS = { all: 'in the page cache', half: 'half in the page cache', none: 'not in the page cache' } as const
 const MODES = ['auto', 'prefer', 'never'] as const
 
+/** Of how many stretches of the file one is in the page cache; 0: nothing is. */
+const STEPS = { all: 1, half: 2, none: 0 } as const
+
+/** What alternates where half of the file is in the page cache. */
+const STRETCH_BYTES = 16 << 20
+
 /** Reads of a loader. */
 const LENGTH = 4 << 20
 
@@ -22,24 +28,25 @@ const LENGTH = 4 << 20
 export const RESIDENTS: readonly Benchmark[] = [{ name: 'resident-read', run }]
 
 async function run(context: BenchContext): Promise<Result> {
-  const { bytes, scratch, showProgress, rounds } = context
+  const { bytes, native, scratch, showProgress, rounds } = context
   const file = await scratch.file('read', bytes)
   const inEnvironment = fileEnvironment(context, 'read', file)
-  const contender = (direct: ResidentParameters['direct'], warm: ResidentParameters['warm']): Contender => ({
-    name: `${direct}, ${warm}`,
-    configuration: `direct: '${direct}', ${WORDS[warm]}`,
+  const contender = (direct: ResidentParameters['direct'], state: (typeof STATES)[number]): Contender => ({
+    name: `${direct}, ${state}`,
+    configuration: `direct: '${direct}', ${WORDS[state]}`,
     run: () =>
-      inEnvironment(({ path, seed }) =>
-        runChild<ResidentParameters>('deepring-resident', {
+      inEnvironment(async ({ path, seed }) => {
+        if (STEPS[state] > 0) await native.run('warm', { path, stretch: STRETCH_BYTES, step: STEPS[state] })
+        const { source } = scratch
+        return runChild<ResidentParameters>('deepring-resident', {
           file: path,
           bytes,
           seed,
-          source: scratch.source,
+          source,
           direct,
-          warm,
           length: LENGTH,
-        }),
-      ),
+        })
+      }),
   })
   const groups = STATES.map((state) => comparison(MODES.map((mode) => contender(mode, state))))
   await runRounds(groups, rounds, showProgress)

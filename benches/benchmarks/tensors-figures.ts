@@ -1,7 +1,7 @@
 /** Figures that several benchmarks of tensors have. */
 
 import { outcomeFigure, type Bar, type Figure } from '../figure.ts'
-import type { Comparison } from '../rounds.ts'
+import type { Comparison } from '../../lib/measure/rounds.ts'
 
 /** A figure of what an outcome has in milliseconds under a key. */
 export function milliseconds(

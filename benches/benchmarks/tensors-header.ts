@@ -2,11 +2,11 @@
  * `tensors-header`: a file with as many tensors as the largest published model, opened.
  */
 
-import { runChild, type Contender } from '../contender.ts'
+import { runChild } from '../contender.ts'
 import { pairFigure } from '../figure.ts'
 import { HEADER_TENSORS, largeHeader } from '../models/large-header.ts'
-import { cpuSeconds } from '../outcome.ts'
-import { comparison, runRounds } from '../rounds.ts'
+import { cpuSeconds } from '../../lib/measure/outcome.ts'
+import { comparison, runRounds, type Contender } from '../../lib/measure/rounds.ts'
 import type { BenchContext, Result } from '../bench-context.ts'
 import { milliseconds } from './tensors-figures.ts'
 

@@ -10,13 +10,13 @@
 
 import { rmSync, statSync } from 'node:fs'
 import { join } from 'node:path'
-import { runChild, type Contender } from '../contender.ts'
+import { runChild } from '../contender.ts'
 import { loading, mapped, modelParameters } from '../contenders/tensors.ts'
 import { warmed } from '../contenders/warm.ts'
 import { wheel } from '../contenders/wheel.ts'
 import { ratioFigure } from '../figure.ts'
 import { fewTensorsModel, type Model } from '../models/model.ts'
-import { comparison, runRounds } from '../rounds.ts'
+import { comparison, runRounds, type Contender } from '../../lib/measure/rounds.ts'
 import type { BenchContext, Result } from '../bench-context.ts'
 import { bounced } from './tensors-figures.ts'
 

@@ -4,13 +4,13 @@
 
 import { rmSync } from 'node:fs'
 import type { ModelParameters } from '../children/parameters.ts'
-import { runChild, type Contender } from '../contender.ts'
+import { runChild } from '../contender.ts'
 import { loading, modelParameters } from '../contenders/tensors.ts'
 import { warmed } from '../contenders/warm.ts'
 import { outcomeFigure, ratioFigure } from '../figure.ts'
 import { manyTensorsModels } from '../models/model.ts'
-import type { Outcome } from '../outcome.ts'
-import { comparison, runRounds } from '../rounds.ts'
+import type { Outcome } from '../../lib/measure/outcome.ts'
+import { comparison, runRounds, type Contender } from '../../lib/measure/rounds.ts'
 import type { BenchContext, Result } from '../bench-context.ts'
 import { bounced, milliseconds } from './tensors-figures.ts'
 

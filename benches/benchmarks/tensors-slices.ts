@@ -5,7 +5,7 @@
 import { loading, parts } from '../contenders/tensors.ts'
 import { outcomeFigure, ratioFigure } from '../figure.ts'
 import { fewTensorsModel } from '../models/model.ts'
-import { comparison, runRounds } from '../rounds.ts'
+import { comparison, runRounds } from '../../lib/measure/rounds.ts'
 import type { BenchContext, Result } from '../bench-context.ts'
 import { bounced } from './tensors-figures.ts'
 

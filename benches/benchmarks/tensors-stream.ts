@@ -5,7 +5,7 @@
 import { idle, loading, parts } from '../contenders/tensors.ts'
 import { outcomeFigure, pairFigure, ratioFigure } from '../figure.ts'
 import { fewTensorsModel } from '../models/model.ts'
-import { comparison, runRounds } from '../rounds.ts'
+import { comparison, runRounds } from '../../lib/measure/rounds.ts'
 import type { BenchContext, Result } from '../bench-context.ts'
 
 const MIB = 2 ** 20

@@ -1,15 +1,16 @@
 /**
  * The tensors of a file, saved as a checkpoint: until it is durable, by one writer or by one here and one in a worker; or until
- * their memory is the program's again.
+ * their memory is the program's again. Or their memory, written at once.
  */
 
 import { once } from 'node:events'
 import { Worker } from 'node:worker_threads'
+import { join } from 'node:path'
 import { openCheckpoints } from '../../lib/checkpoint/index.ts'
 import { openSafetensors } from '../../lib/safetensors/index.ts'
-import { Meter, report } from '../meter.ts'
-import type { Outcome } from '../outcome.ts'
-import { onPages } from './on-pages.ts'
+import { Meter, report } from '../../lib/measure/meter.ts'
+import type { Outcome } from '../../lib/measure/outcome.ts'
+import { onPages, writeRaw } from './on-pages.ts'
 import { parameters, type CheckpointParameters } from './parameters.ts'
 import { ranByEngine } from './ran.ts'
 
@@ -18,13 +19,14 @@ await using model = await openSafetensors(file)
 const names = [...model.names()]
 await using store = await openCheckpoints(folder, { keep: 'all' })
 const outcome = await (method === 'two' ? shared() : alone())
-if (verifies) await verify()
+if (verifies && method !== 'raw') await verify()
 report({ ...outcome, ran: await ranByEngine() })
 
 async function alone(): Promise<Outcome> {
   // Kept until the end: giving its memory back would fall into the region.
   using loaded = await model.load()
-  const tensors = onPages(loaded)
+  const { tensors, memory } = onPages(loaded)
+  if (method === 'raw') return writeRaw(join(folder, 'raw'), memory.subarray(0, tensorBytes))
   if (method === 'one') {
     const meter = new Meter()
     await store.save(tensors)
@@ -48,7 +50,7 @@ async function shared(): Promise<Outcome> {
   const worker = new Worker(new URL('checkpoint-writer.ts', import.meta.url), { workerData })
   const ended = once(worker, 'exit')
   using loaded = await model.load(names.filter((_, number) => number % 2 === 0))
-  const tensors = onPages(loaded)
+  const { tensors } = onPages(loaded)
   await once(worker, 'message')
   const meter = new Meter()
   const writer = await store.begin({ writers: 2 })

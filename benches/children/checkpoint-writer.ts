@@ -14,7 +14,7 @@ const { file, folder, names } = workerData as {
 const port = parentPort!
 await using model = await openSafetensors(file)
 using loaded = await model.load(names)
-const tensors = onPages(loaded)
+const { tensors } = onPages(loaded)
 await using store = await openCheckpoints(folder)
 port.postMessage('ready')
 const [token] = (await once(port, 'message')) as [string]

@@ -8,7 +8,7 @@
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { allocate, open } from '../../index.ts'
-import { Meter, report } from '../meter.ts'
+import { Meter, report } from '../../lib/measure/meter.ts'
 import { parameters, type FileParameters } from './parameters.ts'
 import { ranOf } from './ran.ts'
 

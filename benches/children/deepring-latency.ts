@@ -3,10 +3,12 @@
  * reads, or behind a backlog of reads that were all made before.
  */
 
+import { PerformanceObserver, type PerformanceEntry } from 'node:perf_hooks'
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import { allocate, Engine } from '../../index.ts'
-import { Meter, report } from '../meter.ts'
-import { positions } from '../positions.ts'
-import { PAGE_BYTES, Tiles } from '../tiles.ts'
+import { Meter, report } from '../../lib/measure/meter.ts'
+import { PAGE_BYTES, positions } from '../../lib/measure/positions.ts'
+import { Tiles } from '../tiles.ts'
 import { parameters, type LatencyParameters } from './parameters.ts'
 import { ranOf } from './ran.ts'
 
@@ -54,6 +56,20 @@ async function stream(isOver: () => boolean): Promise<number> {
   return moved
 }
 
+/** The pauses of the garbage collector. */
+const pauses: PerformanceEntry[] = []
+const collector = new PerformanceObserver((list) => void pauses.push(...list.getEntries()))
+collector.observe({ entryTypes: ['gc'] })
+
+/** The milliseconds between two moments that the garbage collector took. */
+async function collectedMs(from: number, to: number): Promise<number> {
+  // The observer tells of a pause in a later turn of the event loop.
+  await nextTurn()
+  const inside = pauses.map((pause) => Math.min(to, pause.startTime + pause.duration) - Math.max(from, pause.startTime))
+  pauses.length = 0
+  return inside.reduce((sum, took) => sum + Math.max(0, took), 0)
+}
+
 const extra: Record<string, number> = {}
 const meter = new Meter()
 let over = false
@@ -72,19 +88,27 @@ extra['reads'] = took.length
 
 for (const [name, length, count] of backlogs) {
   const behind: number[] = []
+  const collected: number[] = []
   for (let repeat = 0; repeat < repeats; repeat += 1) {
     const target = allocate(length)
     const queued = Array.from({ length: count }, (_, index) =>
       large.read(target, { position: (index * length) % bytes }),
     )
+    const from = performance.now()
     // oxlint-disable-next-line no-await-in-loop -- one backlog at a time
     behind.push(await readSmall())
+    const to = performance.now()
     // oxlint-disable-next-line no-await-in-loop -- as above
     await Promise.all(queued)
+    // oxlint-disable-next-line no-await-in-loop -- as above
+    collected.push(await collectedMs(from, to))
     target[Symbol.dispose]()
   }
   extra[name] = quantile(behind, 0.5)
+  const rest = behind.map((waited, index) => waited - (collected[index] ?? 0))
+  extra[`${name}LessCollector`] = quantile(rest, 0.5)
 }
+collector.disconnect()
 if (reads > 0) new Tiles(source).check(page, { origin: 0, seed }, places[(reads - 1) % places.length])
 await large.close()
 await small.close()

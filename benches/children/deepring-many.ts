@@ -6,8 +6,8 @@
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { allocate, open } from '../../index.ts'
-import { Meter, report } from '../meter.ts'
-import { positions } from '../positions.ts'
+import { Meter, report } from '../../lib/measure/meter.ts'
+import { positions } from '../../lib/measure/positions.ts'
 import { parameters, type ManyParameters } from './parameters.ts'
 import { ranOf } from './ran.ts'
 

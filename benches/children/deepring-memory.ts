@@ -4,7 +4,7 @@
  */
 
 import { allocate, open } from '../../index.ts'
-import { Meter, report } from '../meter.ts'
+import { Meter, report } from '../../lib/measure/meter.ts'
 import { Tiles } from '../tiles.ts'
 import { parameters, type FileParameters } from './parameters.ts'
 import { ranOf } from './ran.ts'

@@ -4,11 +4,10 @@
  */
 
 import { setTimeout as sleep } from 'node:timers/promises'
-import { setFlagsFromString } from 'node:v8'
-import { runInNewContext } from 'node:vm'
 import { allocate, open } from '../../index.ts'
-import { Meter, report } from '../meter.ts'
-import { positions } from '../positions.ts'
+import { Meter, report } from '../../lib/measure/meter.ts'
+import { positions } from '../../lib/measure/positions.ts'
+import { collect } from './collect.ts'
 import { parameters, type RandomParameters } from './parameters.ts'
 import { ranOf } from './ran.ts'
 
@@ -16,9 +15,6 @@ const LENGTH = 4096
 
 /** Finalizers run in tasks of their own. */
 const SETTLE_MS = 100
-
-setFlagsFromString('--expose-gc')
-const collect = runInNewContext('gc') as () => void
 
 const { file, bytes, operations, order } = parameters<RandomParameters>()
 const places = positions(operations, bytes, order)

@@ -3,9 +3,9 @@
  */
 
 import { allocate, open } from '../../index.ts'
-import { Meter, report } from '../meter.ts'
-import { positions } from '../positions.ts'
-import { PAGE_BYTES, Tiles } from '../tiles.ts'
+import { Meter, report } from '../../lib/measure/meter.ts'
+import { PAGE_BYTES, positions } from '../../lib/measure/positions.ts'
+import { Tiles } from '../tiles.ts'
 import { parameters, type RandomParameters } from './parameters.ts'
 import { ranOf } from './ran.ts'
 

@@ -1,28 +1,16 @@
 /**
- * deepring reads one large file that is in the page cache, or half of it, or none, in one of three ways.
+ * deepring reads one large file that may be in the page cache, in one of three ways.
  */
 
-import { open as openPlain } from 'node:fs/promises'
 import { allocate, open } from '../../index.ts'
-import { Meter, report } from '../meter.ts'
+import { Meter, report } from '../../lib/measure/meter.ts'
 import { Tiles } from '../tiles.ts'
 import { parameters, type ResidentParameters } from './parameters.ts'
 import { ranOf } from './ran.ts'
 
-/** What alternates where half of the file is in the page cache. */
-const STRETCH_BYTES = 16 << 20
-
-const { file, bytes, direct, warm, length, seed, source } = parameters<ResidentParameters>()
+const { file, bytes, direct, length, seed, source } = parameters<ResidentParameters>()
 const data = allocate(bytes)
 data.fill(0x5a)
-if (warm !== 'none') {
-  const plain = await openPlain(file)
-  const piece = Buffer.alloc(STRETCH_BYTES)
-  // oxlint-disable-next-line no-await-in-loop -- one after the other
-  for (let at = 0; at < bytes; at += STRETCH_BYTES * (warm === 'all' ? 1 : 2))
-    await plain.read(piece, 0, STRETCH_BYTES, at)
-  await plain.close()
-}
 await using handle = await open(file, 'r', { direct })
 let next = 0
 let ran = ''

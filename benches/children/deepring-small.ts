@@ -6,7 +6,7 @@
 
 import { allocate } from '../../index.ts'
 import { AioHandle } from '../../lib/aio/index.ts'
-import { Meter, report } from '../meter.ts'
+import { Meter, report } from '../../lib/measure/meter.ts'
 import { tensorPath } from '../scratch.ts'
 import { Tiles } from '../tiles.ts'
 import { parameters, type SmallParameters } from './parameters.ts'

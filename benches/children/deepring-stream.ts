@@ -5,7 +5,7 @@
  */
 
 import { allocate, open } from '../../index.ts'
-import { Meter, report } from '../meter.ts'
+import { Meter, report } from '../../lib/measure/meter.ts'
 import { Tiles } from '../tiles.ts'
 import { parameters, type StreamParameters } from './parameters.ts'
 import { ranOf } from './ran.ts'

@@ -6,10 +6,10 @@
 import { constants, read } from 'node:fs'
 import { open } from 'node:fs/promises'
 import type { Calls } from '../contenders/node.ts'
-import { Meter, report } from '../meter.ts'
+import { Meter, report } from '../../lib/measure/meter.ts'
 import { pageAligned } from '../page-aligned.ts'
-import { positions } from '../positions.ts'
-import { PAGE_BYTES, Tiles } from '../tiles.ts'
+import { PAGE_BYTES, positions } from '../../lib/measure/positions.ts'
+import { Tiles } from '../tiles.ts'
 import { parameters, type RandomParameters } from './parameters.ts'
 
 const { calls, file, bytes, operations, depth, order, seed, source } = parameters<RandomParameters & { calls: Calls }>()

@@ -4,7 +4,7 @@
  */
 
 import { open, readFile, writeFile } from 'node:fs/promises'
-import { Meter, report } from '../meter.ts'
+import { Meter, report } from '../../lib/measure/meter.ts'
 import { tensorPath } from '../scratch.ts'
 import { Tiles } from '../tiles.ts'
 import { parameters, type SmallParameters } from './parameters.ts'

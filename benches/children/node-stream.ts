@@ -6,7 +6,7 @@
 import { constants } from 'node:fs'
 import { open, readFile, writeFile, type FileHandle } from 'node:fs/promises'
 import type { NodeMethod } from '../contenders/node.ts'
-import { Meter, report } from '../meter.ts'
+import { Meter, report } from '../../lib/measure/meter.ts'
 import { pageAligned } from '../page-aligned.ts'
 import { Tiles } from '../tiles.ts'
 import { parameters, type FileParameters } from './parameters.ts'

@@ -1,16 +1,25 @@
 /** Copies of tensors that were loaded, each on a page of memory of its own, as a program that computes has them. */
 
-import { allocate, type TensorLike } from '../../index.ts'
+import { PAGE_BYTES } from '../../lib/measure/positions.ts'
+import { allocate, open, type TensorLike } from '../../index.ts'
 import type { TensorMap } from '../../lib/safetensors/index.ts'
-import { PAGE_BYTES } from '../tiles.ts'
+import { Meter } from '../../lib/measure/meter.ts'
+import type { Outcome } from '../../lib/measure/outcome.ts'
 
 /** A tensor, and its bytes. */
 export type MemoryTensor = TensorLike & { readonly bytes: Uint8Array }
 
 const paged = ({ length }: Uint8Array): number => Math.ceil(length / PAGE_BYTES) * PAGE_BYTES
 
+/** Tensors in memory. */
+export interface OnPages {
+  readonly tensors: Map<string, MemoryTensor>
+  /** What they are in. */
+  readonly memory: Uint8Array
+}
+
 /** Copies tensors. Of each, less than a page is wasted. */
-export function onPages(loaded: TensorMap): Map<string, MemoryTensor> {
+export function onPages(loaded: TensorMap): OnPages {
   const list = [...loaded]
   const memory = allocate(list.reduce((sum, [, { bytes }]) => sum + paged(bytes), 0))
   const tensors = new Map<string, MemoryTensor>()
@@ -21,5 +30,14 @@ export function onPages(loaded: TensorMap): Map<string, MemoryTensor> {
     tensors.set(name, { dtype, shape, data: place, bytes: place })
     at += paged(bytes)
   }
-  return tensors
+  return { tensors, memory }
+}
+
+/** What saves are held against: one write of as many bytes of the same memory, and a flush. */
+export async function writeRaw(to: string, bytes: Uint8Array): Promise<Outcome> {
+  const meter = new Meter()
+  await using handle = await open(to, 'w')
+  await handle.write(bytes, { position: 0 })
+  await handle.sync()
+  return meter.stop(bytes.length, 1)
 }

@@ -42,10 +42,9 @@ export interface Reads {
 /** Random reads of the large file. */
 export interface RandomParameters extends FileParameters, Reads {}
 
-/** A file that is in the page cache, or half of it, or none. */
+/** A file, all or part of which may be in the page cache. */
 export interface ResidentParameters extends FileParameters {
   readonly direct: 'auto' | 'prefer' | 'never'
-  readonly warm: 'all' | 'half' | 'none'
   /** Bytes of each read. */
   readonly length: number
 }
@@ -155,8 +154,11 @@ export interface WholeParameters extends FileParameters {
 export interface CheckpointParameters extends ModelParameters {
   /** The folder of the store. */
   readonly folder: string
-  /** Until it is durable, by one writer or with another one in a worker; or until it is captured, in a process that did it before. */
-  readonly method: 'one' | 'two' | 'capture'
+  /**
+   * Until it is durable, by one writer or with another one in a worker; or until it is captured, in a process that did it
+   * before. `'raw'`: as many bytes, by one write.
+   */
+  readonly method: 'raw' | 'one' | 'two' | 'capture'
   readonly verifies: boolean
 }
 

@@ -7,7 +7,8 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { open } from 'node:fs/promises'
 import { openSafetensors } from '../../lib/safetensors/index.ts'
-import { Meter, peakBytes, report } from '../meter.ts'
+import { Meter, peakBytes, report } from '../../lib/measure/meter.ts'
+import { collect } from './collect.ts'
 import { parameters } from './parameters.ts'
 import { StallMonitor, threadSeconds } from './stall.ts'
 
@@ -22,6 +23,7 @@ const look = method === 'deepring' ? openAndLook : parseAndLook
 
 // The functions are compiled.
 await look(warm)
+collect()
 const monitor = watched ? await StallMonitor.start() : undefined
 // The peak begins anew.
 writeFileSync('/proc/self/clear_refs', '5')

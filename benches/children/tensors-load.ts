@@ -5,11 +5,12 @@
  * only the read has memory that was touched before.
  */
 
+import { PAGE_BYTES } from '../../lib/measure/positions.ts'
 import { readFile } from 'node:fs/promises'
 import { allocate, open } from '../../index.ts'
 import { openSafetensors } from '../../lib/safetensors/index.ts'
-import { Meter, report } from '../meter.ts'
-import { PAGE_BYTES, Tiles } from '../tiles.ts'
+import { Meter, report } from '../../lib/measure/meter.ts'
+import { Tiles } from '../tiles.ts'
 import { parameters, type TensorsLoadParameters } from './parameters.ts'
 import { ranByEngine, ranOf } from './ran.ts'
 import { checkTensors } from './tensors-check.ts'

@@ -3,34 +3,21 @@
  * flush.
  */
 
-import { allocate, open } from '../../index.ts'
 import { openSafetensors, saveSafetensors } from '../../lib/safetensors/index.ts'
-import { Meter, report } from '../meter.ts'
-import { Tiles } from '../tiles.ts'
-import { onPages, type MemoryTensor } from './on-pages.ts'
+import { Meter, report } from '../../lib/measure/meter.ts'
+import { onPages, writeRaw, type MemoryTensor } from './on-pages.ts'
 import { parameters, type TensorsSaveParameters } from './parameters.ts'
-import { ranByEngine, ranOf } from './ran.ts'
+import { ranByEngine } from './ran.ts'
 
-const { file, tensorBytes, bytes, to, source, origin, seed, method, aligned, verifies } =
-  parameters<TensorsSaveParameters>()
-if (method === 'raw') await writeRaw()
-else await save()
+const { file, tensorBytes, to, method, aligned, verifies } = parameters<TensorsSaveParameters>()
+await using model = await openSafetensors(file)
+// Kept until the end: giving its memory back would fall into the region.
+using loaded = await model.load()
+if (method === 'raw')
+  report({ ...(await writeRaw(to, onPages(loaded).memory.subarray(0, tensorBytes))), ran: await ranByEngine() })
+else await save(aligned ? onPages(loaded).tensors : new Map(loaded))
 
-async function writeRaw(): Promise<void> {
-  const data = allocate(bytes)
-  new Tiles(source).fill(data, { origin, seed })
-  const meter = new Meter()
-  await using handle = await open(to, 'w')
-  const { receipt } = await handle.write(data, { position: 0 })
-  await handle.sync()
-  report({ ...meter.stop(bytes, 1), ran: ranOf(receipt) })
-}
-
-async function save(): Promise<void> {
-  await using model = await openSafetensors(file)
-  // Kept until the end: giving its memory back would fall into the region.
-  using loaded = await model.load()
-  const tensors: Map<string, MemoryTensor> = aligned ? onPages(loaded) : new Map(loaded)
+async function save(tensors: Map<string, MemoryTensor>): Promise<void> {
   const meter = new Meter()
   const receipt = await saveSafetensors(to, tensors)
   const outcome = meter.stop(tensorBytes, tensors.size)

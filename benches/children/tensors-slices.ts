@@ -3,7 +3,7 @@
 import { readFileSync } from 'node:fs'
 import { DTYPES } from '../../index.ts'
 import { openSafetensors, type Slice, type TensorMap } from '../../lib/safetensors/index.ts'
-import { Meter, report } from '../meter.ts'
+import { Meter, report } from '../../lib/measure/meter.ts'
 import { Tiles } from '../tiles.ts'
 import { parameters, type TensorsPartParameters } from './parameters.ts'
 import { ranByEngine } from './ran.ts'

@@ -4,7 +4,8 @@
  */
 
 import { openSafetensors } from '../../lib/safetensors/index.ts'
-import { Meter, report } from '../meter.ts'
+import { Meter, report } from '../../lib/measure/meter.ts'
+import { collect } from './collect.ts'
 import { parameters, type ModelParameters } from './parameters.ts'
 import { ranByEngine } from './ran.ts'
 import { StallMonitor, threadSeconds } from './stall.ts'
@@ -13,6 +14,7 @@ const { file, tensorBytes, warm } = parameters<ModelParameters & { warm: string 
 
 // The functions are compiled, and the drive is awake.
 await all(warm)
+collect()
 const monitor = await StallMonitor.start()
 const before = threadSeconds()
 const meter = new Meter()

@@ -5,7 +5,7 @@
 
 import { allocate } from '../../index.ts'
 import { openSafetensors } from '../../lib/safetensors/index.ts'
-import { Meter, report } from '../meter.ts'
+import { Meter, report } from '../../lib/measure/meter.ts'
 import { Tiles } from '../tiles.ts'
 import { parameters, type TensorsPartParameters } from './parameters.ts'
 import { ranByEngine } from './ran.ts'

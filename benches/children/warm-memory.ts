@@ -4,7 +4,7 @@
  */
 
 import { allocate } from '../../index.ts'
-import { Meter, report } from '../meter.ts'
+import { Meter, report } from '../../lib/measure/meter.ts'
 import { parameters, type FileParameters } from './parameters.ts'
 
 /** What a contender uses beside its buffer and as much of the page cache. */

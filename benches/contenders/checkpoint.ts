@@ -3,12 +3,13 @@
  * (`native/src/checkpoint.rs`).
  */
 
+import type { Contender } from '../../lib/measure/rounds.ts'
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import type { CheckpointParameters } from '../children/parameters.ts'
-import { runChild, type Contender } from '../contender.ts'
+import { runChild } from '../contender.ts'
 import type { Model } from '../models/model.ts'
-import type { Outcome } from '../outcome.ts'
+import type { Outcome } from '../../lib/measure/outcome.ts'
 import type { BenchContext } from '../bench-context.ts'
 import { modelParameters } from './tensors.ts'
 
@@ -64,17 +65,13 @@ function writing(
   return {
     name,
     configuration: `${model.label}, ${configuration}`,
-    run: async () => {
-      const folder = scratch.fresh()
-      try {
+    run: () =>
+      scratch.inFresh(async (folder) => {
         await scratch.evict(model.file)
         const outcome = await run(folder, verifies)
         verifies = false
         return outcome
-      } finally {
-        await scratch.drop(folder)
-      }
-    },
+      }),
   }
 }
 

@@ -3,9 +3,10 @@
  * figures that need it.
  */
 
+import type { Contender } from '../../lib/measure/rounds.ts'
 import type { Memory, RandomParameters, Reads, SmallParameters, StreamParameters } from '../children/parameters.ts'
-import { runChild, type Contender } from '../contender.ts'
-import type { Outcome } from '../outcome.ts'
+import { runChild } from '../contender.ts'
+import type { Outcome } from '../../lib/measure/outcome.ts'
 import type { Tensors } from '../scratch.ts'
 import type { BenchContext } from '../bench-context.ts'
 import { fileEnvironment, tensorEnvironment, type RunTarget } from '../run-environment.ts'

@@ -7,25 +7,22 @@
  * fio writes random bytes.
  */
 
+import { fioRegion, fioVersion } from '../../lib/measure/fio.ts'
+import { PAGE_BYTES } from '../../lib/measure/positions.ts'
+import { execute } from '../../lib/measure/process.ts'
 import type { Reads } from '../children/parameters.ts'
-import { execute, type Contender } from '../contender.ts'
 import type { FioState } from '../fio-state.ts'
-import type { Outcome } from '../outcome.ts'
+import type { Outcome } from '../../lib/measure/outcome.ts'
 import type { BenchContext } from '../bench-context.ts'
 import { fileEnvironment } from '../run-environment.ts'
-import type { Entry } from '../rounds.ts'
+import type { Contender, Entry } from '../../lib/measure/rounds.ts'
 import { sweep, type Sweep } from '../sweep.ts'
 import type { Task } from '../task.ts'
-import { PAGE_BYTES } from '../tiles.ts'
 
 /** Finds out whether fio is installed, and its version. */
 export async function findFio(): Promise<FioState> {
-  try {
-    const { stdout } = await execute('fio', ['--version'])
-    return { version: stdout.trim() }
-  } catch {
-    return { missing: 'fio is not installed (Debian: apt-get install fio)' }
-  }
+  const version = await fioVersion()
+  return version === undefined ? { missing: 'fio is not installed (Debian: apt-get install fio)' } : { version }
 }
 
 /** fio in the best of these configurations, if it is installed. */
@@ -70,17 +67,9 @@ const RANDOM_TUNINGS: readonly Tuning[] = [
 
 /** All configurations of fio that move the one large file. */
 export function fioStreamCandidates(context: BenchContext, task: Task, file: string): Contender[] {
-  const inEnvironment = fileEnvironment(context, task, file, false)
   const direction = task === 'read' ? ['--rw=read', '--readonly'] : ['--rw=write']
   const flush = task === 'sync' ? ['--end_fsync=1'] : []
-  return STREAM_TUNINGS.map(({ configuration, words }) => ({
-    name: 'fio',
-    configuration,
-    run: () =>
-      inEnvironment(({ path }) =>
-        launch(context, [...words, ...direction, ...flush, `--filename=${path}`, `--size=${context.bytes}`]),
-      ),
-  }))
+  return streamCandidates(context, task, file, [...direction, ...flush])
 }
 
 /** All configurations of fio that read pages of the large file at random. */
@@ -102,19 +91,20 @@ export function fioRandomCandidates(context: BenchContext, file: string, { opera
   }))
 }
 
-interface FioSection {
-  readonly io_bytes: number
-  readonly total_ios: number
-  readonly runtime: number
+/** All configurations of fio that read the large file and write over it at the same time, and flush at the end. */
+export function fioMixedCandidates(context: BenchContext, file: string): Contender[] {
+  const mixed = ['--rw=rw', '--rwmixread=50', '--end_fsync=1', `--io_size=${2 * context.bytes}`]
+  return streamCandidates(context, 'overwrite', file, mixed)
 }
 
-interface FioJob {
-  readonly error: number
-  readonly job_runtime: number
-  readonly usr_cpu: number
-  readonly sys_cpu: number
-  readonly read: FioSection
-  readonly write: FioSection
+function streamCandidates(context: BenchContext, task: Task, file: string, job: readonly string[]): Contender[] {
+  const inEnvironment = fileEnvironment(context, task, file, false)
+  return STREAM_TUNINGS.map(({ configuration, words }) => ({
+    name: 'fio',
+    configuration,
+    run: () =>
+      inEnvironment(({ path }) => launch(context, [...words, ...job, `--filename=${path}`, `--size=${context.bytes}`])),
+  }))
 }
 
 async function launch(context: BenchContext, words: readonly string[]): Promise<Outcome> {
@@ -137,25 +127,17 @@ async function launch(context: BenchContext, words: readonly string[]): Promise<
     busySeconds: number
     peakBytes: number
   }
-  const report = JSON.parse(text.slice(text.indexOf('{'), cut)) as { jobs: readonly FioJob[] }
-  const [first] = report.jobs
-  if (first === undefined || first.error !== 0)
-    throw new Error(`fio failed: ${stderr.trim().split('\n')[0] ?? 'it gave no reason'}`)
-  const section = first.read.io_bytes > 0 ? first.read : first.write
-  const userSeconds = ((first.usr_cpu / 100) * first.job_runtime) / 1e3
-  const systemSeconds = ((first.sys_cpu / 100) * first.job_runtime) / 1e3
+  const region = fioRegion(text.slice(0, cut))
+  if (region === undefined) throw new Error(`fio failed: ${stderr.trim().split('\n')[0] ?? 'it gave no reason'}`)
+  const { userSeconds, systemSeconds } = region
   // The machine's busy time covers the whole run of fio. The CPU that fio used outside its region,
   // mostly to fill buffers, is the total of the process less that of the region. It is subtracted.
   const setUpSeconds = Math.max(0, whole.userSeconds + whole.systemSeconds - userSeconds - systemSeconds)
   return {
-    wallSeconds: section.runtime / 1e3,
-    userSeconds,
-    systemSeconds,
+    ...region,
     busySeconds: Math.max(0, whole.busySeconds - setUpSeconds),
     busyWindowSeconds: whole.wallSeconds,
     peakBytes: whole.peakBytes,
-    bytes: section.io_bytes,
-    operations: section.total_ios,
     ran: 'io_uring, direct',
   }
 }

@@ -5,8 +5,9 @@
  * default of 4 threads except where 64 are part of the method.
  */
 
+import type { Contender } from '../../lib/measure/rounds.ts'
 import type { FileParameters, RandomParameters, Reads, SmallParameters } from '../children/parameters.ts'
-import { runChild, type Contender } from '../contender.ts'
+import { runChild } from '../contender.ts'
 import type { Tensors } from '../scratch.ts'
 import type { BenchContext } from '../bench-context.ts'
 import { fileEnvironment, tensorEnvironment } from '../run-environment.ts'

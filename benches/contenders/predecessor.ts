@@ -6,7 +6,7 @@
  * tenth slower for a reason other than its algorithm.
  */
 
-import type { Contender } from '../contender.ts'
+import type { Contender } from '../../lib/measure/rounds.ts'
 import type { Tensors } from '../scratch.ts'
 import type { BenchContext } from '../bench-context.ts'
 import { fileEnvironment, tensorEnvironment } from '../run-environment.ts'

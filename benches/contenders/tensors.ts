@@ -5,6 +5,7 @@
  * one in Python.
  */
 
+import type { Contender } from '../../lib/measure/rounds.ts'
 import { join } from 'node:path'
 import type {
   ModelParameters,
@@ -13,9 +14,9 @@ import type {
   TensorsPartParameters,
   TensorsSaveParameters,
 } from '../children/parameters.ts'
-import { runChild, type Contender } from '../contender.ts'
+import { runChild } from '../contender.ts'
 import type { Model } from '../models/model.ts'
-import type { Outcome } from '../outcome.ts'
+import type { Outcome } from '../../lib/measure/outcome.ts'
 import type { BenchContext } from '../bench-context.ts'
 
 /** Runs after the file has left the page cache. */
@@ -118,17 +119,13 @@ export function saving(context: BenchContext, name: string, method: SaveMethod, 
   return {
     name,
     configuration: `${model.label}, ${SAVES[method]}`,
-    run: async () => {
-      const folder = scratch.fresh()
-      try {
+    run: () =>
+      scratch.inFresh(async (folder) => {
         await scratch.evict(model.file)
         const outcome = await run(join(folder, 'model.safetensors'))
         verifies = false
         return outcome
-      } finally {
-        await scratch.drop(folder)
-      }
-    },
+      }),
   }
 }
 

@@ -5,8 +5,9 @@
  * So a process of its own touches as much memory as the contender uses, and ends.
  */
 
+import type { Contender } from '../../lib/measure/rounds.ts'
 import type { FileParameters } from '../children/parameters.ts'
-import { runChild, type Contender } from '../contender.ts'
+import { runChild } from '../contender.ts'
 import { READ_SEED } from '../scratch.ts'
 import type { BenchContext } from '../bench-context.ts'
 

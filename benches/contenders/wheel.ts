@@ -3,15 +3,15 @@
  * `python3` has the packages `safetensors` and `numpy`: that of `npm run oracle`, or the system's.
  */
 
+import { execute } from '../../lib/measure/process.ts'
 import { spawnSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
-import { execute, type Contender } from '../contender.ts'
 import type { Model } from '../models/model.ts'
 import { ROOT } from '../native.ts'
-import { parseOutcome } from '../outcome.ts'
+import { parseOutcome } from '../../lib/measure/outcome.ts'
 import type { BenchContext } from '../bench-context.ts'
-import type { Entry } from '../rounds.ts'
+import type { Contender, Entry } from '../../lib/measure/rounds.ts'
 
 const NAME = 'safetensors in Python'
 

@@ -1,9 +1,11 @@
 /** Whole files and streams: deepring's ways, and those of node:fs and dd. */
 
+import { execute } from '../../lib/measure/process.ts'
+import type { Contender } from '../../lib/measure/rounds.ts'
 import { join } from 'node:path'
 import type { WholeMethod, WholeParameters } from '../children/parameters.ts'
-import { execute, runChild, type Contender } from '../contender.ts'
-import type { Outcome } from '../outcome.ts'
+import { runChild } from '../contender.ts'
+import type { Outcome } from '../../lib/measure/outcome.ts'
 import { READ_SEED } from '../scratch.ts'
 import type { BenchContext } from '../bench-context.ts'
 
@@ -57,18 +59,14 @@ function reading({ scratch }: BenchContext, file: string, run: Run): Contender['
 /** With a cold file, into a new folder. The first copy is compared with what should be there. */
 function copying({ native, scratch }: BenchContext, file: string, bytes: number, run: Run): Contender['run'] {
   let isVerified = false
-  return async () => {
-    const folder = scratch.fresh()
-    const to = join(folder, 'copy')
-    try {
+  return () =>
+    scratch.inFresh(async (folder) => {
+      const to = join(folder, 'copy')
       await scratch.evict(file)
       const outcome = await run(to)
       if (!isVerified)
         await native.run('verify', { many: 'no', file: to, bytes, seed: READ_SEED, source: scratch.source })
       isVerified = true
       return outcome
-    } finally {
-      await scratch.drop(folder)
-    }
-  }
+    })
 }

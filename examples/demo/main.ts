@@ -9,6 +9,8 @@
  *      one process each                                                 meter.ts, reference.ts
  *   6. a table, and the path that ran                                   report.ts
  *
+ * With --train it is a training whose optimizer has more state than memory instead: ../training.
+ *
  * The exit code is 0 only if every byte came back, 1 if not or if anything failed, 2 for wrong
  * arguments. The directory is always removed: workspace.ts.
  */
@@ -25,6 +27,9 @@ import { formatComparison, formatTaken } from './report.ts'
 import { roundTrip } from './round-trip.ts'
 import { formatSize } from './size.ts'
 import { Workspace } from './workspace.ts'
+import { compareTrainings } from '../training/comparison.ts'
+import { widthOf } from '../training/network.ts'
+import { formatOutcome } from '../training/report.ts'
 
 /**
  * Beside the installed packages: on the checkout's disk, ignored by git, and present whenever the
@@ -37,6 +42,9 @@ const PARENT_DEFAULT = join(import.meta.dirname, '..', '..', 'node_modules', '.c
  * end later than this.
  */
 const LAST_ROUND_MS = 45_000
+
+/** Of the weights, the pictures and the moments at which a training is killed. */
+const TRAINING_SEED = 7
 
 const EXIT_FAILED = 1
 const EXIT_USAGE = 2
@@ -98,6 +106,18 @@ async function demo(options: DemoOptions): Promise<boolean> {
   return exact && !failed
 }
 
+/** Resolves if the training came to what it comes to in memory. */
+async function trainingDemo({ directory, sizeBytes, kills, plantError, jsonFile }: DemoOptions): Promise<boolean> {
+  const started = performance.now()
+  const progress = new Progress(process.stdout)
+  const workspace = new Workspace(directory ?? PARENT_DEFAULT)
+  const width = widthOf(sizeBytes)
+  const outcome = await compareTrainings(workspace, progress, { width, kills, seed: TRAINING_SEED, plantError })
+  progress.line(`\n${formatOutcome(outcome)} (${((performance.now() - started) / 1000).toFixed(1)} s)`)
+  if (jsonFile !== undefined) await writeFile(jsonFile, `${JSON.stringify(outcome, undefined, 2)}\n`)
+  return true
+}
+
 function readOptions(): DemoOptions {
   try {
     return parseOptions(process.argv.slice(2))
@@ -112,7 +132,7 @@ if (options.help) {
   process.stdout.write(USAGE)
 } else {
   try {
-    process.exitCode = (await demo(options)) ? 0 : EXIT_FAILED
+    process.exitCode = (await (options.train ? trainingDemo : demo)(options)) ? 0 : EXIT_FAILED
   } catch (error) {
     process.stderr.write(`demo failed: ${(error as Error).stack}\n`)
     process.exitCode = EXIT_FAILED

@@ -1,4 +1,4 @@
-//! Takes files out of the page cache, and verifies it.
+//! Takes files out of the page cache and brings parts of them in, and verifies it.
 //!
 //! Before every run the file system is flushed, so that a run does not pay for the writes and
 //! deletions of the run before, and the run's files leave the cache. A process that maps or locks a
@@ -7,6 +7,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use crate::arguments::Arguments;
@@ -30,6 +31,34 @@ pub(crate) fn evict(arguments: &Arguments) -> Result<String, String> {
     }
     let bytes: u64 = files.iter().filter_map(|file| fs::metadata(file).ok()).map(|metadata| metadata.len()).sum();
     Ok(format!(r#"{{"bytes":{bytes},"residentBytes":{resident}}}"#))
+}
+
+/// Reads every `step`-th stretch of a file into the page cache, and nothing else: with read-ahead, the kernel brings in more than
+/// is read (8 MiB behind each stretch, where `read_ahead_kb` is 8192).
+pub(crate) fn warm(arguments: &Arguments) -> Result<String, String> {
+    let path = arguments.path("path")?;
+    let (stretch, step) = (arguments.number("stretch")? as usize, arguments.number("step")? as usize);
+    arguments.finish()?;
+    let fail = |error: io::Error| format!("{}: {error}", path.display());
+    let file = File::open(&path).map_err(fail)?;
+    // SAFETY: the descriptor is open for the length of the call.
+    let status = unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_RANDOM) };
+    if status != 0 {
+        return Err(fail(io::Error::from_raw_os_error(status)));
+    }
+    let bytes = file.metadata().map_err(fail)?.len();
+    let mut piece = vec![0_u8; stretch];
+    let mut expected = 0;
+    for at in (0..bytes).step_by(stretch * step) {
+        let len = stretch.min((bytes - at) as usize);
+        file.read_exact_at(&mut piece[..len], at).map_err(fail)?;
+        expected += len.next_multiple_of(PAGE_BYTES) as u64;
+    }
+    let resident = resident_bytes(&path)?;
+    if resident.abs_diff(expected) > expected / 100 {
+        return Err(format!("{}: {resident} bytes are in the page cache, not {expected}", path.display()));
+    }
+    Ok(format!(r#"{{"residentBytes":{resident}}}"#))
 }
 
 /// How much of a file is in the page cache.

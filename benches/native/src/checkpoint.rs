@@ -13,8 +13,9 @@ use deepring_tensors::{Declared, LoadOptions, Safetensors, Slice, Source, Tensor
 
 use crate::arena::{Arena, Pages};
 use crate::arguments::Arguments;
-use crate::meter::{Measured, Meter};
+use crate::meter::{Measured, Meter, with_extra};
 use crate::stream::SWITCH;
+use crate::through::{Outcome, engine, failed, ran};
 use crate::tiles::PAGE_BYTES;
 
 /// Of ten tensors, how many do not change between two checkpoints.
@@ -27,12 +28,10 @@ const READERS: u64 = 2;
 /// The group of tensors that do not change.
 const FROZEN: &str = "frozen";
 
-type Outcome<T> = Result<T, String>;
-
 /// What is measured while tensors are in memory.
 #[derive(Clone, Copy)]
 enum Write {
-    /// As many bytes by one write, and a flush.
+    /// As many bytes by one write of the same memory, and a flush.
     Raw,
     /// The same bytes, copied by one thread to memory that was touched.
     Copy,
@@ -65,14 +64,6 @@ const WRITES: [(&str, Write); 8] = [
 
 const READS: [(&str, Read); 3] = [("verify", Read::Verify), ("load", Read::Load), ("reshard", Read::Reshard)];
 
-fn failed(error: impl std::fmt::Display) -> String {
-    error.to_string()
-}
-
-fn engine() -> Outcome<Engine> {
-    Engine::builder().build().map_err(failed)
-}
-
 fn store(engine: &Engine, folder: &Path) -> Outcome<Checkpoints> {
     Checkpoints::open(engine, folder, StoreOptions::new().create(true).keep_all()).wait().map_err(failed)
 }
@@ -80,6 +71,8 @@ fn store(engine: &Engine, folder: &Path) -> Outcome<Checkpoints> {
 /// The tensors of a file, in memory.
 struct Model {
     tensors: Vec<Source<SharedBuffer>>,
+    /// What they are in, each on a page of its own.
+    memory: SharedBuffer,
     bytes: u64,
 }
 
@@ -106,7 +99,8 @@ impl Model {
             let declared = Declared { name: info.name.to_owned(), dtype, shape: info.shape };
             Ok(Source { declared, data: memory.slice(place) })
         });
-        Ok(Self { tensors: tensors.collect::<Outcome<_>>()?, bytes: table.bytes() })
+        let tensors = tensors.collect::<Outcome<_>>()?;
+        Ok(Self { tensors, memory, bytes: table.bytes() })
     }
 
     /// Those that do not change, and those that do: the same share of the tensors of each size.
@@ -145,13 +139,11 @@ pub(crate) fn write(arguments: &Arguments) -> Outcome<String> {
     if verifies && !matches!(mode, Write::Raw | Write::Copy) {
         compare(&newest(&store(&engine, &folder)?)?, &model)?;
     }
-    let ran = format!("{}, direct", engine.info().backend.as_str());
-    Ok(measured.json(model.bytes, model.tensors.len() as u64, &ran))
+    Ok(measured.json(model.bytes, model.tensors.len() as u64, &ran(&engine)))
 }
 
 fn raw(engine: &Engine, model: &Model, folder: &Path) -> Outcome<Measured> {
-    let mut data = engine.buffer(model.bytes as usize).map_err(failed)?;
-    concatenate(model, &mut data);
+    let data = model.memory.slice(0..model.bytes as usize);
     let meter = Meter::start()?;
     let file = engine.open(folder.join("raw"), OpenOptions::new().write(true).create(true)).map_err(failed)?;
     file.write_at(data, 0).wait().ok().map_err(failed)?;
@@ -162,17 +154,13 @@ fn raw(engine: &Engine, model: &Model, folder: &Path) -> Outcome<Measured> {
 fn copy(model: &Model) -> Outcome<Measured> {
     let mut to = Arena::new(model.bytes as usize, Pages::Huge)?;
     let meter = Meter::start()?;
-    concatenate(model, to.bytes_mut());
-    meter.stop()
-}
-
-fn concatenate(model: &Model, to: &mut [u8]) {
-    let mut rest = to;
+    let mut rest = to.bytes_mut();
     for source in &model.tensors {
         let (now, later) = rest.split_at_mut(source.data.len());
         now.copy_from_slice(&source.data);
         rest = later;
     }
+    meter.stop()
 }
 
 /// One checkpoint, of so many writers, of which each has its share of the tensors.
@@ -354,9 +342,8 @@ pub(crate) fn read(arguments: &Arguments) -> Outcome<String> {
             (measured, loaded.iter().map(|map| map.receipt().bounced).sum())
         }
     };
-    let ran = format!("{}, direct", engine.info().backend.as_str());
-    let json = measured.json(bytes, checkpoint.table().len() as u64, &ran);
-    Ok(json.trim_end_matches('}').to_owned() + &format!(r#","extra":{{"bounced":{bounced}}}}}"#))
+    let json = measured.json(bytes, checkpoint.table().len() as u64, &ran(&engine));
+    Ok(with_extra(&json, &[("bounced", bounced as f64)]))
 }
 
 /// Of each tensor with rows, the share of one reader.

@@ -7,6 +7,7 @@
 //! | `tensors`  | the same for many small files whose sizes are in a list |
 //! | `model`    | writes a file of tensors past the page cache: a header, and tiled real weights |
 //! | `evict`    | flushes the file system and takes files out of the page cache, and reports what stayed |
+//! | `warm`     | reads every n-th stretch of a file into the page cache, and no more |
 //! | `resident` | reports how much of a file is in the page cache |
 //! | `verify`   | reads a file or the small files back from the disk and compares every page with what should be there |
 //! | `stream`   | the predecessor's loop over one large file (rival) |
@@ -15,6 +16,8 @@
 //! | `scatter`  | the same in calls of many ranges; `scatter-memory`: what the largest of them takes |
 //! | `mapped`, `saved` | the reference implementation of safetensors: loads a file that it maps, and saves one (rivals) |
 //! | `checkpoint`, `checkpoint-read` | checkpoints of a model through deepring-tensors (contenders); `checkpoint-make`: one to read |
+//! | `swap`, `swap-read` | a step over the states of an optimizer, and reads of experts, through deepring-tensors (contenders); `swap-model`: a model of experts |
+//! | `swap-predecessor` | such a step in the predecessor's order of operations (rival) |
 //! | `launch`   | runs a foreign program (fio) and measures it from outside |
 //!
 //! Arguments are `key=value`. Measuring commands print one JSON object on standard output: seconds
@@ -39,6 +42,8 @@ mod reference;
 mod scatter;
 mod small;
 mod stream;
+mod swap;
+mod through;
 mod tiles;
 
 use std::process::ExitCode;
@@ -59,6 +64,7 @@ fn main() -> ExitCode {
             "mapped" => reference::mapped(&arguments),
             "saved" => reference::saved(&arguments),
             "evict" => cache::evict(&arguments),
+            "warm" => cache::warm(&arguments),
             "verify" => prepare::verify(&arguments),
             "stream" => stream::run(&arguments),
             "small" => small::run(&arguments),
@@ -68,6 +74,10 @@ fn main() -> ExitCode {
             "checkpoint" => checkpoint::write(&arguments),
             "checkpoint-read" => checkpoint::read(&arguments),
             "checkpoint-make" => checkpoint::make(&arguments),
+            "swap" => swap::step(&arguments),
+            "swap-predecessor" => swap::predecessor(&arguments),
+            "swap-model" => swap::model(&arguments),
+            "swap-read" => swap::read(&arguments),
             other => Err(format!("unknown command '{other}'; the module header of benches/native/src/main.rs lists them")),
         })
     };

@@ -62,6 +62,12 @@ impl Measured {
     }
 }
 
+/// The object of an outcome with further measurements.
+pub(crate) fn with_extra(json: &str, extra: &[(&str, f64)]) -> String {
+    let extra: Vec<String> = extra.iter().map(|(name, value)| format!(r#""{name}":{value}"#)).collect();
+    format!(r#"{},"extra":{{{}}}}}"#, json.trim_end_matches('}'), extra.join(","))
+}
+
 /// CPU seconds and the largest resident set in bytes, of this process or of its ended children.
 pub(crate) fn cpu_seconds(who: libc::c_int) -> Result<(CpuSeconds, u64), String> {
     let mut usage = MaybeUninit::<libc::rusage>::uninit();

@@ -13,12 +13,13 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 
 use crate::arguments::Arguments;
 use crate::meter::{Measured, Meter};
+use crate::through::ran;
 use crate::tiles::{PAGE_BYTES, Pattern, Tiles};
 
-/// The generator behind the positions, the same as in `benches/positions.ts`: a 32-bit linear
+/// The generator behind the positions, the same as in `lib/measure/positions.ts`: a 32-bit linear
 /// congruential generator, because it takes one line in both languages. Only its upper bits are
 /// used.
-fn next(state: u32) -> u32 {
+pub(crate) fn next(state: u32) -> u32 {
     state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223)
 }
 
@@ -69,8 +70,7 @@ impl Reads {
     /// The outcome of a run that has read all of it.
     pub(crate) fn json(&self, measured: &Measured, engine: &Engine) -> String {
         let operations = self.positions.len();
-        let ran = format!("{}, direct", engine.info().backend.as_str());
-        measured.json((operations * PAGE_BYTES) as u64, operations as u64, &ran)
+        measured.json((operations * PAGE_BYTES) as u64, operations as u64, &ran(engine))
     }
 }
 

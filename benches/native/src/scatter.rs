@@ -6,7 +6,7 @@
 use deepring::{Completed, Engine, OpenOptions, Piece};
 
 use crate::arguments::Arguments;
-use crate::meter::{Meter, forget_peak, peak_bytes, resident_bytes};
+use crate::meter::{Meter, forget_peak, peak_bytes, resident_bytes, with_extra};
 use crate::random::Reads;
 use crate::tiles::PAGE_BYTES;
 
@@ -83,6 +83,5 @@ pub(crate) fn memory(arguments: &Arguments) -> Result<String, String> {
     drop(buffer);
     let json = measured.json((RANGES * LEN) as u64, RANGES as u64, "");
     let per_range = |now: u64| now.saturating_sub(before) as f64 / RANGES as f64;
-    let extra = format!(r#","extra":{{"bytesPerRange":{:.1},"keptPerRange":{:.1}}}}}"#, per_range(peak), per_range(after));
-    Ok(json.trim_end_matches('}').to_owned() + &extra)
+    Ok(with_extra(&json, &[("bytesPerRange", per_range(peak)), ("keptPerRange", per_range(after))]))
 }

@@ -1,0 +1,108 @@
+/**
+ * A signal ends a hundred thousand reads that wait: how long the call into the engine takes, what a tick settles, how long the
+ * longest turn of the event loop is, and the CPU of the process, beside that of as many promises that are only rejected.
+ */
+
+import { setImmediate as turn } from 'node:timers/promises'
+import { allocate, Engine } from '../../index.ts'
+import { connect } from '../../lib/core/completions.ts'
+import { Meter, report } from '../../lib/measure/meter.ts'
+import { positions } from '../../lib/measure/positions.ts'
+import { collect } from './collect.ts'
+import { parameters, type RandomParameters } from './parameters.ts'
+import { threadSeconds } from './stall.ts'
+
+const LENGTH = 4096
+
+const { file, bytes, operations, order } = parameters<RandomParameters>()
+const places = positions(operations, bytes, order)
+const page = allocate(LENGTH)
+// One at a time, so that nearly all wait.
+await using engine = new Engine({ queueDepth: 1 })
+await using handle = await engine.open(file, 'r')
+
+/** CPU, in milliseconds: of the process, and of this thread. */
+interface Cpu {
+  readonly cpuMs: number
+  readonly mainMs: number
+}
+
+/** CPU since `before`. */
+function cpu(before: Cpu = { cpuMs: 0, mainMs: 0 }): Cpu {
+  const { user, system } = process.cpuUsage()
+  return { cpuMs: (user + system) / 1e3 - before.cpuMs, mainMs: threadSeconds() * 1e3 - before.mainMs }
+}
+
+async function rejectBare(): Promise<Cpu> {
+  const rejects: ((reason: Error) => void)[] = []
+  const all = Array.from({ length: operations }, () => new Promise((_, reject) => void rejects.push(reject)))
+  const settled = Promise.allSettled(all)
+  await turn()
+  collect()
+  const before = cpu()
+  const reason = new Error('aborted')
+  for (const reject of rejects) reject(reason)
+  await settled
+  return cpu(before)
+}
+
+interface Aborted extends Cpu {
+  readonly crossMs: number
+  readonly abortMs: number
+  readonly settledMax: number
+  readonly turnMs: number
+  readonly rejected: number
+}
+
+async function abortAll(): Promise<Aborted> {
+  const native = connect()
+  const cancel = native.cancel.bind(native)
+  let crossMs = 0
+  native.cancel = (ids) => {
+    const start = performance.now()
+    cancel(ids)
+    crossMs = performance.now() - start
+  }
+  const controller = new AbortController()
+  const { signal } = controller
+  let [inTick, settledMax, turnMs, watching] = [0, 0, 0, true]
+  const count = (): void => void (inTick += 1)
+  const reads = Array.from({ length: operations }, (_, nth) => {
+    const reading = handle.read(page, { position: places[nth]!, signal })
+    reading.then(count, count)
+    return reading
+  })
+  const settled = Promise.allSettled(reads)
+  await turn()
+  // The promises and requests are there; what they have cost is not the abort's.
+  collect()
+  let last = performance.now()
+  const look = (): void => {
+    const now = performance.now()
+    settledMax = Math.max(settledMax, inTick)
+    turnMs = Math.max(turnMs, now - last)
+    ;[inTick, last] = [0, now]
+    if (watching) setImmediate(look)
+  }
+  const before = cpu()
+  last = performance.now()
+  controller.abort()
+  const abortMs = performance.now() - last
+  inTick = 0
+  setImmediate(look)
+  const outcomes = await settled
+  const spent = cpu(before)
+  watching = false
+  const rejected = outcomes.filter(({ status }) => status === 'rejected').length
+  Reflect.deleteProperty(native, 'cancel')
+  return { crossMs, abortMs, settledMax, turnMs, rejected, ...spent }
+}
+
+// What is compiled, and memory that stays, are not measured.
+await abortAll()
+await rejectBare()
+const meter = new Meter()
+const aborted = await abortAll()
+const bare = await rejectBare()
+const outcome = meter.stop(operations * LENGTH, operations)
+report({ ...outcome, extra: { ...aborted, bareMs: bare.cpuMs, bareMainMs: bare.mainMs } })
