@@ -371,7 +371,7 @@ impl World {
             self.devices.flights.remove(index);
         }
         let state = &self.devices.backends[backend];
-        if state.kind == BackendKind::Uring && !state.lost && self.rng.chance(self.profile.lost) {
+        if state.kind == BackendKind::Uring && !state.lost && self.rng.chance(self.profile.lost) && self.injecting {
             self.lose(backend);
             return Err(libc::EBADF);
         }
