@@ -1,7 +1,7 @@
 /** Runs the scenarios on one runtime, each program in a separate process, and returns their outcomes. */
 
-import { spawn } from 'node:child_process'
-import { mkdirSync, rmSync } from 'node:fs'
+import { spawn, spawnSync } from 'node:child_process'
+import { mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Host, Runtime } from './host.ts'
 import type { Extent, Run, Scenario } from './scenarios.ts'
@@ -14,9 +14,13 @@ export interface Outcome {
   readonly seconds: number
 }
 
-/** The flags of a runtime with which programs can load native code and call the garbage collector. */
+/**
+ * The flags of a runtime with which programs can load native code and call the garbage collector. Node compiles on the calling thread: at
+ * `process.exit` and an uncaught error it waits for its own threads, while one that compiles can wait for a collection on the main thread, and
+ * both wait for ever (nodejs/node#54918). That met one in about a thousand of these ends, with deepring's threads all idle.
+ */
 const FLAGS: Readonly<Record<Host, readonly string[]>> = {
-  node: ['--expose-gc'],
+  node: ['--expose-gc', '--no-concurrent-sparkplug', '--no-concurrent-recompilation'],
   bun: [],
   deno: ['run', '--allow-all', '--no-lock', '--v8-flags=--expose-gc'],
 }
@@ -67,7 +71,8 @@ interface Ended {
   readonly stderr: string
   /** From the last line of its output to its end. */
   readonly endMs: number
-  readonly hung: boolean
+  /** What each of its threads waited for, if it hung. */
+  readonly hung: string | undefined
 }
 
 function start({ command, host }: Runtime, program: string, run: Run, hangMs: number): Promise<Ended> {
@@ -80,10 +85,10 @@ function start({ command, host }: Runtime, program: string, run: Run, hangMs: nu
     let stdout = ''
     let stderr = ''
     let printedAt = performance.now()
-    let hung = false
+    let hung: string | undefined
     let signalDue = run.signal !== undefined
     const hang = setTimeout(() => {
-      hung = true
+      hung = threadsOf(child.pid ?? 0)
       child.kill('SIGKILL')
     }, hangMs)
     child.stdout.setEncoding('utf8').on('data', (text: string) => {
@@ -103,12 +108,30 @@ function start({ command, host }: Runtime, program: string, run: Run, hangMs: nu
   })
 }
 
+/** The threads of a process: their names, states and what they wait for in the kernel; with their stacks where there is gdb. */
+function threadsOf(pid: number): string {
+  const folder = `/proc/${pid}/task`
+  const of = (thread: string, file: string): string => readFileSync(join(folder, thread, file), 'utf8').trim()
+  try {
+    const threads = readdirSync(folder).map((thread) => {
+      const state = /^State:\s+(.*)$/m.exec(of(thread, 'status'))?.[1]
+      return `${thread} ${of(thread, 'comm')}: ${state}, ${of(thread, 'wchan')}`
+    })
+    const stacks = spawnSync('gdb', ['-p', String(pid), '-batch', '-ex', 'thread apply all bt 25'], {
+      encoding: 'utf8',
+    })
+    return [...threads, stacks.stdout ?? ''].join('\n')
+  } catch (error) {
+    return `its threads cannot be read: ${String(error)}`
+  }
+}
+
 /** What is wrong with how a process ended; `undefined` if it ended correctly. */
 function faultOf(run: Run, { status, signal, output, stderr, endMs, hung }: Ended): string | undefined {
   const found = signal === null ? `status ${status}` : `signal ${signal}`
   const expected = run.signal === undefined ? `status ${run.status ?? 0}` : `signal ${run.signal.name}`
   const all = `${output} ${stderr}`.trim()
-  if (hung) return `it hangs; so far: ${all}`
+  if (hung !== undefined) return `it hangs; so far: ${all}\n${hung}`
   if (found !== expected) return `it ended with ${found}, not ${expected}: ${all}`
   if (!output.startsWith('{')) return `it printed no result: ${all}`
   if (endMs > END_MS_MAX) return `it took ${Math.round(endMs)} ms to end`
