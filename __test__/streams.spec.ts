@@ -16,6 +16,7 @@ import { createGunzip, createGzip } from 'node:zlib'
 import test, { type ExecutionContext } from 'ava'
 import compression from 'compression'
 import express from 'express'
+import fastify from 'fastify'
 import { Engine, open, type Chunk, type FileHandle, type Progress } from '../index.ts'
 import {
   bytesLeft,
@@ -572,6 +573,36 @@ test('pipeTo lends to responses of Express, but not where middleware stands in f
       !compresses,
     )
   }
+})
+
+test('Fastify sends read streams, and pipeTo lends to its responses', async (t) => {
+  const app = fastify()
+  const files: FileHandle[] = []
+  const piped: unknown[] = []
+  app.get('/stream', async (_request, reply) => {
+    const file = await open(path)
+    files.push(file)
+    return reply.type('application/octet-stream').send(file.createReadStream({ highWaterMark: CHUNK }))
+  })
+  app.get('/pipe', async (_request, reply) => {
+    reply.hijack()
+    await using file = await open(path)
+    piped.push(await file.pipeTo(reply.raw, { chunkSize: CHUNK }))
+  })
+  const address = await app.listen({ port: 0, host: '127.0.0.1' })
+  for (const route of ['/stream', '/pipe']) {
+    const answer = await fetch(`${address}${route}`)
+    t.true(same(new Uint8Array(await answer.arrayBuffer()), content), route)
+  }
+  // A client that goes away closes the file, too.
+  await new Promise<void>((resolve) => {
+    const asked = http.get(`${address}/stream`, (answer) => answer.once('data', () => asked.destroy()))
+    asked.on('close', resolve).on('error', () => {})
+  })
+  await app.close()
+  while (files.some(({ closed }) => !closed)) await pause(5)
+  t.is(files.length, 2)
+  t.deepEqual(piped, [{ bytes: content.length, lent: true }])
 })
 
 const psk = Buffer.alloc(16, 5)
