@@ -37,5 +37,7 @@ export interface Result {
 /** A benchmark: its name for `--only`, and how to run it. */
 export interface Benchmark {
   readonly name: string
+  /** Bytes of its own files on the disk, if it has any. */
+  readonly ownBytes?: number
   readonly run: (context: BenchContext) => Promise<Result>
 }

@@ -13,6 +13,7 @@
 import { CHECKPOINTS } from './benchmarks/checkpoint.ts'
 import { DIGESTS } from './benchmarks/digest.ts'
 import { FRESH } from './benchmarks/fresh.ts'
+import { ISOLATEDS } from './benchmarks/isolated.ts'
 import { LATENCIES } from './benchmarks/latency.ts'
 import { ABORTS } from './benchmarks/abort.ts'
 import { LOOPS } from './benchmarks/loop.ts'
@@ -42,6 +43,7 @@ const BENCHMARKS: readonly Benchmark[] = [
   ...MANIES,
   ...SMALLS,
   ...LATENCIES,
+  ...ISOLATEDS,
   ...LOOPS,
   ...ABORTS,
   ...MEMORIES,
@@ -84,7 +86,8 @@ async function bench(options: Options, benchmarks: readonly Benchmark[]): Promis
   const started = new Date()
   const native = await NativeProgram.build()
   const fio = await findFio()
-  const scratch = new Scratch(options.folder, native, FILES * options.bytes + SMALL_FILES_BYTES)
+  const ownBytes = benchmarks.reduce((sum, benchmark) => sum + (benchmark.ownBytes ?? 0), 0)
+  const scratch = new Scratch(options.folder, native, FILES * options.bytes + SMALL_FILES_BYTES + ownBytes)
   const abandon = (): void => {
     scratch.close()
     process.exit(130)

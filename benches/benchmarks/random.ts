@@ -1,13 +1,13 @@
 /**
  * `random`: pages of 4 KiB at random positions of the large file, 128 at a time, from Rust and from
- * JavaScript.
+ * JavaScript, and without a ring by as many threads as node:fs has.
  *
  * All contenders but fio read the same list of positions. fio draws its own, as evenly.
  */
 
-import { deepringRandom, deepringRandomRust } from '../contenders/deepring.ts'
+import { deepringRandom, deepringRandomRust, deepringRandomThreads } from '../contenders/deepring.ts'
 import { bestFio, fioRandomCandidates } from '../contenders/fio.ts'
-import { nodeRandomCandidates } from '../contenders/node.ts'
+import { nodeRandomCandidates, WIDE_POOL_THREADS } from '../contenders/node.ts'
 import { ratioFigure, type Ratio } from '../figure.ts'
 import { randomReads } from '../probe.ts'
 import { comparison, runRounds } from '../../lib/measure/rounds.ts'
@@ -16,8 +16,11 @@ import { sweep } from '../sweep.ts'
 
 const ORDER = 7
 
-/** The one benchmark. */
-export const RANDOMS: readonly Benchmark[] = [{ name: 'random-read', run }]
+/** With a ring, and without. */
+export const RANDOMS: readonly Benchmark[] = [
+  { name: 'random-read', run },
+  { name: 'random-threads', run: runThreads },
+]
 
 async function run(context: BenchContext): Promise<Result> {
   const { bytes, showProgress, rounds } = context
@@ -49,5 +52,26 @@ async function run(context: BenchContext): Promise<Result> {
     sweeps: [...fio.sweeps, node.sweep],
     comparisons: [rust, script],
     figures,
+  }
+}
+
+async function runThreads(context: BenchContext): Promise<Result> {
+  const { bytes, showProgress, rounds } = context
+  const file = await context.scratch.file('read', bytes)
+  const reads = await randomReads(context, file, ORDER)
+  const node = await sweep('node random', nodeRandomCandidates(context, file, reads), showProgress)
+  const group = comparison([deepringRandomThreads(context, file, reads, WIDE_POOL_THREADS), node.best])
+  await runRounds([group], rounds, showProgress)
+  const ratio = { of: 'deepring threads', against: node.best.name } as const
+  return {
+    name: 'random-threads',
+    title: `Reading 4 KiB pages at random, by ${WIDE_POOL_THREADS} threads`,
+    scale: 'operations',
+    sweeps: [node.sweep],
+    comparisons: [group],
+    figures: [
+      ratioFigure(group, { ...ratio, name: 'random-threads-vs-node', metric: 'speed', floor: 1 }),
+      ratioFigure(group, { ...ratio, name: 'random-threads-cpu-vs-node', metric: 'cpu', ceiling: 1 }),
+    ],
   }
 }

@@ -2,19 +2,20 @@
  * deepring reads pages at random from JavaScript: `depth` lanes, each read with its own promise.
  */
 
-import { allocate, open } from '../../index.ts'
+import { allocate, Engine } from '../../index.ts'
 import { Meter, report } from '../../lib/measure/meter.ts'
 import { PAGE_BYTES, positions } from '../../lib/measure/positions.ts'
 import { Tiles } from '../tiles.ts'
 import { parameters, type RandomParameters } from './parameters.ts'
 import { ranOf } from './ran.ts'
 
-const { file, bytes, operations, depth, order, seed, source } = parameters<RandomParameters>()
+const { file, bytes, operations, depth, order, seed, source, threads } = parameters<RandomParameters>()
 const places = positions(operations, bytes, order)
 const memory = allocate(depth * PAGE_BYTES)
 const pages = Array.from({ length: depth }, (_, lane) => memory.subarray(lane * PAGE_BYTES, (lane + 1) * PAGE_BYTES))
 const last = pages.map(() => -1)
-await using handle = await open(file, 'r')
+const engine = threads === undefined ? Engine.default : new Engine({ backend: 'threads', threads })
+await using handle = await engine.open(file, 'r')
 let next = 0
 let ran = ''
 

@@ -40,7 +40,10 @@ export interface Reads {
 }
 
 /** Random reads of the large file. */
-export interface RandomParameters extends FileParameters, Reads {}
+export interface RandomParameters extends FileParameters, Reads {
+  /** Threads of an engine without a ring; absent for the default engine. */
+  readonly threads?: number
+}
 
 /** A file, all or part of which may be in the page cache. */
 export interface ResidentParameters extends FileParameters {

@@ -86,6 +86,26 @@ export function deepringRandom(context: BenchContext, file: string, reads: Reads
   return { name: 'deepring', configuration: `4K × ${reads.depth}, one promise each`, run: () => inEnvironment(run) }
 }
 
+/** The same without a ring, by this number of threads. */
+export function deepringRandomThreads(context: BenchContext, file: string, reads: Reads, threads: number): Contender {
+  const inEnvironment = fileEnvironment(context, 'read', file)
+  const { bytes, scratch } = context
+  const run = ({ path, seed }: RunTarget): Promise<Outcome> =>
+    runChild<RandomParameters>('deepring-random', {
+      ...reads,
+      threads,
+      file: path,
+      bytes,
+      seed,
+      source: scratch.source,
+    })
+  return {
+    name: 'deepring threads',
+    configuration: `4K × ${reads.depth}, backend threads, ${threads} of them`,
+    run: () => inEnvironment(run),
+  }
+}
+
 /** The same from Rust, with no JavaScript in the process. */
 export function deepringRandomRust(context: BenchContext, file: string, reads: Reads): Contender {
   const inEnvironment = fileEnvironment(context, 'read', file)

@@ -13,7 +13,10 @@ import type { BenchContext } from '../bench-context.ts'
 import { fileEnvironment, tensorEnvironment } from '../run-environment.ts'
 import type { Task } from '../task.ts'
 
-const WIDE_POOL = { UV_THREADPOOL_SIZE: '64' }
+/** Threads of libuv where they are part of the method. */
+export const WIDE_POOL_THREADS = 64
+
+const WIDE_POOL = { UV_THREADPOOL_SIZE: String(WIDE_POOL_THREADS) }
 
 const CALLS = ['promises', 'callbacks'] as const
 

@@ -11,8 +11,9 @@ import { runChild } from '../contender.ts'
 import { READ_SEED } from '../scratch.ts'
 import type { BenchContext } from '../bench-context.ts'
 
-/** The contender, each of whose runs follows such a process. */
-export function warmed({ scratch, bytes }: BenchContext, contender: Contender): Contender {
+/** The contender, each of whose runs follows such a process. `bytes` are those that it moves. */
+export function warmed(context: BenchContext, contender: Contender, bytes: number = context.bytes): Contender {
+  const { scratch } = context
   return {
     ...contender,
     run: async () => {

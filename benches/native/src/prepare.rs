@@ -95,16 +95,20 @@ pub(crate) fn verify(arguments: &Arguments) -> Result<String, String> {
 
 fn write(tiles: &Tiles, chunk: &mut Arena, path: &Path, bytes: u64, pattern: Pattern) -> Result<(), String> {
     let file = direct::open(path, Direction::Write)?;
-    file.set_len(bytes).map_err(|error| format!("{}: {error}", path.display()))?;
+    let fail = |error| format!("{}: {error}", path.display());
+    // Direct I/O moves whole pages; what is too much at the end is cut off.
+    let whole = bytes.next_multiple_of(PAGE_BYTES as u64);
+    file.set_len(whole).map_err(fail)?;
     let mut position = 0;
-    while position < bytes {
-        let length = (bytes - position).min(CHUNK_BYTES as u64) as usize;
+    while position < whole {
+        let length = (whole - position).min(CHUNK_BYTES as u64) as usize;
         let piece = &mut chunk.bytes_mut()[..length];
         tiles.fill(piece, pattern, position);
         direct::write_all(&file, piece, position, path)?;
         position += length as u64;
     }
-    file.sync_all().map_err(|error| format!("{}: {error}", path.display()))
+    file.set_len(bytes).map_err(fail)?;
+    file.sync_all().map_err(fail)
 }
 
 fn check(tiles: &Tiles, chunk: &mut Arena, path: &Path, bytes: u64, pattern: Pattern) -> Result<(), String> {
