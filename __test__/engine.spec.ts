@@ -3,6 +3,8 @@
  * dropped.
  */
 
+import { truncateSync, writeFileSync } from 'node:fs'
+import { inspect } from 'node:util'
 import test from 'ava'
 import { allocate, Engine, FileHandle, info, open, stats } from '../index.ts'
 import { AioHandle } from '../lib/aio/index.ts'
@@ -130,6 +132,31 @@ test('stats count requests and their outcomes', async (t) => {
   for (const [key, value] of Object.entries(after))
     if (!['latency', 'classes', 'windows'].includes(key)) t.true(Number.isFinite(value), key)
   await engine.close()
+})
+
+test('what is queued is all that has not settled, also what the device has', async (t) => {
+  const engine = new Engine({ queueDepth: 1 })
+  const path = scratch.path()
+  writeFileSync(path, '')
+  truncateSync(path, 16 << 20)
+  const file = await engine.open(path)
+  const memory = Array.from({ length: 10 }, () => engine.allocate(16 << 20))
+  const reads = memory.map((each) => file.read(each, { position: 0 }))
+  const { queued, inFlight } = engine.stats()
+  t.is(queued, 10)
+  t.true(inFlight <= 1)
+  await Promise.all(reads)
+  t.is(engine.stats().queued, 0)
+  await engine.close()
+})
+
+test('an engine shows what it is', async (t) => {
+  t.is(inspect(Engine.default).replace(/\d+ }$/, 'n }'), 'Engine { default: true, closed: false, files: n }')
+  const engine = new Engine()
+  await engine.open(scratch.file('abc'))
+  t.is(inspect(engine), 'Engine { default: false, closed: false, files: 1 }')
+  await engine.close()
+  t.is(inspect(engine), 'Engine { default: false, closed: true, files: 0 }')
 })
 
 test('there is one default engine, the functions use it, and it cannot be closed', async (t) => {

@@ -456,6 +456,26 @@ test('hashFile of many files at once', async (t) => {
   )
 })
 
+// Since Node 23.9.
+const threadCpu = process.threadCpuUsage?.bind(process)
+if (threadCpu === undefined)
+  test.skip('hashFile computes beside the JavaScript thread (its CPU is not counted)', () => {})
+else
+  test.serial('hashFile computes beside the JavaScript thread', async (t) => {
+    const path = scratch.path()
+    writeFileSync(path, '')
+    truncateSync(path, 256 * MIB)
+    for (const algorithm of ['sha256', 'crc32c']) {
+      // The worker, and what is compiled.
+      await hashFile(path, algorithm)
+      const [ofAll, ofThread] = [process.cpuUsage(), threadCpu()]
+      await hashFile(path, algorithm)
+      const [all, thread] = [process.cpuUsage(ofAll), threadCpu(ofThread)]
+      const share = (thread.user + thread.system) / (all.user + all.system)
+      t.true(share < 0.5, `${algorithm}: ${share} of the CPU`)
+    }
+  })
+
 test('hashFile reports its progress, and ends when it is aborted', async (t) => {
   const bytes = pattern(70 * MIB + 5)
   const path = scratch.file(bytes)
