@@ -18,6 +18,7 @@ import compression from 'compression'
 import express from 'express'
 import fastify from 'fastify'
 import { Engine, open, type Chunk, type FileHandle, type Progress } from '../index.ts'
+import { collectUntil } from './collect.ts'
 import {
   bytesLeft,
   contents,
@@ -129,6 +130,30 @@ test('chunks that are given back need no more memory than is read ahead', async 
     if (chunk.position > MIB) break
   }
   t.is(await bytesLeft(engine), 0, 'leaving the loop gives back what was read ahead')
+  await file.close()
+  await engine.close()
+})
+
+/** Keeps everything, as `Array.fromAsync`. */
+async function keepAll<T>(items: AsyncIterable<T>): Promise<T[]> {
+  const kept: T[] = []
+  for await (const item of items) kept.push(item)
+  return kept
+}
+
+test('chunks that nobody gives back are counted, until the garbage collector does', async (t) => {
+  const engine = new Engine()
+  const file = await engine.open(path)
+  const counted = async (keep: () => Promise<Iterable<unknown>>): Promise<number> => {
+    const kept = await keep()
+    const { bufferBytes } = engine.stats()
+    return [...kept].length > 0 ? bufferBytes : 0
+  }
+  t.true((await counted(() => keepAll(file.chunks({ chunkSize: CHUNK })))) >= content.length)
+  t.true(await collectUntil(() => engine.stats().buffers === 0), 'of chunks')
+  const options = { highWaterMark: CHUNK, autoClose: false }
+  t.true((await counted(() => file.createReadStream(options).toArray())) >= content.length)
+  t.true(await collectUntil(() => engine.stats().buffers === 0), 'of a read stream')
   await file.close()
   await engine.close()
 })
