@@ -80,6 +80,37 @@ impl Buffer {
         self.len = self.len.min(len);
     }
 
+    /// All of its memory, to the last whole page: also what [`Buffer::truncate`] has forgotten, and what was rounded up. Old
+    /// bytes of the process are in there.
+    ///
+    /// # Errors
+    /// The buffer, if it does not begin where its memory begins, or another buffer or a request has a part of that.
+    ///
+    /// ```
+    /// let engine = deepring::Engine::builder().build()?;
+    /// let mut weights = engine.buffer(5000)?;
+    /// let tail = weights.split_off(4096);
+    /// let weights = weights.try_whole().unwrap_err(); // the tail is still there
+    /// drop(tail);
+    /// assert_eq!(weights.try_whole().unwrap().len(), 8192);
+    /// # Ok::<(), deepring::Error>(())
+    /// ```
+    pub fn try_whole(mut self) -> std::result::Result<Self, Self> {
+        if self.offset > 0 || Arc::get_mut(&mut self.region).is_none() {
+            return Err(self);
+        }
+        self.len = self.region.bytes;
+        Ok(self)
+    }
+
+    /// The only owner of this memory, as a buffer of its first bytes. The memory is returned if another has it, too.
+    pub(super) fn of_region(mut region: Arc<Region>, len: usize) -> std::result::Result<Self, Arc<Region>> {
+        if len > region.bytes || Arc::get_mut(&mut region).is_none() {
+            return Err(region);
+        }
+        Ok(Self { region, offset: 0, len })
+    }
+
     /// The bytes in this range, for a transfer that is to move only them.
     ///
     /// # Panics

@@ -25,6 +25,17 @@ impl MemoryLease {
         Self { region: Arc::clone(buffer.region()) }
     }
 
+    /// A buffer of the first `len` bytes again, for memory that the other runtime has given up. No bytes are copied.
+    ///
+    /// # Errors
+    /// The lease, if a request, a buffer or another lease has the memory, too, or it has fewer bytes.
+    ///
+    /// # Safety
+    /// The other runtime does not use the memory any more: whatever showed it is detached.
+    pub unsafe fn into_buffer(self, len: usize) -> Result<Buffer, Self> {
+        Buffer::of_region(self.region, len).map_err(|region| Self { region })
+    }
+
     /// The address of the first byte.
     pub fn address(&self) -> u64 {
         self.region.start.as_ptr() as u64
