@@ -12,8 +12,10 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod alone;
 mod check;
 mod history;
+mod optimizer;
 mod program;
 
 use deepring_tensors::swap::{PlantedBug, plant};
@@ -28,6 +30,9 @@ const RUNS: u64 = 150;
 /// A planted bug must be found in this number of runs.
 const PLANTED_RUNS: u64 = 400;
 
+/// Calls of a program with an optimizer.
+const OPTIMIZER_CALLS: u64 = 60;
+
 /// Seeds that once found a bug, and find it again without its fix.
 const SEEDS: &[(u64, &str)] = &[
     (3, "a lease that changes a tensor waited for ever for a write that had failed"),
@@ -40,11 +45,16 @@ const SEEDS: &[(u64, &str)] = &[
     (240, "a lease that ended was counted for another tensor, made under its name when the one that it read was removed"),
 ];
 
-/// One run, in a directory in memory if there is one. The error says what is wrong.
-fn run(seed: u64) -> Result<Tally, String> {
+/// A directory in memory if there is one.
+fn place() -> tempfile::TempDir {
     let memory = Path::new("/dev/shm");
     let parent = if memory.is_dir() { memory.to_path_buf() } else { PathBuf::from(env!("CARGO_TARGET_TMPDIR")) };
-    let place = tempfile::Builder::new().prefix("deepring-swap-").tempdir_in(parent).expect("a directory");
+    tempfile::Builder::new().prefix("deepring-swap-").tempdir_in(parent).expect("a directory")
+}
+
+/// One run. The error says what is wrong.
+fn run(seed: u64) -> Result<Tally, String> {
+    let place = place();
     let run = || Program::new(seed, place.path()).run();
     catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
@@ -99,5 +109,20 @@ fn every_planted_bug_is_found() {
         });
         let (seed, what) = found.unwrap_or_else(|| panic!("{bug:?} survived {PLANTED_RUNS} runs"));
         say(&format!("{bug:?}: seed {seed}: {}", what.lines().next().unwrap_or_default()));
+    }
+}
+
+#[test]
+fn a_flush_of_an_optimizer_that_is_given_up_leaves_no_index_behind_a_newer_one() {
+    let (first, runs) = number_of("DEEPRING_TEST_SEED").map_or((1, number_of("DEEPRING_TEST_RUNS").unwrap_or(RUNS)), |seed| (seed, 1));
+    let mut sum = optimizer::Tally::default();
+    for seed in first..first + runs {
+        let place = place();
+        let ran = optimizer::Program::new(seed, place.path()).run(OPTIMIZER_CALLS, &mut sum);
+        ran.unwrap_or_else(|what| panic!("seed {seed} (DEEPRING_TEST_SEED={seed} repeats it): {what}"));
+    }
+    say(&format!("{runs} runs: {sum:?}"));
+    if runs >= RUNS {
+        assert!(sum.given_up > 5 * runs && sum.kills > 10 * runs && sum.torn > 3 * runs, "{sum:?}");
     }
 }

@@ -1,5 +1,6 @@
 //! [`Program`]: what asks a store at random, and knows what it must find.
 
+use crate::alone::{Flag, alone};
 use crate::check::{Begun, Flushed, Histories, read, versions};
 use crate::harness::Rng;
 use crate::history::{ABSENT, History, PAGES_MAX, Version};
@@ -10,10 +11,9 @@ use deepring_tensors::{DType, Declared, Error, Source};
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::path::{Path, PathBuf};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 const PAGE: usize = 4096;
@@ -26,9 +26,6 @@ const PINS_MAX: usize = 2;
 /// Unfinished requests and leases.
 const RUNNING_MAX: usize = 10;
 const HELD_MAX: usize = 6;
-
-/// Steps of one job that runs alone, after which it counts as endless.
-const STEPS_MAX: u64 = 2_000_000;
 
 type Outcome<T> = Result<T, Error>;
 
@@ -55,15 +52,6 @@ enum Ask {
     Flush(Begun),
     /// The file is read past the store.
     Outside,
-}
-
-/// Whether a job was woken since it was polled.
-struct Flag(AtomicBool);
-
-impl Wake for Flag {
-    fn wake(self: Arc<Self>) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 struct Running {
@@ -221,7 +209,7 @@ impl Program {
 
     /// Nothing moves any more: something waits for what the program has.
     fn unblock(&mut self) -> Result<(), String> {
-        if self.running.iter().any(|running| running.woken.0.load(Ordering::Relaxed)) {
+        if self.running.iter().any(|running| running.woken.is_set()) {
             return Ok(());
         }
         if self.held.is_empty() && !self.running.is_empty() {
@@ -236,7 +224,7 @@ impl Program {
         let mut nth = 0;
         while nth < self.running.len() {
             let running = &mut self.running[nth];
-            if running.woken.0.swap(false, Ordering::Relaxed) {
+            if running.woken.take() {
                 let waker = Waker::from(Arc::clone(&running.woken));
                 if let Poll::Ready(answer) = running.job.as_mut().poll(&mut Context::from_waker(&waker)) {
                     let Running { ask, .. } = self.running.remove(nth);
@@ -251,21 +239,7 @@ impl Program {
 
     /// Runs one job to its end.
     fn alone<T>(&mut self, job: impl Future<Output = T>) -> Result<T, String> {
-        let (mut job, woken) = (pin!(job), Arc::new(Flag(AtomicBool::new(true))));
-        let waker = Waker::from(Arc::clone(&woken));
-        for _ in 0..STEPS_MAX {
-            if woken.0.swap(false, Ordering::Relaxed) {
-                if let Poll::Ready(value) = job.as_mut().poll(&mut Context::from_waker(&waker)) {
-                    return Ok(value);
-                }
-            } else if !self.stage.step() && !woken.0.load(Ordering::Relaxed) {
-                return Err("a job that runs alone waits for ever".into());
-            }
-            if let Some(what) = self.stage.violation() {
-                return Err(what);
-            }
-        }
-        Err("a job that runs alone does not end".into())
+        alone(&mut self.stage, job)
     }
 
     // ---- what it asks for ----
@@ -298,7 +272,7 @@ impl Program {
     }
 
     fn begin(&mut self, ask: Ask, job: impl Future<Output = Answer> + 'static) {
-        self.running.push(Running { ask, job: Box::pin(job), woken: Arc::new(Flag(AtomicBool::new(true))) });
+        self.running.push(Running { ask, job: Box::pin(job), woken: Flag::new() });
     }
 
     fn act(&mut self) -> Result<(), String> {

@@ -13,6 +13,7 @@ use super::wakers::Wakers;
 use crate::budget::{Budget, Permit};
 use crate::error::{Error, Result, quoted};
 use crate::swap::directory::SwapDirectory;
+use crate::swap::task;
 use deepring::{Buffer, Engine, File, FileLock, Op, Receipt, ReplaceOptions};
 use std::collections::{BTreeMap, HashMap};
 use std::future::{Future, poll_fn};
@@ -49,6 +50,8 @@ pub(super) struct State {
     pub(super) written: u64,
     pub(super) leases: u64,
     pub(super) written_down: WrittenDown,
+    /// An index is on its way: the next one waits.
+    is_indexing: bool,
     /// Snapshots that read what the last flush has.
     pub(super) snapshots: usize,
     pub(super) is_closed: bool,
@@ -217,38 +220,61 @@ impl Shared {
 
     /// Before parts are written: says so in the index if they are written in place. Else both slots of a part can be those
     /// of a flush whose end is unknown, until that is known.
-    pub(super) async fn mark(&self) -> Result<()> {
+    pub(super) async fn mark(self: &Arc<Self>) -> Result<()> {
         let written_down = self.lock().written_down;
         match (self.durable, written_down) {
             (true, WrittenDown::Unknown) => self.commit().await,
             (false, WrittenDown::Flush | WrittenDown::Unknown) => {
                 let slots = self.lock().groups.iter().map(|group| group.flushed.clone()).collect();
-                self.write_index(&Index { is_torn: true, slots }).await?;
-                self.lock().written_down = WrittenDown::Torn;
-                Ok(())
+                self.write_index(Index { is_torn: true, slots }).await
             }
             _ => Ok(()),
         }
     }
 
     /// Makes the newest versions those of the last flush. All writes have ended.
-    pub(super) async fn commit(&self) -> Result<()> {
+    pub(super) async fn commit(self: &Arc<Self>) -> Result<()> {
         let slots: Vec<Slots> = {
             let mut state = self.lock();
             state.written_down = WrittenDown::Unknown;
             state.groups.iter().map(|group| group.now.clone()).collect()
         };
         self.data.sync_data().await?;
-        let index = Index { is_torn: false, slots };
-        self.write_index(&index).await?;
-        let mut state = self.lock();
-        state.written_down = WrittenDown::Flush;
-        state.groups.iter_mut().zip(index.slots).for_each(|(group, slots)| group.flushed = slots);
-        Ok(())
+        self.write_index(Index { is_torn: false, slots }).await
     }
 
-    pub(super) async fn write_index(&self, index: &Index) -> Result<()> {
-        Ok(self.directory.write_index(&self.engine, index.text(&self.groups, self.durable), ReplaceOptions::new()).await?)
+    /// Replaces the index. A caller that gives up changes nothing of that: an index that was begun gets its name, the swapper
+    /// knows of it, and the next one comes after it.
+    async fn write_index(self: &Arc<Self>, index: Index) -> Result<()> {
+        self.until(|state| (!state.is_indexing).then(|| state.is_indexing = true)).await;
+        self.lock().written_down = WrittenDown::Unknown;
+        let written = Arc::new(Mutex::new(None));
+        let (to, own) = (Arc::clone(&written), Arc::clone(self));
+        task::spawn(&self.engine, async move {
+            let ended = own.directory.write_index(&own.engine, index.text(&own.groups, own.durable), ReplaceOptions::new()).await;
+            own.indexed(index, ended.is_ok());
+            *to.lock().unwrap_or_else(PoisonError::into_inner) = Some(ended);
+            let wakers = Arc::clone(&own.wakers);
+            // What it wakes can close the swapper.
+            drop((to, own));
+            wakers.wake_all();
+        });
+        let ended = self.until(|_| written.lock().unwrap_or_else(PoisonError::into_inner).take()).await;
+        Ok(ended?)
+    }
+
+    /// An index has its name, or writing it has failed.
+    fn indexed(&self, Index { is_torn, slots }: Index, is_written: bool) {
+        let mut state = self.lock();
+        state.is_indexing = false;
+        match (is_written, is_torn) {
+            (false, _) => {}
+            (true, true) => state.written_down = WrittenDown::Torn,
+            (true, false) => {
+                state.written_down = WrittenDown::Flush;
+                state.groups.iter_mut().zip(slots).for_each(|(group, slots)| group.flushed = slots);
+            }
+        }
     }
 
     /// Claims groups.
