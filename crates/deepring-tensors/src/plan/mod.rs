@@ -32,10 +32,10 @@ const PACKED_BYTES_MAX: u64 = 16 << 10;
 const PACKED_ALIGN: u64 = 64;
 
 /// Runs shorter than this are read together over small gaps.
-const SPARSE_BYTES_MAX: u64 = 16 << 10;
+pub(crate) const SPARSE_BYTES_MAX: u64 = 16 << 10;
 
 /// Bytes between them that are read and dropped: about what a drive reads in the time of one more operation.
-const GAP_BYTES: u64 = 32 << 10;
+pub(crate) const GAP_BYTES: u64 = 32 << 10;
 
 /// Ranges of one call: less than the engine takes.
 pub(crate) const PIECES_MAX: usize = 1 << 19;

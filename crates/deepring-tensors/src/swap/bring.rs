@@ -5,11 +5,14 @@ use super::extents::pages;
 use super::grant::{Access, Granted, Hold, Request};
 use super::lease::{Own, SwapLease};
 use super::planted::PlantedBug;
+use super::read::slice_of;
 use super::shared::Shared;
 use super::space::{self, Room};
 use super::version::Version;
+use crate::budget::Permit;
 use crate::error::{Error, Result};
 use crate::order::Declared;
+use crate::slice::Slice;
 use deepring::{Buffer, Engine, Priority};
 use std::sync::Arc;
 
@@ -25,6 +28,34 @@ pub(super) async fn read(shared: &Arc<Shared>, names: Vec<Arc<str>>) -> Result<V
 
 /// The lease of a tensor that is held, when it is there.
 pub(super) async fn lease(mut hold: Hold) -> Result<SwapLease> {
+    let (version, block) = arrived(&mut hold).await?;
+    Ok(SwapLease::reading(hold, version, block))
+}
+
+/// A lease of a slice, in memory of its own: read from the drive unless the tensor is there, or on its way.
+pub(super) async fn slice(shared: &Arc<Shared>, name: Arc<str>, slice: Slice) -> Result<SwapLease> {
+    let Granted { mut holds, permit, runs } = Request::sliced(shared, name, slice.clone()).granted().await?;
+    let mut hold = holds.swap_remove(0);
+    // Returned before the hold, which wakes those who wait for memory.
+    let permit = permit;
+    let (Some(runs), Some(version)) = (runs, hold.version.clone()) else { return Err(gone(&hold.name)) };
+    let ((buffer, start), read) = if hold.is_drive() {
+        (slice_of(shared, &hold.name, &version, (&slice, &runs)).await?, runs.bytes())
+    } else {
+        let (_, whole) = arrived(&mut hold).await?;
+        let mut buffer = shared.engine.pooled_buffer(pages(runs.bytes()) as usize)?;
+        for (run, bytes) in runs.iter().zip(buffer.chunks_exact_mut(runs.len.max(1) as usize)) {
+            bytes.copy_from_slice(&whole.part(version.len as usize)[run as usize..][..bytes.len()]);
+        }
+        ((buffer, 0), 0)
+    };
+    let permit = permit_of(shared, permit, &hold.name)?;
+    let part = Version { shape: runs.shape.clone(), len: runs.bytes(), crc: None, ..Version::clone(&version) };
+    Ok(SwapLease::sliced(hold, part, Block { bytes: buffer.freeze(), start, permit }, read))
+}
+
+/// The version that is held, when it is there.
+async fn arrived(hold: &mut Hold) -> Result<(Arc<Version>, Arc<Block>)> {
     let shared = Arc::clone(&hold.shared);
     let (Some(version), Some(arrival)) = (hold.version.clone(), hold.take_arrival()) else { return Err(gone(&hold.name)) };
     let mixes = shared.has(PlantedBug::MixesVersions);
@@ -32,8 +63,7 @@ pub(super) async fn lease(mut hold: Hold) -> Result<SwapLease> {
         Some(Memory::Here(block)) if mixes => Some(Ok(Arc::clone(block))),
         _ => arrival.get(),
     });
-    let block = block.await?;
-    Ok(SwapLease::reading(hold, version, block))
+    Ok((version, block.await?))
 }
 
 fn gone(name: &str) -> Error {
@@ -82,23 +112,41 @@ fn copied(engine: &Engine, bytes: &[u8]) -> Result<Buffer> {
     Ok(buffer)
 }
 
-/// A lease of a new version, whose bytes are zeros or, if they will all be written, anything.
-pub(super) async fn create(shared: &Arc<Shared>, declared: &Declared, zeroed: bool) -> Result<SwapLease> {
+/// The memory of a new version.
+pub(super) enum Fresh {
+    Zeroed,
+    /// Anything: all bytes will be written.
+    Unset,
+    /// That of the program, with its bytes: whole pages.
+    Adopted(Buffer),
+}
+
+/// A lease of a new version.
+pub(super) async fn create(shared: &Arc<Shared>, declared: &Declared, memory: Fresh) -> Result<SwapLease> {
     shared.disk()?;
     let len = declared.bytes()?;
     let name: Arc<str> = Arc::from(declared.name.as_str());
-    let Granted { mut holds, permit } = Request::new(shared, vec![name], Access::Create(len), Priority::Latency).granted().await?;
+    let request = Request::new(shared, vec![name], Access::Create(len), Priority::Latency);
+    let Granted { mut holds, permit, .. } = request.granted().await?;
     let hold = holds.swap_remove(0);
+    // Returned before the hold, which wakes those who wait for memory.
+    let permit = permit;
     let version = Version { dtype: Some(declared.dtype), shape: declared.shape.clone(), len, position: 0, crc: None };
-    let mut buffer = shared.engine.pooled_buffer(pages(len) as usize)?;
-    // Old bytes of the process do not reach the file.
-    buffer[if zeroed { 0 } else { len as usize }..].fill(0);
-    let (next, room) = placed(shared, version, hold.version.as_ref()).await?;
-    let permit = match permit.filter(|_| !shared.has(PlantedBug::ForgetsMemory)) {
-        Some(permit) => permit,
-        None => shared.lock().budget.take(0).ok_or_else(|| gone(&hold.name))?,
+    let is_zeroed = matches!(memory, Fresh::Zeroed);
+    let mut buffer = match memory {
+        Fresh::Adopted(buffer) => buffer,
+        Fresh::Zeroed | Fresh::Unset => shared.engine.pooled_buffer(pages(len) as usize)?,
     };
+    // Old bytes of the process do not reach the file.
+    buffer[if is_zeroed { 0 } else { len as usize }..].fill(0);
+    let (next, room) = placed(shared, version, hold.version.as_ref()).await?;
+    let permit = permit_of(shared, permit.filter(|_| !shared.has(PlantedBug::ForgetsMemory)), &hold.name)?;
     Ok(SwapLease::writing(hold, Own::new(buffer, permit, next, room, true)))
+}
+
+/// What has no bytes has a permit of none.
+fn permit_of(shared: &Shared, permit: Option<Permit>, name: &str) -> Result<Permit> {
+    permit.or_else(|| shared.lock().budget.take(0)).ok_or_else(|| gone(name))
 }
 
 /// The version with a place: that of `base` if it is written in place, else room that is taken for it.

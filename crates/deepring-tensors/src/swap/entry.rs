@@ -15,6 +15,13 @@ pub(super) struct Block {
     pub(super) permit: Permit,
 }
 
+impl Block {
+    /// The bytes of a tensor that has so many.
+    pub(super) fn part(&self, len: usize) -> &[u8] {
+        &self.bytes[self.start..self.start + len]
+    }
+}
+
 /// The bytes of one version, which are being read: who was granted them waits for them here, whatever comes after that version.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Arrival(Arc<OnceLock<Result<Arc<Block>>>>);
@@ -101,6 +108,12 @@ impl Entry {
     /// Whether its bytes on the drive stay as they are, and are what memory has.
     pub(super) fn is_written(&self) -> bool {
         self.unwritten.is_none() && self.writing.is_none()
+    }
+
+    /// Whether the newest version is on its way to the drive.
+    pub(super) fn is_being_written(&self) -> bool {
+        let newest = self.unwritten.as_ref().map(|unwritten| unwritten.since);
+        newest.is_some() && self.writing.as_ref().map(|(since, _)| *since) == newest
     }
 
     /// Whether a lease can read it, now or when it is there.

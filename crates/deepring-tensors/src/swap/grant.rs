@@ -8,6 +8,7 @@ use super::state::{State, Work};
 use super::version::Version;
 use crate::budget::Permit;
 use crate::error::{Error, Result};
+use crate::slice::{Runs, Slice};
 use deepring::Priority;
 use std::sync::Arc;
 
@@ -25,6 +26,8 @@ pub(super) enum Access {
     Create(u64),
     /// To read them from the drive into other memory, unless they are in this one.
     Drive,
+    /// The same of a slice, into memory of the budget.
+    Slice,
 }
 
 /// See the module.
@@ -33,6 +36,10 @@ pub(super) struct Request {
     shared: Arc<Shared>,
     names: Vec<Arc<str>>,
     access: Access,
+    /// Of one tensor.
+    slice: Option<Slice>,
+    /// Those of the slice in the newest version.
+    runs: Option<Runs>,
     priority: Priority,
     ticket: u64,
     has_waited: bool,
@@ -43,8 +50,10 @@ pub(super) struct Request {
 pub(super) struct Granted {
     /// The tensors: held, in the order of the names.
     pub(super) holds: Vec<Hold>,
-    /// The memory of a new version.
+    /// The memory of a new version, or of a slice.
     pub(super) permit: Option<Permit>,
+    /// Those of a slice.
+    pub(super) runs: Option<Runs>,
 }
 
 /// A tensor that is kept for a lease. Dropping it gives it back.
@@ -64,7 +73,13 @@ pub(super) struct Hold {
 impl Request {
     pub(super) fn new(shared: &Arc<Shared>, names: Vec<Arc<str>>, access: Access, priority: Priority) -> Self {
         let ticket = shared.lock().tick();
-        Self { shared: Arc::clone(shared), names, access, priority, ticket, has_waited: false }
+        Self { shared: Arc::clone(shared), names, access, slice: None, runs: None, priority, ticket, has_waited: false }
+    }
+
+    pub(super) fn sliced(shared: &Arc<Shared>, name: Arc<str>, slice: Slice) -> Self {
+        let mut request = Self::new(shared, vec![name], Access::Slice, Priority::Latency);
+        request.slice = Some(slice);
+        request
     }
 
     /// Waits for it.
@@ -92,13 +107,14 @@ impl Request {
     fn brings(&self) -> u64 {
         match self.access {
             Access::Create(bytes) => pages(bytes),
+            Access::Slice => self.runs.as_ref().map_or(0, |runs| pages(runs.bytes())),
             Access::Read | Access::Write | Access::Drive => 0,
         }
     }
 
     /// Bytes of the tensors that are not in memory, if all are free for this request.
     fn look(&mut self, state: &mut State) -> Result<Option<u64>> {
-        let (mut absent, mut all, mut pinned, mut is_free) = (0, self.brings(), state.pinned_bytes, true);
+        let (mut absent, mut all, mut pinned, mut is_free) = (0, 0, state.pinned_bytes, true);
         for (nth, name) in self.names.iter().enumerate() {
             if let Access::Create(_) = self.access {
                 is_free &= state.entries.get(name).is_none_or(|entry| !entry.has_writer && entry.is_unread());
@@ -108,11 +124,15 @@ impl Request {
             let is_written = entry.is_written();
             is_free &= match self.access {
                 Access::Read => entry.is_readable(),
-                Access::Drive => entry.is_readable() && (!matches!(entry.memory, Memory::Absent) || is_written),
+                Access::Drive | Access::Slice => entry.is_readable() && (!matches!(entry.memory, Memory::Absent) || is_written),
                 _ => !entry.has_writer && entry.readers == 0 && is_written && entry.drive_readers == 0,
             };
             let (is_absent, is_pinned) = (matches!(entry.memory, Memory::Absent), entry.pins > 0);
-            if self.names[..nth].contains(name) || self.access == Access::Drive {
+            if let Some(slice) = &self.slice {
+                let runs = Runs::of(slice, &version.shape, version.dtype);
+                self.runs = Some(runs.map_err(|detail| Error::Slice { tensor: name.to_string(), detail })?);
+            }
+            if self.names[..nth].contains(name) || matches!(self.access, Access::Drive | Access::Slice) {
                 continue;
             }
             absent += if is_absent { version.bytes() } else { 0 };
@@ -129,6 +149,7 @@ impl Request {
             }
         }
         let budget = state.budget.limit();
+        all += self.brings();
         if all + pinned > budget {
             return Err(Error::Budget { needed: all + pinned, budget, tensor: self.names.first().map(ToString::to_string) });
         }
@@ -185,12 +206,16 @@ impl Request {
             }
             state.used(name);
             let (entry, version) = state.find(name)?;
-            match self.access {
+            let access = match self.access {
+                Access::Drive | Access::Slice if matches!(entry.memory, Memory::Absent) => Access::Drive,
+                Access::Drive | Access::Slice => Access::Read,
+                access => access,
+            };
+            match access {
                 Access::Write => entry.has_writer = true,
-                Access::Drive if matches!(entry.memory, Memory::Absent) => entry.drive_readers += 1,
+                Access::Drive => entry.drive_readers += 1,
                 _ => entry.readers += 1,
             }
-            let access = if self.access == Access::Drive && !matches!(entry.memory, Memory::Absent) { Access::Read } else { self.access };
             let number = entry.number;
             if matches!(entry.memory, Memory::Absent) && access != Access::Drive {
                 entry.memory = Memory::Reading(Arrival::default());
@@ -208,7 +233,7 @@ impl Request {
             };
             holds.push(self.hold(name, Some(version), arrival, number, access));
         }
-        Ok(Granted { holds, permit })
+        Ok(Granted { holds, permit, runs: self.runs.clone() })
     }
 
     fn hold(&self, name: &Arc<str>, version: Option<Arc<Version>>, arrival: Option<Arrival>, number: u64, access: Access) -> Hold {
@@ -245,7 +270,7 @@ impl Hold {
         let (Some(access), Some(entry)) = (self.access.take(), state.entries.get_mut(&self.name)) else { return };
         match access {
             Access::Read if entry.number == self.number => entry.readers -= 1,
-            Access::Read => {}
+            Access::Read | Access::Slice => {}
             Access::Drive => entry.drive_readers -= 1,
             Access::Write | Access::Create(_) => entry.has_writer = false,
         }

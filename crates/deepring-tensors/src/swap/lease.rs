@@ -8,6 +8,7 @@ use super::shared::Shared;
 use super::space::Room;
 use super::version::Version;
 use crate::budget::Permit;
+use crate::convert::convert_into;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use deepring::binding::MemoryLease;
@@ -15,7 +16,10 @@ use deepring::{Buffer, IoBuf};
 use std::fmt;
 use std::sync::Arc;
 
-/// A tensor of a [store](super::SwapStore) in memory. It counts against the budget until it is closed or dropped, and it stays as
+/// Bytes that are converted at once: they stay in the cache. A multiple of all elements.
+const CONVERTED_BYTES: usize = 256 << 10;
+
+/// A tensor of a [store](super::SwapStore) in memory, or a slice of one. It counts against the budget until it is closed or dropped, and it stays as
 /// it is meanwhile: a new version that comes in between is another one.
 pub struct SwapLease {
     hold: Hold,
@@ -26,6 +30,8 @@ pub struct SwapLease {
 
 enum Leased {
     Shared(Arc<Block>),
+    /// A slice has its memory for itself.
+    Slice(Block),
     Own(Own),
 }
 
@@ -54,6 +60,17 @@ impl SwapLease {
         Self { hold, version, memory: Some(Leased::Shared(block)) }
     }
 
+    /// A lease of a slice, which is this version to it. `read`: bytes that came from the drive. Its tensor is free from here on.
+    pub(super) fn sliced(mut hold: Hold, version: Version, block: Block, read: u64) -> Self {
+        let shared = Arc::clone(&hold.shared);
+        shared.change(|state| {
+            state.sliced_bytes += block.permit.bytes();
+            state.stats.read += read;
+            hold.end(state);
+        });
+        Self { hold, version: Arc::new(version), memory: Some(Leased::Slice(block)) }
+    }
+
     /// A lease that can change its bytes: those of the newest version, or of a new one.
     pub(super) fn writing(hold: Hold, own: Own) -> Self {
         let version = Arc::new(own.next.clone());
@@ -70,7 +87,7 @@ impl SwapLease {
         self.version.dtype
     }
 
-    /// Its extents, outermost first.
+    /// Its extents, outermost first; of a slice, those of the slice.
     pub fn shape(&self) -> &[u64] {
         &self.version.shape
     }
@@ -79,7 +96,8 @@ impl SwapLease {
     pub fn bytes(&self) -> &[u8] {
         let len = self.version.len as usize;
         match &self.memory {
-            Some(Leased::Shared(block)) => &block.bytes[block.start..block.start + len],
+            Some(Leased::Shared(block)) => block.part(len),
+            Some(Leased::Slice(block)) => block.part(len),
             Some(Leased::Own(own)) => &own.buffer[..len],
             None => &[],
         }
@@ -102,11 +120,13 @@ impl SwapLease {
     /// Its memory, to be lent to another runtime. What can be changed counts as changed from then on.
     pub(crate) fn lend(&mut self) -> Option<Lent> {
         let len = self.version.len as usize;
+        let lent = |block: &Block| {
+            let address = block.part(len).as_ptr() as u64;
+            Lent { memory: MemoryLease::of_shared(&block.bytes), address, len }
+        };
         match self.memory.as_mut()? {
-            Leased::Shared(block) => {
-                let bytes = &block.bytes[block.start..block.start + len];
-                Some(Lent { memory: MemoryLease::of_shared(&block.bytes), address: bytes.as_ptr() as u64, len })
-            }
+            Leased::Shared(block) => Some(lent(block)),
+            Leased::Slice(block) => Some(lent(block)),
             Leased::Own(own) => {
                 own.touched = true;
                 Some(Lent::of(&mut own.buffer, len))
@@ -121,6 +141,20 @@ impl SwapLease {
         }
     }
 
+    /// Converts all of its elements from others, which are elsewhere. Blocks.
+    pub(super) fn convert(&mut self, from: DType, data: &impl IoBuf) -> Result<()> {
+        let (Some(Leased::Own(own)), Some(to)) = (&mut self.memory, self.version.dtype) else { return Ok(()) };
+        let mut source = self.hold.shared.engine.pooled_buffer(CONVERTED_BYTES.min(data.len()))?;
+        // Types that are converted have whole bytes.
+        let at = |byte: usize| byte / (from.bits() as usize / 8) * (to.bits() as usize / 8);
+        for start in (0..data.len()).step_by(CONVERTED_BYTES) {
+            let end = data.len().min(start + CONVERTED_BYTES);
+            source.copy_from(0, data, start..end);
+            convert_into(from, &source[..end - start], to, &mut own.buffer[at(start)..at(end)])?;
+        }
+        Ok(())
+    }
+
     /// Ends the lease. With `write`, its bytes are the newest version from now on, and go to the drive behind the program; without
     /// it, what was changed is forgotten. A lease that is dropped ends without.
     ///
@@ -128,12 +162,13 @@ impl SwapLease {
     /// [`Error::Argument`] if the lease only reads and `write` was asked for, or the store was closed meanwhile. The error of an
     /// earlier write of the tensor, which was not reported yet: this version is accepted all the same.
     pub fn close(self, write: bool) -> Result<()> {
-        if write { self.accept(true) } else { Ok(()) }
+        if write { self.accept(true, false) } else { Ok(()) }
     }
 
     /// Ends the lease with a write. `reports`: and fails with the error of an earlier one, which is left to the next call otherwise.
-    pub(super) fn accept(mut self, reports: bool) -> Result<()> {
-        if matches!(self.memory, Some(Leased::Shared(_))) {
+    /// `pins`: and keeps the version in memory.
+    pub(super) fn accept(mut self, reports: bool, pins: bool) -> Result<()> {
+        if matches!(self.memory, Some(Leased::Shared(_) | Leased::Slice(_))) {
             return Err(reads());
         }
         let (shared, hold, memory) = (Arc::clone(&self.hold.shared), &mut self.hold, &mut self.memory);
@@ -142,6 +177,9 @@ impl SwapLease {
             let Some(Leased::Own(Own { buffer, permit, next, room, .. })) = memory.take() else { return Err(reads()) };
             room.map(Room::keep);
             state.accept(&hold.name, next, Block { bytes: buffer.freeze(), start: 0, permit });
+            if pins {
+                state.pin(&hold.name);
+            }
             let fault = if reports { state.faults.remove(&hold.name) } else { None };
             hold.end(state);
             fault.map_or(Ok(()), Err)
@@ -161,6 +199,11 @@ impl Drop for SwapLease {
             Some(Leased::Own(own)) => give_back(&shared, &mut self.hold, own),
             // Before the entry is free: its memory must be its alone then.
             Some(Leased::Shared(block)) => drop(block),
+            Some(Leased::Slice(block)) => {
+                let bytes = block.permit.bytes();
+                drop(block);
+                shared.change(|state| state.sliced_bytes -= bytes);
+            }
             None => {}
         }
     }

@@ -38,7 +38,7 @@ mod write;
 
 pub use lease::SwapLease;
 pub use optimizer::{Depth, Group, GroupLease, OptimizerOptions, OptimizerStats, OptimizerSwapper, Parts, Step, Write};
-pub use options::SwapOptions;
+pub use options::{SwapOptions, SwapPutOptions};
 #[cfg(feature = "sim")]
 pub use planted::{Done, PlantedBug, plant, watch};
 pub use stats::{SwapInfo, SwapState, SwapStats};

@@ -1,5 +1,6 @@
 //! How to open a store.
 
+use crate::dtype::DType;
 use deepring::Direct;
 
 /// How to open a [`SwapStore`](super::SwapStore).
@@ -58,6 +59,36 @@ impl SwapOptions {
     #[must_use]
     pub fn direct(mut self, direct: Direct) -> Self {
         self.direct = direct;
+        self
+    }
+}
+
+/// How to [put](super::SwapStore::put_with) a tensor.
+#[derive(Debug, Clone, Copy, Default)]
+#[non_exhaustive]
+pub struct SwapPutOptions {
+    pub(super) pin: bool,
+    pub(super) convert: Option<DType>,
+}
+
+impl SwapPutOptions {
+    /// All defaults: nothing is pinned or converted.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Whether the version is pinned from the moment on at which it is accepted, as by [`SwapStore::pin`](super::SwapStore::pin);
+    /// off by default.
+    #[must_use]
+    pub fn pin(mut self, yes: bool) -> Self {
+        self.pin = yes;
+        self
+    }
+
+    /// Elements become this type on their way into the store, by the rules of [`convert`](crate::convert).
+    #[must_use]
+    pub fn convert(mut self, to: DType) -> Self {
+        self.convert = Some(to);
         self
     }
 }

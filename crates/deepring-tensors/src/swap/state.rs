@@ -69,6 +69,8 @@ pub(super) struct State {
     pub(super) ranks: BTreeSet<Rank>,
     pub(super) evictable_bytes: u64,
     pub(super) pinned_bytes: u64,
+    /// Leases of slices, which have memory of their own.
+    pub(super) sliced_bytes: u64,
     /// Unwritten versions in the order of their turns.
     pub(super) unwritten: BTreeMap<u64, Arc<str>>,
     pub(super) unwritten_bytes: u64,
@@ -119,6 +121,7 @@ impl State {
             ranks: BTreeSet::new(),
             evictable_bytes: 0,
             pinned_bytes: 0,
+            sliced_bytes: 0,
             unwritten: BTreeMap::new(),
             unwritten_bytes: 0,
             writes: 0,
@@ -291,6 +294,15 @@ impl State {
         self.unwritten_bytes += bytes;
     }
 
+    /// Keeps the newest version of an entry in memory, once more than before.
+    pub(super) fn pin(&mut self, name: &str) {
+        let Some(entry) = self.entries.get_mut(name) else { return };
+        entry.pins += 1;
+        if entry.pins == 1 {
+            self.pinned_bytes += entry.newest().map_or(0, |version| version.bytes());
+        }
+    }
+
     /// The unwritten version of an entry, if there is one, is not any more. Its place is free unless others have it or it is on
     /// its way to the drive. Returns its turn, which a newer one takes if the drive never gets it.
     pub(super) fn forget_unwritten(&mut self, name: &Arc<str>, newer: Option<&Arc<Version>>) -> Option<u64> {
@@ -350,6 +362,7 @@ impl State {
         let state = match &entry.memory {
             _ if entry.readers > 0 || entry.has_writer => SwapState::Leased,
             Memory::Reading(_) => SwapState::Reading,
+            _ if entry.is_being_written() => SwapState::Writing,
             _ if !entry.is_written() => SwapState::Dirty,
             Memory::Here(_) => SwapState::Resident,
             Memory::Absent | Memory::Lent => SwapState::Stored,
@@ -370,9 +383,10 @@ impl State {
             resident: self.evictable_bytes,
             reading: bytes(|entry| matches!(entry.memory, Memory::Reading(_))),
             dirty: bytes(|entry| entry.unwritten.is_some() && entry.readers == 0),
-            leased: bytes(|entry| {
-                matches!(entry.memory, Memory::Here(_) | Memory::Lent) && (entry.readers > 0 || entry.has_writer || entry.pins > 0)
-            }),
+            leased: self.sliced_bytes
+                + bytes(|entry| {
+                    matches!(entry.memory, Memory::Here(_) | Memory::Lent) && (entry.readers > 0 || entry.has_writer || entry.pins > 0)
+                }),
             capacity: self.extents.capacity(),
             stored: self.extents.taken(),
             ..self.stats

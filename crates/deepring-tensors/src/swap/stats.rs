@@ -14,6 +14,8 @@ pub enum SwapState {
     Resident,
     /// In memory, and not on the drive yet.
     Dirty,
+    /// In memory, and on its way to the drive.
+    Writing,
     /// In memory, as long as a lease of it lasts.
     Leased,
 }
@@ -46,7 +48,7 @@ pub struct SwapStats {
     pub reading: u64,
     /// Not on the drive yet.
     pub dirty: u64,
-    /// Kept by leases and pins.
+    /// Kept by leases, of slices too, and pins.
     pub leased: u64,
     /// The largest sum that there was.
     pub used_max: u64,
@@ -54,6 +56,8 @@ pub struct SwapStats {
     pub capacity: u64,
     /// Of it, what tensors have.
     pub stored: u64,
+    /// Taken over from the program without a copy.
+    pub adopted: u64,
     /// Read from the drive.
     pub read: u64,
     /// Written to the drive.

@@ -1,12 +1,13 @@
 //! [`SwapStore`]: tensors by name, of which a budget of memory has some.
 
-use super::bring;
+use super::bring::{self, Fresh};
+use super::extents::{PAGE_BYTES, pages};
 use super::flush;
 use super::forecast::Forecast;
 use super::grant::{Access, Granted, Request};
 use super::lease::SwapLease;
 use super::open;
-use super::options::SwapOptions;
+use super::options::{SwapOptions, SwapPutOptions};
 use super::planted::Planted;
 use super::read::read_into;
 use super::shared::{Place, Shared};
@@ -15,12 +16,14 @@ use super::state::{Guess, State};
 use super::stats::{SwapInfo, SwapState, SwapStats};
 use crate::budget::Budget;
 use crate::checkpoint::CheckpointWriter;
-use crate::error::{Error, Result};
+use crate::convert::converts;
+use crate::error::{Error, Result, quoted};
 use crate::job::Job;
 use crate::order::Declared;
 use crate::save::Source;
+use crate::slice::Slice;
 use crate::tensors::Tensors;
-use deepring::{Engine, IoBuf, IoBufMut, Priority};
+use deepring::{Buffer, Engine, IoBuf, IoBufMut, Priority};
 use std::ops::DerefMut;
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
@@ -98,17 +101,70 @@ impl SwapStore {
     /// has no room for it; with [`Error::Argument`] if the bytes are not as many as were declared, or the store only reads; with
     /// the error of an earlier write of this tensor, and then this version was not accepted.
     pub fn put<B: IoBuf>(&self, tensor: Source<B>) -> Job<Result<B>> {
+        self.put_with(tensor, SwapPutOptions::new())
+    }
+
+    /// The same, pinned or converted on arrival.
+    ///
+    /// The job fails as that of [`SwapStore::put`], with [`Error::Budget`] if the tensor and what is pinned are larger than the
+    /// budget, and with [`Error::Argument`] if there is [no such conversion](crate::convert::converts).
+    ///
+    /// ```
+    /// use deepring_tensors::swap::{SwapOptions, SwapPutOptions, SwapStore};
+    /// use deepring_tensors::{DType, Declared, Source};
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path().join("swap");
+    /// let engine = deepring::Engine::builder().build()?;
+    /// let store = SwapStore::open(&engine, &path, SwapOptions::new(1 << 20).create(true)).wait()?;
+    /// let declared = Declared { name: "bias".into(), dtype: DType::F32, shape: vec![1] };
+    /// let options = SwapPutOptions::new().convert(DType::BF16).pin(true);
+    /// store.put_with(Source { declared, data: 1.5f32.to_le_bytes().to_vec() }, options).wait()?;
+    /// assert_eq!(store.get("bias").wait()?.bytes(), [0xc0, 0x3f]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn put_with<B: IoBuf>(&self, tensor: Source<B>, options: SwapPutOptions) -> Job<Result<B>> {
         let shared = Arc::clone(&self.shared);
-        Job::new(async move { put(&shared, tensor).await })
+        Job::new(async move { put(&shared, tensor, options).await })
+    }
+
+    /// Accepts a new version of a tensor with its memory, which is not copied and does not come back. Otherwise as
+    /// [`SwapStore::put_with`]. The tensor must have all of the memory: what the engine has allocated for just its bytes, and
+    /// nothing else has a part of.
+    ///
+    /// The job fails as that of [`SwapStore::put_with`]; with [`Error::Argument`] if the memory is larger than the tensor or shared,
+    /// or is to be converted to another type. The memory is gone then, too.
+    ///
+    /// ```
+    /// use deepring_tensors::swap::{SwapOptions, SwapPutOptions, SwapStore};
+    /// use deepring_tensors::{DType, Declared, Source};
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path().join("swap");
+    /// let engine = deepring::Engine::builder().build()?;
+    /// let store = SwapStore::open(&engine, &path, SwapOptions::new(1 << 20).create(true)).wait()?;
+    /// let mut data = engine.buffer(5000)?;
+    /// data.fill(7);
+    /// let declared = Declared { name: "layer".into(), dtype: DType::U8, shape: vec![5000] };
+    /// store.adopt(Source { declared, data }, SwapPutOptions::new()).wait()?;
+    /// assert_eq!(store.get("layer").wait()?.bytes(), [7; 5000]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn adopt(&self, tensor: Source<Buffer>, options: SwapPutOptions) -> Job<Result<()>> {
+        let shared = Arc::clone(&self.shared);
+        Job::new(async move { adopt(&shared, tensor, options).await })
     }
 
     /// The same for several, one after the other. After an error, those before were accepted.
     pub fn put_many<B: IoBuf>(&self, tensors: Vec<Source<B>>) -> Job<Result<Vec<B>>> {
+        self.put_many_with(tensors, SwapPutOptions::new())
+    }
+
+    /// The same for several, each pinned or converted on arrival.
+    pub fn put_many_with<B: IoBuf>(&self, tensors: Vec<Source<B>>, options: SwapPutOptions) -> Job<Result<Vec<B>>> {
         let shared = Arc::clone(&self.shared);
         Job::new(async move {
             let mut all = Vec::with_capacity(tensors.len());
             for tensor in tensors {
-                all.push(put(&shared, tensor).await?);
+                all.push(put(&shared, tensor, options).await?);
             }
             Ok(all)
         })
@@ -131,6 +187,32 @@ impl SwapStore {
         Job::new(async move { bring::read(&shared, names).await })
     }
 
+    /// A lease that reads a slice of a tensor, in memory of its own: of the budget it takes the bytes of the slice. They alone are
+    /// read from the drive, unless the whole tensor is in memory or on its way. The tensor is free meanwhile, to be changed too.
+    ///
+    /// A store that keeps [checksums](SwapOptions::checksum) cannot verify a part of a tensor: a slice is as it was read. Of a model,
+    /// it is verified as a [load](Tensors::tensor) of it would be.
+    ///
+    /// The job fails as that of [`SwapStore::get`], and with [`Error::Slice`] if the tensor has no such slice.
+    ///
+    /// ```
+    /// use deepring_tensors::swap::{SwapOptions, SwapStore};
+    /// use deepring_tensors::{DType, Declared, Slice, Source};
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path().join("swap");
+    /// let engine = deepring::Engine::builder().build()?;
+    /// let store = SwapStore::open(&engine, &path, SwapOptions::new(1 << 20).create(true)).wait()?;
+    /// let declared = Declared { name: "x".into(), dtype: DType::U8, shape: vec![3, 2] };
+    /// store.put(Source { declared, data: vec![0u8, 1, 2, 3, 4, 5] }).wait()?;
+    /// let column = store.get_slice("x", Slice::new([None, Some(1..2)])).wait()?;
+    /// assert_eq!((column.shape(), column.bytes()), (&[3, 1][..], &[1, 3, 5][..]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn get_slice(&self, name: &str, slice: Slice) -> Job<Result<SwapLease>> {
+        let (shared, name) = (Arc::clone(&self.shared), Arc::from(name));
+        Job::new(async move { bring::slice(&shared, name, slice).await })
+    }
+
     /// A lease that can change a tensor. Waits until no other lease has it, and until the version before is on the drive: so
     /// what is changed can be forgotten.
     ///
@@ -146,7 +228,7 @@ impl SwapStore {
     /// The job fails as that of [`SwapStore::put`].
     pub fn lease(&self, declared: Declared) -> Job<Result<SwapLease>> {
         let shared = Arc::clone(&self.shared);
-        Job::new(async move { bring::create(&shared, &declared, true).await })
+        Job::new(async move { bring::create(&shared, &declared, Fresh::Zeroed).await })
     }
 
     /// Reads a tensor into memory of the caller, which has just its size. That takes nothing of the budget, and what is in
@@ -187,13 +269,7 @@ impl SwapStore {
         let (shared, name) = (Arc::clone(&self.shared), Arc::<str>::from(name));
         Job::new(async move {
             let lease = bring::read(&shared, vec![Arc::clone(&name)]).await?;
-            shared.change(|state| {
-                if let Some(entry) = state.entries.get_mut(&name) {
-                    entry.pins += 1;
-                    let is_first = entry.pins == 1;
-                    state.pinned_bytes += entry.newest().filter(|_| is_first).map_or(0, |version| version.bytes());
-                }
-            });
+            shared.change(|state| state.pin(&name));
             drop(lease);
             Ok(())
         })
@@ -305,16 +381,50 @@ impl SwapStore {
     }
 }
 
-async fn put<B: IoBuf>(shared: &Arc<Shared>, Source { declared, data }: Source<B>) -> Result<B> {
-    let (len, given) = (declared.bytes()?, data.len() as u64);
-    if len != given {
+async fn put<B: IoBuf>(shared: &Arc<Shared>, Source { declared, data }: Source<B>, options: SwapPutOptions) -> Result<B> {
+    check_given(&declared, data.len())?;
+    let (from, to) = (declared.dtype, options.convert.unwrap_or(declared.dtype));
+    if !converts(from, to) {
+        return Err(Error::Argument(format!("{from} is not converted to {to}, tensor {}", quoted(&declared.name))));
+    }
+    let mut lease = bring::create(shared, &Declared { dtype: to, ..declared }, Fresh::Unset).await?;
+    let (lease, data) = if from == to {
+        lease.fill(&data);
+        (lease, data)
+    } else {
+        let converting = move || lease.convert(from, &data).map(|()| (lease, data));
+        shared.engine.run_blocking(converting).await??
+    };
+    // A write that has failed since it was granted is for the next call: this version is accepted.
+    lease.accept(false, options.pin)?;
+    Ok(data)
+}
+
+async fn adopt(shared: &Arc<Shared>, Source { declared, data }: Source<Buffer>, options: SwapPutOptions) -> Result<()> {
+    check_given(&declared, data.len())?;
+    let refused = |why: &str| Error::Argument(format!("{why}, so that it cannot be adopted, tensor {}", quoted(&declared.name)));
+    if options.convert.is_some_and(|to| to != declared.dtype) {
+        return Err(refused("what is converted is copied"));
+    }
+    let len = pages(data.len() as u64);
+    let Ok(mut memory) = data.try_whole() else { return Err(refused("the memory is shared")) };
+    // The engine rounds up by a sixteenth at most, and to a page.
+    if memory.len() as u64 > len.max(PAGE_BYTES) + len / 8 {
+        return Err(refused("the memory is larger than the tensor"));
+    }
+    memory.truncate(len as usize);
+    let lease = bring::create(shared, &declared, Fresh::Adopted(memory)).await?;
+    lease.accept(false, options.pin)?;
+    shared.lock().stats.adopted += len;
+    Ok(())
+}
+
+fn check_given(declared: &Declared, given: usize) -> Result<()> {
+    let len = declared.bytes()?;
+    if len != given as u64 {
         return Err(Error::Argument(format!("{given} bytes were given for the {len} of tensor {:?}", declared.name)));
     }
-    let mut lease = bring::create(shared, &declared, false).await?;
-    lease.fill(&data);
-    // A write that has failed since it was granted is for the next call: this version is accepted.
-    lease.accept(false)?;
-    Ok(data)
+    Ok(())
 }
 
 async fn into<B: IoBufMut + DerefMut<Target = [u8]>>(shared: &Arc<Shared>, name: Arc<str>, mut buf: B) -> Result<B> {

@@ -2,6 +2,7 @@
 
 use crate::harness::bytes;
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 /// The most pages of a tensor.
 pub(crate) const PAGES_MAX: usize = 10;
@@ -83,6 +84,15 @@ impl History {
                 Err(format!("{len:?} bytes were found, of {older:?}, and not one of {begun}: {:?}", &self.accepted[begun..]))
             }
         }
+    }
+
+    /// A request that began at a moment has found this of a part. Which version it is, that need not say.
+    pub(crate) fn found_part(&self, begun: usize, range: Range<usize>, found: &[u8]) -> Result<(), String> {
+        let of = |version: &Version| version.content().get(range.clone()) == Some(found);
+        if self.since(begun).iter().any(of) {
+            return Ok(());
+        }
+        Err(format!("{range:?} is of no version since {begun}: {:?}", &self.accepted[begun..]))
     }
 
     /// The request that brings a version has ended. The error says what is wrong.

@@ -6,10 +6,11 @@ use crate::harness::Rng;
 use crate::history::{ABSENT, History, PAGES_MAX, Version};
 use deepring::OpenOptions;
 use deepring::sim::Stage;
-use deepring_tensors::swap::{SwapLease, SwapOptions, SwapStore};
-use deepring_tensors::{DType, Declared, Error, Source};
+use deepring_tensors::swap::{SwapLease, SwapOptions, SwapPutOptions, SwapStore};
+use deepring_tensors::{DType, Declared, Error, Slice, Source};
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -41,7 +42,10 @@ enum Answer {
 /// What was asked for, and when.
 #[derive(Debug)]
 enum Ask {
-    Put(String),
+    /// Whether it is pinned on arrival, too.
+    Put(String, bool),
+    /// These bytes of a tensor.
+    Slice(String, usize, Range<usize>),
     Get(Vec<(String, usize)>),
     Into(String, usize),
     Change(String, usize),
@@ -279,7 +283,8 @@ impl Program {
         let is_free = self.running.len() < RUNNING_MAX;
         match self.rng.below(100) {
             0..22 if is_free => self.put(),
-            22..46 if is_free && self.held.len() < HELD_MAX => self.get(),
+            22..42 if is_free && self.held.len() < HELD_MAX => self.get(),
+            42..46 if is_free && self.held.len() < HELD_MAX => self.slice(),
             46..52 if is_free => self.into(),
             52..60 if is_free && self.held.len() < HELD_MAX => self.change(),
             60..63 if is_free => self.remove(),
@@ -311,8 +316,27 @@ impl Program {
             return self.begin(ask, async { Answer::Leases(job.await.map(|lease| vec![lease])) });
         }
         self.history(&name).comes(version);
-        let job = store.put(Source { declared: Self::declared(&name, version), data: version.content() });
-        self.begin(Ask::Put(name), async { Answer::Done(job.await.map(drop)) });
+        let pins = self.pinning() < PINS_MAX && self.rng.once_in(8);
+        let (declared, options) = (Self::declared(&name, version), SwapPutOptions::new().pin(pins));
+        if self.rng.once_in(4) {
+            let mut data = self.stage.engine(self.engine).buffer(version.len).expect("memory");
+            data.copy_from_slice(&version.content());
+            let job = store.adopt(Source { declared, data }, options);
+            return self.begin(Ask::Put(name, pins), async { Answer::Done(job.await) });
+        }
+        let job = store.put_with(Source { declared, data: version.content() }, options);
+        self.begin(Ask::Put(name, pins), async { Answer::Done(job.await.map(drop)) });
+    }
+
+    /// A part that the newest version has.
+    fn slice(&mut self) {
+        let name = self.any_name();
+        let len = self.histories[&name].newest().len as u64;
+        let start = self.rng.below(len + 1);
+        let range = start..start + self.rng.below(len - start + 1);
+        let (ask, job) = (self.now(&name), self.store().get_slice(&name, Slice::new([Some(range.clone())])));
+        let ask = Ask::Slice(name, ask, range.start as usize..range.end as usize);
+        self.begin(ask, async { Answer::Leases(job.await.map(|lease| vec![lease])) });
     }
 
     fn get(&mut self) {
@@ -357,13 +381,17 @@ impl Program {
     }
 
     fn pin(&mut self) {
-        let asked = self.running.iter().filter(|running| matches!(running.ask, Ask::Pin(..))).count();
-        if self.pins.len() + asked >= PINS_MAX {
+        if self.pinning() >= PINS_MAX {
             return;
         }
         let name = self.any_name();
         let (ask, job) = (Ask::Pin(name.clone(), self.now(&name)), self.store().pin(&name));
         self.begin(ask, async { Answer::Done(job.await) });
+    }
+
+    /// Pins, and those that can come.
+    fn pinning(&self) -> usize {
+        self.pins.len() + self.running.iter().filter(|running| matches!(running.ask, Ask::Pin(..) | Ask::Put(_, true))).count()
     }
 
     fn unpin(&mut self) {
@@ -431,11 +459,25 @@ impl Program {
             self.tally.failed += 1;
         }
         match (ask, answer) {
-            (Ask::Put(name), Answer::Done(done)) => {
+            (Ask::Put(name, pins), Answer::Done(done)) => {
                 self.changing.remove(&name);
                 self.history(&name).ended(done.is_ok())?;
+                if pins && done.is_ok() {
+                    self.pins.push(name);
+                }
                 done.or_else(|error| self.check_error(&error, &[]))
             }
+            (Ask::Slice(name, begun, range), Answer::Leases(leases)) => match leases {
+                Ok(mut leases) => {
+                    let lease = leases.swap_remove(0);
+                    self.history(&name).found_part(begun, range, lease.bytes()).map_err(|what| format!("{name}: {what}"))?;
+                    self.hold(name, lease, false);
+                    Ok(())
+                }
+                // It can have become shorter.
+                Err(Error::Slice { .. }) if self.histories[&name].since(begun).len() > 1 => Ok(()),
+                Err(error) => self.check_error(&error, &[(name, begun)]),
+            },
             (Ask::Remove(name, begun), Answer::Done(done)) => {
                 self.changing.remove(&name);
                 if done.is_ok() {
@@ -518,7 +560,8 @@ impl Program {
     }
 
     fn can_be_pinned(&self, name: &String) -> bool {
-        self.pins.contains(name) || self.running.iter().any(|running| matches!(&running.ask, Ask::Pin(other, _) if other == name))
+        let comes = |running: &Running| matches!(&running.ask, Ask::Pin(other, _) | Ask::Put(other, true) if other == name);
+        self.pins.contains(name) || self.running.iter().any(comes)
     }
 
     fn found(&mut self, name: &str, begun: usize, bytes: Option<&[u8]>) -> Result<(), String> {
@@ -584,7 +627,7 @@ impl Program {
         drop(job);
         self.tally.given_up += 1;
         match ask {
-            Ask::Put(name) | Ask::Remove(name, _) => {
+            Ask::Put(name, _) | Ask::Remove(name, _) => {
                 self.changing.remove(&name);
                 self.history(&name).ended(false)?;
             }
