@@ -117,7 +117,7 @@ impl Shared {
                 Work::Read(name, version, permit, priority) => {
                     task::spawn(&self.engine, read::read(shared, name, version, permit, priority));
                 }
-                Work::Write(name, unwritten) => task::spawn(&self.engine, write::write(shared, name, unwritten)),
+                Work::Write(run) => task::spawn(&self.engine, write::write(shared, run)),
             }
         }
     }

@@ -48,7 +48,8 @@ pub(super) enum Moment {
 #[derive(Debug)]
 pub(super) enum Work {
     Read(Arc<str>, Arc<Version>, crate::budget::Permit, Priority),
-    Write(Arc<str>, Unwritten),
+    /// Versions that lie side by side in the file.
+    Write(Vec<(Arc<str>, Unwritten)>),
 }
 
 /// See the module.

@@ -62,6 +62,8 @@ pub struct SwapStats {
     pub read: u64,
     /// Written to the drive.
     pub written: u64,
+    /// How many tensors were written together with a neighbor.
+    pub joined: u64,
     /// How many gets found their tensor in memory.
     pub hits: u64,
     /// How many gets waited for the drive.

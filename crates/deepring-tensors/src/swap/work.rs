@@ -1,7 +1,7 @@
 //! What begins next: writes of what is in memory alone, and reads ahead of the program. What the program asks for comes first:
 //! its reads begin when they are granted.
 
-use super::entry::{Arrival, Memory};
+use super::entry::{Arrival, Memory, Unwritten};
 use super::forecast::NEVER;
 use super::grant::UNWRITTEN_SHARE;
 use super::state::{Moment, State, Work};
@@ -12,6 +12,13 @@ use std::time::Instant;
 
 /// Writes at the drive at once: enough for small tensors, too.
 const WRITES_MAX: usize = 64;
+
+/// A tensor of at most this many bytes is written together with its neighbors: the engine copies what is so small rather than
+/// make an operation of it.
+const JOINED_BYTES_MAX: u64 = 64 << 10;
+
+/// Bytes that are written together: what the engine copies for one operation.
+const RUN_BYTES_MAX: u64 = 1 << 20;
 
 /// Reads ahead at once.
 const AHEAD_MAX: usize = 4;
@@ -35,31 +42,54 @@ impl State {
         if self.moment == Moment::Still {
             return;
         }
-        for name in std::mem::take(&mut self.urgent) {
-            self.begin_write(&name);
-        }
+        let urgent = std::mem::take(&mut self.urgent);
+        let begun = urgent.iter().filter_map(|name| self.begin_write(name)).collect();
+        self.join(begun);
         let is_much = self.unwritten_bytes > self.budget.limit() / UNWRITTEN_SHARE / 2;
         if !is_much && self.flushes == 0 && self.tickets.is_empty() {
             return;
         }
         let next: Vec<Arc<str>> = self.unwritten.values().take(self.writes + self.stuck.len() + WRITES_MAX).cloned().collect();
+        let mut begun = Vec::new();
         for name in next {
             if self.writes >= WRITES_MAX {
-                return;
+                break;
             }
-            self.begin_write(&name);
+            begun.extend(self.begin_write(&name));
         }
+        self.join(begun);
     }
 
-    fn begin_write(&mut self, name: &Arc<str>) {
-        let Some(entry) = self.entries.get_mut(name).filter(|_| !self.stuck.contains_key(name)) else { return };
+    fn begin_write(&mut self, name: &Arc<str>) -> Option<(Arc<str>, Unwritten)> {
+        let entry = self.entries.get_mut(name).filter(|_| !self.stuck.contains_key(name))?;
         if entry.writing.is_some() || entry.drive_readers > 0 {
-            return;
+            return None;
         }
-        if let Some(unwritten) = entry.unwritten.clone() {
-            entry.writing = Some((unwritten.since, Arc::clone(&unwritten.version)));
-            self.writes += 1;
-            self.work.push(Work::Write(Arc::clone(name), unwritten));
+        let unwritten = entry.unwritten.clone()?;
+        entry.writing = Some((unwritten.since, Arc::clone(&unwritten.version)));
+        self.writes += 1;
+        Some((Arc::clone(name), unwritten))
+    }
+
+    /// Makes writes of versions that begin at once: one of those that lie side by side in the file.
+    fn join(&mut self, mut begun: Vec<(Arc<str>, Unwritten)>) {
+        // What is empty lies nowhere.
+        begun.sort_by_key(|(_, unwritten)| (unwritten.version.len == 0, unwritten.version.position));
+        let mut run: Vec<(Arc<str>, Unwritten)> = Vec::new();
+        for next in begun {
+            let version = &next.1.version;
+            let joins = run.last().is_some_and(|(_, last)| {
+                let is_small = last.version.bytes().max(version.bytes()) <= JOINED_BYTES_MAX;
+                let touches = version.len > 0 && last.version.range().end == version.position;
+                touches && is_small && version.range().end - run[0].1.version.position <= RUN_BYTES_MAX
+            });
+            if !joins && !run.is_empty() {
+                self.work.push(Work::Write(std::mem::take(&mut run)));
+            }
+            run.push(next);
+        }
+        if !run.is_empty() {
+            self.work.push(Work::Write(run));
         }
     }
 

@@ -6,27 +6,62 @@ use super::shared::{Disk, Shared};
 use super::state::{Marked, State};
 use super::version::Version;
 use crate::error::{Error, Result};
-use deepring::WriteOptions;
+use deepring::{ManyOptions, WriteOptions};
 use std::sync::Arc;
 
-/// Writes the newest version of an entry, and reports how that ended.
-pub(super) async fn write(shared: Arc<Shared>, name: Arc<str>, unwritten: Unwritten) {
-    let written = write_version(&shared, &name, &unwritten).await;
-    let Unwritten { since, turn, version, memory } = unwritten;
-    // To be changed in place, it must be the entry's alone.
-    drop(memory);
+/// Writes the newest versions of entries, which lie side by side, and reports how that ended.
+pub(super) async fn write(shared: Arc<Shared>, run: Vec<(Arc<str>, Unwritten)>) {
+    let mut ended = Vec::with_capacity(run.len());
+    if let Some(written) = write_together(&shared, &run).await {
+        ended.extend(written.into_iter().map(Ok));
+    } else {
+        // Of several, each by itself: the error is that of its own bytes.
+        for (name, unwritten) in &run {
+            ended.push(write_version(&shared, name, unwritten).await);
+        }
+    }
+    // To be changed in place, the memory must be the entry's alone.
+    let run: Vec<_> = run.into_iter().map(|(name, Unwritten { since, turn, version, .. })| (name, since, turn, version)).collect();
     let counts_older = shared.has(PlantedBug::CountsOlderWrite);
     shared.end(|state| {
-        state.writes -= 1;
-        let Some(entry) = state.entries.get_mut(&name) else { return };
-        entry.writing = None;
-        let since = entry.unwritten.as_ref().filter(|_| counts_older).map_or(since, |unwritten| unwritten.since);
-        match written {
-            Ok(written) => finish(state, &name, written, since),
-            Err(error) => fail(state, &name, &version, (since, turn), error),
+        state.writes -= run.len();
+        for ((name, since, turn, version), written) in run.into_iter().zip(ended) {
+            let Some(entry) = state.entries.get_mut(&name) else { continue };
+            entry.writing = None;
+            let since = entry.unwritten.as_ref().filter(|_| counts_older).map_or(since, |unwritten| unwritten.since);
+            match written {
+                Ok(written) => finish(state, &name, written, since),
+                Err(error) => fail(state, &name, &version, (since, turn), error),
+            }
+            state.rank(&name);
         }
-        state.rank(&name);
     });
+}
+
+/// The versions, with their checksums. `None` if there is one alone, or the write has failed.
+async fn write_together(shared: &Arc<Shared>, run: &[(Arc<str>, Unwritten)]) -> Option<Vec<Version>> {
+    let [(_, first), _, ..] = run else { return None };
+    let disk = shared.disk().ok()?;
+    let marks_late = disk.planted.is(PlantedBug::WritesFirst);
+    if !marks_late {
+        mark(shared, disk).await.ok()?;
+    }
+    let memories = run.iter().map(|(_, unwritten)| unwritten.memory.bytes.clone()).collect();
+    let options = ManyOptions::new().checksums(disk.has_checksums);
+    let (written, _) = disk.file.write_vectored_with(memories, first.version.position, options).await.ok().ok()?;
+    let sums = written.checksums().unwrap_or_default();
+    for ((_, unwritten), bytes) in run.iter().zip(&written.buf) {
+        disk.planted.wrote(unwritten.version.position, bytes);
+    }
+    if marks_late {
+        mark(shared, disk).await.ok()?;
+    }
+    shared.lock().stats.joined += run.len() as u64;
+    let version = |(nth, (_, unwritten)): (usize, &(Arc<str>, Unwritten))| {
+        let crc = sums.get(nth).copied().filter(|_| disk.has_checksums);
+        Version { crc, ..Version::clone(&unwritten.version) }
+    };
+    Some(run.iter().enumerate().map(version).collect())
 }
 
 /// The version, with its checksum.

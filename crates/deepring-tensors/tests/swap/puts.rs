@@ -152,3 +152,26 @@ fn a_store_says_that_a_tensor_is_being_written() {
     }
     panic!("it was never seen to be written: {states:?}");
 }
+
+#[test]
+fn small_tensors_that_lie_side_by_side_are_written_together() {
+    let (place, engine) = (directory(), engine());
+    for checksum in [false, true] {
+        let path = place.path().join(checksum.to_string());
+        let options = SwapOptions::new(64 * MIB as u64).checksum(checksum);
+        let first = store(&engine, &path, options.clone());
+        let size = |nth: u64| [100, 5000, 300_000, 0][nth as usize % 4];
+        for nth in 0..40 {
+            put(&first, &format!("t{nth}"), size(nth), 1);
+        }
+        assert_eq!(first.stats().written, 0);
+        first.flush().wait().expect("flushed");
+        // Two small ones between two that are large.
+        assert_eq!((first.stats().joined, first.stats().dirty), (20, 0));
+        first.close().wait().expect("closed");
+        let again = store(&engine, &path, options);
+        for nth in 0..40 {
+            assert!(again.get(&format!("t{nth}")).wait().expect("a lease").bytes() == content(&format!("t{nth}"), size(nth), 1), "t{nth}");
+        }
+    }
+}
