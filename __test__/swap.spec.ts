@@ -7,9 +7,9 @@ import { join } from 'node:path'
 import { inspect } from 'node:util'
 import { Worker } from 'node:worker_threads'
 import test from 'ava'
-import { Engine, open } from '../index.ts'
+import { allocate, allocateTensor, Engine, open, readFile, type TensorLike } from '../index.ts'
 import { openCheckpoints } from '../lib/checkpoint/index.ts'
-import { openSafetensors, saveSafetensors, tensorTable } from '../lib/safetensors/index.ts'
+import { convertTensor, openSafetensors, saveSafetensors, tensorTable } from '../lib/safetensors/index.ts'
 import { openSwap, SwapStore, type NamedTensors, type OpenSwapOptions, type SwapLease } from '../lib/swap/index.ts'
 import { makeScratch, pattern, pause, rejected, runProgram, same, testOnEachBackend } from './harness.ts'
 import { bytesIn, eventually, ofEveryType, u8, writeModel, made } from './model.ts'
@@ -26,6 +26,11 @@ async function withSwap(
   const store = await openSwap(directory, { memory: MIB, create: true, ...options })
   await body(store, directory)
   await store.close()
+}
+
+/** Memory as a tensor. */
+function tensorOf(data: Uint8Array): TensorLike {
+  return { dtype: 'U8', shape: [data.length], data }
 }
 
 /** The bytes of a tensor, copied out of a lease. */
@@ -203,6 +208,187 @@ test('a tensor is read into memory of the program', async (t) => {
     await rejected(t, () => store.getInto('x', new Uint8Array(9)), 'ERR_DEEPRING_INVALID')
     t.is((await rejected(t, () => store.getInto('y', new Uint8Array(9)), 'ERR_DEEPRING_NOT_FOUND')).tensor, 'y')
   })
+})
+
+test('a slice is read alone and counts its own bytes', async (t) => {
+  await withSwap(async (store) => {
+    const data = pattern(2 * 500 * 500)
+    await store.put('x', { dtype: 'BF16', shape: [500, 500], data })
+    await store.evict('x')
+    const rows = await store.get('x', { slice: [[10, 20]] })
+    t.deepEqual([rows.name, rows.dtype, rows.shape, rows.writable], ['x', 'BF16', [10, 500], false] as never)
+    t.true(same(rows.bytes, data.subarray(10_000, 20_000)))
+    const { used, leased, read } = store.stats()
+    t.deepEqual([used, leased, read, store.info('x')?.state], [12_288, 12_288, 10_000, 'stored'])
+    const { bytes } = rows
+    await rejected(t, () => rows.close({ write: true }), 'ERR_DEEPRING_INVALID_ARG_VALUE')
+    await rows.close()
+    t.deepEqual([bytes.length, store.stats().used], [0, 0])
+    const whole = await store.get('x')
+    const column = await store.get('x', { slice: [null, [7, 8]] })
+    t.deepEqual(column.shape, [500, 1])
+    t.true(Array.from({ length: 500 }, (_, row) => row).every((row) => column.bytes[2 * row] === data[1000 * row + 14]))
+    await column.close()
+    await whole.close()
+    const all = await store.get('x', { slice: [] })
+    t.true(same(all.bytes, data))
+    await all.close()
+    const none = await store.get('x', { slice: [[5, 5]] })
+    t.deepEqual([none.shape, none.data.length], [[0, 500], 0])
+    await none.close()
+
+    for (const slice of [[[0, 501]], [null, null, null], [[2, 1]], [[-1, 1]], [[0.5, 1]]] as never[])
+      t.is((await rejected(t, () => store.get('x', { slice }), 'ERR_DEEPRING_SLICE')).tensor, 'x')
+    for (const slice of [7, [7], [[1]]] as never[])
+      await rejected(t, () => store.get('x', { slice }), 'ERR_DEEPRING_INVALID_ARG_TYPE')
+    await rejected(t, () => store.get('y', { slice: [] }), 'ERR_DEEPRING_NOT_FOUND')
+    // A slice only reads.
+    await rejected(t, () => store.get('x', { slice: [], write: true } as never), 'ERR_DEEPRING_INVALID_ARG_VALUE')
+    await rejected(t, () => store.getMut('x', { slice: [] } as never), 'ERR_DEEPRING_INVALID_ARG_VALUE')
+    t.is(store.stats().leased, 0)
+  })
+  const path = scratch.path('sliced')
+  writeModel(path, [made('x', 'F32', [100, 100], 40_000), made('odd', 'X9', [3], 3)])
+  const model = await openSafetensors(path)
+  const over = SwapStore.over(model, { memory: 16_384 })
+  const row = await over.get('x', { slice: [[99, 100]] })
+  t.deepEqual(row.data, (await model.tensor('x', { slice: [[99, 100]] })).data as never)
+  await row.close()
+  await rejected(t, () => over.get('x'), 'ERR_DEEPRING_BUDGET')
+  await rejected(t, () => over.get('odd', { slice: [[0, 1]] }), 'ERR_DEEPRING_SLICE')
+  await over.close()
+  await model.close()
+})
+
+test('a tensor is pinned and converted when it is put', async (t) => {
+  await withSwap(async (store) => {
+    const source = { dtype: 'F32', shape: [1000], data: Float32Array.from({ length: 1000 }, (_, i) => i / 7) }
+    await store.putMany(
+      { x: source, same: { dtype: 'BF16', shape: [1], data: new Uint16Array([7]) } },
+      { convert: 'BF16', pin: true },
+    )
+    t.deepEqual(store.stats().leased, 8192)
+    const lease = await store.get('x')
+    t.is(lease.dtype, 'BF16')
+    t.deepEqual(lease.data, (await convertTensor(source, 'BF16')).data)
+    await lease.close()
+    await store.flush()
+    await rejected(t, () => store.evict('x'), 'ERR_DEEPRING_INVALID')
+    const large = await rejected(t, () => store.put('large', u8(MIB - 4096), { pin: true }), 'ERR_DEEPRING_BUDGET')
+    t.is(large.tensor, 'large')
+    store.unpin('x')
+    await store.evict('x')
+    t.is((await bytesOf(store, 'x')).length, 2000)
+    const [type, value] = ['ERR_DEEPRING_INVALID_ARG_TYPE', 'ERR_DEEPRING_INVALID_ARG_VALUE']
+    for (const [options, code] of [
+      [{ pin: 1 }, type],
+      [{ adopt: 'yes' }, type],
+      [{ convert: 'F64' }, value],
+      [{ convert: 7 }, type],
+      [{ convert: 'F32' }, value],
+      [{ pined: true }, value],
+    ] as [never, string][])
+      await rejected(t, () => store.put('y', u8(4), options), code)
+    t.is(store.info('y'), undefined)
+  })
+})
+
+test('memory that is adopted is not copied, and is the store’s from then on', async (t) => {
+  await withSwap(async (store) => {
+    const numbers = Float32Array.from({ length: 30_000 }, (_, i) => i)
+    const tensor = allocateTensor('F32', [30_000])
+    tensor.data.set(numbers)
+    const { data } = tensor
+    const putting = store.put('x', tensor, { adopt: true })
+    t.is(data.length, 0, 'it is detached at once')
+    await putting
+    t.is(store.stats().adopted, 122_880)
+    tensor[Symbol.dispose]()
+    {
+      using lease = await store.get('x')
+      t.deepEqual(lease.data, numbers)
+    }
+    const path = scratch.file(pattern(5000))
+    const file = await readFile(path)
+    const used = allocate(4096)
+    await store.putMany(
+      {
+        file: { dtype: 'U8', shape: [5000], data: file },
+        used: { dtype: 'U8', shape: [4096], data: used },
+        empty: { dtype: 'U8', shape: [0], data: new Uint8Array(0) },
+      },
+      { adopt: true, pin: true },
+    )
+    t.true(same(await bytesOf(store, 'file'), pattern(5000)))
+    t.is(store.stats().adopted, 122_880 + 8192 + 4096)
+    // A request that uses the memory ends first.
+    const target = await open(path, 'w')
+    const filled = allocate(5000)
+    filled.set(pattern(5000, 2))
+    const writing = target.write(filled, { position: 0 })
+    await store.put('filled', { dtype: 'U8', shape: [5000], data: filled }, { adopt: true })
+    await writing
+    await target.close()
+    t.true(same(readFileSync(path), pattern(5000, 2)))
+    t.deepEqual([file.length, used.length, filled.length], [0, 0, 0])
+    await store.evict('filled')
+    t.true(same(await bytesOf(store, 'filled'), pattern(5000, 2)))
+  })
+})
+
+test('memory that is not the engine’s, or not all of it, cannot be adopted and stays as it is', async (t) => {
+  await withSwap(async (store) => {
+    await store.put('x', u8(5000))
+    const lease = await store.get('x')
+    const memory = allocate(8192)
+    const tensors = [new Uint8Array(5000), memory.subarray(0, 4096), memory.subarray(4096), lease.bytes]
+    for (const data of tensors) {
+      const error = await rejected(
+        t,
+        () => store.put('y', tensorOf(data), { adopt: true }),
+        'ERR_DEEPRING_INVALID_ARG_VALUE',
+      )
+      t.regex(error.message, /"y" is not all that one allocation of the engine has returned/)
+    }
+    const twice = { a: tensorOf(memory), b: tensorOf(memory) }
+    await rejected(t, () => store.putMany(twice, { adopt: true }), 'ERR_DEEPRING_INVALID_ARG_VALUE')
+    const numbers = allocateTensor('F32', [4])
+    await rejected(t, () => store.put('y', numbers, { adopt: true, convert: 'F16' }), 'ERR_DEEPRING_INVALID_ARG_VALUE')
+    t.deepEqual([memory.length, numbers.data.length, lease.bytes.length, store.names()], [
+      8192,
+      4,
+      5000,
+      ['x'],
+    ] as never)
+    await lease.close()
+    // One that fails later has taken it.
+    const huge = allocate(2 * MIB)
+    await rejected(t, () => store.put('y', tensorOf(huge), { adopt: true }), 'ERR_DEEPRING_BUDGET')
+    t.is(huge.length, 0)
+    t.is(store.stats().adopted, 0)
+  })
+})
+
+test('a store says that a tensor is being written', async (t) => {
+  await withSwap(
+    async (store) => {
+      const seen = new Set<string | undefined>()
+      for (let round = 0; round < 50 && !seen.has('writing'); round += 1) {
+        await store.put('x', u8(16 * MIB, round))
+        t.is(store.info('x')?.state, 'dirty')
+        const flushing = store.flush()
+        let state = store.info('x')?.state
+        for (; state !== 'resident'; state = store.info('x')?.state) {
+          seen.add(state)
+          await pause(0)
+        }
+        await flushing
+        t.is(store.info('x')?.state, 'resident')
+      }
+      t.true(seen.has('writing'), inspect(seen))
+    },
+    { memory: 256 * MIB },
+  )
 })
 
 test('what is pinned stays, what is evicted or removed goes, and a guess is read', async (t) => {

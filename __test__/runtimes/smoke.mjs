@@ -635,13 +635,28 @@ const checks = {
     return over.directory === undefined
   },
   'swap.SwapStore.prototype.directory': () => swapped.directory === swapPath,
-  'swap.SwapStore.prototype.put': async () => (await swapped.put('put', bytesTensor)) === undefined,
+  'swap.SwapStore.prototype.put': async () => {
+    await swapped.put('put', bytesTensor, { pin: true })
+    swapped.unpin('put')
+    await swapped.put('put', { dtype: 'F32', shape: [1], data: new Float32Array([1]) }, { convert: 'BF16' })
+    const data = deepring.allocate(4096)
+    const adopting = swapped.put('adopted', { dtype: 'U8', shape: [4096], data }, { adopt: true })
+    // A runtime that refuses external memory has none of the engine's.
+    return adopting.then(
+      () => data.length === 0 && swapped.stats().adopted === 4096,
+      (error) => data.length === 4096 && error.code === 'ERR_DEEPRING_INVALID_ARG_VALUE',
+    )
+  },
   'swap.SwapStore.prototype.putMany': async () => (await swapped.putMany({ put: bytesTensor })) === undefined,
-  'swap.SwapStore.prototype.get': () =>
-    withLease((lease) => {
+  'swap.SwapStore.prototype.get': async () => {
+    const slice = await swapped.get('content', { slice: [[1, 3]] })
+    const isPart = slice.data.length === 2
+    await slice.close()
+    return withLease((lease) => {
       right(lease.data, 'SwapStore.get')
-      return lease.data.length === LENGTH && lease instanceof SwapLease
-    }),
+      return isPart && lease.data.length === LENGTH && lease instanceof SwapLease
+    })
+  },
   'swap.SwapStore.prototype.getMany': async () => {
     const leases = await swapped.getMany(['content', 'content'])
     for (const { data } of leases) right(data, 'SwapStore.getMany')
@@ -679,7 +694,7 @@ const checks = {
   'swap.SwapStore.prototype.unpin': () => swapped.unpin('content') === undefined,
   'swap.SwapStore.prototype.evict': async () => {
     await swapped.evict('content')
-    return swapped.info('content').state !== 'dirty'
+    return ['resident', 'stored'].includes(swapped.info('content').state)
   },
   'swap.SwapStore.prototype.remove': () => swapped.remove('none').catch(({ tensor }) => tensor === 'none'),
   'swap.SwapStore.prototype.flush': async () => (await swapped.flush()) === undefined,

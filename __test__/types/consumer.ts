@@ -67,8 +67,11 @@ import {
   type OptimizerGroup,
   type OptimizerStats,
   type OptimizerSwapper,
+  type Slice,
+  type SwapGetOptions,
   type SwapInfo,
   type SwapLease,
+  type SwapPutOptions,
   SwapStore,
 } from 'deepring/swap'
 
@@ -304,7 +307,16 @@ export async function swapping(signal: AbortSignal): Promise<void> {
   })
   holds<Same<typeof store, SwapStore>>()
   await store.put('weight', allocateTensor('F32', [2, 2]), { signal })
-  await store.putMany(new Map([['other', allocateTensor('BF16', [2])]]))
+  await store.putMany(new Map([['other', allocateTensor('BF16', [2])]]), { adopt: true, pin: true })
+  const options: SwapPutOptions = { convert: 'BF16', pin: undefined }
+  await store.put('half', allocateTensor('F32', [2]), options)
+  // @ts-expect-error nothing is narrowed to fewer than 16 bits
+  await store.put('half', allocateTensor('F32', [2]), { convert: 'F8_E4M3' })
+  const slice: Slice = [[0, 1], null]
+  const slicing: SwapGetOptions = { slice, signal }
+  const part: AnySwapLease = await store.get('weight', slicing)
+  // @ts-expect-error a slice only reads
+  await store.getMut('weight', { slice })
   using lease = await store.get('weight')
   holds<Same<typeof lease, AnySwapLease>>()
   if (lease.dtype === 'F32') holds<Same<typeof lease.data, Float32Array<ArrayBuffer>>>()
@@ -319,7 +331,7 @@ export async function swapping(signal: AbortSignal): Promise<void> {
   const { used, hits }: { readonly used: number; readonly hits: number } = store.stats()
   await using over = SwapStore.over(await openSafetensors('model.safetensors'), { memory: 1 << 20 })
   const directory: string | undefined = over.directory
-  console.log(one, known, used, hits, directory)
+  console.log(one, part, known, used, hits, directory)
   // @ts-expect-error a store has a budget
   await openSwap('swap', { create: true })
 }

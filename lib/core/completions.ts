@@ -235,11 +235,16 @@ export function keepForever(view: Uint8Array): void {
  * new request can use it. Never, if a lost ring can still write to it.
  */
 export function whenUnused(memory: ArrayBufferLike, done: () => void): void {
-  if (retiring.has(memory) || lost.some(({ buffer }) => buffer === memory)) return
+  if (retiring.has(memory) || isLost(memory)) return
   let uses = 0
   for (const operation of pending.values()) uses += usesOf(operation, memory)
   if (uses === 0) done()
   else retiring.set(memory, { uses, done })
+}
+
+/** Whether a lost ring can still write to memory. */
+export function isLost(memory: ArrayBufferLike): boolean {
+  return lost.some(({ buffer }) => buffer === memory)
 }
 
 /** Whether memory waits to be released. */

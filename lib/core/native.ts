@@ -9,7 +9,14 @@
 
 import type { BeginRequest } from './checkpoints.ts'
 import type { Failure, OpenedShared, ReplaceRequest } from './record.ts'
-import type { SwapperRequest, SwapperStatistics, SwapRequest, SwapStatistics, SwapTensor } from './swaps.ts'
+import type {
+  SwapperRequest,
+  SwapperStatistics,
+  SwapPutRequest,
+  SwapRequest,
+  SwapStatistics,
+  SwapTensor,
+} from './swaps.ts'
 import type { SaveRequest, Selected, TableRow, TableRows, TensorColumns, Texts } from './tensors.ts'
 
 /** Settings of an engine; absent ones take the engine's defaults. */
@@ -297,9 +304,18 @@ export interface Native {
   /** On failure it is still open. Its number is valid until `dropSwap`. */
   closeSwap(id: number, store: number): void
   dropSwap(store: number): void
-  putSwap(id: number, store: number, columns: TensorColumns, views: readonly Uint8Array[]): void
+  /** With `adopt`, the views are detached when this returns. */
+  putSwap(
+    id: number,
+    store: number,
+    columns: TensorColumns,
+    views: readonly Uint8Array[],
+    request: SwapPutRequest,
+  ): void
   /** The detail is an array of `SwapLeased`, in the order of the names. */
   getSwap(id: number, store: number, names: string, nameBytes: Uint32Array): void
+  /** The same of a slice: of each dimension where it begins and ends, or -1 twice for all of it. */
+  getSwapSlice(id: number, store: number, name: string, slice: Float64Array): void
   /** The same of one tensor, to be changed. */
   getSwapMut(id: number, store: number, name: string): void
   /** The same of a new one. */

@@ -14,6 +14,14 @@ export interface SwapRequest {
   direct: number
 }
 
+/** How tensors are put. */
+export interface SwapPutRequest {
+  pin: boolean
+  /** Absent: nothing is converted. */
+  convert?: string
+  adopt: boolean
+}
+
 /** A lease that was given. */
 export interface SwapLeased {
   lease: number
@@ -29,7 +37,7 @@ export interface SwapTensor {
   dtype?: string
   shape: number[]
   bytes: number
-  state: 'stored' | 'reading' | 'resident' | 'dirty' | 'leased'
+  state: 'stored' | 'reading' | 'resident' | 'dirty' | 'writing' | 'leased'
 }
 
 /** What a store has done, and what it has in memory. */
@@ -43,8 +51,10 @@ export interface SwapStatistics {
   usedMax: number
   capacity: number
   stored: number
+  adopted: number
   read: number
   written: number
+  joined: number
   hits: number
   misses: number
   prefetched: number

@@ -37,6 +37,8 @@ interface Extent {
    * it, so that requests on it are waited for.
    */
   readonly leased: boolean
+  /** True of memory that a lease of the binding lends: it cannot be given away. */
+  readonly lent: boolean
 }
 
 /** From this size on, an allocation is compared with what the machine has. */
@@ -68,6 +70,13 @@ export function releaseWhole(view: ArrayBufferView): boolean {
   return true
 }
 
+/** Whether a view has all bytes of engine memory that the program can give away: what one allocation has returned. */
+export function isGiveable(view: Uint8Array): boolean {
+  const extent = extents.get(view.buffer)
+  if (extent === undefined || !extent.leased || extent.lent) return false
+  return view.byteOffset === extent.byteOffset && view.byteLength === extent.byteLength
+}
+
 /** Fails for memory of more bytes than a view of this runtime has. */
 export function checkViewable(bytes: number): void {
   if (bytes <= constants.MAX_LENGTH) return
@@ -83,7 +92,7 @@ export function takeBuffer(number: number): EngineBuffer {
 
 /** Memory that a lease of the binding lends. What ends the lease detaches it. */
 export function lentBuffer(take: () => Uint8Array<ArrayBuffer>, giveBack: () => void): EngineBuffer {
-  const memory = adopt(take)
+  const memory = adopt(take, undefined, true)
   Object.defineProperty(memory, Symbol.dispose, { value: giveBack, configurable: true })
   return memory as EngineBuffer
 }
@@ -100,7 +109,7 @@ function fromEngine(engine: EngineState, size: number, zeroed: boolean): Uint8Ar
 }
 
 /** Makes memory from the binding known here as the engine's. */
-function adopt(take: () => Uint8Array<ArrayBuffer>, size?: number): Uint8Array {
+function adopt(take: () => Uint8Array<ArrayBuffer>, size?: number, lent = false): Uint8Array {
   let memory: Uint8Array<ArrayBuffer>
   try {
     memory = take()
@@ -115,7 +124,7 @@ function adopt(take: () => Uint8Array<ArrayBuffer>, size?: number): Uint8Array {
   const { buffer, byteOffset, byteLength } = memory
   const leased = connect().isAllocated(memory)
   if (leased) refuseTransfers(buffer)
-  extents.set(buffer, { byteOffset, byteLength, leased })
+  extents.set(buffer, { byteOffset, byteLength, leased, lent })
   return memory
 }
 

@@ -29,6 +29,7 @@ const REQUESTS = [
   'closeSwap',
   'putSwap',
   'getSwap',
+  'getSwapSlice',
   'getSwapMut',
   'leaseSwap',
   'getSwapInto',

@@ -13,6 +13,9 @@ export type Slice = readonly (readonly [start: number, end: number] | null)[]
 /** Slices by the indices of their tensors. */
 export type Slices = ReadonlyMap<number, Slice>
 
+/** What an error calls the slice of a call. */
+const SLICE = (): string => 'options.slice'
+
 export const NO_SLICES: Slices = new Map()
 
 /** Slices by name, checked: those of a call. */
@@ -33,27 +36,42 @@ export function slicesOf(rows: Rows, value: unknown, name = 'options.slices'): S
 }
 
 /** A slice of a tensor, checked. `name` is what an error calls it. */
-export function sliceOf(info: TensorInfo, value: unknown, name = () => 'options.slice'): Slice {
+export function sliceOf(info: TensorInfo, value: unknown, name: () => string = SLICE): Slice {
   if (!Array.isArray(value)) throw invalidType(name(), 'an array with [start, end] or null for each dimension', value)
-  const { shape, dtype } = info
+  const { name: tensor, shape, dtype } = info
   if (!Object.hasOwn(DTYPES, dtype))
-    throw refused(info, `Its element type ${dtype} is unknown, so that it has no elements to slice`)
+    throw refused(tensor, `Its element type ${dtype} is unknown, so that it has no elements to slice`)
   if (value.length > shape.length)
-    throw refused(info, `The slice has ${value.length} dimensions, and the tensor has ${shape.length}`)
-  return value.map((range: unknown, dimension) => {
-    if (range === null || range === undefined) return null
-    if (!Array.isArray(range) || range.length !== 2)
-      throw invalidType(`${name()}[${dimension}]`, 'an array [start, end] or null', range)
-    const [start, end] = range as [unknown, unknown]
-    const extent = shape[dimension] as number
-    const isRange = Number.isSafeInteger(start) && Number.isSafeInteger(end) && 0 <= (start as number)
-    if (!isRange || (start as number) > (end as number) || (end as number) > extent)
-      throw refused(
-        info,
-        `[${String(start)}, ${String(end)}] is not a range of dimension ${dimension}, which has ${extent}`,
-      )
-    return [start as number, end as number] as const
-  })
+    throw refused(tensor, `The slice has ${value.length} dimensions, and the tensor has ${shape.length}`)
+  return value.map((range: unknown, dimension) => rangeOf(tensor, range, dimension, name, shape[dimension]))
+}
+
+/** A slice of a tensor whose shape is not known here, as numbers for the binding, which checks it against the shape. */
+export function sliceNumbersFor(tensor: string, value: unknown): Float64Array {
+  if (!Array.isArray(value)) throw invalidType(SLICE(), 'an array with [start, end] or null for each dimension', value)
+  const numbers: number[] = []
+  for (const [dimension, range] of (value as unknown[]).entries())
+    numbers.push(...(rangeOf(tensor, range, dimension, SLICE, undefined) ?? [-1, -1]))
+  return Float64Array.from(numbers)
+}
+
+function rangeOf(
+  tensor: string,
+  range: unknown,
+  dimension: number,
+  name: () => string,
+  extent: number | undefined,
+): readonly [number, number] | null {
+  if (range === null || range === undefined) return null
+  if (!Array.isArray(range) || range.length !== 2)
+    throw invalidType(`${name()}[${dimension}]`, 'an array [start, end] or null', range)
+  const [start, end] = range as [unknown, unknown]
+  const isRange = Number.isSafeInteger(start) && Number.isSafeInteger(end) && 0 <= (start as number)
+  if (!isRange || (start as number) > (end as number) || (end as number) > (extent ?? Infinity)) {
+    const which = extent === undefined ? '' : `, which has ${extent}`
+    throw refused(tensor, `[${String(start)}, ${String(end)}] is not a range of dimension ${dimension}${which}`)
+  }
+  return [start as number, end as number]
 }
 
 /** The shape of a tensor, or of its slice. */
@@ -89,6 +107,6 @@ export function sliceNumbers(slices: Slices): Float64Array {
   return Float64Array.from(numbers)
 }
 
-function refused({ name }: TensorInfo, why: string): DeepringError {
-  return new DeepringError(`${why}, tensor ${quotedName(name)}`, { code: 'ERR_DEEPRING_SLICE', tensor: name })
+function refused(tensor: string, why: string): DeepringError {
+  return new DeepringError(`${why}, tensor ${quotedName(tensor)}`, { code: 'ERR_DEEPRING_SLICE', tensor })
 }

@@ -19,6 +19,15 @@ export type {
   StepOptions,
 } from './optimizer-options.ts'
 export { openOptimizerSwapper, OptimizerSwapper, type NamedParts, type OptimizerStats } from './optimizer.ts'
-export type { OpenSwapOptions, PlanOptions, PrefetchOptions, SwapOverOptions } from './options.ts'
+export type {
+  OpenSwapOptions,
+  PlanOptions,
+  PrefetchOptions,
+  SwapGetOptions,
+  SwapOverOptions,
+  SwapPutOptions,
+} from './options.ts'
 export { openSwap, SwapStore, type SwapInfo, type SwapStats } from './store.ts'
+export type { ConvertedDType } from '../safetensors/convert.ts'
 export type { NamedTensors } from '../safetensors/save.ts'
+export type { Slice } from '../safetensors/slices.ts'

@@ -1,11 +1,13 @@
 /** What swap stores are asked for. */
 
 import { Buffer } from 'node:buffer'
-import { invalidType } from '../core/errors.ts'
+import { invalidType, invalidValue, quotedName } from '../core/errors.ts'
 import { booleanOf, bytesOf, wordOf, type SignalOptions } from '../core/options.ts'
-import type { SwapRequest } from '../core/swaps.ts'
+import type { SwapPutRequest, SwapRequest } from '../core/swaps.ts'
 import { directOf, type Engine } from '../engine/engine.ts'
-import { checkTensorName } from '../safetensors/columns.ts'
+import { checkTensorName, type Declaration } from '../safetensors/columns.ts'
+import { CONVERTIBLE, type ConvertedDType } from '../safetensors/convert.ts'
+import type { Slice } from '../safetensors/slices.ts'
 
 /** Options of `SwapStore.over`. */
 export interface SwapOverOptions {
@@ -38,6 +40,26 @@ export interface OpenSwapOptions extends SwapOverOptions, SignalOptions {
   engine?: Engine | undefined
 }
 
+/** Options of `put` and `putMany`. */
+export interface SwapPutOptions extends SignalOptions {
+  /** True: the tensor is pinned from the moment on at which it is accepted, as by `pin`. Default false. */
+  pin?: boolean | undefined
+  /** The element type that it gets on its way into the store, by the rules of `convertTensor`. Default: the one that it has. */
+  convert?: ConvertedDType | undefined
+  /**
+   * True: the store takes the memory over, without a copy, and detaches it at once, also if the call fails later. The tensor must
+   * have all of what one call of `allocate`, `allocateUnsafe`, `allocateTensor` or `readFile` has returned. Requests that use it
+   * end first, but a read into it is to be awaited. Memory that a request has not let go of by then is copied. Default false.
+   */
+  adopt?: boolean | undefined
+}
+
+/** Options of `get`. */
+export interface SwapGetOptions extends SignalOptions {
+  /** The part of the tensor that is read. Default: all of it. */
+  slice?: Slice | undefined
+}
+
 /** Options of `prefetch`. */
 export interface PrefetchOptions {
   /** A tensor whose read has not begun after this many milliseconds is forgotten. Default 10 000. */
@@ -61,6 +83,8 @@ export const OPEN_KEYS: ReadonlySet<string> = new Set([
   'engine',
   'signal',
 ])
+export const PUT_KEYS: ReadonlySet<string> = new Set(['pin', 'convert', 'adopt', 'signal'])
+export const GET_KEYS: ReadonlySet<string> = new Set(['slice', 'signal'])
 export const PREFETCH_KEYS: ReadonlySet<string> = new Set(['expiresMs'])
 export const PLAN_KEYS: ReadonlySet<string> = new Set(['repeat'])
 
@@ -78,6 +102,27 @@ export function swapRequestOf(options: Readonly<Partial<OpenSwapOptions>>): Swap
     create: booleanOf(create, 'options.create', false),
     direct: directOf(direct),
   }
+}
+
+/** How tensors are put. */
+export function putRequestOf(
+  { pin, convert, adopt }: Readonly<Partial<SwapPutOptions>>,
+  declarations: readonly Declaration[],
+): SwapPutRequest {
+  const request = {
+    pin: booleanOf(pin, 'options.pin', false),
+    adopt: booleanOf(adopt, 'options.adopt', false),
+  }
+  if (convert === undefined) return request
+  const to = wordOf(convert, 'options.convert', ['F32', 'F16', 'BF16'])
+  for (const { name, dtype } of declarations) {
+    if (dtype === to) continue
+    if (!CONVERTIBLE.has(dtype))
+      throw invalidValue('options.convert', `There is no conversion from ${dtype}, tensor ${quotedName(name)}.`, to)
+    if (request.adopt)
+      throw invalidValue('options.adopt', `What is converted is copied, tensor ${quotedName(name)}.`, true)
+  }
+  return { ...request, convert: to }
 }
 
 /** Names, as they cross. */

@@ -2,9 +2,9 @@
 
 import { signalOf } from '../core/abort.ts'
 import { brand, otherCopy, Uncloneable } from '../core/brand.ts'
-import { connect, nextId, runInBackground, track } from '../core/completions.ts'
+import { connect, isLost, nextId, runInBackground, track, whenUnused } from '../core/completions.ts'
 import { checkOpen, waitedFor } from '../core/engine-state.ts'
-import { invalidType } from '../core/errors.ts'
+import { invalidType, invalidValue, quotedName } from '../core/errors.ts'
 import { Operation } from '../core/operation.ts'
 import { booleanOf, bytesOf, integerOf, optionsOf, SIGNAL_KEYS, type SignalOptions } from '../core/options.ts'
 import { pathOf, type FilePath } from '../core/path.ts'
@@ -12,27 +12,34 @@ import type { RecordView } from '../core/record.ts'
 import type { SwapLeased } from '../core/swaps.ts'
 import type { CheckpointWriter } from '../checkpoint/writer.ts'
 import { engineOf, engineStateOf } from '../engine/engine.ts'
+import { isGiveable } from '../memory/buffer.ts'
 import { checkDtype, type DType } from '../memory/dtype.ts'
 import { viewOf, type Bytes, type TensorLike } from '../memory/view.ts'
 import { checkTensorName, columnsOf } from '../safetensors/columns.ts'
 import { textsOf, type Rows } from '../safetensors/info.ts'
 import { bytesOf as bytesOfTensor } from '../safetensors/save-options.ts'
-import { lent, tensorsOf, type NamedTensors } from '../safetensors/save.ts'
+import { lent, tensorsOf, type Given, type NamedTensors } from '../safetensors/save.ts'
+import { sliceNumbersFor } from '../safetensors/slices.ts'
 import { nothing } from '../safetensors/table-state.ts'
 import { TensorTable, tableStateOf } from '../safetensors/table.ts'
 import { SwapLease, type AnySwapLease } from './lease.ts'
 import {
   EXPIRES_MS,
+  GET_KEYS,
   namesOf,
   OPEN_KEYS,
   OVER_KEYS,
   PLAN_KEYS,
   PREFETCH_KEYS,
+  PUT_KEYS,
+  putRequestOf,
   swapRequestOf,
   type OpenSwapOptions,
   type PlanOptions,
   type PrefetchOptions,
+  type SwapGetOptions,
   type SwapOverOptions,
+  type SwapPutOptions,
 } from './options.ts'
 import { snapshot } from './snapshot.ts'
 import { SwapState } from './swap-state.ts'
@@ -47,9 +54,10 @@ export interface SwapInfo {
   readonly byteLength: number
   /**
    * Where its newest version is. `'stored'`: on the drive alone. `'reading'`: on its way into memory. `'resident'`: in memory, and
-   * on the drive. `'dirty'`: in memory, and not on the drive yet. `'leased'`: in memory, as long as a lease of it lasts.
+   * on the drive. `'dirty'`: in memory, and not on the drive yet. `'writing'`: in memory, and on its way to the drive. `'leased'`:
+   * in memory, as long as a lease of it lasts.
    */
-  readonly state: 'stored' | 'reading' | 'resident' | 'dirty' | 'leased'
+  readonly state: 'stored' | 'reading' | 'resident' | 'dirty' | 'writing' | 'leased'
 }
 
 /** What a store has done, and what it has in memory. All are bytes unless it is said otherwise. */
@@ -64,7 +72,7 @@ export interface SwapStats {
   readonly reading: number
   /** Not on the drive yet. */
   readonly dirty: number
-  /** Kept by leases and pins. */
+  /** Kept by leases, of slices too, and pins. */
   readonly leased: number
   /** The most that was ever taken. */
   readonly usedMax: number
@@ -72,10 +80,14 @@ export interface SwapStats {
   readonly capacity: number
   /** Of it, what tensors have. */
   readonly stored: number
+  /** Taken over from the program without a copy. */
+  readonly adopted: number
   /** Read from the drive. */
   readonly read: number
   /** Written to the drive. */
   readonly written: number
+  /** How many tensors were written together with a neighbor. */
+  readonly joined: number
   /** How many gets found their tensor in memory. */
   readonly hits: number
   /** How many gets waited for the drive. */
@@ -206,11 +218,27 @@ export class SwapStore extends Uncloneable {
    * Accepts a new version of a tensor: copies it, and writes it behind the program. The promise settles when its memory is yours
    * again. Leases of the version before keep that. Waits for room, and for a lease that changes the tensor.
    *
-   * @throws `ERR_DEEPRING_BUDGET` if it is larger than the budget; `ENOSPC` if the file has no room for it; `ERR_DEEPRING_DETACHED`;
-   * `ERR_DEEPRING_INVALID` if the store only reads; the error of an earlier write of this tensor, and then this version was not
-   * accepted.
+   * With `pin`, it stays in memory until it is unpinned. With `convert`, it gets another element type on its way. With `adopt`, its
+   * memory is not copied, and is the store's from then on.
+   *
+   * @throws `ERR_DEEPRING_BUDGET` if it, with what is pinned, is larger than the budget; `ENOSPC` if the file has no room for it;
+   * `ERR_DEEPRING_DETACHED`; `ERR_DEEPRING_INVALID` if the store only reads; the error of an earlier write of this tensor, and then
+   * this version was not accepted. `ERR_DEEPRING_INVALID_ARG_VALUE` if its memory cannot be adopted: then it is still yours.
+   *
+   * @example
+   * ```ts
+   * import { allocateTensor } from 'deepring'
+   * import { openSwap } from 'deepring/swap'
+   *
+   * const store = await openSwap('swap', { memory: 1 << 20, create: true })
+   * await store.put('half', { dtype: 'F32', shape: [1], data: new Float32Array([1.5]) }, { convert: 'BF16', pin: true })
+   * const layer = allocateTensor('F32', [1000])
+   * await store.put('layer', layer, { adopt: true })
+   * console.log(layer.data.length, store.info('half')?.byteLength) // 0 2
+   * await store.close()
+   * ```
    */
-  async put(name: string, tensor: TensorLike, options?: SignalOptions): Promise<void> {
+  async put(name: string, tensor: TensorLike, options?: SwapPutOptions): Promise<void> {
     return this.#put([[checkTensorName(name, 'name'), tensor]], options)
   }
 
@@ -219,29 +247,61 @@ export class SwapStore extends Uncloneable {
    *
    * @throws As {@link SwapStore.put}.
    */
-  async putMany(tensors: NamedTensors, options?: SignalOptions): Promise<void> {
+  async putMany(tensors: NamedTensors, options?: SwapPutOptions): Promise<void> {
     return this.#put(tensors, options)
   }
 
-  async #put(tensors: NamedTensors, options: SignalOptions | undefined): Promise<void> {
+  async #put(tensors: NamedTensors, options: SwapPutOptions | undefined): Promise<void> {
+    const given = optionsOf(options, PUT_KEYS)
     const list = tensorsOf(tensors)
     const columns = columnsOf(list.declarations, 'tensors')
     for (const [nth, { dtype, shape }] of list.declarations.entries()) bytesOfTensor(dtype, shape, `tensors[${nth}]`)
-    const signal = signalOf(optionsOf(options, SIGNAL_KEYS).signal)
+    const request = putRequestOf(given, list.declarations)
+    const signal = signalOf(given.signal)
     this.#state.check('put')
-    const stage = (id: number, store: number): void => connect().putSwap(id, store, columns, list.views)
-    return lent(list, this.#state.ask(this, { call: 'put', stage, finish: nothing, signal, holds: list.views }))
+    const stage = (id: number, store: number): void => connect().putSwap(id, store, columns, list.views, request)
+    const asked = { call: 'put', stage, finish: nothing, signal }
+    if (!request.adopt) return lent(list, this.#state.ask(this, { ...asked, holds: list.views }))
+    return afterUses(memoriesOf(list), async () => {
+      this.#state.check('put')
+      return this.#state.ask(this, asked)
+    })
   }
 
   /**
    * A lease that reads a tensor. Waits for room, and for a lease that changes it.
    *
+   * With `slice`, it is a lease of that part, in memory of its own: of the budget it takes the bytes of the slice. They alone are read
+   * from the drive, unless the whole tensor is in memory or on its way. The tensor is free meanwhile, to be changed too. A store
+   * that keeps checksums cannot verify a part of a tensor: a slice is as it was read.
+   *
    * @throws `ERR_DEEPRING_NOT_FOUND`; `ERR_DEEPRING_BUDGET` if the tensor, with what is pinned, is larger than the budget;
-   * `ERR_DEEPRING_CHECKSUM`, `ERR_DEEPRING_EOF`, `EIO`, ..., which name the tensor.
+   * `ERR_DEEPRING_CHECKSUM`, `ERR_DEEPRING_EOF`, `EIO`, ..., which name the tensor; `ERR_DEEPRING_SLICE` if the tensor has no such
+   * slice.
+   *
+   * @example
+   * ```ts
+   * import { openSwap } from 'deepring/swap'
+   *
+   * const store = await openSwap('swap', { memory: 1 << 20, create: true })
+   * await store.put('x', { dtype: 'U8', shape: [3, 2], data: new Uint8Array([0, 1, 2, 3, 4, 5]) })
+   * const column = await store.get('x', { slice: [null, [1, 2]] })
+   * console.log(column.shape, column.data) // [ 3, 1 ] Uint8Array(3) [ 1, 3, 5 ]
+   * await column.close()
+   * await store.close()
+   * ```
    */
-  async get(name: string, options?: SignalOptions): Promise<AnySwapLease> {
-    const [lease] = await this.#lease([checkTensorName(name, 'name')], options)
+  async get(name: string, options?: SwapGetOptions): Promise<AnySwapLease> {
+    checkTensorName(name, 'name')
+    const { slice, signal } = optionsOf(options, GET_KEYS)
+    const [lease] = await (slice === undefined ? this.#lease([name], { signal }) : this.#slice(name, slice, signal))
     return lease as AnySwapLease
+  }
+
+  #slice(name: string, slice: unknown, signal: AbortSignal | undefined): Promise<AnySwapLease[]> {
+    const numbers = sliceNumbersFor(name, slice)
+    const stage = (id: number, store: number): void => connect().getSwapSlice(id, store, name, numbers)
+    return this.#leases([name], false, { signal }, 'get', stage)
   }
 
   /**
@@ -478,4 +538,33 @@ export class SwapStore extends Uncloneable {
 
 function discard({ detail }: RecordView): void {
   for (const { lease } of detail as SwapLeased[]) connect().dropLease(lease)
+}
+
+/** The memory of tensors that are given away; each piece is given once. */
+function memoriesOf({ declarations, views }: Given): ArrayBufferLike[] {
+  const memories = new Set<ArrayBufferLike>()
+  for (const [nth, view] of views.entries()) {
+    // What has no bytes has no memory.
+    if (view.byteLength === 0) continue
+    const of = `The memory of the tensor ${quotedName(declarations[nth]?.name ?? '')}`
+    if (!isGiveable(view))
+      throw invalidValue('options.adopt', `${of} is not all that one allocation of the engine has returned.`, true)
+    if (isLost(view.buffer)) throw invalidValue('options.adopt', `${of} is in use by a request that was lost.`, true)
+    if (memories.has(view.buffer)) throw invalidValue('options.adopt', `${of} is that of another one, too.`, true)
+    memories.add(view.buffer)
+  }
+  return [...memories]
+}
+
+/** Makes a call once no request uses these memories: at once, if none does. */
+function afterUses(memories: readonly ArrayBufferLike[], call: () => Promise<void>): Promise<void> {
+  let inUse = memories.length
+  if (inUse === 0) return call()
+  return new Promise((resolve, reject) => {
+    for (const memory of memories)
+      whenUnused(memory, () => {
+        inUse -= 1
+        if (inUse === 0) call().then(resolve, reject)
+      })
+  })
 }

@@ -336,13 +336,13 @@ pub struct Foreign {
     address: u64,
     len: usize,
     /// If it is the engine's memory.
-    _lease: Option<MemoryLease>,
-    _landing: Arc<Landing>,
+    lease: Option<MemoryLease>,
+    landing: Arc<Landing>,
 }
 
 impl Foreign {
     pub fn of(view: &View, landing: &Arc<Landing>) -> Self {
-        Self { address: view.address, len: view.len as usize, _lease: view.lease(), _landing: Arc::clone(landing) }
+        Self { address: view.address, len: view.len as usize, lease: view.lease(), landing: Arc::clone(landing) }
     }
 
     /// The memory of so many views, which are in an array.
@@ -401,6 +401,37 @@ unsafe impl IoBuf for Foreign {
 unsafe impl IoBufMut for Foreign {
     fn as_mut_ptr(&mut self) -> *mut u8 {
         self.start()
+    }
+}
+
+/// Memory that JavaScript has given up.
+pub enum Given {
+    /// It is the engine's again.
+    Whole(Buffer),
+    /// Something has not let go of it yet, or it has no bytes.
+    Held(Foreign),
+}
+
+impl Given {
+    /// Detaches so many views of an array, and takes their memory over. Each has all of an allocation of the engine.
+    pub fn all(env: sys::napi_env, views: &Object<'_>, count: usize, landing: &Arc<Landing>) -> Result<Vec<Self>> {
+        let mut elements = Elements::of(views);
+        (0..count).map(|_| Self::of(env, &elements.next()?, landing)).collect()
+    }
+
+    fn of(env: sys::napi_env, view: &View, landing: &Arc<Landing>) -> Result<Self> {
+        let held = Foreign::of(view, landing);
+        if view.len == 0 {
+            return Ok(Self::Held(held));
+        }
+        release(env, view)?;
+        let Foreign { address, len, lease, landing } = held;
+        let lease = lease.ok_or_else(|| Error::from_reason("the memory is not the engine's"))?;
+        // SAFETY: the `ArrayBuffer` that showed the memory was detached above, and the facade lets no request use it.
+        Ok(match unsafe { lease.into_buffer(len) } {
+            Ok(buffer) => Self::Whole(buffer),
+            Err(lease) => Self::Held(Foreign { address, len, lease: Some(lease), landing }),
+        })
     }
 }
 

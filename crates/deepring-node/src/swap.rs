@@ -2,7 +2,7 @@
 
 use crate::convert::Detail;
 use crate::delivery::lock;
-use crate::memory::{Foreign, View};
+use crate::memory::{Foreign, Given, View};
 use crate::record;
 use crate::session::{Session, State, unknown};
 use crate::swap_detail::{SwapStatistics, SwapTensor};
@@ -12,9 +12,10 @@ use crate::tensors::path_of;
 use crate::tensors_detail::Fresh;
 use crate::tensors_job::{failed, nothing};
 use crate::tensors_lists::{Columns, TensorColumns, Texts, texts};
+use crate::tensors_load::slice_of;
 use deepring::{Engine, IoBuf, IoBufMut};
 use deepring_tensors::checkpoint::Checkpoint;
-use deepring_tensors::swap::{SwapOptions, SwapStore};
+use deepring_tensors::swap::{SwapOptions, SwapPutOptions, SwapStore};
 use deepring_tensors::{DType, Declared, Source};
 use napi::Env;
 use napi::bindgen_prelude::*;
@@ -89,6 +90,22 @@ impl SwapRequest {
     fn options(&self) -> SwapOptions {
         let options = SwapOptions::new(self.memory as u64).capacity(self.capacity as u64).direct(record::direct(self.direct));
         options.durable(self.durable).checksum(self.checksum).create(self.create)
+    }
+}
+
+/// How tensors are put.
+#[napi(object, object_to_js = false)]
+pub struct SwapPutRequest {
+    pub pin: bool,
+    /// Absent: nothing is converted.
+    pub convert: Option<String>,
+    pub adopt: bool,
+}
+
+impl SwapPutRequest {
+    fn options(&self) -> SwapPutOptions {
+        let to = self.convert.as_deref().and_then(DType::of);
+        to.into_iter().fold(SwapPutOptions::new().pin(self.pin), SwapPutOptions::convert)
     }
 }
 
@@ -171,16 +188,29 @@ impl Session {
         drop(open.engine.clone().run_blocking(move || drop(open)));
     }
 
-    /// Puts tensors, whose memory is in `views`, one after the other.
+    /// Puts tensors, whose memory is in `views`, one after the other. With `adopt`, these are detached now.
     #[napi]
-    pub fn put_swap(&self, env: &Env, id: f64, store: u32, columns: TensorColumns, views: Object<'_>) -> Result<()> {
+    pub fn put_swap(
+        &self,
+        env: &Env,
+        id: f64,
+        store: u32,
+        columns: TensorColumns,
+        views: Object<'_>,
+        request: SwapPutRequest,
+    ) -> Result<()> {
         let OpenSwap { store, engine, .. } = self.state.swap(store)?;
-        let columns = Columns::from(columns);
+        let (columns, options) = (Columns::from(columns), request.options());
         let landing = self.landing(env, id)?;
+        if request.adopt {
+            let memories = Given::all(env.raw(), &views, columns.ranks.len(), &landing)?;
+            self.start_plain(&engine, landing, async move { nothing(adopt(&store, columns, memories, options).await) });
+            return Ok(());
+        }
         let memories = Foreign::all(&views, columns.ranks.len(), &landing)?;
         self.start_plain(&engine, landing, async move {
             let sources = columns.declared().into_iter().zip(memories).map(|(declared, data)| Source { declared, data });
-            nothing(store.put_many(sources.collect()).await.map(drop))
+            nothing(store.put_many_with(sources.collect(), options).await.map(drop))
         });
         Ok(())
     }
@@ -192,6 +222,16 @@ impl Session {
         self.in_swap(env, id, store, |store| async move {
             let leases = store.get_many(names.iter().map(String::as_str)).await?;
             Ok(Some(Detail::Fresh(Box::new(Fresh::SwapLeases(leases)))))
+        })
+    }
+
+    /// The same of a slice of one. In the numbers are, of each dimension, where it begins and ends, or -1 twice for all of it.
+    #[napi]
+    pub fn get_swap_slice(&self, env: &Env, id: f64, store: u32, name: String, slice: Float64ArraySlice<'_>) -> Result<()> {
+        let slice = slice_of(&slice);
+        self.in_swap(env, id, store, |store| async move {
+            let lease = store.get_slice(&name, slice).await?;
+            Ok(Some(Detail::Fresh(Box::new(Fresh::SwapLeases(vec![lease])))))
         })
     }
 
@@ -308,4 +348,15 @@ impl Session {
         self.start_plain(&engine, landing, async move { job.await.map_err(failed) });
         Ok(())
     }
+}
+
+/// Puts tensors whose memory was given up: without a copy, where nothing else has it.
+async fn adopt(store: &SwapStore, columns: Columns, memories: Vec<Given>, options: SwapPutOptions) -> deepring_tensors::Result<()> {
+    for (declared, memory) in columns.declared().into_iter().zip(memories) {
+        match memory {
+            Given::Whole(data) => store.adopt(Source { declared, data }, options).await?,
+            Given::Held(data) => drop(store.put_with(Source { declared, data }, options).await?),
+        }
+    }
+    Ok(())
 }

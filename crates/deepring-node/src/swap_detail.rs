@@ -36,7 +36,7 @@ pub struct SwapTensor {
     pub dtype: Option<String>,
     pub shape: Vec<f64>,
     pub bytes: f64,
-    #[napi(ts_type = "'stored' | 'reading' | 'resident' | 'dirty' | 'leased'")]
+    #[napi(ts_type = "'stored' | 'reading' | 'resident' | 'dirty' | 'writing' | 'leased'")]
     pub state: String,
 }
 
@@ -46,6 +46,7 @@ impl From<SwapInfo> for SwapTensor {
             SwapState::Reading => "reading",
             SwapState::Resident => "resident",
             SwapState::Dirty => "dirty",
+            SwapState::Writing => "writing",
             SwapState::Leased => "leased",
             _ => "stored",
         };
@@ -65,8 +66,10 @@ pub struct SwapStatistics {
     pub used_max: f64,
     pub capacity: f64,
     pub stored: f64,
+    pub adopted: f64,
     pub read: f64,
     pub written: f64,
+    pub joined: f64,
     pub hits: f64,
     pub misses: f64,
     pub prefetched: f64,
@@ -87,8 +90,10 @@ impl From<SwapStats> for SwapStatistics {
             used_max: stats.used_max as f64,
             capacity: stats.capacity as f64,
             stored: stats.stored as f64,
+            adopted: stats.adopted as f64,
             read: stats.read as f64,
             written: stats.written as f64,
+            joined: stats.joined as f64,
             hits: stats.hits as f64,
             misses: stats.misses as f64,
             prefetched: stats.prefetched as f64,

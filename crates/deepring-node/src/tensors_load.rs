@@ -21,11 +21,16 @@ pub fn slices(numbers: &[f64]) -> Vec<(usize, Slice)> {
     let (mut found, mut rest) = (Vec::new(), numbers);
     while let [index, dimensions, after @ ..] = rest {
         let (ranges, next) = after.split_at((*dimensions as usize * 2).min(after.len()));
-        let range = |pair: &[f64]| (pair[0] >= 0.0).then(|| pair[0] as u64..pair[1] as u64);
-        found.push((*index as usize, Slice::new(ranges.chunks_exact(2).map(range))));
+        found.push((*index as usize, slice_of(ranges)));
         rest = next;
     }
     found
+}
+
+/// One slice. In the numbers are, of each dimension, where it begins and ends, or -1 twice for all of it.
+pub fn slice_of(ranges: &[f64]) -> Slice {
+    let range = |pair: &[f64]| (pair[0] >= 0.0).then(|| pair[0] as u64..pair[1] as u64);
+    Slice::new(ranges.chunks_exact(2).map(range))
 }
 
 /// The tensors of a call: those at the indices, or all.
