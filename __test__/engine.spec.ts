@@ -142,9 +142,10 @@ test('what is queued is all that has not settled, also what the device has', asy
   const file = await engine.open(path)
   const memory = Array.from({ length: 10 }, () => engine.allocate(16 << 20))
   const reads = memory.map((each) => file.read(each, { position: 0 }))
-  const { queued, inFlight } = engine.stats()
-  t.is(queued, 10)
-  t.true(inFlight <= 1)
+  // The first ones may be over by now.
+  const { queued, inFlight, completed } = engine.stats()
+  t.true(queued <= 10 && queued + completed >= 10 && inFlight <= 1)
+  t.true(queued > inFlight)
   await Promise.all(reads)
   t.is(engine.stats().queued, 0)
   await engine.close()
