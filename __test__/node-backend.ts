@@ -134,6 +134,8 @@ export const CANNOT: Readonly<Record<string, Readonly<Record<string, Why>>>> = {
   whole: {
     'copyFile clones where the file system can, unless it must not': 'node:fs clones no parts of files',
     'copyFile keeps holes, at the front, in the middle and at the end': 'node:fs does not find holes',
+    'hashFile computes beside the JavaScript thread':
+      'without the binary, CRC-32C is computed on the JavaScript thread',
     'readFile, copyFile and chunks go past 2 GiB, where node:fs ends': 'node:fs does not find holes',
   },
 }
