@@ -12,7 +12,7 @@
 // and removed afterwards. It lies on the disk of the checkout, while the system's temporary
 // directory is often memory. DEEPRING_BACKEND=threads runs everything on the other backend.
 //
-// The simulation, the replay of commits and the crashes with planted bugs have separate builds,
+// The simulation, the replay of commits and the crashes with planted bugs share a separate build,
 // because they need the feature `sim`, and all other tests run on the engine as it ships.
 //
 // The count comes from what the runners print (see count.ts), and their exit statuses are checked
@@ -46,27 +46,18 @@ if (only !== 'ts') {
     ['test', '--workspace', '--features', 'deepring/bytes,deepring/tracing', '--no-fail-fast', ...parameters],
     cargo,
   )
-  const simulation = [
-    'test',
-    '--release',
-    '-p',
-    'deepring',
-    '--features',
-    'sim',
-    '--test',
-    'sim',
-    '--test',
-    'recorded',
-    '--no-fail-fast',
-  ]
   // Arguments select other tests.
   if (parameters.length === 0) {
-    await suite('cargo', simulation, cargo)
-    const cuts = ['--test', 'replayed', '--test', 'swapped', '--test', 'simulated', '--no-fail-fast']
-    await suite('cargo', ['test', '-p', 'deepring-tensors', '--features', 'sim', ...cuts], cargo)
-    const planted = ['a_save', 'a_checkpoint']
-    const crashes = ['test', '-p', 'deepring-trials', '--features', 'planted', '--test', 'crash', '--', ...planted]
-    await suite('cargo', crashes, cargo)
+    const packages = ['deepring', 'deepring-tensors', 'deepring-trials']
+    const simulation = [
+      ...packages.flatMap((name) => ['-p', name]),
+      '--features',
+      'deepring/sim,deepring-tensors/sim,deepring-trials/planted',
+      '--no-fail-fast',
+    ]
+    const tests = ['sim', 'recorded', 'replayed', 'swapped', 'simulated'].flatMap((name) => ['--test', name])
+    await suite('cargo', ['test', ...simulation, ...tests], cargo)
+    await suite('cargo', ['test', ...simulation, '--test', 'crash', '--', 'a_save', 'a_checkpoint'], cargo)
     // The models count as tests, because this prints cargo's own line for them.
     await suite(process.execPath, [join(root, 'scripts/loom.mjs')], cargo)
   }
