@@ -5,6 +5,8 @@
  * This file only wires: its functions are the methods of the default {@link Engine}. Importing it loads no native code
  * and never throws. The first use loads it, and throws `ERR_DEEPRING_LOAD` if that fails. DeepNVMe's names are in
  * `deepring/aio`.
+ *
+ * @packageDocumentation
  */
 
 import type { EngineBuffer } from './lib/memory/buffer.ts'

@@ -15,6 +15,8 @@
  * - `asyncPread` and `asyncPwrite` return 0 as soon as the request is queued. `wait()` reports its outcome.
  * - Functions named `sync...` and `...Sync` block the JavaScript thread until the bytes have moved. They are for scripts
  *   and ports. All others return a promise.
+ *
+ * @packageDocumentation
  */
 
 import { connect } from '../core/completions.ts'

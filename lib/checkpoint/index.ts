@@ -5,6 +5,8 @@
  * A store is a directory of generations; each is a directory of ordinary safetensors files and one manifest. One writer or
  * several make one, in threads or processes. Whatever happens to the process or the machine, a generation is whole or absent,
  * and the one before still loads. docs/checkpoint.md is the guide.
+ *
+ * @packageDocumentation
  */
 
 export { Checkpoint, type CopyOptions } from './checkpoint.ts'

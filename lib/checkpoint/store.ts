@@ -114,7 +114,19 @@ export async function openCheckpoints(directory: FilePath, options?: OpenCheckpo
   return waitedFor(engine, track<CheckpointStore>(operation, signal))
 }
 
-/** A store of checkpoints. Made by {@link openCheckpoints}. */
+/**
+ * A store of checkpoints. Made by {@link openCheckpoints}.
+ *
+ * @example
+ * ```ts
+ * import { openCheckpoints } from 'deepring/checkpoint'
+ *
+ * await using store = await openCheckpoints('run-1', { create: true, keep: { last: 2 } })
+ * const weight = { dtype: 'F32', shape: [2], data: new Float32Array([1, 2]) }
+ * for (let step = 1; step <= 3; step += 1) await store.save({ weight }, { step })
+ * console.log(await store.list()) // [ 2, 3 ]
+ * ```
+ */
 export class CheckpointStore extends Uncloneable {
   readonly #state: StoreState
 

@@ -133,7 +133,10 @@ export class FileStat extends Metadata {
   /** When it was created; 0 where the file system does not record it. */
   readonly birthtimeMs: number
 
-  /** @param stat - The answer of the binding. */
+  /**
+   * @param stat - The answer of the binding.
+   * @internal
+   */
   constructor(stat: Stat) {
     super()
     this.dev = Number(stat.dev)
@@ -204,7 +207,10 @@ export class BigIntFileStat extends Metadata {
   /** When it was created; 0 where the file system does not record it. */
   readonly birthtimeNs: bigint
 
-  /** @param stat - The answer of the binding. */
+  /**
+   * @param stat - The answer of the binding.
+   * @internal
+   */
   constructor(stat: Stat) {
     super()
     this.dev = stat.dev

@@ -7,9 +7,15 @@
 
 import { invalidValue, invalidType } from '../core/errors.ts'
 
-/** The constructors of views that hold tensor data. */
+/**
+ * The constructors of views that hold tensor data.
+ *
+ * @inline
+ */
 interface ViewConstructor<V> {
+  /** Bytes of an element of the view. */
   readonly BYTES_PER_ELEMENT: number
+  /** A view of `length` elements from `byteOffset` on, in bytes. */
   new (buffer: ArrayBuffer, byteOffset: number, length: number): V
 }
 

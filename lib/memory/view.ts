@@ -21,6 +21,7 @@ import { bytesOf } from '../core/options.ts'
  */
 export type TensorLike = Elements & (Shaped | Dimensioned)
 
+/** @inline */
 interface Elements {
   /** The element type, if not under `type`. */
   readonly dtype?: string | undefined
@@ -33,11 +34,13 @@ interface Elements {
   readonly data: ArrayBufferView | readonly unknown[]
 }
 
+/** @inline */
 interface Shaped {
   /** The extents, outermost first. */
   readonly shape: readonly number[]
 }
 
+/** @inline */
 interface Dimensioned {
   /** The extents, outermost first. */
   readonly dims: readonly number[]

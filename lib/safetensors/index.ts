@@ -5,6 +5,8 @@
  * Opens safetensors files of any size, one or several, and loads or streams them at the drive's own speed: by name, by
  * pattern, by slice, within a budget of memory. Saves so that nothing is ever destroyed. {@link tensorTable} does the same for
  * files of any other format, whose tensors another parser has found. docs/safetensors.md is the guide.
+ *
+ * @packageDocumentation
  */
 
 export type { Declaration } from './columns.ts'

@@ -10,11 +10,13 @@ import type { DType } from '../memory/dtype.ts'
 
 /** One tensor of a file. */
 export interface TensorInfo {
+  /** Any text. */
   readonly name: string
   /** The element type. A name that {@link DType} does not have is possible: such a tensor is bytes. */
   readonly dtype: DType | (string & {})
   /** The extents, outermost first; empty for a scalar. They count elements, also where these are packed. */
   readonly shape: readonly number[]
+  /** Its length in the file, in bytes. */
   readonly byteLength: number
   /** The file that has it, as an absolute path. */
   readonly path: string

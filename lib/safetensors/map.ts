@@ -50,6 +50,20 @@ export function tensorOf(info: TensorInfo, slices: Slices, index: number, lent: 
  *
  * Disposing the map gives all memory back at once. Disposing its tensors does so group by group, when the last of a group is
  * disposed. Without either, the garbage collector does.
+ *
+ * @example
+ * ```ts
+ * import { openSafetensors, saveSafetensors } from 'deepring/safetensors'
+ *
+ * await saveSafetensors('model.safetensors', {
+ *   'layer.0.weight': { dtype: 'F32', shape: [2], data: new Float32Array([1, 2]) },
+ *   'layer.0.bias': { dtype: 'F32', shape: [1], data: new Float32Array([3]) },
+ * })
+ * await using model = await openSafetensors('model.safetensors')
+ * using tensors = await model.load()
+ * for (const [name, { dtype, shape }] of tensors) console.log(name, dtype, shape)
+ * console.log(tensors.get('layer.0.bias')?.data[0], tensors.receipt.realigned)
+ * ```
  */
 export class TensorMap implements ReadonlyMap<string, AnyTensor> {
   /** What the load did. */

@@ -12,7 +12,22 @@ let rowsIn: (selection: Selection) => Rows
 let indicesIn: (selection: Selection) => Uint32Array
 let isMade: (value: object) => value is Selection
 
-/** Some tensors of a table, made by its `select`. Making one reads nothing. */
+/**
+ * Some tensors of a table, made by its `select`. Making one reads nothing.
+ *
+ * @example
+ * ```ts
+ * import { openSafetensors, saveSafetensors } from 'deepring/safetensors'
+ *
+ * await saveSafetensors('model.safetensors', {
+ *   'layer.0.weight': { dtype: 'F32', shape: [2], data: new Float32Array([1, 2]) },
+ *   'layer.0.bias': { dtype: 'F32', shape: [1], data: new Float32Array([3]) },
+ * })
+ * await using model = await openSafetensors('model.safetensors')
+ * const weights = model.select(/weight$/)
+ * console.log(weights.count, weights.bytes) // 1 8
+ * ```
+ */
 export class Selection {
   /** How many tensors. */
   readonly count: number

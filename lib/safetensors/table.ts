@@ -66,6 +66,19 @@ let stateIn: (table: TensorTable) => TableState
 /**
  * Tensors in open files, to be looked up, loaded, streamed and verified. Made by `openSafetensors` and `tensorTable`. Close it
  * after use; tensors that were loaded stay.
+ *
+ * @example
+ * ```ts
+ * import { openSafetensors, saveSafetensors } from 'deepring/safetensors'
+ *
+ * await saveSafetensors('model.safetensors', {
+ *   'layer.0.weight': { dtype: 'F32', shape: [2], data: new Float32Array([1, 2]) },
+ *   'layer.0.bias': { dtype: 'F32', shape: [1], data: new Float32Array([3]) },
+ * })
+ * await using model = await openSafetensors('model.safetensors')
+ * console.log(model.size, model.has('layer.0.bias'), [...model.names()].length) // 2 true 2
+ * for await (const tensor of model.stream()) console.log(tensor.name, tensor.bytes.length)
+ * ```
  */
 export class TensorTable extends Uncloneable {
   readonly #state: TableState

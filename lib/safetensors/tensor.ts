@@ -12,6 +12,20 @@ import type { Tensor } from '../memory/tensor.ts'
  *
  * Disposing it gives up its share of the memory, which goes back with the last share. `data` and `bytes` throw
  * `ERR_DEEPRING_RELEASED` from then on.
+ *
+ * @example
+ * ```ts
+ * import { openSafetensors, saveSafetensors } from 'deepring/safetensors'
+ *
+ * await saveSafetensors('model.safetensors', {
+ *   'layer.0.weight': { dtype: 'F32', shape: [2], data: new Float32Array([1, 2]) },
+ *   'layer.0.bias': { dtype: 'F32', shape: [1], data: new Float32Array([3]) },
+ * })
+ * await using model = await openSafetensors('model.safetensors')
+ * const weight = await model.tensor('layer.0.weight')
+ * console.log(weight.dtype, weight.shape, weight.data) // F32 [ 2 ] Float32Array(2) [ 1, 2 ]
+ * weight[Symbol.dispose]()
+ * ```
  */
 export class FileTensor<D extends DType = DType> extends Lease implements Tensor<D> {
   /** Its name in the file. */

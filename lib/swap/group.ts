@@ -30,6 +30,25 @@ const CLOSE_KEYS: ReadonlySet<string> = new Set(['write'])
 /**
  * A group of a step, in memory until it is closed. The loop over a step closes it with a write when it goes on. Afterwards, its
  * parts throw `ERR_DEEPRING_RELEASED`, and views that were taken out of it have length 0.
+ *
+ * @example
+ * ```ts
+ * import { openOptimizerSwapper } from 'deepring/swap'
+ *
+ * const swapper = await openOptimizerSwapper('optimizer', {
+ *   groups: [{ name: 'layer.0', numel: 4, states: ['momentum'], gradient: 'F32' }],
+ *   memory: 1 << 20,
+ *   create: true,
+ * })
+ * await swapper.putGradient('layer.0', 0, new Float32Array(4).fill(2))
+ * for await (const group of swapper.step()) {
+ *   for (const [i, g] of group.gradient.entries()) group.param[i]! -= 0.5 * g
+ *   group.states.momentum.fill(7)
+ *   await group.close({ write: ['param'] }) // what was done to the momentum is forgotten
+ * }
+ * for await (const { param, states } of swapper.step()) console.log(param[0], states.momentum[0]) // -1 0
+ * await swapper.close()
+ * ```
  */
 export class GroupLease<G extends OptimizerGroup = OptimizerGroup> {
   readonly #group: Group

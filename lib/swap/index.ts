@@ -5,6 +5,8 @@
  * A {@link SwapStore} has tensors by name, in a file of its own or in those of a model, and a budget of memory that is never
  * exceeded: what does not fit waits. An {@link OptimizerSwapper} has the groups of an optimizer in one file, and goes through them in
  * steps. docs/swap.md is the guide.
+ *
+ * @packageDocumentation
  */
 
 export { GroupLease, type CloseGroupOptions } from './group.ts'

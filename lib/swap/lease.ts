@@ -27,6 +27,21 @@ const CLOSE_KEYS: ReadonlySet<string> = new Set(['write'])
  * Afterwards, `data` and `bytes` throw `ERR_DEEPRING_RELEASED`, and views that were taken out of it have length 0.
  *
  * Of a lease that only reads, do not change the bytes: the store and other leases have the same memory.
+ *
+ * @example
+ * ```ts
+ * import { openSwap } from 'deepring/swap'
+ *
+ * const store = await openSwap('swap', { memory: 1 << 20, create: true })
+ * await store.put('scale', { dtype: 'F32', shape: [2], data: new Float32Array([1, 2]) })
+ * const lease = await store.getMut('scale')
+ * lease.bytes.fill(0)
+ * lease[Symbol.dispose]() // forgets the zeros; `await lease.close()` would write them
+ * const again = await store.get('scale')
+ * console.log(again.data) // Float32Array(2) [ 1, 2 ]
+ * await again.close()
+ * await store.close()
+ * ```
  */
 export class SwapLease<D extends DType = DType> extends FileTensor<D> {
   /** Whether it can change its tensor: it came from `getMut` or `lease`. */

@@ -130,6 +130,26 @@ export async function openOptimizerSwapper<const G extends OptimizerGroup>(
  * the next lease of their group that is closed with a write; they are not kept when the swapper is opened again.
  *
  * What is in use by a step or another call is `ERR_DEEPRING_BUSY`.
+ *
+ * @example
+ * ```ts
+ * import { openOptimizerSwapper } from 'deepring/swap'
+ *
+ * const swapper = await openOptimizerSwapper('optimizer', {
+ *   groups: [{ name: 'layer.0', numel: 4, states: ['momentum'], gradient: 'F32' }],
+ *   memory: 1 << 20,
+ *   create: true,
+ * })
+ * await swapper.putGradient('layer.0', 0, new Float32Array(4).fill(2))
+ * for await (const { param, states, gradient } of swapper.step()) {
+ *   for (const [i, g] of gradient.entries()) {
+ *     states.momentum[i] = 0.5 * states.momentum[i]! + g
+ *     param[i]! -= states.momentum[i]!
+ *   }
+ * }
+ * for await (const { param } of swapper.step()) console.log(param) // Float32Array(4) [ -2, -2, -2, -2 ]
+ * await swapper.close()
+ * ```
  */
 export class OptimizerSwapper<G extends OptimizerGroup = OptimizerGroup> extends Uncloneable {
   readonly #state: SwapState

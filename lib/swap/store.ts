@@ -46,11 +46,13 @@ import { SwapState } from './swap-state.ts'
 
 /** What a store says of a tensor. */
 export interface SwapInfo {
+  /** Any text. */
   readonly name: string
   /** The element type. A name that {@link DType} does not have is possible in a model: such a tensor is bytes. */
   readonly dtype: DType | (string & {})
   /** The extents, outermost first; empty for a scalar. */
   readonly shape: readonly number[]
+  /** The length of its elements, in bytes. */
   readonly byteLength: number
   /**
    * Where its newest version is. `'stored'`: on the drive alone. `'reading'`: on its way into memory. `'resident'`: in memory, and
@@ -156,6 +158,24 @@ export async function openSwap(directory: FilePath, options: OpenSwapOptions): P
  *
  * **What is written behind the program** can fail. The error is reported once: by the next call that brings a version of that
  * tensor, or by the next `flush` or `close`. The tensor stays in memory until then, and is tried again by the next flush.
+ *
+ * @example
+ * ```ts
+ * import { openSwap } from 'deepring/swap'
+ *
+ * const store = await openSwap('swap', { memory: 1 << 20, create: true })
+ * for (const name of ['a', 'b', 'c']) {
+ *   await store.put(name, { dtype: 'U8', shape: [400_000], data: new Uint8Array(400_000).fill(1) })
+ * }
+ * let sum = 0
+ * for (const name of store.names()) {
+ *   const lease = await store.get(name)
+ *   for (const byte of lease.bytes) sum += byte
+ *   await lease.close()
+ * }
+ * console.log(sum, store.stats().used <= 1 << 20) // 1200000 true
+ * await store.close()
+ * ```
  */
 export class SwapStore extends Uncloneable {
   readonly #state: SwapState
