@@ -8,6 +8,7 @@
 import { globSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join, relative } from 'node:path'
 import test from 'ava'
+import { saveSafetensors } from '../lib/safetensors/index.ts'
 import { makeScratch } from './harness.ts'
 import { root, run } from './packed.ts'
 import { compile } from './typed.ts'
@@ -41,8 +42,10 @@ function moduleOf({ source }: Example, folder: string): string {
 const sources = globSync('lib/**/*.ts', { cwd: root }).toSorted()
 const guides = [
   'buffers',
+  'cancellation',
   'checkpoint',
   'checksums',
+  'docker',
   'durability',
   'errors',
   'files',
@@ -50,12 +53,14 @@ const guides = [
   'observing',
   'platforms',
   'porting-from-deepnvme',
+  'processes',
+  'quick-start',
   'safetensors',
   'swap',
   'tuning',
   'workers',
 ].map((name) => `docs/${name}.md`)
-const runnable = [...guides, 'index.ts', ...sources].flatMap(examplesIn)
+const runnable = ['README.md', ...guides, 'index.ts', ...sources].flatMap(examplesIn)
 
 test('there are examples', (t) => {
   t.true(runnable.length > 25, `${runnable.length}`)
@@ -64,7 +69,7 @@ test('there are examples', (t) => {
 test.serial('every example compiles', async (t) => {
   const folder = scratch.path('examples')
   mkdirSync(folder)
-  for (const example of [...runnable, ...examplesIn('README.md')]) {
+  for (const example of runnable) {
     writeFileSync(join(folder, `${example.name}.ts`), moduleOf(example, folder))
   }
   const { status, stdout } = await compile(folder)
@@ -77,6 +82,10 @@ for (const example of runnable) {
     mkdirSync(folder)
     // What the examples expect to find.
     writeFileSync(join(folder, 'weights.bin'), new Uint8Array(1000))
+    await saveSafetensors(join(folder, 'model.safetensors'), {
+      'encoder.weight': { dtype: 'F32', shape: [2], data: new Float32Array(2) },
+    })
+    writeFileSync(join(folder, 'default.json'), '{ "defaultAction": "SCMP_ACT_ERRNO", "syscalls": [] }')
     const program = join(folder, 'example.mts')
     writeFileSync(program, moduleOf(example, folder))
     const { status, stdout, stderr } = await run(process.execPath, [program], folder)
