@@ -27,6 +27,7 @@ import {
 import { basename, join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import { crc32c, Engine } from '../index.ts'
+import { nodeContender } from '../lib/command/bench/node-fs.ts'
 import { openPlace } from '../lib/command/bench/place.ts'
 import { TASKS, type Task } from '../lib/command/bench/tasks.ts'
 import { nearest } from '../lib/command/nearest.ts'
@@ -34,6 +35,7 @@ import { parse } from '../lib/command/parse.ts'
 import { optionsOf, VERBS } from '../lib/command/verbs.ts'
 import { openCheckpoints } from '../lib/checkpoint/index.ts'
 import { openSafetensors, saveSafetensors, type SaveOptions } from '../lib/safetensors/index.ts'
+import type { Contender } from '../lib/measure/rounds.ts'
 import { openSwap } from '../lib/swap/index.ts'
 import { deepring, deepringIn, documentOf, interrupted } from './command.ts'
 import { contents, makeScratch, mounted, pattern, same, type Mounted } from './harness.ts'
@@ -623,8 +625,16 @@ test.serial('cp --resume of a file that has changed begins anew', async (t) => {
 
 interface Figures {
   readonly name: string
+  readonly depth?: number
   readonly rate: { readonly median: number; readonly warmUp: number; readonly rounds: readonly number[] }
   readonly p99Us?: number
+  readonly percentiles?: readonly { readonly percent: number; readonly us: number }[]
+  readonly rivals: readonly {
+    readonly name: string
+    readonly rate: { readonly median: number }
+    readonly cpuSecondsPerGB: number
+    readonly share: number
+  }[]
   readonly shareOfFio?: number
 }
 
@@ -635,6 +645,7 @@ interface Bench {
   readonly fio: string | null
   readonly notes: readonly string[]
   readonly tasks: readonly Figures[]
+  readonly window: readonly { readonly seconds: number; readonly readBytes: number; readonly writeBytes: number }[]
 }
 
 const SHORT = ['--io-size', '16M', '--loops', '2', '--validate']
@@ -643,17 +654,34 @@ test.serial('bench measures every task, tells the warm-up apart, and leaves noth
   const folder = directory('bench')
   const { status, stdout, stderr } = await deepring('bench', folder, ...SHORT, '--no-fio', '--json')
   t.deepEqual([status, stderr], [0, ''])
-  const { tasks, ioBytes } = JSON.parse(stdout) as Bench
+  const { tasks, ioBytes, window } = JSON.parse(stdout) as Bench
   t.is(ioBytes, 16 * MIB)
   t.deepEqual(
     tasks.map(({ name }) => name),
-    'read overwrite new sync random-1 random-8 random-32 random-128 many mixed latency'.split(' '),
+    'read overwrite new sync random-1 random-2 random-4 random-8 random-16 random-32 random-64 random-128 many mixed latency'.split(
+      ' ',
+    ),
   )
-  for (const { name, rate, p99Us } of tasks) {
+  for (const { name, depth, rate, p99Us, percentiles = [], rivals } of tasks) {
     t.true(rate.median > 0 && rate.warmUp > 0, name)
     t.is(rate.rounds.length, 2, name)
     t.is(p99Us !== undefined && p99Us > 0, /random|many|latency/.test(name), name)
+    t.is(depth, name.startsWith('random-') ? Number(name.slice('random-'.length)) : undefined)
+    t.is(percentiles.length > 1, /random|many|latency/.test(name), name)
+    for (const [nth, { percent, us }] of percentiles.entries())
+      if (nth > 0)
+        t.true(percent > (percentiles[nth - 1]?.percent ?? 100) && us >= (percentiles[nth - 1]?.us ?? 0), name)
+    t.deepEqual(
+      rivals.map((rival) => rival.name),
+      ['read', 'sync', 'random-32'].includes(name) ? ['node:fs'] : [],
+    )
+    for (const rival of rivals) t.true(rival.rate.median > 0 && rival.cpuSecondsPerGB > 0 && rival.share > 0, name)
   }
+  // Over node:fs, there is no search.
+  const { backend } = await documentOf<{ backend: string }>('info', folder)
+  t.is(window.length > 1, backend !== 'node')
+  for (const [nth, { seconds, readBytes, writeBytes }] of window.entries())
+    t.true(seconds > (window[nth - 1]?.seconds ?? 0) && readBytes > 0 && writeBytes > 0)
   t.deepEqual(readdirSync(folder), NOTHING)
 })
 
@@ -689,6 +717,37 @@ test.serial('bench compares with fio where that is installed, and says so where 
   )
   t.is(status, 0)
   t.regex(stdout, /^fio is not installed/m)
+})
+
+/** Pages of a file that are in the page cache. */
+function cachedPages(path: string): number {
+  return Number(execFileSync('fincore', ['--bytes', '--noheadings', '--output', 'PAGES', path], { encoding: 'utf8' }))
+}
+
+test.serial(
+  'node:fs in a bench reads a file that is not in the page cache, and leaves nothing of it there',
+  async (t) => {
+    const { signal } = new AbortController()
+    await using place = await openPlace(directory('bench-cached'), 16 * MIB, signal, () => {})
+    const setup = { place, engine: Engine.default, handle: undefined, signal, validates: false }
+    for (const name of ['read', 'random-32']) {
+      const task = TASKS.find((row) => row.name === name) as Task
+      const expected = contents(place.read)
+      t.is(cachedPages(place.read), 4096)
+      const { bytes, wallSeconds } = await (nodeContender(task, setup) as Contender).run()
+      t.is(cachedPages(place.read), 0)
+      t.true(bytes > 0 && wallSeconds > 0)
+      if (name === 'read') t.true(same(place.into[0].subarray(0, bytes), expected))
+    }
+  },
+)
+
+test.serial('a bench goes without node:fs if that is said, or where dd is missing, which it says', async (t) => {
+  const words = ['bench', directory('bench-rivals'), ...SHORT, '--only', 'read', '--no-fio']
+  t.deepEqual((await documentOf<Bench>(...words, '--no-node-fs')).tasks[0]?.rivals, [])
+  const { status, stdout } = await deepringIn(process.cwd(), { PATH: '/nowhere' }, ...words)
+  t.is(status, 0)
+  t.regex(stdout, /^node:fs failed: .*dd/m)
 })
 
 test.serial('bench --validate finds bytes that are not those that were written', async (t) => {

@@ -2,7 +2,7 @@
  * `deepring bench`: what a drive gives, at the place where the data will be.
  *
  * ```text
- *   place: room, files of random bytes ──► rounds: every task once, fio beside it, every other round backwards ──► table
+ *   place: room, files of random bytes ──► rounds: every task once, fio and node:fs beside it, every other round backwards ──► table
  * ```
  *
  * The first round only warms up, and is shown apart. Rounds, meters and statistics are those of `npm run bench`.
@@ -14,11 +14,15 @@ import { fioVersion } from '../measure/fio.ts'
 import { idleNoise, NOISE_MAX } from '../measure/meter.ts'
 import { comparison, runRounds, type Comparison } from '../measure/rounds.ts'
 import { fioContender } from './bench/fio.ts'
-import { openPlace } from './bench/place.ts'
+import type { BenchDocument } from './bench/document.ts'
 import { figuresOf, reportLines } from './bench/figures.ts'
+import { nodeContender } from './bench/node-fs.ts'
+import { openPlace } from './bench/place.ts'
 import { TASKS, taskContender, type Setup, type Task } from './bench/tasks.ts'
+import { WindowWatch } from './bench/window.ts'
 import { Misuse, Refusal } from './failure.ts'
 import type { Invocation, Options, Report } from './invocation.ts'
+import { machineOf } from './machine.ts'
 import { nearest } from './nearest.ts'
 import { bytesText, digits, quotedOf } from './text.ts'
 
@@ -55,9 +59,17 @@ export async function bench({ words: [folder = '.'], options, screen, signal }: 
     validates: options.has('validate'),
   }
   const groups = tasks.map((task) => {
-    const rival = fio === undefined ? undefined : fioContender(task, place, place.backend, signal)
-    return { task, group: comparison([...(rival === undefined ? [] : [rival]), taskContender(task, setup)]) }
+    // deepring runs between the two, in both orders.
+    const contenders = [
+      fio === undefined ? undefined : fioContender(task, place, place.backend, signal),
+      taskContender(task, setup),
+      options.has('no-node-fs') ? undefined : nodeContender(task, setup),
+    ]
+    return { task, group: comparison(contenders.filter((contender) => contender !== undefined)) }
   })
+  const machine = machineOf(await engine.info(folder, { signal }), folder)
+  const began = new Date()
+  const watch = new WindowWatch(engine, place.device)
   await runRounds(
     groups.map(({ group }) => group),
     loops + 1,
@@ -65,14 +77,20 @@ export async function bench({ words: [folder = '.'], options, screen, signal }: 
       signal.throwIfAborted()
       screen.status(`bench  ${line}`)
     },
-  )
+  ).catch((error: unknown) => {
+    watch.stop()
+    throw error
+  })
+  const window = watch.stop()
   checkRan(groups)
   const figures = groups.map(({ task, group }) => figuresOf(task, group))
   const missed = figures.filter(({ name, rate }) => rate.median < (minima.get(name) ?? 0))
   notes.push(
     ...missed.map(({ name, rate, unit }) => `${name}: ${digits(rate.median)} ${unit} is less than ${minima.get(name)}`),
   )
-  const data = {
+  const data: BenchDocument = {
+    measuredAt: began.toISOString(),
+    seconds: (Date.now() - began.getTime()) / 1e3,
     folder: place.parent,
     fileSystem: place.fileSystem,
     device: place.device,
@@ -85,6 +103,8 @@ export async function bench({ words: [folder = '.'], options, screen, signal }: 
     ok: missed.length === 0,
     notes,
     tasks: figures,
+    window,
+    machine,
   }
   const head = `${place.parent}: ${place.fileSystem} on ${place.device}, ${bytesText(place.bytes)}, ${loops} rounds`
   return {

@@ -1,7 +1,9 @@
 /** What the kernel says of the machine, the container and a drive, for people and reports. */
 
 import { existsSync, readFileSync, realpathSync, statSync } from 'node:fs'
+import { availableParallelism, cpus as processorsOf, totalmem } from 'node:os'
 import { basename, dirname, join } from 'node:path'
+import type { Info } from '../engine/info.ts'
 
 /** What confines this process. A limit that there is not is absent. */
 export interface Container {
@@ -13,6 +15,42 @@ export interface Container {
   readonly cpus?: number
   /** Lines of `io.max`: a device and its limits each. */
   readonly io?: readonly string[]
+}
+
+/** The computer, and what runs this program. */
+export interface Host {
+  /** What the processor calls itself; absent if it does not. */
+  readonly processor?: string
+  /** Processors that this process can use. */
+  readonly processors: number
+  readonly memoryBytes: number
+  readonly node: string
+  readonly platform: string
+  readonly architecture: string
+}
+
+/** What `deepring info --json` prints: the engine, the path, and what confines and carries them. */
+export interface Machine extends Info {
+  readonly container: Container
+  readonly deviceQueue: Readonly<Record<string, string>>
+  readonly host: Host
+}
+
+/** See {@link Machine}. */
+export function machineOf(found: Info, path: string): Machine {
+  return { ...found, container: containerOf(), deviceQueue: deviceFacts(path), host: hostOf() }
+}
+
+function hostOf(): Host {
+  const processor = processorsOf()[0]?.model.trim()
+  return {
+    ...(processor === undefined || processor === '' || processor === 'unknown' ? {} : { processor }),
+    processors: availableParallelism(),
+    memoryBytes: totalmem(),
+    node: process.version,
+    platform: process.platform,
+    architecture: process.arch,
+  }
 }
 
 /** The first text that a file has; `undefined` if it can not be read. */

@@ -253,9 +253,9 @@ export const VERBS: readonly Verb[] = [
     summary: 'what a drive gives, at the place where the data will be',
     details: [
       'Makes files of random bytes in DIR (default: the working directory), reads and writes them past the page cache, round by',
-      'round, with fio beside it where that is installed, and removes them. The first round warms up and is shown apart.',
+      'round, with node:fs and, where it is installed, fio beside it, and removes them. The first round warms up and is shown apart.',
       'With one of --block-size, --depth, --single-submit, --sequential and --parallel, streams go through an AioHandle, as',
-      "those of DeepNVMe's ds_io do. Tasks: read, overwrite, new, sync, random-1, -8, -32 and -128, many, mixed, latency.",
+      "those of DeepNVMe's ds_io do. Tasks: read, overwrite, new, sync, random-1, -2, -4 to -128, many, mixed, latency.",
     ],
     options: {
       'io-size': { value: 'SIZE', help: 'bytes of a file; default 1G' },
@@ -269,6 +269,7 @@ export const VERBS: readonly Verb[] = [
       only: { value: 'TASK,...', help: 'only these tasks' },
       min: { value: 'TASK=RATE,...', help: 'exit with 1 if a task has a lower rate, in the unit of the table' },
       'no-fio': { help: 'do not run fio' },
+      'no-node-fs': { help: 'do not run node:fs' },
     },
     examples: [
       ['deepring bench /mnt/nvme', ''],

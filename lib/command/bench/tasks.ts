@@ -34,6 +34,8 @@ export interface Task {
   readonly what: string
   /** Of its rate: `GB/s`, or thousands of requests per second. */
   readonly unit: 'GB/s' | 'k/s'
+  /** Requests in flight, where the task is one of several that differ in that alone. */
+  readonly depth?: number
   /** What fio does in its place; absent if it can not. */
   readonly fio?: readonly string[]
   readonly run: (setup: Setup) => Promise<Outcome>
@@ -41,6 +43,15 @@ export interface Task {
 
 /** How long requests are made. */
 const REGION_MS = 1000
+
+/** The same at each depth: there are many of them. */
+export const DEPTH_REGION_MS = 500
+
+/** Requests of 4 KiB in flight: from where the drive waits for the program to where the program waits for the drive. */
+const DEPTHS = [1, 2, 4, 8, 16, 32, 64, 128]
+
+/** Of the durations of requests: so many of 100 were shorter. */
+export const PERCENTS: readonly number[] = [50, 75, 90, 95, 99, 99.9, 99.99]
 
 /** Ranges of one call of `readMany`. */
 const RANGES = 1024
@@ -50,7 +61,7 @@ const STREAM_LANES = 64
 const STREAM_BLOCK_BYTES = 4 << 20
 
 /** Seeds the order of random positions, the same in every run. */
-const ORDER = 7
+export const ORDER = 7
 
 const STREAM_FIO = ['--bs=1M', '--iodepth=32']
 
@@ -92,18 +103,19 @@ export const TASKS: readonly Task[] = [
     fio: [...STREAM_FIO, '--rw=write', '--end_fsync=1'],
     run: (setup) => writeNew(setup, true),
   },
-  ...[1, 8, 32, 128].map((depth): Task => ({
+  ...DEPTHS.map((depth): Task => ({
     name: `random-${depth}`,
     what: `4 KiB at random, ${depth} at once`,
     unit: 'k/s',
-    fio: randomFio(depth),
+    depth,
+    fio: randomFio(depth, DEPTH_REGION_MS),
     run: (setup) => readRandomly(setup, depth),
   })),
   {
     name: 'many',
     what: `4 KiB at random, ${RANGES} in a call of readMany`,
     unit: 'k/s',
-    fio: randomFio(128),
+    fio: randomFio(128, REGION_MS),
     run: readManyAtOnce,
   },
   {
@@ -116,14 +128,14 @@ export const TASKS: readonly Task[] = [
   { name: 'latency', what: '4 KiB at random beside a stream', unit: 'k/s', run: readBesideStream },
 ]
 
-function randomFio(depth: number): string[] {
+function randomFio(depth: number, regionMs: number): string[] {
   return [
     '--bs=4k',
     `--iodepth=${depth}`,
     '--rw=randread',
     '--norandommap=1',
     '--time_based=1',
-    `--runtime=${REGION_MS / 1e3}`,
+    `--runtime=${regionMs}ms`,
   ]
 }
 
@@ -217,10 +229,17 @@ async function writeNew(setup: Setup, syncs: boolean): Promise<Outcome> {
   }
 }
 
-/** Milliseconds of requests, as an outcome has them. */
+/** Milliseconds of requests, as an outcome has them: by percent, and their number. */
 function latenciesOf(took: readonly number[]): Record<string, number> {
   if (took.length === 0) return {}
-  return { p50Ms: quantile(took, 0.5), p99Ms: quantile(took, 0.99), p999Ms: quantile(took, 0.999) }
+  const sorted = took.toSorted((a, b) => a - b)
+  const rows = PERCENTS.map((percent) => [latencyKey(percent), quantile(sorted, percent / 100)])
+  return { ...(Object.fromEntries(rows) as Record<string, number>), samples: took.length }
+}
+
+/** Where {@link Outcome.extra} has a percentile. */
+export function latencyKey(percent: number): string {
+  return `p${percent}Ms`
 }
 
 /** Reads pages at random, each in its own request, until `until`. */
@@ -252,7 +271,7 @@ async function readRandomly(setup: Setup, depth: number): Promise<Outcome> {
   const memory = setup.engine.allocate(depth * PAGE_BYTES).fill(1)
   const pages = Array.from({ length: depth }, (_, lane) => memory.subarray(lane * PAGE_BYTES, (lane + 1) * PAGE_BYTES))
   const meter = new Meter()
-  const { took, ran } = await readPages(setup, file, pages, performance.now() + REGION_MS)
+  const { took, ran } = await readPages(setup, file, pages, performance.now() + DEPTH_REGION_MS)
   const outcome = meter.stop(took.length * PAGE_BYTES, took.length)
   memory[Symbol.dispose]()
   return { ...outcome, ran, extra: latenciesOf(took) }
