@@ -7,8 +7,11 @@
 
 import { constants } from 'node:os'
 import { EXIT, fieldsOf, Interrupted, Misuse, sentenceOf } from './failure.ts'
+import type { Options } from './invocation.ts'
+import type { PageFile } from './page/file.ts'
 import { parse, type Parsed } from './parse.ts'
 import { Screen } from './screen.ts'
+import { quotedOf } from './text.ts'
 
 /** Runs the command, and sets the exit code of the process. */
 export async function main(words: readonly string[]): Promise<void> {
@@ -46,10 +49,13 @@ async function runVerb({ words, options }: Parsed, verb: NonNullable<Parsed['ver
   const interruption = new Interruption()
   const { signal } = interruption
   try {
+    const page = await pageFor(options)
     const action = await verb.load()
     const { data, lines, ok = true } = await action({ words, options, screen, signal })
+    await page?.write(verb.name, data)
     screen.clear()
-    print(options.has('json') ? [JSON.stringify(data, undefined, 2)] : lines)
+    const note = page === undefined ? [] : ['', `the page is ${quotedOf(page.path)}`]
+    print(options.has('json') ? [JSON.stringify(data, undefined, 2)] : [...lines, ...note])
     return ok ? EXIT.good : EXIT.failed
   } catch (error) {
     if (error instanceof Misuse) {
@@ -66,6 +72,14 @@ async function runVerb({ words, options }: Parsed, verb: NonNullable<Parsed['ver
   } finally {
     interruption.end()
   }
+}
+
+/** Where `--html` puts the page. Looked at before the work, which can take minutes. */
+async function pageFor(options: Options): Promise<PageFile | undefined> {
+  const path = options.text('html')
+  if (path === undefined) return undefined
+  const { PageFile } = await import('./page/file.ts')
+  return new PageFile(path)
 }
 
 function print(lines: readonly string[]): void {

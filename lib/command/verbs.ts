@@ -38,6 +38,11 @@ export const COMMON: Readonly<Record<string, OptionRow>> = {
   help: { short: 'h', help: 'print this help' },
 }
 
+const HTML: OptionRow = {
+  value: 'FILE',
+  help: 'write a page, too: with charts, tables and the JSON document, in one file',
+}
+
 const GENERATION: OptionRow = { value: 'N', help: 'this generation of a store of checkpoints; default: the newest' }
 
 /** All verbs, in the order of the help. */
@@ -51,10 +56,11 @@ export const VERBS: readonly Verb[] = [
       'Backend, kernel, limits of the container; and of PATH (default: the working directory) the file system, the',
       'device and its queue, alignment, direct I/O, and what the engine keeps in flight.',
     ],
-    options: {},
+    options: { html: HTML },
     examples: [
       ['deepring info', 'of the working directory'],
       ['deepring info /mnt/nvme --json', 'for a program'],
+      ['deepring info /mnt/nvme --html info.html', 'to attach to an issue'],
     ],
     load: async () => (await import('./info.ts')).info,
   },
@@ -270,9 +276,11 @@ export const VERBS: readonly Verb[] = [
       min: { value: 'TASK=RATE,...', help: 'exit with 1 if a task has a lower rate, in the unit of the table' },
       'no-fio': { help: 'do not run fio' },
       'no-node-fs': { help: 'do not run node:fs' },
+      html: HTML,
     },
     examples: [
       ['deepring bench /mnt/nvme', ''],
+      ['deepring bench /mnt/nvme --html bench.html', 'a page with charts'],
       ['deepring bench /mnt/nvme --only read,random-128 --min read=3,random-128=200', 'to qualify a machine'],
       ['deepring bench /mnt/nvme --block-size 1M --depth 32 --sequential', 'as ds_io'],
     ],
