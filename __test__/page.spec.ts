@@ -1,4 +1,4 @@
-/** Pages: what they are made of, and `--html` of the command. */
+/** Pages: what they are made of, and `--html` of the command. `browser.spec.ts` looks at them in a browser. */
 
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
