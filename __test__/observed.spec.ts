@@ -207,6 +207,7 @@ test.serial('what is in flight is listed, the oldest first', async (t) => {
 
 const GOOD: Info = {
   version: '0.1.0',
+  libc: 'glibc 2.17',
   backend: 'uring',
   reason: 'io_uring works here',
   kernel: '6.18.0',

@@ -2,14 +2,19 @@
 
 import { execFileSync } from 'node:child_process'
 import { cpSync, globSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { homedir } from 'node:os'
 import { join } from 'node:path'
 import test from 'ava'
+import * as deepring from '../index.ts'
 import { directDirectory, install, nodes, pack, root, run } from './packed.ts'
 
 const tarballs = pack()
 const project = install(tarballs.root, tarballs.platform)
 const installed = join(project, 'node_modules', 'deepring')
 const manifest = readManifest(installed)
+
+/** The binary of this checkout. */
+const built = join(root, readdirSync(root).find((name) => name.endsWith('.node')) ?? '')
 
 test.after.always(() => {
   tarballs.remove()
@@ -40,6 +45,20 @@ test('the platform tarball holds the binary, stripped, and says which machines i
     { os, cpu, libc, main },
     { os: [process.platform], cpu: [process.arch], libc: [triple.endsWith('musl') ? 'musl' : 'glibc'], main: binary },
   )
+})
+
+test('`info` names the C library that the binary needs, as objdump finds it', async (t) => {
+  const symbols = execFileSync('objdump', ['-T', built], { encoding: 'utf8', maxBuffer: 1 << 26 })
+  const minors = Array.from(symbols.matchAll(/GLIBC_2\.(\d+)/g), ([, minor]) => Number(minor))
+  const { libc } = await deepring.info()
+  t.is(libc, minors.length === 0 ? 'musl' : `glibc 2.${Math.max(...minors)}`)
+})
+
+test('the binary names no folder of the machine that it was built on', (t) => {
+  const binary = readFileSync(built, 'latin1')
+  for (const folder of [root, homedir()]) t.false(binary.includes(folder + '/'), folder)
+  // Names of source files are in it, without the folder.
+  t.regex(binary, /crates\/deepring\/src\/|registry\/[\w.-]+\/napi-/)
 })
 
 test('the published manifest names every platform at its own version, and nothing of the checkout', (t) => {

@@ -77,7 +77,8 @@ export type Details = [
   Fits<generated.Stat, Stat>,
   Fits<generated.Replacing, Replacing>,
   Fits<ReplaceRequest, generated.ReplaceRequest>,
-  Fits<generated.Info, Info>,
+  // The facade adds what the binding's file says of itself.
+  Fits<generated.Info, Omit<Info, 'libc'>>,
   Fits<generated.Stats, Stats>,
   Fits<generated.OpenedTable, OpenedTable>,
   Fits<generated.TableRow, TableRow>,

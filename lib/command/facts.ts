@@ -25,8 +25,8 @@ export function factsOf(machine: Machine, paint: Paint): Facts[] {
 }
 
 function* engineRows(found: Info, paint: Paint): Generator<Fact> {
-  const { version, backend, reason, kernel, flags, ringEntries, queueDepth, blockSize, inFlightBytes, window } = found
-  yield ['deepring', version]
+  const { version, libc, backend, reason, kernel, flags, ringEntries, queueDepth, blockSize, inFlightBytes, window } = found
+  yield ['deepring', libc === null ? version : `${version} for ${libc}`]
   yield ['backend', `${paint(backend === 'uring' ? 'green' : 'yellow', backend)} (${reason})`]
   yield ['kernel', kernel]
   if (backend === 'uring') yield ['ring', `${ringEntries} entries, ${flags.join(' ')}`]

@@ -5,6 +5,7 @@
  */
 
 import { existsSync, readFileSync } from 'node:fs'
+import { glibcOf } from './libc.ts'
 import { environmentVariable, isBundled, VersionMismatch, type LoadAttempt, type LoadFailure } from './load.ts'
 import { VERSION } from './version.ts'
 
@@ -194,18 +195,6 @@ function notInstalled({ code, triple, attempt }: Cause): string | undefined {
 
 function isPermissionModel(): boolean {
   return (process as { permission?: unknown }).permission !== undefined
-}
-
-/** The newest version of glibc that a binary names. */
-function glibcOf(file: string): string | undefined {
-  try {
-    const names = readFileSync(file, 'latin1').matchAll(/GLIBC_(\d+)\.(\d+)/g)
-    const minors = Array.from(names, ([, major, minor]) => Number(major) * 1000 + Number(minor))
-    const newest = Math.max(...minors)
-    return Number.isFinite(newest) ? `${Math.floor(newest / 1000)}.${newest % 1000}` : undefined
-  } catch {
-    return undefined
-  }
 }
 
 function runningGlibc(): string | undefined {

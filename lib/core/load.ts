@@ -78,6 +78,7 @@ const IN_PACKAGE = /([\\/]dist)?[\\/]lib[\\/]core[\\/]load\.[jt]s$/
 const SHARED = Symbol.for('deepring.binding')
 
 let loaded: Binding | undefined
+let loadedFrom: string | undefined
 
 /**
  * Returns the binding, opening it at the first call. After a failure, the next call tries again.
@@ -99,13 +100,20 @@ export function load(): Binding {
     let file: string | undefined
     try {
       file = candidate.find()
-      loaded = openShared(realPath(file), candidate)
+      const path = realPath(file)
+      loaded = openShared(path, candidate)
+      loadedFrom = path
       return loaded
     } catch (cause) {
       attempts.push({ candidate: candidate.name, kind: candidate.kind, file, cause })
     }
   }
   throw new LoadFailure(triple, attempts)
+}
+
+/** The file of the binding; `undefined` before it is opened. */
+export function bindingFile(): string | undefined {
+  return loadedFrom
 }
 
 /**

@@ -24,6 +24,8 @@ import { checkOpen, type EngineState } from '../core/engine-state.ts'
 import { adviceOn } from './doctor.ts'
 import type { Info, Stats } from './info.ts'
 import { configOf, type EngineOptions } from './limits.ts'
+import { libcOf } from '../core/libc.ts'
+import { bindingFile } from '../core/load.ts'
 import { DIRECT, type Opened, type RecordView } from '../core/record.ts'
 import {
   booleanOf,
@@ -431,7 +433,8 @@ async function closeEngine(state: EngineState): Promise<void> {
 
 /** The result of `info`. */
 function finishInfo(_operation: Operation, { detail }: RecordView): Info {
-  return detail as Info
+  const file = bindingFile()
+  return { ...(detail as Info), libc: file === undefined ? null : libcOf(file) }
 }
 
 brand('Engine', Engine.prototype, (engine) => {

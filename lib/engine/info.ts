@@ -10,6 +10,11 @@ import type { Backend } from '../core/record.ts'
 export interface Info {
   /** The version of the native binding. */
   readonly version: string
+  /**
+   * The C library that the native binding needs: `glibc 2.17` for version 2.17 or newer, or `musl`. `null` over `node:fs`, and
+   * where the binding's file cannot be read.
+   */
+  readonly libc: string | null
   /** What moves the bytes now. */
   readonly backend: Backend
   /**
