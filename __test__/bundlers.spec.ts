@@ -6,7 +6,7 @@
  */
 
 import { execFileSync } from 'node:child_process'
-import { chmodSync, copyFileSync, cpSync, existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { chmodSync, copyFileSync, cpSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { nodeResolve } from '@rollup/plugin-node-resolve'
 import { nodeFileTrace } from '@vercel/nft'
@@ -15,6 +15,7 @@ import * as esbuild from 'esbuild'
 import { rollup } from 'rollup'
 import * as vite from 'vite'
 import webpack, { type Configuration } from 'webpack'
+import { obtain } from '../scripts/obtain.mjs'
 import { directDirectory, emptyDirectory, install, pack, root, run, type Ended } from './packed.ts'
 
 const tarballs = pack()
@@ -153,7 +154,7 @@ for (const noExternal of [false, true]) {
   })
 }
 
-const bun = obtain('bun', '1.4.5')
+const bun = obtained({ name: 'bun', host: 'bun', version: '1.4.5' })
 for (const [how, parameters] of [
   ['to a file', ['--target=bun']],
   ['to an executable', ['--compile']],
@@ -203,6 +204,42 @@ test.serial('@vercel/nft traces the binary of the platform, and what it traces r
   t.teardown(() => bundles.pop())
   await works(t, { tool: 'nft', file: join(folder, 'app.mjs'), runtime: process.execPath })
 })
+
+// Runners of tests, which load what a test imports in their own ways.
+for (const { name, version, parameters } of [
+  { name: 'jest', version: '30.5.2', parameters: ['--config', '{"testMatch":["**/*.test.mjs"],"transform":{}}'] },
+  { name: 'vitest', version: '5.1.2', parameters: ['run', '--globals'] },
+]) {
+  const runner = obtained({ name, host: name, version })
+  const title = `${name}: a test imports it, and runs`
+  if (runner === undefined) {
+    test.skip(`${title} (${name} cannot be installed here)`, () => {})
+    continue
+  }
+  test.serial(title, async (t) => {
+    const file = join(project, `${name}.test.mjs`)
+    t.teardown(() => rmSync(file))
+    writeFileSync(
+      file,
+      `import { allocate, open } from 'deepring'
+      test('bytes come back', async () => {
+        const path = ${JSON.stringify(directDirectory())} + '/${name}-' + process.pid
+        const file = await open(path, 'w+')
+        const { receipt } = await file.write(allocate(4096).fill(7), { position: 0 })
+        const back = new Uint8Array(4096)
+        await file.read(back, { position: 0 })
+        await file.close()
+        ;(await import('node:fs')).rmSync(path)
+        expect(back[4095]).toBe(7)
+        expect(receipt.backend).not.toBe('node')
+      })`,
+    )
+    const variables = { ...OWN_LOADING, NODE_OPTIONS: '--experimental-vm-modules --no-warnings' }
+    const { status, stdout, stderr } = await run(runner, parameters, project, variables)
+    t.is(status, 0, stdout + stderr)
+    t.regex(stdout + stderr, /1 passed/)
+  })
+}
 
 /** Runs every bundle in a folder elsewhere, while the project has no node_modules: webpack writes its path into bundles. */
 async function elsewhere(
@@ -255,20 +292,10 @@ test.serial('a bundle without the binary imports, and says what to do at the fir
   )
 })
 
-/** The executable of a runtime from the registry, installed once beside those of `npm run runtimes`. */
-function obtain(host: string, version: string): string | undefined {
-  const folder = join(root, 'target', 'runtimes', `${host}-${version}`)
-  const command = join(folder, 'node_modules', '.bin', host)
+/** A program from the registry, installed once beside those of `npm run runtimes`; `undefined` if it cannot be. */
+function obtained(program: Parameters<typeof obtain>[0]): string | undefined {
   try {
-    if (!existsSync(command)) {
-      mkdirSync(folder, { recursive: true })
-      const manifest = { private: true, dependencies: { [host]: version }, allowScripts: { [host]: true } }
-      writeFileSync(join(folder, 'package.json'), JSON.stringify(manifest))
-      const parameters = ['install', '--no-audit', '--no-fund', '--no-package-lock', '--loglevel=error']
-      execFileSync('npm', parameters, { cwd: folder, stdio: 'ignore', timeout: 120_000 })
-    }
-    execFileSync(command, ['--version'], { stdio: 'ignore' })
-    return command
+    return obtain(program)
   } catch {
     return undefined
   }

@@ -1,4 +1,4 @@
-/** docs/world.md: every row names a test that exists. */
+/** Tables whose last column names what holds a row: each names a test, or a command, that exists. */
 
 import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -7,10 +7,26 @@ import { root } from './packed.ts'
 
 const FOLDERS: Record<string, string> = { tests: 'crates/deepring/tests', trials: 'crates/deepring-trials/tests' }
 
+/** The pages with such tables, and how many rows they have at least. */
+const PAGES: readonly (readonly [string, number])[] = [
+  ['world', 40],
+  ['bundlers', 10],
+]
+
+/** The commands of this checkout. */
+const { scripts } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { scripts: Record<string, string> }
+
 /** What is wrong with the last column of a row. */
 function flawOf(held: string): string | undefined {
-  const [, file, title] = /^`([^:`]+)(?:: ([^`]+))?`$/.exec(held) ?? []
-  if (file === undefined) return 'names no test'
+  const names = Array.from(held.matchAll(/`([^`]+)`/g), ([, name = '']) => name)
+  if (names.length === 0) return held.startsWith('not run; ') ? undefined : 'names no test'
+  return names.map(flawOfName).find((flaw) => flaw !== undefined)
+}
+
+function flawOfName(name: string): string | undefined {
+  const [, command] = /^npm run ([\w:-]+)/.exec(name) ?? []
+  if (command !== undefined) return command in scripts ? undefined : `there is no command ${command}`
+  const [, file = '', title] = /^([^:]+)(?:: (.+))?$/.exec(name) ?? []
   const [folder = '', ...rest] = file.split('/')
   const path = join(root, FOLDERS[folder] ?? folder, ...rest)
   if (!existsSync(path)) return `${file} does not exist`
@@ -18,19 +34,28 @@ function flawOf(held: string): string | undefined {
   return undefined
 }
 
-test('every row of docs/world.md names a test that exists', (t) => {
-  const lines = readFileSync(join(root, 'docs/world.md'), 'utf8').split('\n')
-  const rows = lines.filter((line) => line.startsWith('| ') && !line.startsWith('| situation'))
-  t.true(rows.length > 40, `${rows.length}`)
-  for (const row of rows) {
-    const cells = row.split('|').slice(1, -1)
-    t.is(cells.length, 4, row)
-    t.is(flawOf((cells[3] ?? '').trim()), undefined, row)
-  }
-})
+for (const [page, least] of PAGES) {
+  test(`every row of docs/${page}.md names a test that exists`, (t) => {
+    const lines = readFileSync(join(root, `docs/${page}.md`), 'utf8').split('\n')
+    let width = 0
+    let count = 0
+    for (const line of lines) {
+      const cells = line.split('|').slice(1, -1)
+      if (!line.startsWith('|')) width = 0
+      else if (cells.at(-1)?.trim() === 'held by') width = cells.length
+      else if (width > 0 && !line.startsWith('|---')) {
+        t.is(cells.length, width, line)
+        t.is(flawOf((cells.at(-1) ?? '').trim()), undefined, line)
+        count += 1
+      }
+    }
+    t.true(count >= least, `${count}`)
+  })
+}
 
-test('a row without a test, with a missing file, or with a missing title is seen', (t) => {
+test('a row without a test, with a missing file, a missing title or a missing command is seen', (t) => {
   t.is(flawOf('somewhere'), 'names no test')
   t.is(flawOf('`tests/absent.rs`'), 'tests/absent.rs does not exist')
   t.is(flawOf('`tests/stuck.rs: nothing_is_called_so`'), 'tests/stuck.rs has no test nothing_is_called_so')
+  t.is(flawOf('`tests/stuck.rs`, `npm run nothing`'), 'there is no command nothing')
 })

@@ -8,29 +8,18 @@
 //   npm run runtimes -- --scenario terminate      only programs whose name begins with terminate
 //   npm run runtimes -- --seed 7                  another order of events; default: from the time
 //
-// The runtimes are npm packages that contain their binaries. Each is installed once, at an exact
-// version, into target/runtimes. Ends with one line,
+// Ends with one line,
 // `runtimes: 6 runtimes, N scenarios, T terminations, 0 failures, ...`, and with status 1 if
 // anything failed. What cannot run on a runtime is counted as skipped, with its reason.
 
-import { execFileSync } from 'node:child_process'
-import { cpSync, existsSync, globSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { cpSync, globSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import process from 'node:process'
 import { parseArgs } from 'node:util'
 import { directDirectory, install, pack, root } from '../__test__/packed.ts'
 import { runScenario } from '../__test__/runtimes/runtime.ts'
 import { scenarios } from '../__test__/runtimes/scenarios.ts'
-
-/** The newest version of each line that deepring supports. */
-const RUNTIMES = [
-  { name: 'node20', host: 'node', version: '20.20.2' },
-  { name: 'node22', host: 'node', version: '22.23.3' },
-  { name: 'node24', host: 'node', version: '24.21.0' },
-  { name: 'node26', host: 'node', version: '26.10.0' },
-  { name: 'bun', host: 'bun', version: '1.4.5' },
-  { name: 'deno', host: 'deno', version: '2.9.6' },
-]
+import { obtain, RUNTIMES } from './obtain.mjs'
 
 const { values: chosen } = parseArgs({
   options: {
@@ -80,31 +69,6 @@ console.log(
     `${count.skipped} skipped, seed ${extent.seed}`,
 )
 process.exitCode = count.failed > 0 || count.passed === 0 ? 1 : 0
-
-/** The executable of a runtime, installed if it is missing. */
-function obtain({ name, host, version }) {
-  const folder = join(root, 'target', 'runtimes', `${name}-${version}`)
-  const command = join(folder, 'node_modules', '.bin', host)
-  if (!works(command, version)) {
-    process.stderr.write(`deepring: installing ${host} ${version}\n`)
-    rmSync(folder, { recursive: true, force: true })
-    mkdirSync(folder, { recursive: true })
-    // Install scripts of these packages put the binaries in place. npm runs them only for the
-    // packages named here.
-    const manifest = { private: true, dependencies: { [host]: version }, allowScripts: { [host]: true } }
-    writeFileSync(join(folder, 'package.json'), JSON.stringify(manifest))
-    const parameters = ['install', '--no-audit', '--no-fund', '--no-package-lock', '--loglevel=error']
-    execFileSync('npm', parameters, { cwd: folder, stdio: ['ignore', 2, 2] })
-    if (!works(command, version)) stop(`${host} ${version} was installed, but does not run`)
-  }
-  return command
-}
-
-/** Whether an executable exists and has the right version. */
-function works(command, version) {
-  if (!existsSync(command)) return false
-  return execFileSync(command, ['--version'], { encoding: 'utf8' }).includes(version)
-}
 
 /**
  * A project outside the checkout, with the package installed as npm would publish it, and the

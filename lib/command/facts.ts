@@ -25,7 +25,8 @@ export function factsOf(machine: Machine, paint: Paint): Facts[] {
 }
 
 function* engineRows(found: Info, paint: Paint): Generator<Fact> {
-  const { version, libc, backend, reason, kernel, flags, ringEntries, queueDepth, blockSize, inFlightBytes, window } = found
+  const { version, libc, backend, reason, kernel, flags, ringEntries, queueDepth, blockSize, inFlightBytes, window } =
+    found
   yield ['deepring', libc === null ? version : `${version} for ${libc}`]
   yield ['backend', `${paint(backend === 'uring' ? 'green' : 'yellow', backend)} (${reason})`]
   yield ['kernel', kernel]
