@@ -16,6 +16,12 @@ const LIMIT: Duration = Duration::from_secs(90);
 /// The exit status of a child process that calls [`again`].
 const AGAIN: i32 = 43;
 
+/// The type of what names a limit: glibc has its own.
+#[cfg(target_env = "gnu")]
+type Resource = libc::__rlimit_resource_t;
+#[cfg(not(target_env = "gnu"))]
+type Resource = libc::c_int;
+
 /// Runs `body` in a child process. Call it on the test's own thread, and let it be all the test
 /// does.
 pub(crate) fn alone(body: impl FnOnce()) {
@@ -96,12 +102,12 @@ fn run(test: &str, prepare: impl FnOnce(&mut Command)) -> (ExitStatus, String) {
 }
 
 /// Sets a resource limit of this process, soft and hard.
-pub(crate) fn limit(resource: libc::__rlimit_resource_t, value: u64) {
+pub(crate) fn limit(resource: Resource, value: u64) {
     set_limit(resource, libc::rlimit { rlim_cur: value, rlim_max: value });
 }
 
 /// Lowers a limit so that it can be raised again.
-pub(crate) fn limit_for_now(resource: libc::__rlimit_resource_t, value: u64) {
+pub(crate) fn limit_for_now(resource: Resource, value: u64) {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: fills a local struct.
     assert_eq!(unsafe { libc::getrlimit(resource, &raw mut limit) }, 0);
@@ -109,7 +115,7 @@ pub(crate) fn limit_for_now(resource: libc::__rlimit_resource_t, value: u64) {
     set_limit(resource, limit);
 }
 
-fn set_limit(resource: libc::__rlimit_resource_t, limit: libc::rlimit) {
+fn set_limit(resource: Resource, limit: libc::rlimit) {
     // SAFETY: reads a local struct.
     let set = unsafe { libc::setrlimit(resource, &raw const limit) };
     assert_eq!(set, 0, "setrlimit: {}", std::io::Error::last_os_error());
