@@ -88,13 +88,14 @@ impl Drop for Landing {
     }
 }
 
-/// A future and its landing, which goes last.
-struct Running<F> {
-    future: Option<Pin<Box<F>>>,
+/// A future and its landing, which goes last. The future is of any kind, because one copy of what runs tasks for each of
+/// fifty kinds would be a tenth of a megabyte.
+struct Running {
+    future: Option<Pin<Box<dyn Future<Output = Outcome> + Send>>>,
     landing: Arc<Landing>,
 }
 
-impl<F: Future<Output = Outcome>> Future for Running<F> {
+impl Future for Running {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
@@ -129,8 +130,11 @@ impl Session {
         gauge: Arc<Gauge>,
         future: impl Future<Output = Outcome> + Send + 'static,
     ) {
-        let (id, engine) = (landing.id, engine.clone());
-        let running = Running { future: Some(Box::pin(future)), landing };
+        self.run(engine.clone(), gauge, Running { future: Some(Box::pin(future)), landing });
+    }
+
+    fn run(&self, engine: Engine, gauge: Arc<Gauge>, running: Running) {
+        let id = running.landing.id;
         let schedule = move |runnable: Runnable| {
             // On a closed engine, this drops the task, which is canceled then.
             drop(engine.run_blocking(move || {
