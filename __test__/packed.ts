@@ -26,7 +26,7 @@ export interface Tarballs {
 /** Packs the checkout as it is now. It must be built. */
 export function pack(): Tarballs {
   const name = `pack-test-${process.pid}`
-  execFileSync(process.execPath, [join(root, 'scripts/pack.mjs'), '--out', name])
+  execFileSync(process.execPath, [join(root, 'scripts/pack.mjs'), '--here', '--out', name])
   const folder = join(root, 'target', name)
   const tarballs = readdirSync(folder).filter((entry) => entry.endsWith('.tgz'))
   const rootTarball = tarballs.find((entry) => /^deepring-\d/.test(entry))

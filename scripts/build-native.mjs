@@ -1,21 +1,13 @@
 // Builds the native binding into the checkout, and its types into binding.d.cts.
-//
-// Messages of a panic name source files. Without the mapping here, the binary would name folders of
-// the machine that it was built on.
 
 import { spawnSync } from 'node:child_process'
-import { homedir } from 'node:os'
 import { join } from 'node:path'
 import process from 'node:process'
 import { fileURLToPath } from 'node:url'
+import { pathMappings } from './mappings.mjs'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
-const registry = join(process.env.CARGO_HOME || join(homedir(), '.cargo'), 'registry', 'src')
-const flags = [
-  ...(process.env.RUSTFLAGS ?? '').split(' ').filter((flag) => flag !== ''),
-  `--remap-path-prefix=${registry}=registry`,
-  `--remap-path-prefix=${root}=`,
-]
+const flags = [...(process.env.RUSTFLAGS ?? '').split(' ').filter((flag) => flag !== ''), ...pathMappings()]
 const parameters = ['build', '--release', '--platform', '--no-js', '--dts', 'binding.d.cts', '--output-dir', '.']
 parameters.push('--manifest-path', 'crates/deepring-node/Cargo.toml', '--package-json-path', 'package.json')
 const { status, error } = spawnSync(join(root, 'node_modules', '.bin', 'napi'), parameters, {

@@ -1,9 +1,10 @@
-// Packs what npm would publish: the root tarball and one tarball for each platform whose binary has
-// been built.
+// Packs what would be published: the npm package, one package for each platform, and the crates, into target/pack.
 //
-//   npm run pack                 into target/pack
-//   npm run pack -- --out NAME   into target/NAME
-//   npm run pack -- --all        fails if a platform under npm/ lacks its binary, for a release
+//   npm run pack                       builds the binaries of all platforms (scripts/binaries.mjs), then packs
+//   node scripts/pack.mjs --built      packs the binaries that are in target/binaries; all must be there
+//   node scripts/pack.mjs --here       packs only the package and the binary of this checkout, as built for this machine
+//   node scripts/pack.mjs --here --crates   the same, and the crates
+//   node scripts/pack.mjs --out NAME   into target/NAME
 //
 // A bare `npm pack` is not enough, because the committed package.json cannot name the platform
 // packages. Until they are published, `npm ci` would fail on them in every clone. So a copy is
@@ -11,17 +12,25 @@
 // checkout needs. Its dist/ is compiled from the staged sources, so it has no stale file of an
 // earlier build.
 
-import { execFileSync } from 'node:child_process'
-import { cpSync, existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { execFileSync, spawnSync } from 'node:child_process'
+import { cpSync, existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { homedir } from 'node:os'
 import { join, relative } from 'node:path'
 import process from 'node:process'
 import { parseArgs } from 'node:util'
 
 const root = join(import.meta.dirname, '..')
-const options = { out: { type: 'string', default: 'pack' }, all: { type: 'boolean', default: false } }
-const { values: chosen } = parseArgs({ options })
+const { values: chosen } = parseArgs({
+  options: {
+    out: { type: 'string', default: 'pack' },
+    built: { type: 'boolean', default: false },
+    here: { type: 'boolean', default: false },
+    crates: { type: 'boolean', default: false },
+  },
+})
 // Under target/, so that the compiler finds the checkout's node_modules from the staged sources.
 const out = join(root, 'target', chosen.out)
+const binaries = chosen.here ? root : join(root, 'target', 'binaries')
 
 /** The keys of package.json that only a checkout needs. */
 const CHECKOUT_ONLY = ['devDependencies', 'overrides', 'scripts', 'ava', 'napi', 'allowScripts']
@@ -29,22 +38,22 @@ const CHECKOUT_ONLY = ['devDependencies', 'overrides', 'scripts', 'ava', 'napi',
 /** The newest glibc that a released binary can ask for: 2.17. */
 const GLIBC_FLOOR_MINOR = 17
 
+/** The crates, in the order in which they would be published. */
+const CRATES = ['deepring', 'deepring-tensors']
+
 const manifest = readManifest(root)
 const platforms = readdirSync(join(root, 'npm'))
 checkVersions()
+if (!chosen.here && !chosen.built) run(process.execPath, [join(root, 'scripts', 'binaries.mjs')])
 rmSync(out, { recursive: true, force: true })
 
-const tarballs = [packRoot()]
-for (const triple of platforms) {
-  const binary = `deepring.${triple}.node`
-  if (existsSync(join(root, binary))) tarballs.push(packPlatform(triple, binary))
-  else if (chosen.all) stop(`${binary} has not been built`)
-}
-for (const triple of platforms.filter((name) => existsSync(join(root, `deepring.${name}.node`)))) checkBinary(triple)
-for (const { filename, size, unpackedSize, entryCount } of tarballs) {
-  const path = relative(root, join(out, filename))
-  console.log(`${path}  ${kilobytes(size)} packed, ${kilobytes(unpackedSize)} unpacked, ${entryCount} files`)
-}
+const built = platforms.filter((triple) => existsSync(binaryOf(triple)))
+const missing = platforms.filter((triple) => !built.includes(triple))
+if (!chosen.here && missing.length > 0) stop(`${missing.join(', ')} has not been built`)
+for (const triple of built) checkBinary(triple)
+const tarballs = [packRoot(), ...built.map(packPlatform)]
+for (const { filename, size, unpackedSize, entryCount } of tarballs) report(filename, size, unpackedSize, entryCount)
+if (!chosen.here || chosen.crates) packCrates()
 
 function packRoot() {
   const stage = join(out, 'stage', 'deepring')
@@ -66,11 +75,29 @@ function packRoot() {
   return pack(stage)
 }
 
-function packPlatform(triple, binary) {
+function packPlatform(triple) {
   const stage = join(out, 'stage', triple)
   cpSync(join(root, 'npm', triple), stage, { recursive: true })
-  for (const name of [binary, 'LICENSE']) cpSync(join(root, name), join(stage, name))
+  cpSync(binaryOf(triple), join(stage, `deepring.${triple}.node`))
+  cpSync(join(root, 'LICENSE'), join(stage, 'LICENSE'))
   return pack(stage)
+}
+
+/** Makes the files that crates.io would serve. `npm run install-check` builds with them. */
+function packCrates() {
+  const target = join(out, 'stage', 'crates')
+  // In a checkout with changes, what is packed is the checkout as it is: so are the other tarballs.
+  const parameters = ['package', '--quiet', '--no-verify', '--allow-dirty', '--target-dir', target]
+  run('cargo', [...parameters, ...CRATES.flatMap((name) => ['-p', name])])
+  for (const name of CRATES) {
+    const file = `${name}-${manifest.version}.crate`
+    cpSync(join(target, 'package', file), join(out, file))
+    const sizes = execFileSync('tar', ['-tvzf', join(out, file)], { encoding: 'utf8' })
+      .trim()
+      .split('\n')
+    const unpackedSize = sizes.reduce((sum, line) => sum + Number(line.split(/\s+/)[2]), 0)
+    report(file, statSync(join(out, file)).size, unpackedSize, sizes.length)
+  }
 }
 
 function pack(stage) {
@@ -100,18 +127,33 @@ function checkVersions() {
  * release must ask for no newer glibc than README.md says; a build for this machine only reports it.
  */
 function checkBinary(triple) {
-  const content = readFileSync(join(root, `deepring.${triple}.node`), 'latin1')
+  const file = binaryOf(triple)
   if (triple.endsWith('gnu')) {
-    const minors = Array.from(content.matchAll(/GLIBC_2\.(\d+)/g), ([, minor]) => Number(minor))
-    const floor = Math.max(...minors)
+    const symbols = execFileSync('objdump', ['-T', file], { encoding: 'utf8', maxBuffer: 1 << 26 })
+    const floor = Math.max(...Array.from(symbols.matchAll(/GLIBC_2\.(\d+)/g), ([, minor]) => Number(minor)))
     console.log(`deepring.${triple}.node  needs glibc 2.${floor}`)
-    if (chosen.all && floor > GLIBC_FLOOR_MINOR)
+    if (!chosen.here && !(floor <= GLIBC_FLOOR_MINOR))
       stop(`deepring.${triple}.node needs glibc 2.${floor}; a release needs 2.${GLIBC_FLOOR_MINOR} at most`)
   }
-  const [folder] = /\/[\w./-]*(?:\.cargo\/registry|crates\/deepring)[\w./-]*/.exec(content) ?? []
-  if (folder === undefined) return
-  if (chosen.all) stop(`deepring.${triple}.node names a folder of the machine it was built on: ${folder}`)
-  console.log(`deepring.${triple}.node  names ${folder}`)
+  const content = readFileSync(file, 'latin1')
+  const named = [root, homedir(), process.env.CARGO_HOME].find((folder) => folder && content.includes(folder))
+  const [folder = named] = /\/[\w./-]*(?:\.cargo\/registry|crates\/deepring|usr\/src)[\w./-]*/.exec(content) ?? []
+  if (folder !== undefined) stop(`deepring.${triple}.node names a folder of the machine it was built on: ${folder}`)
+}
+
+function binaryOf(triple) {
+  return join(binaries, `deepring.${triple}.node`)
+}
+
+/** Runs a program to its end, or stops. */
+function run(command, parameters) {
+  const { status, error } = spawnSync(command, parameters, { cwd: root, stdio: ['ignore', 2, 2] })
+  if (status !== 0) stop(`\`${command} ${parameters.join(' ')}\` failed${error ? `: ${error.message}` : ''}`)
+}
+
+function report(file, size, unpackedSize, entryCount) {
+  const path = relative(root, join(out, file))
+  console.log(`${path}  ${kilobytes(size)} packed, ${kilobytes(unpackedSize)} unpacked, ${entryCount} files`)
 }
 
 function readManifest(folder) {

@@ -1,0 +1,118 @@
+// Compiles for every platform that has a binary, on this machine: scripts/binaries.mjs, and what tests need there.
+//
+// cargo-zigbuild links, because zig has every C library: glibc with only the symbols of 2.17, and musl. zig and cargo-zigbuild are
+// Python packages, which are installed once into target/zig.
+//
+// The standard library for a target is that of the Rust toolchain here (`rustup target add TARGET`). If it has none, as where
+// rustup's server cannot be reached, Debian's compiler builds it from source; its packages are unpacked into target/debian.
+
+import { execFileSync, spawnSync } from 'node:child_process'
+import { copyFileSync, existsSync, mkdirSync, rmSync, statSync } from 'node:fs'
+import { delimiter, join } from 'node:path'
+import process from 'node:process'
+import { unpack } from './debian.mjs'
+import { pathMappings } from './mappings.mjs'
+
+const root = join(import.meta.dirname, '..')
+
+/** The platforms. A binary for glibc works with 2.17 and newer ones. */
+export const TARGETS = {
+  'linux-x64-gnu': { target: 'x86_64-unknown-linux-gnu', floor: '.2.17' },
+  'linux-arm64-gnu': { target: 'aarch64-unknown-linux-gnu', floor: '.2.17' },
+  'linux-x64-musl': { target: 'x86_64-unknown-linux-musl', floor: '' },
+  'linux-arm64-musl': { target: 'aarch64-unknown-linux-musl', floor: '' },
+}
+
+const PYTHON_PACKAGES = ['ziglang==0.17.1', 'cargo-zigbuild==0.24.0']
+
+/** Builds the binaries of some platforms into target/binaries. */
+export function build(triples) {
+  for (const [index, triple] of triples.entries()) {
+    const started = performance.now()
+    say(`building ${triple}, ${index + 1} of ${triples.length}`)
+    // A musl addon is loaded by a dynamic Node, so its C library must be the process's own.
+    const flags = triple.endsWith('musl') ? ['-Ctarget-feature=-crt-static'] : []
+    crossCargo(triple, ['--release', '-p', 'deepring-node'], { flags })
+    const file = join(root, 'target', 'binaries', `deepring.${triple}.node`)
+    mkdirSync(join(root, 'target', 'binaries'), { recursive: true })
+    // A new file, not new content: a process may have the old one loaded.
+    rmSync(file, { force: true })
+    copyFileSync(join(root, 'target', TARGETS[triple].target, 'release', 'libdeepring_node.so'), file)
+    const seconds = Math.round((performance.now() - started) / 1000)
+    say(`${triple}  ${(statSync(file).size / 1e6).toFixed(2)} MB, ${seconds} s`)
+  }
+}
+
+/**
+ * Runs `cargo build` with these parameters for a platform, and returns what cargo prints. `std` are the crates of the standard
+ * library, where it has to be built.
+ */
+export function crossCargo(triple, parameters, { flags = [], std = 'std,panic_unwind' } = {}) {
+  const { target, floor } = TARGETS[triple]
+  const tools = zig()
+  const standard = standardLibrary(target, std)
+  const all = ['zigbuild', '--locked', '--target', `${target}${floor}`, ...parameters, ...standard.parameters]
+  const { status, error, stdout } = spawnSync(join(tools, 'cargo-zigbuild'), all, {
+    cwd: root,
+    env: {
+      ...process.env,
+      ...standard.environment,
+      PATH: `${tools}${delimiter}${process.env.PATH}`,
+      // Separated by a unit separator, because a path can have spaces.
+      CARGO_ENCODED_RUSTFLAGS: [...flags, ...pathMappings(standard.sources)].join('\x1f'),
+    },
+    stdio: ['ignore', 'pipe', 2],
+    encoding: 'utf8',
+    maxBuffer: 1 << 28,
+  })
+  if (status !== 0) stop(`${triple} does not build${error ? `: ${error.message}` : ''}`)
+  return stdout
+}
+
+/** Where the standard library for a target comes from. */
+function standardLibrary(target, std) {
+  const parameters = ['--print', 'target-libdir', '--target', target]
+  const folder = execFileSync('rustc', parameters, { cwd: root, encoding: 'utf8' }).trim()
+  if (existsSync(folder)) return { parameters: [], environment: {}, sources: [] }
+  let unpacked
+  try {
+    // The packages of the compiler that Debian keeps new for its browsers.
+    const follow = /^(libstd-rust-web-[\d.]+|libllvm\d+)$/
+    unpacked = unpack('rust', ['rustc-web', 'libstd-rust-web-dev', 'rust-web-src'], { follow })
+  } catch (error) {
+    stop(
+      `there is no standard library for ${target}: rustup target add ${target}. Nor is there Debian's: ${error.message}`,
+    )
+  }
+  return {
+    parameters: [`-Zbuild-std=${std}`],
+    environment: {
+      RUSTC: join(unpacked, 'usr/bin/rustc'),
+      RUSTC_BOOTSTRAP: '1',
+      LD_LIBRARY_PATH: join(unpacked, 'usr/lib/x86_64-linux-gnu'),
+    },
+    sources: [join(unpacked, 'usr/src')],
+  }
+}
+
+/** The folder with zig and cargo-zigbuild. */
+function zig() {
+  const folder = join(root, 'target', 'zig')
+  const bin = join(folder, 'bin')
+  if (spawnSync(join(bin, 'cargo-zigbuild'), ['--version']).status === 0) return bin
+  say(`installing ${PYTHON_PACKAGES.join(', ')}`)
+  rmSync(folder, { recursive: true, force: true })
+  execFileSync('python3', ['-m', 'venv', folder], { stdio: ['ignore', 2, 2] })
+  const parameters = ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', ...PYTHON_PACKAGES]
+  execFileSync(join(bin, 'python'), parameters, { stdio: ['ignore', 2, 2] })
+  return bin
+}
+
+function say(message) {
+  process.stderr.write(`deepring: ${message}\n`)
+}
+
+function stop(message) {
+  say(message)
+  process.exit(1)
+}
