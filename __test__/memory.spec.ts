@@ -15,7 +15,7 @@ import { surfaceOf, unevenness } from './runtimes/surface.mjs'
 
 const scratch = makeScratch()
 const programs = join(import.meta.dirname, 'runtimes')
-const runtime: Runtime = { name: 'this', host: 'node', command: process.execPath }
+const runtime: Runtime = { name: 'this', host: 'node', command: process.execPath, version: process.versions.node }
 const seed = Date.now() % 2 ** 32
 const extent: Extent = { terminations: 100, workers: 100, rounds: 3, ends: 2, loopMs: 700, appends: 200, seed }
 

@@ -7,6 +7,7 @@ export interface Runtime {
   /** As it is named in the table and by `--only`. */
   readonly name: string
   readonly host: Host
+  readonly version: string
   /** The executable. */
   readonly command: string
 }

@@ -45,11 +45,15 @@ export async function runScenario(
   const folder = join(scratch, `${runtime.name}-${scenario.program.replace('.mjs', '')}`)
   rmSync(folder, { recursive: true, force: true })
   mkdirSync(folder, { recursive: true })
+  const environment = scenario.environment?.(folder)
+  if (typeof environment === 'string') return { state: 'skipped', output: environment, seconds: 0 }
+  const flags = scenario.flags?.(runtime) ?? []
   const hangMs = HANG_MS + extent.terminations * HANG_MS_PER_TERMINATION
   try {
     let output = ''
     for (const run of scenario.runs(folder, extent)) {
-      const ended = await start(runtime, join(programs, scenario.program), run, hangMs)
+      const program = { path: join(programs, scenario.program), flags, environment }
+      const ended = await start(runtime, program, run, hangMs)
       const fault = faultOf(run, ended) ?? run.verify?.()
       if (fault !== undefined) return { state: 'failed', output: fault, seconds: seconds() }
       output = ended.output
@@ -75,12 +79,19 @@ interface Ended {
   readonly hung: string | undefined
 }
 
-function start({ command, host }: Runtime, program: string, run: Run, hangMs: number): Promise<Ended> {
+/** What a process runs. */
+interface Program {
+  readonly path: string
+  readonly flags: readonly string[]
+  readonly environment: NodeJS.ProcessEnv | undefined
+}
+
+function start({ command, host }: Runtime, program: Program, run: Run, hangMs: number): Promise<Ended> {
   return new Promise((resolve, reject) => {
-    const child = spawn(command, [...FLAGS[host], program, JSON.stringify(run.parameters)], {
-      cwd: join(program, '..'),
+    const child = spawn(command, [...FLAGS[host], ...program.flags, program.path, JSON.stringify(run.parameters)], {
+      cwd: join(program.path, '..'),
       stdio: ['ignore', 'pipe', 'pipe'],
-      env: { ...process.env, NO_COLOR: '1' },
+      env: { ...process.env, NO_COLOR: '1', ...program.environment },
     })
     let stdout = ''
     let stderr = ''

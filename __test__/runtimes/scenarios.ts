@@ -9,7 +9,8 @@
 import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { coded, misplaced } from './coded.mjs'
-import type { Host } from './host.ts'
+import { electronLike } from '../electron.ts'
+import type { Host, Runtime } from './host.ts'
 
 /** How much a scenario does: little in `npm test`, much in `npm run runtimes`. */
 export interface Extent {
@@ -44,6 +45,10 @@ export interface Scenario {
   readonly program: string
   /** Why it cannot run on a runtime; by default it runs on all. */
   skip?(host: Host): string | undefined
+  /** More flags of the runtime. */
+  flags?(runtime: Runtime): string[]
+  /** More variables of its environment; or why it cannot run on this machine. Files that they name are made in the folder. */
+  environment?(folder: string): NodeJS.ProcessEnv | string
   /** The runs, one after the other, in a separate directory that supports direct I/O. */
   runs(folder: string, extent: Extent): Run[]
 }
@@ -71,6 +76,34 @@ const THROWN_IN_WORKER = /on purpose|^\s*\^$|at .*passing-worker\.mjs/
 
 export const scenarios: readonly Scenario[] = [
   { name: 'every public function', program: 'smoke.mjs', runs: (folder) => [{ parameters: { folder } }] },
+  {
+    name: 'every public function in a worker',
+    program: 'smoke-worker.mjs',
+    runs: (folder) => [{ parameters: { folder } }],
+  },
+  {
+    name: 'every public function with permissions',
+    program: 'smoke.mjs',
+    skip: onlyOnNode('only Node has these permissions; those of Deno are asked for in all scenarios'),
+    flags: ({ version }) => [
+      Number.parseInt(version, 10) < 24 ? '--experimental-permission' : '--permission',
+      '--allow-addons',
+      '--allow-worker',
+      '--allow-fs-read=*',
+      '--allow-fs-write=*',
+    ],
+    runs: (folder) => [
+      { parameters: { folder }, noise: /ExperimentalWarning: Permission|SecurityWarning: The flag --allow/ },
+    ],
+  },
+  {
+    // As in Electron. The file that stands in for the binary is of the checkout.
+    name: 'every public function where external memory is refused',
+    program: 'smoke.mjs',
+    skip: onlyOnNode('Electron is Node'),
+    environment: electronLike,
+    runs: (folder) => [{ parameters: { folder, refused: true } }],
+  },
   {
     name: 'the look at memory can fail',
     program: 'planted.mjs',
@@ -166,6 +199,11 @@ export const scenarios: readonly Scenario[] = [
     },
   },
 ]
+
+/** Skips the other runtimes, for this reason. */
+function onlyOnNode(reason: string): (host: Host) => string | undefined {
+  return (host) => (host === 'node' ? undefined : reason)
+}
 
 function moments(count: number): number[] {
   return Array.from({ length: count }, (_, i) => MOMENTS_MS[i % MOMENTS_MS.length] ?? 0)

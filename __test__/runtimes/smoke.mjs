@@ -885,7 +885,8 @@ const checks = {
   'aio.AioHandle.prototype.@@deepring.AioHandle': () => marked(AioHandle),
   'aio.AioHandle.prototype.@@util.inspect.custom': () => inspect(handle).startsWith('AioHandle {'),
   'aio.AioHandle.prototype.isPinned': () =>
-    handle.isPinned(engine.allocate(9)) === true && handle.isPinned(new Uint8Array(9)) === false,
+    handle.isPinned(engine.allocate(9)) === (parameters.refused !== true) &&
+    handle.isPinned(new Uint8Array(9)) === false,
 }
 
 const TENSOR_FIELDS = { dtype: 0, shape: 0, data: 0, type: 0, dims: 0, location: 0, byteLength: 0 }
