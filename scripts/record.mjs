@@ -16,8 +16,10 @@ export function thisMachine() {
   return [`${type()} ${kernel}`, arch(), ...libc].join(', ')
 }
 
-/** Writes the row of a command; `result` is its last line. */
-export function record(command, machine, result) {
+/** Writes the row of a command of package.json, with the arguments of this process; `result` is its last line. */
+export function record(name, machine, result) {
+  const words = process.argv.slice(2).filter((word) => word !== '--record')
+  const command = [`npm run ${name}`, ...(words.length > 0 ? ['--', ...words] : [])].join(' ')
   const text = readFileSync(page, 'utf8')
   const [before, rest = ''] = text.split(BEGIN)
   const [table, after] = rest.split(END)

@@ -82,7 +82,7 @@ const result =
   `runtimes: ${runtimes.length} runtimes, ${done} scenarios, ${terminations} terminations, ${count.failed} failures, ` +
   `${count.skipped} skipped, seed ${extent.seed}${tests}`
 console.log(result)
-if (chosen.record) record('npm run runtimes', thisMachine(), result)
+if (chosen.record) record('runtimes', thisMachine(), result)
 process.exitCode = count.failed + suite.failed > 0 || count.passed === 0 ? 1 : 0
 
 /** Runs the TypeScript suite of this checkout, shows what it prints, and counts its tests. */

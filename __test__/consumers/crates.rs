@@ -1,0 +1,27 @@
+// Uses both crates as crates.io would serve them: writes a file and a model into the given directory, and reads them back.
+
+use deepring::{Completed, Engine, OpenOptions};
+use deepring_tensors::{DType, Declared, SaveOptions, Safetensors, Source, save};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let folder = std::path::PathBuf::from(std::env::args_os().nth(1).ok_or("which directory?")?);
+    let path = folder.join(format!("crates-{}", std::process::id()));
+    let engine = Engine::builder().build()?;
+    let file = engine.open(&path, OpenOptions::new().read(true).write(true).create(true))?;
+    file.write_at(vec![42u8; 1 << 20], 0).wait().result?;
+    let Completed { buf, result } = file.read_exact_at(vec![0u8; 1 << 20], 0).wait();
+    let receipt = result?;
+    let buf = buf.ok_or("the engine kept the buffer")?;
+    assert!(buf.iter().all(|byte| *byte == 42));
+    drop(file);
+
+    let declared = Declared { name: "weights".into(), dtype: DType::U8, shape: vec![1 << 20] };
+    save(&engine, &path, vec![Source { declared, data: buf }], SaveOptions::new()).wait()?;
+    let model = Safetensors::open(&engine, &path).wait()?;
+    let loaded = model.load(&model.table().all()).wait()?;
+    let weights = loaded.get("weights").ok_or("the model has no weights")?;
+    assert!(weights.bytes().iter().all(|byte| *byte == 42));
+    std::fs::remove_file(&path)?;
+    println!("the bytes came back, by {:?}", receipt.backend);
+    Ok(())
+}
