@@ -11,6 +11,7 @@ const FOLDERS: Record<string, string> = { tests: 'crates/deepring/tests', trials
 const PAGES: readonly (readonly [string, number])[] = [
   ['world', 40],
   ['bundlers', 10],
+  ['expectations', 24],
 ]
 
 /** The commands of this checkout. */
