@@ -90,6 +90,7 @@ mod engine;
 mod error;
 mod extend;
 mod file;
+mod file_stat;
 #[cfg(any(test, feature = "fuzz"))]
 #[doc(hidden)]
 pub mod fuzz;
@@ -137,7 +138,8 @@ pub use digest::{Checksum, crc32c, crc32c_append, crc32c_combine};
 pub use directory::{Directory, FileLock, LockKind};
 pub use engine::Engine;
 pub use error::{Error, ErrorKind, Result};
-pub use file::{File, FileStat};
+pub use file::File;
+pub use file_stat::FileStat;
 pub use info::{HugePages, Info, PathInfo};
 pub use locks::ProcessLocks;
 pub use many::{Piece, Scattered};

@@ -1,7 +1,7 @@
 //! [`FileLock`]: a lock on a file of a directory.
 
 use super::{Directory, entry};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::sys::file::Access;
 use crate::sys::lock::Kind;
 use crate::sys::{Errno, file, flock, stat};
@@ -20,9 +20,18 @@ pub enum LockKind {
     Exclusive,
 }
 
-/// An advisory lock on a file (`flock`), by [`Directory::lock`] or [`Directory::try_lock`]. It is released when the value is
-/// dropped, and when the process ends, however it ends. It stays with the file when that, or its directory, is renamed or
-/// removed.
+impl From<LockKind> for Kind {
+    fn from(lock: LockKind) -> Self {
+        match lock {
+            LockKind::Shared => Self::Shared,
+            LockKind::Exclusive => Self::Exclusive,
+        }
+    }
+}
+
+/// An advisory lock on a file (`flock`), by [`Directory::lock`] or [`Directory::try_lock`], or on a directory, by
+/// [`Directory::lock_entries`]. It is released when the value is dropped, and when the process ends, however it ends. It stays
+/// with the file when that, or its directory, is renamed or removed.
 ///
 /// Each value is an owner of its own, also within a process. What a process forks keeps the lock while both live, until the
 /// parent drops it; a drop in the child releases nothing.
@@ -56,6 +65,34 @@ impl Directory {
         locked.ok_or_else(|| self.failed(libc::EWOULDBLOCK, "flock", name))
     }
 
+    /// Locks the directory itself, and waits until it has the lock. It keeps out others that lock it so, and nothing else: for
+    /// programs that agree to change names in a directory one at a time. Reading and writing its files needs no lock.
+    ///
+    /// The lock goes with the directory when that is renamed or removed: a name that is looked up from this value is in the
+    /// directory that is locked.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Os`](crate::ErrorKind::Os) with syscall `open`: `ENOENT` if it was removed, `EACCES` if it may not be read; with
+    /// syscall `flock`: `ENOLCK`, `EOPNOTSUPP`, and on some file servers `EBADF`, if the file system has no locks on directories.
+    ///
+    /// ```
+    /// use deepring::{Directory, LockKind};
+    /// # let place = tempfile::tempdir().unwrap();
+    /// let directory = Directory::open(place.path())?;
+    /// let lock = directory.lock_entries(LockKind::Exclusive)?;
+    /// if directory.stat("epoch").is_err() {
+    ///     std::fs::write(place.path().join("epoch"), b"1").unwrap(); // no other holder of the lock has done so
+    /// }
+    /// drop(lock);
+    /// # Ok::<(), deepring::Error>(())
+    /// ```
+    pub fn lock_entries(&self, lock: LockKind) -> Result<FileLock> {
+        let failed = |errno, call| Error::os(errno, call).at(&self.path);
+        let file = file::open_directory(Some(&self.fd), c".").map_err(|errno| failed(errno, "open"))?;
+        flock::lock(&file, lock.into()).map_err(|errno| failed(errno, "flock"))?;
+        Ok(FileLock { file, process: std::process::id() })
+    }
+
     fn lock_by(
         &self,
         name: &OsStr,
@@ -63,10 +100,7 @@ impl Directory {
         create: bool,
         take: impl Fn(&OwnedFd, Kind) -> std::result::Result<bool, Errno>,
     ) -> Result<Option<FileLock>> {
-        let kind = match lock {
-            LockKind::Shared => Kind::Shared,
-            LockKind::Exclusive => Kind::Exclusive,
-        };
+        let kind = lock.into();
         let entry = entry(name).map_err(|errno| self.failed(errno, "open", name))?;
         for _ in 0..OPENINGS_MAX {
             let file = match self.open_to_lock(&entry, kind, create) {

@@ -6,8 +6,9 @@
 mod lock;
 
 use crate::error::{Error, Result};
+use crate::file_stat::FileStat;
 use crate::sys::replace::{Calls, Kernel};
-use crate::sys::{Errno, directory as sys, file};
+use crate::sys::{Errno, directory as sys, file, stat};
 use std::ffi::{CStr, CString, OsStr, OsString};
 use std::fmt;
 use std::fs::File;
@@ -75,6 +76,11 @@ impl Directory {
         }
     }
 
+    /// The directory of a descriptor that is open already.
+    pub(crate) fn of(fd: Arc<OwnedFd>, path: Arc<Path>) -> Self {
+        Self { fd, path }
+    }
+
     /// As it was named; of a directory that was opened from another, that one's path with the name.
     pub fn path(&self) -> &Path {
         &self.path
@@ -115,6 +121,33 @@ impl Directory {
         Ok(bytes)
     }
 
+    /// What the file system reports about what has the name. A link is followed.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Os`](crate::ErrorKind::Os) with syscall `statx`: `ENOENT`, also of a link that leads nowhere, `ELOOP`, `EACCES`.
+    ///
+    /// ```
+    /// # let place = tempfile::tempdir().unwrap();
+    /// let directory = deepring::Directory::open(place.path())?;
+    /// std::fs::write(place.path().join("epoch"), b"42").unwrap();
+    /// assert_eq!(directory.stat("epoch")?.size, 2);
+    /// assert_eq!(directory.stat("loss").unwrap_err().code(), "ENOENT");
+    /// # Ok::<(), deepring::Error>(())
+    /// ```
+    pub fn stat(&self, name: impl AsRef<OsStr>) -> Result<FileStat> {
+        let stat = self.call("statx", name.as_ref(), |entry| stat::stat_at(&self.fd, entry))?;
+        Ok(FileStat::of(&stat, stat.size))
+    }
+
+    /// What the file system reports about the directory itself.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Os`](crate::ErrorKind::Os) with syscall `statx`.
+    pub fn own_stat(&self) -> Result<FileStat> {
+        let stat = stat::stat(&*self.fd).map_err(|errno| Error::os(errno, "statx").at(&self.path))?;
+        Ok(FileStat::of(&stat, stat.size))
+    }
+
     /// Opens a directory in this one.
     ///
     /// # Errors
@@ -150,6 +183,29 @@ impl Directory {
     /// that of the old one.
     pub fn rename(&self, from: impl AsRef<OsStr>, to: &Self, name: impl AsRef<OsStr>) -> Result<()> {
         self.call_two("rename", from.as_ref(), to, name.as_ref(), sys::rename_new)
+    }
+
+    /// Gives a file a new name, here or in another directory of the file system, and takes that name from the file that has
+    /// it, if there is one. In between, the name is never free. For files that are whole already: what is written anew takes a
+    /// name by [`Engine::replace`](crate::Engine::replace).
+    ///
+    /// If both names are of the same file (hard links), nothing happens: both stay.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Os`](crate::ErrorKind::Os) with syscall `rename`: `ENOENT`, `EXDEV`, `EISDIR` if a directory has the new name,
+    /// `ENOSPC`, `EACCES`. The path is that of the old name.
+    ///
+    /// ```
+    /// # let place = tempfile::tempdir().unwrap();
+    /// let directory = deepring::Directory::open(place.path())?;
+    /// std::fs::write(place.path().join("new"), b"42").unwrap();
+    /// std::fs::write(place.path().join("epoch"), b"41").unwrap();
+    /// directory.rename_over("new", &directory, "epoch")?;
+    /// assert_eq!((directory.names()?.len(), directory.read("epoch", 16)?), (1, b"42".to_vec()));
+    /// # Ok::<(), deepring::Error>(())
+    /// ```
+    pub fn rename_over(&self, from: impl AsRef<OsStr>, to: &Self, name: impl AsRef<OsStr>) -> Result<()> {
+        self.call_two("rename", from.as_ref(), to, name.as_ref(), sys::rename)
     }
 
     /// Gives a file a second name, here or in another directory of the file system.

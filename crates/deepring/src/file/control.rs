@@ -1,10 +1,11 @@
 //! Calls on a file other than transfers, with callbacks: sync, truncate, stat, close, verify. They run on blocking threads.
 
-use super::{File, FileStat};
+use super::File;
 use crate::blocking::Line;
 use crate::driver::{Barrier, Control, ControlJob, Message, Use};
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
+use crate::file_stat::FileStat;
 use crate::open::OpenFile;
 use crate::sys::{self, Errno};
 use std::ops::Range;
@@ -173,19 +174,5 @@ pub(crate) fn stat(file: &OpenFile) -> Result<FileStat> {
     let failed = |errno| Error::os(errno, "statx").at(&file.path);
     let stat = sys::stat::stat(file.fd()).map_err(failed)?;
     let size = if file.is_block_device { file.measure().map_err(failed)? } else { file.inode.size_to_report(stat.size) };
-    Ok(FileStat {
-        size,
-        blocks: stat.blocks,
-        block_size: stat.block_size,
-        dev: stat.device.as_dev(),
-        ino: stat.number,
-        mode: stat.mode,
-        nlink: stat.nlink,
-        uid: stat.uid,
-        gid: stat.gid,
-        atime_ns: stat.atime_ns,
-        mtime_ns: stat.mtime_ns,
-        ctime_ns: stat.ctime_ns,
-        birthtime_ns: stat.birthtime_ns,
-    })
+    Ok(FileStat::of(&stat, size))
 }

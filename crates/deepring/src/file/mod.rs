@@ -13,6 +13,7 @@ use crate::completion::{Completion, Outcome, RawTransfer};
 use crate::driver::request::Target;
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
+use crate::file_stat::FileStat;
 use crate::handle::Handle;
 use crate::locks::ProcessLocks;
 use crate::memory::{Buffer, IoBuf, IoBufMut};
@@ -65,28 +66,6 @@ pub struct File {
     pub(crate) file: Arc<OpenFile>,
     /// One for each `File` of this descriptor: the last one closes it.
     clones: Arc<()>,
-}
-
-/// What the file system reports about an open file. Sizes are in bytes, times in nanoseconds since
-/// 1970.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-#[allow(missing_docs, reason = "the names are those of stat(2)")]
-pub struct FileStat {
-    pub size: u64,
-    /// Blocks of 512 bytes that are allocated.
-    pub blocks: u64,
-    pub block_size: u32,
-    pub dev: u64,
-    pub ino: u64,
-    pub mode: u32,
-    pub nlink: u32,
-    pub uid: u32,
-    pub gid: u32,
-    pub atime_ns: i128,
-    pub mtime_ns: i128,
-    pub ctime_ns: i128,
-    pub birthtime_ns: i128,
 }
 
 impl File {
@@ -272,6 +251,22 @@ impl File {
         let (task, end) = Task::new();
         self.stat_then(end);
         task
+    }
+
+    /// What the file system reported when the file was opened. No system call is made; of a block device, the size is 0.
+    ///
+    /// ```
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path().join("layer0.bin");
+    /// # std::fs::write(&path, vec![7u8; 5000]).unwrap();
+    /// let engine = deepring::Engine::builder().build()?;
+    /// let file = engine.open(&path, deepring::OpenOptions::new().read(true))?;
+    /// assert_eq!(file.stat_at_open(), file.stat().wait()?);
+    /// assert_eq!(file.stat_at_open().size, 5000);
+    /// # Ok::<(), deepring::Error>(())
+    /// ```
+    pub fn stat_at_open(&self) -> FileStat {
+        FileStat::of(&self.file.opened, self.file.opened.size)
     }
 
     /// Waits for every request on this file, then closes it. While there are other clones, the

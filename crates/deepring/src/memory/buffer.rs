@@ -189,6 +189,20 @@ impl DerefMut for Buffer {
     }
 }
 
+/// For types that take any owner of bytes, such as `bytes::Bytes::from_owner`.
+///
+/// ```
+/// let engine = deepring::Engine::builder().build()?;
+/// let weights: Box<dyn AsRef<[u8]>> = Box::new(engine.buffer(5000)?);
+/// assert_eq!((*weights).as_ref(), [0; 5000]);
+/// # Ok::<(), deepring::Error>(())
+/// ```
+impl AsRef<[u8]> for Buffer {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
 impl fmt::Debug for Buffer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Buffer({} bytes at {:p})", self.len, self.start())
@@ -281,6 +295,13 @@ impl Deref for SharedBuffer {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
         &self.buffer[self.range.clone()]
+    }
+}
+
+/// As that of [`Buffer`].
+impl AsRef<[u8]> for SharedBuffer {
+    fn as_ref(&self) -> &[u8] {
+        self
     }
 }
 

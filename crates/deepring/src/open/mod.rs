@@ -86,7 +86,7 @@ fn collect(opened: Opened, name: &Name, options: &OpenOptions) -> Result<OpenFil
             return Err(error);
         }
     };
-    let Known { is_block_device, support, judge, size, is_fuse, identity, mount, pages, locks, has_holes, cached } = known;
+    let Known { opened, is_block_device, support, judge, size, is_fuse, identity, mount, pages, locks, has_holes, cached } = known;
     let owns_end = identity.proof != Proof::None;
     let inode = Inode::of(identity, size);
     if has_holes {
@@ -102,6 +102,7 @@ fn collect(opened: Opened, name: &Name, options: &OpenOptions) -> Result<OpenFil
         cached: Mutex::new(cached),
         closed: AtomicBool::new(false),
         path: Arc::clone(&name.path),
+        opened,
         inode,
         owns_end,
         device: Arc::clone(&mount.device),
@@ -133,6 +134,7 @@ fn collect(opened: Opened, name: &Name, options: &OpenOptions) -> Result<OpenFil
 
 /// What was found out before anything was changed.
 struct Known {
+    opened: Stat,
     is_block_device: bool,
     support: DirectSupport,
     /// See [`OpenFile::went_direct`].
@@ -194,7 +196,20 @@ fn look(fd: &OwnedFd, name: &Name, options: &OpenOptions, write_only: bool) -> R
     };
     let pages = if support.available { Pages::of(fd, &stat) } else { Pages::NotPinned };
     let locks = locks(fd, &stat, options, &support, write_only);
-    Ok(Known { is_block_device, support, judge, size, is_fuse, identity, mount, pages, locks, has_holes: stat.has_holes(), cached })
+    Ok(Known {
+        opened: stat,
+        is_block_device,
+        support,
+        judge,
+        size,
+        is_fuse,
+        identity,
+        mount,
+        pages,
+        locks,
+        has_holes: stat.has_holes(),
+        cached,
+    })
 }
 
 /// Whether a ring would carry out transfers on the thread that submits them, however long they

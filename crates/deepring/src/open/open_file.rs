@@ -12,7 +12,7 @@ use crate::plan::{Direction, Geometry};
 use crate::planted::{PlantedBug, planted};
 use crate::priority::Priority;
 use crate::sync::atomic::AtomicUsize;
-use crate::sys::stat::stat;
+use crate::sys::stat::{Stat, stat};
 use crate::sys::{Errno, file as sys};
 use crate::trace;
 use std::mem::ManuallyDrop;
@@ -31,6 +31,8 @@ pub(crate) struct OpenFile {
     pub(super) cached: Mutex<Option<Cached>>,
     pub(super) closed: AtomicBool,
     pub(crate) path: Arc<Path>,
+    /// What the kernel said when it was opened.
+    pub(crate) opened: Stat,
     pub(crate) inode: Arc<Inode>,
     /// Whether what is known of its end is known of this very file. Else nothing is padded,
     /// preallocated or cut.

@@ -64,7 +64,7 @@ pub(crate) fn link(from: &OwnedFd, name: &CStr, to: &OwnedFd, new: &CStr) -> Res
 }
 
 /// Takes the new name from a file, or from a directory that is empty.
-pub(super) fn rename(from: &OwnedFd, name: &CStr, to: &OwnedFd, new: &CStr) -> Result<(), Errno> {
+pub(crate) fn rename(from: &OwnedFd, name: &CStr, to: &OwnedFd, new: &CStr) -> Result<(), Errno> {
     noted(Note::Rename((from, name), (to, new)), || renameat(from, name, to, new))
 }
 

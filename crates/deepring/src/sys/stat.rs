@@ -175,6 +175,16 @@ pub(crate) fn kind_at(directory: Option<&OwnedFd>, path: &CStr) -> Result<FileKi
     older_stat_at(directory.map_or(libc::AT_FDCWD, AsRawFd::as_raw_fd), path, 0).map(|stat| FileKind::of_mode(stat.st_mode))
 }
 
+/// Describes what a name in a directory stands for; links are followed.
+pub(crate) fn stat_at(directory: &OwnedFd, name: &CStr) -> Result<Stat, Errno> {
+    let fd = directory.as_raw_fd();
+    match call_statx(fd, name, 0, WANTED) {
+        Ok(statx) => Ok(Stat::of(&statx)),
+        // As in `stat`: the older call decides whether a refusal counts.
+        Err(_) => older_stat_at(fd, name, 0).map(|stat| Stat::of_older(&stat)),
+    }
+}
+
 /// What a name in a directory stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Named {
