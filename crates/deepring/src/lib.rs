@@ -149,7 +149,7 @@ pub use open::{Direct, DirectSupport, OpenOptions};
 pub use options::{ManyOptions, ReadOptions, WriteOptions};
 pub use plan::Direction;
 pub use priority::Priority;
-pub use replacement::{ReplaceOptions, Replacement};
+pub use replacement::{ReplaceOptions, Replacement, TemporaryNames};
 pub use scatter::{FileRanges, ScatteredFiles};
 pub use stats::{LatencyHistogram, LatencySummary, Stats};
 pub use windows::{DeviceWindow, WindowSize};

@@ -21,25 +21,31 @@ mod replay;
 
 use crate::blocking::Line;
 use crate::config::END_MAX;
+use crate::directory::Directory;
 use crate::engine::Engine;
-#[cfg(doc)]
-use crate::error::ErrorKind;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::file::{self, File};
+use crate::file_stat::FileStat;
 use crate::op::Task;
 use crate::open::shortage::Patience;
-use crate::open::{self, Name, OpenFile};
+use crate::open::{self, Direct, Name, OpenFile};
 use crate::planted::{PlantedBug, planted};
+use crate::stats::add;
 use crate::sys::replace::{Calls, Kernel};
 use crate::sys::stat::stat;
 use crate::sys::{Errno, file as sys};
+use crate::unwind::contain;
 use place::Place;
 use std::ffi::CString;
 use std::fmt;
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
 
-pub use options::ReplaceOptions;
+pub use options::{ReplaceOptions, TemporaryNames};
 
 /// The mode of a temporary file that takes over that of an old one: until it has it, no other user can read what is written.
 const PRIVATE: u32 = 0o600;
@@ -88,6 +94,52 @@ impl Engine {
     /// ```
     pub fn replace(&self, path: impl AsRef<Path>, options: ReplaceOptions) -> Task<Replacement> {
         self.replace_by(&Kernel, path.as_ref(), options)
+    }
+
+    /// Replaces the file at `path` by a small one of these bytes, one behind the other, in a single job on a blocking thread:
+    /// through the page cache, which takes small files faster than the device does. What it does, and in which order, is what
+    /// [`Engine::replace`], a write and [`Replacement::commit_when`] do, and so are `admit`, the value and the errors. Of the
+    /// options, [`size`](ReplaceOptions::size) and [`direct`](ReplaceOptions::direct) do not count.
+    ///
+    /// Dropping the task does not cancel it.
+    ///
+    /// # Errors
+    /// Of the task: those of [`Engine::replace`] and [`Replacement::commit_when`], and [`ErrorKind::Os`] with syscall `write`.
+    ///
+    /// ```
+    /// use deepring::{Engine, ReplaceOptions};
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path().join("epoch");
+    /// let engine = Engine::builder().build()?;
+    /// let replaced = engine.replace_with(&path, vec!["4", "2"], ReplaceOptions::new(), |_, _| Ok::<_, ()>(())).wait()?;
+    /// assert_eq!(replaced.map(|stat| stat.size), Ok(2));
+    /// assert_eq!(std::fs::read(&path).unwrap(), b"42");
+    /// # Ok::<(), deepring::Error>(())
+    /// ```
+    pub fn replace_with<B: AsRef<[u8]> + Send + 'static, G, E: Send + 'static>(
+        &self,
+        path: impl AsRef<Path>,
+        bytes: Vec<B>,
+        options: ReplaceOptions,
+        admit: impl FnOnce(&Directory, &FileStat) -> std::result::Result<G, E> + Send + 'static,
+    ) -> Task<std::result::Result<FileStat, E>> {
+        let (task, end) = Task::new();
+        if let Err(error) = self.core().check_process("open") {
+            end(Err(error));
+            return task;
+        }
+        let name = Name::of(path.as_ref());
+        let line = Line::of_path(&name.path);
+        let options = options.size(0).direct(Direct::Never);
+        // As in a commit.
+        let steps = steps(&options);
+        let begin = move |engine: &Self| begin(engine, &name, options, &Kernel).map_err(|error| error.at(&name.path));
+        self.attempt(line, begin, Patience::new(), move |begun| {
+            let replaced = begun.and_then(|replacement| replacement.finish_with(&bytes, &steps, admit));
+            drop(bytes);
+            end(replaced);
+        });
+        task
     }
 
     fn replace_by(&self, calls: &'static dyn Calls, path: &Path, options: ReplaceOptions) -> Task<Replacement> {
@@ -153,7 +205,7 @@ fn begin(engine: &Engine, name: &Name, options: ReplaceOptions, calls: &'static 
     let place = Place::of(name)?;
     let mode = place.old_mode(options.keep_existing, "open")?;
     let first_mode = if mode.is_some() { PRIVATE } else { options.mode };
-    let (temporary, fd) = call("open", place.create(calls, first_mode))?;
+    let (temporary, fd) = call("open", place.create(calls, options.names, first_mode))?;
     let opened = open::open_created(fd, &place.path, &options.open_options());
     match opened.and_then(|file| reserve(&file, options.size, calls).map(|()| engine.file_of(file))) {
         Ok(file) => {
@@ -213,26 +265,109 @@ impl Replacement {
     /// [`ErrorKind::Canceled`] and [`ErrorKind::Closed`] if the engine is closed.
     pub fn commit(self) -> Task<()> {
         let (task, end) = Task::new();
+        let keep = self.options.keep_existing;
+        self.commit_by(move |made, steps| made.commit(steps, keep), false, end);
+        task
+    }
+
+    /// As [`Replacement::commit`], if `admit` agrees: it is called when everything but the names is done, on a blocking thread,
+    /// with the directory in which the file takes its name, and with what the file system reports about the new file. What it
+    /// returns is dropped as soon as the file has the name, so a lock that it takes is held for the moment in between, and not
+    /// while anything is flushed. If it refuses, the old file stays and the temporary one is removed. The task's value is that
+    /// report.
+    ///
+    /// `admit` may block; while it does for long, it counts as a job of
+    /// [`Engine::run_blocking`](crate::Engine::run_blocking).
+    ///
+    /// # Errors
+    /// Of the task: those of [`Replacement::commit`], and with syscall `statx` or `futimens`. What `admit` has refused with is in
+    /// the value.
+    ///
+    /// ```
+    /// use deepring::{Engine, LockKind, ReplaceOptions};
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path().join("epoch");
+    /// let engine = Engine::builder().build()?;
+    /// let replace = |bytes: &'static [u8], size: Option<u64>| {
+    ///     let replacement = engine.replace(&path, ReplaceOptions::new().stamp(true)).wait()?;
+    ///     replacement.file().write_at(bytes, 0).wait().ok()?;
+    ///     // Only if the file has the size that was seen before.
+    ///     let admit = move |directory: &deepring::Directory, _: &deepring::FileStat| {
+    ///         let lock = directory.lock_entries(LockKind::Exclusive).ok();
+    ///         let found = directory.stat("epoch").ok().map(|stat| stat.size);
+    ///         if found == size { Ok(lock) } else { Err(found) }
+    ///     };
+    ///     Ok::<_, deepring::Error>(replacement.commit_when(admit).wait()?.map(|stat| stat.size))
+    /// };
+    /// assert_eq!(replace(b"9", None)?, Ok(1));
+    /// assert_eq!(replace(b"10", Some(1))?, Ok(2));
+    /// assert_eq!(replace(b"10", Some(1))?, Err(Some(2)));
+    /// # Ok::<(), deepring::Error>(())
+    /// ```
+    pub fn commit_when<G, E: Send + 'static>(
+        self,
+        admit: impl FnOnce(&Directory, &FileStat) -> std::result::Result<G, E> + Send + 'static,
+    ) -> Task<std::result::Result<FileStat, E>> {
+        let (task, end) = Task::new();
+        let keep = self.options.keep_existing;
+        self.commit_by(move |made, steps| made.commit_when(steps, keep, admit), true, end);
+        task
+    }
+
+    /// Writes and commits at once. Blocks.
+    fn finish_with<B: AsRef<[u8]>, G, E>(
+        self,
+        bytes: &[B],
+        steps: &[Step],
+        admit: impl FnOnce(&Directory, &FileStat) -> std::result::Result<G, E>,
+    ) -> Result<std::result::Result<FileStat, E>> {
+        let Self { file, mut temporary, options } = self;
+        let Some(made) = temporary.made.take() else { return Err(Error::new(ErrorKind::Canceled, "rename")) };
+        let written = made.write(bytes).and_then(|()| file.check_open("rename"));
+        let replaced = match written {
+            Ok(()) => made.contained(file.engine(), |made| made.commit_when(steps, options.keep_existing, admit)),
+            Err(error) => Err(made.give_up(error)),
+        };
+        // Closed before the task ends; the engine is the last to go.
+        drop((made, file));
+        replaced
+    }
+
+    /// Commits by this function, which gets the steps. Of one that can wait for other programs, `waits` is true.
+    fn commit_by<T: Send + 'static>(
+        self,
+        commit: impl FnOnce(&Made, &[Step]) -> Result<T> + Send + 'static,
+        waits: bool,
+        end: impl FnOnce(Result<T>) + Send + 'static,
+    ) {
         let Self { file, mut temporary, options } = self;
         // Here, and not where they are made: a planted bug is the calling thread's.
         let steps = steps(&options);
         if let Err(error) = file.check_open("rename") {
-            temporary.discard(move |_| end(Err(error)));
-            return task;
+            return temporary.discard(move |_| end(Err(error)));
         }
         // It is there until the replacement is consumed, which happens here.
-        let Some(made) = temporary.made.take() else { return task };
+        let Some(made) = temporary.made.take() else { return };
         let engine = file.engine().clone();
         file.after_writes(move |instead| {
-            let result = match instead {
-                None => made.commit(&steps, options.keep_existing),
+            let run = move |made: &Made| match instead {
+                None => commit(made, &steps),
                 Some(kind) => Err(made.give_up(Error::new(kind, "rename"))),
             };
-            // Closed before the task ends. The engine lives until then, though the caller may have no other clone.
-            drop((made, engine));
-            end(result);
+            if !waits {
+                let result = run(&made);
+                // Closed before the task ends. The engine lives until then, though the caller may have no other clone.
+                drop((made, engine));
+                return end(result);
+            }
+            // Not here: what waits for another program must not keep flushes of this file system waiting.
+            let running = engine.clone();
+            engine.run_on(Line::CALLER, move || {
+                let result = made.contained(&running, run);
+                drop((made, running));
+                end(result);
+            });
         });
-        task
     }
 
     /// Removes the temporary file and leaves the old one as it is, on a blocking thread.
@@ -263,6 +398,7 @@ impl fmt::Debug for Replacement {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
     Mode,
+    Stamp,
     SyncFile,
     Rename,
     SyncDirectory,
@@ -270,9 +406,12 @@ enum Step {
 
 /// The steps of a commit. Each has succeeded before the next begins.
 fn steps(options: &ReplaceOptions) -> Vec<Step> {
-    let mut steps = Vec::with_capacity(4);
+    let mut steps = Vec::with_capacity(5);
     if !options.keep_existing {
         steps.push(Step::Mode);
+    }
+    if options.stamp {
+        steps.push(Step::Stamp);
     }
     if options.durable && !planted(PlantedBug::ForgetsFileSync) {
         steps.push(Step::SyncFile);
@@ -282,7 +421,7 @@ fn steps(options: &ReplaceOptions) -> Vec<Step> {
         steps.push(Step::SyncDirectory);
     }
     if planted(PlantedBug::RenamesFirst) {
-        steps.sort_by_key(|&step| step != Step::Mode && step != Step::Rename);
+        steps.sort_by_key(|&step| !matches!(step, Step::Mode | Step::Stamp | Step::Rename));
     }
     steps
 }
@@ -328,6 +467,20 @@ impl Drop for Temporary {
 }
 
 impl Made {
+    /// Writes a file that is empty, through the page cache. Blocks.
+    fn write<B: AsRef<[u8]>>(&self, bytes: &[B]) -> Result<()> {
+        let failed = |error: io::Error| Error::os(error.raw_os_error().unwrap_or(libc::EIO), "write");
+        let plain = std::fs::File::from(self.file.fd().try_clone().map_err(failed)?);
+        let mut end = 0;
+        for part in bytes.iter().map(AsRef::as_ref) {
+            plain.write_all_at(part, end).map_err(failed)?;
+            end += part.len() as u64;
+        }
+        let _end = self.file.inode.lock_end();
+        self.file.inode.record_allocation(end);
+        Ok(())
+    }
+
     /// Blocks.
     fn commit(&self, steps: &[Step], keep_existing: bool) -> Result<()> {
         let mut is_renamed = false;
@@ -341,10 +494,56 @@ impl Made {
         Ok(())
     }
 
+    /// Runs a commit with code of the caller's in it: if that panics, nothing is left.
+    fn contained<T>(&self, engine: &Engine, commit: impl FnOnce(&Self) -> Result<T>) -> Result<T> {
+        contain(|| commit(self)).unwrap_or_else(|| {
+            add(&engine.core().counters.panics, 1);
+            Err(self.give_up(Error::new(ErrorKind::Panicked, "rename")))
+        })
+    }
+
+    /// As [`Self::commit`], with what admits the new file before it takes its name. Blocks.
+    fn commit_when<G, E>(
+        &self,
+        steps: &[Step],
+        keep_existing: bool,
+        admit: impl FnOnce(&Directory, &FileStat) -> std::result::Result<G, E>,
+    ) -> Result<std::result::Result<FileStat, E>> {
+        let rename = steps.iter().position(|&step| step == Step::Rename).unwrap_or(steps.len());
+        let (before, after) = steps.split_at(rename);
+        let renaming = &after[..after.len().min(1)];
+        for &step in before {
+            self.perform(step, keep_existing).map_err(|error| self.give_up(error))?;
+        }
+        let found = call("statx", stat(self.file.fd())).map_err(|error| self.give_up(error))?;
+        let found = FileStat::of(&found, found.size);
+        let place = self.place.path.parent().unwrap_or(&self.place.path);
+        match admit(&Directory::of(Arc::clone(&self.place.directory), place.into()), &found) {
+            Err(refusal) => {
+                // The caller knows why.
+                let _ = self.remove();
+                return Ok(Err(refusal));
+            }
+            Ok(guard) => {
+                let renamed = self.commit(renaming, keep_existing);
+                drop(guard);
+                renamed?;
+            }
+        }
+        for &step in &after[renaming.len()..] {
+            self.perform(step, keep_existing).map_err(|error| error.into_uncertain().at(&self.place.path))?;
+        }
+        Ok(Ok(found))
+    }
+
     fn perform(&self, step: Step, keep_existing: bool) -> Result<()> {
         let Self { file, place, name, calls, .. } = self;
         match step {
             Step::Mode => self.take_over_mode(place.old_mode(false, "rename")?.or(self.mode)),
+            Step::Stamp => {
+                let now = moment();
+                call("futimens", sys::set_times(file.fd(), now, now))
+            }
             Step::SyncFile => file::flush(file, "fsync", |fd| calls.sync(fd)),
             Step::Rename => call("rename", calls.rename(&place.directory, name, &place.name, keep_existing)),
             Step::SyncDirectory => call("fsync", calls.sync_directory(&place.directory, file.fd())),
@@ -372,6 +571,15 @@ impl Made {
             Err(errno) => Err(Error::os(errno, "unlink").at(&self.place.path)),
         }
     }
+}
+
+/// The time in nanoseconds since 1970, later than each time before: also where the clock is coarse, or was set back.
+fn moment() -> i128 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64);
+    let later = |last: u64| now.max(last + 1);
+    let (Ok(last) | Err(last)) = LAST.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(later(last)));
+    later(last).into()
 }
 
 /// Names the call that has failed.

@@ -3,6 +3,18 @@
 use crate::open::{Direct, OpenOptions};
 use crate::priority::Priority;
 
+/// What temporary files are called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum TemporaryNames {
+    /// `.NAME.PID-N.tmp`, where a long name is cut.
+    #[default]
+    Hidden,
+    /// `.deepring-PID-N#0`: for directories of object stores, which keep a `#` with digits behind it for files in progress and do
+    /// not list them.
+    Numbered,
+}
+
 /// How to replace a file; see [`Engine::replace`](crate::Engine::replace).
 #[derive(Debug, Clone, Copy)]
 #[allow(clippy::struct_excessive_bools, reason = "independent switches, as those of OpenOptions")]
@@ -11,6 +23,8 @@ pub struct ReplaceOptions {
     pub(super) durable: bool,
     pub(super) sync_directory: bool,
     pub(super) keep_existing: bool,
+    pub(super) stamp: bool,
+    pub(super) names: TemporaryNames,
     pub(super) mode: u32,
     pub(super) direct: Direct,
     pub(super) priority: Priority,
@@ -30,6 +44,8 @@ impl ReplaceOptions {
             durable: true,
             sync_directory: true,
             keep_existing: false,
+            stamp: false,
+            names: TemporaryNames::Hidden,
             mode: 0o666,
             direct: Direct::Prefer,
             priority: Priority::Throughput,
@@ -68,6 +84,22 @@ impl ReplaceOptions {
     #[must_use]
     pub const fn keep_existing(mut self, yes: bool) -> Self {
         self.keep_existing = yes;
+        self
+    }
+
+    /// Whether a commit sets the file's times to that of the clock in nanoseconds, instead of the kernel's, which stands still for
+    /// milliseconds; off by default. No two commits of a process set the same time, so that number of inode and time name one
+    /// version of a file, where the file system keeps nanoseconds. See [`Replacement::commit_when`](crate::Replacement::commit_when).
+    #[must_use]
+    pub const fn stamp(mut self, yes: bool) -> Self {
+        self.stamp = yes;
+        self
+    }
+
+    /// What the temporary file is called; [`TemporaryNames::Hidden`] by default.
+    #[must_use]
+    pub const fn temporary_names(mut self, names: TemporaryNames) -> Self {
+        self.names = names;
         self
     }
 

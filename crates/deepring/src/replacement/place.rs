@@ -1,5 +1,6 @@
 //! [`Place`]: the name that is taken over, in its directory, and the names of temporary files beside it.
 
+use super::options::TemporaryNames;
 use crate::error::{Error, ErrorKind, Result};
 use crate::open::{Entry, Name};
 use crate::sys::replace::Calls;
@@ -19,7 +20,7 @@ static NUMBER: AtomicU64 = AtomicU64::new(0);
 
 /// A name in a directory that is kept open: it stays this directory, whatever it is called by now.
 pub(super) struct Place {
-    pub(super) directory: OwnedFd,
+    pub(super) directory: Arc<OwnedFd>,
     pub(super) name: CString,
     /// As the caller named it, for errors.
     pub(super) path: Arc<Path>,
@@ -40,7 +41,7 @@ impl Place {
             Err(libc::EACCES | libc::EPERM) => directory,
             opened => opened.map_err(failed)?,
         };
-        Ok(Self { directory, name: last, path: Arc::clone(&name.path) })
+        Ok(Self { directory: Arc::new(directory), name: last, path: Arc::clone(&name.path) })
     }
 
     /// The permission bits of the file that is replaced, if there is one. Refuses what is not to be replaced, in the name of
@@ -63,10 +64,14 @@ impl Place {
     }
 
     /// Makes a file with a name of its own.
-    pub(super) fn create(&self, calls: &dyn Calls, mode: u32) -> std::result::Result<(CString, OwnedFd), Errno> {
+    pub(super) fn create(&self, calls: &dyn Calls, names: TemporaryNames, mode: u32) -> std::result::Result<(CString, OwnedFd), Errno> {
         let most = sys::name_bytes_max(&self.directory);
         for _ in 0..NAMES_MAX {
-            let name = temporary_name(&self.name, std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed), most)?;
+            let (process, number) = (std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+            let name = match names {
+                TemporaryNames::Hidden => temporary_name(&self.name, process, number, most)?,
+                TemporaryNames::Numbered => CString::new(format!(".deepring-{process}-{number}#0")).map_err(|_| libc::EINVAL)?,
+            };
             match calls.create(&self.directory, &name, mode) {
                 Err(libc::EEXIST) => {}
                 created => return created.map(|file| (name, file)),

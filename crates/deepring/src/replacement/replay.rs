@@ -212,7 +212,8 @@ fn content(place: &Path) -> Content {
 
 #[test]
 fn a_power_cut_at_any_point_leaves_the_old_file_or_the_new_one() {
-    for options in [ReplaceOptions::new(), ReplaceOptions::new().size(9000), ReplaceOptions::new().size(9000).sync_directory(false)] {
+    let sized = ReplaceOptions::new().size(9000);
+    for options in [ReplaceOptions::new(), sized, sized.sync_directory(false), sized.stamp(true)] {
         let log = record(options, None);
         assert_eq!(log.first(), Some(&Call::Create(0o600)), "no other user can read it while it is written");
         let disks = cut_everywhere(&log).unwrap_or_else(|what| panic!("{what}, with {options:?}"));

@@ -1,6 +1,7 @@
 //! Promise: a file that is replaced is the old one or the new one, whole, under its name, and what fails leaves the old one and
 //! no temporary file.
 
+mod admitted;
 mod ends;
 mod faults;
 #[path = "../harness/mod.rs"]
