@@ -125,6 +125,15 @@ test('imports of the crate of tensors run downward, without circles', (t) => {
   t.deepEqual(circles(imports), [])
 })
 
+test('imports of the crate of objects run downward, without circles', (t) => {
+  const layers = layersOf(/^`crates\/deepring-object-store` stands on/, /^```$/)
+  t.true(layers.length > 6, 'the layers were found')
+  const imports = crateImports('deepring-object-store')
+  t.true(imports.length > 20, 'the imports were found')
+  t.deepEqual(violations(layers, imports), [])
+  t.deepEqual(circles(imports), [])
+})
+
 test('imports of lib/ run downward', (t) => {
   const layers = layersOf(/^## The layers/, /Node-API/)
   const imports = libraryImports()

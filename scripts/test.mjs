@@ -41,11 +41,9 @@ const cargo = [cargoCounter(count), cargoReports(reports)]
 const tap = [tapCounter(count), tapReports(reports)]
 
 if (only !== 'ts') {
-  await suite(
-    'cargo',
-    ['test', '--workspace', '--features', 'deepring/bytes,deepring/tracing', '--no-fail-fast', ...parameters],
-    cargo,
-  )
+  const versions = ['deepring-object-store/v013', 'deepring-object-store/v014']
+  const features = ['deepring/bytes', 'deepring/tracing', ...versions]
+  await suite('cargo', ['test', '--workspace', '--features', features.join(), '--no-fail-fast', ...parameters], cargo)
   // Arguments select other tests.
   if (parameters.length === 0) {
     const packages = ['deepring', 'deepring-tensors', 'deepring-trials']

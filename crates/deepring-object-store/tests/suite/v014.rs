@@ -1,0 +1,6 @@
+//! Version 0.14.
+
+#[path = "cases.rs"]
+mod cases;
+
+use object_store_014 as object_store;
