@@ -22,6 +22,7 @@ import { MEMORIES } from './benchmarks/memory.ts'
 import { RANDOMS } from './benchmarks/random.ts'
 import { RESIDENTS } from './benchmarks/resident.ts'
 import { SMALLS } from './benchmarks/small.ts'
+import { STORES } from './benchmarks/store.ts'
 import { STREAMS } from './benchmarks/stream.ts'
 import { SWAPS } from './benchmarks/swap.ts'
 import { TENSORS } from './benchmarks/tensors.ts'
@@ -54,6 +55,7 @@ const BENCHMARKS: readonly Benchmark[] = [
   ...CHECKPOINTS,
   ...SWAPS,
   ...WHOLES,
+  ...STORES,
 ]
 
 /**

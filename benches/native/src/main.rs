@@ -18,6 +18,7 @@
 //! | `checkpoint`, `checkpoint-read` | checkpoints of a model through deepring-tensors (contenders); `checkpoint-make`: one to read |
 //! | `swap`, `swap-read` | a step over the states of an optimizer, and reads of experts, through deepring-tensors (contenders); `swap-model`: a model of experts |
 //! | `swap-predecessor` | such a step in the predecessor's order of operations (rival) |
+//! | `store-read`, `store-write` | objects through `object_store`: the crate's store (contender), and its own local one (rival) |
 //! | `launch`   | runs a foreign program (fio) and measures it from outside |
 //!
 //! Arguments are `key=value`. Measuring commands print one JSON object on standard output: seconds
@@ -41,6 +42,7 @@ mod random;
 mod reference;
 mod scatter;
 mod small;
+mod store;
 mod stream;
 mod swap;
 mod through;
@@ -78,6 +80,8 @@ fn main() -> ExitCode {
             "swap-predecessor" => swap::predecessor(&arguments),
             "swap-model" => swap::model(&arguments),
             "swap-read" => swap::read(&arguments),
+            "store-read" => store::read(&arguments),
+            "store-write" => store::write(&arguments),
             other => Err(format!("unknown command '{other}'; the module header of benches/native/src/main.rs lists them")),
         })
     };
