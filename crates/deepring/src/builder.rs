@@ -12,6 +12,7 @@ use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::inbox::Inbox;
 use crate::memory::Pool;
+use crate::profile::Profiles;
 use crate::share::Devices;
 use crate::stats::Counters;
 use crate::sync::mpsc;
@@ -62,6 +63,7 @@ pub struct EngineBuilder {
     max_queued: Option<u64>,
     backend: Option<BackendKind>,
     threads: Option<usize>,
+    ignores_profiles: bool,
 }
 
 impl EngineBuilder {
@@ -141,6 +143,23 @@ impl EngineBuilder {
         self
     }
 
+    /// Whether the search for windows begins where a profile of the device says, which
+    /// `deepring tune` writes; by default it does. The environment variable `DEEPRING_PROFILE` names
+    /// another file, or with `off` none. What was found is in [`Info::profile`](crate::Info::profile)
+    /// and [`PathInfo::profile`](crate::PathInfo::profile).
+    ///
+    /// ```
+    /// use deepring::Engine;
+    /// let engine = Engine::builder().profile(false).build()?;
+    /// assert_eq!(engine.info().profile.reason, "the engine's options say so");
+    /// # Ok::<(), deepring::Error>(())
+    /// ```
+    #[must_use]
+    pub fn profile(mut self, used: bool) -> Self {
+        self.ignores_profiles = !used;
+        self
+    }
+
     /// Starts the engine: its driver thread and its backend. Blocking threads start when there is
     /// work for them.
     ///
@@ -151,6 +170,7 @@ impl EngineBuilder {
     /// available.
     pub fn build(self) -> Result<Engine> {
         let config = self.config()?;
+        let profiles = self.profiles();
         watch_forks().map_err(|errno| Error::os(errno, "pthread_atfork"))?;
         let (forced, by) = match self.backend {
             Some(backend) => (Some(backend), "the engine's options"),
@@ -185,6 +205,7 @@ impl EngineBuilder {
                 process,
                 devices,
                 windows,
+                profiles,
             };
             let core = Arc::new(core);
             let (blocking, inbox, closing) = (Arc::clone(&core.blocking), Arc::clone(&core.inbox), Arc::clone(&core.closing));
@@ -199,6 +220,16 @@ impl EngineBuilder {
         let gone = |_| Error::new(ErrorKind::Closed, "build");
         let core = started.recv().map_err(gone)??;
         Ok(Engine::new(core, Some(driver)))
+    }
+
+    fn profiles(&self) -> Profiles {
+        if self.ignores_profiles {
+            Profiles::off("the engine's options say so")
+        } else if self.window == Some(WindowMode::Fixed) {
+            Profiles::off("the window is fixed: nothing is searched for")
+        } else {
+            Profiles::of_environment()
+        }
     }
 
     pub(crate) fn config(&self) -> Result<Config> {

@@ -8,6 +8,7 @@ use crate::engine::Engine;
 use crate::error::Result;
 use crate::locks::ProcessLocks;
 use crate::open::{self, DirectSupport, Name};
+use crate::profile::ProfileInfo;
 use crate::sys::{memory, thread};
 use crate::windows::DeviceWindow;
 use std::path::Path;
@@ -47,6 +48,8 @@ pub struct Info {
     pub max_queued: u64,
     /// Threads for each file system, where threads move the bytes.
     pub threads: usize,
+    /// Where profiles of devices are looked for, and whether one was used.
+    pub profile: ProfileInfo,
 }
 
 /// See [`Engine::path_info`].
@@ -69,6 +72,8 @@ pub struct PathInfo {
     pub direct_io: DirectSupport,
     /// Whether writes of several processes to one file are kept in order there.
     pub process_locks: ProcessLocks,
+    /// The profile of the device. Once the engine has used the device: the one that it found then.
+    pub profile: ProfileInfo,
 }
 
 impl Engine {
@@ -90,6 +95,7 @@ impl Engine {
             window: config.window,
             max_queued: config.max_queued,
             threads: config.threads,
+            profile: self.core().profiles.summary(),
         }
     }
 
@@ -107,14 +113,20 @@ impl Engine {
         self.core().check_process("open")?;
         let found = open::examine(name)?;
         let device_requests = found.device.requests;
+        let core = self.core();
+        let (profile, seeds) = match core.profiles.of(found.device.id) {
+            Some(profile) => (profile, None),
+            None => core.profiles.look(&found.device),
+        };
         Ok(PathInfo {
             device: found.device.name.clone(),
             device_requests,
-            queue_depth: self.core().config.device_blocks(device_requests),
-            window: self.core().windows.of(found.device.id).unwrap_or_else(|| first_window(&self.core().config, &found.device)),
+            queue_depth: core.config.device_blocks(device_requests),
+            window: core.windows.of(found.device.id).unwrap_or_else(|| first_window(&core.config, &found.device, seeds)),
             file_system: found.file_system,
             direct_io: found.support,
             process_locks: found.process_locks,
+            profile,
         })
     }
 }

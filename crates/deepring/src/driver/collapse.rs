@@ -126,6 +126,7 @@ impl Wreck {
             | Answer::Closed(..)
             | Answer::Examined(..)
             | Answer::ControlRan
+            | Answer::Profiled(..)
             | Answer::Panicked => {}
         }
     }

@@ -11,6 +11,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::inbox::Inbox;
 use crate::memory::Pool;
 use crate::open::OpenFile;
+use crate::profile::Profiles;
 use crate::share::Devices;
 use crate::stats::Counters;
 use crate::sys::process::Process;
@@ -37,6 +38,8 @@ pub(crate) struct Core {
     pub(crate) devices: Arc<Devices>,
     /// What it has found out about devices.
     pub(crate) windows: Windows,
+    /// Where the search at a device begins.
+    pub(crate) profiles: Profiles,
 }
 
 impl Core {

@@ -8,6 +8,7 @@ use crate::config::{Config, WindowMode};
 use crate::open::Device as Found;
 use crate::plan::Direction;
 use crate::priority::Priority;
+use crate::profile::{Seed, Seeds};
 use crate::share::Share;
 use crate::windows::{DeviceWindow, WindowBoard, WindowSize};
 use std::sync::Arc;
@@ -26,6 +27,8 @@ const START_BYTES: [u64; 2] = [64 << 20, 8 << 20];
 /// Blocks that fit into a device's queue, or into the window, at least.
 const BLOCKS_IN_QUEUE: u64 = 8;
 const BLOCKS_IN_WINDOW: u64 = 4;
+/// A profile says how many blocks a window has, but not more than these.
+const BLOCKS_IN_WINDOW_MAX: u64 = 1024;
 /// No block is cut smaller than this for the sake of the window.
 const BLOCK_BYTES_MIN: u64 = 256 << 10;
 
@@ -56,6 +59,22 @@ struct Lane {
     refused: [bool; 2],
     /// The price of an operation beside its bytes.
     operation_bytes: u64,
+    /// Blocks that a window is cut into.
+    blocks_in_window: u64,
+}
+
+impl Lane {
+    /// Begins where a profile says.
+    fn seed(&mut self, seed: Seed) {
+        self.bytes.seed(seed.window, seed.shared);
+        self.blocks.seed(seed.blocks, seed.blocks.map(|blocks| (blocks / 2).max(1)));
+        if let (Some(window), Some(block)) = (seed.window, seed.block) {
+            self.blocks_in_window = (window / block.max(1)).clamp(1, BLOCKS_IN_WINDOW_MAX);
+        }
+        if let Some(gap) = seed.gap {
+            self.operation_bytes = gap.clamp(OPERATION_BYTES_MIN, OPERATION_BYTES_MAX);
+        }
+    }
 }
 
 /// What one device may have in flight, and has.
@@ -73,6 +92,8 @@ pub(super) struct Device {
     contention: Contention,
     contended_at: Duration,
     board: Arc<WindowBoard>,
+    /// Where the searches begin, if a profile says so.
+    seeds: Option<Seeds>,
 }
 
 /// The limits of a device for an engine.
@@ -109,6 +130,7 @@ impl Device {
                 came_small: 0,
                 refused: [false; 2],
                 operation_bytes: OPERATION_BYTES,
+                blocks_in_window: BLOCKS_IN_WINDOW,
             }
         };
         let device = Self {
@@ -122,9 +144,23 @@ impl Device {
             contention: Contention::Alone,
             contended_at: Duration::ZERO,
             board,
+            seeds: None,
         };
         device.publish();
         device
+    }
+
+    /// The profile of the device was found.
+    pub(super) fn seed(&mut self, seeds: Seeds) {
+        self.seeds = Some(seeds);
+        self.begin_as_seeded();
+        self.publish();
+    }
+
+    fn begin_as_seeded(&mut self) {
+        for (lane, seed) in self.lanes.iter_mut().zip(self.seeds.iter().flatten()) {
+            lane.seed(*seed);
+        }
     }
 
     /// The device's queue has been looked at again: what it holds now is followed.
@@ -139,6 +175,7 @@ impl Device {
             for lane in &mut self.lanes {
                 [lane.bytes, lane.blocks] = searches(config, self.budget.own().limit());
             }
+            self.begin_as_seeded();
             self.publish();
         }
     }
@@ -159,8 +196,9 @@ impl Device {
         if !self.finds_window {
             return u64::MAX;
         }
-        let window = self.lanes[direction as usize].bytes.size() / BLOCKS_IN_WINDOW;
-        self.block_bytes.min((1 << window.max(1).ilog2()).max(BLOCK_BYTES_MIN))
+        let lane = &self.lanes[direction as usize];
+        let part = lane.bytes.size() / lane.blocks_in_window;
+        self.block_bytes.min((1 << part.max(1).ilog2()).max(BLOCK_BYTES_MIN))
     }
 
     /// Whether the window of this direction has room for a block.
@@ -269,14 +307,18 @@ fn size_of(bytes: &Search, blocks: &Search) -> WindowSize {
 }
 
 /// The windows that an engine begins with at a device.
-pub(crate) fn first_window(config: &Config, found: &Found) -> DeviceWindow {
+pub(crate) fn first_window(config: &Config, found: &Found, seeds: Option<Seeds>) -> DeviceWindow {
     let limit = limit_of(config, found);
-    let [bytes, blocks] = searches(config, limit);
-    let size = match config.window {
-        WindowMode::Auto => size_of(&bytes, &blocks),
-        WindowMode::Fixed => WindowSize::new(limit.bytes, limit.bytes, limit.blocks),
-    };
-    DeviceWindow::new(&found.name, size, size)
+    let [read, write] = seeds.unwrap_or_default().map(|seed| {
+        let [mut bytes, mut blocks] = searches(config, limit);
+        bytes.seed(seed.window, seed.shared);
+        blocks.seed(seed.blocks, None);
+        match config.window {
+            WindowMode::Auto => size_of(&bytes, &blocks),
+            WindowMode::Fixed => WindowSize::new(limit.bytes, limit.bytes, limit.blocks),
+        }
+    });
+    DeviceWindow::new(&found.name, read, write)
 }
 
 #[cfg(all(test, not(loom)))]
@@ -289,7 +331,7 @@ mod tests {
     use crate::windows::Windows;
 
     fn found(requests: u32, request_bytes: u64, version: u64) -> Found {
-        Found { id: 1, name: "disk".into(), requests, request_bytes, version }
+        Found { id: 1, name: "disk".into(), requests, request_bytes, file_system_uuid: None, version }
     }
 
     fn device(config: &Config, found: &Found) -> Device {
@@ -346,6 +388,32 @@ mod tests {
         assert_eq!(device.budget.own().limit().requests, 16, "what was seen before is old");
         device.follow(&config, &found(512, 1 << 20, 7));
         assert_eq!(device.budget.own().limit().requests, 256);
+    }
+
+    #[test]
+    fn a_profile_says_where_a_device_begins() {
+        let config = config(WindowMode::Auto);
+        let seed = Seed { window: Some(16 << 20), shared: Some(2 << 20), blocks: Some(32), block: Some(1 << 20), gap: Some(40_000) };
+        let mut device = device(&config, &found(1023, 4 << 20, 1));
+        device.seed([seed, Seed::default()]);
+        let windows = |device: &Device| {
+            let lane = |index: usize| size_of(&device.lanes[index].bytes, &device.lanes[index].blocks);
+            [lane(0), lane(1)]
+        };
+        let seeded = WindowSize::new(16 << 20, 2 << 20, 32);
+        let [read, write] = windows(&device);
+        assert_eq!((read, write.bytes), (seeded, START_BYTES[0]), "the other direction begins as without it");
+        assert_eq!((device.block_bytes(Direction::Read), device.block_bytes(Direction::Write)), (1 << 20, 16 << 20));
+        let price = device.price(Direction::Read, device.cost(4096), 4096).total;
+        assert_eq!(price, device.cost(4096).bytes + 40_000);
+        // Its queue is looked at again: the search begins anew, and there.
+        device.follow(&config, &found(512, 4 << 20, 2));
+        assert_eq!(windows(&device)[0], seeded);
+        assert_eq!(first_window(&config, &found(512, 4 << 20, 2), Some([seed, Seed::default()])).read, seeded);
+        // Beyond the bounds, it begins at them.
+        let far = Seed { window: Some(1 << 40), blocks: Some(60_000), ..Seed::default() };
+        device.seed([far, far]);
+        assert_eq!(windows(&device), [2, 8].map(|shared| WindowSize::new(256 << 20, shared << 20, 256)), "shared, it says nothing");
     }
 
     #[test]

@@ -9,12 +9,14 @@ use super::Driver;
 use super::block::Grant;
 use super::device::{Device, limit_of};
 use super::flows::Hold;
+use super::message::Answer;
 use super::request::{Claim, Event, Phase, Request, Submission, Target, Waiting};
 use super::schedule::{Contention, Issued, Next, Price, Round, Schedule};
 use super::window::{Room, Window};
+use crate::blocking::Line;
 use crate::budget::Cost;
 use crate::inode::{Access, RangeLock};
-use crate::open::OpenFile;
+use crate::open::{Device as Found, OpenFile};
 use crate::planted::{PlantedBug, planted};
 use crate::slots::Key;
 use crate::stats::add;
@@ -80,13 +82,23 @@ impl Driver {
             let budget = self.core.devices.join(id, limit_of(&config, &file.device), self.core.inbox.doorbell());
             let board = self.core.windows.add(id, &file.device.name);
             self.devices.push(Device::new(&config, &file.device, budget, board));
-            self.device_index.insert(id, self.devices.len() - 1);
-            self.devices.len() - 1
+            let index = self.devices.len() - 1;
+            self.device_index.insert(id, index);
+            self.ask_for_profile(index, &file.device);
+            index
         };
         self.queues.push(Queue { device, schedule: Schedule::new(), making_room: 0, used: Cost::NOTHING, blocks: 0 });
         let index = self.queues.len() - 1;
         self.queue_index.insert((id, file.fate), index);
         index
+    }
+
+    /// Has the profile of a device read. Its directory can be on any file system, and counts as one in which a path is
+    /// opened.
+    fn ask_for_profile(&mut self, index: usize, found: &Arc<Found>) {
+        let Some(line) = self.core.profiles.path().map(Line::of_path) else { return };
+        let (core, found) = (Arc::clone(&self.core), Arc::clone(found));
+        self.ask(line, move || Answer::Profiled(index, core.profiles.meet(&found)));
     }
 
     /// Issues everything that can go. Each turn begins with another queue.

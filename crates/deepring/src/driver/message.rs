@@ -9,6 +9,7 @@ use crate::inode::Extension;
 use crate::locks::Obstacle;
 use crate::open::OpenFile;
 use crate::open::shortage::Passing;
+use crate::profile::Seeds;
 use crate::slots::Key;
 use crate::sys::lock::Range;
 use std::sync::Arc;
@@ -52,6 +53,8 @@ pub(crate) enum Answer {
     Closed(Key, Result<(), Error>),
     /// What stands in the way of a line of requests.
     Examined(u64, Range, Obstacle),
+    /// The profile of a device, by its index, was looked for: where its search begins.
+    Profiled(usize, Option<Seeds>),
     /// A control has run.
     ControlRan,
     /// The job has panicked, and with it a part of the books is lost.

@@ -303,6 +303,11 @@ impl Driver {
             Answer::Trimmed(key, result) => self.trimmed(key, result),
             Answer::Closed(key, result) => self.closed(key, result),
             Answer::Examined(number, place, obstacle) => self.examined(number, place, obstacle),
+            Answer::Profiled(device, seeds) => {
+                if let Some(seeds) = seeds {
+                    self.devices[device].seed(seeds);
+                }
+            }
             Answer::ControlRan => {}
             // As if it had panicked here.
             Answer::Panicked => resume_unwind(Box::new("a job of the driver's panicked")),

@@ -153,6 +153,21 @@ impl Search {
         }
     }
 
+    /// The search begins at these sizes instead: found at another time, they are where to look first, and no more than that.
+    /// One that has made a step knows better.
+    pub(super) fn seed(&mut self, alone: Option<u64>, shared: Option<u64>) {
+        if self.stepped_at > Duration::ZERO {
+            return;
+        }
+        let nearest = |wanted: u64| self.sizes.iter().rposition(|size| *size <= wanted).unwrap_or(0);
+        let alone = alone.map_or(self.set[0], nearest);
+        let shared = shared.map_or(self.set[1], nearest).min(alone);
+        self.set = [alone, shared, shared.saturating_sub(1)];
+        // What was compared was compared with another size.
+        self.levels.fill(Level::default());
+        self.give_up(self.at);
+    }
+
     /// The size in force now.
     pub(super) fn size(&self) -> u64 {
         self.sizes[self.probing.unwrap_or(self.base())]

@@ -88,6 +88,43 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    /// Wherever a profile says that the search begins, it ends where it ends without one.
+    #[test]
+    fn a_profile_that_is_wrong_does_not_pin_the_window(from in 0u32..9, knee in 0u32..9, seed in any::<u64>()) {
+        let ((mut search, now), mut noise) = (start(), Noise::new(seed));
+        search.seed(Some(1 << (20 + from)), Some(1 << (20 + from)));
+        let device = Rewarding::new(2e9, 1 << (20 + knee));
+        device.play(&mut search, now, 1500.0, Contention::Alone, &mut noise);
+        let found = search.found(Contention::Alone);
+        let share = device.rate_with(found) / device.rate;
+        prop_assert!(share >= 0.9, "{found} bytes have {share} of the rate");
+        prop_assert!(found <= 4 << (20 + knee), "{found} bytes where {} are enough", 1u64 << (20 + knee));
+    }
+}
+
+#[test]
+fn a_search_that_has_made_a_step_takes_no_seed() {
+    let ((mut search, now), mut noise) = (start(), Noise::new(5));
+    let (_, played) = Rewarding { noise: 0.0, ..Rewarding::new(2e9, 8 << 20) }.play(&mut search, now, 30.0, Contention::Alone, &mut noise);
+    assert!(!played.steps.is_empty());
+    let found = search.found(Contention::Alone);
+    search.seed(Some(256 << 20), None);
+    assert_eq!(search.found(Contention::Alone), found);
+}
+
+#[test]
+fn a_seed_has_the_rate_from_the_first_moment() {
+    let ((mut search, now), mut noise) = (start(), Noise::new(6));
+    search.seed(Some(256 << 20), Some(64 << 20));
+    assert_eq!([search.found(Contention::Alone), search.found(Contention::Shared)], [256 << 20, 64 << 20]);
+    let device = Rewarding { noise: 0.0, ..Rewarding::new(2e9, 256 << 20) };
+    let (_, Played { came, .. }) = device.play(&mut search, now, 0.5, Contention::Alone, &mut noise);
+    assert!(came >= 0.99 * device.rate * 0.5, "{came}");
+}
+
 #[test]
 fn the_first_gigabyte_does_not_notice_the_search() {
     for knee in 0..=6 {

@@ -2,7 +2,7 @@
 
 use crate::sys::process::PerProcess;
 use crate::sys::stat::{DeviceNumber, FileKind, Stat};
-use crate::sys::{device, mounts};
+use crate::sys::{device, identity, mounts};
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -31,6 +31,8 @@ pub(crate) struct Device {
     pub(crate) requests: u32,
     /// Its largest request in bytes.
     pub(crate) request_bytes: u64,
+    /// That of the file system that was opened. It names a device that has no serial number.
+    pub(crate) file_system_uuid: Option<[u8; 16]>,
     /// Grows with each time that the queue was found changed.
     pub(crate) version: u64,
 }
@@ -118,6 +120,7 @@ fn device_of(fd: &OwnedFd, number: DeviceNumber) -> Device {
             name: queue.name,
             requests: queue.requests,
             request_bytes: queue.request_bytes.max(4096),
+            file_system_uuid: identity::file_system_uuid(fd),
             version,
         };
     }
@@ -126,6 +129,7 @@ fn device_of(fd: &OwnedFd, number: DeviceNumber) -> Device {
         name: format!("{}:{}", number.major, number.minor),
         requests: DEFAULT_QUEUE_REQUESTS,
         request_bytes: DEFAULT_REQUEST_BYTES,
+        file_system_uuid: None,
         version,
     }
 }

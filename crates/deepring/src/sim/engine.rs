@@ -15,6 +15,7 @@ use crate::engine::Engine;
 use crate::handle::Handle;
 use crate::inbox::Inbox;
 use crate::memory::Pool;
+use crate::profile::Profiles;
 use crate::share::Devices;
 use crate::stats::Counters;
 use crate::sys::Errno;
@@ -68,6 +69,7 @@ impl EngineUnderTest {
             process: Process::current(),
             devices,
             windows: Windows::default(),
+            profiles: Profiles::off("simulated"),
         });
         let backend = Box::new(SimBackend::new(index, BackendKind::Uring));
         Ok(Self {

@@ -37,6 +37,33 @@ pub(crate) fn queue(device: DeviceNumber) -> Option<Queue> {
     queue_in(Path::new("/sys"), device)
 }
 
+/// What tells a disk from all others, wherever it is attached: its model and serial number, or
+/// another name that lasts. `None` if it has none. `name` is that of its [`Queue`].
+pub(crate) fn identity(name: &str) -> Option<String> {
+    identity_in(Path::new("/sys"), name)
+}
+
+/// Where serial numbers are, and behind how many bytes of header: of virtio, NVMe and SCSI; then what others have instead.
+const SERIALS: [(&str, usize); 7] =
+    [("serial", 0), ("device/serial", 0), ("device/vpd_pg80", 4), ("wwid", 0), ("device/wwid", 0), ("dm/uuid", 0), ("md/uuid", 0)];
+
+fn identity_in(sysfs: &Path, name: &str) -> Option<String> {
+    let disk = sysfs.join("class/block").join(name);
+    let serial = SERIALS.iter().find_map(|&(file, header)| word(&disk.join(file), header))?;
+    Some(match word(&disk.join("device/model"), 0) {
+        Some(model) => format!("{model} {serial}"),
+        None => serial,
+    })
+}
+
+/// The printable part of a file, in one line.
+fn word(path: &Path, header: usize) -> Option<String> {
+    let bytes = std::fs::read(path).ok()?;
+    let text: String = bytes.iter().skip(header).map(|&byte| if byte.is_ascii_graphic() { char::from(byte) } else { ' ' }).collect();
+    let words: Vec<&str> = text.split_whitespace().collect();
+    (!words.is_empty()).then(|| words.join(" "))
+}
+
 /// Devices that stand on one another, at most.
 const STACK_MAX: usize = 8;
 /// What is assumed of a device that has no queue, and nothing below.
@@ -205,6 +232,37 @@ mod tests {
         assert_eq!(sysfs.queue(6), ("nvme0n1".into(), 6, 1023, 128));
         sysfs.disk("zram0", 11, None, 128, &[]);
         assert_eq!(sysfs.queue(11), ("zram0".into(), 11, 256, 128));
+    }
+
+    #[test]
+    fn a_disk_is_told_from_others_by_its_model_and_serial_number() {
+        let sysfs = Sysfs::new();
+        let root = sysfs.0.path();
+        let write = |file: &str, bytes: &[u8]| {
+            let path = root.join("class/block").join(file);
+            std::fs::create_dir_all(path.parent().expect("a directory")).expect("a directory");
+            std::fs::write(path, bytes).expect("a file");
+        };
+        write("nvme0n1/device/model", b"Samsung SSD 990 PRO 2TB                 \n");
+        write("nvme0n1/device/serial", b"S7DNNJ0W123456      \n");
+        write("nvme0n1/wwid", b"eui.0025384\n");
+        write("sda/device/model", b"VBOX HARDDISK   \n");
+        write("sda/device/vpd_pg80", b"\0\x80\0\x24VB1234-5678");
+        write("vda/serial", b"a-disk");
+        write("dm-0/dm/uuid", b"LVM-abc\n");
+        write("sdb/device/model", b"NAMELESS\n");
+        write("vdb/serial", b"\n");
+        for (name, identity) in [
+            ("nvme0n1", Some("Samsung SSD 990 PRO 2TB S7DNNJ0W123456")),
+            ("sda", Some("VBOX HARDDISK VB1234-5678")),
+            ("vda", Some("a-disk")),
+            ("dm-0", Some("LVM-abc")),
+            ("sdb", None),
+            ("vdb", None),
+            ("0:44", None),
+        ] {
+            assert_eq!(identity_in(root, name).as_deref(), identity, "{name}");
+        }
     }
 
     #[test]

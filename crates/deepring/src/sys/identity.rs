@@ -70,6 +70,17 @@ pub(crate) fn generation(fd: &impl AsRawFd) -> Option<u32> {
     Some(generation[0])
 }
 
+/// The UUID of the file system of an open file, from Linux 6.9 on.
+pub(crate) fn file_system_uuid(fd: &impl AsRawFd) -> Option<[u8; 16]> {
+    const FS_IOC_GETFSUUID: libc::Ioctl = 0x8011_1500_u32 as libc::Ioctl;
+    // The kernel's `struct fsuuid2`: a length, and as many bytes.
+    let mut answer = [0u8; 17];
+    // SAFETY: FS_IOC_GETFSUUID writes 17 bytes.
+    check(unsafe { libc::ioctl(fd.as_raw_fd(), FS_IOC_GETFSUUID, answer.as_mut_ptr()) }.into()).ok()?;
+    let uuid = answer[1..].try_into().ok()?;
+    (answer[0] == 16 && uuid != [0; 16]).then_some(uuid)
+}
+
 /// The sequence number of a block device: another one each time a disk is attached under its
 /// device number.
 pub(crate) fn disk_sequence(fd: &impl AsRawFd) -> Option<u64> {

@@ -5,14 +5,14 @@
 //!
 //! * `cache`: `is_cached`, of a range of a file
 //! * `copies`: [`copies::OpenHere`], seen by other copies of the engine in the process
-//! * `device`: [`device::Queue`], and `queue` of a [`stat::DeviceNumber`]
+//! * `device`: [`device::Queue`], and `queue` of a [`stat::DeviceNumber`]; `identity` of a disk
 //! * `directory`: `list`, `make`, `link`, `rename_new`, `remove`, of entries of a directory
 //! * `event`: [`event::Event`], which wakes the driver
 //! * `file`: `open`, `open_directory`, `open_subdirectory`, `open_place`, `open_to_lock`, `open_unnamed`, `read_link`, `close`, `unlink`;
 //!   `name_bytes_max`; `opening`, `allocate`, `change_space`, `truncate`, `sync`, `sync_file_system`, `next_data`, `drop_cache`; `set_direct`,
 //!   `xfs_alignment`, `file_system`, `block_device_bytes`
 //! * `flock`: `try_lock`, `lock`, `unlock`, of whole files
-//! * `identity`: `handle`, `generation`, `disk_sequence`, `working_directory_handle`
+//! * `identity`: `handle`, `generation`, `disk_sequence`, `working_directory_handle`, `file_system_uuid`
 //! * `lock`: `try_lock`, `unlock`, `conflict`, `process_with_lock`
 //! * `memory`: `map`, `unmap`, `populate`, `touch_pages`, `residence`, `is_resident`, `free_lazily`, `claim`, `discard`,
 //!   `copy`, `machine_bytes`, and [`memory::HugePages`]
@@ -23,7 +23,7 @@
 //! * `replace`: [`replace::Calls`], by which a file takes the place of another, as the [`replace::Kernel`] makes them
 //! * `space`: [`space::Room`] of a file system, the extents of a file, the limit on its size; `clone_range`
 //! * `stat`: [`stat::Stat`] of an open file, `kind_at` and `named` of a name
-//! * `thread`: `spawn`, `is_ours`, `owns`, `wait_readable`; `memlock_bytes`, `kernel_release`, `processors`, `io_uring_disabled`
+//! * `thread`: `spawn`, `is_ours`, `owns`, `user`, `wait_readable`; `memlock_bytes`, `kernel_release`, `processors`, `io_uring_disabled`
 //! * `transfer`: `read_at`, `write_at`
 //!
 //! **A call that only improves matters is left out when it is refused**, whatever number it is
@@ -38,6 +38,7 @@
 //! | `openat` with `O_TMPFILE` | to try direct I/O in a directory | a file with a name for a moment, a file that is there, else nothing is tried |
 //! | `name_to_handle_at` | to tell two files with one number apart | the generation, the birth time; else nothing is padded. Remembered |
 //! | `FS_IOC_GETVERSION`, `BLKGETDISKSEQ` | the same | as without a handle |
+//! | `FS_IOC_GETFSUUID` | to know a device again that has no serial number | it has no profile |
 //! | `fstatfs` | names, FUSE | `info` fails; taken for another file system |
 //! | `XFS_IOC_DIOINFO` | the alignment on old kernels | a trial read |
 //! | `BLKGETSIZE64` | the size of a block device | `lseek` to its end |

@@ -60,9 +60,14 @@ fn restore_signals(before: &libc::sigset_t) {
 
 /// Whether a file of this user is the process's own, or the process may do as if it were.
 pub(crate) fn owns(uid: u32) -> bool {
-    // SAFETY: no arguments.
-    let user = unsafe { libc::geteuid() };
+    let user = user();
     user == 0 || user == uid
+}
+
+/// The user for whom files are opened.
+pub(crate) fn user() -> u32 {
+    // SAFETY: no arguments.
+    unsafe { libc::geteuid() }
 }
 
 /// Sleeps until one of the descriptors is readable. Can return early.
