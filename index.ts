@@ -52,6 +52,7 @@ export type {
   Info,
   LatencySummary,
   PathInfo,
+  ProfileInfo,
   Stats,
   WindowSize,
 } from './lib/engine/info.ts'

@@ -63,6 +63,19 @@ testOnEachBackend(
 )
 
 testOnEachBackend(
+  'an engine that ignores profiles says so, of itself and of a path',
+  async (t, engine, backend) => {
+    const { profile, path } = await engine.info(scratch.folder)
+    const reason = backend === 'node' ? 'node:fs has no window to search for' : "the engine's options say so"
+    for (const each of [profile, path?.profile]) {
+      t.deepEqual([each?.used, each?.path, each?.reason], [false, undefined, reason])
+    }
+    t.throws(() => new Engine({ profile: 'off' as unknown as boolean }), { code: 'ERR_DEEPRING_INVALID_ARG_TYPE' })
+  },
+  { profile: false },
+)
+
+testOnEachBackend(
   'blocks and bytes in flight never exceed the limits',
   async (t, engine) => {
     const file = await engine.open(scratch.file(pattern(3_000_000)))

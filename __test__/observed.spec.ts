@@ -221,6 +221,7 @@ const GOOD: Info = {
   window: 'auto',
   maxQueued: 1 << 20,
   threads: 8,
+  profile: { used: false, reason: 'a test' },
 }
 const WORK = {
   completed: 1000,

@@ -28,6 +28,7 @@ export interface EngineConfig {
   window?: 'auto' | 'fixed'
   maxQueued?: number
   threads?: number
+  profile?: boolean
 }
 
 /** Limits below the device's, for the requests that name a handle; 0 stands for the engine's default. */

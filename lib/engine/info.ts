@@ -49,6 +49,8 @@ export interface Info {
   readonly maxQueued: number
   /** Threads for each file system, where threads move the bytes. */
   readonly threads: number
+  /** Where profiles of devices are looked for, and whether one was used. */
+  readonly profile: ProfileInfo
   /** About the path passed to `info`; absent without one. */
   readonly path?: PathInfo | undefined
 }
@@ -79,6 +81,26 @@ export interface PathInfo {
   readonly locks: boolean
   /** What keeps them apart, or why nothing does. */
   readonly locksReason: string
+  /** The profile of the device. Once the engine has used the device: the one that it found then. */
+  readonly profile: ProfileInfo
+}
+
+/** A profile, which `deepring tune` writes, and what became of it. */
+export interface ProfileInfo {
+  /**
+   * What profiles name the device by: its model and serial number, or the UUID of the file system. Absent for a device that has
+   * neither, and where no device is meant.
+   */
+  readonly device?: string | undefined
+  /**
+   * The file in which the device's profile is looked for. Where no device is meant: that of `DEEPRING_PROFILE`, or the directory
+   * of all. Absent if none is looked for.
+   */
+  readonly path?: string | undefined
+  /** Whether the search for windows began with it. Where no device is meant: whether it did at any. */
+  readonly used: boolean
+  /** Why it is used or not, in words that help. */
+  readonly reason: string
 }
 
 /** What an engine keeps in flight at a device, as it found out. */

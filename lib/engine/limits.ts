@@ -2,7 +2,7 @@
 
 import { invalidValue } from '../core/errors.ts'
 import type { EngineConfig } from '../core/native.ts'
-import { integerOf, optionsOf, wordOf } from '../core/options.ts'
+import { booleanOf, integerOf, optionsOf, wordOf } from '../core/options.ts'
 
 /** The largest queue depth. An io_uring takes 32768 entries, and the limits of devices are far below. */
 export const QUEUE_DEPTH_MAX = 65_536
@@ -47,6 +47,11 @@ export interface EngineOptions {
    * reads at random positions gain from more than the default, 8.
    */
   threads?: number | undefined
+  /**
+   * False: a profile of the device, which `deepring tune` writes, is ignored. Default true: the search for windows begins where
+   * it says. The variable `DEEPRING_PROFILE` names another file, or with `off` none.
+   */
+  profile?: boolean | undefined
 }
 
 const ENGINE_KEYS: ReadonlySet<string> = new Set([
@@ -57,6 +62,7 @@ const ENGINE_KEYS: ReadonlySet<string> = new Set([
   'window',
   'maxQueued',
   'threads',
+  'profile',
 ])
 
 /** Checks the options of an engine. */
@@ -80,6 +86,7 @@ export function configOf(options: EngineOptions | undefined): EngineConfig {
   if (given.window !== undefined) config.window = wordOf(given.window, 'options.window', ['auto', 'fixed'])
   if (given.maxQueued !== undefined) config.maxQueued = integerOf(given.maxQueued, 'options.maxQueued', 1, QUEUED_MAX)
   if (given.threads !== undefined) config.threads = integerOf(given.threads, 'options.threads', 1, THREADS_MAX)
+  if (given.profile !== undefined) config.profile = booleanOf(given.profile, 'options.profile', true)
   return config
 }
 

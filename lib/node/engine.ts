@@ -19,6 +19,9 @@ const QUEUED_MAX = 2 ** 20
 /** Files that requests by path have open at once. */
 const PATHS_MAX = 16
 
+/** What `info` says of profiles. */
+const NO_PROFILE = { used: false, reason: 'node:fs has no window to search for' }
+
 /** See `HandleLimits` of native.ts. */
 export interface NodeHandle {
   readonly blockBytes: number
@@ -120,6 +123,7 @@ export class NodeEngine {
       memlockBytes: -1,
       hugePages: 'unknown',
       window: 'fixed',
+      profile: NO_PROFILE,
       ...limits,
       ...(path === undefined ? {} : { path }),
     }
@@ -142,6 +146,7 @@ export class NodeEngine {
       memoryAlignment: 1,
       locks: false,
       locksReason: 'node:fs has no locks',
+      profile: NO_PROFILE,
     }
   }
 

@@ -111,6 +111,7 @@ pub struct EngineConfig {
     pub window: Option<String>,
     pub max_queued: Option<f64>,
     pub threads: Option<u32>,
+    pub profile: Option<bool>,
 }
 
 impl EngineConfig {
@@ -140,6 +141,9 @@ impl EngineConfig {
         }
         if let Some(threads) = self.threads {
             builder = builder.threads(threads as usize);
+        }
+        if let Some(used) = self.profile {
+            builder = builder.profile(used);
         }
         builder.build()
     }
@@ -188,6 +192,22 @@ impl From<deepring::DeviceWindow> for DeviceWindow {
     }
 }
 
+/// See `deepring::ProfileInfo`.
+#[napi(object)]
+pub struct ProfileInfo {
+    pub device: Option<String>,
+    pub path: Option<String>,
+    pub used: bool,
+    pub reason: String,
+}
+
+impl From<deepring::ProfileInfo> for ProfileInfo {
+    fn from(profile: deepring::ProfileInfo) -> Self {
+        let path = profile.path.map(|path| path.to_string_lossy().into_owned());
+        Self { device: profile.device, path, used: profile.used, reason: profile.reason }
+    }
+}
+
 #[napi(object)]
 pub struct PathInfo {
     pub path: String,
@@ -202,6 +222,7 @@ pub struct PathInfo {
     pub memory_alignment: u32,
     pub locks: bool,
     pub locks_reason: String,
+    pub profile: ProfileInfo,
 }
 
 #[napi(object)]
@@ -223,6 +244,7 @@ pub struct Info {
     pub max_queued: f64,
     pub threads: u32,
     pub version: String,
+    pub profile: ProfileInfo,
     pub path: Option<PathInfo>,
 }
 
@@ -242,6 +264,7 @@ impl Info {
             memory_alignment: found.direct_io.memory_alignment,
             locks: found.process_locks.available,
             locks_reason: found.process_locks.reason,
+            profile: found.profile.into(),
         });
         Self {
             backend: info.backend.as_str().to_owned(),
@@ -257,6 +280,7 @@ impl Info {
             window: if info.window == WindowMode::Auto { "auto" } else { "fixed" }.to_owned(),
             max_queued: info.max_queued as f64,
             threads: info.threads as u32,
+            profile: info.profile.into(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             path,
         }
