@@ -9,7 +9,7 @@ import { parseSize } from '../lib/command/text.ts'
 import type { Outcome } from '../lib/measure/outcome.ts'
 import { positions, sizes } from '../lib/measure/positions.ts'
 import { comparison, runRounds, type Contender } from '../lib/measure/rounds.ts'
-import { interval, median, quantile, spread } from '../lib/measure/statistics.ts'
+import { confidenceAbove, interval, median, quantile, spread } from '../lib/measure/statistics.ts'
 import { sweep } from './sweep.ts'
 
 const SECOND: Outcome = {
@@ -129,4 +129,12 @@ test('the interval of a median is as narrow as its confidence permits', (t) => {
   // The table of order statistics has the 6th and the 15th of 20, with 95.86 %.
   const { lower, upper, confidence } = interval(Array.from({ length: 20 }, (_, index) => index + 1))
   t.deepEqual([lower, upper, confidence.toFixed(4)], [6, 15, '0.9586'])
+})
+
+test('the confidence that a median reaches a bar is that of the test of signs', (t) => {
+  t.is(confidenceAbove([], 1), 0)
+  t.is(confidenceAbove([0.5, 0.5], 1), 0)
+  t.is(confidenceAbove([1, 2, 3, 4, 5], 1), 31 / 32)
+  // Of ten, nine: one minus eleven of 1024.
+  t.is(confidenceAbove([0, 1, 1, 1, 1, 1, 1, 1, 1, 1], 1), 1 - 11 / 1024)
 })

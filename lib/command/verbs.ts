@@ -287,6 +287,39 @@ export const VERBS: readonly Verb[] = [
     load: async () => (await import('./bench.ts')).bench,
   },
   {
+    name: 'tune',
+    usage: '[DIR]',
+    count: [0, 1],
+    summary: 'how much a drive needs in flight, written down for engines',
+    details: [
+      'Finds the window and the block of DIR (default: the working directory) for reads and writes: first by the search of the',
+      'engine, then beside a short grid of others. The smallest that is as good as the best is chosen, and written to a profile',
+      "of the device, in ~/.config/deepring: engines begin their search there. DeepSpeed's section `aio` is printed, too.",
+    ],
+    options: {
+      for: {
+        value: 'AIM',
+        help: 'what matters; latency takes less in flight, for up to 6 % of the rate',
+        words: ['throughput', 'latency'],
+      },
+      output: { value: 'FILE', help: 'write the profile there; DEEPRING_PROFILE=FILE loads it' },
+      seconds: { value: 'N', help: 'take so long at most; default 30' },
+      'io-size': {
+        value: 'SIZE',
+        help: 'bytes of the file, if they can be written in an eighth of the time; default 1G',
+      },
+    },
+    examples: [
+      ['deepring tune /mnt/nvme', ''],
+      ['deepring tune /mnt/nvme --for latency', 'where requests of users wait behind streams'],
+      [
+        'deepring tune /mnt/nvme --output nvme.profile --json',
+        'and then DEEPRING_PROFILE=nvme.profile for the programs',
+      ],
+    ],
+    load: async () => (await import('./tune.ts')).tune,
+  },
+  {
     name: 'completion',
     usage: 'SHELL',
     count: [1, 1],

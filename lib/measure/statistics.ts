@@ -67,3 +67,15 @@ function coverage(count: number, rank: number): number {
   }
   return Math.max(0, 1 - (2 * outside) / 2 ** count)
 }
+
+/** How sure it is that the median of what these values are drawn from is at least `bar`: between 0 and 1, by the test of signs. */
+export function confidenceAbove(values: readonly number[], bar: number): number {
+  const reached = values.filter((value) => value >= bar).length
+  // The probability that at least so many coins of all fall on one side.
+  let [ways, chance] = [1, 0]
+  for (let heads = 0; heads <= values.length; heads += 1) {
+    if (heads >= reached) chance += ways
+    ways = (ways * (values.length - heads)) / (heads + 1)
+  }
+  return 1 - chance / 2 ** values.length
+}

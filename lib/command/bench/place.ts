@@ -4,7 +4,7 @@ import { randomFillSync } from 'node:crypto'
 import { mkdtempSync, rmSync, statfsSync, statSync } from 'node:fs'
 import { freemem } from 'node:os'
 import { join, resolve } from 'node:path'
-import { allocate, crc32c, info, open, type EngineBuffer } from '../../../index.ts'
+import { allocate, crc32c, info, open, type EngineBuffer, type Info } from '../../../index.ts'
 import { Refusal } from '../failure.ts'
 import { bytesText, quotedOf } from '../text.ts'
 
@@ -18,7 +18,7 @@ const FILES = 3
 const ROOM_SHARE = 0.9
 
 /** The size of a file is a multiple of this. */
-const STEP_BYTES = 8 << 20
+export const STEP_BYTES: number = 8 << 20
 
 /** Bytes of a request. Two are in flight at a time. */
 const PIECE_BYTES = 256 << 20
@@ -36,6 +36,10 @@ export interface Place extends AsyncDisposable {
   readonly direct: boolean
   /** What moves the bytes. */
   readonly backend: string
+  /** What tells the device from others: its model and serial number, or the UUID of its file system; else its name here. */
+  readonly deviceId: string
+  readonly kernel: string
+  readonly version: string
   /** What people must know of the figures. */
   readonly notes: readonly string[]
   /** Bytes of a file. */
@@ -54,36 +58,67 @@ export interface Place extends AsyncDisposable {
   fresh(): string
 }
 
-/** Makes the files. Asks for less than `wanted` if there is no room, and says so. */
+/** What is known of a folder before anything is made in it. */
+export interface Examined extends Pick<
+  Place,
+  | 'parent'
+  | 'fileSystem'
+  | 'device'
+  | 'deviceId'
+  | 'inMemory'
+  | 'direct'
+  | 'backend'
+  | 'kernel'
+  | 'version'
+  | 'notes'
+  | 'bytes'
+> {
+  readonly info: Info
+}
+
+/** Looks at a folder. Asks for less than `wanted` if there is no room for so many files, and says so. */
+export async function examine(
+  parent: string,
+  wanted: number,
+  { files, verb, signal }: { readonly files: number; readonly verb: string; readonly signal: AbortSignal },
+): Promise<Examined> {
+  if (!statSync(parent).isDirectory()) throw new Refusal(`${quotedOf(parent)} is not a directory`)
+  const found = await info(parent, { signal })
+  const { fileSystem = 'unknown', device = 'unknown', direct = false, directReason } = found.path ?? {}
+  const { bavail, bsize } = statfsSync(parent)
+  const free = bavail * bsize
+  const room = (free * ROOM_SHARE) / files
+  const bytes = Math.floor(Math.min(wanted, room) / STEP_BYTES) * STEP_BYTES
+  if (bytes === 0)
+    throw new Refusal(
+      wanted < STEP_BYTES
+        ? `--io-size: at least ${bytesText(STEP_BYTES)}`
+        : `${verb} needs ${bytesText(files * STEP_BYTES)} in ${quotedOf(parent)}, where ${bytesText(free)} are free`,
+    )
+  const inMemory = IN_MEMORY.has(fileSystem)
+  const notes = [
+    inMemory ? `${quotedOf(parent)} is in memory (${fileSystem}): this measures memory, not a drive` : '',
+    !inMemory && !direct && found.path !== undefined
+      ? `there is no direct I/O (${directReason}): this measures the page cache, too`
+      : '',
+    bytes < wanted - STEP_BYTES
+      ? `there is room for ${files === 1 ? 'a file' : 'files'} of ${bytesText(bytes)}, not of ${bytesText(wanted)}: ${bytesText(free)} are free`
+      : '',
+  ].filter((note) => note !== '')
+  const { backend, kernel, version } = found
+  const deviceId = found.path?.profile.device ?? `${fileSystem} on ${device}`
+  return { parent, fileSystem, device, deviceId, inMemory, direct, backend, kernel, version, notes, bytes, info: found }
+}
+
+/** Makes the files, as large as {@link examine} says. */
 export async function openPlace(
   parent: string,
   wanted: number,
   signal: AbortSignal,
   showProgress: (line: string) => void,
 ): Promise<Place> {
-  if (!statSync(parent).isDirectory()) throw new Refusal(`${quotedOf(parent)} is not a directory`)
-  const { path: found, backend } = await info(parent, { signal })
-  const fileSystem = found?.fileSystem ?? 'unknown'
-  const { bavail, bsize } = statfsSync(parent)
-  const free = bavail * bsize
-  const room = (free * ROOM_SHARE) / FILES
-  const bytes = Math.floor(Math.min(wanted, room) / STEP_BYTES) * STEP_BYTES
-  if (bytes === 0)
-    throw new Refusal(
-      wanted < STEP_BYTES
-        ? `--io-size: at least ${bytesText(STEP_BYTES)}`
-        : `the bench needs ${bytesText(FILES * STEP_BYTES)} in ${quotedOf(parent)}, where ${bytesText(free)} are free`,
-    )
-  const inMemory = IN_MEMORY.has(fileSystem)
-  const notes = [
-    inMemory ? `${quotedOf(parent)} is in memory (${fileSystem}): this measures memory, not a drive` : '',
-    !inMemory && found?.direct === false
-      ? `there is no direct I/O (${found.directReason}): this measures the page cache, too`
-      : '',
-    bytes < wanted - STEP_BYTES
-      ? `there is room for files of ${bytesText(bytes)}, not of ${bytesText(wanted)}: ${bytesText(free)} are free`
-      : '',
-  ].filter((note) => note !== '')
+  const { info: _, ...examined } = await examine(parent, wanted, { files: FILES, verb: 'the bench', signal })
+  const { bytes } = examined
   const folder = mkdtempSync(join(resolve(parent), 'deepring-bench-'))
   try {
     const share = Math.floor((freemem() * MEMORY_SHARE) / STEP_BYTES) * STEP_BYTES
@@ -94,14 +129,7 @@ export async function openPlace(
     // Touched, so that no page is made in a region that is timed.
     for (const each of into) each.fill(0x5a)
     const place: Place = {
-      parent,
-      fileSystem,
-      device: found?.device ?? 'unknown',
-      inMemory,
-      direct: found?.direct ?? false,
-      backend,
-      notes,
-      bytes,
+      ...examined,
       memory,
       into,
       sums: [crc32c(memory[0]), crc32c(memory[1])],
@@ -120,7 +148,7 @@ export async function openPlace(
 }
 
 /** In pieces, because node:crypto takes no more than 2 GiB, and each holds up the event loop. */
-function fillRandomly(memory: Uint8Array): void {
+export function fillRandomly(memory: Uint8Array): void {
   for (let at = 0; at < memory.length; at += STEP_BYTES) randomFillSync(memory.subarray(at, at + STEP_BYTES))
 }
 
