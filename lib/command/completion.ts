@@ -93,10 +93,10 @@ function quote(words: string): string {
 }
 
 /** A row of `_arguments`. */
-function zshOption(name: string, { value, help, words }: OptionRow): string {
+function zshOption(name: string, { value, optional, help, words }: OptionRow): string {
   const text = help.replaceAll(/[[\]:]/g, (character) => `\\${character}`)
   const argument = value === undefined ? '' : `:${value}:${words === undefined ? '_files' : `(${words.join(' ')})`}`
-  return quote(`--${name}[${text}]${argument}`)
+  return quote(optional ? `--${name}=-[${text}]:${argument}` : `--${name}[${text}]${argument}`)
 }
 
 function zshVerb(verb: Verb): string {
@@ -155,8 +155,9 @@ function* fishVerb(first: string, second: string, verb: Verb, seconds: readonly 
     yield `complete -c deepring -n ${fishQuote(none)} -f -a ${second} -d ${fishQuote(verb.summary)}`
     when += `; and __fish_seen_subcommand_from ${second}`
   }
-  for (const [name, { short, value, help, words }] of Object.entries(optionsOf(verb))) {
-    const argument = value === undefined ? '' : words === undefined ? ' -r' : ` -x -a ${fishQuote(words.join(' '))}`
+  for (const [name, { short, value, optional, help, words }] of Object.entries(optionsOf(verb))) {
+    const argument =
+      value === undefined || optional ? '' : words === undefined ? ' -r' : ` -x -a ${fishQuote(words.join(' '))}`
     const letter = short === undefined ? '' : ` -s ${short}`
     yield `complete -c deepring -n ${fishQuote(when)} -l ${name}${letter}${argument} -d ${fishQuote(help)}`
   }

@@ -54,8 +54,8 @@ function listOf(verbs: readonly Verb[]): string[] {
 }
 
 function rowsOf(options: Readonly<Record<string, OptionRow>>): string[] {
-  const rows = Object.entries(options).map(([name, { value, short, help, words }]) => [
-    `  ${short === undefined ? '   ' : `-${short},`} --${name}${value === undefined ? '' : ` ${value}`}`,
+  const rows = Object.entries(options).map(([name, { value, optional, short, help, words }]) => [
+    `  ${short === undefined ? '   ' : `-${short},`} --${name}${value === undefined ? '' : optional ? `[=${value}]` : ` ${value}`}`,
     words === undefined ? help : `${help}: ${words.join(', ')}`,
   ])
   return grid(rows, '<<')

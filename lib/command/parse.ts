@@ -55,10 +55,11 @@ export function parse(words: readonly string[]): Parsed {
   const { verb, group, rest } = namedIn(words)
   const rows = verb === undefined ? { ...COMMON, version: { help: '' } } : optionsOf(verb)
   const options = Object.fromEntries(
-    Object.entries(rows).map(([name, { value, short }]) => [
+    Object.entries(rows).map(([name, { value, optional, short }]) => [
       name,
       {
-        type: value === undefined ? ('boolean' as const) : ('string' as const),
+        // One whose value can be left out does not take the next word for it.
+        type: value === undefined || optional ? ('boolean' as const) : ('string' as const),
         ...(short === undefined ? {} : { short }),
       },
     ]),
@@ -76,8 +77,9 @@ export function parse(words: readonly string[]): Parsed {
       throw new Misuse(`there is no option ${quotedOf(rawName)}${near}`)
     }
     if (row.value === undefined && value !== undefined) throw new Misuse(`${rawName} takes no value`)
-    if (row.value !== undefined && (value === undefined || (!inlineValue && /^-./.test(value))))
+    if (row.value !== undefined && !row.optional && (value === undefined || (!inlineValue && /^-./.test(value))))
       throw new Misuse(`${rawName} needs a value: ${row.value}`)
+    if (row.optional && value === '') throw new Misuse(`${rawName} needs a value behind its =: ${row.value}`)
     if (row.words !== undefined && !row.words.includes(value ?? ''))
       throw new Misuse(`${rawName} must be one of ${row.words.join(', ')}, not ${quotedOf(value ?? '')}`)
     given.set(name, value ?? true)

@@ -9,6 +9,8 @@ import type { Action } from './invocation.ts'
 export interface OptionRow {
   /** Without it, the option is a switch. With it, the name of its value in the help. */
   readonly value?: string
+  /** The value can be left out; if there is one, it follows a `=`. */
+  readonly optional?: true
   readonly short?: string
   readonly help: string
   /** The values that there are. */
@@ -275,6 +277,13 @@ export const VERBS: readonly Verb[] = [
       only: { value: 'TASK,...', help: 'only these tasks' },
       min: { value: 'TASK=RATE,...', help: 'exit with 1 if a task has a lower rate, in the unit of the table' },
       'no-fio': { help: 'do not run fio' },
+      profile: { help: 'use the profile of the device, as programs do; without it, none is used' },
+      save: { help: 'keep the result, in ~/.local/state/deepring' },
+      compare: {
+        value: 'FILE',
+        optional: true,
+        help: 'say what has changed since the last result that was kept, or that in FILE; exit with 1 if a task is worse',
+      },
       'no-node-fs': { help: 'do not run node:fs' },
       html: HTML,
     },
@@ -283,6 +292,7 @@ export const VERBS: readonly Verb[] = [
       ['deepring bench /mnt/nvme --html bench.html', 'a page with charts'],
       ['deepring bench /mnt/nvme --only read,random-128 --min read=3,random-128=200', 'to qualify a machine'],
       ['deepring bench /mnt/nvme --block-size 1M --depth 32 --sequential', 'as ds_io'],
+      ['deepring bench /mnt/nvme --save --compare', 'every night: 1 if the drive has become slower by more than noise'],
     ],
     load: async () => (await import('./bench.ts')).bench,
   },
