@@ -26,6 +26,7 @@ import { STORES } from './benchmarks/store.ts'
 import { STREAMS } from './benchmarks/stream.ts'
 import { SWAPS } from './benchmarks/swap.ts'
 import { TENSORS } from './benchmarks/tensors.ts'
+import { TUNES } from './benchmarks/tune.ts'
 import { WHOLES } from './benchmarks/whole.ts'
 import { findFio } from './contenders/fio.ts'
 import type { Figure } from './figure.ts'
@@ -56,6 +57,7 @@ const BENCHMARKS: readonly Benchmark[] = [
   ...SWAPS,
   ...WHOLES,
   ...STORES,
+  ...TUNES,
 ]
 
 /**
@@ -137,6 +139,9 @@ async function bench(options: Options, benchmarks: readonly Benchmark[]): Promis
 function showProgress(words: string): void {
   if (process.stderr.isTTY) process.stderr.write(`\r\u001B[K${words.slice(0, (process.stderr.columns ?? 80) - 1)}`)
 }
+
+// What a user of this machine has tuned is not what is measured, neither here nor in the processes of contenders.
+process.env['DEEPRING_PROFILE'] = 'off'
 
 let options: Options
 let benchmarks: readonly Benchmark[]
