@@ -11,7 +11,7 @@ import type { Browser } from 'puppeteer-core'
 import { pageOf } from '../lib/command/page/page.ts'
 import { chromiumPath, LOOKS, openBrowser, overlaps, show, violations } from './chromium.ts'
 import { deepring } from './command.ts'
-import { benches, machines } from './documents.ts'
+import { benches, machines, tunings } from './documents.ts'
 import { makeScratch } from './harness.ts'
 import { root } from './packed.ts'
 
@@ -75,6 +75,7 @@ testInBrowser('so are those of machines with strange names and rates of all size
   for (const [verb, documents] of [
     ['bench', fc.sample(benches, { seed: SEED, numRuns: DRAWN })],
     ['info', fc.sample(machines, { seed: SEED, numRuns: DRAWN })],
+    ['tune', fc.sample(tunings, { seed: SEED, numRuns: DRAWN })],
   ] as const)
     for (const [nth, document] of documents.entries()) {
       const path = `${scratch.path('drawn')}.html`

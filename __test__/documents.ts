@@ -6,6 +6,7 @@ import type { Percentile, Rate, Rival, TaskFigures } from '../lib/command/bench/
 import { PERCENTS, TASKS, type Task } from '../lib/command/bench/tasks.ts'
 import type { WindowSample } from '../lib/command/bench/window.ts'
 import type { Machine } from '../lib/command/machine.ts'
+import type { TuneDocument } from '../lib/command/page/tune.ts'
 
 /** Names that a page must not take for its own. */
 const name = fc.oneof(
@@ -185,3 +186,65 @@ export const benches: fc.Arbitrary<BenchDocument> = fc
     window: samples,
     machine,
   }))
+
+const cells = (size: fc.Arbitrary<number>): fc.Arbitrary<TuneDocument['read']['grid']['windows']> =>
+  fc
+    .uniqueArray(fc.record({ size, rate, share: magnitude(-2, 0), rounds: fc.integer({ min: 3, max: 24 }) }), {
+      minLength: 1,
+      maxLength: 9,
+      selector: (cell) => cell.size,
+    })
+    .map((found) =>
+      found.map(({ size: each, rate: { median, lower, upper }, share, rounds }) => {
+        return { size: each, rate: median, lower, upper, share, rounds }
+      }),
+    )
+
+const depth = fc.integer({ min: 3, max: 10 }).map((power) => 2 ** power)
+
+const tuned: fc.Arbitrary<TuneDocument['read']> = fc
+  .record({
+    windows: cells(windowBytes),
+    blocks: cells(windowBytes),
+    small: cells(depth),
+    nth: fc.nat({ max: 8 }),
+    steps: fc.array(fc.record({ seconds: magnitude(-1, 1), windowBytes }), { maxLength: 30 }),
+    share: magnitude(-1, 0),
+  })
+  .map(({ windows, blocks, small, nth, steps, share }) => {
+    const chosen = (of: typeof windows): number => of[nth % of.length]?.size ?? 0
+    return {
+      windowBytes: chosen(windows),
+      sharedBytes: chosen(windows),
+      blockBytes: chosen(blocks),
+      blocks: chosen(small),
+      gigabytesPerSecond: 2.5,
+      requestsPerSecond: 150_000,
+      confidence: 0.97,
+      shareOfBest: share,
+      searched: { windowBytes: chosen(windows), steps: steps.toSorted((a, b) => a.seconds - b.seconds) },
+      grid: { windows, blocks, small },
+    }
+  })
+
+/** What `tune` finds. */
+export const tunings: fc.Arbitrary<TuneDocument> = fc.record({
+  folder: name,
+  fileSystem: name,
+  device: name,
+  kernel: name,
+  version: fc.constant('0.1.0'),
+  backend: fc.constantFrom('uring', 'threads'),
+  direct: fc.boolean(),
+  aim: fc.constantFrom('throughput', 'latency'),
+  ioBytes: fc.constant(2 ** 30),
+  seconds: fc.constant(29.4),
+  tunedAt: fc.constant('2026-02-03T04:05:06.000Z'),
+  bar: fc.constant(0.95),
+  confidence: fc.constant(0.91),
+  read: tuned,
+  write: tuned,
+  profile: fc.option(name),
+  deepSpeed: fc.constant({ aio: { block_size: 1 << 20, queue_depth: 32 } }),
+  notes: fc.array(name, { maxLength: 2 }),
+})

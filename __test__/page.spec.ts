@@ -11,7 +11,7 @@ import { pageOf, type PageVerb } from '../lib/command/page/page.ts'
 import { apart } from '../lib/command/page/plot.ts'
 import { decades, fromZero, percents, powersOfTwo, type Scale } from '../lib/command/page/scale.ts'
 import { deepring } from './command.ts'
-import { benches, machines } from './documents.ts'
+import { benches, machines, tunings } from './documents.ts'
 import { makeScratch } from './harness.ts'
 
 const scratch = makeScratch()
@@ -131,6 +131,10 @@ test('a page has the document inside, whatever names are in it, and nothing that
   )
   fc.assert(
     fc.property(machines, (document) => check('info', document)),
+    options,
+  )
+  fc.assert(
+    fc.property(tunings, (document) => check('tune', document)),
     options,
   )
 })

@@ -16,10 +16,12 @@ import { html, Html, lines, prose } from './html.ts'
 import { infoParts } from './info.ts'
 import type { Parts } from './parts.ts'
 import { STYLE } from './style.ts'
+import { tuneParts, type TuneDocument } from './tune.ts'
 
 const PARTS = {
   bench: (document: unknown): Parts => benchParts(document as BenchDocument),
   info: (document: unknown): Parts => infoParts(document as Machine),
+  tune: (document: unknown): Parts => tuneParts(document as TuneDocument),
 } as const
 
 /** Verbs that have a page. */
