@@ -104,6 +104,13 @@ const window: fc.Arbitrary<WindowSample[]> = fc
   )
   .map((samples) => samples.toSorted((a, b) => a.seconds - b.seconds))
 
+const PROFILE = {
+  device: 'nvme0n1 serial',
+  path: '/root/.config/deepring/nvme0n1.profile',
+  used: false,
+  reason: 'there is none',
+}
+
 /** What `info` finds. */
 export const machines: fc.Arbitrary<Machine> = fc
   .record({
@@ -119,6 +126,8 @@ export const machines: fc.Arbitrary<Machine> = fc
     const sizes = { bytes: 64 << 20, sharedBytes: 8 << 20, blocks: 128 }
     return {
       version: '0.1.0',
+      libc: 'glibc 2.17',
+      profile: PROFILE,
       backend,
       reason: 'the default seccomp profile of Docker refuses io_uring; run with a profile that allows it',
       kernel: '6.1.0-18-amd64',
@@ -138,6 +147,7 @@ export const machines: fc.Arbitrary<Machine> = fc
         deviceRequests: 256,
         queueDepth: 128,
         window: { device, read: sizes, write: sizes },
+        profile: PROFILE,
         fileSystem,
         direct,
         directReason: direct ? 'statx' : 'statx reports no direct I/O support for this file',
@@ -174,7 +184,12 @@ export const benches: fc.Arbitrary<BenchDocument> = fc
     folder,
     fileSystem: 'ext4',
     device: 'nvme0n1',
+    deviceId: 'nvme0n1 serial',
     inMemory: false,
+    backend: 'uring',
+    kernel: '6.1.0-18-amd64',
+    version: '0.1.0',
+    usesProfile: false,
     ioBytes: 2 ** 30,
     loops: 6,
     idleNoise: 0.01,
@@ -185,6 +200,8 @@ export const benches: fc.Arbitrary<BenchDocument> = fc
     tasks,
     window: samples,
     machine,
+    comparison: null,
+    saved: null,
   }))
 
 const cells = (size: fc.Arbitrary<number>): fc.Arbitrary<TuneDocument['read']['grid']['windows']> =>

@@ -313,6 +313,7 @@ export const VERBS: readonly Verb[] = [
         words: ['throughput', 'latency'],
       },
       output: { value: 'FILE', help: 'write the profile there; DEEPRING_PROFILE=FILE loads it' },
+      html: HTML,
       seconds: { value: 'N', help: 'take so long at most; default 30' },
       'io-size': {
         value: 'SIZE',
