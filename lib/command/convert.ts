@@ -139,7 +139,9 @@ async function writeShards(
   const done: string[] = []
   try {
     for (const { path, tensors } of shards) {
-      const writer = await SafetensorsWriter.create(path, tensors, { ...options, signal })
+      signal.throwIfAborted()
+      // Not aborted: what becomes of a writer that nobody waits for is removed later, and the directory could not be.
+      const writer = await SafetensorsWriter.create(path, tensors, options)
       writers.push(writer)
       for (const target of tensors) places.set(target.name, [writer, target])
     }
