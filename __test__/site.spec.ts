@@ -6,10 +6,10 @@
  * site-check` do all.
  */
 
-import { spawnSync } from 'node:child_process'
 import { globSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
+import { chromiumPath } from './chromium.ts'
 import { root, run } from './packed.ts'
 
 const PAGES = ['index.html', 'quick-start.html', 'errors.html', 'api/deepring/FileHandle.html']
@@ -35,11 +35,7 @@ test.serial('the site builds without a finding', async (t) => {
 })
 
 const browser = 'the site is good in a browser'
-const { status: found } = spawnSync('sh', [
-  '-c',
-  'test "$DEEPRING_CHROMIUM" || command -v chromium || command -v chromium-browser || command -v google-chrome',
-])
-if (found === 0) {
+if (chromiumPath() !== undefined) {
   test.serial(browser, async (t) => {
     t.timeout(300_000)
     const only = PAGES.flatMap((page) => ['--only', page])

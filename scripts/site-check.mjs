@@ -18,7 +18,7 @@ import { dirname, join, relative } from 'node:path'
 import process from 'node:process'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import { parseArgs } from 'node:util'
-import { launch } from 'puppeteer-core'
+import { chromiumPath, openBrowser } from '../__test__/chromium.ts'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 const site = join(root, 'docs/api')
@@ -31,10 +31,10 @@ const PLANTED = ['absent.html', '#absent', 'planted', 'pixels', 'image-alt']
 const { values: chosen } = parseArgs({
   options: { only: { type: 'string', multiple: true }, shots: { type: 'string' } },
 })
-const chromium = findChromium() ?? stop('there is no Chromium: apt-get install chromium, or set DEEPRING_CHROMIUM')
+const chromium = chromiumPath() ?? stop('there is no Chromium: apt-get install chromium, or set DEEPRING_CHROMIUM')
 if (!existsSync(join(site, 'index.html'))) stop('there is no site: npm run site')
 
-const browser = await launch({ executablePath: chromium, args: ['--no-sandbox', '--disable-gpu'] })
+const browser = await openBrowser(chromium)
 let all
 try {
   await checkTheCheck()
@@ -52,15 +52,6 @@ try {
 for (const finding of all) console.error(finding)
 console.log(all.length === 0 ? 'the site is good' : `${all.length} findings`)
 process.exit(all.length === 0 ? 0 : 1)
-
-function findChromium() {
-  const names = ['chromium', 'chromium-browser', 'google-chrome']
-  if (process.env.DEEPRING_CHROMIUM) return process.env.DEEPRING_CHROMIUM
-  return (process.env.PATH ?? '')
-    .split(':')
-    .flatMap((folder) => names.map((name) => join(folder, name)))
-    .find((path) => existsSync(path))
-}
 
 /** All pages of the guide and the examples, and of each kind of the reference the first. */
 function pagesToLookAt() {
