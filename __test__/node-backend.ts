@@ -102,7 +102,12 @@ export const CANNOT: Readonly<Record<string, Readonly<Record<string, Why>>>> = {
     'a header of 371 474 tensors does not hold up the event loop': 'headers are read on the JavaScript thread',
   },
   memory: {
-    'every public function: nothing crashes, hangs, leaks or is disturbed': 'checkpoints and swap stores are refused',
+    ...Object.fromEntries(
+      ['', ' in a worker', ' with permissions', ' where external memory is refused'].map((where) => [
+        `every public function${where}: nothing crashes, hangs, leaks or is disturbed`,
+        'checkpoints and swap stores are refused',
+      ]),
+    ),
     'memory taken away: nothing crashes, hangs, leaks or is disturbed': 'a read ends when its memory is taken',
     'workers terminated: nothing crashes, hangs, leaks or is disturbed': {
       notRun: 'node:fs can leave a descriptor open that a terminated worker was about to get',
