@@ -6,7 +6,7 @@ import type { Percentile, Rate, Rival, TaskFigures } from '../lib/command/bench/
 import { PERCENTS, TASKS, type Task } from '../lib/command/bench/tasks.ts'
 import type { WindowSample } from '../lib/command/bench/window.ts'
 import type { Machine } from '../lib/command/machine.ts'
-import type { TuneDocument } from '../lib/command/page/tune.ts'
+import type { TuneDocument } from '../lib/command/tune/document.ts'
 
 /** Names that a page must not take for its own. */
 const name = fc.oneof(
@@ -239,6 +239,8 @@ const tuned: fc.Arbitrary<TuneDocument['read']> = fc
       requestsPerSecond: 150_000,
       confidence: 0.97,
       shareOfBest: share,
+      shares: [share],
+      gapBytes: 12_288,
       searched: { windowBytes: chosen(windows), steps: steps.toSorted((a, b) => a.seconds - b.seconds) },
       grid: { windows, blocks, small },
     }
@@ -249,19 +251,24 @@ export const tunings: fc.Arbitrary<TuneDocument> = fc.record({
   folder: name,
   fileSystem: name,
   device: name,
+  deviceId: fc.option(name),
   kernel: name,
   version: fc.constant('0.1.0'),
   backend: fc.constantFrom('uring', 'threads'),
   direct: fc.boolean(),
+  inMemory: fc.boolean(),
   aim: fc.constantFrom('throughput', 'latency'),
   ioBytes: fc.constant(2 ** 30),
   seconds: fc.constant(29.4),
   tunedAt: fc.constant('2026-02-03T04:05:06.000Z'),
+  idleNoise: fc.constant(0.01),
   bar: fc.constant(0.95),
   confidence: fc.constant(0.91),
   read: tuned,
   write: tuned,
   profile: fc.option(name),
-  deepSpeed: fc.constant({ aio: { block_size: 1 << 20, queue_depth: 32 } }),
+  deepSpeed: fc.constant({
+    aio: { block_size: 1 << 20, queue_depth: 32, intra_op_parallelism: 1, single_submit: false, overlap_events: true },
+  }),
   notes: fc.array(name, { maxLength: 2 }),
 })

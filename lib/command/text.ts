@@ -23,6 +23,12 @@ export function bytesText(bytes: number): string {
   return `${unit === 0 ? value : digits(value)} ${UNITS[unit]}`
 }
 
+/** Of a power of two: `64 MiB`. */
+export function binaryText(bytes: number): string {
+  const power = Math.max(0, Math.min(4, Math.floor(Math.log2(bytes) / 10)))
+  return `${Number((bytes / 1024 ** power).toPrecision(3))} ${['B', 'KiB', 'MiB', 'GiB', 'TiB'][power]}`
+}
+
 /** `0:07`, `1:02:03`. */
 export function clockText(seconds: number): string {
   const whole = Math.max(0, Math.round(seconds))

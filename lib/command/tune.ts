@@ -15,13 +15,14 @@ import { writeFile } from '../../index.ts'
 import { idleNoise, NOISE_MAX } from '../measure/meter.ts'
 import { examine } from './bench/place.ts'
 import { BAR, tuneDirection, type Aim, type Found } from './tune/direction.ts'
+import type { TuneDocument } from './tune/document.ts'
 import { openGround } from './tune/ground.ts'
 import { deepSpeedAio, profileText } from './tune/profile.ts'
 import type { Direction } from './tune/stream.ts'
 import { Misuse, Refusal } from './failure.ts'
 import type { Invocation, Options, Report } from './invocation.ts'
 import type { Paint } from './screen.ts'
-import { bytesText, digits, grid, printable, quotedOf } from './text.ts'
+import { binaryText, bytesText, digits, grid, printable, quotedOf } from './text.ts'
 
 /** The file, if nothing else is said. */
 const IO_BYTES = 2 ** 30
@@ -77,7 +78,7 @@ export async function tune({ words: [folder = '.'], options, screen, signal }: I
     await writeFile(output.path, text, { replace: true, mode: 0o600, signal })
   }
   const tookSeconds = (performance.now() - begin) / 1e3
-  const data = {
+  const data: TuneDocument = {
     folder,
     fileSystem: examined.fileSystem,
     device: examined.device,
@@ -223,9 +224,4 @@ function gridLines(found: Readonly<Record<Direction, Found>>, paint: Paint): str
     )
   })
   return grid([head.map((word) => paint('dim', word)), ...rows], '<>><>>><')
-}
-
-/** Windows and blocks are powers of two. */
-function binaryText(bytes: number): string {
-  return bytes >= 1 << 20 ? `${bytes / (1 << 20)} MiB` : `${bytes / 1024} KiB`
 }

@@ -1,10 +1,10 @@
 /** The page of `deepring info`. */
 
 import type { Machine } from '../machine.ts'
+import { binaryText } from '../text.ts'
 import { html } from './html.ts'
 import { machineInFull, machineWords } from './machine.ts'
 import { figuresOf, type Figure, type Parts } from './parts.ts'
-import { binaryText } from './units.ts'
 
 /** See the module. */
 export function infoParts(machine: Machine): Parts {

@@ -11,12 +11,13 @@
 import type { BenchDocument } from '../bench/document.ts'
 import type { Machine } from '../machine.ts'
 import { quotedOf } from '../text.ts'
+import type { TuneDocument } from '../tune/document.ts'
 import { benchParts } from './bench.ts'
 import { html, Html, lines, prose } from './html.ts'
 import { infoParts } from './info.ts'
 import type { Parts } from './parts.ts'
 import { STYLE } from './style.ts'
-import { tuneParts, type TuneDocument } from './tune.ts'
+import { tuneParts } from './tune.ts'
 
 const PARTS = {
   bench: (document: unknown): Parts => benchParts(document as BenchDocument),

@@ -1,68 +1,13 @@
 /** The page of `deepring tune`. */
 
-import { bytesText, digits } from '../text.ts'
+import type { Cell, Found } from '../tune/direction.ts'
+import type { TuneDocument } from '../tune/document.ts'
+import { binaryText, bytesText, digits } from '../text.ts'
 import { html, lines, type Html } from './html.ts'
 import { lineChart, type Series } from './line-chart.ts'
 import { figuresOf, section, type Figure, type Parts, type Table } from './parts.ts'
 import { fromZero, powersOfTwo } from './scale.ts'
-import { binaryText, percentText, timeText } from './units.ts'
-
-/** A size that was tried. */
-interface Cell {
-  readonly size: number
-  readonly rate: number
-  readonly lower: number
-  readonly upper: number
-  /** Its rate by that of the best. */
-  readonly share: number
-  readonly rounds: number
-}
-
-/** What was found of one direction. */
-interface Found {
-  readonly windowBytes: number
-  readonly sharedBytes: number
-  readonly blockBytes: number
-  readonly blocks: number
-  readonly gigabytesPerSecond: number
-  readonly requestsPerSecond: number
-  readonly confidence: number
-  readonly shareOfBest: number
-  readonly searched: {
-    readonly windowBytes: number
-    readonly steps: readonly { readonly seconds: number; readonly windowBytes: number }[]
-  }
-  readonly grid: {
-    readonly windows: readonly Cell[]
-    readonly blocks: readonly Cell[]
-    readonly small: readonly Cell[]
-  }
-}
-
-/** What a page takes of the document of `deepring tune --json`. */
-export interface TuneDocument {
-  readonly folder: string
-  readonly fileSystem: string
-  readonly device: string
-  readonly kernel: string
-  readonly version: string
-  readonly backend: string
-  readonly direct: boolean
-  readonly aim: string
-  readonly ioBytes: number
-  readonly seconds: number
-  readonly tunedAt: string
-  /** What a choice has to reach of the best. */
-  readonly bar: number
-  /** That it does. */
-  readonly confidence: number
-  readonly read: Found
-  readonly write: Found
-  /** Where the profile is; `null`: none was written. */
-  readonly profile: string | null
-  readonly deepSpeed: unknown
-  readonly notes: readonly string[]
-}
+import { percentText, timeText } from './units.ts'
 
 const DIRECTIONS = [
   ['read', 'reads', 'ours'],

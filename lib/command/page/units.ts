@@ -20,12 +20,6 @@ export function roundDurationText(us: number): string {
   return `${Number(value.toPrecision(3))} ${unit}`
 }
 
-/** Of a power of two: `64 MiB`. */
-export function binaryText(bytes: number): string {
-  const power = Math.max(0, Math.min(4, Math.floor(Math.log2(bytes) / 10)))
-  return `${Number((bytes / 1024 ** power).toPrecision(3))} ${['B', 'KiB', 'MiB', 'GiB', 'TiB'][power]}`
-}
-
 /** `94 %`. */
 export function percentText(share: number): string {
   return `${share < 0.095 ? digits(share * 100) : Math.round(share * 100)} %`

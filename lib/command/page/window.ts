@@ -1,12 +1,11 @@
 /** What the engine keeps in flight, over the time of a bench. */
 
 import type { WindowSample } from '../bench/window.ts'
-import { digits } from '../text.ts'
+import { binaryText, digits } from '../text.ts'
 import type { Html } from './html.ts'
 import { lineChart, type Series } from './line-chart.ts'
 import { section } from './parts.ts'
 import { fromZero, powersOfTwo } from './scale.ts'
-import { binaryText } from './units.ts'
 
 const LINES = [
   ['reads', 'ours', 'readBytes'],
