@@ -4,7 +4,7 @@
  */
 
 import { execFileSync } from 'node:child_process'
-import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
@@ -354,8 +354,7 @@ test('invalid element types and shapes are refused', (t) => {
 })
 
 test('a missing file, a directory and a file in a file fail as in node:fs', async (t) => {
-  const folder = scratch.path('folder')
-  mkdirSync(folder)
+  const folder = scratch.directory('folder')
   const file = scratch.file('abc')
   const missing = await rejected(t, () => open(`${folder}/none`), 'ENOENT')
   t.is(missing.errno, -2)

@@ -55,8 +55,7 @@ async function check(t: import('ava').ExecutionContext, path: string, name: stri
 }
 
 testInBrowser('the page of a bench is whole and accessible, on a phone and a desk, light and dark', async (t) => {
-  const folder = scratch.path('bench')
-  mkdirSync(folder)
+  const folder = scratch.directory('bench')
   const path = `${scratch.path('bench')}.html`
   const only = 'read,overwrite,new,sync,random-1,random-2,random-8,random-32,random-128,many,mixed,latency'
   const words = ['--io-size', '16M', '--loops', '1', '--only', only]

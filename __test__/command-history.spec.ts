@@ -1,11 +1,11 @@
 /** The history of `deepring bench`: results that are kept, and what has changed since. */
 
-import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import test, { type ExecutionContext } from 'ava'
+import test from 'ava'
 import type { TaskFigures } from '../lib/command/bench/figures.ts'
 import { changesBetween, whyIncomparable, type Result } from '../lib/command/bench/history.ts'
-import { deepringIn } from './command.ts'
+import { deepringIn, refused } from './command.ts'
 import { makeScratch } from './harness.ts'
 import type { Ended } from './packed.ts'
 
@@ -14,23 +14,9 @@ const MIB = 1 << 20
 const NOTHING: never[] = []
 const ROOT = process.cwd()
 
-function directory(name: string): string {
-  const path = scratch.path(name)
-  mkdirSync(path)
-  return path
-}
-
 /** A home of its own, in which results are kept. */
 function home(): NodeJS.ProcessEnv & { readonly HOME: string } {
-  return { HOME: directory('home'), XDG_STATE_HOME: undefined }
-}
-
-/** One sentence on standard error, the exit code, and nothing on standard output. */
-function refused(t: ExecutionContext, { status, stdout, stderr }: Ended, code: number, words: RegExp): void {
-  t.is(status, code, stderr)
-  t.is(stdout, '')
-  t.is(stderr.trimEnd().split('\n').length, 1, stderr)
-  t.regex(stderr, words)
+  return { HOME: scratch.directory('home'), XDG_STATE_HOME: undefined }
 }
 
 function rateOf(lower: number, median: number, upper: number, confidence = 0.97): TaskFigures['rate'] {
@@ -75,7 +61,7 @@ interface Bench {
 const BRIEF = ['--io-size', '16M', '--only', 'read,overwrite', '--no-fio']
 
 test.serial('bench keeps results by device, and compares with the last, or with a file', async (t) => {
-  const [folder, variables] = [directory('bench-history'), home()]
+  const [folder, variables] = [scratch.directory('bench-history'), home()]
   const bench = async (...words: string[]): Promise<Ended & { readonly document: Bench }> => {
     const ended = await deepringIn(ROOT, variables, 'bench', folder, ...BRIEF, ...words, '--json')
     return { ...ended, document: JSON.parse(ended.stdout) as Bench }
@@ -123,7 +109,7 @@ test.serial('bench keeps results by device, and compares with the last, or with 
 })
 
 test.serial('bench names files that it cannot compare with, before it measures', async (t) => {
-  const [folder, variables] = [directory('bench-compare'), home()]
+  const [folder, variables] = [scratch.directory('bench-compare'), home()]
   const bench = (file: string): Promise<Ended> =>
     deepringIn(ROOT, variables, 'bench', folder, ...BRIEF, `--compare=${file}`)
   refused(t, await bench(scratch.path('none')), 1, /there is no '/)
@@ -137,9 +123,9 @@ test.serial('bench names files that it cannot compare with, before it measures',
 
 test.serial('a history that cannot be written is named', async (t) => {
   const variables = home()
-  const state = directory('state')
+  const state = scratch.directory('state')
   writeFileSync(join(state, 'deepring'), '')
-  const words = ['bench', directory('bench-unkept'), ...BRIEF, '--loops', '1', '--save']
+  const words = ['bench', scratch.directory('bench-unkept'), ...BRIEF, '--loops', '1', '--save']
   const { status, stderr } = await deepringIn(ROOT, { ...variables, XDG_STATE_HOME: state }, ...words)
   t.is(status, 1)
   t.regex(stderr, /^deepring bench: .*\n$/)

@@ -1,13 +1,12 @@
 /** `deepring tune`: on simulated drives, as a process in pipes and in a terminal, and in bad places. */
 
-import { execFileSync } from 'node:child_process'
-import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import { choose, type Choice } from '../lib/command/tune/choose.ts'
 import { deepSpeedAio, kernelOf, profileText } from '../lib/command/tune/profile.ts'
-import { deepringIn, interrupted, onTerminal } from './command.ts'
-import { makeScratch, mounted, type Mounted } from './harness.ts'
+import { deepringIn, interrupted, onTerminal, refused } from './command.ts'
+import { makeScratch, tmpfs, type Mounted } from './harness.ts'
 import type { Ended } from './packed.ts'
 
 const scratch = makeScratch()
@@ -15,29 +14,9 @@ const MIB = 1 << 20
 const NOTHING: never[] = []
 const ROOT = process.cwd()
 
-function directory(name: string): string {
-  const path = scratch.path(name)
-  mkdirSync(path)
-  return path
-}
-
-/** One sentence on standard error, the exit code, and nothing on standard output. */
-function refused(t: ExecutionContext, { status, stdout, stderr }: Ended, code: number, words: RegExp): void {
-  t.is(status, code, stderr)
-  t.is(stdout, '')
-  t.is(stderr.trimEnd().split('\n').length, 1, stderr)
-  t.regex(stderr, words)
-}
-
-function tmpfs(name: string, options: string): Mounted {
-  return mounted(scratch, name, (folder) => {
-    execFileSync('mount', ['-t', 'tmpfs', '-o', options, 'deepring-test', folder], { stdio: 'pipe' })
-  })
-}
-
-const medium = tmpfs('medium', 'size=100m')
-const tiny = tmpfs('tiny', 'size=4m')
-const readOnly = tmpfs('read-only', 'size=64m,ro')
+const medium = tmpfs(scratch, 'medium', 'size=100m')
+const tiny = tmpfs(scratch, 'tiny', 'size=4m')
+const readOnly = tmpfs(scratch, 'read-only', 'size=64m,ro')
 
 function testIn(place: Mounted, title: string, body: (t: ExecutionContext, folder: string) => Promise<void>): void {
   if ('refusal' in place) test.skip(`${title} (${place.refusal})`, () => {})
@@ -227,7 +206,12 @@ const QUICK = ['--seconds', '10', '--io-size', '64M']
 
 /** A home of its own, in which profiles are looked for. */
 function home(): NodeJS.ProcessEnv & { readonly HOME: string } {
-  return { HOME: directory('home'), XDG_CONFIG_HOME: undefined, XDG_STATE_HOME: undefined, DEEPRING_PROFILE: undefined }
+  return {
+    HOME: scratch.directory('home'),
+    XDG_CONFIG_HOME: undefined,
+    XDG_STATE_HOME: undefined,
+    DEEPRING_PROFILE: undefined,
+  }
 }
 
 async function infoIn(variables: NodeJS.ProcessEnv, folder: string): Promise<Place> {
@@ -236,7 +220,7 @@ async function infoIn(variables: NodeJS.ProcessEnv, folder: string): Promise<Pla
 }
 
 test.serial('tune finds windows, blocks and small requests, writes a profile, and engines begin with it', async (t) => {
-  const [folder, variables] = [directory('tune'), home()]
+  const [folder, variables] = [scratch.directory('tune'), home()]
   const before = await infoIn(variables, folder)
   t.false(before.path.profile.used)
   const { status, stdout, stderr } = await deepringIn(ROOT, variables, 'tune', folder, ...QUICK, '--json')
@@ -279,8 +263,8 @@ test.serial('tune finds windows, blocks and small requests, writes a profile, an
 test.serial(
   'tune writes where --output says, for people and in its time, and begins with nothing that is there',
   async (t) => {
-    const [folder, variables] = [directory('tune-output'), home()]
-    const output = join(directory('elsewhere'), 'made/nvme.profile')
+    const [folder, variables] = [scratch.directory('tune-output'), home()]
+    const output = join(scratch.directory('elsewhere'), 'made/nvme.profile')
     const began = performance.now()
     const words = ['tune', folder, ...QUICK, '--output', output, '--for', 'latency']
     const { status, stdout, stderr } = await deepringIn(ROOT, variables, ...words)
@@ -299,8 +283,8 @@ test.serial(
 )
 
 test.serial('tune that is interrupted leaves nothing, no profile either, and exits with 130', async (t) => {
-  const folder = directory('tune-interrupted')
-  const output = join(directory('tune-interrupted-output'), 'profile')
+  const folder = scratch.directory('tune-interrupted')
+  const output = join(scratch.directory('tune-interrupted-output'), 'profile')
   const isBusy = (): boolean => readdirSync(folder).some((name) => existsSync(join(folder, name, 'file')))
   const ended = await interrupted(['tune', folder, ...QUICK, '--output', output], isBusy)
   refused(t, ended, 130, /^deepring tune: interrupted\n$/)
@@ -313,7 +297,7 @@ function tune(...words: string[]): Promise<Ended> {
 }
 
 test('tune names words that are wrong, and places that are', async (t) => {
-  const folder = directory('tune-wrong')
+  const folder = scratch.directory('tune-wrong')
   refused(t, await tune(folder, '--for', 'speed'), 2, /--for must be one of throughput, latency, not 'speed'/)
   refused(t, await tune(folder, '--seconds', '1'), 2, /is not a whole number from 10 on/)
   refused(t, await tune(folder, '--io-size', '4096'), 1, /at least 8\.39 MB/)
@@ -332,7 +316,7 @@ testIn(readOnly, 'tune in a read-only directory, or with its profile there, says
     /read-only file system|tune needs/,
   )
   const output = join(folder, 'profile')
-  const ended = await deepringIn(ROOT, {}, 'tune', directory('tune-read-only'), '--output', output)
+  const ended = await deepringIn(ROOT, {}, 'tune', scratch.directory('tune-read-only'), '--output', output)
   refused(t, ended, 1, /read-only file system/)
 })
 

@@ -37,27 +37,12 @@ import { openCheckpoints } from '../lib/checkpoint/index.ts'
 import { openSafetensors, saveSafetensors, type SaveOptions } from '../lib/safetensors/index.ts'
 import type { Contender } from '../lib/measure/rounds.ts'
 import { openSwap } from '../lib/swap/index.ts'
-import { deepring, deepringIn, documentOf, interrupted } from './command.ts'
-import { contents, makeScratch, mounted, pattern, same, type Mounted } from './harness.ts'
-import type { Ended } from './packed.ts'
+import { deepring, deepringIn, documentOf, interrupted, refused } from './command.ts'
+import { contents, makeScratch, pattern, same, tmpfs, type Mounted } from './harness.ts'
 
 const scratch = makeScratch()
 const MIB = 1 << 20
 const NOTHING: never[] = []
-
-/** One sentence on standard error, the exit code, and nothing on standard output. */
-function refused(t: ExecutionContext, { status, stdout, stderr }: Ended, code: number, words: RegExp): void {
-  t.is(status, code, stderr)
-  t.is(stdout, '')
-  t.is(stderr.trimEnd().split('\n').length, 1, stderr)
-  t.regex(stderr, words)
-}
-
-function directory(name: string): string {
-  const path = scratch.path(name)
-  mkdirSync(path)
-  return path
-}
 
 const weights = Float32Array.from({ length: 4096 }, (_, index) => index / 7)
 const TENSORS = {
@@ -81,15 +66,9 @@ function damage(path: string, position: number): void {
 }
 
 /** A file system in memory. */
-function tmpfs(name: string, options: string): Mounted {
-  return mounted(scratch, name, (folder) => {
-    execFileSync('mount', ['-t', 'tmpfs', '-o', options, 'deepring-test', folder], { stdio: 'pipe' })
-  })
-}
-
-const small = tmpfs('small', 'size=16m')
-const medium = tmpfs('medium', 'size=64m')
-const readOnly = tmpfs('read-only', 'size=64m,ro')
+const small = tmpfs(scratch, 'small', 'size=16m')
+const medium = tmpfs(scratch, 'medium', 'size=64m')
+const readOnly = tmpfs(scratch, 'read-only', 'size=64m,ro')
 
 function testIn(place: Mounted, title: string, body: (t: ExecutionContext, folder: string) => Promise<void>): void {
   if ('refusal' in place) test.skip(`${title} (${place.refusal})`, () => {})
@@ -292,7 +271,7 @@ test('verify compares any file with a SHA-256 or a CRC-32C', async (t) => {
 })
 
 test('verify takes the SHA-256 of a blob of Hugging Face from its name, also behind a link', async (t) => {
-  const folder = directory('hub')
+  const folder = scratch.directory('hub')
   const bytes = randomBytes(100_000)
   const blob = join(folder, createHash('sha256').update(bytes).digest('hex'))
   writeFileSync(blob, bytes)
@@ -304,7 +283,7 @@ test('verify takes the SHA-256 of a blob of Hugging Face from its name, also beh
 })
 
 test('verify writes a list and compares with it, and finds what is damaged, cut or missing', async (t) => {
-  const folder = directory('listed')
+  const folder = scratch.directory('listed')
   for (const name of ['a', 'b', 'c', 'd e']) writeFileSync(join(folder, name), pattern(1000, name.length))
   const list = join(folder, 'SUMS')
   const files = ['a', 'b', 'c', 'd e'].map((name) => join(folder, name))
@@ -319,7 +298,7 @@ test('verify writes a list and compares with it, and finds what is damaged, cut 
 })
 
 test('a list as sha256sum makes it is taken, and a line of another kind is named', async (t) => {
-  const folder = directory('sha256sum')
+  const folder = scratch.directory('sha256sum')
   writeFileSync(join(folder, 'x'), 'abc')
   writeFileSync(join(folder, 'SUMS'), execFileSync('sha256sum', ['x'], { cwd: folder }))
   t.is((await deepring('verify', '--list', join(folder, 'SUMS'))).status, 0)
@@ -402,7 +381,7 @@ test('swap stats reads the last index, without the lock, and names the process t
   t.deepEqual([after.open, after.process, after.index?.tensors], [false, null, 2])
   damage(join(path, 'index'), 60)
   refused(t, await deepring('swap', 'stats', path), 1, /does not end in the checksum of its bytes/)
-  refused(t, await deepring('swap', 'stats', directory('none')), 1, /has no swap store/)
+  refused(t, await deepring('swap', 'stats', scratch.directory('none')), 1, /has no swap store/)
 })
 
 test('swap stats says of a store without an index that it is torn, or that it is being written to', async (t) => {
@@ -476,7 +455,7 @@ test.serial('convert that is interrupted leaves nothing, and exits with 130', as
 
 /** A tree with what a copy must keep. */
 function tree(): string {
-  const path = directory('tree')
+  const path = scratch.directory('tree')
   mkdirSync(join(path, 'sub'))
   writeFileSync(join(path, 'a'), pattern(100_000))
   chmodSync(join(path, 'a'), 0o640)
@@ -514,7 +493,7 @@ for (const options of [[], ['--no-clone'], ['--verify'], ['--resume'], ['--resum
     checkTree(t, from, to)
     t.false(existsSync(`${to}.deepring-journal`))
     // Into a directory that is there.
-    const into = directory('into')
+    const into = scratch.directory('into')
     t.is((await deepring('cp', '-r', ...options, `${from}/`, into)).status, 0)
     checkTree(t, from, join(into, basename(from)))
   })
@@ -535,7 +514,7 @@ test('cp replaces a file as a whole, and refuses what makes no sense', async (t)
   t.is((await deepring('cp', from, to)).status, 0)
   t.true(same(contents(from), contents(to)))
   refused(t, await deepring('cp', from, from), 1, /are the same/)
-  const folder = directory('folder')
+  const folder = scratch.directory('folder')
   refused(t, await deepring('cp', folder, scratch.path()), 2, /is a directory: use --recursive/)
   refused(t, await deepring('cp', '-r', folder, join(folder, 'inside')), 1, /is inside of/)
   refused(t, await deepring('cp', from, to, scratch.path()), 2, /is not a directory/)
@@ -546,7 +525,7 @@ test('cp replaces a file as a whole, and refuses what makes no sense', async (t)
 })
 
 testIn(small, 'cp onto a full disk says so, and leaves nothing', async (t, folder) => {
-  const from = directory('too-much')
+  const from = scratch.directory('too-much')
   writeFileSync(join(from, 'small'), pattern(1000))
   writeFileSync(join(from, 'large'), pattern(20 * MIB))
   refused(t, await deepring('cp', '-r', from, join(folder, 'x')), 1, /no space is left/)
@@ -579,7 +558,7 @@ function large(): string {
 }
 
 test.serial('cp that is interrupted leaves nothing, and exits with 130', async (t) => {
-  const [from, folder] = [large(), directory('interrupted')]
+  const [from, folder] = [large(), scratch.directory('interrupted')]
   const to = join(folder, 'x')
   const words = ['cp', '--no-clone', '--verify', '-r', directoryWith(from), to]
   refused(t, await interrupted(words, () => existsSync(to)), 130, /^deepring cp: interrupted\n$/)
@@ -588,7 +567,7 @@ test.serial('cp that is interrupted leaves nothing, and exits with 130', async (
 
 /** A directory with another name of a file. */
 function directoryWith(file: string): string {
-  const path = directory('with')
+  const path = scratch.directory('with')
   linkSync(file, join(path, 'large'))
   return path
 }
@@ -651,7 +630,7 @@ interface Bench {
 const SHORT = ['--io-size', '16M', '--loops', '2', '--validate']
 
 test.serial('bench measures every task, tells the warm-up apart, and leaves nothing', async (t) => {
-  const folder = directory('bench')
+  const folder = scratch.directory('bench')
   const { status, stdout, stderr } = await deepring('bench', folder, ...SHORT, '--no-fio', '--json')
   t.deepEqual([status, stderr], [0, ''])
   const { tasks, ioBytes, window } = JSON.parse(stdout) as Bench
@@ -686,7 +665,7 @@ test.serial('bench measures every task, tells the warm-up apart, and leaves noth
 })
 
 test.serial('bench takes the words of ds_io, and fails below a minimum', async (t) => {
-  const folder = directory('bench-minimum')
+  const folder = scratch.directory('bench-minimum')
   const words = ['--block-size', '1M', '--depth', '8', '--sequential', '--single-submit', '--parallel', '2']
   const only = ['--only', 'read,overwrite', '--no-fio']
   const good = await deepring('bench', folder, ...SHORT, ...words, ...only, '--min', 'read=0.0001')
@@ -699,7 +678,7 @@ test.serial('bench takes the words of ds_io, and fails below a minimum', async (
 })
 
 test.serial('bench compares with fio where that is installed, and says so where it is not', async (t) => {
-  const folder = directory('bench-fio')
+  const folder = scratch.directory('bench-fio')
   const { fio, tasks, notes } = await documentOf<Bench>('bench', folder, ...SHORT, '--only', 'read,random-8')
   for (const { name, shareOfFio } of tasks) t.is(shareOfFio !== undefined, fio !== null, name)
   t.is(
@@ -728,7 +707,7 @@ test.serial(
   'node:fs in a bench reads a file that is not in the page cache, and leaves nothing of it there',
   async (t) => {
     const { signal } = new AbortController()
-    await using place = await openPlace(directory('bench-cached'), 16 * MIB, signal, () => {})
+    await using place = await openPlace(scratch.directory('bench-cached'), 16 * MIB, signal, () => {})
     const setup = { place, engine: Engine.default, handle: undefined, signal, validates: false }
     for (const name of ['read', 'random-32']) {
       const task = TASKS.find((row) => row.name === name) as Task
@@ -743,7 +722,7 @@ test.serial(
 )
 
 test.serial('a bench goes without node:fs if that is said, or where dd is missing, which it says', async (t) => {
-  const words = ['bench', directory('bench-rivals'), ...SHORT, '--only', 'read', '--no-fio']
+  const words = ['bench', scratch.directory('bench-rivals'), ...SHORT, '--only', 'read', '--no-fio']
   t.deepEqual((await documentOf<Bench>(...words, '--no-node-fs')).tasks[0]?.rivals, [])
   const { status, stdout } = await deepringIn(process.cwd(), { PATH: '/nowhere' }, ...words)
   t.is(status, 0)
@@ -752,7 +731,7 @@ test.serial('a bench goes without node:fs if that is said, or where dd is missin
 
 test.serial('bench --validate finds bytes that are not those that were written', async (t) => {
   const { signal } = new AbortController()
-  await using place = await openPlace(directory('bench-damaged'), 16 * MIB, signal, () => {})
+  await using place = await openPlace(scratch.directory('bench-damaged'), 16 * MIB, signal, () => {})
   const read = TASKS.find(({ name }) => name === 'read') as Task
   const setup = { place, engine: Engine.default, handle: undefined, signal, validates: true }
   await t.notThrowsAsync(read.run(setup))
@@ -762,7 +741,7 @@ test.serial('bench --validate finds bytes that are not those that were written',
 })
 
 test('bench names words that are wrong, and places that are', async (t) => {
-  const folder = directory('bench-wrong')
+  const folder = scratch.directory('bench-wrong')
   refused(t, await deepring('bench', folder, '--only', 'raed'), 2, /there is no task 'raed'; did you mean 'read'\?/)
   refused(t, await deepring('bench', folder, '--min', 'read'), 2, /'read' is not NAME=NUMBER/)
   refused(t, await deepring('bench', folder, '--only', 'new', '--min', 'read=1'), 2, /--only leaves that out/)
@@ -797,7 +776,7 @@ testIn(
 )
 
 test.serial('bench that is interrupted leaves nothing, and exits with 130', async (t) => {
-  const folder = directory('bench-interrupted')
+  const folder = scratch.directory('bench-interrupted')
   const isBusy = (): boolean => readdirSync(folder).some((name) => existsSync(join(folder, name, 'overwritten')))
   refused(t, await interrupted(['bench', folder, '--io-size', '64M'], isBusy), 130, /^deepring bench: interrupted\n$/)
   t.deepEqual(readdirSync(folder), NOTHING)
@@ -846,7 +825,7 @@ test('every verb and option is in the script of every shell', async (t) => {
 })
 
 test('nothing is left in the directory that the command was started in', async (t) => {
-  const folder = directory('started')
+  const folder = scratch.directory('started')
   t.is((await deepringIn(folder, {}, 'info')).status, 0)
   t.deepEqual(readdirSync(folder), NOTHING)
   t.true(lstatSync(folder).isDirectory())

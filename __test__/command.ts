@@ -4,6 +4,7 @@ import { spawn } from 'node:child_process'
 import { constants } from 'node:os'
 import { join } from 'node:path'
 import headless from '@xterm/headless'
+import type { ExecutionContext } from 'ava'
 import { root, run, type Ended } from './packed.ts'
 
 const MAIN = join(root, 'lib/command/main.ts')
@@ -19,6 +20,14 @@ export function deepring(...words: string[]): Promise<Ended> {
 /** As {@link deepring}, in a directory, with variables. */
 export function deepringIn(cwd: string, variables: NodeJS.ProcessEnv, ...words: string[]): Promise<Ended> {
   return run(process.execPath, [MAIN, ...words], cwd, variables)
+}
+
+/** One sentence on standard error, the exit code, and nothing on standard output. */
+export function refused(t: ExecutionContext, { status, stdout, stderr }: Ended, code: number, words: RegExp): void {
+  t.is(status, code, stderr)
+  t.is(stdout, '')
+  t.is(stderr.trimEnd().split('\n').length, 1, stderr)
+  t.regex(stderr, words)
 }
 
 /** The document of `--json`. */

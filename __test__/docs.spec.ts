@@ -5,7 +5,7 @@
  * separate process and folder. Where a line `console.log(...) // text` says what it prints, it must print that.
  */
 
-import { globSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { globSync, readFileSync, writeFileSync } from 'node:fs'
 import { join, relative } from 'node:path'
 import test from 'ava'
 import { saveSafetensors } from '../lib/safetensors/index.ts'
@@ -67,8 +67,7 @@ test('there are examples', (t) => {
 })
 
 test.serial('every example compiles', async (t) => {
-  const folder = scratch.path('examples')
-  mkdirSync(folder)
+  const folder = scratch.directory('examples')
   for (const example of runnable) {
     writeFileSync(join(folder, `${example.name}.ts`), moduleOf(example, folder))
   }
@@ -78,8 +77,7 @@ test.serial('every example compiles', async (t) => {
 
 for (const example of runnable) {
   test.serial(`the example ${example.name} runs and prints what its comments say`, async (t) => {
-    const folder = scratch.path(example.name)
-    mkdirSync(folder)
+    const folder = scratch.directory(example.name)
     // What the examples expect to find.
     writeFileSync(join(folder, 'weights.bin'), new Uint8Array(1000))
     await saveSafetensors(join(folder, 'model.safetensors'), {

@@ -19,6 +19,8 @@ export interface Scratch {
   path(name?: string): string
   /** A file in the folder with these bytes. */
   file(bytes: Uint8Array | string): string
+  /** A new directory in the folder. */
+  directory(name?: string): string
   /** Registers a function to call before the folder is removed. */
   beforeRemoval(done: () => void): void
 }
@@ -34,12 +36,17 @@ export function makeScratch(): Scratch {
     writeFileSync(made, bytes)
     return made
   }
+  const directory = (name = 'directory'): string => {
+    const made = path(name)
+    mkdirSync(made)
+    return made
+  }
   const before: (() => void)[] = []
   test.after.always('the folder is removed', () => {
     for (const done of before) done()
     rmSync(folder, { recursive: true, force: true })
   })
-  return { folder, path, file, beforeRemoval: (done) => void before.push(done) }
+  return { folder, path, file, directory, beforeRemoval: (done) => void before.push(done) }
 }
 
 /** The folder of a file system, or why it cannot be mounted here. */
@@ -57,6 +64,13 @@ export function mounted(scratch: Scratch, name: string, mount: (folder: string) 
   }
   scratch.beforeRemoval(() => void execFileSync('umount', [folder]))
   return { folder }
+}
+
+/** Mounts a file system in memory, as {@link mounted} does. */
+export function tmpfs(scratch: Scratch, name: string, options: string): Mounted {
+  return mounted(scratch, name, (folder) => {
+    execFileSync('mount', ['-t', 'tmpfs', '-o', options, 'deepring-test', folder], { stdio: 'pipe' })
+  })
 }
 
 export type Backend = 'uring' | 'threads' | 'node'

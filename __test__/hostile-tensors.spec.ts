@@ -4,7 +4,7 @@
  */
 
 import assert from 'node:assert/strict'
-import { mkdirSync, rmSync } from 'node:fs'
+import { rmSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import test from 'ava'
@@ -29,8 +29,7 @@ for (const name of ['headers.json', 'directories.json'])
     t.timeout(300_000)
     const failed: string[] = []
     for (const described of casesOf(name)) {
-      const folder = scratch.path('case')
-      mkdirSync(folder)
+      const folder = scratch.directory('case')
       const files = described.files ?? { 'model.safetensors': described.file ?? {} }
       const starts = new Map(
         Object.entries(files).map(([path, file]) => [path, writeDescribed(join(folder, path), file)]),

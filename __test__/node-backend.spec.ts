@@ -4,7 +4,6 @@
  */
 
 import { execFile } from 'node:child_process'
-import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
 import * as fc from 'fast-check'
@@ -164,8 +163,7 @@ test('what it cannot do is refused, and says so', async (t) => {
 })
 
 test('under the permission model of Node, files are flushed, replaced and copied, too', async (t) => {
-  const folder = scratch.path('permitted')
-  mkdirSync(folder)
+  const folder = scratch.directory('permitted')
   const program = `
     import { copyFile, open, readFile, writeFile } from './index.ts'
     import { openSafetensors, saveSafetensors } from './lib/safetensors/index.ts'

@@ -1,6 +1,6 @@
 /** Pages: what they are made of, and `--html` of the command. `browser.spec.ts` looks at them in a browser. */
 
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
 import * as fc from 'fast-check'
@@ -15,12 +15,6 @@ import { benches, machines, tunings } from './documents.ts'
 import { makeScratch } from './harness.ts'
 
 const scratch = makeScratch()
-
-function directory(name: string): string {
-  const path = scratch.path(name)
-  mkdirSync(path)
-  return path
-}
 
 /** The document that a page has inside. */
 function documentIn(page: string): unknown {
@@ -153,7 +147,7 @@ test('info --html writes a page with the document of --json, beside the text', a
 })
 
 test('a page that could not be written is refused before the work, and nothing is left', async (t) => {
-  const folder = directory('refused')
+  const folder = scratch.directory('refused')
   const words = ['bench', folder, '--io-size', '1T', '--html']
   for (const [path, sentence] of [
     [join(folder, 'none/page.html'), /^deepring bench: there is no '.*none'\n$/],
@@ -169,7 +163,7 @@ test('a page that could not be written is refused before the work, and nothing i
 })
 
 test.serial('bench --html writes the page also when a minimum was missed', async (t) => {
-  const folder = directory('bench')
+  const folder = scratch.directory('bench')
   const path = `${scratch.path('bench')}.html`
   const words = [
     '--io-size',

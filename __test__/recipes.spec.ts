@@ -62,8 +62,7 @@ test('a block that is a program prints what it says', async (t) => {
   const programs = blocks.filter(({ source }) => !/^export /m.test(source))
   t.is(programs.length, 1)
   for (const { path, source } of programs) {
-    const place = scratch.path('program')
-    mkdirSync(place)
+    const place = scratch.directory('program')
     const { status, stdout, stderr } = await run(process.execPath, [path], place)
     t.deepEqual([status, stderr], [0, ''])
     const said = [...source.matchAll(/console\.log\(.*\) \/\/ (.*)$/gm)].map((match) => `${match[1]}\n`)

@@ -1,6 +1,6 @@
 /** What is written is read by others: here by the parser of `@huggingface/hub`, which fetches parts of files. */
 
-import { mkdirSync, readdirSync, readFileSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import test from 'ava'
 import { parseSafetensorsMetadata } from '@huggingface/hub'
@@ -54,8 +54,7 @@ const OPTIONS: readonly SaveOptions[] = [
 
 test('the hub parses a file in any order, with and without checksums', async (t) => {
   for (const options of OPTIONS) {
-    const folder = scratch.path('hub')
-    mkdirSync(folder)
+    const folder = scratch.directory('hub')
     await saveSafetensors(join(folder, 'model.safetensors'), TENSORS, options)
     const found = await parsed(folder)
     if (found.sharded) throw new Error('one file')
@@ -73,8 +72,7 @@ test('the hub parses a file in any order, with and without checksums', async (t)
 })
 
 test('the hub parses a model in several files', async (t) => {
-  const folder = scratch.path('hub')
-  mkdirSync(folder)
+  const folder = scratch.directory('hub')
   await saveSafetensors(folder, TENSORS, { shardBytes: 30 })
   const found = await parsed(folder)
   if (!found.sharded) throw new Error('several files')

@@ -22,8 +22,7 @@ import { contents, makeScratch, pattern, rejected, same, testOnEachBackend } fro
 const scratch = makeScratch()
 
 function folder(): string {
-  const path = scratch.path('folder')
-  mkdirSync(path)
+  const path = scratch.directory('folder')
   return path
 }
 

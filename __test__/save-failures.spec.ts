@@ -7,7 +7,7 @@
  */
 
 import { execFileSync } from 'node:child_process'
-import { mkdirSync, readdirSync, truncateSync, writeFileSync } from 'node:fs'
+import { readdirSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import { Engine, type DeepringError, type TensorLike } from '../index.ts'
@@ -35,26 +35,20 @@ function mounted(folder: string): string {
   return folder
 }
 
-function newFolder(name: string): string {
-  const folder = scratch.path(name)
-  mkdirSync(folder)
-  return folder
-}
-
 /** A file system of this many bytes, in a file. */
 function ext4(name: string, image: string, bytes: number): string {
   writeFileSync(image, '')
   truncateSync(image, bytes)
   // Without a journal, and with nothing reserved for root, so that the room is predictable.
   execFileSync('mkfs.ext4', ['-q', '-F', '-m', '0', '-O', '^has_journal', image], { stdio: 'pipe' })
-  const folder = newFolder(name)
+  const folder = scratch.directory(name)
   // With `discard`, what is freed in it is free where the image lies.
   mount('-o', 'loop,discard', image, folder)
   return mounted(folder)
 }
 
 function tmpfs(name: string, bytes: number): string {
-  const folder = newFolder(name)
+  const folder = scratch.directory(name)
   mount('-t', 'tmpfs', '-o', `size=${bytes}`, 'tmpfs', folder)
   return mounted(folder)
 }

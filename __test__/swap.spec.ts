@@ -2,7 +2,7 @@
 
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, mkdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { inspect } from 'node:util'
 import { Worker } from 'node:worker_threads'
@@ -827,8 +827,7 @@ test('a lease that is collected with its views goes back', async (t) => {
 })
 
 test('an empty directory is no store, and a directory that is made is', async (t) => {
-  const directory = scratch.path('empty')
-  mkdirSync(directory)
+  const directory = scratch.directory('empty')
   const tensors: NamedTensors = new Map([['x', u8(1)]])
   const store = await openSwap(directory, { memory: MIB, create: true, durable: true, direct: 'auto' })
   await store.putMany(tensors)

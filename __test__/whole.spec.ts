@@ -6,7 +6,6 @@ import {
   chmodSync,
   closeSync,
   fsyncSync,
-  mkdirSync,
   openSync,
   readdirSync,
   readFileSync,
@@ -225,8 +224,7 @@ test('writeFile reports its progress', async (t) => {
 
 /** The names in a new folder. */
 function inFolder(): { folder: string; path: string } {
-  const folder = scratch.path('folder')
-  mkdirSync(folder)
+  const folder = scratch.directory('folder')
   return { folder, path: join(folder, 'state') }
 }
 
