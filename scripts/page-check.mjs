@@ -12,10 +12,12 @@ import { rmSync } from 'node:fs'
 import { join } from 'node:path'
 import process from 'node:process'
 import { chromiumPath } from '../__test__/chromium.ts'
+import { install } from './debian.mjs'
 
 const root = join(import.meta.dirname, '..')
 
-if (chromiumPath() === undefined && process.getuid?.() === 0) install()
+// Debian's package has 100 MB, and its fonts are recommended only: a page without any would have no text to check.
+if (chromiumPath() === undefined) install('chromium', 'fonts-dejavu-core')
 if (chromiumPath() === undefined) {
   console.error(
     'deepring: there is no Chromium; install it (Debian: apt-get install chromium), or name it in DEEPRING_CHROMIUM',
@@ -24,21 +26,10 @@ if (chromiumPath() === undefined) {
   process.exitCode = 1
 } else {
   rmSync(join(root, 'target/page'), { recursive: true, force: true })
-  process.exitCode = run(process.execPath, [join(root, 'scripts/test.mjs'), 'ts', '__test__/browser.spec.ts'], {
-    DEEPRING_PAGE_PICTURES: '1',
+  const { status } = spawnSync(process.execPath, [join(root, 'scripts/test.mjs'), 'ts', '__test__/browser.spec.ts'], {
+    cwd: root,
+    env: { ...process.env, DEEPRING_PAGE_PICTURES: '1' },
+    stdio: ['ignore', 'inherit', 'inherit'],
   })
-}
-
-/** Debian's package has 100 MB, and its fonts are recommended only: a page without any would have no text to check. */
-function install() {
-  if (run('apt-get', ['update', '-qq']) !== 0) return
-  const packages = ['chromium', 'fonts-dejavu-core']
-  run('apt-get', ['install', '-y', '-qq', '--no-install-recommends', ...packages], {
-    DEBIAN_FRONTEND: 'noninteractive',
-  })
-}
-
-function run(command, parameters, variables = {}) {
-  const options = { cwd: root, env: { ...process.env, ...variables }, stdio: ['ignore', 'inherit', 'inherit'] }
-  return spawnSync(command, parameters, options).status ?? 1
+  process.exitCode = status ?? 1
 }
