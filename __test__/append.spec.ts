@@ -18,9 +18,14 @@ testOnEachBackend('appends go to the end, one behind the other, and the length i
   t.deepEqual([answer.bytesWritten, answer.buffer], [70_001, first])
   await file.append(second, { offset: 1, length: 3000 })
   await file.append(new Uint8Array(0))
-  t.is((await file.stat()).size, 4097 + 70_001 + 3000)
+  const text = await file.append('größer\n')
+  t.deepEqual([text.bytesWritten, text.buffer.toString()], [9, 'größer\n'])
+  await file.append('größer', { offset: 4, length: 2 })
+  t.is((await file.stat()).size, 4097 + 70_001 + 3000 + 11)
   await file.close()
-  t.true(same(contents(path), Buffer.concat([pattern(4097, 1), first, second.subarray(0, 3000)])))
+  t.true(
+    same(contents(path), Buffer.concat([pattern(4097, 1), first, second.subarray(0, 3000), Buffer.from('größer\nß')])),
+  )
 })
 
 test('the flags with a create, keep what is there, and refuse what node:fs refuses', async (t) => {

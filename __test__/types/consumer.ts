@@ -144,6 +144,7 @@ export async function files(signal: AbortSignal): Promise<void> {
   // @ts-expect-error a handle has no cursor: the position is required
   await file.read(weights, {})
   await (await open('events.log', 'a')).append(Buffer.from('line'), { offset: 1, signal })
+  ;(await (await open('events.log', 'a')).append('line', { signal })).buffer.toString('hex')
   // @ts-expect-error unknown flags
   await open('weights.bin', 'b')
   // @ts-expect-error unknown option

@@ -5,6 +5,7 @@
  * other.
  */
 
+import { Buffer } from 'node:buffer'
 import { signalOf } from '../core/abort.ts'
 import { connect, nextId, track } from '../core/completions.ts'
 import { Operation } from '../core/operation.ts'
@@ -35,9 +36,10 @@ const KEYS: ReadonlySet<string> = new Set(['offset', 'length', 'signal'])
 export function append<B extends Bytes>(
   state: FileState,
   owner: object,
-  buffer: B,
+  data: B | string,
   options?: AppendOptions,
-): Promise<AppendResult<B>> {
+): Promise<AppendResult<B | Buffer>> {
+  const buffer = typeof data === 'string' ? Buffer.from(data) : data
   const given = optionsOf(options, KEYS)
   const view = viewOf(buffer, given.offset, given.length)
   const signal = signalOf(given.signal)

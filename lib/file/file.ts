@@ -402,8 +402,8 @@ export class FileHandle extends Uncloneable {
   }
 
   /**
-   * Appends memory to a file that was opened with `'a'`, `'a+'`, `'ax'` or `'ax+'`. Several that append to one file, in any
-   * process, do not overwrite each other: the kernel puts one behind the other. One at a time is written; await it before
+   * Appends memory or text to a file that was opened with `'a'`, `'a+'`, `'ax'` or `'ax+'`. Several that append to one file, in
+   * any process, do not overwrite each other: the kernel puts one behind the other. One at a time is written; await it before
    * `sync`.
    *
    * @param buffer - As of {@link FileHandle.write}.
@@ -416,15 +416,18 @@ export class FileHandle extends Uncloneable {
    * import { open } from 'deepring'
    *
    * const log = await open('events.log', 'a')
-   * await log.append(Buffer.from('first\n'))
+   * await log.append('first\n')
    * await log.append(Buffer.from('second\n'))
    * console.log((await log.stat()).size) // 13
    * await log.close()
    * ```
    */
-  append<B extends Bytes>(buffer: B, options?: AppendOptions): Promise<AppendResult<B>> {
+  append<B extends Bytes>(buffer: B, options?: AppendOptions): Promise<AppendResult<B>>
+  /** Text, as UTF-8. The result has the bytes of it as its buffer, in which `offset` and `length` count. */
+  append(text: string, options?: AppendOptions): Promise<AppendResult<Buffer>>
+  append(data: Bytes | string, options?: AppendOptions): Promise<AppendResult> {
     try {
-      return append(this.#state, this, buffer, options)
+      return append(this.#state, this, data, options)
     } catch (error) {
       return Promise.reject(error)
     }
