@@ -31,7 +31,7 @@ export interface IoTrace {
 /** Bun and Deno do not have it in all versions. */
 const channel =
   typeof diagnostics.tracingChannel === 'function'
-    ? diagnostics.tracingChannel<unknown, IoTrace>('deepring:io')
+    ? diagnostics.tracingChannel<IoTrace, IoTrace>('deepring:io')
     : undefined
 
 /** Whether anybody watches. */
