@@ -159,6 +159,7 @@ test('info says what moves the bytes and why, of a place, as text without escape
     'direct I/O',
     'alignment',
     'read window',
+    'profile',
   ])
     t.regex(stdout, new RegExp(`^${row}  `, 'm'))
   const found = await documentOf<{ backend: string; path: { path: string; fileSystem: string }; container: object }>(
@@ -295,6 +296,7 @@ test('verify writes a list and compares with it, and finds what is damaged, cut 
   renameSync(join(folder, 'c'), join(folder, 'gone'))
   const found = await documentOf<{ ok: boolean; files: { ok: boolean }[] }>('verify', '--list', list)
   t.deepEqual([found.ok, found.files.map(({ ok }) => ok)], [false, [false, false, false, true]])
+  t.regex((await deepring('verify', '--list', list)).stdout, /^not read '.*c': there is no '.*c'$/m)
 })
 
 test('a list as sha256sum makes it is taken, and a line of another kind is named', async (t) => {
@@ -304,6 +306,16 @@ test('a list as sha256sum makes it is taken, and a line of another kind is named
   t.is((await deepring('verify', '--list', join(folder, 'SUMS'))).status, 0)
   writeFileSync(join(folder, 'SUMS'), 'abc\n')
   refused(t, await deepring('verify', '--list', join(folder, 'SUMS')), 1, /line 1 of '.*' is not a CRC-32C or SHA-256/)
+})
+
+test('an output that cannot be written is one sentence, and exits with 1', async (t) => {
+  const full = openSync('/dev/full', 'w')
+  const child = spawn(process.execPath, ['lib/command/main.ts', '--help'], { stdio: ['ignore', full, 'pipe'] })
+  closeSync(full)
+  let stderr = ''
+  child.stderr?.setEncoding('utf8').on('data', (text: string) => (stderr += text))
+  const [status] = (await once(child, 'close')) as [number]
+  refused(t, { status, stdout: '', stderr }, 1, /^deepring: the output could not be written: ENOSPC/)
 })
 
 // Checkpoints.
@@ -521,6 +533,9 @@ test('cp replaces a file as a whole, and refuses what makes no sense', async (t)
   refused(t, await deepring('cp', scratch.path('none'), folder), 1, /there is no '/)
   refused(t, await deepring('cp', from, join(scratch.path('none'), 'x')), 1, /there is no directory '/)
   refused(t, await deepring('cp', '/dev/null', folder), 1, /is neither a file nor a directory nor a link/)
+  const namesake = join(scratch.directory('other'), basename(from))
+  writeFileSync(namesake, 'x')
+  refused(t, await deepring('cp', from, namesake, folder), 1, /^deepring cp: '.*' and '.*' would both become '.*'\n$/)
   t.deepEqual(readdirSync(folder), NOTHING)
 })
 

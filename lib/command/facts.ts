@@ -77,4 +77,7 @@ function* pathRows(place: PathInfo, queue: Readonly<Record<string, string>>, pai
     const { bytes, sharedBytes, blocks } = window[direction]
     yield [`${direction} window`, `${bytesText(bytes)} alone, ${bytesText(sharedBytes)} shared, ${blocks} small blocks`]
   }
+  const { profile } = place
+  yield ['profile', `${profile.used ? paint('green', 'used') : 'not used'} (${printable(profile.reason)})`]
+  if (profile.path !== undefined) yield ['profile file', printable(profile.path)]
 }

@@ -5,7 +5,14 @@ import type { Paint } from './screen.ts'
 import { grid } from './text.ts'
 import { COMMON, VERBS, type OptionRow, type Verb } from './verbs.ts'
 
-const CODES = 'Exit codes: 0 good, 1 a check has failed or the work could not be done, 2 wrong words, 130 interrupted.'
+const CODES = 'Exit codes: 0 good, 1 a check has failed or the work could not be done, 2 wrong usage, 130 interrupted.'
+
+/** From a machine that is not known to one that is tuned, and a report on it. */
+const BEGINNING: Verb['examples'] = [
+  ['deepring doctor /mnt/nvme', 'what is slow or unsafe there, and what to change'],
+  ['deepring tune /mnt/nvme', 'half a minute; programs use its profile by themselves'],
+  ['deepring bench /mnt/nvme --html bench.html', 'some minutes; what the drive gives, as a page with charts'],
+]
 
 /** What `deepring --help` prints. */
 export function helpOfAll(paint: Paint): string[] {
@@ -15,6 +22,9 @@ export function helpOfAll(paint: Paint): string[] {
     `${paint('bold', 'Usage:')} deepring VERB [OPTION...] [ARGUMENT...]`,
     '',
     ...listOf(VERBS),
+    '',
+    paint('bold', 'To begin with:'),
+    ...examplesOf(BEGINNING),
     '',
     ...rowsOf({ ...COMMON, version: { help: 'print the version' } }),
     '',
@@ -30,7 +40,6 @@ export function helpOfGroup(group: string, paint: Paint): string[] {
 
 /** What `deepring VERB --help` prints. */
 export function helpOf({ name, usage, summary, details, options, examples }: Verb, paint: Paint): string[] {
-  const shown = examples.map(([command, what]) => [`  ${command}`, what === '' ? '' : `# ${what}`])
   return [
     `deepring ${name}: ${summary}`,
     ...(details.length === 0 ? [] : ['', ...details]),
@@ -40,10 +49,17 @@ export function helpOf({ name, usage, summary, details, options, examples }: Ver
     ...rowsOf({ ...options, ...COMMON }),
     '',
     paint('bold', 'Examples:'),
-    ...grid(shown, '<<'),
+    ...examplesOf(examples),
     '',
     CODES,
   ]
+}
+
+function examplesOf(examples: Verb['examples']): string[] {
+  return grid(
+    examples.map(([command, what]) => [`  ${command}`, what === '' ? '' : `# ${what}`]),
+    '<<',
+  )
 }
 
 function listOf(verbs: readonly Verb[]): string[] {

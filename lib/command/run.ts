@@ -17,9 +17,12 @@ import { quotedOf } from './text.ts'
 export async function main(words: readonly string[]): Promise<void> {
   const screen = new Screen()
   process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-    if (error.code !== 'EPIPE') throw error
-    process.exit(EXIT.closedPipe)
+    if (error.code === 'EPIPE') process.exit(EXIT.closedPipe)
+    screen.complain(`deepring: the output could not be written: ${error.message}`)
+    process.exit(EXIT.failed)
   })
+  // There is no place left to say it.
+  process.stderr.on('error', () => process.exit(EXIT.failed))
   let parsed: Parsed
   try {
     parsed = parse(words)

@@ -170,7 +170,7 @@ export const VERBS: readonly Verb[] = [
     usage: 'DIR [N...]',
     count: [1, Infinity],
     summary: 'reads every byte of generations, and compares checksums',
-    details: ['Without a number, all generations. Exit code 1: one is damaged.'],
+    details: ['Without a number, it reads all generations. Exit code 1: one is damaged.'],
     options: {},
     examples: [['deepring checkpoint verify run-1 12 13', '']],
     load: async () => (await import('./checkpoint.ts')).verify,
@@ -189,7 +189,7 @@ export const VERBS: readonly Verb[] = [
     name: 'checkpoint unpin',
     usage: 'DIR N...',
     count: [2, Infinity],
-    summary: 'takes pins away',
+    summary: 'removes pins',
     details: [],
     options: {},
     examples: [['deepring checkpoint unpin run-1 12', '']],
@@ -212,7 +212,7 @@ export const VERBS: readonly Verb[] = [
     summary: 'removes what dead writers left, and generations beyond a number',
     details: ['Without --last and --every, no generation is removed. Pinned and open ones never are.'],
     options: {
-      last: { value: 'N', help: 'keep only so many of the newest that are whole' },
+      last: { value: 'N', help: 'keep only the N newest that are whole' },
       every: { value: 'STEPS', help: 'with --last: keep also those whose step is a multiple of this' },
     },
     examples: [
@@ -245,7 +245,7 @@ export const VERBS: readonly Verb[] = [
       shards: { value: 'SIZE', help: 'several files of at most this size, and an index' },
       order: { value: 'ORDER', help: 'of the tensors in a file', words: ['blocks', 'reference', 'given'] },
       checksum: { help: 'state the CRC-32C of each tensor in the header, for `deepring verify`' },
-      memory: { value: 'SIZE', help: 'at most so much of the tensors in memory; default 1G' },
+      memory: { value: 'SIZE', help: 'hold at most SIZE of the tensors in memory; default 1G' },
       generation: GENERATION,
     },
     examples: [
@@ -300,7 +300,7 @@ export const VERBS: readonly Verb[] = [
     name: 'tune',
     usage: '[DIR]',
     count: [0, 1],
-    summary: 'how much a drive needs in flight, written down for engines',
+    summary: 'finds what a drive needs in flight, and writes a profile that programs use',
     details: [
       'Finds the window and the block of DIR (default: the working directory) for reads and writes: first by the search of the',
       'engine, then beside a short grid of others. The smallest that is as good as the best is chosen, and written to a profile',
@@ -314,7 +314,7 @@ export const VERBS: readonly Verb[] = [
       },
       output: { value: 'FILE', help: 'write the profile there; DEEPRING_PROFILE=FILE loads it' },
       html: HTML,
-      seconds: { value: 'N', help: 'take so long at most; default 30' },
+      seconds: { value: 'N', help: 'seconds that it takes at most; default 30' },
       'io-size': {
         value: 'SIZE',
         help: 'bytes of the file, if they can be written in an eighth of the time; default 1G',
@@ -334,11 +334,11 @@ export const VERBS: readonly Verb[] = [
     name: 'completion',
     usage: 'SHELL',
     count: [1, 1],
-    summary: 'prints completions for bash, zsh or fish',
+    summary: 'prints a completion script for bash, zsh or fish',
     details: [],
     options: {},
     examples: [
-      ['source <(deepring completion bash)', 'in ~/.bashrc; of zsh, the same in ~/.zshrc after compinit'],
+      ['source <(deepring completion bash)', 'in ~/.bashrc; for zsh, the same in ~/.zshrc after compinit'],
       ['deepring completion fish | source', 'in ~/.config/fish/config.fish'],
     ],
     load: async () => (await import('./completion.ts')).completion,

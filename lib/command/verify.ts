@@ -5,7 +5,7 @@ import { basename, dirname, isAbsolute, join, relative, resolve } from 'node:pat
 import { hashFile, writeFile } from '../../index.ts'
 import { verifyGenerations } from './checkpoint.ts'
 import { verificationLines } from './damage.ts'
-import { Misuse, Refusal } from './failure.ts'
+import { Misuse, Refusal, sentenceOf } from './failure.ts'
 import type { Invocation, Report } from './invocation.ts'
 import { generationsOf, withModel } from './model.ts'
 import type { Paint } from './screen.ts'
@@ -121,13 +121,13 @@ async function compareFile(
     return { ...file, ok: actual === file.hex, actual }
   } catch (error) {
     if (signal.aborted) throw error
-    return { ...file, ok: false, error: (error as Error).message }
+    return { ...file, ok: false, error: sentenceOf(error) }
   }
 }
 
 function damagedFile({ path, algorithm, hex, actual, error }: Compared, paint: Paint): string {
-  const why = actual === undefined ? error : `its ${algorithm} is ${actual}, and not ${hex}`
-  return `${paint('red', 'damaged')} ${quotedOf(path)}: ${why}`
+  if (actual === undefined) return `${paint('red', 'not read')} ${quotedOf(path)}: ${error}`
+  return `${paint('red', 'damaged')} ${quotedOf(path)}: its ${algorithm} is ${actual}, and not ${hex}`
 }
 
 async function writeList(list: string, { words, screen, signal }: Invocation): Promise<Report> {

@@ -79,6 +79,9 @@ export async function walk(
     if (!((await statOf(parent))?.isDirectory() ?? false))
       throw new Refusal(`there is no directory ${quotedOf(parent)}`)
     await checkApart(from, to, found)
+    const first = plan.roots.findIndex((root) => resolve(root.to) === resolve(to))
+    if (first !== -1)
+      throw new Refusal(`${quotedOf(sources[first] ?? '')} and ${quotedOf(from)} would both become ${quotedOf(to)}`)
     plan.roots.push({ to, parent })
     await add(plan, from, to, '', found)
   }

@@ -30,7 +30,7 @@ export function latencySection(tasks: readonly TaskFigures[]): Html | undefined 
     findingOf(depths[0], beside),
     lineChart({
       label: `Duration of reads of 4 KiB by percentile: ${series.map(({ name }) => name).join(', ')}`,
-      across: { title: 'of all reads, that many took less', scale: () => percentScale(shown) },
+      across: { title: 'share of reads that took less', scale: () => percentScale(shown) },
       up: { title: 'duration', scale: decades(Math.min(...values), Math.max(...values), roundDurationText) },
       series,
     }),
