@@ -49,6 +49,9 @@ const PACKAGE_MANAGERS = [
   { name: 'deno', version: '2.9.6', install: ['add'], specifier: 'npm:deepring' },
 ]
 
+/** What crates.io would serve. */
+const CRATES = ['deepring', 'deepring-tensors', 'deepring-object-store']
+
 const root = join(import.meta.dirname, '..')
 const flag = { type: 'boolean', default: false }
 const options = { built: flag, here: flag, record: flag }
@@ -247,12 +250,12 @@ async function lintPackage() {
 /** The crates, unpacked and used by path, as cargo would use them from crates.io. */
 async function useCrates() {
   const crates = readdirSync(packed).filter((name) => name.endsWith('.crate'))
-  check('the crates are packed', crates.length === 2, crates.join(', '))
+  check('the crates are packed', crates.length === 3, crates.join(', '))
   const folder = join(scratch, 'crates')
   mkdirSync(join(folder, 'src'), { recursive: true })
   for (const name of crates) execFileSync('tar', ['-xzf', join(packed, name), '-C', folder])
   const unpacked = (name) => join(folder, `${name}-${manifest.version}`)
-  for (const name of ['deepring', 'deepring-tensors']) {
+  for (const name of CRATES) {
     const files = ['Cargo.toml', 'README.md', 'LICENSE', 'src/lib.rs'].filter(
       (file) => !existsSync(join(unpacked(name), file)),
     )
@@ -267,16 +270,17 @@ edition = "2021"
 [dependencies]
 deepring = "=${manifest.version}"
 deepring-tensors = "=${manifest.version}"
+deepring-object-store = { version = "=${manifest.version}", features = ["v014"] }
+pollster = "0.4"
 [patch.crates-io]
-deepring = { path = "deepring-${manifest.version}" }
-deepring-tensors = { path = "deepring-tensors-${manifest.version}" }
+${CRATES.map((name) => `${name} = { path = "${name}-${manifest.version}" }`).join('\n')}
 [workspace]
 `,
   )
   cpSync(join(root, '__test__/consumers/crates.rs'), join(folder, 'src/main.rs'))
   const target = join(root, 'target', 'install-check', 'build')
   const { status, output } = await run('cargo', ['run', '--quiet', '--target-dir', target, '--', data], folder)
-  check('a program uses both crates', status === 0 && output.includes('the bytes came back'), output)
+  check('a program uses all crates', status === 0 && output.includes('the bytes came back'), output)
 }
 
 /** An empty project. */

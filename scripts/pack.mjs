@@ -39,7 +39,7 @@ const CHECKOUT_ONLY = ['devDependencies', 'overrides', 'scripts', 'ava', 'napi',
 const GLIBC_FLOOR_MINOR = 17
 
 /** The crates, in the order in which they would be published. */
-const CRATES = ['deepring', 'deepring-tensors']
+const CRATES = ['deepring', 'deepring-tensors', 'deepring-object-store']
 
 const manifest = readManifest(root)
 const platforms = readdirSync(join(root, 'npm'))

@@ -28,7 +28,8 @@ const site = join(root, 'site')
 const staged = join(root, 'target/site')
 const out = join(root, 'docs/api')
 const REPOSITORY = 'https://github.com/deepring/deepring/blob/main'
-const CRATES = ['deepring', 'deepring-tensors']
+const CRATES = ['deepring', 'deepring-tensors', 'deepring-object-store']
+const FEATURES = ['deepring/bytes', 'deepring/tracing', 'deepring-object-store/v013', 'deepring-object-store/v014']
 
 const { values: chosen } = parseArgs({
   options: { check: { type: 'boolean', default: false }, fast: { type: 'boolean', default: false } },
@@ -152,7 +153,7 @@ function rustdoc() {
   const made = join(root, 'target/doc')
   rmSync(made, { recursive: true, force: true })
   const crates = CRATES.flatMap((name) => ['-p', name])
-  const options = ['--no-deps', '--locked', '--quiet', '--features', 'deepring/bytes,deepring/tracing']
+  const options = ['--no-deps', '--locked', '--quiet', '--features', FEATURES.join()]
   run('cargo', ['doc', ...crates, ...options], { RUSTDOCFLAGS: '-D warnings' })
   if (!chosen.check) cpSync(made, join(out, 'rust'), { recursive: true })
 }

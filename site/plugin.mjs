@@ -34,8 +34,8 @@ class Theme extends DefaultTheme {
       .buildNavigation(project)
       .filter(({ kind }) => kind === ReflectionKind.Module)
       .map(({ text, path, children }) => ({ text, children: [{ text: 'Overview', path, class: 'page' }, ...children] }))
-    const rust = ['deepring', 'deepring_tensors'].map((name) => ({
-      text: name.replace('_', '-'),
+    const rust = ['deepring', 'deepring_tensors', 'deepring_object_store'].map((name) => ({
+      text: name.replaceAll('_', '-'),
       path: `rust/${name}/index.html`,
       class: 'page',
     }))

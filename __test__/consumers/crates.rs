@@ -1,6 +1,9 @@
-// Uses both crates as crates.io would serve them: writes a file and a model into the given directory, and reads them back.
+// Uses all crates as crates.io would serve them: writes a file, a model and an object into the given directory, and reads them
+// back.
 
 use deepring::{Completed, Engine, OpenOptions};
+use deepring_object_store::DeepringStore;
+use deepring_object_store::v014::object_store::{ObjectStoreExt, path::Path};
 use deepring_tensors::{DType, Declared, SaveOptions, Safetensors, Source, save};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -22,6 +25,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let weights = loaded.get("weights").ok_or("the model has no weights")?;
     assert!(weights.bytes().iter().all(|byte| *byte == 42));
     std::fs::remove_file(&path)?;
+
+    let store = DeepringStore::builder(&engine).prefix(&folder).build()?;
+    let object = Path::from(format!("object-{}", std::process::id()));
+    pollster::block_on(async {
+        store.put(&object, vec![42u8; 1 << 20].into()).await?;
+        let bytes = store.get_range(&object, 1000..2000).await?;
+        assert!(bytes.len() == 1000 && bytes.iter().all(|byte| *byte == 42));
+        store.delete(&object).await
+    })?;
     println!("the bytes came back, by {:?}", receipt.backend);
     Ok(())
 }
