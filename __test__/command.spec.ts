@@ -120,6 +120,7 @@ for (const [words, sentence] of [
   [['cp', '--no-clnoe', 'a', 'b'], /there is no option '--no-clnoe'; did you mean '--no-clone'\?/],
   [['cp', '-x', 'a', 'b'], /there is no option '-x'/],
   [['cp', '--jobs', '--verify', 'a', 'b'], /--jobs needs a value: N/],
+  [['info', '--html='], /--html needs a value: FILE/],
   [['cp', '--jobs=many', 'a', 'b'], /--jobs 'many' is not a whole number/],
   [['cp', '--verify=yes', 'a', 'b'], /--verify takes no value/],
   [['cp', 'a'], /an argument is missing: deepring cp SOURCE... TARGET/],
@@ -226,6 +227,13 @@ test('ls shows control characters of names as escapes', async (t) => {
 
 test('ls of a model that is none names what is wrong, and exits with 1', async (t) => {
   refused(t, await deepring('ls', scratch.file('not a header at all')), 1, /header/)
+  const empty = scratch.directory('empty')
+  refused(
+    t,
+    await deepring('ls', empty),
+    1,
+    /^deepring ls: '.*' has neither a model nor a generation of checkpoints\n$/,
+  )
 })
 
 test('output that nobody reads any more ends the command without a trace', async (t) => {
@@ -603,6 +611,16 @@ test.serial('cp --resume goes on from what is there, and never believes it', asy
   t.is(found.kept + found.copied, LARGE_BYTES)
   t.true(same(contents(from), contents(to)))
   t.false(existsSync(journal))
+})
+
+test('cp --resume passes over what is no line of a journal, and says what is no journal', async (t) => {
+  const [from, to] = [scratch.file(pattern(5000)), scratch.path('odd-journal')]
+  const head = '{"format":"deepring-copy","version":1,"chunk":67108864}'
+  writeFileSync(`${to}.deepring-journal`, `${head}\nnull\n7\n"x"\n{"file":5}\n[9,9]\n[null]\n{`)
+  t.is((await deepring('cp', '--resume', from, to)).status, 0)
+  t.true(same(contents(from), contents(to)))
+  mkdirSync(`${to}.deepring-journal`)
+  refused(t, await deepring('cp', '--resume', from, to), 1, /\.deepring-journal' is a directory, and not a journal\n$/)
 })
 
 test.serial('cp --resume of a file that has changed begins anew', async (t) => {

@@ -33,6 +33,11 @@ interface Source {
   readonly inode: string
 }
 
+/** Whether a line is of a file. Any other, in a journal that was damaged, says nothing. */
+function isSource(line: unknown): line is Source {
+  return typeof line === 'object' && line !== null && typeof (line as Partial<Source>).file === 'string'
+}
+
 /** A file of a journal. */
 export interface Entry {
   readonly number: number
@@ -59,11 +64,10 @@ export class Journal {
       if (Array.isArray(line)) {
         const [file, chunk, crc] = line as [number, number, number]
         list[file]?.chunks.set(chunk, crc)
-      } else {
-        const source = line as Source
-        const entry = { number: list.length, source, chunks: new Map<number, number>() }
+      } else if (isSource(line)) {
+        const entry = { number: list.length, source: line, chunks: new Map<number, number>() }
         list.push(entry)
-        this.#entries.set(source.file, entry)
+        this.#entries.set(line.file, entry)
       }
     }
     this.#count = list.length
@@ -123,7 +127,9 @@ async function linesOf(path: string): Promise<unknown[]> {
   try {
     text = await readFile(path, 'utf8')
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return []
+    const { code } = error as NodeJS.ErrnoException
+    if (code === 'ENOENT') return []
+    if (code === 'EISDIR') throw new Refusal(`${quotedOf(path)} is a directory, and not a journal`)
     throw error
   }
   return text.split('\n').flatMap((line): unknown[] => {

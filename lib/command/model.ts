@@ -1,6 +1,7 @@
 /** Models as the verbs find them: safetensors files, or a generation of a store of checkpoints. */
 
 import { statSync } from 'node:fs'
+import { join } from 'node:path'
 import { openCheckpoints, type Checkpoint, type CheckpointStore } from '../checkpoint/index.ts'
 import { openSafetensors, type SafetensorsFile, type TensorTable } from '../safetensors/index.ts'
 import { Misuse, Refusal } from './failure.ts'
@@ -46,7 +47,13 @@ export async function withModel<T>(
   const generations = await generationsOf(path, signal)
   if (generations.length === 0) {
     if (generation !== undefined) throw new Misuse(`--generation: ${quotedOf(path)} is not a store of checkpoints`)
-    const safetensors = await openSafetensors(path, { strict: false, signal })
+    const safetensors = await openSafetensors(path, { strict: false, signal }).catch((error: unknown) => {
+      const { code, path: absent } = error as { readonly code?: unknown; readonly path?: unknown }
+      // A directory without an index is one with the usual name of a model.
+      if (code === 'ENOENT' && absent === join(path, 'model.safetensors'))
+        throw new Refusal(`${quotedOf(path)} has neither a model nor a generation of checkpoints`)
+      throw error
+    })
     return run({ table: safetensors, safetensors }).finally(() => safetensors.close())
   }
   return withStore(path, signal, async (store) => {

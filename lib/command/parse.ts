@@ -77,7 +77,7 @@ export function parse(words: readonly string[]): Parsed {
       throw new Misuse(`there is no option ${quotedOf(rawName)}${near}`)
     }
     if (row.value === undefined && value !== undefined) throw new Misuse(`${rawName} takes no value`)
-    if (row.value !== undefined && !row.optional && (value === undefined || (!inlineValue && /^-./.test(value))))
+    if (row.value !== undefined && !row.optional && (!value || (!inlineValue && /^-./.test(value))))
       throw new Misuse(`${rawName} needs a value: ${row.value}`)
     if (row.optional && value === '') throw new Misuse(`${rawName} needs a value behind its =: ${row.value}`)
     if (row.words !== undefined && !row.words.includes(value ?? ''))

@@ -1,6 +1,7 @@
 /** `deepring verify`. */
 
-import { readFileSync, realpathSync, statSync } from 'node:fs'
+import { realpathSync, statSync } from 'node:fs'
+import { readFile } from 'node:fs/promises'
 import { basename, dirname, isAbsolute, join, relative, resolve } from 'node:path'
 import { hashFile, writeFile } from '../../index.ts'
 import { verifyGenerations } from './checkpoint.ts'
@@ -39,7 +40,7 @@ export async function verify(invocation: Invocation): Promise<Report> {
   const [way] = ways
   if (way === 'list') {
     if (words.length > 0) throw new Misuse('--list names the files itself')
-    return compareFiles(expectedIn(options.text('list') as string), invocation)
+    return compareFiles(await expectedIn(options.text('list') as string, signal), invocation)
   }
   if (words.length === 0) throw new Misuse('an argument is missing: PATH')
   if (way === 'write') return writeList(options.text('write') as string, invocation)
@@ -76,9 +77,11 @@ function blobOf(path: string): Expected | undefined {
   return isHash ? { path, algorithm: 'sha256', hex: name } : undefined
 }
 
-function expectedIn(list: string): Expected[] {
+async function expectedIn(list: string, signal: AbortSignal): Promise<Expected[]> {
   const files: Expected[] = []
-  for (const [nth, line] of readFileSync(list, 'utf8').split(/\r?\n/).entries()) {
+  // A list can be a pipe, whose writer takes its time.
+  const text = await readFile(list, { encoding: 'utf8', signal })
+  for (const [nth, line] of text.split(/\r?\n/).entries()) {
     if (line === '') continue
     const [, hex = '', name = ''] = LIST_LINE.exec(line) ?? []
     const algorithm = (['sha256', 'crc32c'] as const).find((each) => HEX_DIGITS[each] === hex.length)

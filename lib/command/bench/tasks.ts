@@ -69,7 +69,7 @@ const STREAM_FIO = ['--bs=1M', '--iodepth=32']
 export const TASKS: readonly Task[] = [
   {
     name: 'read',
-    what: 'one file, from its begin to its end',
+    what: 'one file, from beginning to end',
     unit: 'GB/s',
     fio: [...STREAM_FIO, '--rw=read'],
     run: async (setup) => {

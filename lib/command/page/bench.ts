@@ -1,5 +1,6 @@
 /** The page of `deepring bench`. */
 
+import { resolve } from 'node:path'
 import type { BenchDocument } from '../bench/document.ts'
 import type { TaskFigures } from '../bench/figures.ts'
 import { bytesText, countText, digits } from '../text.ts'
@@ -19,7 +20,7 @@ import { windowSection } from './window.ts'
 export function benchParts(document: BenchDocument): Parts {
   const { measuredAt, folder, machine, notes, tasks, window } = document
   return {
-    title: folder,
+    title: resolve(folder),
     when: timeText(measuredAt),
     words: [machineWords(machine), howWords(document)],
     notes,

@@ -1,5 +1,6 @@
 /** The page of `deepring info`. */
 
+import { resolve } from 'node:path'
 import type { Machine } from '../machine.ts'
 import { binaryText } from '../text.ts'
 import { html } from './html.ts'
@@ -24,7 +25,7 @@ export function infoParts(machine: Machine): Parts {
     )
   }
   return {
-    title: path?.path ?? machine.host.platform,
+    title: path === undefined ? machine.host.platform : resolve(path.path),
     words: [machineWords(machine)],
     figures: figuresOf(figures),
     sections: html` <section>

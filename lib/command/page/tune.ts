@@ -1,5 +1,6 @@
 /** The page of `deepring tune`. */
 
+import { resolve } from 'node:path'
 import type { Cell, Found } from '../tune/direction.ts'
 import type { TuneDocument } from '../tune/document.ts'
 import { binaryText, bytesText, digits } from '../text.ts'
@@ -22,7 +23,7 @@ export function tuneParts(document: TuneDocument): Parts {
   const cache = direct ? 'past the page cache' : 'through the page cache'
   const written = profile === null ? 'No profile was written.' : `The profile is ${profile}: engines begin with it.`
   return {
-    title: folder,
+    title: resolve(folder),
     when: timeText(tunedAt),
     words: [
       `deepring ${version} (${backend}, ${cache}) on ${fileSystem} on ${device}, kernel ${kernel}. Tuned for ${aim} in ${digits(seconds)} seconds, on a file of ${bytesText(ioBytes)} of random bytes.`,
