@@ -12,8 +12,12 @@ import { delimiter, join } from 'node:path'
 import process from 'node:process'
 import { unpack } from './debian.mjs'
 import { pathMappings } from './mappings.mjs'
+import { pythonPrograms } from './python.mjs'
 
 const root = join(import.meta.dirname, '..')
+
+/** Apart from what cargo builds for this machine: with another linker, cargo would build all of it anew each time. */
+const built = join(root, 'target', 'cross')
 
 /** The platforms. A binary for glibc works with 2.17 and newer ones. */
 export const TARGETS = {
@@ -37,7 +41,7 @@ export function build(triples) {
     mkdirSync(join(root, 'target', 'binaries'), { recursive: true })
     // A new file, not new content: a process may have the old one loaded.
     rmSync(file, { force: true })
-    copyFileSync(join(root, 'target', TARGETS[triple].target, 'release', 'libdeepring_node.so'), file)
+    copyFileSync(join(built, TARGETS[triple].target, 'release', 'libdeepring_node.so'), file)
     const seconds = Math.round((performance.now() - started) / 1000)
     say(`${triple}  ${(statSync(file).size / 1e6).toFixed(2)} MB, ${seconds} s`)
   }
@@ -49,9 +53,10 @@ export function build(triples) {
  */
 export function crossCargo(triple, parameters, { flags = [], std = 'std,panic_unwind' } = {}) {
   const { target, floor } = TARGETS[triple]
-  const tools = zig()
+  const tools = pythonPrograms('zig', PYTHON_PACKAGES)
   const standard = standardLibrary(target, std)
-  const all = ['zigbuild', '--locked', '--target', `${target}${floor}`, ...parameters, ...standard.parameters]
+  const where = ['--target', `${target}${floor}`, '--target-dir', built]
+  const all = ['zigbuild', '--locked', ...where, ...parameters, ...standard.parameters]
   const { status, error, stdout } = spawnSync(join(tools, 'cargo-zigbuild'), all, {
     cwd: root,
     env: {
@@ -93,19 +98,6 @@ function standardLibrary(target, std) {
     },
     sources: [join(unpacked, 'usr/src')],
   }
-}
-
-/** The folder with zig and cargo-zigbuild. */
-function zig() {
-  const folder = join(root, 'target', 'zig')
-  const bin = join(folder, 'bin')
-  if (spawnSync(join(bin, 'cargo-zigbuild'), ['--version']).status === 0) return bin
-  say(`installing ${PYTHON_PACKAGES.join(', ')}`)
-  rmSync(folder, { recursive: true, force: true })
-  execFileSync('python3', ['-m', 'venv', folder], { stdio: ['ignore', 2, 2] })
-  const parameters = ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', ...PYTHON_PACKAGES]
-  execFileSync(join(bin, 'python'), parameters, { stdio: ['ignore', 2, 2] })
-  return bin
 }
 
 function say(message) {
