@@ -5,6 +5,7 @@ import { cpSync, mkdirSync, readFileSync, readdirSync, rmSync, symlinkSync, writ
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import { adviceOf, firstLine } from '../lib/core/advice.ts'
+import { dynamicLinkerOf } from '../lib/core/libc.ts'
 import { LoadFailure } from '../lib/core/load.ts'
 import { VERSION } from '../lib/core/version.ts'
 import { directDirectory, emptyDirectory, root, run, type Ended } from './packed.ts'
@@ -35,6 +36,33 @@ test('importing works without a binary, and the first use rejects with everythin
   t.notRegex(reported.message, /deepring\.\w+-\w+-\w+\.node/, 'outside a checkout, its file is not tried')
   t.regex(adviceIn(reported), /npm install --os=\w+ --cpu=\w+ --libc=\w+ deepring/)
   t.regex(adviceIn(reported), /npm\/cli/, 'the advice names the defect of npm that loses optional dependencies')
+})
+
+test('the dynamic linker of an executable is found wherever its name is in the file', (t) => {
+  const folder = emptyDirectory()
+  t.teardown(() => rmSync(folder, { recursive: true, force: true }))
+  const name = '/somewhere/else/ld-musl-x86_64.so.1'
+  // The headers, with room before, then the name: as patchelf leaves them.
+  const file = Buffer.alloc(100_000)
+  file.set([0x7f, 0x45, 0x4c, 0x46, 2, 1])
+  file.writeBigUInt64LE(50_000n, 32)
+  file.writeUInt16LE(56, 54)
+  file.writeUInt16LE(2, 56)
+  file.writeUInt32LE(6, 50_000)
+  file.writeUInt32LE(3, 50_056)
+  file.writeBigUInt64LE(90_000n, 50_056 + 8)
+  file.writeBigUInt64LE(BigInt(name.length + 1), 50_056 + 32)
+  file.write(name, 90_000)
+  const path = join(folder, 'patched')
+  writeFileSync(path, file)
+  t.is(dynamicLinkerOf(path), name)
+
+  writeFileSync(path, file.subarray(0, 50_000))
+  t.is(dynamicLinkerOf(path), undefined)
+  writeFileSync(path, '#!/bin/sh')
+  t.is(dynamicLinkerOf(path), undefined)
+  t.is(dynamicLinkerOf(join(folder, 'absent')), undefined)
+  if (process.platform === 'linux') t.regex(dynamicLinkerOf(process.execPath) ?? '', /\/ld-(linux|musl)-/)
 })
 
 test('in a checkout, the file that a build makes is tried', async (t) => {

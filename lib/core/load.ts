@@ -18,12 +18,12 @@
  * docs/bundlers.md says what each tool does.
  */
 
-import { Buffer } from 'node:buffer'
-import { closeSync, existsSync, openSync, readFileSync, readSync, realpathSync, statSync } from 'node:fs'
+import { existsSync, readFileSync, realpathSync, statSync } from 'node:fs'
 import module from 'node:module'
 import { dirname, join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type * as binding from '#binding'
+import { dynamicLinkerOf } from './libc.ts'
 import { VERSION } from './version.ts'
 
 /** What `deepring-node` exports; `binding.d.cts` is written by `npm run build:native`. */
@@ -258,18 +258,10 @@ export function environmentVariable(name: string): string | undefined {
   }
 }
 
-// The executable's ELF header names its dynamic linker, and so the C library, within the first kilobytes.
-// `process.report` would take milliseconds, and reading /usr/bin/ldd errs in mixed images.
+// `process.report` would take milliseconds, and reading /usr/bin/ldd errs in mixed images. If the executable cannot be read,
+// glibc is assumed; the attempts report how that ended.
 function platformTriple(): string {
   const base = `${process.platform}-${process.arch}`
   if (process.platform !== 'linux') return base
-  const head = Buffer.alloc(4096)
-  try {
-    const executable = openSync(process.execPath, 'r')
-    readSync(executable, head, 0, head.length, 0)
-    closeSync(executable)
-  } catch {
-    // If the executable cannot be read, glibc is assumed; the attempts report how that ended.
-  }
-  return `${base}-${head.includes('/ld-musl-') ? 'musl' : 'gnu'}`
+  return `${base}-${dynamicLinkerOf(process.execPath)?.includes('/ld-musl-') ? 'musl' : 'gnu'}`
 }
