@@ -8,7 +8,7 @@
 
 import { execFileSync, spawnSync } from 'node:child_process'
 import { copyFileSync, existsSync, mkdirSync, rmSync, statSync } from 'node:fs'
-import { delimiter, join } from 'node:path'
+import { basename, delimiter, dirname, join } from 'node:path'
 import process from 'node:process'
 import { unpack } from './debian.mjs'
 import { pathMappings } from './mappings.mjs'
@@ -72,6 +72,20 @@ export function crossCargo(triple, parameters, { flags = [], std = 'std,panic_un
   })
   if (status !== 0) stop(`${triple} does not build${error ? `: ${error.message}` : ''}`)
   return stdout
+}
+
+/**
+ * Builds test binaries for a platform, and returns the path of each, its name, and the folder of its crate, which they run in.
+ */
+export function crossTests(triple, parameters) {
+  const all = ['--tests', ...parameters, '--message-format=json-render-diagnostics']
+  const messages = crossCargo(triple, all, { std: 'std,test,panic_unwind' })
+  return messages.split('\n').flatMap((line) => {
+    if (!line.startsWith('{')) return []
+    const { executable: path, manifest_path: manifest, profile } = JSON.parse(line)
+    if (!path || !profile?.test) return []
+    return { path, name: basename(path).replace(/-[\da-f]{16}$/, ''), folder: dirname(manifest) }
+  })
 }
 
 /** Where the standard library for a target comes from. */
