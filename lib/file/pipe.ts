@@ -3,7 +3,8 @@
  *
  * ```text
  *   Reader ──► chunk ──► sink.write(chunk, called back)
- *                            lent: its memory goes back in the callback, and not before
+ *     ▲                      lent: the next one is read into its memory after the callback, and not before
+ *     └──────── Loans ◄──────┘
  *                            else: it is the sink's, and the garbage collector gives its memory back
  * ```
  */
@@ -16,7 +17,8 @@ import { AbortError, linked } from '../core/abort.ts'
 import { closed, invalidType } from '../core/errors.ts'
 import { booleanOf, optionsOf } from '../core/options.ts'
 import { onProgressOf, Tally, type OnProgress, type ProgressOptions } from '../core/progress.ts'
-import { allocateBuffer } from '../memory/buffer.ts'
+import type { EngineState } from '../core/engine-state.ts'
+import { allocateBuffer, type EngineBuffer } from '../memory/buffer.ts'
 import type { FileState } from './file-state.ts'
 import { Reader, sizeOf, type PieceMemory } from './reader.ts'
 import { consumesByCallback } from './sinks.ts'
@@ -42,7 +44,10 @@ export interface PipeResult {
 const KEYS: ReadonlySet<string> = new Set([...CHUNK_KEYS, 'onProgress', 'preventClose'])
 
 /** Chunks that a stream has on loan at once: one that it writes, and the next. */
-const LENT_MAX = 2
+const LENT_MIN = 2
+
+/** The same of a stream that has had none left to write. */
+const LENT_MAX = 4
 
 /** See `FileHandle.pipeTo`. */
 export async function pipe(state: FileState, owner: object, sink: unknown, options?: PipeOptions): Promise<PipeResult> {
@@ -101,12 +106,13 @@ async function reading<M extends PieceMemory>(
 function ignore(): void {}
 
 async function pipeToNode(call: Call, sink: Writable): Promise<PipeResult> {
-  const lent = consumesByCallback(sink)
   const { engine } = call.state
+  const loans = consumesByCallback(sink) ? new Loans(engine) : undefined
+  const lent = loans !== undefined
   try {
-    const bytes = await reading(
+    const bytes = await reading<PieceMemory>(
       call,
-      (size) => allocateBuffer(engine, size, false),
+      (size) => (loans === undefined ? allocateBuffer(engine, size, false) : loans.take(size)),
       async (reader, tally, stop) => {
         const target = new Target(sink, stop)
         try {
@@ -114,7 +120,7 @@ async function pipeToNode(call: Call, sink: Writable): Promise<PipeResult> {
             const { memory } = piece
             const chunk = Buffer.from(memory.buffer, memory.byteOffset, memory.byteLength)
             const { length } = chunk
-            if (lent) await target.lend(chunk, () => memory[Symbol.dispose](), LENT_MAX)
+            if (lent) await target.lend(chunk, () => memory[Symbol.dispose]?.())
             else await target.give(chunk)
             tally.add(length)
           }
@@ -131,6 +137,47 @@ async function pipeToNode(call: Call, sink: Writable): Promise<PipeResult> {
     sink.on('error', ignore)
     sink.destroy(error as Error)
     throw error
+  } finally {
+    loans?.end()
+  }
+}
+
+/**
+ * The memory of chunks that are lent, which is used again and again. What is not back at the end is still the stream's, and left
+ * to the garbage collector.
+ */
+class Loans {
+  readonly #engine: EngineState
+  readonly #back: EngineBuffer[] = []
+  #isOver = false
+
+  constructor(engine: EngineState) {
+    this.#engine = engine
+  }
+
+  /** Its disposal gives it back. */
+  take(bytes: number): PieceMemory {
+    const whole = this.#reuse(bytes) ?? allocateBuffer(this.#engine, bytes, false)
+    const memory: PieceMemory = whole.subarray(0, bytes)
+    memory[Symbol.dispose] = () => {
+      if (this.#isOver) whole[Symbol.dispose]()
+      else this.#back.push(whole)
+    }
+    return memory
+  }
+
+  /** No more is read. */
+  end(): void {
+    this.#isOver = true
+    for (const whole of this.#back.splice(0)) whole[Symbol.dispose]()
+  }
+
+  /** Only the first chunk and the last can be shorter than the others. */
+  #reuse(bytes: number): EngineBuffer | undefined {
+    const whole = this.#back.pop()
+    if (whole === undefined || whole.byteLength >= bytes) return whole
+    whole[Symbol.dispose]()
+    return undefined
   }
 }
 
@@ -141,8 +188,9 @@ class Target {
   readonly #sink: Writable
   readonly #stop: AbortController
   readonly #unwatch: () => void
-  /** Chunks on loan. */
+  /** Chunks on loan, and how many can be. */
   #lent = 0
+  #lentMost = LENT_MIN
   #isFull = false
   #isOver = false
   #wake: () => void = ignore
@@ -161,7 +209,7 @@ class Target {
   }
 
   /** Writes a chunk, and waits while others are on loan. `free` is called when the stream has consumed it. */
-  async lend(chunk: Buffer, free: () => void, most: number): Promise<void> {
+  async lend(chunk: Buffer, free: () => void): Promise<void> {
     this.#checkOpen()
     this.#lent += 1
     this.#sink.write(chunk, (error) => {
@@ -171,10 +219,11 @@ class Target {
         return
       }
       this.#lent -= 1
+      if (this.#lent === 0) this.#lentMost = Math.min(2 * this.#lentMost, LENT_MAX)
       free()
       this.#wake()
     })
-    await this.#until(() => this.#lent < most)
+    await this.#until(() => this.#lent < this.#lentMost)
   }
 
   /** Writes a chunk that is the stream's from now on, and waits while the stream is full. */
