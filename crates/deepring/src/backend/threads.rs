@@ -16,6 +16,7 @@ use crate::plan::Direction;
 use crate::sync::thread::JoinHandle;
 use crate::sync::{Condvar, Mutex, MutexGuard};
 use crate::sys::{Errno, file, thread};
+use std::mem;
 use std::sync::{Arc, PoisonError};
 
 /// Eight blocking readers of 1 MiB blocks keep a drive as busy as a ring does (measured: reads
@@ -91,19 +92,25 @@ impl Shared {
 
     fn run(&self) {
         let mut state = self.lock();
+        // The driver is to be woken: not under the lock, which it takes first of all.
+        let mut rings = false;
         loop {
             if let Some((fate, op)) = state.todo.pop() {
                 state.busy += 1;
                 drop(state);
+                if mem::take(&mut rings) {
+                    self.doorbell.wake();
+                }
                 let result = transfer(&op);
                 state = self.lock();
                 state.busy -= 1;
                 state.todo.done(fate, false);
-                let first = state.done.is_empty();
+                rings = state.done.is_empty();
                 state.done.push(Done { key: op.key, result });
-                if first {
-                    self.doorbell.wake();
-                }
+            } else if mem::take(&mut rings) {
+                drop(state);
+                self.doorbell.wake();
+                state = self.lock();
             } else if state.stopping {
                 return;
             } else {
