@@ -311,14 +311,14 @@ test('an engine with an aborted open closes, and the file that comes late is clo
   t.is(openDescriptors(path), before)
 })
 
-test.serial('any number of requests is canceled by one crossing', async (t) => {
+test.serial('any number of requests is canceled by one crossing, which names none of them', async (t) => {
   const file = await open(scratch.file(pattern(1_000_000)))
   const session = connect()
   const { cancel } = session
   const crossings: number[] = []
-  session.cancel = (ids) => {
+  session.cancel = (ids, cancellation) => {
     crossings.push(ids.length)
-    cancel.call(session, ids)
+    cancel.call(session, ids, cancellation)
   }
   t.teardown(() => (session.cancel = cancel))
   const controller = new AbortController()
@@ -327,6 +327,72 @@ test.serial('any number of requests is canceled by one crossing', async (t) => {
   controller.abort()
   const ended = await Promise.allSettled(reads)
   t.true(ended.every(({ status }) => status === 'rejected'))
-  t.deepEqual(crossings, [5000])
+  t.deepEqual(crossings, [0])
+  await file.close()
+})
+
+testOnEachBackend(
+  'of requests whose signals alternate, an abort ends those of one, whatever their numbers',
+  async (t, engine) => {
+    const bytes = pattern(1_000_000)
+    const file = await engine.open(scratch.file(bytes))
+    const [one, two] = [new AbortController(), new AbortController()]
+    // Neighbors in threes, so that some numbers follow each other and some do not, in memory of each kind.
+    const reads = Array.from({ length: 3000 }, (_, nth) => {
+      const memory = nth % 5 === 0 ? engine.allocate(100) : new Uint8Array(100)
+      const signal = [one.signal, two.signal, undefined][Math.floor(nth / 3) % 3]
+      return file.read(memory, { position: nth * 100, signal })
+    })
+    await new Promise(setImmediate)
+    one.abort()
+    const outcomes = await Promise.allSettled(reads)
+    for (const [nth, outcome] of outcomes.entries()) {
+      if (outcome.status === 'fulfilled')
+        t.true(same(outcome.value.buffer as Uint8Array, bytes.subarray(nth * 100, (nth + 1) * 100)))
+      else isAbort(t, outcome.reason, one.signal.reason)
+      if (Math.floor(nth / 3) % 3 !== 0) t.is(outcome.status, 'fulfilled', `${nth} is of another signal`)
+    }
+    t.true(outcomes.filter(({ status }) => status === 'rejected').length > 500)
+    t.deepEqual(
+      [one, two].map(({ signal }) => getEventListeners(signal, 'abort').length),
+      [0, 0],
+    )
+    await file.close()
+  },
+  { queueDepth: 1, blockSize: 4096 },
+)
+
+testOnEachBackend(
+  'a call that blocks comes back while thousands of others end by an abort',
+  async (t, engine) => {
+    const path = scratch.file(pattern(1_000_000))
+    const file = await engine.open(path)
+    const controller = new AbortController()
+    const { signal } = controller
+    const reads = Array.from({ length: 5000 }, (_, nth) =>
+      file.read(new Uint8Array(100), { position: nth * 100, signal }),
+    )
+    await new Promise(setImmediate)
+    controller.abort()
+    const memory = new Uint8Array(1_000_000)
+    t.is(new AioHandle({ engine }).syncPread(memory, path), 1)
+    t.true(same(memory, pattern(1_000_000)))
+    t.is((await Promise.allSettled(reads)).length, 5000)
+    await file.close()
+  },
+  { queueDepth: 1, blockSize: 4096 },
+)
+
+testOnEachBackend('a signal of its own for each of many requests ends that one alone', async (t, engine) => {
+  const file = await engine.open(scratch.file(pattern(1000)))
+  for (let round = 0; round < 3; round += 1) {
+    const controllers = Array.from({ length: 500 }, () => new AbortController())
+    const reads = controllers.map(({ signal }) => file.read(new Uint8Array(1000), { position: 0, signal }))
+    const doomed = 250
+    controllers[doomed]?.abort(round)
+    // oxlint-disable-next-line no-await-in-loop -- signals come and go
+    const outcomes = await Promise.allSettled(reads)
+    for (const [nth, outcome] of outcomes.entries()) if (nth !== doomed) t.is(outcome.status, 'fulfilled')
+  }
   await file.close()
 })

@@ -1,9 +1,10 @@
 /**
  * A signal ends a hundred thousand reads that wait: how long the call into the engine takes, what a tick settles, how long the
- * longest turn of the event loop is, and the CPU of the process, beside that of as many promises that are only rejected.
+ * longest turn of the event loop is, and the CPU of the process, beside that of as many promises that are only rejected. The
+ * ends of both are counted by a reaction each.
  */
 
-import { setImmediate as turn } from 'node:timers/promises'
+import { setImmediate as turn, setTimeout as sleep } from 'node:timers/promises'
 import { allocate, Engine } from '../../index.ts'
 import { connect } from '../../lib/core/completions.ts'
 import { Meter, report } from '../../lib/measure/meter.ts'
@@ -13,6 +14,9 @@ import { parameters, type RandomParameters } from './parameters.ts'
 import { threadSeconds } from './stall.ts'
 
 const LENGTH = 4096
+
+/** Until V8 has swept what it has collected, and compiled what was hot, on threads of its own. */
+const QUIET_MS = 100
 
 const { file, bytes, operations, order } = parameters<RandomParameters>()
 const places = positions(operations, bytes, order)
@@ -33,17 +37,31 @@ function cpu(before: Cpu = { cpuMs: 0, mainMs: 0 }): Cpu {
   return { cpuMs: (user + system) / 1e3 - before.cpuMs, mainMs: threadSeconds() * 1e3 - before.mainMs }
 }
 
-async function rejectBare(): Promise<Cpu> {
-  const rejects: ((reason: Error) => void)[] = []
-  const all = Array.from({ length: operations }, () => new Promise((_, reject) => void rejects.push(reject)))
-  const settled = Promise.allSettled(all)
+/** Collects what the promises and requests have cost to make, which is not to be measured. */
+async function calmDown(): Promise<void> {
   await turn()
   collect()
+  await sleep(QUIET_MS)
+}
+
+async function rejectBare(): Promise<Cpu> {
+  const rejects: ((reason: Error) => void)[] = []
+  let ended = 0
+  const count = (): void => void (ended += 1)
+  const all = Array.from({ length: operations }, () => {
+    const bare = new Promise((_, reject) => void rejects.push(reject))
+    bare.then(count, count)
+    return bare
+  })
+  const settled = Promise.allSettled(all)
+  await calmDown()
   const before = cpu()
   const reason = new Error('aborted')
   for (const reject of rejects) reject(reason)
   await settled
-  return cpu(before)
+  const spent = cpu(before)
+  if (ended !== operations) throw new Error(`${ended} of ${operations} promises were counted`)
+  return spent
 }
 
 interface Aborted extends Cpu {
@@ -58,9 +76,9 @@ async function abortAll(): Promise<Aborted> {
   const native = connect()
   const cancel = native.cancel.bind(native)
   let crossMs = 0
-  native.cancel = (ids) => {
+  native.cancel = (ids, cancellation) => {
     const start = performance.now()
-    cancel(ids)
+    cancel(ids, cancellation)
     crossMs = performance.now() - start
   }
   const controller = new AbortController()
@@ -73,9 +91,7 @@ async function abortAll(): Promise<Aborted> {
     return reading
   })
   const settled = Promise.allSettled(reads)
-  await turn()
-  // The promises and requests are there; what they have cost is not the abort's.
-  collect()
+  await calmDown()
   let last = performance.now()
   const look = (): void => {
     const now = performance.now()

@@ -30,7 +30,7 @@ import { AbortError } from './abort.ts'
 import { native } from './backend.ts'
 import { DeepringError, detached, fromFailure } from './errors.ts'
 import type { Native } from './native.ts'
-import { Operation, type Rare } from './operation.ts'
+import { Operation, type Rare, type Watch } from './operation.ts'
 import { Pending } from './pending.ts'
 import { RECORD, RecordView, STAGED, STAGED_FLAG, STAGED_NUMBERS, STATUS, type Failure } from './record.ts'
 import { isTraced, traced } from './tracing.ts'
@@ -63,19 +63,6 @@ const UNKNOWN_MS = -1
 /** Requests that one abort ends with an error each. A stack for each of a hundred thousand takes a second, and says nothing new. */
 const ABORTED_APART = 1024
 
-/** The requests of one signal, and their listener. */
-interface Watch {
-  /** The numbers of those with memory of the caller: an abort of many looks at nothing else of them. */
-  readonly held: Set<number>
-  /** Those without, which are rejected at once. */
-  readonly loose: Set<Operation>
-  readonly abort: () => void
-  /** After an abort of many: what all of them reject with. */
-  reason: AbortError | null
-  /** Those that have not settled then. */
-  left: number
-}
-
 /** Memory that is to be released when the requests on it have settled. */
 interface Retirement {
   uses: number
@@ -106,6 +93,7 @@ const staged = new Float64Array(STAGED_NUMBERS * STAGED_MAX)
 /** The memory of what is staged, and in front of it the path of one by path. */
 const stagedViews: (Uint8Array | undefined)[] = []
 let stagedCount = 0
+let lastCancellation = 0
 let stagedViewCount = 0
 let binding: Native | undefined
 let flushDue = false
@@ -160,6 +148,7 @@ export function stageTransfer(
   staged[at + STAGED.length] = requested
   staged[at + STAGED.priority] = priority
   staged[at + STAGED.extra] = extra
+  staged[at + STAGED.cancellation] = 0
   stagedCount += 1
   if (path !== null) stagedViews[stagedViewCount++] = path
   stagedViews[stagedViewCount++] = view as Uint8Array
@@ -257,7 +246,7 @@ export function cancel(ids: readonly number[]): void {
   // What was staged in this tick must reach the driver before it can be canceled.
   flush()
   const due = ids.filter((id) => pending.has(id))
-  if (due.length > 0) connect().cancel(Float64Array.from(due))
+  if (due.length > 0) connect().cancel(Float64Array.from(due), 0)
 }
 
 /** Blocks this thread until a request that has just been staged has settled. Returns its result or throws its error. */
@@ -349,22 +338,30 @@ function refill(): void {
   drain()
 }
 
-/** Handles what waits, `most` records at most. */
+/** Handles what waits, of `most` requests at most. Returns of how many. */
 function drainBatch(most: number): number {
   const drained = connect().drain(most < RECORDS_PER_DRAIN ? records.subarray(0, most * RECORD) : records)
+  let settled = 0
   for (let at = 0; at < drained * RECORD; at += RECORD) {
     record.moveTo(at)
     const { id, status } = record
     if (status !== STATUS.success && status !== STATUS.canceled) record.detail = connect().detail(id)
-    const operation = pending.take(id)
-    if (operation === undefined) continue
-    settle(operation, status)
-    if (retiring.size > 0) countDown(operation)
+    const last = status === STATUS.canceled ? id + record.transferred : id
+    for (let each = id; each <= last; each += 1) take(each, status)
+    settled += last - id + 1
   }
-  return drained
+  return settled
 }
 
-/** Settles the request of the current record. */
+/** Takes a request of the current record out of those in flight, and settles it. */
+function take(id: number, status: number): void {
+  const operation = pending.take(id)
+  if (operation === undefined) return
+  settle(operation, status)
+  if (retiring.size > 0) countDown(operation)
+}
+
+/** Settles a request of the current record. */
 function settle(operation: Operation, status: number): void {
   const failure = failureOf(status)
   if (failure?.code === 'ERR_DEEPRING_LOST') {
@@ -396,12 +393,12 @@ function failureOf(status: number): Failure | null {
 }
 
 /** Whether nothing waits for the outcome any more, because the request was aborted. */
-function isOver(operation: Operation, { abandoned, signal, rejectAtOnce }: Rare): boolean {
-  if (abandoned || signal === null) return abandoned
-  const reason = unwatch(signal, operation)
-  if (!signal.aborted) return false
-  if (reason === null) fail(operation, new AbortError(signal))
-  else rejectAtOnce(reason)
+function isOver(operation: Operation, { abandoned, watch: watching, rejectAtOnce }: Rare): boolean {
+  if (abandoned || watching === null) return abandoned
+  unwatch(watching, operation)
+  if (!watching.isAborted) return false
+  if (watching.reason === null) fail(operation, new AbortError(watching.signal))
+  else rejectAtOnce(watching.reason)
   return true
 }
 
@@ -445,24 +442,52 @@ function countDown(operation: Operation): void {
  * the event, which is of many kinds where signals are not the runtime's own.
  */
 function watch(signal: AbortSignal, operation: Operation, rejectAtOnce: (reason: unknown) => void): void {
+  const watching = watched.get(signal) ?? begin(signal)
   const { extra } = operation
-  extra.signal = signal
+  extra.watch = watching
   extra.rejectAtOnce = rejectAtOnce
-  let watching = watched.get(signal)
-  if (watching === undefined) {
-    const begun: Watch = {
-      held: new Set(),
-      loose: new Set(),
-      abort: () => abortAll(signal, begun),
-      reason: null,
-      left: 0,
-    }
-    watched.set(signal, begun)
-    signal.addEventListener('abort', begun.abort)
-    watching = begun
-  }
-  if (isLoose(operation)) watching.loose.add(operation)
-  else watching.held.add(operation.id)
+  watching.left += 1
+  if (!cancelTogether(operation, watching.cancellation)) watching.apart.add(operation)
+}
+
+function begin(signal: AbortSignal): Watch {
+  const abort = (): void => abortAll(watching)
+  const cancellation = (lastCancellation += 1)
+  const watching: Watch = { signal, cancellation, left: 0, apart: new Set(), abort, isAborted: false, reason: null }
+  watched.set(signal, watching)
+  signal.addEventListener('abort', abort)
+  return watching
+}
+
+/** Stages a number with a transfer that cancels it with all others of that number. Returns whether it could. */
+function cancelTogether({ id }: Operation, cancellation: number): boolean {
+  const at = (stagedCount - 1) * STAGED_NUMBERS
+  if (stagedCount === 0 || staged[at + STAGED.id] !== id || staged[at + STAGED.group] !== 0) return false
+  staged[at + STAGED.cancellation] = cancellation
+  return true
+}
+
+/** A request of a signal has settled, or is nobody's any more. */
+function unwatch(watching: Watch, operation: Operation): void {
+  watching.left -= 1
+  if (watching.apart.size > 0) watching.apart.delete(operation)
+  if (watching.left > 0) return
+  watched.delete(watching.signal)
+  watching.signal.removeEventListener?.('abort', watching.abort)
+}
+
+/** However many transfers there are, this takes no longer. */
+function abortAll(watching: Watch): void {
+  // What was staged in this tick must reach the driver before it can be canceled.
+  flush()
+  watching.isAborted = true
+  if (watching.left > ABORTED_APART) watching.reason = new AbortError(watching.signal)
+  const apart = [...watching.apart]
+  for (const operation of apart) if (isLoose(operation)) abandon(watching, operation)
+  connect().cancel(
+    Float64Array.from(apart, ({ id }) => id),
+    watching.cancellation,
+  )
 }
 
 /** Whether a request has no memory of the caller. */
@@ -470,44 +495,14 @@ function isLoose({ view, rare }: Operation): boolean {
   return view === null && !rare?.holds
 }
 
-/** Returns what the request rejects with, if its signal has ended many together. */
-function unwatch(signal: AbortSignal, operation: Operation): AbortError | null {
-  const watching = watched.get(signal)
-  if (watching === undefined) return null
-  const { held, loose, abort, reason } = watching
-  if (reason !== null) watching.left -= 1
-  else if (!held.delete(operation.id)) loose.delete(operation)
-  if (reason === null ? held.size + loose.size === 0 : watching.left === 0) {
-    watched.delete(signal)
-    signal.removeEventListener?.('abort', abort)
-  }
-  return reason
-}
-
-function abortAll(signal: AbortSignal, watching: Watch): void {
-  // What was staged in this tick must reach the driver before it can be canceled.
-  flush()
-  const { held, loose } = watching
-  const ids = new Float64Array(held.size + loose.size)
-  let count = 0
-  for (const id of held) ids[count++] = id
-  for (const { id } of loose) ids[count++] = id
-  if (count > ABORTED_APART) {
-    watching.reason = new AbortError(signal)
-    watching.left = count
-  }
-  for (const operation of loose) abandon(operation, signal)
-  connect().cancel(ids)
-}
-
 /** Rejects a request that holds no memory of the caller. Its record can be long in coming, if a file system hangs. */
-function abandon(operation: Operation, signal: AbortSignal): void {
-  const reason = unwatch(signal, operation)
+function abandon(watching: Watch, operation: Operation): void {
+  unwatch(watching, operation)
   const { extra } = operation
-  extra.signal = null
+  extra.watch = null
   extra.abandoned = true
-  if (reason === null) fail(operation, new AbortError(signal))
-  else extra.rejectAtOnce(reason)
+  if (watching.reason === null) fail(operation, new AbortError(watching.signal))
+  else extra.rejectAtOnce(watching.reason)
   operation.resolve = ignore
 }
 

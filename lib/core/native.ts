@@ -45,7 +45,7 @@ export interface HandleLimits {
 export interface Native {
   /** Sets the function to call, on this thread, when records wait. Once per environment. */
   attach(wake: () => void): void
-  /** Writes whole records and returns their number; 0 when none is left. */
+  /** Writes whole records, of as many requests as it has room for, and returns their number; 0 when none is left. */
   drain(records: Float64Array): number
   /** The detail of a drained record. Only once. */
   detail(id: number): unknown
@@ -69,8 +69,11 @@ export interface Native {
   ): void
   /** Wakes the drivers, and blocks this thread until the records of all these ids can be drained. */
   block(ids: Float64Array): void
-  /** Requests an early end of all these. A record of each comes in any case. */
-  cancel(ids: Float64Array): void
+  /**
+   * Requests an early end of all these, and of the transfers that were staged with this cancellation if it is not 0. Their
+   * records come in any case.
+   */
+  cancel(ids: Float64Array, cancellation: number): void
 
   /** @throws an object with a `failure`. */
   defaultEngine(): number

@@ -1,5 +1,6 @@
 /** Requests, as this thread keeps them while they are in flight: {@link Operation}. */
 
+import type { AbortError } from './abort.ts'
 import type { RecordView } from './record.ts'
 
 /** Makes the result of a request from its record. It can throw instead. */
@@ -57,13 +58,29 @@ export class Operation {
   }
 }
 
+/** The requests of one signal, and their listener. */
+export interface Watch {
+  readonly signal: AbortSignal
+  /** Its number in the binding, which cancels all its transfers at once. */
+  readonly cancellation: number
+  /** Requests that have not settled. */
+  left: number
+  /** Those that the binding does not know by the number. */
+  readonly apart: Set<Operation>
+  readonly abort: () => void
+  isAborted: boolean
+  /** After an abort of many: what all of them reject with. */
+  reason: AbortError | null
+}
+
 /** What few requests have: apart, because a hundred thousand others can be in flight without it. */
 export class Rare {
   /** More memory of the caller, if a request uses several pieces: held here, too. */
   holds: readonly Uint8Array[] | null = null
   /** Undoes a success that is not delivered, because the request was aborted before. */
   discard: ((record: RecordView) => void) | null = null
-  signal: AbortSignal | null = null
+  /** The requests of its signal. */
+  watch: Watch | null = null
   /** Of a request with a signal: rejects its promise without a stack of its own. */
   rejectAtOnce: (reason: unknown) => void = ignore
   /** Its promise was rejected before its record has come: nothing waits for the outcome. */

@@ -23,8 +23,8 @@ export const FIELD = {
 export const RECORD = 10
 
 /**
- * How a request ended; the detail of a failure is a {@link Failure}. `canceled`: a transfer that this environment has canceled,
- * without a detail.
+ * How a request ended; the detail of a failure is a {@link Failure}. `canceled`: transfers that this environment has canceled,
+ * without a detail. What would have been the bytes is how many more follow whose ids follow, too.
  */
 export const STATUS = { success: 0, failure: 1, successWithDetail: 2, canceled: 3 } as const
 
@@ -67,10 +67,12 @@ export const STAGED = {
   priority: 7,
   /** Of a write by path, permissions of a file that it creates. Of a read with `expect`, the checksum. */
   extra: 8,
+  /** What cancels it together with others; 0 if nothing does. */
+  cancellation: 9,
 } as const
 
 /** Numbers per staged transfer. */
-export const STAGED_NUMBERS = 9
+export const STAGED_NUMBERS = 10
 
 /**
  * Flags of a staged transfer. `exact`: fewer bytes are an error. `whole`, by path: a read requires equal sizes, a write

@@ -44,8 +44,9 @@ export function requestsOf(session: Session): Pick<Native, 'attach' | 'drain' | 
     block(ids) {
       for (const id of ids) running.get(id)?.finishNow?.()
     },
-    cancel(ids) {
+    cancel(ids, cancellation) {
       for (const id of ids) running.get(id)?.cancel()
+      for (const request of session.cancellations.get(cancellation) ?? []) request.cancel()
     },
   }
 }

@@ -40,6 +40,8 @@ export class Session {
   readonly handles: Map<number, NodeHandle> = new Map()
   /** By the numbers of their records. */
   readonly running: Map<number, Cancelable> = new Map()
+  /** Transfers that are canceled together. */
+  readonly cancellations: Map<number, Set<Cancelable>> = new Map()
   #last = 0
 
   /** A number for something that has one. They are never used again. */
@@ -103,6 +105,17 @@ export class Session {
     engine.add(request)
     request.start()
     return request
+  }
+
+  /** Lets others cancel a transfer, until what it returns is called. */
+  cancelTogether(request: Cancelable, cancellation: number): (() => void) | undefined {
+    if (cancellation === 0) return undefined
+    const others = this.cancellations.get(cancellation) ?? new Set()
+    this.cancellations.set(cancellation, others.add(request))
+    return () => {
+      others.delete(request)
+      if (others.size === 0) this.cancellations.delete(cancellation)
+    }
   }
 
   /** Begins a request whose outcome is the record `id`, with what `land` makes of its result. */

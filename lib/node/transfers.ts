@@ -204,14 +204,18 @@ export function transfersOf(
           )
     engine.counters.submitted += 1
     engine.counters.queued += 1
+    let leave: (() => void) | undefined
     const settle = (outcome: Outcome<Moved>, request: Request<Moved>): void => {
+      leave?.()
       engine.counters.queued -= 1
       end(outcome, request, priority, engine)
     }
     const request = session.launch<Moved>({ engine, priority, file, syscall, fields, steps, settle })
     if (request.isSettled) return
-    if (group === 0) session.running.set(id, request)
-    else groups.get(group)?.join(request)
+    if (group === 0) {
+      session.running.set(id, request)
+      leave = session.cancelTogether(request, staged.get('cancellation'))
+    } else groups.get(group)?.join(request)
   }
 
   /** What reports the end of a transfer. */

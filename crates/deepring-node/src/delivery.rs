@@ -8,7 +8,7 @@
 
 use crate::canceled::Canceled;
 use crate::convert::Detail;
-use crate::record::{ID, RECORD, Record};
+use crate::record::{RECORD, Record, ids};
 use crate::turns::{LINE_COUNT, Line, Turns};
 use deepring::ErrorKind;
 use napi::Env;
@@ -97,6 +97,18 @@ impl Delivery {
         self.settled(&mut state);
     }
 
+    /// As [`Delivery::push`], of a request that was canceled.
+    pub fn push_canceled(&self, line: Line, id: u64) {
+        let mut state = lock(&self.state);
+        if state.waiting {
+            // What waits has looked at the records that are there.
+            state.records.push(line, Record::of_canceled(id));
+        } else {
+            state.records.push_canceled(line, id);
+        }
+        self.settled(&mut state);
+    }
+
     /// A member of a group has settled; the record will be the group's. On any thread.
     pub fn count_down(&self) {
         self.settled(&mut lock(&self.state));
@@ -120,22 +132,24 @@ impl Delivery {
         }
     }
 
-    /// Moves records out: their numbers into `numbers`, their details to `details`. On the
-    /// JavaScript thread.
+    /// Moves records out, of no more requests than `numbers` has room for records: their numbers there, their details to
+    /// `details`. Returns the number of records. On the JavaScript thread.
     pub fn drain(&self, env: &Env, numbers: &mut [f64], details: &mut Vec<(u64, Detail)>) -> napi::Result<usize> {
         let mut state = lock(&self.state);
         let max = numbers.len() / RECORD;
         let mut slots = numbers.chunks_exact_mut(RECORD);
-        let count = state.records.take(max, |record| {
+        let mut count = 0;
+        state.records.take(max, |record| {
             if let Some(slot) = slots.next() {
                 slot.copy_from_slice(&record.numbers);
+                count += 1;
             }
             if let Some(detail) = record.detail {
                 details.push((record.id, detail));
             }
         });
         if self.flags.any_canceled.load(Ordering::Relaxed) > 0 {
-            self.forget_canceled(numbers.chunks_exact(RECORD).take(count).map(|drained| drained[ID] as u64));
+            self.forget_canceled(numbers.chunks_exact(RECORD).take(count).flat_map(ids));
         }
         state.called &= state.records.len() > 0;
         let is_idle = state.due + state.records.len() == 0;
@@ -150,18 +164,18 @@ impl Delivery {
     }
 
     /// Blocks until a record of each id waits to be drained.
-    pub fn wait_for(&self, mut ids: HashSet<u64>) {
+    pub fn wait_for(&self, mut missing: HashSet<u64>) {
         let mut state = lock(&self.state);
         state.waiting = true;
         let mut looked_at = [0; LINE_COUNT];
         loop {
             for (list, looked_at) in state.records.lines().zip(&mut looked_at) {
-                for record in list.iter().skip(*looked_at) {
-                    ids.remove(&record.id);
+                for id in list.iter().skip(*looked_at).flat_map(Record::ids) {
+                    missing.remove(&id);
                 }
                 *looked_at = list.len();
             }
-            if ids.is_empty() || state.due == 0 {
+            if missing.is_empty() || state.due == 0 {
                 break;
             }
             state = self.arrived.wait(state).unwrap_or_else(PoisonError::into_inner);

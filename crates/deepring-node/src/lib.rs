@@ -24,6 +24,7 @@
 #![allow(clippy::trivially_copy_pass_by_ref, reason = "napi passes the environment by reference")]
 
 mod canceled;
+mod cancellations;
 mod checkpoints;
 mod checkpoints_detail;
 mod checkpoints_writer;

@@ -143,6 +143,11 @@ impl View {
         (self.len > 0 && self.address + self.len <= end).then(|| candidate.lease.clone())
     }
 
+    /// Whether all of it is memory of this lease.
+    pub fn lies_in(&self, lease: &MemoryLease) -> bool {
+        self.len > 0 && self.address >= lease.address() && self.address + self.len <= lease.address() + lease.bytes()
+    }
+
     fn memory(&self) -> Memory {
         Memory { address: self.address, len: self.len }
     }

@@ -10,6 +10,7 @@ use crate::tensors_job::Outcome;
 use deepring::binding::GroupFailure;
 use deepring::{BackendKind, Direct, OpenOptions, Priority, Receipt};
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// Declares constants, and the table by which JavaScript knows them.
@@ -41,7 +42,8 @@ numbers! { STATUSES: u32 {
     /// The detail is a [`Failure`].
     FAILURE = 1 => "failure",
     SUCCESS_WITH_DETAIL = 2 => "successWithDetail",
-    /// Of a transfer that the environment has canceled. Without a detail: a hundred thousand can be canceled at once.
+    /// Of transfers that the environment has canceled: a hundred thousand can be at once. Without a detail; what would have
+    /// been the bytes is how many more follow whose ids follow, too.
     CANCELED = 3 => "canceled",
 }}
 
@@ -91,6 +93,8 @@ pub mod staged {
         /// Of a write by path, the mode of a file that it creates. Of a read with `STAGED_EXPECT`, the
         /// checksum.
         EXTRA = 8 => "extra",
+        /// What cancels it together with others; 0 if nothing does.
+        CANCELLATION = 9 => "cancellation",
     }}
 
     pub const TABLE: &[(&str, usize)] = FIELDS;
@@ -229,6 +233,12 @@ pub fn priority(number: u32) -> Option<Priority> {
     }
 }
 
+/// The requests that the numbers of a record are of.
+pub fn ids(numbers: &[f64]) -> RangeInclusive<u64> {
+    let (first, canceled) = (numbers[ID] as u64, numbers[STATUS] as u32 == CANCELED);
+    first..=first + if canceled { numbers[TRANSFERRED] as u64 } else { 0 }
+}
+
 pub struct Record {
     pub id: u64,
     pub numbers: [f64; RECORD],
@@ -271,6 +281,28 @@ impl Record {
         let mut record = Self::plain(id);
         record.numbers[STATUS] = CANCELED.into();
         record
+    }
+
+    /// The requests that it is of.
+    pub fn ids(&self) -> RangeInclusive<u64> {
+        ids(&self.numbers)
+    }
+
+    /// Adds a transfer that JavaScript has canceled. Returns whether it could.
+    pub fn extend(&mut self, id: u64) -> bool {
+        let follows = self.numbers[STATUS] as u32 == CANCELED && *self.ids().end() + 1 == id;
+        self.numbers[TRANSFERRED] += f64::from(u8::from(follows));
+        follows
+    }
+
+    /// Takes the first requests, of several, out of it.
+    pub fn split_off_first(&mut self, count: usize) -> Self {
+        let mut first = Self::of_canceled(self.id);
+        first.numbers[TRANSFERRED] = count as f64 - 1.0;
+        self.id += count as u64;
+        self.numbers[ID] = self.id as f64;
+        self.numbers[TRANSFERRED] -= count as f64;
+        first
     }
 
     /// The record of a call with many ranges. Its detail has the failure.

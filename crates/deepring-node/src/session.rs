@@ -4,6 +4,7 @@
 //! Every asynchronous call takes an id and returns nothing; its outcome arrives through
 //! [`Session::drain`]. Transfers are staged in JavaScript and cross with [`Session::flush`].
 
+use crate::cancellations::Cancellations;
 use crate::checkpoints::OpenCheckpoints;
 use crate::convert::{Detail, Opened};
 use crate::delivery::Delivery;
@@ -39,6 +40,8 @@ pub struct State {
     pub handles: RefCell<HashMap<u32, Arc<Handle>>>,
     /// Controls that can still be canceled, by the id of their record.
     pub controls: RefCell<HashMap<u64, Arc<AtomicBool>>>,
+    /// What cancels transfers together.
+    pub cancellations: RefCell<Cancellations>,
     /// Groups of transfers whose records have not been drained, by the id of the record.
     pub groups: RefCell<HashMap<u64, Arc<Group>>>,
     /// Names that are needed again after their request.
@@ -123,6 +126,7 @@ impl Session {
             shares: RefCell::default(),
             handles: RefCell::default(),
             controls: RefCell::default(),
+            cancellations: RefCell::default(),
             groups: RefCell::default(),
             names: RefCell::default(),
             replacements: RefCell::default(),
@@ -193,9 +197,11 @@ impl Session {
         self.state.delivery.wait_for(ids.iter().map(|&id| id as u64).collect());
     }
 
-    /// All at once: a sweep looks at every request of every engine.
+    /// Cancels the requests with these ids, and the transfers that were staged with this cancellation, if it is not 0. All at
+    /// once: a sweep looks at every request of every engine.
     #[napi]
-    pub fn cancel(&self, ids: Float64ArraySlice<'_>) {
+    pub fn cancel(&self, ids: Float64ArraySlice<'_>, cancellation: f64) {
+        self.state.cancellations.borrow_mut().cancel(cancellation as u64);
         let (controls, groups) = (self.state.controls.borrow(), self.state.groups.borrow());
         let mut jobs = self.state.tensors.jobs.borrow_mut();
         let only_transfers = controls.is_empty() && groups.is_empty() && jobs.is_empty();

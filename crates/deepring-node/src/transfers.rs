@@ -13,31 +13,66 @@ use napi::Env;
 use napi::bindgen_prelude::*;
 use napi_derive::napi;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-/// The completion of one transfer: makes its record.
+/// The completion of single transfers, whose ids are their tags: makes their records. Those that cross together and are of one
+/// file, one memory and one signal share it.
 struct Landing {
-    id: u64,
     delivery: Arc<Delivery>,
-    /// Keeps engine memory alive until the transfer has settled.
+    /// Keeps engine memory alive until the transfers have settled.
     lease: Option<MemoryLease>,
-    /// Where its record waits.
+    /// Where their records wait.
     line: Line,
+    /// What cancels them together, and its number.
+    cancellation: Option<Arc<AtomicBool>>,
+    cancellation_number: u64,
+}
+
+impl Landing {
+    /// Whether it can be that of this transfer, too.
+    fn serves(&self, view: &View, line: Line, cancellation: u64) -> bool {
+        let memory = || match &self.lease {
+            Some(lease) => view.lies_in(lease),
+            None => view.lease().is_none(),
+        };
+        self.line == line && self.cancellation_number == cancellation && memory()
+    }
 }
 
 impl Completion for Landing {
     fn settle(self: Arc<Self>, outcome: Outcome) {
+        self.settle_tagged(0, outcome);
+    }
+
+    fn canceled(&self) -> bool {
+        self.canceled_tagged(0)
+    }
+
+    fn settle_tagged(self: Arc<Self>, tag: u64, outcome: Outcome) {
         if outcome.memory_lost {
             // The kernel can still write there. (The JavaScript side keeps foreign memory for the
             // same reason.)
             std::mem::forget(self.lease.clone());
         }
-        let canceled = outcome.result.as_ref().is_err_and(is_cancellation) && self.canceled();
-        let record = if canceled { Record::of_canceled(self.id) } else { Record::of_transfer(self.id, &outcome.result) };
-        self.delivery.push(self.line, record);
+        if outcome.result.as_ref().is_err_and(is_cancellation) && self.canceled_tagged(tag) {
+            self.delivery.push_canceled(self.line, tag);
+        } else {
+            self.delivery.push(self.line, Record::of_transfer(tag, &outcome.result));
+        }
     }
 
-    fn canceled(&self) -> bool {
-        self.delivery.is_canceled(self.id)
+    fn canceled_tagged(&self, tag: u64) -> bool {
+        let together = self.cancellation.as_ref().is_some_and(|canceled| canceled.load(Ordering::Acquire));
+        together || self.delivery.is_canceled(tag)
+    }
+
+    fn drop_tagged(self: Arc<Self>, tag: u64, error: &dyn Fn() -> deepring::Error) {
+        if self.canceled_tagged(tag) {
+            self.delivery.push_canceled(self.line, tag);
+        } else {
+            // The engine shuts down.
+            self.settle_tagged(tag, Outcome::failed(error()));
+        }
     }
 }
 
@@ -61,7 +96,7 @@ impl Completion for Joined {
 
 /// Ends a transfer that cannot be submitted.
 fn refuse(completion: Arc<dyn Completion>, transfer: &RawTransfer, why: &str) {
-    completion.settle(Outcome::failed(transfer.invalid(why)));
+    completion.settle_tagged(transfer.tag, Outcome::failed(transfer.invalid(why)));
 }
 
 /// A transfer as JavaScript stages it: see `STAGED` of `record.rs`.
@@ -100,17 +135,19 @@ impl Session {
     #[napi]
     pub fn flush(&self, env: &Env, staged: Float64ArraySlice<'_>, views: Object<'_>, count: u32) -> Result<()> {
         let mut views = Elements::of(&views);
+        let mut landing = None;
         // All at once: the driver takes the same lock for every record.
         self.state.delivery.expect_all(env, count as usize)?;
         for (index, numbers) in staged.chunks_exact(STAGED).take(count as usize).enumerate() {
-            let submitted = self.submit(&Staged { numbers }, &mut views);
+            let submitted = self.submit(&Staged { numbers }, &mut views, &mut landing);
             submitted.inspect_err(|_| (index as u32..count).for_each(|_| self.state.delivery.count_down()))?;
         }
         self.wake();
         Ok(())
     }
 
-    fn submit(&self, staged: &Staged<'_>, views: &mut Elements) -> Result<()> {
+    /// `landing` is the completion of the last single transfer.
+    fn submit(&self, staged: &Staged<'_>, views: &mut Elements, landing: &mut Option<Arc<Landing>>) -> Result<()> {
         let path = if staged.has(STAGED_BY_PATH) { Some(views.next()?) } else { None };
         let view = views.next()?;
         let transfer = self.raw(&view, staged);
@@ -119,7 +156,7 @@ impl Session {
         let file = if path.is_some() { None } else { files.get(&target) };
         let urgent = transfer.class(file.map_or(Priority::default(), File::priority)) == Priority::Latency;
         let line = if urgent { Line::First } else { file.map_or(Line::OTHER, |_| Line::Of(target)) };
-        let completion = self.completion(staged.number(staged::ID), staged.number(staged::GROUP), &view, line)?;
+        let completion = self.completion(staged, &view, line, landing)?;
         if view.len != transfer.len {
             refuse(completion, &transfer, "its memory was detached before it was submitted");
             return Ok(());
@@ -152,18 +189,28 @@ impl Session {
         let (exact, priority) = (staged.has(STAGED_EXACT), priority(staged.number(staged::PRIORITY) as u32));
         let (position, len) = (staged.number(staged::POSITION) as u64, staged.number(staged::LEN) as u64);
         let raw = RawTransfer::new(staged.direction(), view.address, len, position);
-        raw.exact(exact).handle(handle).priority(priority).checksum(staged.checksum())
+        raw.exact(exact).handle(handle).priority(priority).checksum(staged.checksum()).tag(staged.number(staged::ID) as u64)
     }
 
-    /// The completion of a single transfer, or of a member of a group, in which `id` is its index.
-    fn completion(&self, id: f64, group: f64, view: &View, line: Line) -> Result<Arc<dyn Completion>> {
-        let delivery = Arc::clone(&self.state.delivery);
-        if group == 0.0 {
-            return Ok(Arc::new(Landing { id: id as u64, delivery, lease: view.lease(), line }));
+    /// The completion of a single transfer, or of a member of a group.
+    fn completion(&self, staged: &Staged<'_>, view: &View, line: Line, landing: &mut Option<Arc<Landing>>) -> Result<Arc<dyn Completion>> {
+        let group = staged.number(staged::GROUP) as u64;
+        if group != 0 {
+            let groups = self.state.groups.borrow();
+            let group = groups.get(&group).ok_or_else(|| unknown("group", group as u32))?;
+            // The tag of a member is its index; a group has a completion for each.
+            let member = group.join(staged.number(staged::ID) as u64, view.lease());
+            return Ok(Arc::new(Joined { member, delivery: Arc::clone(&self.state.delivery) }));
         }
-        let groups = self.state.groups.borrow();
-        let group = groups.get(&(group as u64)).ok_or_else(|| unknown("group", group as u32))?;
-        Ok(Arc::new(Joined { member: group.join(id as u64, view.lease()), delivery }))
+        let cancellation_number = staged.number(staged::CANCELLATION) as u64;
+        let serves = landing.take().filter(|last| last.serves(view, line, cancellation_number));
+        let serves = serves.unwrap_or_else(|| {
+            let cancellation = self.state.cancellations.borrow_mut().join(cancellation_number);
+            let delivery = Arc::clone(&self.state.delivery);
+            Arc::new(Landing { delivery, lease: view.lease(), line, cancellation, cancellation_number })
+        });
+        *landing = Some(Arc::clone(&serves));
+        Ok(serves)
     }
 
     /// Opens a group, whose record has this id.

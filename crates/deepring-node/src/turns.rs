@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 /// Lines that take turns. Files share them by their numbers.
 const LINES: usize = 8;
 
-/// Records that one line gives before the next: few against a drain, and enough to stay in one line's memory.
+/// Requests whose records one line gives before the next: few against a drain, and enough to stay in one line's memory.
 const TURN: usize = 16;
 
 /// Where a record waits.
@@ -32,6 +32,7 @@ pub struct Turns {
     lines: [VecDeque<Record>; LINES],
     /// The line whose turn it is.
     turn: usize,
+    /// Requests: those that were canceled together share records.
     len: usize,
 }
 
@@ -40,35 +41,56 @@ impl Turns {
         self.len
     }
 
-    pub fn push(&mut self, line: Line, record: Record) {
-        self.len += 1;
+    fn line(&mut self, line: Line) -> &mut VecDeque<Record> {
         match line {
-            Line::First => self.first.push_back(record),
-            Line::Of(file) => self.lines[file as usize % LINES].push_back(record),
+            Line::First => &mut self.first,
+            Line::Of(file) => &mut self.lines[file as usize % LINES],
         }
     }
 
-    /// Takes as many records as are there, at most `max`.
-    pub fn take(&mut self, max: usize, mut each: impl FnMut(Record)) -> usize {
+    pub fn push(&mut self, line: Line, record: Record) {
+        self.len += 1;
+        self.line(line).push_back(record);
+    }
+
+    /// As [`Turns::push`], of a request that was canceled: in the last record of its line, if that is of those before it.
+    pub fn push_canceled(&mut self, line: Line, id: u64) {
+        let joined = self.line(line).back_mut().is_some_and(|last| last.extend(id));
+        if joined { self.len += 1 } else { self.push(line, Record::of_canceled(id)) }
+    }
+
+    /// Takes the records of as many requests as are there, at most `max`.
+    pub fn take(&mut self, max: usize, mut each: impl FnMut(Record)) {
         let count = self.len.min(max);
         self.len -= count;
-        let first = self.first.len().min(count);
-        self.first.drain(..first).for_each(&mut each);
-        let mut left = count - first;
+        let mut left = count - take(&mut self.first, count, &mut each);
         while left > 0 {
-            let line = &mut self.lines[self.turn];
-            let some = line.len().min(TURN).min(left);
-            line.drain(..some).for_each(&mut each);
-            left -= some;
+            left -= take(&mut self.lines[self.turn], TURN.min(left), &mut each);
             self.turn = (self.turn + 1) % LINES;
         }
-        count
     }
 
     /// All lines, each in its order.
     pub fn lines(&self) -> impl Iterator<Item = &VecDeque<Record>> {
         [&self.first].into_iter().chain(&self.lines)
     }
+}
+
+/// Takes the records of at most `max` requests out of a line. Returns of how many.
+fn take(line: &mut VecDeque<Record>, max: usize, each: &mut impl FnMut(Record)) -> usize {
+    let mut taken = 0;
+    while taken < max
+        && let Some(first) = line.front_mut()
+    {
+        let count = first.ids().count();
+        if count > max - taken {
+            each(first.split_off_first(max - taken));
+            return max;
+        }
+        taken += count;
+        line.pop_front().into_iter().for_each(&mut *each);
+    }
+    taken
 }
 
 /// How many lines [`Turns::lines`] has.

@@ -90,6 +90,25 @@ pub trait Completion: Send + Sync {
     /// Whether the caller has canceled the request. Blocks that are queued then leave at once,
     /// blocks at the device complete first.
     fn canceled(&self) -> bool;
+
+    /// As [`Completion::settle`], for one that many transfers share: called once for each, with its
+    /// [`RawTransfer::tag`].
+    fn settle_tagged(self: Arc<Self>, tag: u64, outcome: Outcome) {
+        let _ = tag;
+        self.settle(outcome);
+    }
+
+    /// As [`Completion::canceled`], likewise.
+    fn canceled_tagged(&self, tag: u64) -> bool {
+        let _ = tag;
+        self.canceled()
+    }
+
+    /// In place of [`Completion::settle_tagged`], where the transfer was canceled before it began: with what makes its error,
+    /// for which a binding may have no use.
+    fn drop_tagged(self: Arc<Self>, tag: u64, error: &dyn Fn() -> Error) {
+        self.settle_tagged(tag, Outcome::failed(error()));
+    }
 }
 
 /// The engine's hold of a completion, which it settles once. One that is dropped without an outcome
@@ -97,28 +116,36 @@ pub trait Completion: Send + Sync {
 /// deliver.
 pub(crate) struct Reply {
     completion: Option<Arc<dyn Completion>>,
+    tag: u64,
     /// The device may have the request's memory.
     lent: bool,
 }
 
 impl Reply {
-    pub(crate) fn new(completion: Arc<dyn Completion>) -> Self {
-        Self { completion: Some(completion), lent: false }
+    pub(crate) fn new(completion: Arc<dyn Completion>, tag: u64) -> Self {
+        Self { completion: Some(completion), tag, lent: false }
     }
 
     /// Whether the caller has canceled the request. A completion that panics has not.
     pub(crate) fn canceled(&self) -> bool {
-        self.completion.as_ref().and_then(|completion| contain(|| completion.canceled())).unwrap_or(false)
+        self.completion.as_ref().and_then(|completion| contain(|| completion.canceled_tagged(self.tag))).unwrap_or(false)
     }
 
     /// Settles the request. Returns false if the completion panicked.
     pub(crate) fn settle(&mut self, outcome: Outcome) -> bool {
-        self.completion.take().and_then(|completion| contain(|| completion.settle(outcome))).is_some()
+        let tag = self.tag;
+        self.completion.take().and_then(|completion| contain(|| completion.settle_tagged(tag, outcome))).is_some()
+    }
+
+    /// The same for a request that was canceled before it began.
+    pub(crate) fn settle_dropped(&mut self, error: &dyn Fn() -> Error) -> bool {
+        let tag = self.tag;
+        self.completion.take().and_then(|completion| contain(|| completion.drop_tagged(tag, error))).is_some()
     }
 
     /// For planted bugs: another hold of the same completion.
     pub(crate) fn twin(&self) -> Self {
-        Self { completion: self.completion.clone(), lent: self.lent }
+        Self { completion: self.completion.clone(), tag: self.tag, lent: self.lent }
     }
 
     /// The request's memory is about to be handed to the device.
@@ -162,13 +189,15 @@ pub struct RawTransfer {
     /// Whether its bytes are summed. Then threads of the engine read the memory, too, until the
     /// completion is settled.
     pub checksum: Checksum,
+    /// What names it to a completion that many transfers share.
+    pub tag: u64,
 }
 
 impl RawTransfer {
     /// A transfer of `len` bytes between a position in the file and an address in memory: a read of
-    /// fewer bytes is no error, and no handle and no class are named.
+    /// fewer bytes is no error, no handle and no class are named, and the tag is 0.
     pub const fn new(direction: Direction, address: u64, len: u64, position: u64) -> Self {
-        Self { direction, address, len, position, exact: false, handle: None, priority: None, checksum: Checksum::None }
+        Self { direction, address, len, position, exact: false, handle: None, priority: None, checksum: Checksum::None, tag: 0 }
     }
 
     /// Whether a read that meets the end of the file is an error.
@@ -196,6 +225,13 @@ impl RawTransfer {
     #[must_use]
     pub const fn checksum(mut self, checksum: Checksum) -> Self {
         self.checksum = checksum;
+        self
+    }
+
+    /// What names it to a completion that many transfers share: see [`Completion::settle_tagged`].
+    #[must_use]
+    pub const fn tag(mut self, tag: u64) -> Self {
+        self.tag = tag;
         self
     }
 

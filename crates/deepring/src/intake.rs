@@ -31,14 +31,14 @@ pub(crate) fn submit(core: &Arc<Core>, target: Target, raw: RawTransfer, kind: K
     let counters = &core.counters;
     let of_file = if let Target::File(file) = &target { file.priority } else { Priority::default() };
     let priority = raw.class(of_file);
-    let RawTransfer { direction, address, len, position, exact, handle, checksum, .. } = raw;
+    let RawTransfer { direction, address, len, position, exact, handle, checksum, tag, .. } = raw;
     let refuse = |kind: ErrorKind, target: &Target, completion: Arc<dyn Completion>, advice: &str| {
         let path = match target {
             Target::File(file) => &file.path,
             Target::Path(target) => &target.name.path,
         };
         let error = Error::new(kind, direction.call_name()).at(path).range(position, len, 0).advise(advice);
-        completion.settle(Outcome::failed(error));
+        completion.settle_tagged(tag, Outcome::failed(error));
     };
     if let Err((kind, advice)) = check(core) {
         return refuse(kind, &target, completion, advice);
@@ -50,7 +50,7 @@ pub(crate) fn submit(core: &Arc<Core>, target: Target, raw: RawTransfer, kind: K
         let receipt = Receipt::empty(core.backend_of(file), file.is_direct(), checksum.is_asked().then_some(0));
         let wrong = |kind| Error::new(kind, direction.call_name()).at(&file.path).range(position, 0, 0);
         let result = checksum.check(0).map(|()| receipt).map_err(wrong);
-        return completion.settle(Outcome { result, memory_lost: false });
+        return completion.settle_tagged(tag, Outcome { result, memory_lost: false });
     }
     if let Err((kind, advice)) = enter(core, &kind) {
         return refuse(kind, &target, completion, advice);
@@ -64,7 +64,7 @@ pub(crate) fn submit(core: &Arc<Core>, target: Target, raw: RawTransfer, kind: K
     };
     let pieces = if let Kind::Pieces(pieces) = kind { Some(pieces) } else { None };
     let accepted_at = Instant::now();
-    let reply = Reply::new(completion);
+    let reply = Reply::new(completion, tag);
     let submission =
         Submission { reply, target, handle, priority, direction, exact, address, len, position, pieces, accepted, accepted_at, checksum };
     if let Err(Message::Submit(submission)) = core.inbox.push_quietly(Message::Submit(submission)) {

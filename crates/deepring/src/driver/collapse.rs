@@ -47,7 +47,9 @@ impl Driver {
         // What was settled before is delivered by its drop. Work that was not begun touches no memory.
         drop((settled, offloads, sums));
         for mut queue in queues {
-            queue.schedule.sweep(|_| true, |_| true, &mut wreck.queued);
+            for place in queue.schedule.places() {
+                wreck.queued.extend(queue.schedule.lend(place).into_iter().flat_map(|(_, fresh)| fresh));
+            }
         }
         paths.sweep(|_| true, &mut wreck.queued);
         wreck.receive(messages);

@@ -24,24 +24,33 @@ impl Driver {
         if stopping {
             self.fail_unfinished();
         }
-        let mut dropped = Vec::new();
-        self.paths.sweep(gone, &mut dropped);
+        let mut of_paths = Vec::new();
+        self.paths.sweep(gone, &mut of_paths);
         for key in self.requests.keys() {
             self.requests[key].look();
         }
         // Out of all lines at once: one by one would be quadratic in their number.
         let requests = &self.requests;
         for queue in &mut self.queues {
-            queue.schedule.sweep(|key| requests[key].is_stopped(), gone, &mut dropped);
+            queue.schedule.sweep(|key| requests[key].is_stopped());
         }
         for window in self.windows.values_mut() {
             window.sweep(|key| requests[key].is_stopped());
         }
-        for submission in dropped {
-            self.drop_queued(submission);
-            // A million of them are not to hold a million outcomes at once.
-            if self.settled.len() >= OUTCOMES_HELD {
-                self.deliver_outcomes();
+        for submission in of_paths {
+            self.drop_swept(submission);
+        }
+        for queue in 0..self.queues.len() {
+            for place in self.queues[queue].schedule.places() {
+                let Some((flow, mut fresh)) = self.queues[queue].schedule.lend(place) else { continue };
+                // Each is dropped where it stands: a hundred thousand that are moved out first cost more than their ends.
+                for _ in 0..fresh.len() {
+                    match fresh.pop_front() {
+                        Some(submission) if gone(&submission) => self.drop_swept(submission),
+                        kept => fresh.extend(kept),
+                    }
+                }
+                self.queues[queue].schedule.give_back(flow, fresh);
             }
         }
         for key in self.requests.keys() {
@@ -60,6 +69,14 @@ impl Driver {
         }
     }
 
+    fn drop_swept(&mut self, submission: Submission) {
+        self.drop_queued(submission);
+        // A million of them are not to hold a million outcomes at once.
+        if self.settled.len() >= OUTCOMES_HELD {
+            self.deliver_outcomes();
+        }
+    }
+
     /// The engine shuts down: what is not issued yet fails.
     fn fail_unfinished(&mut self) {
         for key in self.requests.keys() {
@@ -74,18 +91,15 @@ impl Driver {
     /// Ends a request that has not begun. If a trim was left to it, because it was to move the end of its file, that is
     /// done first.
     pub(super) fn drop_queued(&mut self, mut submission: Submission) {
-        let error = Error::new(ErrorKind::Canceled, submission.direction.call_name());
         let (file, accepted) = match (&submission.target, submission.accepted) {
             (Target::File(file), Some(accepted)) => (Arc::clone(file), accepted),
-            (Target::File(file), None) => {
-                let error = error.at(&file.path);
-                return self.settle_unopened(submission, error);
-            }
+            (Target::File(_), None) => return self.settle_dropped(submission),
             (Target::Path(target), _) => {
-                let error = error.at(&target.name.path);
+                let error = Error::new(ErrorKind::Canceled, submission.direction.call_name()).at(&target.name.path);
                 return self.settle_unopened(submission, error);
             }
         };
+        let error = Error::new(ErrorKind::Canceled, submission.direction.call_name());
         match file.inode.give_up_end(accepted, 0) {
             GiveUp::Done(without_end) => {
                 submission.accepted = Some(without_end);

@@ -225,17 +225,32 @@ impl<F> Schedule<F> {
         self.change(place, |flow| flow.release(what));
     }
 
-    /// Takes all requests out of their flows that match: those that have begun are dropped from here, the others
-    /// are moved to `taken`.
-    pub(super) fn sweep(&mut self, begun: impl Fn(Key) -> bool, fresh: impl Fn(&F) -> bool, taken: &mut Vec<F>) {
+    /// Takes requests that have begun and match out of their flows.
+    pub(super) fn sweep(&mut self, begun: impl Fn(Key) -> bool) {
         for place in self.flows.places() {
-            self.change(place, |flow| {
-                flow.begun.retain(|key| !begun(*key));
-                for request in std::mem::take(&mut flow.fresh) {
-                    if fresh(&request) { taken.push(request) } else { flow.fresh.push_back(request) }
-                }
-            });
+            self.change(place, |flow| flow.begun.retain(|key| !begun(*key)));
         }
+    }
+
+    /// The places of all flows, in the order in which they were made.
+    pub(super) fn places(&self) -> Vec<usize> {
+        self.flows.places()
+    }
+
+    /// Takes all requests that have not begun out of a flow. [`Schedule::give_back`] must follow.
+    pub(super) fn lend(&mut self, place: usize) -> Option<(FlowKey, VecDeque<F>)> {
+        let flow = self.flows.get_mut(place)?;
+        Some((flow.key, std::mem::take(&mut flow.fresh)))
+    }
+
+    /// What is left of those that a flow has lent.
+    pub(super) fn give_back(&mut self, flow: FlowKey, fresh: VecDeque<F>) {
+        let place = self.flows.place(flow);
+        self.change(place, |flow| {
+            debug_assert!(flow.fresh.is_empty(), "none can join meanwhile");
+            // What was a long line gives its memory back.
+            flow.fresh = if fresh.is_empty() { VecDeque::new() } else { fresh };
+        });
     }
 
     /// The request that goes next in this round; `None` ends the round. It is out of its flow until [`Schedule::report`].

@@ -19,21 +19,38 @@ use std::sync::atomic::Ordering;
 /// An outcome not yet delivered.
 pub(super) struct Settled {
     reply: Reply,
-    /// `None` once it was delivered.
-    outcome: Option<Outcome>,
+    ending: Ending,
     /// The file, which can be closed only when all its outcomes have been delivered. A path request's file is closed
     /// before.
     file: Option<Arc<OpenFile>>,
 }
 
+enum Ending {
+    Outcome(Outcome),
+    /// Canceled before it began, with nothing to undo: that many are at once, and few of them need an error.
+    Dropped {
+        direction: Direction,
+        position: u64,
+        len: u64,
+    },
+    Delivered,
+}
+
 impl Settled {
     fn new(reply: Reply, result: Result<Receipt, Error>, memory_lost: bool, file: Option<Arc<OpenFile>>) -> Self {
-        Self { reply, outcome: Some(Outcome { result, memory_lost }), file }
+        Self { reply, ending: Ending::Outcome(Outcome { result, memory_lost }), file }
     }
 
     /// Returns false if the completion panicked.
     fn deliver(&mut self) -> bool {
-        self.outcome.take().is_none_or(|outcome| self.reply.settle(outcome))
+        match mem::replace(&mut self.ending, Ending::Delivered) {
+            Ending::Outcome(outcome) => self.reply.settle(outcome),
+            Ending::Dropped { direction, position, len } => self.reply.settle_dropped(&|| {
+                let error = Error::new(ErrorKind::Canceled, direction.call_name()).range(position, len, 0);
+                self.file.iter().fold(error, |error, file| error.at(&file.path))
+            }),
+            Ending::Delivered => true,
+        }
     }
 }
 
@@ -155,7 +172,7 @@ impl Driver {
                 add_alone(moved, receipt.bytes);
                 counters.record_latency(submission.priority, (receipt.queue + receipt.device).as_micros() as u64);
             }
-            Err(error) if error.kind() == ErrorKind::Canceled => add(&counters.canceled, 1),
+            Err(error) if error.kind() == ErrorKind::Canceled => add_alone(&counters.canceled, 1),
             Err(_) => add(&counters.failed, 1),
         }
     }
@@ -170,6 +187,16 @@ impl Driver {
         self.count(&submission, &result);
         let file = if let Target::File(file) = submission.target { Some(file) } else { None };
         self.settled.push(Settled::new(submission.reply, result, false, file));
+    }
+
+    /// Ends a request of a file that was canceled before it began, and has nothing to undo.
+    pub(super) fn settle_dropped(&mut self, submission: Submission) {
+        let counters = &self.core.counters;
+        sub(&counters.queued, 1);
+        add_alone(&counters.canceled, 1);
+        let Submission { reply, target, direction, position, len, .. } = submission;
+        let file = if let Target::File(file) = target { Some(file) } else { None };
+        self.settled.push(Settled { reply, ending: Ending::Dropped { direction, position, len }, file });
     }
 
     /// Delivers the outcomes of this half turn in one batch, so one wake covers them all.
@@ -220,7 +247,7 @@ impl Driver {
         let at_device = !blocks.is_empty() && blocks.iter().all(|block| !self.blocks[*block].extent.bounce);
         let request = &mut self.requests[key];
         if at_device && request.is_canceled() {
-            let reply = mem::replace(&mut request.submission.reply, Reply::new(Arc::new(Ignored)));
+            let reply = mem::replace(&mut request.submission.reply, Reply::new(Arc::new(Ignored), 0));
             let result = Err(Error::new(ErrorKind::Canceled, request.submission.direction.call_name()));
             self.settled.push(Settled::new(reply, result, false, None));
         }

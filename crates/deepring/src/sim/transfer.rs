@@ -285,6 +285,7 @@ impl Run {
             handle,
             priority: self.class_of(id),
             checksum: self.requests[&id].checksum,
+            tag: 0,
         };
         let reported = Arc::new(RequestCompletion::new(id));
         let completion = Arc::clone(&reported) as Arc<dyn Completion>;
