@@ -6,7 +6,7 @@
  * | streams | fio's best read; `fs.createReadStream` with chunks of 1 MiB; the same into a socket |
  * | read | `fs.readFile`, of the most bytes that it takes; of more, one read into touched memory |
  * | copy | `fs.copyFile` and a sync; dd with direct I/O |
- * | hash | fio's best read; what one core hashes |
+ * | hash | fio's best read; what one core hashes, of a piece in its cache and of bytes that have just been read |
  *
  * Streams and hashes are those of the large file. What is read and copied as a whole has sizes of its own.
  */
@@ -158,10 +158,10 @@ async function hash(context: BenchContext): Promise<Result> {
   const { bytes } = context
   const file = await context.scratch.file('read', bytes)
   const fio = await bestFio(context, 'read', fioStreamCandidates(context, 'read', file))
-  const [sum, digest, memory] = (['crc32c', 'sha256', 'hashMemory'] as const).map((method) =>
+  const [sum, digest, memory, fresh] = (['crc32c', 'sha256', 'hashMemory', 'hashFresh'] as const).map((method) =>
     whole(context, file, bytes, method),
   )
-  const group = comparison([sum!, fio.best, digest!, memory!])
+  const group = comparison([sum!, fio.best, digest!, memory!, fresh!])
   return run(context, 'whole-hash', 'Hashing one large file', fio.sweeps, [group], () => [
     ratioFigure(group, {
       name: 'whole-crc32c-vs-fio',
@@ -171,6 +171,7 @@ async function hash(context: BenchContext): Promise<Result> {
       floor: HASH_FLOOR,
     }),
     slower('whole-sha256-vs-slower', group, digest!.name, ['fio', memory!.name], { floor: HASH_FLOOR }),
+    slower('whole-sha256-vs-fresh', group, digest!.name, ['fio', fresh!.name], {}),
   ])
 }
 

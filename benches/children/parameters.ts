@@ -145,6 +145,7 @@ export type WholeMethod =
   | 'crc32c'
   | 'sha256'
   | 'hashMemory'
+  | 'hashFresh'
 
 /** A whole file, or a stream of it. */
 export interface WholeParameters extends FileParameters {

@@ -39,6 +39,7 @@ const methods: Readonly<Record<WholeMethod, () => Promise<Outcome>>> = {
   crc32c: () => measured(() => hashFile(file, 'crc32c'), true),
   sha256: () => measured(() => hashFile(file, 'sha256'), true),
   hashMemory: () => measured(async () => hashMemory(), false),
+  hashFresh,
 }
 
 let touched = new Uint8Array(0)
@@ -144,4 +145,10 @@ function hashMemory(): void {
   const hash = createHash('sha256')
   for (let at = 0; at < bytes; at += CHUNK_BYTES) hash.update(memory.subarray(0, Math.min(CHUNK_BYTES, bytes - at)))
   hash.digest('hex')
+}
+
+/** The same of bytes that have come from the drive, and are in none of its caches. */
+async function hashFresh(): Promise<Outcome> {
+  const memory = await readFile(file)
+  return measured(async () => createHash('sha256').update(memory).digest('hex'), false)
 }

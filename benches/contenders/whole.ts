@@ -25,6 +25,7 @@ const METHODS: Readonly<Record<WholeMethod, { name: string; configuration: strin
   crc32c: { name: 'hashFile crc32c', configuration: 'defaults' },
   sha256: { name: 'hashFile sha256', configuration: 'defaults' },
   hashMemory: { name: 'sha256 of memory', configuration: 'one core, 1M at a time' },
+  hashFresh: { name: 'sha256 of fresh memory', configuration: 'one core, what was read before' },
 }
 
 /** One way to move `bytes` of the large file. */
