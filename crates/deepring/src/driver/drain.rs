@@ -69,7 +69,8 @@ impl Driver {
         }
     }
 
-    fn drop_swept(&mut self, submission: Submission) {
+    /// As [`Driver::drop_queued`], of one of many.
+    pub(super) fn drop_swept(&mut self, submission: Submission) {
         self.drop_queued(submission);
         // A million of them are not to hold a million outcomes at once.
         if self.settled.len() >= OUTCOMES_HELD {

@@ -119,6 +119,12 @@ impl Driver {
                             debug_assert!(false, "path requests are opened before they are scheduled");
                             continue;
                         };
+                        if submission.reply.canceled() {
+                            // The sweep is still to come. Of a hundred thousand, none is to become a request for that.
+                            self.queues[queue].schedule.pass(flow);
+                            self.drop_swept(submission);
+                            continue;
+                        }
                         let file = Arc::clone(file);
                         (flow, self.admit(submission, file, queue))
                     }

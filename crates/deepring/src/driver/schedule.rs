@@ -397,6 +397,13 @@ impl<F> Schedule<F> {
         }
     }
 
+    /// The request of this flow that [`Schedule::next`] named has ended before it began.
+    pub(super) fn pass(&mut self, place: usize) {
+        self.serving = None;
+        self.list(place);
+        self.flows.tidy(place);
+    }
+
     /// Something was issued: who it makes wait is owed a part of it.
     fn account(&mut self, of: FlowKey, cost: u64) {
         let (line, class) = (line_of(&of), of.class as usize);
