@@ -57,7 +57,7 @@ export interface Native {
   /**
    * Submits a call with many ranges (`numbers`: see `MANY` of record.ts), and wakes the driver. The lists are the bytes of
    * typed arrays, which are copied; each has a number of every range, or none. The record's detail is a `Many`, also of a
-   * failure, and of ranges that do not lie in `view`.
+   * failure, and of ranges that do not lie in `view`; there is none if all came and nothing else was asked for.
    */
   many(
     numbers: Float64Array,

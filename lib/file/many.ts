@@ -203,9 +203,12 @@ function finishWrite(operation: Operation, record: RecordView): WriteManyResult 
   return { bytesWritten: record.transferred, buffer, receipt: manyReceiptOf(record, many, count) }
 }
 
+/** Of a call of which nothing but its numbers is to be said: most have no detail. */
+const PLAIN: Many = { failures: [], overread: 0 }
+
 /** The detail of a call that succeeded. Throws the error of one that failed. */
 function manyOf(operation: Operation, { detail }: RecordView): Many {
-  const many = detail as Many
+  const many = (detail ?? PLAIN) as Many
   const { failure, failures, refused } = many
   if (failure === undefined) return many
   if (refused !== undefined) refuse(refused, operation.requested)

@@ -19,7 +19,10 @@ use crate::unwind::contain;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// Sorting more than this takes longer than waking a thread.
-const SORTED_AT_ONCE: usize = 2048;
+pub(crate) const SORTED_AT_ONCE: usize = 2048;
+
+/// The same where the caller is an event loop, which goes on when the thread is woken.
+pub(crate) const SORTED_BY_LOOP: usize = 256;
 
 /// One range of a call with many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -274,19 +277,22 @@ impl File {
         let (transfer, late) = self.until(Transfer::new(owner, bytes, core), options.deadline, direction);
         let completion = Arc::clone(&transfer) as Arc<dyn Completion>;
         match late.map_or(segments, Err) {
-            Ok(segments) => self.submit_many(direction, segments.len(), move || Some(segments), options, ranges, completion),
+            Ok(segments) => {
+                let count = segments.len();
+                self.submit_many(direction, count <= SORTED_AT_ONCE, move || Some(segments), options, ranges, completion);
+            }
             Err(error) => completion.settle(Outcome::failed(error.at(&self.open_file().path))),
         }
         self.engine().wake();
         Op::new(transfer, Arc::clone(core.inbox.doorbell()))
     }
 
-    /// Submits `count` ranges whose memory was handed over until the completion is settled; `None` refuses them all. Does not
-    /// wake the driver.
+    /// Submits ranges whose memory was handed over until the completion is settled; `None` refuses them all. If they are few,
+    /// and there is nothing to be summed, they are sorted at once, else on a blocking thread. Does not wake the driver.
     pub(crate) fn submit_many(
         &self,
         direction: Direction,
-        count: usize,
+        few: bool,
         segments: impl FnOnce() -> Option<Vec<Segment>> + Send + 'static,
         options: ManyOptions,
         ranges: &Ranges,
@@ -301,7 +307,7 @@ impl File {
             },
         };
         let many = Many { core, file, admission, options, ranges: ranges.clone(), completion };
-        if count <= SORTED_AT_ONCE && !many.options.sums || many.core.is_forked() {
+        if few && !many.options.sums || many.core.is_forked() {
             return many.submit(segments());
         }
         let core = Arc::clone(&many.core);

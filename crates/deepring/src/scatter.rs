@@ -7,7 +7,7 @@ use crate::completion::{Completion, Outcome, Receipt};
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::file::File;
-use crate::many::{Piece, Ranges, scattered_among, segments};
+use crate::many::{Piece, Ranges, SORTED_AT_ONCE, scattered_among, segments};
 use crate::memory::IoBufMut;
 use crate::op::{Op, Transfer};
 use crate::options::ManyOptions;
@@ -138,7 +138,7 @@ impl Engine {
                     let expected = expected.as_ref().map(|all| all[first..first + count].to_vec());
                     let member = Arc::new(Member { joint: Arc::clone(&joint), number, first: first as u32 });
                     let options = ManyOptions { expected, ..options.clone() };
-                    of.file.submit_many(Direction::Read, count, move || Some(segments), options, ranges, member);
+                    of.file.submit_many(Direction::Read, count <= SORTED_AT_ONCE, move || Some(segments), options, ranges, member);
                     first += count;
                 }
             }

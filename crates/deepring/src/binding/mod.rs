@@ -49,6 +49,7 @@ use crate::error::Result;
 use crate::file::File;
 use crate::file_stat::FileStat;
 use crate::info::PathInfo;
+use crate::many::SORTED_BY_LOOP;
 use crate::memory::Buffer;
 use crate::op::Completed;
 use crate::open::OpenOptions;
@@ -263,7 +264,7 @@ impl FileBinding for File {
         ranges: &Ranges,
         completion: Arc<dyn Completion>,
     ) {
-        File::submit_many(self, direction, count, make, options, ranges, completion);
+        File::submit_many(self, direction, count <= SORTED_BY_LOOP, make, options, ranges, completion);
     }
 
     fn read_buffer_then(
