@@ -132,8 +132,9 @@ async function reshard(context: BenchContext): Promise<Result> {
     await preparedCheckpoint(context, model, false),
     await preparedCheckpoint(context, model, true),
   ]
-  const loaded = readingCheckpoint(context, 'load', 'load', whole)
-  const resharded = readingCheckpoint(context, 'resharded', 'reshard', split)
+  // Both bring their memory: most of their time would else be faults of the host, which each takes or leaves to the other.
+  const loaded = warmed(context, readingCheckpoint(context, 'load', 'load', whole))
+  const resharded = warmed(context, readingCheckpoint(context, 'resharded', 'reshard', split))
   const group = comparison([loaded, resharded])
   await runRounds([group], context.rounds, context.showProgress)
   await context.scratch.drop(whole)
