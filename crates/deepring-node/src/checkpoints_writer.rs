@@ -108,7 +108,7 @@ impl Session {
         self.start(&engine, landing, gauge, async move {
             meta.map_or(Ok(()), |meta| writer.set_meta(&meta)).map_err(failed)?;
             let prepared = binding::prepare(writer).await.map_err(failed)?;
-            Ok(Some(Detail::Fresh(Box::new(Fresh::Prepared(prepared, own)))))
+            Ok(Some(Detail::Fresh(Box::new(Fresh::Prepared(Box::new(prepared), own)))))
         });
         Ok(())
     }

@@ -25,7 +25,7 @@ pub enum Fresh {
     Writer(Writer, Engine),
     Store(Checkpoints, Engine),
     Begun(CheckpointWriter, Engine),
-    Prepared(Prepared, Engine),
+    Prepared(Box<Prepared>, Engine),
     Checkpoint(Checkpoint),
     Latest(Latest),
     Swap(SwapStore, Engine),
@@ -195,7 +195,7 @@ impl State {
             }
             Fresh::Prepared(prepared, engine) => {
                 let number = self.number();
-                self.checkpoints.prepared.borrow_mut().insert(number, (prepared, engine));
+                self.checkpoints.prepared.borrow_mut().insert(number, (*prepared, engine));
                 Detail::Number(number)
             }
             Fresh::Checkpoint(checkpoint) => Detail::Checkpoint(Box::new(self.register_checkpoint(&checkpoint))),

@@ -12,8 +12,9 @@
 //!   (9) SyncStore       that name is flushed          Unlock: the locks are removed
 //! ```
 //!
-//! Each step has succeeded before the next begins. Before (8), a power cut or `kill -9` leaves a directory that no reader
-//! looks at. From (8) on all is there, and from (9) on it stays. `collect` reads the locks, so they go last.
+//! Each step has succeeded before the next begins, but for what has no name yet: the part, and the index and manifest of a
+//! writer that is alone, are written and flushed beside the data files in (3). (4) and (6) then only give the names. Before
+//! (8), a power cut or `kill -9` leaves a directory that no reader looks at. From (8) on all is there, and from (9) on it stays. `collect` reads the locks, so they go last.
 
 use super::planted::{PlantedBug, planted};
 

@@ -142,7 +142,7 @@ async fn copy_tables(engine: &Engine, of: &Inner, to: &Path) -> Result<()> {
     for name in parts.chain([INDEX.to_owned(), MANIFEST.to_owned()]) {
         let (directory, manifest, from) = (of.directory.clone(), of.manifest.clone(), name.clone());
         let Some(bytes) = engine.run_blocking(move || read(&directory, &from, &manifest)).await?? else { continue };
-        write_file(engine, &to.join(name), bytes, true).await?;
+        write_file(engine, &to.join(name), bytes).await?;
     }
     Ok(())
 }

@@ -41,7 +41,7 @@ pub(super) struct Data {
     pub(super) origin: Origin,
     direct: Direct,
     /// Whether the files are flushed. Off with a planted bug.
-    durable: bool,
+    pub(super) durable: bool,
     pub(super) staging: Arc<Staging>,
     state: Mutex<State>,
     progress: Mutex<Option<Progress>>,
@@ -101,9 +101,9 @@ impl Data {
         Ok(())
     }
 
-    /// How a file is made: it is new, and its name is flushed with all others.
+    /// How a file is made: it is new, it is flushed before it is named, and its name is flushed with all others.
     fn options(&self, size: u64) -> ReplaceOptions {
-        ReplaceOptions::new().size(size).keep_existing(true).sync_directory(false).durable(self.durable).direct(self.direct)
+        ReplaceOptions::new().size(size).keep_existing(true).sync_directory(false).durable(false).direct(self.direct)
     }
 
     /// Makes a file, unless that is done, and writes what has waited for it. Blocks.

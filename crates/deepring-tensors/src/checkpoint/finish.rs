@@ -4,7 +4,7 @@ use super::block::{Bytes, Pending};
 use super::data::{Data, Whole};
 use super::files::{DataFile, Failure, State};
 use crate::error::{Error, Result};
-use deepring::{Buffer, Completed, Replacement, Scattered, crc32c};
+use deepring::{Buffer, Completed, Replacement, Scattered, Task, crc32c};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -99,6 +99,9 @@ impl Data {
                 state.files.iter_mut().find(|file| complete(file)).and_then(|file| file.replacement.take())
             };
             if let Some(replacement) = replacement.and_then(Arc::into_inner) {
+                if self.durable {
+                    replacement.flush().await?;
+                }
                 replacement.commit().await?;
             }
         }
@@ -147,8 +150,14 @@ impl Data {
         Ok(())
     }
 
-    /// Flushes all files, at once, and gives them their names.
-    pub(super) async fn commit(&self) -> Result<()> {
+    /// Begins to flush all files, at once.
+    pub(super) fn flush(&self) -> Vec<Task<()>> {
+        let files: Vec<_> = self.lock().files.iter().filter_map(|file| file.replacement.clone()).collect();
+        files.iter().filter(|_| self.durable).map(|file| file.flush()).collect()
+    }
+
+    /// Gives all files their names, once they are flushed.
+    pub(super) async fn name(&self) -> Result<()> {
         let replacements: Vec<_> = self.lock().files.iter_mut().filter_map(|file| file.replacement.take()).collect();
         let commits: Option<Vec<_>> = replacements.into_iter().map(|file| Arc::into_inner(file).map(Replacement::commit)).collect();
         let commits = commits.ok_or_else(|| Error::Argument("a write has not ended".into()))?;

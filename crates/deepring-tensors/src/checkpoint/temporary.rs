@@ -8,7 +8,7 @@ use super::scan;
 use super::staging::Idle;
 use super::token::Token;
 use crate::error::{Error, Result};
-use deepring::{Direct, Directory, Engine, FileLock, LockKind, ReplaceOptions};
+use deepring::{Direct, Directory, Engine, FileLock, LockKind, ReplaceOptions, Replacement, Task};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -206,18 +206,71 @@ fn unlock(directory: &Directory) {
     }
 }
 
-/// Makes a small file.
-pub(super) async fn write_file(engine: &Engine, path: &Path, bytes: Vec<u8>, durable: bool) -> Result<()> {
-    let options = ReplaceOptions::new().size(bytes.len() as u64).keep_existing(true).sync_directory(false).durable(durable);
-    // Its flush writes it at once. Past the cache, its end would be written for itself.
-    let options = options.direct(Direct::Never);
-    let replacement = engine.replace(path, options).await?;
-    match replacement.file().write_at(bytes, 0).await.ok() {
-        Ok(_) => Ok(replacement.commit().await?),
-        Err(error) => {
-            // The caller gets the error that made this necessary.
-            let _ = replacement.abandon().await;
-            Err(error.into())
+/// A small file that is written, and has no name yet.
+#[derive(Debug)]
+pub(super) struct Unnamed {
+    file: Replacement,
+    durable: bool,
+}
+
+/// What such a file is to be: its path, its bytes, and whether it is flushed.
+pub(super) type Small = (PathBuf, Vec<u8>, bool);
+
+impl Unnamed {
+    /// Makes and writes files, side by side.
+    pub(super) async fn write_all(engine: &Engine, files: Vec<Small>) -> Result<Vec<Self>> {
+        let started = |(path, bytes, durable): Small| {
+            // It is flushed before it is committed, which writes it at once. Past the cache, its end would be written for itself.
+            let options = ReplaceOptions::new().size(bytes.len() as u64).keep_existing(true).sync_directory(false).durable(false);
+            (engine.replace(path, options.direct(Direct::Never)), bytes, durable)
+        };
+        let begun: Vec<_> = files.into_iter().map(started).collect();
+        let (mut made, mut failed) = (Vec::with_capacity(begun.len()), None);
+        for (task, bytes, durable) in begun {
+            match task.await {
+                Ok(file) => made.push((file.file().write_at(bytes, 0), Self { file, durable })),
+                Err(error) => failed = failed.or(Some(error)),
+            }
         }
+        let mut written = Vec::with_capacity(made.len());
+        for (write, file) in made {
+            failed = failed.or(write.await.ok().err());
+            written.push(file);
+        }
+        let Some(error) = failed else { return Ok(written) };
+        for file in written {
+            file.abandon().await;
+        }
+        Err(error.into())
     }
+
+    /// Begins to flush it.
+    pub(super) fn flush(&self) -> Option<Task<()>> {
+        self.durable.then(|| self.file.flush())
+    }
+
+    /// Gives it its name.
+    pub(super) async fn name(self) -> Result<()> {
+        Ok(self.file.commit().await?)
+    }
+
+    /// Removes it.
+    pub(super) async fn abandon(self) {
+        // The caller has an error that made this necessary.
+        let _ = self.file.abandon().await;
+    }
+}
+
+/// Makes a small file, which is flushed before it has its name.
+pub(super) async fn write_file(engine: &Engine, path: &Path, bytes: Vec<u8>) -> Result<()> {
+    for file in Unnamed::write_all(engine, vec![(path.to_owned(), bytes, true)]).await? {
+        if let Some(flush) = file.flush()
+            && let Err(error) = flush.await
+        {
+            file.abandon().await;
+            return Err(error.into());
+        }
+        file.name().await?;
+    }
+    Ok(())
 }

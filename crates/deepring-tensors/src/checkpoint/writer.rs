@@ -13,7 +13,7 @@ use super::planted::PlantedBug;
 use super::reuse::{Older, Reused};
 use super::scan;
 use super::staging::Staging;
-use super::temporary::{Begun, Missing, Place, Temporary, begin, join, missing, write_file};
+use super::temporary::{Begun, Missing, Place, Small, Temporary, Unnamed, begin, join, missing};
 use super::token::Token;
 use crate::error::{Error, Fault, Reason, Result, quoted};
 use crate::job::Job;
@@ -21,7 +21,7 @@ use crate::open::{OpenOptions, Safetensors};
 use crate::progress::{OnProgress, Progress};
 use crate::save::Source;
 use crate::shards::index_text;
-use deepring::{Buffer, File, IoBuf};
+use deepring::{Buffer, File, IoBuf, Task};
 use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -324,6 +324,43 @@ fn check_group(group: &str) -> Result<()> {
 struct Committing {
     part: Part,
     parts: Parts,
+    /// The file of the part, once it is written; empty when it has its name.
+    part_file: Option<Vec<Unnamed>>,
+    /// The same of the index and the manifest, which get their names in this order.
+    last_files: Option<Vec<Unnamed>>,
+}
+
+impl Committing {
+    /// Removes what has no name.
+    async fn abandon(&mut self) {
+        for file in self.part_file.take().into_iter().chain(self.last_files.take()).flatten() {
+            file.abandon().await;
+        }
+    }
+}
+
+/// Gives files their names, one after the other.
+async fn name_all(files: &mut Option<Vec<Unnamed>>) -> Result<()> {
+    // What is not reached is removed with the directory.
+    for file in files.as_mut().map(std::mem::take).unwrap_or_default() {
+        file.name().await?;
+    }
+    Ok(())
+}
+
+/// Begins to flush files.
+fn flush_all(files: Option<&[Unnamed]>) -> impl Iterator<Item = Task<()>> {
+    files.unwrap_or_default().iter().filter_map(Unnamed::flush)
+}
+
+/// Begins flushes, and waits for all of them.
+async fn flushed(flushes: impl IntoIterator<Item = Task<()>>) -> Result<()> {
+    let flushes: Vec<_> = flushes.into_iter().collect();
+    let mut result = Ok(());
+    for flush in flushes {
+        result = result.and(flush.await);
+    }
+    Ok(result?)
 }
 
 /// What the first writer knows of all parts.
@@ -341,7 +378,7 @@ impl Inner {
 
     async fn prepare(&self) -> Result<Committing> {
         self.data.complete().await?;
-        let mut committing = Committing { part: self.data.part(), parts: Parts::default() };
+        let mut committing = Committing { part: self.data.part(), parts: Parts::default(), part_file: None, last_files: None };
         self.take(self.commit.before_moment(), &mut committing).await?;
         Ok(committing)
     }
@@ -363,22 +400,89 @@ impl Inner {
 
     /// Takes some steps of the commit, one after the other.
     async fn take(&self, steps: &[Step], committing: &mut Committing) -> Result<()> {
-        let Self { place, temporary, .. } = self;
-        let Committing { part, parts } = committing;
         for &step in steps {
-            match step {
-                Step::SyncData => self.data.commit().await?,
-                Step::WritePart => {
-                    let path = temporary.path().join(Member::Part(self.writer).to_string());
-                    let durable = self.commit.flushes(PlantedBug::ForgetsPartSync);
-                    write_file(&place.engine, &path, part.text()?.into_bytes(), durable).await?;
-                }
-                Step::AwaitParts => *parts = self.all_parts().await?,
-                Step::WriteManifest => self.write_manifest(parts).await?,
-                Step::SyncTemporary | Step::Publish | Step::SyncStore | Step::Unlock => temporary.make(step).await?,
+            if let Err(error) = self.step(step, committing).await {
+                committing.abandon().await;
+                return Err(error);
             }
         }
         Ok(())
+    }
+
+    async fn step(&self, step: Step, committing: &mut Committing) -> Result<()> {
+        match step {
+            Step::SyncData => {
+                // What is known by now is written and flushed beside the data.
+                let mut flushes = self.data.flush();
+                if let Err(error) = self.write_early(committing).await {
+                    let _ = flushed(flushes).await;
+                    return Err(error);
+                }
+                flushes.extend(flush_all(committing.part_file.as_deref()));
+                flushes.extend(flush_all(committing.last_files.as_deref()));
+                flushed(flushes).await?;
+                self.data.name().await
+            }
+            Step::WritePart => {
+                if committing.part_file.is_none() {
+                    self.write_part(committing).await?;
+                    flushed(flush_all(committing.part_file.as_deref())).await?;
+                }
+                name_all(&mut committing.part_file).await
+            }
+            Step::AwaitParts => {
+                if committing.last_files.is_none() {
+                    committing.parts = self.all_parts().await?;
+                }
+                Ok(())
+            }
+            Step::WriteManifest => {
+                if committing.last_files.is_none() {
+                    let files = self.last_texts(std::mem::take(&mut committing.parts)).await?;
+                    committing.last_files = Some(Unnamed::write_all(&self.place.engine, files).await?);
+                    flushed(flush_all(committing.last_files.as_deref())).await?;
+                }
+                name_all(&mut committing.last_files).await
+            }
+            Step::SyncTemporary | Step::Publish | Step::SyncStore | Step::Unlock => self.temporary.make(step).await,
+        }
+    }
+
+    /// Writes the part, and the files of the last step if there is no other writer to be waited for.
+    async fn write_early(&self, committing: &mut Committing) -> Result<()> {
+        if self.token.writers > 1 || committing.part_file.is_some() {
+            return self.write_part(committing).await;
+        }
+        let part = self.part_text(&committing.part)?;
+        let manifest = vec![ManifestPart::new(self.writer, &part.1)];
+        let parts = self.checked(Parts { manifest, listed: self.data.listed(), is_whole: false }).await?;
+        let mut files = self.last_texts(parts).await?;
+        files.insert(0, part);
+        let mut written = Unnamed::write_all(&self.place.engine, files).await?;
+        committing.last_files = Some(written.split_off(1));
+        committing.part_file = Some(written);
+        Ok(())
+    }
+
+    /// The part of this writer, unless it was written before.
+    async fn write_part(&self, committing: &mut Committing) -> Result<()> {
+        if committing.part_file.is_none() {
+            let part = self.part_text(&committing.part)?;
+            committing.part_file = Some(Unnamed::write_all(&self.place.engine, vec![part]).await?);
+        }
+        Ok(())
+    }
+
+    fn part_text(&self, part: &Part) -> Result<Small> {
+        let path = self.temporary.path().join(Member::Part(self.writer).to_string());
+        Ok((path, part.text()?.into_bytes(), self.commit.flushes(PlantedBug::ForgetsPartSync)))
+    }
+
+    /// Checks that all parts are one generation.
+    async fn checked(&self, all: Parts) -> Result<Parts> {
+        let number = self.token.number;
+        let check = move || agree::check(number, &all.listed).map(|is_whole| Parts { is_whole, ..all });
+        self.place.engine.run_blocking(check).await?
     }
 
     /// Waits for the parts of all writers, and checks that they are one generation.
@@ -428,9 +532,7 @@ impl Inner {
                 }
             }
         }
-        let number = token.number;
-        let check = move || agree::check(number, &all.listed).map(|is_whole| Parts { is_whole, ..all });
-        place.engine.run_blocking(check).await?
+        self.checked(all).await
     }
 
     /// Adds the tensors in a data file of another writer, as its own header has them.
@@ -463,25 +565,26 @@ impl Inner {
         Ok(())
     }
 
-    /// The manifest, and the index if a model without split tensors can be read by it.
-    async fn write_manifest(&self, parts: &mut Parts) -> Result<()> {
-        let Self { token, place, step, previous, .. } = self;
+    /// The manifest, and before it the index, if a model without split tensors can be read by it.
+    async fn last_texts(&self, parts: Parts) -> Result<Vec<Small>> {
+        let Self { token, place, step, previous, commit, .. } = self;
         let path = self.temporary.path();
-        if parts.is_whole && !parts.listed.is_empty() {
-            let listed = std::mem::take(&mut parts.listed);
-            let index = move || {
-                let total = listed.iter().map(|tensor| tensor.bytes).sum();
-                index_text(total, listed.iter().map(|tensor| (tensor.name.as_str(), tensor.file.as_str())))
-            };
-            let index = place.engine.run_blocking(index).await?;
-            write_file(&self.place.engine, &path.join(INDEX), index, self.commit.flushes(PlantedBug::ForgetsIndexSync)).await?;
-        }
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |now| now.as_millis() as u64);
         let meta = self.meta.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let (step, previous, parts) = (*step, *previous, std::mem::take(&mut parts.manifest));
-        let manifest = Manifest { id: token.id, generation: token.number, step, created_ms: now, previous, parts, meta };
-        let text = place.engine.run_blocking(move || manifest.text()).await?;
-        write_file(&self.place.engine, &path.join(MANIFEST), text.into_bytes(), self.commit.flushes(PlantedBug::ForgetsManifestSync)).await
+        let Parts { manifest: parts, listed, is_whole } = parts;
+        let manifest = Manifest { id: token.id, generation: token.number, step: *step, created_ms: now, previous: *previous, parts, meta };
+        let durable = [PlantedBug::ForgetsIndexSync, PlantedBug::ForgetsManifestSync].map(|bug| commit.flushes(bug));
+        let texts = move || {
+            let mut files = Vec::with_capacity(2);
+            if is_whole && !listed.is_empty() {
+                let total = listed.iter().map(|tensor| tensor.bytes).sum();
+                let index = index_text(total, listed.iter().map(|tensor| (tensor.name.as_str(), tensor.file.as_str())));
+                files.push((path.join(INDEX), index, durable[0]));
+            }
+            files.push((path.join(MANIFEST), manifest.text().into_bytes(), durable[1]));
+            files
+        };
+        Ok(place.engine.run_blocking(texts).await?)
     }
 
     /// Gives up, for this error.

@@ -210,7 +210,8 @@ fn begin(engine: &Engine, name: &Name, options: ReplaceOptions, calls: &'static 
     match opened.and_then(|file| reserve(&file, options.size, calls).map(|()| engine.file_of(file))) {
         Ok(file) => {
             let created = Made { file: Arc::clone(file.open_file()), place, name: temporary, mode, calls };
-            Ok(Replacement { file, temporary: Temporary { engine: engine.clone(), made: Some(created) }, options })
+            let temporary = Temporary { engine: engine.clone(), made: Some(Arc::new(created)) };
+            Ok(Replacement { file, temporary, options })
         }
         Err(error) => {
             // The caller gets the error that made this necessary.
@@ -250,6 +251,56 @@ impl Replacement {
     /// The path of the file that is replaced, as it was named.
     pub fn path(&self) -> &Path {
         self.file.path()
+    }
+
+    /// Flushes the new file, once every write that was accepted before has ended, with the mode of the old one, and gives it no
+    /// name yet. For files that are flushed side by side and named one after the other: a commit that is not
+    /// [durable](ReplaceOptions::durable) then only gives the name, and what has it is whole. The times that
+    /// [`stamp`](ReplaceOptions::stamp) sets are those of the commit.
+    ///
+    /// # Errors
+    /// Of the task: [`ErrorKind::Os`] with syscall `fchmod`, those of [`File::sync_all`], [`ErrorKind::Canceled`] and
+    /// [`ErrorKind::Closed`] if the engine is closed. The temporary file stays.
+    ///
+    /// ```
+    /// use deepring::{Engine, ReplaceOptions};
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let directory = directory.path();
+    /// let engine = Engine::builder().build()?;
+    /// let begin = |name: &str| {
+    ///     let replacement = engine.replace(directory.join(name), ReplaceOptions::new().durable(false)).wait()?;
+    ///     replacement.file().write_at(vec![7u8; 5000], 0).wait().ok()?;
+    ///     Ok::<_, deepring::Error>(replacement)
+    /// };
+    /// let (weights, index) = (begin("weights")?, begin("index")?);
+    /// let flushes = [weights.flush(), index.flush()]; // side by side
+    /// flushes.into_iter().try_for_each(|flush| flush.wait())?;
+    /// weights.commit().wait()?;
+    /// index.commit().wait()?; // whoever sees the index finds the weights
+    /// engine.sync_directory(directory).wait()?; // now both names are safe
+    /// # Ok::<(), deepring::Error>(())
+    /// ```
+    pub fn flush(&self) -> Task<()> {
+        let (task, end) = Task::new();
+        if let Err(error) = self.file.check_open("fsync") {
+            end(Err(error));
+            return task;
+        }
+        // It is there until the replacement is consumed.
+        let Some(made) = self.temporary.made.clone() else { return task };
+        let keep = self.options.keep_existing;
+        self.file.after_writes(move |instead| {
+            let flushed = match instead {
+                None if keep => made.perform(Step::SyncFile, keep),
+                None => made.perform(Step::Mode, keep).and_then(|()| made.perform(Step::SyncFile, keep)),
+                Some(kind) => Err(Error::new(kind, "fsync")),
+            };
+            let flushed = flushed.map_err(|error| error.at(&made.place.path));
+            // A commit that follows closes the file.
+            drop(made);
+            end(flushed);
+        });
+        task
     }
 
     /// Puts the new file in the place of the old one, once every write that was accepted before has ended: gives it the mode
@@ -429,7 +480,8 @@ fn steps(options: &ReplaceOptions) -> Vec<Step> {
 /// The temporary file, which goes with this value unless it was taken out.
 struct Temporary {
     engine: Engine,
-    made: Option<Made>,
+    /// A flush has it, too.
+    made: Option<Arc<Made>>,
 }
 
 /// A temporary file.

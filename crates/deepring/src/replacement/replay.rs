@@ -104,8 +104,8 @@ fn new() -> Content {
     ((0..9000u32).map(|index| index as u8 | 1).collect(), OLD_MODE)
 }
 
-/// Replaces the old file by the new one in three writes, as the options say. Returns the record, and what the commit said.
-fn replace(place: &Path, options: ReplaceOptions, recorder: &'static Recorder) -> crate::error::Result<()> {
+/// Replaces the old file by the new one in three writes, as the options say; if `early`, it is flushed before the commit.
+fn replace(place: &Path, options: ReplaceOptions, early: bool, recorder: &'static Recorder) -> crate::error::Result<()> {
     let path = place.join(NAME);
     std::fs::write(&path, old().0).expect("the old file");
     std::fs::set_permissions(&path, PermissionsExt::from_mode(OLD_MODE)).expect("its mode");
@@ -115,8 +115,11 @@ fn replace(place: &Path, options: ReplaceOptions, recorder: &'static Recorder) -
         let (written, _) = replacement.file().write_at(part.to_vec(), position).wait().ok()?;
         recorder.note(Call::Write(position as usize, written));
     }
+    if early {
+        replacement.flush().wait()?;
+    }
     replacement.commit().wait()?;
-    if !options.sync_directory {
+    if early || !options.sync_directory {
         engine.sync_directory_by(recorder, place).wait()?;
     }
     recorder.note(Call::Acknowledge);
@@ -191,11 +194,16 @@ fn disk<'a>(created: u32, changes: impl Iterator<Item = &'a Change<'a>>) -> Cont
 
 /// The record of a commit with this bug.
 fn record(options: ReplaceOptions, bug: Option<PlantedBug>) -> Vec<Call> {
+    plant(bug);
+    let log = recorded(options, false);
+    plant(None);
+    log
+}
+
+fn recorded(options: ReplaceOptions, early: bool) -> Vec<Call> {
     let place = tempfile::tempdir().expect("a directory");
     let recorder = Recorder::new(None);
-    plant(bug);
-    let replaced = replace(place.path(), options, recorder);
-    plant(None);
+    let replaced = replace(place.path(), options, early, recorder);
     replaced.expect("a commit");
     assert_eq!(content(place.path()), new());
     recorder.log()
@@ -237,6 +245,25 @@ fn a_commit_that_is_not_durable_flushes_nothing_and_does_the_rest() {
 }
 
 #[test]
+fn a_file_that_was_flushed_before_gets_its_name_without_a_flush_and_is_as_safe() {
+    let log = recorded(ReplaceOptions::new().size(9000).durable(false), true);
+    let place = |call: &Call| log.iter().position(|other| other == call).expect("a call");
+    assert!(place(&Call::SetMode(OLD_MODE)) < place(&Call::Sync) && place(&Call::Sync) < place(&Call::Rename), "{log:?}");
+    assert_eq!(log.iter().filter(|call| matches!(call, Call::Sync)).count(), 1);
+    cut_everywhere(&log).unwrap_or_else(|what| panic!("{what}"));
+}
+
+#[test]
+fn a_flush_that_fails_leaves_the_old_file_alone() {
+    let place = tempfile::tempdir().expect("a directory");
+    let recorder = Recorder::new(Some((Call::Sync, libc::EIO)));
+    let error = replace(place.path(), ReplaceOptions::new().durable(false), true, recorder).expect_err("the flush fails");
+    assert_eq!((error.kind(), error.syscall(), error.path()), (ErrorKind::Os(libc::EIO), "fsync", Some(&*place.path().join(NAME))));
+    // The replacement was dropped with its engine, which waits for the removal.
+    assert_eq!(content(place.path()), old());
+}
+
+#[test]
 fn a_step_that_fails_before_the_rename_leaves_the_old_file_alone() {
     let steps = [
         (Call::Create(0o600), libc::ENOSPC, "open"),
@@ -248,7 +275,7 @@ fn a_step_that_fails_before_the_rename_leaves_the_old_file_alone() {
     for (step, errno, name) in steps {
         let place = tempfile::tempdir().expect("a directory");
         let recorder = Recorder::new(Some((step.clone(), errno)));
-        let error = replace(place.path(), ReplaceOptions::new().size(9000), recorder).expect_err("a step fails");
+        let error = replace(place.path(), ReplaceOptions::new().size(9000), false, recorder).expect_err("a step fails");
         assert_eq!((error.kind(), error.syscall()), (ErrorKind::Os(errno), name), "{error}");
         assert_eq!(error.path(), Some(&*place.path().join(NAME)));
         assert_eq!(content(place.path()), old(), "after {step:?} failed");
@@ -260,7 +287,7 @@ fn a_step_that_fails_before_the_rename_leaves_the_old_file_alone() {
 fn a_commit_whose_last_step_fails_is_uncertain_and_the_new_file_is_there() {
     let place = tempfile::tempdir().expect("a directory");
     let recorder = Recorder::new(Some((Call::SyncDirectory, libc::EIO)));
-    let error = replace(place.path(), ReplaceOptions::new(), recorder).expect_err("the last step fails");
+    let error = replace(place.path(), ReplaceOptions::new(), false, recorder).expect_err("the last step fails");
     assert_eq!((error.kind(), error.code().as_str()), (ErrorKind::Uncertain(libc::EIO), "ERR_DEEPRING_UNCERTAIN"));
     assert_eq!((error.errno(), error.syscall()), (Some(libc::EIO), "fsync"));
     assert_eq!(content(place.path()), new());
