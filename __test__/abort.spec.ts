@@ -10,6 +10,10 @@ import { contents, makeScratch, openDescriptors, pattern, pause, rejected, same,
 
 const scratch = makeScratch()
 
+/** All tests of this file run one after the other: where another one holds the event loop, a timer that is to abort a read comes when it has ended. */
+const serialOnEachBackend = (...[title, body, limits]: Parameters<typeof testOnEachBackend>): void =>
+  testOnEachBackend(title, body, limits, test.serial)
+
 /** What a promise rejects with, of any type. */
 async function rejectionOf(promise: Promise<unknown>): Promise<unknown> {
   try {
@@ -30,7 +34,7 @@ function isAbort(t: ExecutionContext, error: unknown, reason: unknown): void {
   t.true(stack.startsWith('AbortError: The operation was aborted'), stack)
 }
 
-test('a signal aborted before the call rejects with an AbortError, and nothing is touched', async (t) => {
+test.serial('a signal aborted before the call rejects with an AbortError, and nothing is touched', async (t) => {
   const path = scratch.file(pattern(1000))
   const file = await open(path, 'r+')
   const reason = { any: 'thing' }
@@ -56,7 +60,7 @@ test('a signal aborted before the call rejects with an AbortError, and nothing i
   t.true(buffer.every((byte) => byte === 0))
 })
 
-test('an aborted operation rejects with what node:fs rejects with', async (t) => {
+test.serial('an aborted operation rejects with what node:fs rejects with', async (t) => {
   const path = scratch.file('abc')
   const file = await open(path)
   for (const signal of [AbortSignal.abort(), AbortSignal.abort(new Error('no')), AbortSignal.abort(null)]) {
@@ -73,7 +77,7 @@ test('an aborted operation rejects with what node:fs rejects with', async (t) =>
   await file.close()
 })
 
-test('the stack of an AbortError leads to the await of the caller', async (t) => {
+test.serial('the stack of an AbortError leads to the await of the caller', async (t) => {
   const file = await open(scratch.file(pattern(1000)))
   const whoReads = async (signal: AbortSignal): Promise<void> => {
     await file.read(new Uint8Array(10), { position: 0, signal })
@@ -85,7 +89,7 @@ test('the stack of an AbortError leads to the await of the caller', async (t) =>
   await file.close()
 })
 
-testOnEachBackend(
+serialOnEachBackend(
   'aborting in the tick of the call drops the queued work',
   async (t, engine) => {
     const path = scratch.file(pattern(1_000_000))
@@ -106,7 +110,7 @@ testOnEachBackend(
   { queueDepth: 2, blockSize: 4096 },
 )
 
-testOnEachBackend(
+serialOnEachBackend(
   'an abort of thousands of requests settles at most 512 a turn, and all with one error',
   async (t, engine) => {
     const count = 5000
@@ -146,7 +150,7 @@ testOnEachBackend(
   { queueDepth: 1, blockSize: 4096 },
 )
 
-test('requests with and without memory are aborted together', async (t) => {
+test.serial('requests with and without memory are aborted together', async (t) => {
   const engine = new Engine({ queueDepth: 1 })
   const file = await engine.open(scratch.file(pattern(1_000_000)))
   const controller = new AbortController()
@@ -160,7 +164,7 @@ test('requests with and without memory are aborted together', async (t) => {
   await engine.close()
 })
 
-testOnEachBackend(
+serialOnEachBackend(
   'aborting a long read rejects once the memory is free again',
   async (t, engine) => {
     const path = scratch.file(pattern(30_000_000))
@@ -183,7 +187,7 @@ testOnEachBackend(
   { queueDepth: 1, blockSize: 4096 },
 )
 
-testOnEachBackend('aborting after the end changes nothing', async (t, engine) => {
+serialOnEachBackend('aborting after the end changes nothing', async (t, engine) => {
   const file = await engine.open(scratch.file(pattern(10_000)))
   const controller = new AbortController()
   const { bytesRead } = await file.read(new Uint8Array(10_000), { position: 0, signal: controller.signal })
@@ -193,7 +197,7 @@ testOnEachBackend('aborting after the end changes nothing', async (t, engine) =>
   await file.close()
 })
 
-test('operations that share a signal add one listener to it, which is removed afterwards', async (t) => {
+test.serial('operations that share a signal add one listener to it, which is removed afterwards', async (t) => {
   const file = await open(scratch.file(pattern(100_000)))
   const { signal } = new AbortController()
   const reads = Array.from({ length: 100 }, (_, i) => file.read(new Uint8Array(1000), { position: i * 1000, signal }))
@@ -206,7 +210,7 @@ test('operations that share a signal add one listener to it, which is removed af
   await file.close()
 })
 
-test('aborting a transfer by path, with or without a comparison, rejects with an AbortError', async (t) => {
+test.serial('aborting a transfer by path, with or without a comparison, rejects with an AbortError', async (t) => {
   const path = scratch.file(pattern(20_000_000))
   const engine = new Engine({ queueDepth: 1, blockSize: 4096 })
   for (const validate of [false, true]) {
@@ -228,7 +232,7 @@ test('aborting a transfer by path, with or without a comparison, rejects with an
   await engine.close()
 })
 
-test('aborting one of two signals does not affect the operations of the other', async (t) => {
+test.serial('aborting one of two signals does not affect the operations of the other', async (t) => {
   const file = await open(scratch.file(pattern(100_000)))
   const [one, two] = [new AbortController(), new AbortController()]
   const doomed = Array.from({ length: 50 }, (_, i) =>
@@ -244,7 +248,7 @@ test('aborting one of two signals does not affect the operations of the other', 
   await file.close()
 })
 
-test('AbortSignal.timeout bounds an operation', async (t) => {
+test.serial('AbortSignal.timeout bounds an operation', async (t) => {
   const engine = new Engine({ queueDepth: 1, blockSize: 4096 })
   const file = await engine.open(scratch.file(pattern(20_000_000)))
   const reading = file.read(engine.allocate(20_000_000), { position: 0, signal: AbortSignal.timeout(1) })
@@ -254,7 +258,7 @@ test('AbortSignal.timeout bounds an operation', async (t) => {
   await engine.close()
 })
 
-test('an open that was aborted too late leaves no file open', async (t) => {
+test.serial('an open that was aborted too late leaves no file open', async (t) => {
   const path = scratch.file('abc')
   const before = openDescriptors(path)
   for (let i = 0; i < 50; i += 1) {
@@ -269,7 +273,7 @@ test('an open that was aborted too late leaves no file open', async (t) => {
   t.is(openDescriptors(path), before)
 })
 
-test('what lends no memory rejects in the turn of the abort, before any answer can have come', async (t) => {
+test.serial('what lends no memory rejects in the turn of the abort, before any answer can have come', async (t) => {
   const path = scratch.file(pattern(10_000))
   const file = await open(path, 'r+')
   const controller = new AbortController()
@@ -298,7 +302,7 @@ test('what lends no memory rejects in the turn of the abort, before any answer c
   t.true(same(contents(path), pattern(10_000)))
 })
 
-test('an engine with an aborted open closes, and the file that comes late is closed', async (t) => {
+test.serial('an engine with an aborted open closes, and the file that comes late is closed', async (t) => {
   const path = scratch.file('abc')
   const before = openDescriptors(path)
   const engine = new Engine()
@@ -331,7 +335,7 @@ test.serial('any number of requests is canceled by one crossing, which names non
   await file.close()
 })
 
-testOnEachBackend(
+serialOnEachBackend(
   'of requests whose signals alternate, an abort ends those of one, whatever their numbers',
   async (t, engine) => {
     const bytes = pattern(1_000_000)
@@ -362,7 +366,7 @@ testOnEachBackend(
   { queueDepth: 1, blockSize: 4096 },
 )
 
-testOnEachBackend(
+serialOnEachBackend(
   'a call that blocks comes back while thousands of others end by an abort',
   async (t, engine) => {
     const path = scratch.file(pattern(1_000_000))
@@ -383,7 +387,7 @@ testOnEachBackend(
   { queueDepth: 1, blockSize: 4096 },
 )
 
-testOnEachBackend('a signal of its own for each of many requests ends that one alone', async (t, engine) => {
+serialOnEachBackend('a signal of its own for each of many requests ends that one alone', async (t, engine) => {
   const file = await engine.open(scratch.file(pattern(1000)))
   for (let round = 0; round < 3; round += 1) {
     const controllers = Array.from({ length: 500 }, () => new AbortController())

@@ -82,12 +82,14 @@ export const backends: readonly Backend[] = forced === undefined ? ['uring', 'th
 
 /**
  * Declares a test once per backend, on a separate engine with these limits. A backend that does not run here makes a
- * skipped test that says why, because it must not look like a passed one.
+ * skipped test that says why, because it must not look like a passed one. `declare` is `test.serial` for what needs the event loop
+ * to itself.
  */
 export function testOnEachBackend(
   title: string,
   body: (t: ExecutionContext, engine: Engine, backend: Backend) => Promise<void>,
   limits: EngineOptions = {},
+  declare: (title: string, run: (t: ExecutionContext) => Promise<void>) => void = test,
 ): void {
   for (const backend of backends) {
     const refusal = refusalOf(backend)
@@ -95,7 +97,7 @@ export function testOnEachBackend(
       test.skip(`${title} (${backend}: ${refusal})`, () => {})
       continue
     }
-    test(`${title} (${backend})`, async (t) => {
+    declare(`${title} (${backend})`, async (t) => {
       const engine = engineOn(backend, limits)
       try {
         await body(t, engine, backend)
