@@ -84,10 +84,29 @@ test('every file named in the published manifest exists', (t) => {
   for (const file of files) t.notThrows(() => statSync(join(installed, file)), file)
 })
 
-test('the installed command runs', async (t) => {
-  const { status, stdout } = await run(join(project, 'node_modules/.bin/deepring'), ['info', '--json'], project)
+test('the installed command runs, and `info` takes at most 80 ms of CPU more than Node alone', async (t) => {
+  const command = join(project, 'node_modules/.bin/deepring')
+  const { status, stdout } = await run(command, ['info', '--json'], project)
   t.is(status, 0)
   t.is((JSON.parse(stdout) as { version: unknown }).version, manifest['version'])
+  const probe = join(project, 'probe.cjs')
+  writeFileSync(probe, "process.on('exit', () => console.error(process.cpuUsage()))")
+  const cpuMs = async (...words: string[]): Promise<number> => {
+    const ended = await run(process.execPath, ['--require', probe, ...words], project)
+    t.is(ended.status, 0)
+    const [, user, system] = /user: (\d+), system: (\d+)/.exec(ended.stderr) ?? []
+    return (Number(user) + Number(system)) / 1e3
+  }
+  // In turns, and the least of each: what else runs on the machine only adds to it.
+  const [node, info]: [number[], number[]] = [[], []]
+  for (let round = 0; round < 15; round += 1) {
+    node.push(await cpuMs('-e', '0'))
+    info.push(await cpuMs(join(installed, 'dist/lib/command/main.js'), 'info'))
+  }
+  const nodeMs = Math.min(...node)
+  const costMs = Math.min(...info) - nodeMs
+  // On a machine that is busy, Node itself takes more than 30 ms.
+  t.true(costMs <= 80 * Math.max(1, nodeMs / 30), `${costMs} ms beside ${nodeMs}`)
 })
 
 test('the committed manifest has neither optional dependencies nor workspaces, on which `npm ci` would fail', (t) => {
