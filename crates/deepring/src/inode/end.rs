@@ -140,7 +140,15 @@ impl End {
         if measured > self.size {
             self.adopted = (measured, self.version);
         }
-        self.size = measured;
+        self.promise(measured);
+    }
+
+    /// The file is promised to be this long. Padding that does not reach further is a part of it, unless an extender is at work.
+    fn promise(&mut self, size: u64) {
+        self.size = size;
+        if (1..=size).contains(&self.padded_up_to) {
+            self.mark_clean();
+        }
     }
 
     /// The end of the file was locked: forgets what was written before.
@@ -192,10 +200,11 @@ impl End {
     pub(super) fn end_extending(&mut self, clean: bool) {
         debug_assert!(self.extenders > 0);
         self.extenders -= 1;
-        if clean && self.extenders == 0 {
-            self.padded_up_to = 0;
+        if clean || self.padded_up_to <= self.size {
+            self.mark_clean();
+        } else {
+            self.bump_version();
         }
-        self.bump_version();
     }
 
     /// The file on disk is known not to be longer than promised, unless an extender is at work.
@@ -227,9 +236,17 @@ impl End {
         GiveUp::Done(accepted.without_end())
     }
 
-    /// The file was truncated to this size while its end was locked.
+    /// The file was truncated to this size while its end was locked: no padding is left, unless an extender is at work.
     pub(super) fn record_truncation(&mut self, size: u64) {
         self.size = size;
+        if self.padded_up_to > 0 {
+            self.mark_clean();
+        }
+    }
+
+    /// The file was made this long while its end was locked.
+    pub(super) fn record_allocation(&mut self, size: u64) {
+        self.promise(size);
     }
 
     fn bump_version(&mut self) {
@@ -314,6 +331,34 @@ mod tests {
         let second = accepted(&mut end, 20_000);
         assert_eq!(end.begin_extending(10_000, 20_480).promised, 10_000);
         assert_eq!(end.release(0, second, false).size, 10_000, "the second write failed before its first byte");
+    }
+
+    #[test]
+    fn a_truncation_leaves_no_padding_and_an_allocation_takes_it_in() {
+        for (size, is_clean) in [(262_144, [true, true]), (4096, [true, true]), (11, [true, false])] {
+            for (record, is_clean) in [End::record_truncation, End::record_allocation].into_iter().zip(is_clean) {
+                let mut end = End::new(0);
+                end.begin_extending(0, 4096);
+                end.end_extending(false);
+                assert_eq!(end.version() % 2, 1, "the padding was spared");
+                record(&mut end, size);
+                assert_eq!((end.size(), end.version().is_multiple_of(2), end.is_left_padded()), (size, is_clean, !is_clean), "{size}");
+            }
+        }
+    }
+
+    #[test]
+    fn padding_that_does_not_reach_beyond_the_size_is_a_part_of_the_file() {
+        let mut end = End::new(0);
+        end.begin_extending(0, 4096);
+        end.end_extending(false);
+        end.adopt_measured_if_quiet(5000);
+        assert_eq!((end.version() % 2, end.is_left_padded()), (0, false), "another process made it longer");
+        let write = accepted(&mut end, 8192);
+        end.begin_extending(5000, 8192);
+        end.release(8192, write, false);
+        end.end_extending(false);
+        assert_eq!((end.version() % 2, end.is_left_padded()), (0, false), "it was written as far as it was padded");
     }
 
     #[test]

@@ -505,7 +505,7 @@ impl Inode {
 
     /// The same, with space for what is new.
     pub(crate) fn record_allocation(&self, size: u64) {
-        self.change_end(|end| end.record_truncation(size));
+        self.change_end(|end| end.record_allocation(size));
     }
 
     /// See [`End::adopt_measured_if_quiet`].
