@@ -313,23 +313,29 @@ impl Shared {
         state
     }
 
-    /// Makes sure that what can start, or has to be watched, finds a thread: wakes one that is idle, or starts one.
+    /// Makes sure that what can start, or has to be watched, finds a thread: wakes one that is idle, or starts one. Where nothing
+    /// gets on, each thread that has found work starts two: hundreds that are started one by the other take long on a busy machine.
     fn find_threads<'a>(self: &'a Arc<Self>, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
-        let work = state.jobs.startable() > 0 && state.working < state.working_max;
-        if !work && (state.watched || state.next_look().is_none()) {
-            return state;
-        }
-        if state.idle > 0 {
-            self.work.notify_one();
-        } else if state.starting == 0 && state.threads.len() < THREADS_MAX && !state.stopping {
+        let (starts, starting_max) = if state.working_max > BASE { (2, THREADS_MAX) } else { (1, 1) };
+        for _ in 0..starts {
+            let work = state.jobs.startable().min(state.working_max.saturating_sub(state.working));
+            if work == 0 && (state.watched || state.next_look().is_none()) {
+                break;
+            }
+            if state.idle > 0 {
+                self.work.notify_one();
+                break;
+            }
+            if state.starting >= starting_max.min(work.max(1)) || state.threads.len() >= THREADS_MAX || state.stopping {
+                break;
+            }
             let shared = Arc::clone(self);
             let index = state.started;
             // A failure is not final: the next job tries again, and a thread that is done looks for more.
-            if let Ok(handle) = thread::spawn(format!("deepring-help-{index}"), move || shared.run()) {
-                state.started += 1;
-                state.starting += 1;
-                state.threads.push(handle);
-            }
+            let Ok(handle) = thread::spawn(format!("deepring-help-{index}"), move || shared.run()) else { break };
+            state.started += 1;
+            state.starting += 1;
+            state.threads.push(handle);
         }
         state
     }
