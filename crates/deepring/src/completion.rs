@@ -7,6 +7,7 @@ use crate::handle::Handle;
 use crate::plan::Direction;
 use crate::priority::Priority;
 use crate::unwind::contain;
+use std::ptr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -109,6 +110,14 @@ pub trait Completion: Send + Sync {
     fn drop_tagged(self: Arc<Self>, tag: u64, error: &dyn Fn() -> Error) {
         self.settle_tagged(tag, Outcome::failed(error()));
     }
+
+    /// In place of [`Completion::drop_tagged`], for several transfers of one file that were canceled before they began: with
+    /// their tags, in the order of their outcomes. Returns whether it has taken them, all or none. If it has not, each is passed
+    /// to `drop_tagged`; if it panics, it has.
+    fn drop_together(&self, tags: &[u64]) -> bool {
+        let _ = tags;
+        false
+    }
 }
 
 /// The engine's hold of a completion, which it settles once. One that is dropped without an outcome
@@ -141,6 +150,30 @@ impl Reply {
     pub(crate) fn settle_dropped(&mut self, error: &dyn Fn() -> Error) -> bool {
         let tag = self.tag;
         self.completion.take().and_then(|completion| contain(|| completion.drop_tagged(tag, error))).is_some()
+    }
+
+    /// As [`Reply::settle_dropped`], for those with these tags, which share the completion. Returns whether it has taken them;
+    /// `None` if it panicked, which counts as taken.
+    pub(crate) fn settle_together(&self, tags: &[u64]) -> Option<bool> {
+        self.completion.as_ref().map_or(Some(false), |completion| contain(|| completion.drop_together(tags)))
+    }
+
+    /// Lets go of a completion that was settled with others. Returns false if dropping it panicked.
+    pub(crate) fn let_go(&mut self) -> bool {
+        let completion = self.completion.take();
+        contain(|| drop(completion)).is_some()
+    }
+
+    pub(crate) fn tag(&self) -> u64 {
+        self.tag
+    }
+
+    /// Whether both are of one completion.
+    pub(crate) fn shares_completion(&self, other: &Self) -> bool {
+        match (&self.completion, &other.completion) {
+            (Some(one), Some(other)) => ptr::addr_eq(Arc::as_ptr(one), Arc::as_ptr(other)),
+            _ => false,
+        }
     }
 
     /// For planted bugs: another hold of the same completion.

@@ -52,6 +52,34 @@ impl Settled {
             Ending::Delivered => true,
         }
     }
+
+    /// Whether both can be delivered at once: they were dropped, and are of one file and completion.
+    fn ends_with(&self, other: &Self) -> bool {
+        let are_dropped = matches!((&self.ending, &other.ending), (Ending::Dropped { .. }, Ending::Dropped { .. }));
+        let of_one_file = || match (&self.file, &other.file) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            _ => false,
+        };
+        are_dropped && of_one_file() && self.reply.shares_completion(&other.reply)
+    }
+
+    /// Delivers the outcomes of neighbors that end with each other. Returns how many completions panicked.
+    fn deliver_together(neighbors: &mut [Self], tags: &mut Vec<u64>) -> u64 {
+        let mut taken = Some(false);
+        if let [first, _, ..] = &*neighbors {
+            tags.clear();
+            tags.extend(neighbors.iter().map(|settled| settled.reply.tag()));
+            taken = first.reply.settle_together(tags);
+        }
+        if taken == Some(false) {
+            return neighbors.iter_mut().map(|settled| u64::from(!settled.deliver())).sum();
+        }
+        let let_go = |settled: &mut Self| {
+            settled.ending = Ending::Delivered;
+            u64::from(!settled.reply.let_go())
+        };
+        u64::from(taken.is_none()) + neighbors.iter_mut().map(let_go).sum::<u64>()
+    }
 }
 
 impl Drop for Settled {
@@ -202,21 +230,33 @@ impl Driver {
     /// Delivers the outcomes of this half turn in one batch, so one wake covers them all.
     pub(super) fn deliver_outcomes(&mut self) {
         let mut settled = mem::take(&mut self.settled);
-        for mut settled in settled.drain(..) {
-            if !settled.deliver() {
-                add(&self.core.counters.panics, 1);
+        let mut tags = Vec::new();
+        for neighbors in settled.chunk_by_mut(Settled::ends_with) {
+            let panics = Settled::deliver_together(neighbors, &mut tags);
+            if panics > 0 {
+                add(&self.core.counters.panics, panics);
             }
-            if let Some(file) = settled.file.take() {
-                // After the delivery, so that a close ends after everything it waited for.
-                if file.unsettled.fetch_sub(1, Ordering::AcqRel) == 1 {
-                    self.try_closes(&file);
-                }
-                self.release(file);
-            }
+            self.let_go_of_file(neighbors);
         }
+        settled.clear();
         // Delivering settles nothing further; the allocation serves the next batch.
         debug_assert!(self.settled.is_empty());
         self.settled = settled;
+    }
+
+    /// Outcomes of one file were delivered: only now, so that a close ends after everything it waited for.
+    fn let_go_of_file(&mut self, neighbors: &mut [Settled]) {
+        let count = neighbors.len();
+        let Some((last, others)) = neighbors.split_last_mut() else { return };
+        let Some(file) = last.file.take() else { return };
+        // None of these is the last reference.
+        for settled in others {
+            settled.file = None;
+        }
+        if file.unsettled.fetch_sub(count, Ordering::AcqRel) == count {
+            self.try_closes(&file);
+        }
+        self.release(file);
     }
 
     /// Drops a reference to a file; if it is the last one, on a blocking thread, because closing can block.

@@ -14,6 +14,7 @@ pub(crate) mod child;
 pub(crate) mod contract;
 pub(crate) mod disk;
 pub(crate) mod gate;
+pub(crate) mod polled;
 pub(crate) mod program;
 pub(crate) mod task;
 pub(crate) mod trace;

@@ -12,6 +12,7 @@ mod harness;
 mod lost_ring;
 mod panics;
 mod shutdown;
+mod together;
 
 use deepring::binding::{EngineBinding, FileBinding};
 use deepring::{Direct, Engine};

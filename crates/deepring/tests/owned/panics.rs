@@ -15,7 +15,7 @@ use std::task::{Context, Wake, Waker};
 use std::time::{Duration, Instant};
 
 /// Panics without a report on standard error.
-fn explode() -> ! {
+pub(super) fn explode() -> ! {
     resume_unwind(Box::new("the program's code"))
 }
 
