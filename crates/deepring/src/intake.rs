@@ -91,5 +91,5 @@ pub(crate) fn enter(core: &Core, kind: &Kind) -> Result<(), Refusal> {
     }
     sub(&counters.queued, 1);
     add(&counters.failed, 1);
-    Err((ErrorKind::QueueFull, "wait for some requests to finish, or raise max_queued"))
+    Err((ErrorKind::QueueFull, "wait for some requests to finish, or let more be queued"))
 }

@@ -86,7 +86,7 @@ pub enum PlantedBug {
     ForgetsFileSync,
     /// A replaced file is acknowledged before its directory was flushed. For replays of a commit, and crashes.
     ForgetsDirectorySync,
-    /// A file gets its name before it is flushed. For replays of a commit, and crashes.
+    /// A file gets its name, for good, before it is flushed. For replays of a commit, and crashes.
     RenamesFirst,
     /// A group reads how many members are left and writes one less, in two steps. For models.
     CountsInTwoSteps,

@@ -472,7 +472,7 @@ fn steps(options: &ReplaceOptions) -> Vec<Step> {
         steps.push(Step::SyncDirectory);
     }
     if planted(PlantedBug::RenamesFirst) {
-        steps.sort_by_key(|&step| !matches!(step, Step::Mode | Step::Stamp | Step::Rename));
+        steps.sort_by_key(|&step| matches!(step, Step::SyncFile));
     }
     steps
 }

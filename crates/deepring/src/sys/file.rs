@@ -86,7 +86,8 @@ pub(crate) struct Opening {
 pub(crate) fn opening(fd: &impl AsRawFd) -> Result<Opening, Errno> {
     // SAFETY: no arguments.
     let flags = check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) }.into())? as i32;
-    let access = match flags & libc::O_ACCMODE {
+    // Not with O_ACCMODE, which has O_PATH in it on musl.
+    let access = match flags & (libc::O_WRONLY | libc::O_RDWR) {
         libc::O_RDONLY => Access::Read,
         libc::O_WRONLY => Access::Write,
         _ => Access::ReadWrite,
@@ -252,7 +253,7 @@ pub(crate) fn set_mode(fd: &impl AsRawFd, mode: u32) -> Result<(), Errno> {
 /// Sets the times of access and change, in nanoseconds since 1970.
 pub(crate) fn set_times(fd: &impl AsRawFd, accessed: i128, changed: i128) -> Result<(), Errno> {
     const SECOND: i128 = 1_000_000_000;
-    let time = |ns: i128| libc::timespec { tv_sec: ns.div_euclid(SECOND) as libc::time_t, tv_nsec: ns.rem_euclid(SECOND) as _ };
+    let time = |ns: i128| libc::timespec { tv_sec: ns.div_euclid(SECOND) as _, tv_nsec: ns.rem_euclid(SECOND) as _ };
     let times = [time(accessed), time(changed)];
     // SAFETY: reads two structs.
     check(unsafe { libc::futimens(fd.as_raw_fd(), times.as_ptr()) }.into()).map(drop)

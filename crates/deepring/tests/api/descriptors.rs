@@ -2,9 +2,11 @@
 
 use crate::harness::{MODES, assert_file, assert_same, backends, bytes, directory, engines, is_direct, open, within};
 use deepring::{Direct, Engine, ErrorKind, File, OpenOptions};
+use std::ffi::CString;
 use std::fs::OpenOptions as StdOptions;
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Duration;
@@ -15,6 +17,16 @@ const LIMIT: Duration = Duration::from_secs(60);
 fn descriptors(path: &Path) -> usize {
     let entries = std::fs::read_dir("/proc/self/fd").expect("/proc").flatten();
     entries.filter(|entry| std::fs::read_link(entry.path()).is_ok_and(|target| target == path)).count()
+}
+
+/// A descriptor of a place. Not by `custom_flags`, which on musl loses `O_PATH`: it is a part of `O_ACCMODE` there.
+fn place(path: &Path) -> OwnedFd {
+    let path = CString::new(path.as_os_str().as_bytes()).expect("a path");
+    // SAFETY: the path is valid, and ends with a zero.
+    let fd = unsafe { libc::open(path.as_ptr(), libc::O_PATH | libc::O_CLOEXEC) };
+    assert!(fd >= 0, "{}", std::io::Error::last_os_error());
+    // SAFETY: the descriptor is new, and nothing else has it.
+    unsafe { OwnedFd::from_raw_fd(fd) }
 }
 
 #[test]
@@ -132,11 +144,12 @@ fn a_file_without_a_name_gets_one_after_it_was_written() {
 }
 
 fn memfd() -> OwnedFd {
+    // By its number, because the oldest glibc that is linked with has no function for it.
     // SAFETY: a terminated string.
-    let raw = unsafe { libc::memfd_create(c"weights".as_ptr(), libc::MFD_CLOEXEC) };
+    let raw = unsafe { libc::syscall(libc::SYS_memfd_create, c"weights".as_ptr(), libc::MFD_CLOEXEC) };
     assert!(raw >= 0, "{}", std::io::Error::last_os_error());
     // SAFETY: just created, with no other owner.
-    unsafe { OwnedFd::from_raw_fd(raw) }
+    unsafe { OwnedFd::from_raw_fd(raw as i32) }
 }
 
 #[test]
@@ -176,8 +189,7 @@ fn what_cannot_be_used_as_it_is_is_opened_again() {
         assert_works(&file, &path, "opened for writing only");
 
         std::fs::write(&path, b"").expect("a file");
-        let place = StdOptions::new().read(true).custom_flags(libc::O_PATH).open(&path).expect("a file");
-        let file = engine.open_fd(place, both).expect("a file of the engine");
+        let file = engine.open_fd(place(&path), both).expect("a file of the engine");
         assert_works(&file, &path, "opened as a place");
     }
 }
@@ -191,11 +203,10 @@ fn a_descriptor_that_does_not_suit_is_refused_and_closed() {
     let refused = |fd: OwnedFd, options: OpenOptions| engine.open_fd(fd, options).expect_err("refused").kind();
     let reading = || OwnedFd::from(std::fs::File::open(&path).expect("a file"));
     let writing = || OwnedFd::from(StdOptions::new().write(true).open(&path).expect("a file"));
-    let place = || OwnedFd::from(StdOptions::new().read(true).custom_flags(libc::O_PATH).open(&path).expect("a file"));
     assert_eq!(refused(reading(), OpenOptions::new().write(true)), ErrorKind::Os(libc::EBADF));
     assert_eq!(refused(writing(), OpenOptions::new().read(true)), ErrorKind::Os(libc::EBADF));
     assert_eq!(refused(reading(), OpenOptions::new().read(true).truncate(true)), ErrorKind::Invalid);
-    assert_eq!(refused(place(), OpenOptions::new()), ErrorKind::Invalid);
+    assert_eq!(refused(place(&path), OpenOptions::new()), ErrorKind::Invalid);
     let creating = [OpenOptions::new().create(true), OpenOptions::new().create_new(true), OpenOptions::new().sync_directory(true)];
     for options in creating {
         assert_eq!(refused(writing(), options.write(true)), ErrorKind::Invalid);
