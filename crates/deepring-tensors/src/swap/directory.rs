@@ -10,6 +10,7 @@ use crate::checkpoint::scan;
 use crate::error::{Error, Result};
 use deepring::{Direct, Directory, Engine, File, FileLock, LockKind, ReplaceOptions};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 const DATA: &str = "data";
 const INDEX: &str = "index";
@@ -30,11 +31,22 @@ pub(super) struct SwapDirectory(Directory);
 pub(super) struct Entered {
     pub(super) directory: SwapDirectory,
     /// Keeps others out.
-    pub(super) lock: FileLock,
+    pub(super) lock: Held,
     /// The index, if there is one.
     pub(super) index: Option<Vec<u8>>,
     /// Whether there is a file of bytes.
     pub(super) has_data: bool,
+}
+
+/// The lock of a directory, until it is given back.
+#[derive(Debug)]
+pub(super) struct Held(Mutex<Option<FileLock>>);
+
+impl Held {
+    /// Another can enter the directory, whoever still has a clone of what was open.
+    pub(super) fn give_back(&self) {
+        drop(self.0.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
 }
 
 impl SwapDirectory {
@@ -54,7 +66,7 @@ impl SwapDirectory {
         let has = |wanted: &str| names.iter().any(|name| name == wanted);
         // One more, so that a file that is too long is seen to be.
         let index = if has(INDEX) { Some(directory.read(INDEX, INDEX_BYTES_MAX + 1)?) } else { None };
-        Ok(Entered { has_data: has(DATA), directory: Self(directory), lock, index })
+        Ok(Entered { has_data: has(DATA), directory: Self(directory), lock: Held(Mutex::new(Some(lock))), index })
     }
 
     pub(super) fn path(&self) -> &Path {

@@ -13,7 +13,7 @@ use crate::budget::Budget;
 use crate::error::{Fault, Reason, Result};
 use deepring::{Engine, OpenOptions};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 /// Opens a store, or begins one.
 pub(super) async fn open(engine: Engine, path: PathBuf, options: SwapOptions, planted: Planted) -> Result<Arc<Shared>> {
@@ -37,7 +37,7 @@ pub(super) async fn open(engine: Engine, path: PathBuf, options: SwapOptions, pl
         restore(&mut state, entries, extents);
     }
     let has_checksums = options.checksum;
-    let disk = Disk { directory, file, has_checksums, planted, lock: Mutex::new(Some(lock)) };
+    let disk = Disk { directory, file, has_checksums, planted, lock };
     let before = state.extents.capacity();
     if let Some(missing) = options.capacity.next_multiple_of(PAGE_BYTES).checked_sub(before).filter(|missing| *missing > 0) {
         lengthen(&disk.file, before, missing).await?;

@@ -6,13 +6,13 @@
 //!   a lease that ends ── change ─────┘                        └── Work::Write ──► the drive ──┘
 //! ```
 
-use super::directory::SwapDirectory;
+use super::directory::{Held, SwapDirectory};
 use super::planted::{Planted, PlantedBug};
 use super::state::{State, Work};
 use super::{read, task, write};
 use crate::error::Result;
 use crate::tensors::Tensors;
-use deepring::{Engine, File, FileLock};
+use deepring::{Engine, File};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
@@ -35,7 +35,7 @@ pub(super) struct Disk {
     pub(super) has_checksums: bool,
     pub(super) planted: Planted,
     /// Until the store is closed.
-    pub(super) lock: Mutex<Option<FileLock>>,
+    pub(super) lock: Held,
 }
 
 /// See the module.

@@ -26,7 +26,7 @@ use crate::tensors::Tensors;
 use deepring::{Buffer, Engine, IoBuf, IoBufMut, Priority};
 use std::ops::DerefMut;
 use std::path::Path;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// More tensors than fit in memory: a file of the store's own, or the files of a model, and a budget of memory that is never
@@ -374,7 +374,7 @@ impl SwapStore {
             if let Place::Own(disk) = &self.shared.place {
                 // What was put meanwhile is not flushed, but it is on its way.
                 self.shared.until(|state| (state.writes == 0).then_some(())).await;
-                drop(disk.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
+                disk.lock.give_back();
             }
             Ok(())
         })

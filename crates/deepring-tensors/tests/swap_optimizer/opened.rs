@@ -28,6 +28,9 @@ fn a_swapper_has_one_owner_in_all_processes() {
     swapper.close().wait().expect("closed");
     assert_eq!(clone.step().expect_err("closed").code(), "ERR_DEEPRING_INVALID");
     assert_eq!(clone.put_gradient("head", 0, vec![0u8; 4]).wait().expect_err("closed").code(), "ERR_DEEPRING_INVALID");
+    // Closed means that another can open it, whoever still has a clone.
+    open(&engine, place.path(), options(1)).close().wait().expect("closed");
+    drop(clone);
     assert_eq!(names_in(place.path()), ["data", "index", "lock"]);
 }
 

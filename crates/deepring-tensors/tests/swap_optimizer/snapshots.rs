@@ -5,6 +5,7 @@ use crate::harness::{Rng, directory, engine};
 use crate::model::{Model, groups, open, options, step};
 use deepring::Engine;
 use deepring_tensors::checkpoint::{BeginOptions, Check, Checkpoint, Checkpoints, StoreOptions};
+use deepring_tensors::swap::OptimizerSwapper;
 use std::future::Future;
 use std::path::Path;
 use std::task::{Context, Poll, Waker};
@@ -166,4 +167,27 @@ fn on_btrfs_parts_that_fill_pages_are_cloned() {
 #[test]
 fn on_ext4_parts_are_copied() {
     on("ext4", false);
+}
+
+#[test]
+fn a_swapper_that_a_snapshot_reads_is_not_closed() {
+    let (engine, place) = (engine(), directory());
+    let store = store(&engine, place.path());
+    let path = place.path().join("swap");
+    let swapper = open(&engine, &path, options(1).durable(true).create(true));
+    let model = Model::new(groups());
+    model.initialize(&swapper);
+    swapper.flush().wait().expect("flushed");
+    let writer = store.begin(BeginOptions::new()).wait().expect("begun");
+    let mut job = swapper.snapshot(&writer);
+    // Until its flush has ended, all groups are in use; then it reads.
+    while poll(&mut job).is_pending() && swapper.step_over(["head"]).is_err() {}
+    assert_eq!(swapper.clone().close().wait().expect_err("a snapshot").code(), "ERR_DEEPRING_BUSY");
+    assert_eq!(OptimizerSwapper::open(&engine, &path, options(1)).wait().expect_err("it is open").code(), "ERR_DEEPRING_BUSY");
+    job.wait().expect("a snapshot");
+    swapper.close().wait().expect("closed");
+    writer.commit().wait().expect("committed");
+    let copy = open(&engine, &place.path().join("copy"), options(1).create(true));
+    copy.restore(&latest(&store)).wait().expect("restored");
+    model.check(&copy);
 }

@@ -19,9 +19,7 @@ pub(super) async fn flush(shared: &Arc<Shared>) -> Result<()> {
         if state.written_down == WrittenDown::Flush && state.groups.iter().all(|group| group.now == group.flushed) {
             return Ok(());
         }
-        if state.snapshots > 0 {
-            return Err(shared.directory.busy("a snapshot reads what the last flush has"));
-        }
+        shared.check_unread(&state)?;
     }
     shared.commit().await
 }

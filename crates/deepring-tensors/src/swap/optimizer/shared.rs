@@ -12,9 +12,9 @@ use super::stats::Times;
 use super::wakers::Wakers;
 use crate::budget::{Budget, Permit};
 use crate::error::{Error, Result, quoted};
-use crate::swap::directory::SwapDirectory;
+use crate::swap::directory::{Held, SwapDirectory};
 use crate::swap::task;
-use deepring::{Buffer, Engine, File, FileLock, Op, Receipt, ReplaceOptions};
+use deepring::{Buffer, Engine, File, Op, Receipt, ReplaceOptions};
 use std::collections::{BTreeMap, HashMap};
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -28,7 +28,7 @@ pub(super) struct Shared {
     pub(super) directory: SwapDirectory,
     pub(super) data: File,
     /// While the swapper is open.
-    pub(super) _lock: FileLock,
+    pub(super) lock: Held,
     pub(super) groups: Vec<Geometry>,
     pub(super) names: HashMap<String, usize>,
     pub(super) durable: bool,
@@ -288,6 +288,19 @@ impl Shared {
             state.groups[*group].is_claimed = true;
         }
         Ok(Claim { shared: Arc::clone(self), groups })
+    }
+
+    /// The error of a call that a snapshot in progress keeps from going on.
+    pub(super) fn check_unread(&self, state: &State) -> Result<()> {
+        if state.snapshots > 0 {
+            return Err(self.directory.busy("a snapshot reads what the last flush has"));
+        }
+        Ok(())
+    }
+
+    /// Waits until no write is under way.
+    pub(super) async fn all_written(&self) {
+        self.until(|state| state.writes.is_empty().then_some(())).await;
     }
 
     /// Claims all groups.

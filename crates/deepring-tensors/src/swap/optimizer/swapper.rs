@@ -255,14 +255,21 @@ impl OptimizerSwapper {
         }
     }
 
-    /// Flushes, and ends the use of the swapper, by this value and its clones.
+    /// Flushes, and ends the use of the swapper, by this value and its clones. Another can open it then.
     ///
-    /// The job fails as that of [`OptimizerSwapper::flush`]; then it is still open.
+    /// The job fails as that of [`OptimizerSwapper::flush`], and with [`Error::Busy`] during a snapshot; then it is still open.
     pub fn close(self) -> Job<Result<()>> {
         Job::new(async move {
             let _claim = self.shared.claim_all()?;
             flush(&self.shared).await?;
-            self.shared.lock().is_closed = true;
+            {
+                let mut state = self.shared.lock();
+                self.shared.check_unread(&state)?;
+                state.is_closed = true;
+            }
+            // A gradient that came meanwhile is on its way.
+            self.shared.all_written().await;
+            self.shared.lock.give_back();
             Ok(())
         })
     }
@@ -291,7 +298,7 @@ async fn open(engine: Engine, directory: PathBuf, options: OptimizerOptions) -> 
     let names = groups.iter().enumerate().map(|(index, geometry)| (geometry.group.name.clone(), index)).collect();
     let OptimizerOptions { durable, .. } = options;
     let (wakers, state) = (Arc::new(Wakers::default()), Mutex::new(State::new(slots)));
-    let shared = Arc::new(Shared { engine, directory, data, _lock: lock, groups, names, durable, depth, budget, wakers, state });
+    let shared = Arc::new(Shared { engine, directory, data, lock, groups, names, durable, depth, budget, wakers, state });
     if is_new {
         shared.commit().await?;
     }
