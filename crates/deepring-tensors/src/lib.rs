@@ -91,6 +91,7 @@ pub use load::LoadOptions;
 pub use metadata::Metadata;
 pub use open::{OpenOptions, Safetensors};
 pub use parallel::convert_shared;
+pub use progress::Progress;
 pub use read::LoadReceipt;
 pub use rows::Row;
 pub use save::{SaveOptions, SaveReceipt, Source, save};
@@ -102,11 +103,6 @@ pub use tensor::{Tensor, TensorMap};
 pub use tensors::Tensors;
 pub use verify::{Damage, Verification};
 pub use writer::Writer;
-
-/// Its examples are tests.
-#[cfg(doctest)]
-#[doc = include_str!("../../../docs/checkpoint.md")]
-struct CheckpointPage;
 
 /// Its examples are tests.
 #[cfg(doctest)]

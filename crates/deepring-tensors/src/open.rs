@@ -324,7 +324,7 @@ async fn read_wave(
 }
 
 /// The length of a header, from the first bytes of a file of this size.
-fn header_len(first: &[u8], size: u64, max: u64) -> std::result::Result<u64, Fault> {
+pub(crate) fn header_len(first: &[u8], size: u64, max: u64) -> std::result::Result<u64, Fault> {
     let Some(length) = first.first_chunk::<{ LENGTH_BYTES as usize }>() else {
         return Err(Fault::new(Reason::TooShort, format!("the file has {size} bytes, fewer than the length of a header")));
     };

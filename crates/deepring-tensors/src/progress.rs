@@ -10,7 +10,20 @@ pub(crate) type OnProgress = Arc<dyn Fn(u64, u64) + Send + Sync>;
 /// Between two reports: 20 a second.
 const PAUSE: Duration = Duration::from_millis(50);
 
-pub(crate) struct Progress {
+/// Reports of a job that moves bytes, few enough that they cost nothing: at most 20 a second, and one at the end.
+///
+/// ```
+/// use deepring_tensors::Progress;
+/// use std::sync::{Arc, Mutex};
+/// let reports = Arc::new(Mutex::new(Vec::new()));
+/// let reported = Arc::clone(&reports);
+/// let mut progress = Progress::new(Some(Arc::new(move |done, total| reported.lock().unwrap().push((done, total)))), 100);
+/// progress.advance(60);
+/// progress.advance(40);
+/// progress.end();
+/// assert_eq!(*reports.lock().unwrap(), [(60, 100), (100, 100)]);
+/// ```
+pub struct Progress {
     report: Option<OnProgress>,
     done: u64,
     total: u64,
@@ -25,12 +38,13 @@ impl fmt::Debug for Progress {
 }
 
 impl Progress {
-    pub(crate) fn new(report: Option<OnProgress>, total: u64) -> Self {
+    /// Calls this function, if there is one, with the bytes that are done and those of all.
+    pub fn new(report: Option<Arc<dyn Fn(u64, u64) + Send + Sync>>, total: u64) -> Self {
         Self { report, done: 0, total, last: None }
     }
 
     /// This many more bytes are done.
-    pub(crate) fn advance(&mut self, bytes: u64) {
+    pub fn advance(&mut self, bytes: u64) {
         self.done += bytes;
         let Some(report) = &self.report else { return };
         // The last report is that of the end.
@@ -41,7 +55,7 @@ impl Progress {
     }
 
     /// Everything is done.
-    pub(crate) fn end(self) {
+    pub fn end(self) {
         if let Some(report) = self.report {
             report(self.total, self.total);
         }

@@ -65,18 +65,16 @@ impl Commit {
                 Step::SyncStore => !planted(PlantedBug::ForgetsStoreSync),
                 _ => true,
             });
-            let first = match () {
-                () if planted(PlantedBug::SyncsTemporaryFirst) => Some((Step::SyncTemporary, Step::WriteManifest)),
-                () if planted(PlantedBug::PublishesFirst) => Some((Step::Publish, Step::WriteManifest)),
-                () if planted(PlantedBug::SyncsStoreFirst) => Some((Step::SyncStore, Step::Publish)),
-                () if planted(PlantedBug::UnlocksFirst) => Some((Step::Unlock, Step::Publish)),
-                () => None,
+            let (early, before): (&[Step], _) = match () {
+                () if planted(PlantedBug::SyncsTemporaryFirst) => (&[Step::SyncTemporary], Step::WriteManifest),
+                () if planted(PlantedBug::PublishesFirst) => (&[Step::Publish, Step::SyncStore], Step::WriteManifest),
+                () if planted(PlantedBug::SyncsStoreFirst) => (&[Step::SyncStore], Step::Publish),
+                () if planted(PlantedBug::UnlocksFirst) => (&[Step::Unlock], Step::Publish),
+                () => (&[], Step::AwaitParts),
             };
-            if let Some((early, before)) = first {
-                rest.retain(|&step| step != early);
-                let at = rest.iter().position(|&step| step == before).unwrap_or(0);
-                rest.insert(at, early);
-            }
+            rest.retain(|step| !early.contains(step));
+            let at = rest.iter().position(|&step| step == before).unwrap_or(0);
+            rest.splice(at..at, early.iter().copied());
             steps.append(&mut rest);
         }
         Self { steps, forgotten: FORGETFUL.into_iter().find(|&bug| planted(bug)) }
@@ -140,7 +138,7 @@ mod tests {
         assert_eq!(order(PlantedBug::SyncsTemporaryFirst), expected);
         let expected = [SyncData, WritePart, AwaitParts, WriteManifest, SyncTemporary, SyncStore, Publish, Unlock];
         assert_eq!(order(PlantedBug::SyncsStoreFirst), expected);
-        let expected = [SyncData, WritePart, AwaitParts, Publish, WriteManifest, SyncTemporary, SyncStore, Unlock];
+        let expected = [SyncData, WritePart, AwaitParts, Publish, SyncStore, WriteManifest, SyncTemporary, Unlock];
         assert_eq!(order(PlantedBug::PublishesFirst), expected);
         let expected = [SyncData, WritePart, AwaitParts, WriteManifest, SyncTemporary, Unlock, Publish, SyncStore];
         assert_eq!(order(PlantedBug::UnlocksFirst), expected);

@@ -148,7 +148,7 @@ async fn copy_tables(engine: &Engine, of: &Inner, to: &Path) -> Result<()> {
 }
 
 /// Reads a table of a generation, which must still be what it was. `None`: there is no index. Blocks.
-fn read(directory: &Directory, name: &str, manifest: &Manifest) -> Result<Option<Vec<u8>>> {
+pub(super) fn read(directory: &Directory, name: &str, manifest: &Manifest) -> Result<Option<Vec<u8>>> {
     let at = |fault: Fault| fault.at(&directory.path().join(name));
     if name == INDEX {
         return match directory.read(name, INDEX_BYTES_MAX) {

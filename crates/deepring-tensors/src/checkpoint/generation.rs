@@ -130,30 +130,7 @@ impl Opened {
     pub(super) async fn open(engine: &Engine, store: &Directory, number: u64, check: Check) -> Result<Self> {
         let store = store.clone();
         let (directory, lock, manifest, parts) = engine.run_blocking(move || look(&store, number)).await??;
-        let mut data: Vec<DataFile> = parts.iter().flat_map(|part| &part.files).map(DataFile::new).collect();
-        let paths: Vec<PathBuf> = data.iter().map(|file| directory.path().join(&file.name)).collect();
-        let expected = data.clone();
-        let check_header: CheckHeader = Arc::new(move |number, text, header, size| expected[number].check(text, header, size));
-        let opened = open::read_parts(engine, &paths, OpenOptions::new(), |_| None, Some(check_header)).await.map_err(missing)?;
-        let (mut handles, mut found) = (Vec::with_capacity(opened.len()), Vec::with_capacity(opened.len()));
-        for ((opened, path), file) in opened.into_iter().zip(paths).zip(&mut data) {
-            file.header.bytes = opened.start;
-            handles.push(opened.file);
-            found.push(Found { path, header: opened.header, start: opened.start });
-        }
-        let of = directory.clone();
-        let join = move || {
-            let paths: Vec<PathBuf> = found.iter().map(|found| found.path.clone()).collect();
-            let joined = join::join(&parts, found).map_err(|wrong| match wrong.place {
-                Place::Manifest => wrong.fault.at(&of.path().join(MANIFEST)),
-                Place::Part(writer) => wrong.fault.at(&of.path().join(Member::Part(writer).to_string())),
-                Place::Data(file) => wrong.fault.at(&paths[file]),
-            });
-            joined.map(|joined| (joined, parts))
-        };
-        let ((table, sums), parts) = engine.run_blocking(join).await??;
-        let stated = Stated { sums, headers: data.iter().map(|file| Some(file.header)).collect(), verify: true };
-        let tensors = Tensors::new(engine, table, handles, stated);
+        let (tensors, data, parts) = read(engine, &directory, parts).await?;
         let checkpoint = Checkpoint { tensors, inner: Arc::new(Inner { directory, manifest, files: data, _lock: lock }) };
         if check == Check::All {
             let found = checkpoint.verify(None).await?;
@@ -163,6 +140,34 @@ impl Opened {
         }
         Ok(Self { checkpoint, parts })
     }
+}
+
+/// Opens the data files of these parts in a directory, and joins what they have into one table.
+pub(super) async fn read(engine: &Engine, directory: &Directory, parts: Vec<Part>) -> Result<(Tensors, Vec<DataFile>, Vec<Part>)> {
+    let mut data: Vec<DataFile> = parts.iter().flat_map(|part| &part.files).map(DataFile::new).collect();
+    let paths: Vec<PathBuf> = data.iter().map(|file| directory.path().join(&file.name)).collect();
+    let expected = data.clone();
+    let check_header: CheckHeader = Arc::new(move |number, text, header, size| expected[number].check(text, header, size));
+    let opened = open::read_parts(engine, &paths, OpenOptions::new(), |_| None, Some(check_header)).await.map_err(missing)?;
+    let (mut handles, mut found) = (Vec::with_capacity(opened.len()), Vec::with_capacity(opened.len()));
+    for ((opened, path), file) in opened.into_iter().zip(paths).zip(&mut data) {
+        file.header.bytes = opened.start;
+        handles.push(opened.file);
+        found.push(Found { path, header: opened.header, start: opened.start });
+    }
+    let of = directory.clone();
+    let join = move || {
+        let paths: Vec<PathBuf> = found.iter().map(|found| found.path.clone()).collect();
+        let joined = join::join(&parts, found).map_err(|wrong| match wrong.place {
+            Place::Manifest => wrong.fault.at(&of.path().join(MANIFEST)),
+            Place::Part(writer) => wrong.fault.at(&of.path().join(Member::Part(writer).to_string())),
+            Place::Data(file) => wrong.fault.at(&paths[file]),
+        });
+        joined.map(|joined| (joined, parts))
+    };
+    let ((table, sums), parts) = engine.run_blocking(join).await??;
+    let stated = Stated { sums, headers: data.iter().map(|file| Some(file.header)).collect(), verify: true };
+    Ok((Tensors::new(engine, table, handles, stated), data, parts))
 }
 
 /// Locks a generation, and reads its manifest and its parts. Blocks.
@@ -180,14 +185,14 @@ fn look(store: &Directory, number: u64) -> Result<(Directory, FileLock, Manifest
 
 impl DataFile {
     /// As a part lists it: where its data begins is not known yet.
-    fn new(listed: &PartFile) -> Self {
+    pub(super) fn new(listed: &PartFile) -> Self {
         let PartFile { name, bytes, origin, header_crc, .. } = listed;
         let header = HeaderSum { bytes: 0, place: None, expected: *header_crc };
         Self { name: name.clone(), bytes: *bytes, origin: *origin, header }
     }
 
     /// Checks that a file, whose header can be read, is this one.
-    fn check(&self, text: &[u8], header: &Header, size: u64) -> std::result::Result<(), Fault> {
+    pub(super) fn check(&self, text: &[u8], header: &Header, size: u64) -> std::result::Result<(), Fault> {
         let (origin, listed) = (header.metadata.get("deepring"), self.origin.to_string());
         if origin != Some(&listed) {
             let found = origin.map_or("nothing".into(), quoted);

@@ -14,6 +14,7 @@
 //! The modules that decide are pure: what a name is, what a text says, whether pieces cover a tensor, which generations go.
 
 mod agree;
+mod arrival;
 mod block;
 mod capture;
 mod checked;
@@ -21,11 +22,14 @@ mod collect;
 mod commit;
 mod copy;
 mod data;
+mod file_check;
 mod files;
 mod finish;
 mod generation;
 mod join;
 mod latest;
+mod leaving;
+mod listing;
 mod manifest;
 mod names;
 mod options;
@@ -43,9 +47,12 @@ mod tiling;
 mod token;
 mod writer;
 
+pub use arrival::{Arrival, ArrivingFile};
 pub use collect::Collected;
+pub use file_check::{CheckRun, FileCheck};
 pub use generation::{Check, Checkpoint};
 pub use latest::{Latest, Skipped};
+pub use listing::{ListedFile, Listing};
 pub use options::{BeginOptions, CheckpointOptions, JoinOptions, PutOptions, Reference, StoreOptions};
 #[cfg(feature = "sim")]
 pub use planted::{PlantedBug, plant};

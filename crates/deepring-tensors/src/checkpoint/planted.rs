@@ -23,7 +23,7 @@ pub enum PlantedBug {
     ForgetsRetiredSync,
     /// The directory of the generation is flushed before the manifest is there.
     SyncsTemporaryFirst,
-    /// A generation gets its name before its manifest is there.
+    /// A generation gets its name, for good, before its manifest is there.
     PublishesFirst,
     /// The store is flushed before the generation has its name.
     SyncsStoreFirst,

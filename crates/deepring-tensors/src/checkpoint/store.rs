@@ -224,6 +224,11 @@ impl Checkpoints {
         })
     }
 
+    /// The place, as long as the store is not closed.
+    pub(super) fn place(&self) -> Result<&Arc<Place>> {
+        self.check().map(|()| &self.place)
+    }
+
     fn check(&self) -> Result<()> {
         if self.is_closed.load(Ordering::Acquire) {
             return Err(Error::Argument("the store is closed".into()));

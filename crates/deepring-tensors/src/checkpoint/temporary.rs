@@ -98,17 +98,7 @@ impl Temporary {
     /// last flush is [`Uncertain`](deepring::ErrorKind::Uncertain): the generation is there.
     pub(super) async fn make(&self, step: Step) -> Result<()> {
         let (store, directory, entry) = (self.place.directory.clone(), self.directory.clone(), self.entry);
-        let call = move || match step {
-            Step::SyncTemporary => Ok(directory.sync()?),
-            Step::Publish => publish(&store, entry),
-            Step::SyncStore => Ok(store.sync().map_err(deepring::Error::into_uncertain)?),
-            Step::Unlock => {
-                unlock(&directory);
-                Ok(())
-            }
-            Step::SyncData | Step::WritePart | Step::AwaitParts | Step::WriteManifest => Ok(()),
-        };
-        self.place.engine.run_blocking(call).await??;
+        self.place.engine.run_blocking(move || perform(step, &store, &directory, entry)).await??;
         if step == Step::Publish {
             self.is_published.store(true, Ordering::Release);
         }
@@ -181,6 +171,20 @@ pub(super) fn missing(store: &Directory, directory: &Directory, writers: u32, ha
     let writers = absent()?;
     let ended = idle.into_iter().filter(|writer| writers.binary_search(writer).is_ok()).collect();
     Ok(Missing { writers, ended })
+}
+
+/// Performs one of the last steps of a commit. Blocks.
+pub(super) fn perform(step: Step, store: &Directory, directory: &Directory, entry: Entry) -> Result<()> {
+    match step {
+        Step::SyncTemporary => Ok(directory.sync()?),
+        Step::Publish => publish(store, entry),
+        Step::SyncStore => Ok(store.sync().map_err(deepring::Error::into_uncertain)?),
+        Step::Unlock => {
+            unlock(directory);
+            Ok(())
+        }
+        Step::SyncData | Step::WritePart | Step::AwaitParts | Step::WriteManifest => Ok(()),
+    }
 }
 
 /// Gives a directory its number. This is the moment. Blocks.

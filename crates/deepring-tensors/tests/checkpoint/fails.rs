@@ -96,8 +96,18 @@ fn a_generation_is_not_passed_over_because_no_file_can_be_opened() {
     let engine = engine();
     let store = store(&engine, Path::new(&arguments[0]));
     let newest = || store.latest(Check::Sizes).wait().map(|latest| (latest.checkpoint.map(|found| found.number()), latest.skipped.len()));
+    let own = open_descriptors();
+    // What a look has opened is closed behind its back.
+    let closed = |hoard: &[std::fs::File]| {
+        let began = Instant::now();
+        while open_descriptors() > own + hoard.len() {
+            assert!(began.elapsed() < Duration::from_secs(20), "a look leaves descriptors");
+            std::thread::yield_now();
+        }
+    };
     assert_eq!(newest().expect("a look"), (Some(2), 0));
     let mut hoard = Vec::new();
+    closed(&hoard);
     while let Ok(taken) = std::fs::File::open("/dev/null") {
         hoard.push(taken);
     }
@@ -106,10 +116,18 @@ fn a_generation_is_not_passed_over_because_no_file_can_be_opened() {
     while let Err(error) = newest() {
         assert_eq!(error.code(), "EMFILE", "{error}");
         refused += 1;
+        closed(&hoard);
         assert!(hoard.pop().is_some(), "no descriptor is enough");
     }
     assert!(refused > 2, "only {refused} steps needed a descriptor");
+    closed(&hoard);
     assert_eq!(newest().expect("a look"), (Some(2), 0));
+}
+
+/// The descriptors of this process, of the hundred that it can have here. Takes none to count them.
+fn open_descriptors() -> usize {
+    // SAFETY: a number is passed, and no memory.
+    (0..100).filter(|&fd| unsafe { libc::fcntl(fd, libc::F_GETFD) } >= 0).count()
 }
 
 #[test]

@@ -3,6 +3,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod arrives;
 #[path = "../harness/child.rs"]
 mod child;
 mod collect;

@@ -29,10 +29,11 @@ fn start(mut command: Command, test: &str, arguments: &[&str]) -> Child {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("a child process")
 }
 
-/// Waits for a line of the child.
+/// Waits for a line of the child, whose output stays open: what it prints afterwards must not fail.
 pub(crate) fn await_line(child: &mut Child, expected: &str) {
-    use std::io::{BufRead, BufReader};
-    let output = child.stdout.take().expect("the child's output");
-    let found = BufReader::new(output).lines().map_while(Result::ok).any(|line| line.contains(expected));
+    use std::io::{BufRead, BufReader, Read};
+    let mut output = BufReader::new(child.stdout.take().expect("the child's output"));
+    let found = output.by_ref().lines().map_while(Result::ok).any(|line| line.contains(expected));
     assert!(found, "the child has ended before it was {expected}");
+    child.stdout = Some(output.into_inner());
 }

@@ -1,8 +1,9 @@
 //! Power cuts: after each call of a commit, whatever was not flushed can be there or not.
 
-use crate::commits::{How, Recorded, recorded, whole_generations, write_old};
-use crate::disk::Before;
+use crate::commits::{How, Recorded, Tensors, recorded, whole_generations, write_old};
+use crate::disk::{Before, Replay};
 use crate::harness::{directory, engine, names_in, source};
+use deepring::Engine;
 use deepring::sim::record;
 use deepring_tensors::DType;
 use deepring_tensors::checkpoint::{CheckpointOptions, Checkpoints, PlantedBug, StoreOptions};
@@ -99,6 +100,21 @@ fn after_a_cut_the_next_commit_goes_on_and_leaves_nothing_of_the_last() {
     }
 }
 
+/// Looks at every disk that a power cut can leave: the only generation is whole, or absent if the call had not ended. Some have
+/// it, and some have not.
+fn whole_or_absent(replay: &Replay, engine: &Engine, tensors: &BTreeMap<u64, Tensors>, which: &str) {
+    let (mut absent, mut there) = (0, 0);
+    let disks = replay.cut_everywhere(|store, has_ended| {
+        match whole_generations(engine, store, tensors)?[..] {
+            [] if !has_ended => absent += 1,
+            [1] => there += 1,
+            ref found => return Err(format!("generations {found:?} are there")),
+        }
+        Ok(())
+    });
+    assert!(disks.is_ok() && absent > 0 && there > 0, "{disks:?}, {absent} without it, {there} with it, {which}");
+}
+
 #[test]
 fn a_copy_in_another_store_is_whole_or_absent() {
     let (place, engine) = (directory(), engine());
@@ -109,16 +125,57 @@ fn a_copy_in_another_store_is_whole_or_absent() {
     let (before, record) = (Before::of(&to), record(&to).expect("a record"));
     store.generation(1).wait().expect("a generation").copy_to(&to, None).wait().expect("copied");
     let replay = before.then(&to, record.calls(), "");
-    let (mut absent, mut there) = (0, 0);
-    let disks = replay.cut_everywhere(|store, has_ended| {
-        match whole_generations(&engine, store, &tensors)?[..] {
-            [] if !has_ended => absent += 1,
-            [1] => there += 1,
-            ref found => return Err(format!("generations {found:?} are there")),
+    whole_or_absent(&replay, &engine, &tensors, "copied");
+}
+
+/// Takes a generation over from another directory. `files`: how many, if it does not come to its end.
+fn receive(from: &Checkpoints, place: &Path, to: &Checkpoints, files: Option<usize>) {
+    let listing = from.generation(1).wait().expect("a generation").listing().wait().expect("a listing");
+    let arrival = to.receive(&listing).wait().expect("begun").expect("it is not there");
+    for (number, file) in listing.files().iter().enumerate().take(files.unwrap_or(usize::MAX)) {
+        if arrival.has(number).wait().expect("a look") {
+            continue;
         }
-        Ok(())
-    });
-    assert!(disks.is_ok() && absent > 0 && there > 0, "{disks:?}, {absent} without it, {there} with it");
+        let bytes = std::fs::read(place.join("000000000001").join(&file.name)).expect("a file");
+        let header_bytes = listing.header_bytes(number, &bytes).expect("a header") as usize;
+        let check = listing.check(number, &bytes[..header_bytes]).expect("a header");
+        let arriving = arrival.begin(number, &check).wait().expect("begun");
+        arriving.write(0, vec![bytes]).wait().expect("written");
+        arriving.finish().wait().expect("a file");
+    }
+    if files.is_none() {
+        assert_eq!(arrival.commit().wait().expect("a commit").number, 1);
+    }
+}
+
+#[test]
+fn a_generation_that_arrives_is_whole_or_absent() {
+    for is_resumed in [false, true] {
+        let (place, other, engine) = (directory(), directory(), engine());
+        let from = Checkpoints::open(&engine, other.path(), StoreOptions::new()).wait().expect("a store");
+        let tensors = BTreeMap::from([(1, write_old(&from))]);
+        let to = Checkpoints::open(&engine, place.path(), StoreOptions::new()).wait().expect("a store");
+        let (before, record) = (Before::of(place.path()), record(place.path()).expect("a record"));
+        if is_resumed {
+            receive(&from, other.path(), &to, Some(2));
+        }
+        receive(&from, other.path(), &to, None);
+        let replay = before.then(place.path(), record.calls(), "");
+        whole_or_absent(&replay, &engine, &tensors, &format!("resumed: {is_resumed}"));
+        for calls in 0..=replay.calls.len() {
+            let (killed, cut) = (directory(), directory());
+            replay.after(calls, killed.path());
+            replay.safe_after(calls, cut.path());
+            for left in [killed.path(), cut.path()] {
+                let to = Checkpoints::open(&engine, left, StoreOptions::new()).wait().expect("a store");
+                if to.list().wait().expect("a list").is_empty() {
+                    receive(&from, other.path(), &to, None);
+                }
+                assert_eq!(whole_generations(&engine, left, &tensors), Ok(vec![1]), "after {calls} calls");
+                goes_on(left);
+            }
+        }
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Writes a model again, as one file or as several: to put its tensors on blocks, to give them checksums, to split or join it.
 //!
 //! ```text
-//! cargo run -p deepring-tensors --example copy -- FROM TO [OPTION...]
+//! cargo run -p deepring-tensors --example rewrite -- FROM TO [OPTION...]
 //!
 //!   --order blocks|reference|given   the order of the tensors; default: blocks
 //!   --align BYTES                    the data begins on a multiple of this; default: 4096
@@ -17,7 +17,7 @@ use std::error::Error;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
-    let (Some(from), Some(to)) = (arguments.next(), arguments.next()) else { return Err("Usage: copy FROM TO [OPTION...]".into()) };
+    let (Some(from), Some(to)) = (arguments.next(), arguments.next()) else { return Err("Usage: rewrite FROM TO [OPTION...]".into()) };
     let (mut options, mut shard) = (SaveOptions::new(), None);
     while let Some(option) = arguments.next() {
         let mut value = || arguments.next().ok_or_else(|| format!("{option} needs a value"));
