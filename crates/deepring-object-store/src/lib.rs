@@ -39,6 +39,9 @@
 //! one [`DeepringStore`] is an `ObjectStore` of either, for programs in which DataFusion and Lance meet. None is on by default.
 //! The modules of the same names reexport the crate in that version.
 //!
+//! With `checkpoint`, both modules have `RemoteCheckpoints` as well: checkpoints of the crate
+//! [`deepring-tensors`](https://docs.rs/deepring-tensors) travel to and from any object store, S3 for example.
+//!
 //! # What it promises
 //!
 //! * **A put is atomic.** No reader sees a part of an object. A crash leaves the old object or the new one, and at most a file that
@@ -89,6 +92,8 @@ mod settings;
 mod stats;
 mod store;
 mod sweep;
+#[cfg(feature = "checkpoint")]
+mod transfer;
 mod upload;
 #[cfg(feature = "v013")]
 pub mod v013;
@@ -101,3 +106,10 @@ pub use settings::{Durability, Locking};
 pub use stats::StoreStats;
 pub use store::DeepringStore;
 pub use sweep::Swept;
+#[cfg(feature = "checkpoint")]
+pub use transfer::Transfer;
+
+/// Its examples are tests.
+#[cfg(all(doctest, feature = "checkpoint", feature = "v014"))]
+#[doc = include_str!("../../../docs/checkpoint.md")]
+struct CheckpointPage;

@@ -2,11 +2,16 @@
 
 #[path = "dialect.rs"]
 mod dialect;
+#[cfg(feature = "checkpoint")]
+#[path = "remote/mod.rs"]
+mod remote;
 
 use crate::version::Version;
 pub use object_store_013 as object_store;
 use object_store_013::path::Path;
 use object_store_013::{Attributes, GetResult, GetResultPayload, ListResult, ObjectMeta, PutResult};
+#[cfg(feature = "checkpoint")]
+pub use remote::{RemoteCheckpoints, RemoteError};
 use std::ops::Range;
 
 /// This version knows no quotation marks around an `ETag`.

@@ -2,11 +2,16 @@
 
 #[path = "dialect.rs"]
 mod dialect;
+#[cfg(feature = "checkpoint")]
+#[path = "remote/mod.rs"]
+mod remote;
 
 use crate::version::Version;
 pub use object_store_014 as object_store;
 use object_store_014::path::Path;
 use object_store_014::{Attributes, Extensions, GetResult, GetResultPayload, ListResult, ObjectMeta, PutResult};
+#[cfg(feature = "checkpoint")]
+pub use remote::{RemoteCheckpoints, RemoteError};
 use std::ops::Range;
 
 /// As HTTP has it.

@@ -1,43 +1,13 @@
 //! Futures that are dropped at every point where they wait: nothing is left, and the object is the old one or the new one.
 
+use crate::harness::polled::drop_after;
 use crate::harness::{bytes, directory, engines, eventually};
 use crate::places::{at, built, cached, files, get, put};
 use deepring_object_store::{DeepringStore, Durability};
 use futures_util::{StreamExt, TryStreamExt};
 use object_store_014::{MultipartUpload, ObjectStore, ObjectStoreExt, Result};
 use std::path::Path;
-use std::pin::pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread::{Thread, current, park};
 use std::time::Duration;
-
-/// Wakes a thread.
-struct Woken(Thread, AtomicBool);
-
-impl Wake for Woken {
-    fn wake(self: Arc<Self>) {
-        self.1.store(true, Ordering::Release);
-        self.0.unpark();
-    }
-}
-
-/// Polls a future until it has waited `waits` times, and drops it then. Returns whether it has ended before.
-fn drop_after<T>(waits: usize, future: impl Future<Output = T>) -> Option<T> {
-    let woken = Arc::new(Woken(current(), AtomicBool::new(false)));
-    let waker = Waker::from(Arc::clone(&woken));
-    let mut future = pin!(future);
-    for wait in 0..=waits {
-        if let Poll::Ready(value) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
-            return Some(value);
-        }
-        while wait < waits && !woken.1.swap(false, Ordering::AcqRel) {
-            park();
-        }
-    }
-    None
-}
 
 /// Waits until these files and no others are below a directory: what was dropped is removed on other threads.
 pub(crate) fn eventually_only(place: &Path, expected: &[&str]) {
