@@ -86,3 +86,15 @@ fn misplaced_stale_and_missing_bytes_are_reported_as_such() {
         assert!(violation.what.contains(name), "{bug:?}: {}", violation.what);
     }
 }
+
+/// What a write had padded counted as padding when the file had been made longer than that. From then on, reads ended at the
+/// size that this process knew, though another program had appended.
+#[test]
+fn scripts_that_once_found_a_bug_find_none() {
+    let script = "writers 1\nengine threads block 1048576 depth 0\nengine threads block 1048576 depth 0\nhandle engine 1 direct\n\
+        handle engine 0 direct\nhandle engine 0 direct\nset-len 2 262144\nwrite 0 at 0 len 1 slice 0 waits\n\
+        write 1 at 10 len 1 slice 0 waits\nzero at 262144 len 512 extend\ncheck 1 engine-first\n";
+    let source = Source::Script(Box::new(script.parse().expect("a script")));
+    let disk = directory();
+    assert_clean(&Campaign { source, operations: 1000, bug: None }.run(&[Place::at(disk.path())], |_| {}));
+}

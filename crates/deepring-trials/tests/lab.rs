@@ -164,16 +164,18 @@ fn ledger(stream: Stream) -> Ledger {
 
 #[test]
 fn the_ledger_accepts_what_the_protocol_allows() {
-    let all = [5, 6, 7].map(|generation| file(Stream::New, generation));
-    assert!(ledger(Stream::New).judge(&all, &[]).is_good());
-    let more = [&all[..], &[file(Stream::New, 8)]].concat();
-    let mut with_more = ledger(Stream::New);
-    assert!(with_more.judge(&more, &[]).is_good(), "an unacknowledged generation can be there, whole");
-    assert!(!with_more.judge(&all, &[]).is_good(), "what was there after a cut has to stay");
+    for stream in [Stream::New, Stream::Create] {
+        let all = [5, 6, 7].map(|generation| file(stream, generation));
+        assert!(ledger(stream).judge(&all, &[]).is_good());
+        let more = [&all[..], &[file(stream, 8)]].concat();
+        let mut with_more = ledger(stream);
+        assert!(with_more.judge(&more, &[]).is_good(), "an unacknowledged generation can be there, whole");
+        assert!(!with_more.judge(&all, &[]).is_good(), "what was there after a cut has to stay");
+    }
 
-    for generation in [7, 8] {
-        let content = Content::new(SEED, Stream::Replace);
-        assert!(ledger(Stream::Replace).judge(&[content.look(0, &content.make(generation), 0)], &[]).is_good());
+    for (stream, generation) in [(Stream::Replace, 7), (Stream::Replace, 8), (Stream::Put, 7), (Stream::Put, 8)] {
+        let content = Content::new(SEED, stream);
+        assert!(ledger(stream).judge(&[content.look(0, &content.make(generation), 0)], &[]).is_good());
     }
 
     let content = Content::new(SEED, Stream::Slot);
@@ -190,15 +192,19 @@ fn the_ledger_reports_lost_and_mixed_generations() {
     };
     let mixed = |ledger: &mut Ledger, found: &[Found]| assert!(!ledger.judge(found, &[]).mixed.is_empty());
 
-    lost(&mut ledger(Stream::New), &[5, 6].map(|generation| file(Stream::New, generation)));
-    let mut torn = Content::new(SEED, Stream::New).make(8);
-    torn.pop();
-    let torn = Content::new(SEED, Stream::New).look(8, &torn, 0);
-    mixed(&mut ledger(Stream::New), &[file(Stream::New, 5), file(Stream::New, 6), file(Stream::New, 7), torn]);
+    for stream in [Stream::New, Stream::Create] {
+        lost(&mut ledger(stream), &[5, 6].map(|generation| file(stream, generation)));
+        let mut torn = Content::new(SEED, stream).make(8);
+        torn.pop();
+        let torn = Content::new(SEED, stream).look(8, &torn, 0);
+        mixed(&mut ledger(stream), &[file(stream, 5), file(stream, 6), file(stream, 7), torn]);
+    }
 
-    let content = Content::new(SEED, Stream::Replace);
-    lost(&mut ledger(Stream::Replace), &[]);
-    lost(&mut ledger(Stream::Replace), &[content.look(0, &content.make(6), 0)]);
+    for stream in [Stream::Replace, Stream::Put] {
+        let content = Content::new(SEED, stream);
+        lost(&mut ledger(stream), &[]);
+        lost(&mut ledger(stream), &[content.look(0, &content.make(6), 0)]);
+    }
 
     for stream in [Stream::Slot, Stream::Raw] {
         let content = Content::new(SEED, stream);

@@ -1,9 +1,9 @@
 //! The drive lab: `npm run lab -- [--cuts N] [--seed N]
-//! [--only suite|faults|planted|cuts|saves|checkpoints] [--suite WORD]`.
+//! [--only suite|faults|planted|cuts|saves|checkpoints|puts] [--suite WORD]`.
 //!
 //! Without `--only` it runs everything: the engine's tests on the emulated drive, drives that fail
 //! and stall, the planted bugs, which leave out a sync and must be caught, N power cuts (200), and
-//! as many while models are saved, and as many while checkpoints are committed.
+//! as many while models are saved, while checkpoints are committed and while objects are put.
 //! The last line is the summary. It exits with 1 if anything was lost, mixed, or not caught.
 
 use deepring::{Directory, FileLock, LockKind};
@@ -21,7 +21,24 @@ use std::time::Instant;
 const CUTS_DEFAULT: u64 = 200;
 
 /// The parts that `--only` selects.
-const PARTS: [&str; 6] = ["suite", "faults", "planted", "cuts", "saves", "checkpoints"];
+const PARTS: [&str; 7] = ["suite", "faults", "planted", "cuts", "saves", "checkpoints", "puts"];
+
+/// A part that cuts the power, in words.
+struct Cuts {
+    part: &'static str,
+    target: Target,
+    during: &'static str,
+    acknowledge: &'static str,
+    /// What can be left beside the generations.
+    leave: Option<&'static str>,
+}
+
+const CUTS: [Cuts; 4] = [
+    Cuts { part: "cuts", target: Target::COMMITS, during: "writes", acknowledge: "generations", leave: None },
+    Cuts { part: "saves", target: Target::SAVES, during: "saves", acknowledge: "versions", leave: Some("files") },
+    Cuts { part: "checkpoints", target: Target::CHECKPOINTS, during: "commits", acknowledge: "generations", leave: Some("directories") },
+    Cuts { part: "puts", target: Target::PUTS, during: "puts", acknowledge: "objects", leave: None },
+];
 
 struct Options {
     seed: u64,
@@ -115,25 +132,14 @@ fn run(options: &Options) -> io::Result<bool> {
         passed &= caught == campaign::PLANTED.len() as u64;
         parts.push(format!("{caught} of {} planted bugs caught", campaign::PLANTED.len()));
     }
-    if selected("cuts") {
-        let CutSummary { cuts, acknowledged, verdict, .. } = cut(seed, Target::COMMITS, cuts)?;
+    for Cuts { part, target, during, acknowledge, leave } in CUTS.iter().filter(|cuts| selected(cuts.part)) {
+        let CutSummary { cuts: done, acknowledged, leftovers, verdict } = cut(seed, *target, cuts)?;
         passed &= verdict.is_good() && acknowledged > 0;
         let (lost, mixed) = (verdict.lost.len(), verdict.mixed.len());
-        parts.push(format!("{cuts} cuts, {acknowledged} acknowledged generations, {lost} lost, {mixed} mixed"));
-    }
-    if selected("saves") {
-        let CutSummary { cuts, acknowledged, leftovers, verdict } = cut(seed, Target::SAVES, cuts)?;
-        passed &= verdict.is_good() && acknowledged > 0;
-        let (lost, mixed) = (verdict.lost.len(), verdict.mixed.len());
-        let found = format!("{acknowledged} acknowledged versions, {lost} lost, {mixed} mixed");
-        parts.push(format!("{cuts} cuts of saves, {found}, {leftovers} files left over"));
-    }
-    if selected("checkpoints") {
-        let CutSummary { cuts, acknowledged, leftovers, verdict } = cut(seed, Target::CHECKPOINTS, cuts)?;
-        passed &= verdict.is_good() && acknowledged > 0;
-        let (lost, mixed) = (verdict.lost.len(), verdict.mixed.len());
-        let found = format!("{acknowledged} acknowledged generations, {lost} lost, {mixed} mixed");
-        parts.push(format!("{cuts} cuts of commits, {found}, {leftovers} directories left over"));
+        let left = leave.map_or_else(String::new, |leave| format!(", {leftovers} {leave} left over"));
+        parts.push(format!(
+            "{part}: {done} cuts during {during}, {acknowledged} acknowledged {acknowledge}, {lost} lost, {mixed} mixed{left}"
+        ));
     }
     say(&format!("{} ({:.0} s)", parts.join(", "), started.elapsed().as_secs_f64()));
     Ok(passed)

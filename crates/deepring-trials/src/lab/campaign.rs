@@ -49,7 +49,7 @@ const HANGING_STARTS_MAX: u32 = 3;
 const PLANTED_CUTS_MAX: u64 = 30;
 
 /// A step left out of a protocol, and the stream that must lose or mix generations because of it.
-pub const PLANTED: [(LeftOut, Stream); 13] = [
+pub const PLANTED: [(LeftOut, Stream); 15] = [
     (LeftOut::Sync, Stream::Slot),
     (LeftOut::Sync, Stream::Raw),
     (LeftOut::DirectorySync, Stream::New),
@@ -63,6 +63,8 @@ pub const PLANTED: [(LeftOut, Stream); 13] = [
     (LeftOut::DirectorySync, Stream::Checkpoint),
     (LeftOut::Order, Stream::Checkpoint),
     (LeftOut::Sync, Stream::Joined),
+    (LeftOut::Sync, Stream::Put),
+    (LeftOut::Sync, Stream::Create),
 ];
 
 /// What the cuts of a campaign hit.
@@ -77,6 +79,9 @@ pub struct Target {
 impl Target {
     /// The lab's own protocols.
     pub const COMMITS: Self = Self { alone: &Stream::COMMITS, together: &Stream::COMMITS };
+
+    /// Puts of objects. In the same company as saves.
+    pub const PUTS: Self = Self { alone: &Stream::PUTS, together: &[Stream::Put, Stream::Create, Stream::New] };
 
     /// Saves of models. A stream of new files commits the journal between their steps.
     pub const SAVES: Self = Self { alone: &Stream::SAVES, together: &[Stream::Model, Stream::Shards, Stream::New] };

@@ -15,7 +15,7 @@ use super::protocol::{Found, Stream};
 use crate::saves::{Broken, Seen, Tally};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Files of [`Stream::New`] that stay; older ones are removed after a newer one is acknowledged.
+/// Files of a stream that keeps them that stay; older ones are removed after a newer one is acknowledged.
 pub const FILES_KEPT: usize = 4;
 
 const SLOTS: usize = 2;
@@ -82,7 +82,7 @@ impl Account {
 impl Ledger {
     /// Nothing acknowledged yet.
     pub fn new(seed: u64) -> Self {
-        let accounts = Stream::COMMITS.iter().map(|&stream| (stream, Account::default())).collect();
+        let accounts = Stream::GENERATIONS.iter().map(|&stream| (stream, Account::default())).collect();
         Self { seed, accounts, models: Stream::VERSIONS.iter().map(|&stream| (stream, Tally::default())).collect() }
     }
 
@@ -131,12 +131,14 @@ impl Ledger {
     /// Judges everything found after a cut, and continues from there.
     pub fn judge(&mut self, found: &[Found], seen: &[Seen]) -> Verdict {
         let mut verdict = Verdict::default();
-        for stream in Stream::COMMITS {
+        for stream in Stream::GENERATIONS {
             let found: Vec<_> = found.iter().filter(|found| found.stream == stream).collect();
-            match stream {
-                Stream::New => self.judge_files(&found, &mut verdict),
-                Stream::Replace => self.judge_replaced(&found, &mut verdict),
-                in_place => self.judge_slots(in_place, &found, &mut verdict),
+            if stream.is_kept() {
+                self.judge_files(stream, &found, &mut verdict);
+            } else if stream.is_in_place() {
+                self.judge_slots(stream, &found, &mut verdict);
+            } else {
+                self.judge_replaced(stream, &found, &mut verdict);
             }
         }
         for (&stream, model) in &mut self.models {
@@ -150,9 +152,9 @@ impl Ledger {
         verdict
     }
 
-    fn judge_files(&mut self, found: &[&Found], verdict: &mut Verdict) {
-        let content = Content::new(self.seed, Stream::New);
-        let account = self.account(Stream::New);
+    fn judge_files(&mut self, stream: Stream, found: &[&Found], verdict: &mut Verdict) {
+        let content = Content::new(self.seed, stream);
+        let account = self.account(stream);
         let mut there = BTreeSet::new();
         for file in found {
             if is_whole(file, &content) && file.pure() == Some(file.id) {
@@ -164,7 +166,7 @@ impl Ledger {
             }
         }
         for generation in account.files.difference(&there) {
-            verdict.lost.push(format!("file {generation} is not there"));
+            verdict.lost.push(format!("{stream}: file {generation} is not there"));
         }
         account.files.clear();
         for generation in there {
@@ -172,17 +174,17 @@ impl Ledger {
         }
     }
 
-    fn judge_replaced(&mut self, found: &[&Found], verdict: &mut Verdict) {
-        let content = Content::new(self.seed, Stream::Replace);
-        let account = self.account(Stream::Replace);
+    fn judge_replaced(&mut self, stream: Stream, found: &[&Found], verdict: &mut Verdict) {
+        let content = Content::new(self.seed, stream);
+        let account = self.account(stream);
         let last = account.last;
         match found {
             [] if last == 0 => {}
-            [] => verdict.lost.push(format!("the file of generation {last} is gone")),
+            [] => verdict.lost.push(format!("{stream}: the file of generation {last} is gone")),
             [file, ..] => match file.pure() {
                 Some(generation) if is_whole(file, &content) && generation >= last => account.acknowledge(generation),
                 Some(generation) if is_whole(file, &content) => {
-                    verdict.lost.push(format!("generation {last} is gone and {generation} is back"));
+                    verdict.lost.push(format!("{stream}: generation {last} is gone and {generation} is back"));
                 }
                 _ => verdict.mixed.push(format!("the replaced file, last of {last}: {file}")),
             },

@@ -35,11 +35,21 @@ pub enum Stream {
     Checkpoint,
     /// The same by two writers, which share the tensors.
     Joined,
+    /// Each generation replaces an object: a put of the crate `deepring-object-store`.
+    Put,
+    /// Each generation becomes a separate object, by a put that creates.
+    Create,
 }
 
 impl Stream {
     /// Those with a commit protocol of the lab's own.
     pub const COMMITS: [Self; 4] = [Self::New, Self::Replace, Self::Slot, Self::Raw];
+
+    /// Those that put objects.
+    pub const PUTS: [Self; 2] = [Self::Put, Self::Create];
+
+    /// Those whose generations are known by their sectors.
+    pub const GENERATIONS: [Self; 6] = [Self::New, Self::Replace, Self::Slot, Self::Raw, Self::Put, Self::Create];
 
     /// Those that save models.
     pub const SAVES: [Self; 2] = [Self::Model, Self::Shards];
@@ -49,6 +59,11 @@ impl Stream {
 
     /// Those whose generations are versions of a model: see [`saves`](crate::saves).
     pub const VERSIONS: [Self; 4] = [Self::Model, Self::Shards, Self::Checkpoint, Self::Joined];
+
+    /// Whether each generation becomes a separate file.
+    pub fn is_kept(self) -> bool {
+        matches!(self, Self::New | Self::Create)
+    }
 
     /// Whether generations overwrite each other.
     pub fn is_in_place(self) -> bool {
@@ -61,7 +76,7 @@ impl Stream {
 pub enum LeftOut {
     /// None: the full protocol.
     Nothing,
-    /// The sync of the data.
+    /// The sync of the data. Of puts all syncs, as in the `LocalFileSystem` of `object_store` 0.13.
     Sync,
     /// The sync of the directory.
     DirectorySync,
@@ -95,6 +110,8 @@ words!(Stream {
     Stream::Shards => "shards",
     Stream::Checkpoint => "checkpoint",
     Stream::Joined => "joined",
+    Stream::Put => "put",
+    Stream::Create => "create",
 });
 words!(LeftOut {
     LeftOut::Nothing => "nothing",

@@ -12,7 +12,7 @@ pub enum PlantedBug {
     ForgetsFileSync,
     /// The directory is not flushed after the rename.
     ForgetsDirectorySync,
-    /// Files get their names before they are flushed; a checkpoint, before it has its manifest.
+    /// Files get their names before they are flushed, and keep them; a checkpoint, before it has its manifest.
     RenamesFirst,
     /// The index is committed, and the files that it names were never flushed.
     IndexFirst,

@@ -1,6 +1,7 @@
 //! The program in the virtual machine. It is the machine's first process: it mounts the file
 //! systems, reports that it is ready, and runs orders.
 
+mod objects;
 mod port;
 mod saver;
 mod stress;

@@ -8,8 +8,6 @@ use crate::harness::Rng;
 use crate::saves::{PlantedBug, Saves, require};
 use deepring::Engine;
 use std::convert::Infallible;
-use std::fs::File;
-use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -34,10 +32,6 @@ impl Saver {
             (LeftOut::Order, _) => Some(PlantedBug::RenamesFirst),
         };
         require(bug)?;
-        if bug == Some(PlantedBug::RenamesFirst) {
-            // It shows only if the journal is committed between the two steps.
-            std::thread::spawn(|| commit_journal(&Path::new(super::DATA).join("commits")));
-        }
         let model = Saves::new(writing.seed, stream, &folder(stream));
         let rng = Rng::seeded(writing.seed ^ first);
         let mut saver = Self { engine: engine.clone(), port: Arc::clone(port), stream, model, bug, rng };
@@ -59,15 +53,5 @@ impl Saver {
             self.port.send(&Report::Acknowledged(self.stream, version));
             version += 1;
         }
-    }
-}
-
-/// Commits the journal of the file system again and again, until a write fails.
-fn commit_journal(path: &Path) -> std::io::Result<Infallible> {
-    let mut file = File::create(path)?;
-    loop {
-        // A longer file is a change that the sync commits.
-        file.write_all(b"1")?;
-        file.sync_all()?;
     }
 }

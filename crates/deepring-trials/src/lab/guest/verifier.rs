@@ -25,7 +25,7 @@ pub(super) fn slots(stream: Stream) -> (PathBuf, u64) {
 }
 
 pub(super) fn verify(port: &Port, seed: u64) -> Result<(), String> {
-    for stream in Stream::COMMITS {
+    for stream in Stream::GENERATIONS {
         let looked = if stream.is_in_place() { look_at_slots(port, seed, stream) } else { look_at_files(port, seed, stream) };
         match looked {
             // A missing or unprepared file is not reported; the lab knows whether it should exist.

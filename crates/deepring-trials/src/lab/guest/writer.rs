@@ -3,6 +3,7 @@
 use super::super::content::{Content, SLOT_BYTES};
 use super::super::ledger::FILES_KEPT;
 use super::super::protocol::{LeftOut, Report, Stream, Writing};
+use super::objects::Objects;
 use super::port::Port;
 use super::saver::Saver;
 use super::verifier::{folder, slots};
@@ -59,15 +60,20 @@ pub(super) type Failure = Box<dyn std::error::Error + Send + Sync>;
 impl Writer {
     fn commit_from(&mut self, first: u64) -> Result<std::convert::Infallible, Failure> {
         self.prepare()?;
+        let is_object = Stream::PUTS.contains(&self.stream);
+        let objects = is_object.then(|| Objects::open(&self.engine, &folder(self.stream), self.left_out)).transpose()?;
         let mut generation = first;
         loop {
-            if self.stream.is_in_place() {
+            if let Some(objects) = &objects {
+                let (name, content) = (self.name(generation), self.content.make(generation));
+                objects.put(&name, content, self.stream == Stream::Create, &mut self.rng)?;
+            } else if self.stream.is_in_place() {
                 self.overwrite(generation)?;
             } else {
                 self.publish(generation)?;
             }
             self.port.send(&Report::Acknowledged(self.stream, generation));
-            if self.stream == Stream::New {
+            if self.stream.is_kept() {
                 self.remove_old()?;
             }
             generation += 1;
@@ -105,11 +111,15 @@ impl Writer {
         sync_directory(Path::new(super::DATA))
     }
 
+    /// The name of the file of a generation.
+    fn name(&self, generation: u64) -> String {
+        format!("generation-{}", if self.stream.is_kept() { generation } else { 0 })
+    }
+
     /// Write aside, sync, rename, sync the directory.
     fn publish(&mut self, generation: u64) -> Result<(), Failure> {
         let folder = folder(self.stream);
-        let number = if self.stream == Stream::New { generation } else { 0 };
-        let (aside, path) = (folder.join(format!("{generation}.part")), folder.join(format!("generation-{number}")));
+        let (aside, path) = (folder.join(format!("{generation}.part")), folder.join(self.name(generation)));
         let content = self.content.make(generation);
         let file = if self.rng.once_in(3) {
             // Written by path, and so through the engine's own descriptor; synced through another.
