@@ -356,7 +356,9 @@ test('checkpoint list, pin, unpin, remove and collect', async (t) => {
   t.is((await deepring('checkpoint', 'unpin', path, '1')).status, 0)
   t.is((await deepring('checkpoint', 'collect', path, '--last', '1')).status, 0)
   t.deepEqual(await numbers(), [4])
-  refused(t, await deepring('checkpoint', 'pin', path, '9'), 1, /generation 9/)
+  for (const verb of ['pin', 'unpin', 'remove'])
+    refused(t, await deepring('checkpoint', verb, path, '9'), 1, /there is no such generation, generation 9/)
+  t.is((await deepring('checkpoint', 'unpin', path, '4')).status, 0, 'that there was no pin is no error')
 })
 
 test('ls and verify find a store of checkpoints, its newest generation, and the tensor that is damaged', async (t) => {

@@ -431,15 +431,16 @@ test('copyFile names what is wrong, and creates nothing', async (t) => {
 
 // ---- hashFile
 
-test('hashFile agrees with node:crypto and crc32c, for files of any length', async (t) => {
-  for (const length of [0, 1, 65_536, 65_537, 3 * MIB, 20 * MIB + 17]) {
+testOnEachBackend('hashFile agrees with node:crypto and crc32c, for files of any length', async (t, engine) => {
+  // What the engine hashes at once are pieces of 2 MiB, six of them in flight.
+  for (const length of [0, 1, 65_536, 65_537, 2 * MIB - 1, 2 * MIB, 2 * MIB + 1, 3 * MIB, 12 * MIB, 20 * MIB + 17]) {
     const bytes = pattern(length)
     const path = scratch.file(bytes)
-    for (const algorithm of ['sha256', 'md5', 'blake2b512']) {
+    for (const algorithm of ['sha256', 'SHA-256', 'md5', 'blake2b512']) {
       const expected = createHash(algorithm).update(bytes).digest('hex')
-      t.is(await hashFile(path, algorithm), expected, `${algorithm} of ${length} bytes`)
+      t.is(await hashFile(path, algorithm, { engine }), expected, `${algorithm} of ${length} bytes`)
     }
-    t.is(await hashFile(path, 'crc32c'), crc32c(bytes).toString(16).padStart(8, '0'))
+    t.is(await hashFile(path, 'crc32c', { engine }), crc32c(bytes).toString(16).padStart(8, '0'))
     t.is(openDescriptors(path), 0)
   }
 })
@@ -447,11 +448,52 @@ test('hashFile agrees with node:crypto and crc32c, for files of any length', asy
 test('hashFile of many files at once', async (t) => {
   const files = Array.from({ length: 12 }, (_, seed) => pattern(2 * MIB + seed, seed + 1))
   const paths = files.map((bytes) => scratch.file(bytes))
-  const hashes = await Promise.all(paths.map((path) => hashFile(path, 'sha1')))
-  t.deepEqual(
-    hashes,
-    files.map((bytes) => createHash('sha1').update(bytes).digest('hex')),
+  for (const algorithm of ['sha1', 'sha256']) {
+    const hashes = await Promise.all(paths.map((path) => hashFile(path, algorithm)))
+    t.deepEqual(
+      hashes,
+      files.map((bytes) => createHash(algorithm).update(bytes).digest('hex')),
+    )
+  }
+})
+
+/** A file of zeros that takes seconds to hash, and no space. */
+function ofSeconds(): string {
+  const path = scratch.path()
+  writeFileSync(path, '')
+  truncateSync(path, 8192 * MIB)
+  return path
+}
+
+test('hashes of many large files leave the threads of the engine to others', async (t) => {
+  const large = ofSeconds()
+  const controller = new AbortController()
+  const { signal } = controller
+  const hashing: Promise<string>[] = []
+  const begun = Array.from(
+    { length: 16 },
+    () =>
+      new Promise<void>((resolve) => {
+        hashing.push(hashFile(large, 'sha256', { signal, onProgress: () => resolve() }))
+      }),
   )
+  await Promise.all(begun)
+  // Each has a thread for a piece at a time, so that these need not wait for the end of any.
+  const small = scratch.file('x')
+  for (let nth = 0; nth < 20; nth += 1) t.is(Buffer.from(await readFile(small)).toString(), 'x')
+  t.is(await Promise.race([...hashing, 'none has ended']), 'none has ended')
+  controller.abort()
+  for (const hash of hashing) await t.throwsAsync(hash, { name: 'AbortError' })
+  t.is(openDescriptors(large), 0)
+})
+
+test('hashFile of a file that gets shorter rejects', async (t) => {
+  for (const algorithm of ['sha256', 'sha1']) {
+    const large = ofSeconds()
+    const hashing = hashFile(large, algorithm, { onProgress: () => truncateSync(large, 5) })
+    await rejected(t, () => hashing, 'ERR_DEEPRING_EOF')
+    t.is(openDescriptors(large), 0)
+  }
 })
 
 // Since Node 23.9.
@@ -463,7 +505,7 @@ else
     const path = scratch.path()
     writeFileSync(path, '')
     truncateSync(path, 256 * MIB)
-    for (const algorithm of ['sha256', 'crc32c']) {
+    for (const algorithm of ['sha256', 'sha512', 'crc32c']) {
       // The worker, and what is compiled.
       await hashFile(path, algorithm)
       const [ofAll, ofThread] = [process.cpuUsage(), threadCpu()]
@@ -477,7 +519,7 @@ else
 test('hashFile reports its progress, and ends when it is aborted', async (t) => {
   const bytes = pattern(70 * MIB + 5)
   const path = scratch.file(bytes)
-  for (const algorithm of ['crc32c', 'sha256']) {
+  for (const algorithm of ['crc32c', 'sha256', 'sha512']) {
     const reports: Progress[] = []
     const hash = await hashFile(path, algorithm, { onProgress: (progress) => void reports.push(progress) })
     const expected =

@@ -2,7 +2,7 @@
 
 import type { CheckpointStore } from '../checkpoint/index.ts'
 import { verificationLines } from './damage.ts'
-import { Misuse, sentenceOf } from './failure.ts'
+import { Misuse, Refusal, sentenceOf } from './failure.ts'
 import { wholeNumber, type Invocation, type Report } from './invocation.ts'
 import { withStore } from './model.ts'
 import { bytesText, countText, grid } from './text.ts'
@@ -101,7 +101,13 @@ export async function pin(invocation: Invocation): Promise<Report> {
 
 /** Takes pins away. */
 export async function unpin(invocation: Invocation): Promise<Report> {
-  return each(invocation, 'unpinned', (store, number) => store.unpin(number, { signal: invocation.signal }))
+  const { signal } = invocation
+  return each(invocation, 'unpinned', async (store, number) => {
+    // A pin can be left of a generation that is gone.
+    if (!(await store.isPinned(number, { signal })) && !(await store.list({ signal })).includes(number))
+      throw new Refusal(`there is no such generation, generation ${number}`)
+    await store.unpin(number, { signal })
+  })
 }
 
 /** Removes generations. */

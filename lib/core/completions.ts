@@ -30,7 +30,7 @@ import { AbortError } from './abort.ts'
 import { native } from './backend.ts'
 import { DeepringError, detached, fromFailure } from './errors.ts'
 import type { Native } from './native.ts'
-import { Operation, type Rare, type Watch } from './operation.ts'
+import { Operation, Watch, type Rare } from './operation.ts'
 import { Pending } from './pending.ts'
 import { RECORD, RecordView, STAGED, STAGED_FLAG, STAGED_NUMBERS, STATUS, type Failure } from './record.ts'
 import { isTraced, traced } from './tracing.ts'
@@ -451,11 +451,10 @@ function watch(signal: AbortSignal, operation: Operation, rejectAtOnce: (reason:
 }
 
 function begin(signal: AbortSignal): Watch {
-  const abort = (): void => abortAll(watching)
-  const cancellation = (lastCancellation += 1)
-  const watching: Watch = { signal, cancellation, left: 0, apart: new Set(), abort, isAborted: false, reason: null }
+  const watching = new Watch(signal, (lastCancellation += 1))
+  watching.abort = () => abortAll(watching)
   watched.set(signal, watching)
-  signal.addEventListener('abort', abort)
+  signal.addEventListener('abort', watching.abort)
   return watching
 }
 
@@ -471,9 +470,16 @@ function cancelTogether({ id }: Operation, cancellation: number): boolean {
 function unwatch(watching: Watch, operation: Operation): void {
   watching.left -= 1
   if (watching.apart.size > 0) watching.apart.delete(operation)
-  if (watching.left > 0) return
-  watched.delete(watching.signal)
-  watching.signal.removeEventListener?.('abort', watching.abort)
+  if (watching.left === 0) end(watching)
+}
+
+/**
+ * No request of a signal is left. Apart from what is done for each of them: V8 knows little of signals, and would compile all of
+ * that anew after each of these ends.
+ */
+function end({ signal, abort }: Watch): void {
+  watched.delete(signal)
+  signal.removeEventListener?.('abort', abort)
 }
 
 /** However many transfers there are, this takes no longer. */

@@ -120,6 +120,8 @@ export interface Native {
    * the detail is a `Uint32Array` with one for each.
    */
   checksum(id: number, file: number, position: number, length: number, chunk: number, priority: number): void
+  /** The detail is a `Float64Array` of the bytes of the hash. Over `node:fs` there is none: a worker hashes. */
+  sha256?(id: number, file: number, length: number): void
   /** Appends. The bytes are in the record. */
   append(id: number, file: number, view: Uint8Array): void
   allocateRange(id: number, file: number, position: number, length: number): void

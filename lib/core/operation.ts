@@ -8,6 +8,12 @@ export type Finish = (operation: Operation, record: RecordView) => unknown
 
 /** One request in flight. All have one shape, so that the JavaScript engine sees one kind of object. */
 export class Operation {
+  /**
+   * Stays for ever. V8 forgets a shape that no object has, and all code that it has compiled for that shape. Then it would
+   * compile anew for each burst of requests.
+   */
+  static readonly shape: Operation = new Operation(0, '', ignore, null, null, undefined)
+
   /** Its number in the binding; in a group, its index there. */
   readonly id: number
   /** What it does, in the word that its error has as `syscall`. */
@@ -59,22 +65,33 @@ export class Operation {
 }
 
 /** The requests of one signal, and their listener. */
-export interface Watch {
+export class Watch {
+  /** As {@link Operation.shape}. */
+  static readonly shape: Watch = new Watch(new AbortController().signal, 0)
+
   readonly signal: AbortSignal
   /** Its number in the binding, which cancels all its transfers at once. */
   readonly cancellation: number
   /** Requests that have not settled. */
-  left: number
+  left = 0
   /** Those that the binding does not know by the number. */
-  readonly apart: Set<Operation>
-  readonly abort: () => void
-  isAborted: boolean
+  readonly apart: Set<Operation> = new Set()
+  abort: () => void = ignore
+  isAborted = false
   /** After an abort of many: what all of them reject with. */
-  reason: AbortError | null
+  reason: AbortError | null = null
+
+  constructor(signal: AbortSignal, cancellation: number) {
+    this.signal = signal
+    this.cancellation = cancellation
+  }
 }
 
 /** What few requests have: apart, because a hundred thousand others can be in flight without it. */
 export class Rare {
+  /** As {@link Operation.shape}. */
+  static readonly shape: Rare = new Rare()
+
   /** More memory of the caller, if a request uses several pieces: held here, too. */
   holds: readonly Uint8Array[] | null = null
   /** Undoes a success that is not delivered, because the request was aborted before. */

@@ -60,8 +60,14 @@ export class Pending<T extends Numbered> {
     if (entry === undefined || entry.id !== id) return undefined
     this.#slots[id & this.#mask] = undefined
     this.#size -= 1
-    if (this.#size === 0 && this.#slots.length > SLOTS_MIN) this.#resize(SLOTS_MIN)
+    if (this.#size === 0 && this.#slots.length > SLOTS_MIN) this.#empty()
     return entry
+  }
+
+  /** Makes the table small again, without a walk through the many slots of a burst: none has an entry. */
+  #empty(): void {
+    this.#slots = emptySlots(SLOTS_MIN)
+    this.#mask = SLOTS_MIN - 1
   }
 
   /** Numbers that differ in their low bits also differ in more bits, so a larger table has no collisions. */

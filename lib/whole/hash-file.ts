@@ -1,13 +1,17 @@
 /** The checksum or hash of a whole file: {@link hashFile}. */
 
+import { Buffer } from 'node:buffer'
 import type { Hash } from 'node:crypto'
 import { signalOf } from '../core/abort.ts'
+import { connect, nextId, track } from '../core/completions.ts'
 import { invalidType, invalidValue } from '../core/errors.ts'
+import { Operation } from '../core/operation.ts'
 import { optionsOf } from '../core/options.ts'
 import type { FilePath } from '../core/path.ts'
-import { onProgressOf, Tally } from '../core/progress.ts'
+import { onProgressOf, reporting, Tally, type OnProgress } from '../core/progress.ts'
+import type { RecordView } from '../core/record.ts'
 import { engineOf } from '../engine/engine.ts'
-import type { FileHandle } from '../file/file.ts'
+import { stateOf, type FileHandle } from '../file/file.ts'
 import { crc32c } from '../memory/checksum.ts'
 import { takeHasher } from './hasher.ts'
 import { WHOLE_KEYS, type WholeFileOptions } from './options.ts'
@@ -21,6 +25,9 @@ const KEYS: ReadonlySet<string> = new Set(WHOLE_KEYS)
 /** A file up to this size is hashed on this thread, in less time than it takes to wake another. */
 const SMALL_BYTES = 65_536
 
+/** Its names. The engine has this one itself, because no other is so common: no worker has to start. */
+const SHA256 = /^sha-?256$/i
+
 /** Bytes that are hashed at once. */
 const SLOT_BYTES = 2 << 20
 
@@ -28,8 +35,8 @@ const SLOT_BYTES = 2 << 20
 const SLOTS = 6
 
 /**
- * The checksum or hash of a whole file, without keeping the thread: CRC-32C by threads of the engine, others by `node:crypto` in a
- * worker.
+ * The checksum or hash of a whole file, without keeping the thread: CRC-32C and SHA-256 by threads of the engine, others by
+ * `node:crypto` in a worker.
  *
  * @param path - A string, a `file:` URL, or a `Buffer`.
  * @param algorithm - `'crc32c'`, or what `crypto.createHash` takes: `'sha256'`, `'blake2b512'`, ...
@@ -54,19 +61,33 @@ export async function hashFile(path: FilePath, algorithm: string, options?: Hash
   const file = await engineOf(given.engine).open(path, 'r', { direct: given.direct, signal: given.signal })
   try {
     const { size } = await file.stat({ signal: given.signal })
-    if (size > SMALL_BYTES && algorithm === 'crc32c')
-      return inHex(await file.checksum({ length: size, onProgress, signal: given.signal }))
+    if (size > SMALL_BYTES) return await hashLarge(file, size, algorithm, signal, onProgress)
+    const bytes = await readSmall(file, size, signal)
+    const hash = algorithm === 'crc32c' ? inHex(crc32c(bytes)) : createHash(algorithm).update(bytes).digest('hex')
     const tally = new Tally(onProgress, size)
-    const hash =
-      size > SMALL_BYTES
-        ? await hashElsewhere(file, size, algorithm, signal, tally)
-        : hashOf(await readSmall(file, size, signal), algorithm)
-    tally.add(size - tally.bytes)
+    tally.add(size)
     tally.finish()
     return hash
   } finally {
     await file.close()
   }
+}
+
+/** Beside this thread: by threads of the engine, or in a worker. */
+async function hashLarge(
+  file: FileHandle,
+  size: number,
+  algorithm: string,
+  signal: AbortSignal | null,
+  onProgress: OnProgress | undefined,
+): Promise<string> {
+  if (algorithm === 'crc32c')
+    return inHex(await file.checksum({ length: size, onProgress, signal: signal ?? undefined }))
+  if (SHA256.test(algorithm) && connect().sha256 !== undefined) return sha256(file, size, signal, onProgress)
+  const tally = new Tally(onProgress, size)
+  const hash = await hashElsewhere(file, size, algorithm, signal, tally)
+  tally.finish()
+  return hash
 }
 
 function checkAlgorithm(algorithm: unknown): void {
@@ -89,14 +110,36 @@ function inHex(crc: number): string {
   return crc.toString(16).padStart(8, '0')
 }
 
-function hashOf(bytes: Uint8Array, algorithm: string): string {
-  return algorithm === 'crc32c' ? inHex(crc32c(bytes)) : createHash(algorithm).update(bytes).digest('hex')
-}
-
 async function readSmall(file: FileHandle, size: number, signal: AbortSignal | null): Promise<Uint8Array> {
   if (size === 0) return readUnsized(file.engine, file, undefined, signal)
   const { buffer } = await file.read(new Uint8Array(size), { position: 0, exact: true, signal: signal ?? undefined })
   return buffer
+}
+
+/** The SHA-256 of the first `size` bytes, by threads of the engine. */
+function sha256(
+  file: FileHandle,
+  size: number,
+  signal: AbortSignal | null,
+  onProgress: OnProgress | undefined,
+): Promise<string> {
+  const state = stateOf(file)
+  const operation = new Operation(nextId(), 'read', finishHash, state, null, state.path)
+  operation.owner = file
+  // An abort waits for the engine to let go of the file, as if it had memory of the caller.
+  operation.extra.holds = []
+  connect().sha256?.(operation.id, state.number, size)
+  return reporting(
+    () => operation.id,
+    onProgress,
+    track<string>(operation, signal),
+    () => size,
+    () => undefined,
+  )
+}
+
+function finishHash(_operation: Operation, { detail }: RecordView): string {
+  return Buffer.from(detail as Float64Array).toString('hex')
 }
 
 async function hashElsewhere(

@@ -94,28 +94,31 @@ impl Delivery {
     pub fn push(&self, line: Line, record: Record) {
         let mut state = lock(&self.state);
         state.records.push(line, record);
-        self.settled(&mut state);
+        self.settled(&mut state, 1);
     }
 
-    /// As [`Delivery::push`], of a request that was canceled.
-    pub fn push_canceled(&self, line: Line, id: u64) {
+    /// As [`Delivery::push`], of requests that were canceled.
+    pub fn push_canceled(&self, line: Line, ids: &[u64]) {
         let mut state = lock(&self.state);
-        if state.waiting {
-            // What waits has looked at the records that are there.
-            state.records.push(line, Record::of_canceled(id));
-        } else {
-            state.records.push_canceled(line, id);
+        for neighbors in ids.chunk_by(|a, b| a + 1 == *b) {
+            let (first, count) = (neighbors[0], neighbors.len());
+            if state.waiting {
+                // What waits has looked at the records that are there.
+                state.records.push(line, Record::of_canceled(first, count));
+            } else {
+                state.records.push_canceled(line, first, count);
+            }
         }
-        self.settled(&mut state);
+        self.settled(&mut state, ids.len());
     }
 
     /// A member of a group has settled; the record will be the group's. On any thread.
     pub fn count_down(&self) {
-        self.settled(&mut lock(&self.state));
+        self.settled(&mut lock(&self.state), 1);
     }
 
-    fn settled(&self, state: &mut State) {
-        state.due -= 1;
+    fn settled(&self, state: &mut State, count: usize) {
+        state.due -= count;
         if state.waiting {
             self.arrived.notify_all();
         }

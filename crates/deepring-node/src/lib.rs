@@ -36,6 +36,7 @@ mod delivery;
 mod engines;
 mod failure;
 mod files;
+mod hash;
 mod many;
 mod memory;
 mod memory_lent;

@@ -276,10 +276,11 @@ impl Record {
         record
     }
 
-    /// The record of a transfer that JavaScript has canceled.
-    pub fn of_canceled(id: u64) -> Self {
-        let mut record = Self::plain(id);
+    /// The record of `count` transfers that JavaScript has canceled, at least one: neighbors by their numbers.
+    pub fn of_canceled(first: u64, count: usize) -> Self {
+        let mut record = Self::plain(first);
         record.numbers[STATUS] = CANCELED.into();
+        record.numbers[TRANSFERRED] = count as f64 - 1.0;
         record
     }
 
@@ -288,17 +289,18 @@ impl Record {
         ids(&self.numbers)
     }
 
-    /// Adds a transfer that JavaScript has canceled. Returns whether it could.
-    pub fn extend(&mut self, id: u64) -> bool {
-        let follows = self.numbers[STATUS] as u32 == CANCELED && *self.ids().end() + 1 == id;
-        self.numbers[TRANSFERRED] += f64::from(u8::from(follows));
+    /// Adds `count` transfers that JavaScript has canceled. Returns whether it could.
+    pub fn extend(&mut self, first: u64, count: usize) -> bool {
+        let follows = self.numbers[STATUS] as u32 == CANCELED && *self.ids().end() + 1 == first;
+        if follows {
+            self.numbers[TRANSFERRED] += count as f64;
+        }
         follows
     }
 
     /// Takes the first requests, of several, out of it.
     pub fn split_off_first(&mut self, count: usize) -> Self {
-        let mut first = Self::of_canceled(self.id);
-        first.numbers[TRANSFERRED] = count as f64 - 1.0;
+        let first = Self::of_canceled(self.id, count);
         self.id += count as u64;
         self.numbers[ID] = self.id as f64;
         self.numbers[TRANSFERRED] -= count as f64;

@@ -37,6 +37,11 @@ impl Landing {
         };
         self.line == line && self.cancellation_number == cancellation && memory()
     }
+
+    /// Whether what cancels all of its transfers has.
+    fn are_canceled_together(&self) -> bool {
+        self.cancellation.as_ref().is_some_and(|canceled| canceled.load(Ordering::Acquire))
+    }
 }
 
 impl Completion for Landing {
@@ -55,24 +60,31 @@ impl Completion for Landing {
             std::mem::forget(self.lease.clone());
         }
         if outcome.result.as_ref().is_err_and(is_cancellation) && self.canceled_tagged(tag) {
-            self.delivery.push_canceled(self.line, tag);
+            self.delivery.push_canceled(self.line, &[tag]);
         } else {
             self.delivery.push(self.line, Record::of_transfer(tag, &outcome.result));
         }
     }
 
     fn canceled_tagged(&self, tag: u64) -> bool {
-        let together = self.cancellation.as_ref().is_some_and(|canceled| canceled.load(Ordering::Acquire));
-        together || self.delivery.is_canceled(tag)
+        self.are_canceled_together() || self.delivery.is_canceled(tag)
     }
 
     fn drop_tagged(self: Arc<Self>, tag: u64, error: &dyn Fn() -> deepring::Error) {
         if self.canceled_tagged(tag) {
-            self.delivery.push_canceled(self.line, tag);
+            self.delivery.push_canceled(self.line, &[tag]);
         } else {
             // The engine shuts down.
             self.settle_tagged(tag, Outcome::failed(error()));
         }
+    }
+
+    fn drop_together(&self, tags: &[u64]) -> bool {
+        let together = self.are_canceled_together();
+        if together {
+            self.delivery.push_canceled(self.line, tags);
+        }
+        together
     }
 }
 

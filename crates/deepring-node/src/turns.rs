@@ -49,14 +49,15 @@ impl Turns {
     }
 
     pub fn push(&mut self, line: Line, record: Record) {
-        self.len += 1;
+        self.len += record.ids().count();
         self.line(line).push_back(record);
     }
 
-    /// As [`Turns::push`], of a request that was canceled: in the last record of its line, if that is of those before it.
-    pub fn push_canceled(&mut self, line: Line, id: u64) {
-        let joined = self.line(line).back_mut().is_some_and(|last| last.extend(id));
-        if joined { self.len += 1 } else { self.push(line, Record::of_canceled(id)) }
+    /// As [`Turns::push`], of `count` requests that were canceled, neighbors by their numbers: in the last record of their
+    /// line, if that is of those before them.
+    pub fn push_canceled(&mut self, line: Line, first: u64, count: usize) {
+        let joined = self.line(line).back_mut().is_some_and(|last| last.extend(first, count));
+        if joined { self.len += count } else { self.push(line, Record::of_canceled(first, count)) }
     }
 
     /// Takes the records of as many requests as are there, at most `max`.
