@@ -134,6 +134,15 @@ test('imports of the crate of objects run downward, without circles', (t) => {
   t.deepEqual(circles(imports), [])
 })
 
+test('imports of the crate of cached objects run downward, without circles', (t) => {
+  const layers = layersOf(/^`crates\/deepring-tier` stands on/, /^```$/)
+  t.true(layers.length > 6, 'the layers were found')
+  const imports = crateImports('deepring-tier')
+  t.true(imports.length > 40, 'the imports were found')
+  t.deepEqual(violations(layers, imports), [])
+  t.deepEqual(circles(imports), [])
+})
+
 test('imports of lib/ run downward', (t) => {
   const layers = layersOf(/^## The layers/, /Node-API/)
   const imports = libraryImports()

@@ -22,14 +22,13 @@ import { dirname, join, posix, relative } from 'node:path'
 import process from 'node:process'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
+import { CRATES, FEATURES, TIER } from './crates.mjs'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 const site = join(root, 'site')
 const staged = join(root, 'target/site')
 const out = join(root, 'docs/api')
 const REPOSITORY = 'https://github.com/deepring/deepring/blob/main'
-const CRATES = ['deepring', 'deepring-tensors', 'deepring-object-store']
-const FEATURES = ['deepring/bytes', 'deepring/tracing', 'deepring-object-store/v013', 'deepring-object-store/v014']
 
 const { values: chosen } = parseArgs({
   options: { check: { type: 'boolean', default: false }, fast: { type: 'boolean', default: false } },
@@ -155,6 +154,9 @@ function rustdoc() {
   const crates = CRATES.flatMap((name) => ['-p', name])
   const options = ['--no-deps', '--locked', '--quiet', '--features', FEATURES.join()]
   run('cargo', ['doc', ...crates, ...options], { RUSTDOCFLAGS: '-D warnings' })
+  // Into the same folder, so that one search finds all crates.
+  const tier = [...TIER.parameters, '--target-dir', join(root, 'target'), '--no-deps', '--locked', '--quiet']
+  run('cargo', ['doc', ...tier], { RUSTDOCFLAGS: '-D warnings' })
   if (!chosen.check) cpSync(made, join(out, 'rust'), { recursive: true })
 }
 

@@ -13,19 +13,21 @@
 // directory is often memory. DEEPRING_BACKEND=threads runs everything on the other backend.
 //
 // The simulation, the replay of commits and the crashes with planted bugs share a separate build,
-// because they need the feature `sim`, and all other tests run on the engine as it ships.
+// because they need the feature `sim`, and all other tests run on the engine as it ships. The crate
+// `deepring-tier` is a workspace of its own, with its own build.
 //
 // The count comes from what the runners print (see count.ts), and their exit statuses are checked
 // against it. A runner that fails without a failed test (it did not compile, it crashed) counts as
 // one failure. A run without any test fails.
 
-import { spawn } from 'node:child_process'
-import { chmodSync, closeSync, constants, mkdirSync, mkdtempSync, openSync, rmSync } from 'node:fs'
+import { execFileSync, spawn } from 'node:child_process'
+import { chmodSync, closeSync, constants, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs'
 import { constants as osConstants } from 'node:os'
 import { join } from 'node:path'
 import process from 'node:process'
 import { stripVTControlCharacters } from 'node:util'
 import { cargoCounter, cargoReports, tapCounter, tapReports } from './count.ts'
+import { FEATURES, TIER } from './crates.mjs'
 
 const root = join(import.meta.dirname, '..')
 const [only, ...parameters] = process.argv.slice(2)
@@ -42,9 +44,7 @@ const cargo = [cargoCounter(count), cargoReports(reports)]
 const tap = [tapCounter(count), tapReports(reports)]
 
 if (only !== 'ts') {
-  const versions = ['deepring-object-store/v013', 'deepring-object-store/v014']
-  const features = ['deepring/bytes', 'deepring/tracing', ...versions]
-  await suite('cargo', ['test', '--workspace', '--features', features.join(), '--no-fail-fast', ...parameters], cargo)
+  await suite('cargo', ['test', '--workspace', '--features', FEATURES.join(), '--no-fail-fast', ...parameters], cargo)
   // Arguments select other tests.
   if (parameters.length === 0) {
     const packages = ['deepring', 'deepring-tensors', 'deepring-trials']
@@ -59,6 +59,7 @@ if (only !== 'ts') {
     await suite('cargo', ['test', ...simulation, '--test', 'crash', '--', 'a_save', 'a_checkpoint'], cargo)
     // The models count as tests, because this prints cargo's own line for them.
     await suite(process.execPath, [join(root, 'scripts/loom.mjs')], cargo)
+    await tier()
   }
 }
 if (only !== 'rust') {
@@ -70,6 +71,19 @@ if (only !== 'rust') {
 for (const report of reports) console.log(`\n${report}`)
 console.log(`\n${count.passed} passed, ${count.failed} failed, ${count.skipped} skipped`)
 process.exitCode = count.failed > 0 || count.passed === 0 ? 1 : 0
+
+/** Runs the tests of the crate `deepring-tier`, if this compiler is new enough for it. */
+async function tier() {
+  const needed = /^rust-version = "(.*)"/m.exec(readFileSync(join(root, TIER.manifest), 'utf8'))[1]
+  const [found] = /[\d.]+/.exec(execFileSync('rustc', ['--version'], { cwd: root, encoding: 'utf8' }))
+  if (found.localeCompare(needed, 'en', { numeric: true }) < 0) {
+    count.skipped += 1
+    console.log(`\nskipped: deepring-tier: it needs Rust ${needed}, and this is ${found}`)
+    return
+  }
+  const target = join(root, 'target/tier')
+  await suite('cargo', ['test', '--locked', ...TIER.parameters, '--target-dir', target, '--no-fail-fast'], cargo)
+}
 
 /** Runs one runner, shows its output as it comes, and counts each of its lines. */
 async function suite(command, runnerParameters, readers) {
