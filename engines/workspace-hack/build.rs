@@ -1,0 +1,3 @@
+//! Nothing. Without a build script, cargo leaves out the dependencies of build scripts.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Nothing. The manifest of this crate turns the same features on for every member.
