@@ -3,22 +3,23 @@
  * of one build share one binary, others run beside it and the process warns once.
  */
 
-import { appendFileSync, cpSync, readdirSync, realpathSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { appendFileSync, cpSync, realpathSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { basename, join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
-import { directDirectory, emptyDirectory, root, run } from './packed.ts'
+import { binaryUnderTest, directDirectory, emptyDirectory, root, run } from './packed.ts'
+
+const binary = binaryUnderTest() ?? ''
 
 /** A folder with the copies `one` and `two` of the package; with `other`, the binary of `two` is another build. */
 function twoCopies(t: ExecutionContext, other = false): string {
   const folder = realpathSync(emptyDirectory())
   t.teardown(() => rmSync(folder, { recursive: true, force: true }))
-  const binaries = readdirSync(root).filter((name) => name.endsWith('.node'))
   for (const copy of ['one', 'two']) {
     const installed = join(folder, copy, 'node_modules', 'deepring')
-    for (const name of ['package.json', 'dist', ...binaries])
-      cpSync(join(root, name), join(installed, name), { recursive: true })
+    for (const path of [join(root, 'package.json'), join(root, 'dist'), binary])
+      cpSync(path, join(installed, basename(path)), { recursive: true })
     // What follows the end of the file is not loaded.
-    if (other && copy === 'two') for (const name of binaries) appendFileSync(join(installed, name), 'another build')
+    if (other && copy === 'two') appendFileSync(join(installed, basename(binary)), 'another build')
   }
   return folder
 }

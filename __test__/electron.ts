@@ -5,9 +5,9 @@
  */
 
 import { execFileSync } from 'node:child_process'
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { root } from './packed.ts'
+import { binaryUnderTest } from './packed.ts'
 
 const ASKED = 'napi_create_external_arraybuffer'
 const ANSWERED = 'napx_create_external_arraybuffer'
@@ -15,19 +15,20 @@ const NO_EXTERNAL_BUFFERS_ALLOWED = 22
 
 /** The environment variables for such a process, whose files lie in `folder`; a reason if it cannot be made here. */
 export function electronLike(folder: string): { DEEPRING_NATIVE_PATH: string; LD_PRELOAD: string } | string {
-  const name = readdirSync(root).find((entry) => /^deepring\..*\.node$/.test(entry))
-  if (name === undefined) return 'no binary was built'
+  const tested = binaryUnderTest()
+  if (tested === undefined) return 'no binary was built'
   const [source, library, binary] = ['refuse.c', 'refuse.so', 'refused.node'].map((file) => join(folder, file)) as [
     string,
     string,
     string,
   ]
-  const original = readFileSync(join(root, name), 'latin1')
-  if (!original.includes(ASKED)) throw new Error(`${name} does not name ${ASKED}`)
+  const original = readFileSync(tested, 'latin1')
+  if (!original.includes(ASKED)) throw new Error(`${tested} does not name ${ASKED}`)
   writeFileSync(binary, original.replaceAll(ASKED, ANSWERED), 'latin1')
   writeFileSync(source, `int ${ANSWERED}(void) { return ${NO_EXTERNAL_BUFFERS_ALLOWED}; }\n`)
   try {
-    execFileSync('cc', ['-shared', '-fPIC', '-o', library, source], { stdio: 'ignore' })
+    // Without a C library, so that it suits each.
+    execFileSync('cc', ['-shared', '-fPIC', '-nostdlib', '-o', library, source], { stdio: 'ignore' })
   } catch {
     return 'there is no C compiler'
   }

@@ -1,20 +1,37 @@
 /** The packed tarballs: their contents, and that they work when installed without a registry. */
 
 import { execFileSync } from 'node:child_process'
-import { cpSync, globSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import {
+  cpSync,
+  existsSync,
+  globSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
 import { homedir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import test from 'ava'
 import * as deepring from '../index.ts'
-import { directDirectory, install, nodes, pack, root, run } from './packed.ts'
+import { binaryUnderTest, directDirectory, install, nodes, pack, root, run } from './packed.ts'
 
 const tarballs = pack()
 const project = install(tarballs.root, tarballs.platform)
 const installed = join(project, 'node_modules', 'deepring')
 const manifest = readManifest(installed)
 
-/** The binary of this checkout. */
-const built = join(root, readdirSync(root).find((name) => name.endsWith('.node')) ?? '')
+/** What package.json exports and installs. */
+const ENTRY_POINTS = [
+  'index.js',
+  ...['aio/index.js', 'safetensors/index.js', 'checkpoint/index.js', 'swap/index.js', 'command/main.js'].map(
+    (file) => `lib/${file}`,
+  ),
+]
+
+const built = binaryUnderTest() ?? ''
 
 test.after.always(() => {
   tarballs.remove()
@@ -23,12 +40,44 @@ test.after.always(() => {
 
 test('the root tarball holds sources, compiled code, types and the documents, and nothing else', (t) => {
   const sources = globSync(['index.ts', 'lib/**/*.ts'], { cwd: root }).map((file) => file.replace(/\.ts$/, ''))
-  const compiled = sources.flatMap((file) =>
-    ['js', 'js.map', 'd.ts', 'd.ts.map'].map((ending) => `dist/${file}.${ending}`),
-  )
+  const types = sources.flatMap((file) => [`dist/${file}.d.ts`, `dist/${file}.d.ts.map`])
+  // What is exported and installed, what a process without the binding loads, and what the loader is.
+  const modules = [
+    ...ENTRY_POINTS,
+    'lib/node/index.js',
+    ...['load', 'libc', 'version'].map((name) => `lib/core/${name}.js`),
+  ]
+  const compiled = modules.flatMap((file) => [`dist/${file}`, `dist/${file}.map`])
   const documents = ['CHANGELOG.md', 'LICENSE', 'README.md', 'SECURITY.md']
   const expected = ['package.json', ...documents, 'binding.d.cts', ...sources.map((file) => `${file}.ts`), ...compiled]
-  t.deepEqual(contents(tarballs.root), expected.toSorted())
+  const shared = /^dist\/lib\/chunks\/[\w-]+\.js(?:\.map)?$/
+  const found = contents(tarballs.root)
+  t.deepEqual(
+    found.filter((file) => !shared.test(file)),
+    [...expected, ...types].toSorted(),
+  )
+  t.true(found.some((file) => shared.test(file)))
+})
+
+test('importing an entry point loads at most twelve modules, and the map of each leads to the sources', (t) => {
+  for (const entry of ENTRY_POINTS.filter((file) => file.endsWith('index.js'))) {
+    const loaded = new Set<string>()
+    const visit = (file: string): void => {
+      if (loaded.has(file)) return
+      loaded.add(file)
+      const imports = readFileSync(file, 'utf8').matchAll(/^(?:import|export) (?:.* from )?'(\.[^']+)'/gm)
+      for (const [, imported = ''] of imports) visit(join(dirname(file), imported))
+    }
+    visit(join(installed, 'dist', entry))
+    t.true(loaded.size <= 12, `${entry}: ${loaded.size}`)
+    // A module that only exports what others hold has no source of its own.
+    const sources = [...loaded].flatMap((file) => {
+      const map = JSON.parse(readFileSync(`${file}.map`, 'utf8')) as { sources: string[] }
+      return map.sources.map((source) => join(dirname(file), source))
+    })
+    t.true(sources.length > 40, `${entry}: ${sources.length}`)
+    for (const source of sources) t.true(existsSync(source), source)
+  }
 })
 
 test('the platform tarball holds the binary, stripped, and says which machines it is for', (t) => {

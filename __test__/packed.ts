@@ -14,6 +14,12 @@ import { promisify } from 'node:util'
 /** The checkout. */
 export const root: string = join(import.meta.dirname, '..')
 
+/** The binary that is tested: one that is named, as on musl, or that of the checkout. `undefined` before it was built. */
+export function binaryUnderTest(): string | undefined {
+  const name = readdirSync(root).find((entry) => /^deepring\..*\.node$/.test(entry))
+  return process.env['DEEPRING_NATIVE_PATH'] || (name === undefined ? undefined : join(root, name))
+}
+
 /** The tarballs of one packing. */
 export interface Tarballs {
   /** The package `deepring`. */

@@ -18,6 +18,7 @@ import { homedir } from 'node:os'
 import { join, relative } from 'node:path'
 import process from 'node:process'
 import { parseArgs } from 'node:util'
+import { CRATES, TIER } from './crates.mjs'
 
 const root = join(import.meta.dirname, '..')
 const { values: chosen } = parseArgs({
@@ -37,9 +38,6 @@ const CHECKOUT_ONLY = ['devDependencies', 'overrides', 'scripts', 'ava', 'napi',
 
 /** The newest glibc that a released binary can ask for: 2.17. */
 const GLIBC_FLOOR_MINOR = 17
-
-/** The crates, in the order in which they would be published. */
-const CRATES = ['deepring', 'deepring-tensors', 'deepring-object-store']
 
 const manifest = readManifest(root)
 const platforms = readdirSync(join(root, 'npm'))
@@ -67,11 +65,7 @@ function packRoot() {
     platforms.map((triple) => [`deepring-${triple}`, manifest.version]),
   )
   writeFileSync(join(stage, 'package.json'), `${JSON.stringify(published, null, 2)}\n`)
-  execFileSync(
-    process.execPath,
-    [join(root, 'node_modules/typescript/bin/tsc'), '-p', join(stage, 'tsconfig.build.json')],
-    { stdio: 'inherit' },
-  )
+  run(process.execPath, [join(root, 'scripts/build-ts.mjs'), stage])
   return pack(stage)
 }
 
@@ -115,6 +109,8 @@ function checkVersions() {
     readFileSync(join(root, 'Cargo.toml'), 'utf8'),
   )?.[1]
   if (crates !== manifest.version) stop(`Cargo.toml is at version ${crates}, package.json at ${manifest.version}`)
+  const tier = /^version = "([^"]+)"/m.exec(readFileSync(join(root, TIER.manifest), 'utf8'))?.[1]
+  if (tier !== manifest.version) stop(`${TIER.manifest} is at version ${tier}, package.json at ${manifest.version}`)
   for (const triple of platforms) {
     const { version } = readManifest(join(root, 'npm', triple))
     if (version !== manifest.version)
