@@ -102,15 +102,27 @@ test result: FAILED. 1 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; 
   const tap = `
 ok 1 - exact › a read
 not ok 2 - exact › a write
+#   seed 7: the program printed
+
+#   nothing
   ---
     message: bytes differ
   ...
+# the folder is removed
 ok 3 - exact › a copy
     # a line that a test logged
 not ok 4 - exact › a fuller disk # TODO`
   tap.split('\n').forEach(tapReports(reports))
   t.deepEqual(reports, [
     '---- a_full_disk stdout ----\nassertion failed: false\n',
-    'not ok 2 - exact › a write\n  ---\n    message: bytes differ\n  ...',
+    [
+      'not ok 2 - exact › a write',
+      '#   seed 7: the program printed',
+      '',
+      '#   nothing',
+      '  ---',
+      '    message: bytes differ',
+      '  ...',
+    ].join('\n'),
   ])
 })

@@ -66,12 +66,13 @@ export function cargoReports(reports: string[]): LineCounter {
   }
 }
 
-/** Collects what ava says of each test that failed: its line, and the description below it, which is indented. */
+/** Collects what ava says of each test that failed: its line, what it logged, and the description below it. */
 export function tapReports(reports: string[]): LineCounter {
   let report: number | undefined
   return (line) => {
     if (/^not ok \d+/.test(line) && !line.endsWith(' # TODO')) report = reports.push(line) - 1
-    else if (report !== undefined && line.startsWith('  ')) reports[report] += `\n${line}`
+    // What is logged is a comment, with lines that are empty. Comments of ava itself are not indented.
+    else if (report !== undefined && /^(#? {2}|$)/.test(line)) reports[report] += `\n${line}`
     else report = undefined
   }
 }

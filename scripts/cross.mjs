@@ -27,6 +27,9 @@ export const TARGETS = {
   'linux-arm64-musl': { target: 'aarch64-unknown-linux-musl', floor: '' },
 }
 
+/** The C library that tests are linked with: a standard library that was built here wants `gettid`, which came with 2.30. */
+const TESTS_FLOOR = '.2.31'
+
 const PYTHON_PACKAGES = ['ziglang==0.17.1', 'cargo-zigbuild==0.24.0']
 
 /** Builds the binaries of some platforms into target/binaries. */
@@ -49,10 +52,10 @@ export function build(triples) {
 
 /**
  * Runs `cargo build` with these parameters for a platform, and returns what cargo prints. `std` are the crates of the standard
- * library, where it has to be built.
+ * library, where it has to be built. `floor` is the oldest glibc that the result runs with.
  */
-export function crossCargo(triple, parameters, { flags = [], std = 'std,panic_unwind' } = {}) {
-  const { target, floor } = TARGETS[triple]
+function crossCargo(triple, parameters, { flags = [], std = 'std,panic_unwind', floor = TARGETS[triple].floor } = {}) {
+  const { target } = TARGETS[triple]
   const tools = pythonPrograms('zig', PYTHON_PACKAGES)
   const standard = standardLibrary(target, std)
   const where = ['--target', `${target}${floor}`, '--target-dir', built]
@@ -79,7 +82,9 @@ export function crossCargo(triple, parameters, { flags = [], std = 'std,panic_un
  */
 export function crossTests(triple, parameters) {
   const all = ['--tests', ...parameters, '--message-format=json-render-diagnostics']
-  const messages = crossCargo(triple, all, { std: 'std,test,panic_unwind' })
+  // A static program begins with files of the C library. zig has them; a standard library that was built here has not.
+  const libc = triple.endsWith('musl') ? { flags: ['-Clink-self-contained=no'] } : { floor: TESTS_FLOOR }
+  const messages = crossCargo(triple, all, { ...libc, std: 'std,test,panic_unwind' })
   return messages.split('\n').flatMap((line) => {
     if (!line.startsWith('{')) return []
     const { executable: path, manifest_path: manifest, profile } = JSON.parse(line)

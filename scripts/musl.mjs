@@ -15,6 +15,7 @@ import { release } from 'node:os'
 import { delimiter, dirname, join } from 'node:path'
 import process from 'node:process'
 import { parseArgs, stripVTControlCharacters } from 'node:util'
+import { CRATES, FEATURES } from './crates.mjs'
 import { build, crossTests } from './cross.mjs'
 import { cargoCounter, cargoReports, tapCounter, tapReports } from './count.ts'
 import { muslNode } from './musl-node.mjs'
@@ -25,10 +26,6 @@ const TRIPLE = 'linux-x64-musl'
 /** Files of the TypeScript suite that do not look at the binary, or need other programs of npm that have none for musl here. */
 const NOT_THERE =
   /^(bundlers|pack|docs|examples|recipes|types|load|electron|world|layers|count|site|workflow|node-backend|browser|page)$/
-
-/** The crates, with the features of `npm test`. */
-const CRATES = ['deepring', 'deepring-tensors', 'deepring-object-store', 'deepring-trials']
-const FEATURES = ['deepring/bytes', 'deepring/tracing', 'deepring-object-store/v013', 'deepring-object-store/v014']
 
 const options = {
   built: { type: 'boolean', default: false },
@@ -90,7 +87,7 @@ async function suite(spec) {
 
 async function rustTests() {
   say('building the Rust tests')
-  const parameters = [...CRATES.flatMap((name) => ['-p', name]), '--features', FEATURES.join()]
+  const parameters = [...[...CRATES, 'deepring-trials'].flatMap((name) => ['-p', name]), '--features', FEATURES.join()]
   for (const { path, name, folder } of crossTests(TRIPLE, parameters))
     await step(`rust ${name}`, path, [], {}, [cargoCounter(count), cargoReports(reports)], folder)
 }

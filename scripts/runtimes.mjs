@@ -18,6 +18,7 @@ import { spawn } from 'node:child_process'
 import { cpSync, globSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { basename, delimiter, dirname, join } from 'node:path'
 import process from 'node:process'
+import { pathToFileURL } from 'node:url'
 import { parseArgs } from 'node:util'
 import { directDirectory, install, pack, root } from '../__test__/packed.ts'
 import { runScenario } from '../__test__/runtimes/runtime.ts'
@@ -88,9 +89,11 @@ process.exitCode = count.failed + suite.failed > 0 || count.passed === 0 ? 1 : 0
 /** Runs the TypeScript suite of this checkout, shows what it prints, and counts its tests. */
 async function runSuite({ name, version, command }) {
   const PATH = `${dirname(command)}${delimiter}${process.env.PATH}`
+  const isOld = Number.parseInt(version, 10) < 24
+  const NODE_OPTIONS = isOld ? `--import=${pathToFileURL(join(root, 'scripts/using.mjs'))}` : process.env.NODE_OPTIONS
   const child = spawn(command, [join(root, 'scripts/test.mjs'), 'ts'], {
     cwd: root,
-    env: { ...process.env, PATH },
+    env: { ...process.env, PATH, NODE_OPTIONS },
     stdio: ['ignore', 'pipe', 'inherit'],
   })
   let last = ''

@@ -65,13 +65,14 @@ export function threads(prefix) {
 }
 
 /**
- * The number of open descriptors of this process. With or without deepring, Deno keeps two of each worker that was
- * terminated or ended by process.exit after an await, and opens sockets at some time. On Deno, kinds of descriptors that
- * deepring never leaves open are not counted.
+ * The open descriptors of this process, each as what it leads to. With or without deepring, Deno keeps two of each worker
+ * that was terminated or ended by process.exit after an await, and opens sockets at some time. On Deno, kinds of
+ * descriptors that deepring never leaves open are left out.
  */
 export function descriptors() {
   const kept = host === 'deno' ? /^anon_inode:\[(eventfd|eventpoll)\]|^socket:/ : undefined
-  return readdirSync('/proc/self/fd').filter((fd) => !kept?.test(linkOf(fd))).length
+  const links = readdirSync('/proc/self/fd').map(linkOf)
+  return links.filter((link) => !kept?.test(link)).toSorted()
 }
 
 function linkOf(fd) {

@@ -16,7 +16,7 @@ export async function expectNothingLeft(before) {
   expect(await waitUntil(idle), `nothing is in flight: ${JSON.stringify(stats())}`)
   const gone = () => threads('deepring').length <= before.engines * ENGINE_THREADS_MAX && engines() === before.engines
   expect(await waitUntil(gone), `no thread is left of them: ${threads('deepring').map(({ name }) => name)}`)
-  const closed = () => descriptors() <= before.descriptors
-  expect(await waitUntil(closed), `no descriptor is left: ${before.descriptors}, now ${descriptors()}`)
+  const closed = () => descriptors().length <= before.descriptors.length
+  expect(await waitUntil(closed), `no descriptor is left: ${before.descriptors}; now ${descriptors()}`)
   expect(await collectUntil(() => stats().buffers === 0), `no memory is left: ${stats().buffers} pieces`)
 }
