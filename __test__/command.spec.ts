@@ -817,6 +817,14 @@ test.serial('bench that is interrupted leaves nothing, and exits with 130', asyn
   t.deepEqual(readdirSync(folder), NOTHING)
 })
 
+test.serial('a second signal ends the command at once, as if it did not know it', async (t) => {
+  const folder = scratch.directory('bench-ended')
+  const isBusy = (): boolean => readdirSync(folder).some((name) => existsSync(join(folder, name, 'overwritten')))
+  const { status, stderr } = await interrupted(['bench', folder, '--io-size', '64M'], isBusy, ['SIGINT', 'SIGTERM'])
+  t.true([130, 143].includes(status), 'by whichever came second')
+  t.is(stderr, '')
+})
+
 // Completions.
 
 /** What bash offers for these words. */

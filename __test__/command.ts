@@ -36,8 +36,12 @@ export async function documentOf<T>(...words: string[]): Promise<T> {
   return JSON.parse(stdout) as T
 }
 
-/** Runs the command, and sends it a signal as soon as `when` is true. */
-export async function interrupted(words: readonly string[], when: () => boolean): Promise<Ended> {
+/** Runs the command, and sends it signals as soon as `when` is true. */
+export async function interrupted(
+  words: readonly string[],
+  when: () => boolean,
+  signals: readonly NodeJS.Signals[] = ['SIGINT'],
+): Promise<Ended> {
   const child = spawn(process.execPath, [MAIN, ...words], { stdio: ['ignore', 'pipe', 'pipe'] })
   let [stdout, stderr] = ['', '']
   child.stdout.setEncoding('utf8').on('data', (text: string) => (stdout += text))
@@ -45,7 +49,7 @@ export async function interrupted(words: readonly string[], when: () => boolean)
   const poll = setInterval(() => {
     if (!when()) return
     clearInterval(poll)
-    child.kill('SIGINT')
+    for (const signal of signals) child.kill(signal)
   }, 1)
   return new Promise((resolve) => {
     child.on('close', (code, signal) => {

@@ -94,8 +94,12 @@ class Interruption {
   readonly #controller = new AbortController()
   #number = 0
   readonly #listener = (name: NodeJS.Signals): void => {
-    // The second one ends at once.
-    if (this.#number !== 0) process.exit(this.exitCode)
+    if (this.#number !== 0) {
+      // The second one ends at once: as if nothing listened, because `process.exit` waits for threads of the runtime.
+      this.end()
+      process.kill(process.pid, name)
+      return
+    }
     this.#number = constants.signals[name]
     this.#controller.abort()
   }
