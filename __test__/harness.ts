@@ -10,7 +10,7 @@ import { mkdirSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import { Engine, type DeepringError, type EngineOptions } from '../index.ts'
-import { directDirectory, run, type Ended } from './packed.ts'
+import { directDirectory, NODE_FLAGS, run, type Ended } from './packed.ts'
 
 /** Where the tests of one spec file work. */
 export interface Scratch {
@@ -187,7 +187,8 @@ export async function bytesLeft(engine: Engine): Promise<number> {
 
 /** Runs a program of `programs/` to its end, in a separate process. */
 export function runProgram(name: string, ...parameters: string[]): Promise<Ended> {
-  return run(process.execPath, [join(import.meta.dirname, 'programs', name), ...parameters], import.meta.dirname)
+  const program = join(import.meta.dirname, 'programs', name)
+  return run(process.execPath, [...NODE_FLAGS, program, ...parameters], import.meta.dirname)
 }
 
 /** Lets the event loop run for a while. */

@@ -26,7 +26,6 @@ type Starts = ReadonlyMap<string, number>
 
 for (const name of ['headers.json', 'directories.json'])
   test.serial(`every case of ${name} opens or is refused as it states`, async (t) => {
-    t.timeout(300_000)
     const failed: string[] = []
     for (const described of casesOf(name)) {
       const folder = scratch.directory('case')

@@ -193,7 +193,6 @@ test('under the permission model of Node, files are flushed, replaced and copied
 })
 
 testNatively('a quick part of the suite holds over node:fs', async (t) => {
-  t.timeout(600_000)
   const parameters = [join(root, 'scripts/node-backend.mjs'), ...QUICK]
   const { status, output } = await new Promise<{ status: unknown; output: string }>((resolve) => {
     execFile(process.execPath, parameters, { cwd: root, maxBuffer: 2 ** 26 }, (error, stdout) =>

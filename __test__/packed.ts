@@ -73,6 +73,16 @@ export interface Ended {
   readonly stderr: string
 }
 
+/**
+ * Flags of Node with which a program that ends by `process.exit` or an uncaught error ends. There Node waits for its own threads, while one that
+ * compiles can wait for a collection on the main thread, and both wait for ever (nodejs/node#54918), with deepring's threads all idle. With them
+ * Node compiles on the calling thread.
+ */
+export const NODE_FLAGS: readonly string[] = ['--no-concurrent-sparkplug', '--no-concurrent-recompilation']
+
+/** A program that runs longer hangs. Less than the time after which ava gives up, so that the report names the program. */
+const HANG_MS = 480_000
+
 /** Runs a program to its end. Variables that are `undefined` are removed from its environment. */
 export async function run(
   command: string,
@@ -84,6 +94,8 @@ export async function run(
     const { stdout, stderr } = await promisify(execFile)(command, parameters, {
       cwd,
       env: { ...process.env, ...variables },
+      timeout: HANG_MS,
+      killSignal: 'SIGKILL',
     })
     return { status: 0, stdout, stderr }
   } catch (error) {

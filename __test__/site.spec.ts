@@ -29,7 +29,6 @@ test('README and the site lead to every page', (t) => {
 })
 
 test.serial('the site builds without a finding', async (t) => {
-  t.timeout(300_000)
   const { status, stderr } = await run(process.execPath, [join(root, 'scripts/site.mjs'), '--fast'], root)
   t.is(status, 0, stderr)
 })
@@ -37,7 +36,6 @@ test.serial('the site builds without a finding', async (t) => {
 const browser = 'the site is good in a browser'
 if (chromiumPath() !== undefined) {
   test.serial(browser, async (t) => {
-    t.timeout(300_000)
     const only = PAGES.flatMap((page) => ['--only', page])
     const { status, stdout, stderr } = await run(
       process.execPath,

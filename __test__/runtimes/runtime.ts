@@ -3,6 +3,7 @@
 import { spawn, spawnSync } from 'node:child_process'
 import { mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
+import { NODE_FLAGS } from '../packed.ts'
 import type { Host, Runtime } from './host.ts'
 import type { Extent, Run, Scenario } from './scenarios.ts'
 
@@ -14,13 +15,9 @@ export interface Outcome {
   readonly seconds: number
 }
 
-/**
- * The flags of a runtime with which programs can load native code and call the garbage collector. Node compiles on the calling thread: at
- * `process.exit` and an uncaught error it waits for its own threads, while one that compiles can wait for a collection on the main thread, and
- * both wait for ever (nodejs/node#54918). That met one in about a thousand of these ends, with deepring's threads all idle.
- */
+/** The flags of a runtime with which programs can load native code, call the garbage collector and end at any time. */
 const FLAGS: Readonly<Record<Host, readonly string[]>> = {
-  node: ['--expose-gc', '--no-concurrent-sparkplug', '--no-concurrent-recompilation'],
+  node: ['--expose-gc', ...NODE_FLAGS],
   bun: [],
   deno: ['run', '--allow-all', '--no-lock', '--v8-flags=--expose-gc'],
 }
