@@ -50,9 +50,12 @@ chmodSync(place, 0o755)
 process.on('exit', () => rmSync(place, { recursive: true, force: true }))
 for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => process.exit(1))
 
+// Before anything runs: what does not build ends all.
+const rust = parts.includes('rust') ? rustTests() : []
 if (parts.includes('smoke')) for (const backend of ['uring', 'threads']) await smoke(backend)
 if (parts.includes('ava')) for (const spec of specs()) await suite(spec)
-if (parts.includes('rust')) await rustTests()
+for (const { name, path, folder } of rust)
+  await step(`rust ${name}`, path, [], {}, [cargoCounter(count), cargoReports(reports)], folder)
 const seconds = Math.round((performance.now() - started) / 1000)
 for (const report of reports) console.log(`\n${report}`)
 const result = `musl: ${count.passed} passed, ${count.failed} failed, ${count.skipped} skipped, ${seconds} s`
@@ -85,11 +88,10 @@ async function suite(spec) {
   await step(`ava ${spec}`, node, parameters, {}, [tapCounter(count), tapReports(reports)])
 }
 
-async function rustTests() {
+function rustTests() {
   say('building the Rust tests')
   const parameters = [...[...CRATES, 'deepring-trials'].flatMap((name) => ['-p', name]), '--features', FEATURES.join()]
-  for (const { path, name, folder } of crossTests(TRIPLE, parameters))
-    await step(`rust ${name}`, path, [], {}, [cargoCounter(count), cargoReports(reports)], folder)
+  return crossTests(TRIPLE, parameters)
 }
 
 /** Runs one program to its end, whose lines are counted by `readers`. One that fails without a failed test is one failure. */
