@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// How long anything may take that usually takes seconds: on a busy machine, without optimization.
-const LIMIT: Duration = Duration::from_secs(300);
+const LIMIT: Duration = Duration::from_mins(5);
 /// Between two looks at what cannot be waited for: a port of another process, its files.
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -49,7 +49,9 @@ impl Cluster {
         });
         let executors: Vec<_> = executors.collect();
         // An executor listens on its port for results once it is registered.
-        executors.iter().for_each(|(own, executor)| executor.process.await_port(*own));
+        for (own, executor) in &executors {
+            executor.process.await_port(*own);
+        }
         let executors = executors.into_iter().map(|(_, executor)| Some(executor)).collect();
         Self { program, scheduler, port, executors }
     }
