@@ -81,7 +81,8 @@ async function tier() {
     console.log(`\nskipped: deepring-tier: it needs Rust ${needed}, and this is ${found}`)
     return
   }
-  const target = join(root, 'target/tier')
+  // In the folder of the others, of which it has most dependencies in common.
+  const target = join(root, 'target')
   await suite('cargo', ['test', '--locked', ...TIER.parameters, '--target-dir', target, '--no-fail-fast'], cargo)
 }
 
