@@ -275,5 +275,6 @@ if (values.rank === undefined) {
   // Without the main process, nothing trains.
   process.once('disconnect', giveUp)
   await train(Number(values.rank)).catch(giveUp)
-  process.exit(0)
+  process.off('disconnect', giveUp)
+  process.disconnect?.()
 }
