@@ -810,17 +810,20 @@ testIn(
   },
 )
 
+/** Runs a bench, and sends it signals as soon as it has written a file. */
+function interruptedBench(folder: string, ...signals: NodeJS.Signals[]): ReturnType<typeof interrupted> {
+  const isBusy = (): boolean => readdirSync(folder).some((name) => existsSync(join(folder, name, 'overwritten')))
+  return interrupted(['bench', folder, '--io-size', '64M'], isBusy, signals)
+}
+
 test.serial('bench that is interrupted leaves nothing, and exits with 130', async (t) => {
   const folder = scratch.directory('bench-interrupted')
-  const isBusy = (): boolean => readdirSync(folder).some((name) => existsSync(join(folder, name, 'overwritten')))
-  refused(t, await interrupted(['bench', folder, '--io-size', '64M'], isBusy), 130, /^deepring bench: interrupted\n$/)
+  refused(t, await interruptedBench(folder, 'SIGINT'), 130, /^deepring bench: interrupted\n$/)
   t.deepEqual(readdirSync(folder), NOTHING)
 })
 
 test.serial('a second signal ends the command at once, as if it did not know it', async (t) => {
-  const folder = scratch.directory('bench-ended')
-  const isBusy = (): boolean => readdirSync(folder).some((name) => existsSync(join(folder, name, 'overwritten')))
-  const { status, stderr } = await interrupted(['bench', folder, '--io-size', '64M'], isBusy, ['SIGINT', 'SIGTERM'])
+  const { status, stderr } = await interruptedBench(scratch.directory('bench-ended'), 'SIGINT', 'SIGTERM')
   t.true([130, 143].includes(status), 'by whichever came second')
   t.is(stderr, '')
 })
