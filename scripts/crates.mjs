@@ -15,9 +15,13 @@ export const FEATURES = [
 /**
  * The crate `deepring-tier`, a workspace of its own, because it needs a later Rust than the others. It is tested, linted and
  * documented with them. It is not packed with them: cargo packs a crate alone only if its dependencies are in the registry,
- * so it is published when `deepring` is there.
+ * so it is published when `deepring` is there. It is built in the folder of the others, of which it has most dependencies in
+ * common.
  */
 export const TIER = {
   manifest: 'crates/deepring-tier/Cargo.toml',
-  parameters: ['--manifest-path', 'crates/deepring-tier/Cargo.toml', '--features', 'v013,v014'],
+  parameters: [
+    ...['--manifest-path', 'crates/deepring-tier/Cargo.toml', '--target-dir', 'target'],
+    ...['--locked', '--features', 'v013,v014'],
+  ],
 }

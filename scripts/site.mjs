@@ -155,8 +155,7 @@ function rustdoc() {
   const options = ['--no-deps', '--locked', '--quiet', '--features', FEATURES.join()]
   run('cargo', ['doc', ...crates, ...options], { RUSTDOCFLAGS: '-D warnings' })
   // Into the same folder, so that one search finds all crates.
-  const tier = [...TIER.parameters, '--target-dir', join(root, 'target'), '--no-deps', '--locked', '--quiet']
-  run('cargo', ['doc', ...tier], { RUSTDOCFLAGS: '-D warnings' })
+  run('cargo', ['doc', ...TIER.parameters, '--no-deps', '--quiet'], { RUSTDOCFLAGS: '-D warnings' })
   if (!chosen.check) cpSync(made, join(out, 'rust'), { recursive: true })
 }
 

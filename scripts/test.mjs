@@ -81,9 +81,7 @@ async function tier() {
     console.log(`\nskipped: deepring-tier: it needs Rust ${needed}, and this is ${found}`)
     return
   }
-  // In the folder of the others, of which it has most dependencies in common.
-  const target = join(root, 'target')
-  await suite('cargo', ['test', '--locked', ...TIER.parameters, '--target-dir', target, '--no-fail-fast'], cargo)
+  await suite('cargo', ['test', ...TIER.parameters, '--no-fail-fast'], cargo)
 }
 
 /** Runs one runner, shows its output as it comes, and counts each of its lines. */
